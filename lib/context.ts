@@ -1,0 +1,65 @@
+import { type ContextHandle, native } from './binding.js'
+import type { Device } from './device.js'
+import { MemoryLayersError } from './errors.js'
+import { Tensor } from './tensor.js'
+
+/** What a forward saved for one backward. Several may be pending at once; each is spent by its backward. */
+export class Context {
+  readonly #device: Device
+  readonly #handle: ContextHandle
+
+  /** @internal */
+  constructor(device: Device, handle: ContextHandle) {
+    this.#device = device
+    this.#handle = handle
+  }
+
+  /** @internal */
+  static handleOf(where: string, context: unknown): ContextHandle {
+    if (!(context instanceof Context)) {
+      throw new MemoryLayersError('ERR_CONTEXT', `${where}: "context" must be the context that forward returned.`)
+    }
+    return context.#handle
+  }
+
+  /** The slots the lookup selected, `[T, H, k]`: scores and weights float32, indices int32. For study. @throws ERR_CONTEXT once spent */
+  lookup(): { scores: Tensor; indices: Tensor; weights: Tensor } {
+    const r = native.contextLookup(this.#handle)
+    return {
+      scores: new Tensor(this.#device, r.scores),
+      indices: new Tensor(this.#device, r.indices),
+      weights: new Tensor(this.#device, r.weights),
+    }
+  }
+
+  /** Drops what was saved, for a forward that gets no backward. */
+  dispose(): void {
+    native.contextDispose(this.#handle)
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose()
+  }
+}
+
+/** Input of a layer: a tensor, or numbers as rows of the layer's width. `temporary` is disposed by the caller. */
+export function takeInput(
+  where: string,
+  name: string,
+  x: Tensor | Float32Array | readonly number[],
+  device: Device,
+  width: number,
+): { tensor: Tensor; temporary?: Tensor } {
+  if (x instanceof Tensor) return { tensor: x }
+  if (!(x instanceof Float32Array) && !Array.isArray(x)) {
+    throw new MemoryLayersError('ERR_DTYPE', `${where}: "${name}" must be a Tensor, a Float32Array or an array of numbers.`)
+  }
+  if (x.length % width !== 0) {
+    throw new MemoryLayersError(
+      'ERR_SHAPE',
+      `${where}: "${name}" must have a multiple of ${width} elements, got ${x.length}.\n  They are taken as rows [tokens, ${width}].`,
+    )
+  }
+  const temporary = device.tensor(x, [x.length / width, width], 'float32')
+  return { tensor: temporary, temporary }
+}

@@ -1,0 +1,57 @@
+/** The codes of {@link MemoryLayersError}. */
+export type ErrorCode =
+  | 'ERR_SHAPE'
+  | 'ERR_DTYPE'
+  | 'ERR_VALUE'
+  | 'ERR_OPTION'
+  | 'ERR_INDEX_RANGE'
+  | 'ERR_DISPOSED'
+  | 'ERR_DEVICE'
+  | 'ERR_DEVICE_MISMATCH'
+  | 'ERR_CONTEXT'
+  | 'ERR_STATE_DICT'
+  | 'ERR_FILE_FORMAT'
+  | 'ERR_OUT_OF_MEMORY'
+  | 'ERR_NO_BINARY'
+  | 'ERR_UNSUPPORTED'
+  | 'ERR_CUDA'
+
+/**
+ * The one error this package throws. `code` is stable; the message names the operation, the argument, what was wanted,
+ * what was got, and the likely mend. After it nothing has changed: no parameter, no gradient, no file.
+ */
+export class MemoryLayersError extends Error {
+  readonly code: ErrorCode
+
+  constructor(code: ErrorCode, message: string) {
+    super(message)
+    this.name = `MemoryLayersError [${code}]`
+    this.code = code
+  }
+}
+
+/** Throws `where: "argument" must wanted, got got.` and, on a line of its own, the mend. */
+export function fail(
+  code: ErrorCode,
+  where: string,
+  argument: string,
+  wanted: string,
+  got: unknown,
+  mend = '',
+): never {
+  const text = typeof got === 'string' ? got : describe(got)
+  throw new MemoryLayersError(code, `${where}: "${argument}" must ${wanted}, got ${text}.${mend && `\n  ${mend}`}`)
+}
+
+/** A value in a few words, for messages. */
+export function describe(value: unknown): string {
+  if (value === null || value === undefined) return String(value)
+  if (typeof value === 'string') return JSON.stringify(value)
+  if (typeof value === 'function') return 'a function'
+  if (Array.isArray(value)) return value.length > 8 ? `an array of ${value.length}` : JSON.stringify(value)
+  if (ArrayBuffer.isView(value)) {
+    return `${value.constructor.name} of ${(value as Uint8Array).length ?? value.byteLength}`
+  }
+  if (typeof value === 'object') return `${/^[AEIOU]/.test(value.constructor?.name ?? 'O') ? 'an' : 'a'} ${value.constructor?.name ?? 'object'}`
+  return String(value)
+}

@@ -1,0 +1,42 @@
+export { Context } from './context.js'
+export {
+  Device,
+  type DeviceInfo,
+  type DeviceName,
+  type DeviceOptions,
+  devices,
+  type MemoryInfo,
+  type NormalOptions,
+  openDevice,
+  type UniformOptions,
+} from './device.js'
+export type { DType, TensorData, TypedArray } from './dtype.js'
+export { type ErrorCode, MemoryLayersError } from './errors.js'
+export { type LayerInput, MemoryLayer, type MemoryLayerOptions } from './memory-layer.js'
+export * as ops from './ops.js'
+export { type Gate, type Lookup, SparseGrad } from './ops.js'
+export {
+  Adagrad,
+  type AdagradOptions,
+  AdamW,
+  type AdamWOptions,
+  clipGradNorm,
+  Optimizer,
+  RowwiseAdagrad,
+  Sgd,
+  type SgdOptions,
+} from './optim.js'
+export type { DenseParameter, Parameter, StateDict, TableParameter } from './parameter.js'
+export { PeerLayer, type PeerLayerOptions } from './peer-layer.js'
+export type { QueryOptions } from './query-options.js'
+export {
+  type FileProgress,
+  type LoadedTensors,
+  type LoadOptions,
+  loadSafetensors,
+  readSafetensors,
+  type SaveOptions,
+  saveSafetensors,
+} from './safetensors.js'
+export { Tensor } from './tensor.js'
+export { ValueTable, type ValueTableOptions } from './value-table.js'

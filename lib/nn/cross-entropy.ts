@@ -1,0 +1,42 @@
+import type { Device } from '../device.js'
+import * as ops from '../ops.js'
+import { handles, type Tensor } from '../tensor.js'
+import { Saved } from './module.js'
+
+/** Mean cross-entropy over tokens: the loss at the end of a classifier or language model. */
+export class CrossEntropy {
+  readonly #device: Device
+
+  constructor(device: Device) {
+    this.#device = device
+  }
+
+  /**
+   * @param logits `[tokens, classes]` float32
+   * @param targets `[tokens]` int32; -1 is ignored (and still counted in the mean)
+   * @returns loss `[1]`, the mean over tokens
+   * @throws ERR_SHAPE, ERR_DTYPE; ERR_INDEX_RANGE at the next wait
+   */
+  forward(logits: Tensor, targets: Tensor): { loss: Tensor; context: Saved<{ logits: Tensor; targets: Tensor; scale: Tensor }> } {
+    handles('CrossEntropy.forward', { logits, targets }, this.#device)
+    const tokens = targets.size
+    const losses = ops.crossEntropy(logits, targets)
+    const scale = this.#device.tensor(new Float32Array(tokens).fill(1 / tokens), [1, tokens])
+    const row = losses.reshape([1, tokens])
+    const mean = ops.linear(row, scale)
+    const loss = mean.reshape([1])
+    for (const t of [losses, row, mean]) t.dispose()
+    const kept = { logits: logits.reshape(logits.shape), targets: targets.reshape(targets.shape), scale }
+    return { loss, context: new Saved(this, kept) }
+  }
+
+  /** The gradient of the mean loss with respect to the logits. @throws ERR_CONTEXT */
+  backward(context: Saved<{ logits: Tensor; targets: Tensor; scale: Tensor }>): Tensor {
+    const { logits, targets, scale } = context.peek('CrossEntropy.backward', this)
+    const each = scale.reshape([scale.size])
+    const dLogits = ops.crossEntropyBackward(each, logits, targets)
+    each.dispose()
+    context.dispose()
+    return dLogits
+  }
+}

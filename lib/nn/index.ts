@@ -1,0 +1,7 @@
+// memory-layers/nn: the small dense stack that whole models are made of.
+
+export { CrossEntropy } from './cross-entropy.js'
+export { FeedForward, type FeedForwardOptions } from './feed-forward.js'
+export { Linear, type LinearOptions } from './linear.js'
+export type { Module, Saved } from './module.js'
+export { RmsNorm, type RmsNormOptions } from './rms-norm.js'

@@ -1,0 +1,334 @@
+// The operations: read the arguments, make the outputs, run. The first argument of most is `out`, or undefined.
+
+#include "binding/handles.h"
+
+namespace ml::binding {
+namespace {
+
+Tensor or_empty(const Tensor& out, const Tensor& like, const Shape& shape, DType dtype = DType::f32) {
+  return out ? out : empty(like.device(), shape, dtype);
+}
+
+// A tensor for an output that may not be wanted.
+Tensor if_wanted(bool wanted, const Tensor& like, const Shape& shape) {
+  return wanted ? empty(like.device(), shape) : Tensor{};
+}
+
+Napi::Object result(Napi::Env env, std::initializer_list<std::pair<const char*, Tensor>> tensors) {
+  Napi::Object o = Napi::Object::New(env);
+  for (const auto& [name, tensor] : tensors)
+    if (tensor) o.Set(name, give(env, tensor));
+  return o;
+}
+
+Shape last_axis(const Tensor& x, int64_t size) { return with_width(x.shape, size); }
+
+// The tokens of a query [T, H, 2, d], with the check that comes before any use of the shape.
+void expect_query(const char* op, const Tensor& query, const Tensor& keys) {
+  expect_rank(op, "query", query.view(), 4, "[tokens, heads, 2, d]");
+  expect_rank(op, "keys", keys.view(), 4, "[heads, 2, n, d]");
+}
+
+Napi::Value product_key_scores(Arguments& a) {
+  const Tensor out = a.optional_tensor("out"), query = a.tensor("query"), keys = a.tensor("keys");
+  expect_query("productKeyScores", query, keys);
+  Tensor scores = or_empty(out, query, {query.shape[0], query.shape[1], 2, keys.shape[2]});
+  run(query.device(), &Operations::product_key_scores, ProductKeyScores{scores.view(), query.view(), keys.view()});
+  return give(a.env(), scores);
+}
+
+Napi::Value topk(Arguments& a) {
+  const Tensor x = a.tensor("x");
+  const int64_t k = a.integer("k");
+  if (x.shape.rank == 0) fail(Code::shape, "topK", "x", "have at least one axis", "a scalar");
+  expect(k >= 1 && k <= x.shape[-1], Code::value, "topK", "k", "be from 1 to " + std::to_string(x.shape[-1]),
+         std::to_string(k), "The last axis of \"x\" " + to_string(x.shape) + " has that many values.");
+  Tensor values = empty(x.device(), last_axis(x, k)), indices = empty(x.device(), last_axis(x, k), DType::i32);
+  run(x.device(), &Operations::topk, TopK{values.view(), indices.view(), x.view()});
+  return result(a.env(), {{"values", values}, {"indices", indices}});
+}
+
+Napi::Value product_key_lookup(Arguments& a) {
+  const Tensor query = a.tensor("query"), keys = a.tensor("keys"), mask = a.optional_tensor("mask");
+  const int64_t k = a.integer("knn");
+  const Gate gate = a.choice<Gate>("gate", 4);
+  expect_query("productKeyLookup", query, keys);
+  expect(k >= 1, Code::value, "productKeyLookup", "knn", "be at least 1", std::to_string(k));
+  const Shape shape{query.shape[0], query.shape[1], k};
+  Device& device = query.device();
+  Tensor scores = empty(device, shape), indices = empty(device, shape, DType::i32), weights = empty(device, shape);
+  run(device, &Operations::product_key_lookup,
+      ProductKeyLookup{scores.view(), indices.view(), weights.view(), query.view(), keys.view(), mask.view(), gate});
+  return result(a.env(), {{"scores", scores}, {"indices", indices}, {"weights", weights}});
+}
+
+Napi::Value product_key_lookup_backward(Arguments& a) {
+  const Tensor dweights = a.tensor("dWeights"), scores = a.tensor("lookup.scores"),
+               indices = a.tensor("lookup.indices"), weights = a.tensor("lookup.weights"), query = a.tensor("query"),
+               keys = a.tensor("keys");
+  const Gate gate = a.choice<Gate>("gate", 4);
+  expect_query("productKeyLookupBackward", query, keys);
+  Tensor dquery = empty(query.device(), query.shape), dkeys = zeros(query.device(), keys.shape);
+  run(query.device(), &Operations::product_key_lookup_backward,
+      ProductKeyLookupBackward{dquery.view(), dkeys.view(), dweights.view(), scores.view(), indices.view(),
+                               weights.view(), query.view(), keys.view(), gate});
+  return result(a.env(), {{"dQuery", dquery}, {"dKeys", dkeys}});
+}
+
+int64_t bags_of(const char* op, const Tensor& indices, const Tensor& offsets) {
+  if (offsets) {
+    expect_rank(op, "offsets", offsets.view(), 1, "[bags + 1]");
+    expect(offsets.shape[0] >= 1, Code::shape, op, "offsets", "have at least one entry", "none");
+    return offsets.shape[0] - 1;
+  }
+  expect_rank(op, "indices", indices.view(), 2, "[bags, bag size], or [places] with \"offsets\"");
+  return indices.shape[0];
+}
+
+Napi::Value embedding_bag(Arguments& a) {
+  const Tensor out = a.optional_tensor("out"), table = a.tensor("table"), indices = a.tensor("indices"),
+               weights = a.tensor("weights"), offsets = a.optional_tensor("offsets"),
+               scales = a.optional_tensor("scales");
+  expect_rank("embeddingBag", "table", table.view(), 2, "[slots, dim]");
+  const int64_t bags = bags_of("embeddingBag", indices, offsets);
+  Tensor y = or_empty(out, table, {bags, table.shape[1]});
+  run(table.device(), &Operations::embedding_bag,
+      EmbeddingBag{y.view(), table.view(), indices.view(), weights.view(), offsets.view(), scales.view()});
+  return give(a.env(), y);
+}
+
+Napi::Object give_sparse(Napi::Env env, const SparseGrad& g) {
+  Napi::Object o = result(env, {{"rows", g.rows}, {"values", g.values}, {"count", g.count}});
+  o.Set("slots", Napi::Number::New(env, static_cast<double>(g.slots)));
+  return o;
+}
+
+// (dy, table, indices, weights, offsets, scales, wants weights, wants table)
+Napi::Value embedding_bag_backward(Arguments& a) {
+  const Tensor dy = a.tensor("dy"), table = a.tensor("table"), indices = a.tensor("indices"),
+               weights = a.tensor("weights"), offsets = a.optional_tensor("offsets"),
+               scales = a.optional_tensor("scales");
+  const bool wants_weights = a.boolean("wantsWeights"), wants_table = a.boolean("wantsTable");
+  const char* op = "embeddingBagBackward";
+  expect_rank(op, "table", table.view(), 2, "[slots, dim]");
+  expect_shape(op, "dy", dy.view(), {bags_of(op, indices, offsets), table.shape[1]});
+  expect_shape(op, "weights", weights.view(), indices.shape);
+  expect(!wants_table || !scales, Code::unsupported, op, "needs.table", "be false for a table with scales", "true",
+         "An int8 table is read only; its weights' gradient is there with needs: { table: false }.");
+  Napi::Object o = Napi::Object::New(a.env());
+  if (wants_weights) {
+    Tensor dweights = empty(table.device(), weights.shape);
+    run(table.device(), &Operations::embedding_bag_weights_backward,
+        EmbeddingBagWeightsBackward{dweights.view(), dy.view(), table.view(), indices.view(), offsets.view(),
+                                    scales.view()});
+    o.Set("dWeights", give(a.env(), dweights));
+  }
+  if (wants_table)
+    o.Set("dTable", give_sparse(a.env(), sparse_grad(table.device(), {{indices, weights, dy, offsets}},
+                                                     table.shape[0], table.shape[1])));
+  return o;
+}
+
+Napi::Value sparse_to_dense(Arguments& a) {
+  const Tensor rows = a.tensor("rows"), values = a.tensor("values"), count = a.tensor("count");
+  Tensor dense = zeros(rows.device(), {a.integer("slots"), values.shape[1]});
+  run(rows.device(), &Operations::sparse_grad_to_dense,
+      SparseGradToDense{dense.view(), values.view(), rows.view(), count.view()});
+  return give(a.env(), dense);
+}
+
+Napi::Value linear(Arguments& a) {
+  const Tensor out = a.optional_tensor("out"), x = a.tensor("x"), weight = a.tensor("weight"),
+               bias = a.optional_tensor("bias");
+  expect_rank("linear", "x", x.view(), 2, "[rows, in]");
+  expect_rank("linear", "weight", weight.view(), 2, "[out, in]");
+  Tensor y = or_empty(out, x, {x.shape[0], weight.shape[0]});
+  run(x.device(), &Operations::linear, Linear{y.view(), x.view(), weight.view(), bias.view()});
+  return give(a.env(), y);
+}
+
+// (dy, x, weight, wants x, wants weight, wants bias, and tensors to add the last two to, or undefined)
+Napi::Value linear_backward(Arguments& a) {
+  const Tensor dy = a.tensor("dy"), x = a.tensor("x"), weight = a.tensor("weight");
+  const bool wants_x = a.boolean("wantsX"), wants_weight = a.boolean("wantsWeight"),
+             wants_bias = a.boolean("wantsBias");
+  Tensor dweight = a.optional_tensor("dWeight"), dbias = a.optional_tensor("dBias");
+  expect_rank("linearBackward", "x", x.view(), 2, "[rows, in]");
+  expect_rank("linearBackward", "weight", weight.view(), 2, "[out, in]");
+  Device& device = x.device();
+  Tensor dx = if_wanted(wants_x, x, x.shape);
+  if (wants_weight && !dweight) dweight = zeros(device, weight.shape);
+  if (wants_bias && !dbias) dbias = zeros(device, {weight.shape[0]});
+  run(device, &Operations::linear_backward,
+      LinearBackward{dx.view(), wants_weight ? dweight.view() : View{}, wants_bias ? dbias.view() : View{}, dy.view(),
+                     x.view(), weight.view(), false});
+  return result(a.env(), {{"dx", dx},
+                          {"dWeight", wants_weight ? dweight : Tensor{}},
+                          {"dBias", wants_bias ? dbias : Tensor{}}});
+}
+
+Napi::Value silu_gate(Arguments& a) {
+  const Tensor out = a.optional_tensor("out"), y = a.tensor("y"), gate = a.tensor("a");
+  Tensor z = or_empty(out, y, y.shape);
+  run(y.device(), &Operations::silu_gate, SiluGate{z.view(), y.view(), gate.view()});
+  return give(a.env(), z);
+}
+
+Napi::Value silu_gate_backward(Arguments& a) {
+  const Tensor dz = a.tensor("dz"), y = a.tensor("y"), gate = a.tensor("a");
+  Tensor dy = empty(y.device(), y.shape), da = empty(y.device(), y.shape);
+  run(y.device(), &Operations::silu_gate_backward,
+      SiluGateBackward{dy.view(), da.view(), dz.view(), y.view(), gate.view()});
+  return result(a.env(), {{"dy", dy}, {"da", da}});
+}
+
+Napi::Value sigmoid_gate(Arguments& a) {
+  const Tensor out = a.optional_tensor("out"), y = a.tensor("y"), g = a.tensor("g");
+  Tensor z = or_empty(out, y, y.shape);
+  run(y.device(), &Operations::sigmoid_gate, SigmoidGate{z.view(), y.view(), g.view()});
+  return give(a.env(), z);
+}
+
+Napi::Value sigmoid_gate_backward(Arguments& a) {
+  const Tensor dout = a.tensor("dOut"), y = a.tensor("y"), g = a.tensor("g");
+  Tensor dy = empty(y.device(), y.shape), dg = empty(y.device(), g.shape);
+  run(y.device(), &Operations::sigmoid_gate_backward,
+      SigmoidGateBackward{dy.view(), dg.view(), dout.view(), y.view(), g.view()});
+  return result(a.env(), {{"dy", dy}, {"dg", dg}});
+}
+
+Napi::Value rms_norm(Arguments& a) {
+  const Tensor out = a.optional_tensor("out"), x = a.tensor("x"), gain = a.optional_tensor("gain");
+  Tensor y = or_empty(out, x, x.shape);
+  run(x.device(), &Operations::rms_norm,
+      RmsNorm{y.view(), x.view(), gain.view(), static_cast<float>(a.number("eps"))});
+  return give(a.env(), y);
+}
+
+// (dy, x, gain, eps, tensor to add the gain's gradient to, or undefined)
+Napi::Value rms_norm_backward(Arguments& a) {
+  const Tensor dy = a.tensor("dy"), x = a.tensor("x"), gain = a.optional_tensor("gain");
+  const float eps = static_cast<float>(a.number("eps"));
+  Tensor dgain = a.optional_tensor("dGain");
+  Tensor dx = empty(x.device(), x.shape);
+  if (gain && !dgain) dgain = zeros(x.device(), gain.shape);
+  run(x.device(), &Operations::rms_norm_backward,
+      RmsNormBackward{dx.view(), dgain.view(), dy.view(), x.view(), gain.view(), eps});
+  return result(a.env(), {{"dx", dx}, {"dGain", dgain}});
+}
+
+Napi::Value softmax(Arguments& a) {
+  const Tensor out = a.optional_tensor("out"), x = a.tensor("x");
+  Tensor y = or_empty(out, x, x.shape);
+  run(x.device(), &Operations::softmax, Softmax{y.view(), x.view()});
+  return give(a.env(), y);
+}
+
+Napi::Value softmax_backward(Arguments& a) {
+  const Tensor out = a.optional_tensor("out"), dy = a.tensor("dy"), y = a.tensor("y");
+  Tensor dx = or_empty(out, y, y.shape);
+  run(y.device(), &Operations::softmax_backward, SoftmaxBackward{dx.view(), dy.view(), y.view()});
+  return give(a.env(), dx);
+}
+
+Napi::Value activate(Arguments& a) {
+  const Tensor out = a.optional_tensor("out"), x = a.tensor("x");
+  Tensor y = or_empty(out, x, x.shape);
+  run(x.device(), &Operations::activate, Activate{y.view(), x.view(), a.choice<Activation>("kind", 4)});
+  return give(a.env(), y);
+}
+
+Napi::Value activate_backward(Arguments& a) {
+  const Tensor out = a.optional_tensor("out"), dy = a.tensor("dy"), x = a.tensor("x");
+  Tensor dx = or_empty(out, x, x.shape);
+  run(x.device(), &Operations::activate_backward,
+      ActivateBackward{dx.view(), dy.view(), x.view(), a.choice<Activation>("kind", 4), false});
+  return give(a.env(), dx);
+}
+
+// (out, x, y, alpha, beta): alpha x + beta y
+Napi::Value add(Arguments& a) {
+  const Tensor out = a.optional_tensor("out"), x = a.tensor("x"), y = a.tensor("y");
+  const float alpha = static_cast<float>(a.number("alpha")), beta = static_cast<float>(a.number("beta"));
+  Tensor z = or_empty(out, x, x.shape);
+  run(x.device(), &Operations::combine, Combine{z.view(), x.view(), y.view(), alpha, beta});
+  return give(a.env(), z);
+}
+
+Napi::Value cross_entropy(Arguments& a) {
+  const Tensor out = a.optional_tensor("out"), logits = a.tensor("logits"), targets = a.tensor("targets");
+  expect_rank("crossEntropy", "logits", logits.view(), 2, "[tokens, classes]");
+  Tensor loss = or_empty(out, logits, {logits.shape[0]});
+  run(logits.device(), &Operations::cross_entropy, CrossEntropy{loss.view(), logits.view(), targets.view()});
+  return give(a.env(), loss);
+}
+
+Napi::Value cross_entropy_backward(Arguments& a) {
+  const Tensor out = a.optional_tensor("out"), dloss = a.tensor("dLoss"), logits = a.tensor("logits"),
+               targets = a.tensor("targets");
+  Tensor dlogits = or_empty(out, logits, logits.shape);
+  run(logits.device(), &Operations::cross_entropy_backward,
+      CrossEntropyBackward{dlogits.view(), dloss.view(), logits.view(), targets.view()});
+  return give(a.env(), dlogits);
+}
+
+Napi::Value peer(Arguments& a) {
+  const Tensor x = a.tensor("x"), down = a.tensor("down"), up = a.tensor("up"), indices = a.tensor("indices"),
+               weights = a.tensor("weights");
+  const auto activation = a.choice<Activation>("activation", 4);
+  expect_rank("peer", "x", x.view(), 2, "[tokens, width]");
+  expect_rank("peer", "up", up.view(), 2, "[slots, width]");
+  Tensor out = empty(x.device(), {x.shape[0], up.shape[1]}), u = empty(x.device(), indices.shape);
+  run(x.device(), &Operations::peer,
+      Peer{out.view(), u.view(), x.view(), down.view(), up.view(), indices.view(), weights.view(), activation});
+  return result(a.env(), {{"output", out}, {"u", u}});
+}
+
+Napi::Value peer_backward(Arguments& a) {
+  const Tensor dout = a.tensor("dOut"), x = a.tensor("x"), down = a.tensor("down"), up = a.tensor("up"),
+               indices = a.tensor("indices"), weights = a.tensor("weights"), u = a.tensor("u");
+  const auto activation = a.choice<Activation>("activation", 4);
+  expect_rank("peerBackward", "down", down.view(), 2, "[slots, width]");
+  expect_rank("peerBackward", "up", up.view(), 2, "[slots, width]");
+  Device& device = x.device();
+  Tensor dx = zeros(device, x.shape), dweights = empty(device, weights.shape), du = empty(device, weights.shape),
+         coefficient = empty(device, weights.shape);
+  run(device, &Operations::peer_backward,
+      PeerBackward{dx.view(), dweights.view(), du.view(), coefficient.view(), dout.view(), u.view(), x.view(),
+                   down.view(), up.view(), indices.view(), weights.view(), activation});
+  Napi::Object o = result(a.env(), {{"dx", dx}, {"dWeights", dweights}});
+  o.Set("dDown", give_sparse(a.env(), sparse_grad(device, {{indices, du, x, {}}}, down.shape[0], down.shape[1])));
+  o.Set("dUp", give_sparse(a.env(), sparse_grad(device, {{indices, coefficient, dout, {}}}, up.shape[0], up.shape[1])));
+  return o;
+}
+
+}  // namespace
+
+void define_ops(Napi::Object exports) {
+  define<product_key_scores>(exports, "productKeyScores");
+  define<topk>(exports, "topK");
+  define<product_key_lookup>(exports, "productKeyLookup");
+  define<product_key_lookup_backward>(exports, "productKeyLookupBackward");
+  define<embedding_bag>(exports, "embeddingBag");
+  define<embedding_bag_backward>(exports, "embeddingBagBackward");
+  define<sparse_to_dense>(exports, "sparseToDense");
+  define<linear>(exports, "linear");
+  define<linear_backward>(exports, "linearBackward");
+  define<silu_gate>(exports, "siluGate");
+  define<silu_gate_backward>(exports, "siluGateBackward");
+  define<sigmoid_gate>(exports, "sigmoidGate");
+  define<sigmoid_gate_backward>(exports, "sigmoidGateBackward");
+  define<rms_norm>(exports, "rmsNorm");
+  define<rms_norm_backward>(exports, "rmsNormBackward");
+  define<softmax>(exports, "softmax");
+  define<softmax_backward>(exports, "softmaxBackward");
+  define<activate>(exports, "activate");
+  define<activate_backward>(exports, "activateBackward");
+  define<add>(exports, "add");
+  define<cross_entropy>(exports, "crossEntropy");
+  define<cross_entropy_backward>(exports, "crossEntropyBackward");
+  define<peer>(exports, "peer");
+  define<peer_backward>(exports, "peerBackward");
+}
+
+}  // namespace ml::binding

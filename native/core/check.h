@@ -1,0 +1,55 @@
+#pragma once
+// Checks that name the operation, the argument, what was wanted and what was got.
+
+#include <string>
+
+#include "core/error.h"
+#include "core/view.h"
+
+namespace ml {
+
+// "embeddingBag: "weights" must have shape [4, 32], got [4, 31]."
+inline std::string sentence(const char* op, const char* arg, const std::string& wanted,
+                            const std::string& got) {
+  return std::string(op) + ": \"" + arg + "\" must " + wanted + ", got " + got + ".";
+}
+
+[[noreturn]] inline void fail(Code code, const char* op, const char* arg, const std::string& wanted,
+                              const std::string& got, const std::string& mend = "") {
+  throw Error(code, sentence(op, arg, wanted, got) + (mend.empty() ? "" : "\n  " + mend));
+}
+
+inline void expect_shape(const char* op, const char* arg, const View& v, const Shape& wanted) {
+  if (!(v.shape == wanted))
+    fail(Code::shape, op, arg, "have shape " + to_string(wanted), to_string(v.shape));
+}
+
+// For shapes with free sizes: `wanted` is the sentence, e.g. "have shape [tokens, heads, 2, d]".
+inline void expect_rank(const char* op, const char* arg, const View& v, int rank,
+                        const char* wanted) {
+  if (v.shape.rank != rank)
+    fail(Code::shape, op, arg, std::string("have shape ") + wanted, to_string(v.shape));
+}
+
+inline void expect_dtype(const char* op, const char* arg, const View& v, DType wanted) {
+  if (v.dtype != wanted)
+    fail(Code::dtype, op, arg, std::string("be ") + name_of(wanted), name_of(v.dtype));
+}
+
+inline void expect(bool ok, Code code, const char* op, const char* arg, const std::string& wanted,
+                   const std::string& got, const std::string& mend = "") {
+  if (!ok) fail(code, op, arg, wanted, got, mend);
+}
+
+// Float32 tensors of one shape.
+inline void expect_same(const char* op, const char* arg, const View& v, const View& like) {
+  expect_dtype(op, arg, v, like.dtype);
+  expect_shape(op, arg, v, like.shape);
+}
+
+inline void expect_float32(const char* op, const char* arg, const View& v, const Shape& shape) {
+  expect_dtype(op, arg, v, DType::f32);
+  expect_shape(op, arg, v, shape);
+}
+
+}  // namespace ml

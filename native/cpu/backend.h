@@ -1,0 +1,16 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "device/device.h"
+
+namespace ml::cpu {
+
+// threads: 0 takes every core this process may use.
+std::shared_ptr<Device> open(int threads);
+
+std::string describe(int threads);  // "AMD EPYC, avx512, 2 threads"
+int64_t total_memory();
+
+}  // namespace ml::cpu

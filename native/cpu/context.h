@@ -1,0 +1,63 @@
+#pragma once
+// What a CPU kernel may use: threads and scratch memory. A kernel is a plain function
+//     void ml::cpu::<op>(Context&, const <Op>&)
+// which runs on the stream's thread and may throw ml::Error before it has changed anything.
+
+#include <cstdint>
+#include <memory>
+#include <type_traits>
+#include <vector>
+
+namespace ml::cpu {
+
+// body(begin, end, worker): worker in [0, threads)
+struct RangeBody {
+  void (*call)(void* object, int64_t begin, int64_t end, int worker);
+  void* object;
+};
+
+class Context {
+ public:
+  explicit Context(int threads);
+  ~Context();
+  Context(const Context&) = delete;
+  Context& operator=(const Context&) = delete;
+
+  int threads() const { return threads_; }
+
+  // Calls body over [0, n) in pieces of `grain` (the last may be shorter), each exactly once. Which thread takes which piece is
+  // not fixed, but the pieces are: they depend on n and grain alone. So results are the same for any thread count whenever
+  // a piece writes only what is its own. The body must not throw. Nested calls run on the calling thread.
+  template <class F>
+  void parallel_for(int64_t n, int64_t grain, F&& body) {
+    using Body = std::remove_reference_t<F>;
+    run(n, grain,
+        RangeBody{[](void* o, int64_t begin, int64_t end, int worker) {
+                    (*static_cast<Body*>(o))(begin, end, worker);
+                  },
+                  const_cast<void*>(static_cast<const void*>(&body))});
+  }
+
+  // Memory of this call, 64-byte aligned, contents undefined, kept and reused from call to call.
+  // Call it outside parallel_for; for a block per thread ask for threads() times as much.
+  template <class T>
+  T* scratch(int64_t count) {
+    return static_cast<T*>(scratch_bytes(count * static_cast<int64_t>(sizeof(T))));
+  }
+
+  void reset_scratch();  // the stream calls this after every operation
+
+ private:
+  void run(int64_t n, int64_t grain, RangeBody body);
+  void* scratch_bytes(int64_t bytes);
+
+  struct Block {
+    char* data;
+    int64_t bytes;
+    int64_t used;
+  };
+  int threads_;
+  std::vector<Block> blocks_;
+};
+
+}  // namespace ml::cpu

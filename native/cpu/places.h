@@ -1,0 +1,15 @@
+#pragma once
+// Checks of the indices and offsets of bags, before any kernel uses them.
+
+#include "core/check.h"
+#include "cpu/context.h"
+
+namespace ml::cpu {
+
+// Every index must be -1 or in [0, slots); throws ERR_INDEX_RANGE with the first that is not.
+void validate_indices(Context& ctx, const char* op, const char* argument, const View& indices, int64_t slots);
+
+// offsets[0] = 0, ascending, offsets[B] = places.
+void validate_offsets(const char* op, const View& offsets, int64_t places);
+
+}  // namespace ml::cpu

@@ -1,0 +1,42 @@
+#pragma once
+// The reads of sparse_grad.h laid end to end: what a position means.
+
+#include <vector>
+
+#include "cpu/context.h"
+#include "ops/sparse_grad.h"
+
+namespace ml::cpu {
+
+// One read, and where its positions begin.
+struct ReadSpan {
+  int64_t begin, end;
+  const float* weights;
+  const float* dy;
+  const int32_t* bags;  // of each place, for ragged reads
+  uint32_t bag_size;
+};
+
+struct ReadPlaces {
+  const ReadSpan* spans;
+  int count;
+  int64_t width;
+
+  // The weight of a place and the row of dy its bag has.
+  struct Place {
+    float weight;
+    const float* dy;
+  };
+  Place at(int64_t position) const {
+    int s = 0;
+    while (position >= spans[s].end) ++s;
+    const ReadSpan& span = spans[s];
+    const uint32_t local = static_cast<uint32_t>(position - span.begin);
+    const int64_t bag = span.bags ? span.bags[local] : local / span.bag_size;
+    return {span.weights[local], span.dy + bag * width};
+  }
+};
+
+ReadPlaces lay_out(Context& ctx, const std::vector<TableRead>& reads, int64_t width);
+
+}  // namespace ml::cpu

@@ -1,0 +1,32 @@
+// Loops over contiguous floats, whole vectors first and the odd rest as a partial vector. Included inside an
+// instruction-set pass, like simd.h.
+
+namespace ml::cpu::ML_ISA {
+namespace {
+
+// body(offset, n): n = kWidth, and once fewer at the end
+template <class F>
+[[maybe_unused]] inline void for_vectors(int64_t count, F&& body) {
+  int64_t i = 0;
+  for (; i + kWidth <= count; i += kWidth) body(i, kWidth);
+  if (i < count) body(i, static_cast<int>(count - i));
+}
+
+[[maybe_unused]] inline Vec load_n(const float* p, int n) { return n == kWidth ? load(p) : load_partial(p, n); }
+[[maybe_unused]] inline void store_n(float* p, Vec v, int n) {
+  if (n == kWidth) {
+    store(p, v);
+  } else {
+    store_partial(p, v, n);
+  }
+}
+
+// sum of x[i] * y[i], in the same order whatever calls it
+[[maybe_unused]] inline float dot(const float* x, const float* y, int64_t count) {
+  Vec sum{};
+  for_vectors(count, [&](int64_t i, int n) { sum = fma(load_n(x + i, n), load_n(y + i, n), sum); });
+  return reduce_add(sum);
+}
+
+}  // namespace
+}  // namespace ml::cpu::ML_ISA

@@ -1,0 +1,179 @@
+// A thin vector of floats for one instruction set. Included by foreach_isa.h once per set, so there is no
+// include guard. `Vec` is a compiler vector type: + - * / work on it; the rest is here.
+//
+//   baseline: 4 floats (SSE2 or NEON)     avx2: 8 floats     avx512: 16 floats
+
+namespace ml::cpu::ML_ISA {
+namespace {
+
+#if ML_ISA_LEVEL == 3
+constexpr int kWidth = 16;
+#elif ML_ISA_LEVEL == 2
+constexpr int kWidth = 8;
+#else
+constexpr int kWidth = 4;
+#endif
+
+typedef float Vec __attribute__((vector_size(4 * kWidth)));
+typedef int32_t IVec __attribute__((vector_size(4 * kWidth)));
+typedef float UnalignedVec __attribute__((vector_size(4 * kWidth), aligned(1), may_alias));
+
+[[maybe_unused]] inline Vec load(const float* p) { return *reinterpret_cast<const UnalignedVec*>(p); }
+[[maybe_unused]] inline void store(float* p, Vec v) { *reinterpret_cast<UnalignedVec*>(p) = v; }
+[[maybe_unused]] inline Vec set1(float x) { return Vec{} + x; }
+[[maybe_unused]] inline IVec as_int(Vec v) { return reinterpret_cast<IVec>(v); }
+[[maybe_unused]] inline Vec as_float(IVec v) { return reinterpret_cast<Vec>(v); }
+
+// a * b + c, one rounding where the set has it
+[[maybe_unused]] inline Vec fma(Vec a, Vec b, Vec c) {
+#if ML_ISA_LEVEL == 3
+  return reinterpret_cast<Vec>(_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c));
+#elif ML_ISA_LEVEL == 2
+  return reinterpret_cast<Vec>(_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c));
+#elif defined(__aarch64__)
+  Vec r;
+  for (int i = 0; i < kWidth; ++i) r[i] = __builtin_fmaf(a[i], b[i], c[i]);
+  return r;
+#else
+  return a * b + c;
+#endif
+}
+
+// The first n floats (0 <= n <= kWidth), zeros behind them. Nothing beyond them is read or written.
+[[maybe_unused]] inline Vec load_partial(const float* p, int n) {
+#if ML_ISA_LEVEL == 3
+  return reinterpret_cast<Vec>(_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1u), p));
+#else
+  alignas(4 * kWidth) float t[kWidth] = {};
+  for (int i = 0; i < n; ++i) t[i] = p[i];
+  return load(t);
+#endif
+}
+[[maybe_unused]] inline void store_partial(float* p, Vec v, int n) {
+#if ML_ISA_LEVEL == 3
+  _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << n) - 1u), (__m512)v);
+#else
+  for (int i = 0; i < n; ++i) p[i] = v[i];
+#endif
+}
+
+// Loads that convert: kWidth elements of 16 or 8 bits to float.
+[[maybe_unused]] inline Vec load(const BFloat16* p) {
+#if ML_ISA_LEVEL == 3
+  const __m256i h = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  return reinterpret_cast<Vec>(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));
+#elif ML_ISA_LEVEL == 2
+  const __m128i h = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  return reinterpret_cast<Vec>(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16));
+#else
+  Vec r;
+  for (int i = 0; i < kWidth; ++i) r[i] = to_float(p[i]);
+  return r;
+#endif
+}
+[[maybe_unused]] inline Vec load(const Half* p) {
+#if ML_ISA_LEVEL == 3
+  return reinterpret_cast<Vec>(_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))));
+#elif ML_ISA_LEVEL == 2
+  return reinterpret_cast<Vec>(_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+#else
+  Vec r;
+  for (int i = 0; i < kWidth; ++i) r[i] = to_float(p[i]);
+  return r;
+#endif
+}
+[[maybe_unused]] inline Vec load(const int8_t* p) {
+#if ML_ISA_LEVEL == 3
+  const __m128i b = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  return reinterpret_cast<Vec>(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(b)));
+#elif ML_ISA_LEVEL == 2
+  const __m128i b = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+  return reinterpret_cast<Vec>(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(b)));
+#else
+  Vec r;
+  for (int i = 0; i < kWidth; ++i) r[i] = static_cast<float>(p[i]);
+  return r;
+#endif
+}
+
+// One element as float, whatever the type: for the odd columns at the end of a row.
+[[maybe_unused]] inline float load_one(const float* p) { return *p; }
+[[maybe_unused]] inline float load_one(const BFloat16* p) { return to_float(*p); }
+[[maybe_unused]] inline float load_one(const Half* p) { return to_float(*p); }
+[[maybe_unused]] inline float load_one(const int8_t* p) { return static_cast<float>(*p); }
+
+// NaN in either operand: the result is unspecified. Test for NaN first where it matters.
+[[maybe_unused]] inline Vec max(Vec a, Vec b) { return a > b ? a : b; }
+[[maybe_unused]] inline Vec min(Vec a, Vec b) { return a < b ? a : b; }
+
+[[maybe_unused]] inline Vec sqrt(Vec v) {
+#if ML_ISA_LEVEL == 3
+  return reinterpret_cast<Vec>(_mm512_sqrt_ps((__m512)v));
+#elif ML_ISA_LEVEL == 2
+  return reinterpret_cast<Vec>(_mm256_sqrt_ps((__m256)v));
+#else
+  Vec r;
+  for (int i = 0; i < kWidth; ++i) r[i] = __builtin_sqrtf(v[i]);
+  return r;
+#endif
+}
+
+// Pairwise, always in the same order.
+[[maybe_unused]] inline float reduce_add(Vec v) {
+#if ML_ISA_LEVEL == 3
+  return _mm512_reduce_add_ps((__m512)v);
+#else
+  alignas(4 * kWidth) float t[kWidth];
+  store(t, v);
+  for (int step = kWidth / 2; step > 0; step /= 2)
+    for (int i = 0; i < step; ++i) t[i] += t[i + step];
+  return t[0];
+#endif
+}
+[[maybe_unused]] inline float reduce_max(Vec v) {
+  float m = v[0];
+  for (int i = 1; i < kWidth; ++i) m = v[i] > m ? v[i] : m;
+  return m;
+}
+
+// One bit per lane where a > b (false for NaN).
+[[maybe_unused]] inline uint32_t greater_bits(Vec a, Vec b) {
+#if ML_ISA_LEVEL == 3
+  return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_GT_OQ);
+#elif ML_ISA_LEVEL == 2
+  return static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps((__m256)a, (__m256)b, _CMP_GT_OQ)));
+#else
+  uint32_t bits = 0;
+  for (int i = 0; i < kWidth; ++i) bits |= static_cast<uint32_t>(a[i] > b[i]) << i;
+  return bits;
+#endif
+}
+
+// e^x within 2 ulp on the whole range: x = n ln 2 + r, a degree-6 polynomial in r, then a scale by 2^n.
+// Overflows to +Inf, underflows to 0 (through subnormals), NaN stays NaN.
+[[maybe_unused]] inline Vec exp(Vec x) {
+  const Vec clamped = x < -104.0f ? set1(-104.0f) : (x > 89.0f ? set1(89.0f) : x);
+  const Vec magic = set1(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer
+  const Vec shifted = clamped * 1.44269504088896341f + magic;
+  const Vec n = shifted - magic;
+  Vec r = fma(n, set1(-0.693145751953125f), clamped);
+  r = fma(n, set1(-1.42860682030941723212e-6f), r);
+  Vec p = set1(1.0f / 720.0f);
+  p = fma(p, r, set1(1.0f / 120.0f));
+  p = fma(p, r, set1(1.0f / 24.0f));
+  p = fma(p, r, set1(1.0f / 6.0f));
+  p = fma(p, r, set1(0.5f));
+  p = fma(p, r, set1(1.0f));
+  p = fma(p, r, set1(1.0f));
+  // 2^n in two factors, so that subnormal results and n = 128 come out right.
+  const IVec i = __builtin_convertvector(n, IVec);
+  const IVec low = i >> 1;
+  const IVec high = i - low;
+  const Vec result = p * as_float((low + 127) << 23) * as_float((high + 127) << 23);
+  return x != x ? x : result;
+}
+
+[[maybe_unused]] inline Vec sigmoid(Vec x) { return set1(1.0f) / (set1(1.0f) + exp(-x)); }
+
+}  // namespace
+}  // namespace ml::cpu::ML_ISA

@@ -1,0 +1,140 @@
+#include "cpu/stream.h"
+
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <new>
+
+namespace ml::cpu {
+namespace {
+
+constexpr int kSpins = 2000;  // about 10 µs before the thread sleeps
+
+inline void pause_cpu() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+}  // namespace
+
+CpuStream::CpuStream(int threads) : context_(threads), thread_([this] { loop(); }) {}
+
+CpuStream::~CpuStream() {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    stop_ = true;
+  }
+  arrived_.notify_one();
+  thread_.join();
+}
+
+void CpuStream::push(Work work) {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    queue_.push_back(std::move(work));
+    pushed_.store(++submitted_, std::memory_order_release);
+  }
+  arrived_.notify_one();
+}
+
+void CpuStream::launch(std::function<void(Context&)> kernel) { push({std::move(kernel), nullptr, nullptr}); }
+
+void CpuStream::always(std::function<void()> action) { push({nullptr, std::move(action), nullptr}); }
+
+void CpuStream::write(void* target, const void* source, size_t bytes) {
+  if (bytes == 0) return;
+  if (completed() == submitted_ && !faulted()) {
+    std::memcpy(target, source, bytes);
+    return;
+  }
+  std::shared_ptr<void> staged(std::malloc(bytes), std::free);
+  if (!staged) throw Error(Code::out_of_memory, "write: no memory to stage " + std::to_string(bytes) + " bytes.");
+  std::memcpy(staged.get(), source, bytes);
+  launch([=](Context&) { std::memcpy(target, staged.get(), bytes); });
+}
+
+void CpuStream::read(void* target, const void* source, size_t bytes, Completion done) {
+  push({[=](Context&) {
+          if (bytes) std::memcpy(target, source, bytes);
+        },
+        nullptr, std::move(done)});
+}
+
+std::optional<Fault> CpuStream::wait() {
+  std::unique_lock<std::mutex> lock(mutex_);
+  done_.wait(lock, [this] { return completed_.load(std::memory_order_acquire) == submitted_; });
+  return fault_ && runs_again_after_ == 0 ? fault_ : std::nullopt;
+}
+
+void CpuStream::produce(void* target, size_t, std::function<void(void*)> fill) {
+  launch([target, fill = std::move(fill)](Context&) { fill(target); });
+}
+
+void CpuStream::acknowledge(Ticket first) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (!fault_ || fault_->first != first || runs_again_after_ != 0) return;
+  runs_again_after_ = submitted_;
+  voided_.push_back({first, submitted_});
+}
+
+bool CpuStream::faulted() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return fault_ && runs_again_after_ == 0;
+}
+
+// Runs one piece of work, or leaves it out if a fault makes it void. Returns that fault.
+std::optional<Fault> CpuStream::perform(Work& work, Ticket ticket) {
+  std::optional<Fault> fault;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (fault_ && runs_again_after_ != 0 && ticket > runs_again_after_) {
+      fault_.reset();
+      runs_again_after_ = 0;
+    }
+    fault = fault_;
+  }
+  if (work.always) work.always();
+  if (fault || !work.kernel) return fault;
+  try {
+    work.kernel(context_);
+  } catch (const Error& error) {
+    fault = Fault{error, ticket};
+  } catch (const std::bad_alloc&) {
+    fault = Fault{Error(Code::out_of_memory, "cpu: no memory for the bookkeeping of an operation."), ticket};
+  }
+  context_.reset_scratch();
+  if (fault) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    fault_ = fault;
+    runs_again_after_ = 0;
+  }
+  return fault;
+}
+
+void CpuStream::loop() {
+  Ticket ticket = 0;
+  for (;;) {
+    for (int spin = 0; spin < kSpins && pushed_.load(std::memory_order_acquire) == ticket; ++spin) pause_cpu();
+    Work work;
+    {
+      std::unique_lock<std::mutex> lock(mutex_);
+      arrived_.wait(lock, [this] { return stop_ || !queue_.empty(); });
+      if (queue_.empty()) return;
+      work = std::move(queue_.front());
+      queue_.pop_front();
+    }
+    ++ticket;
+    const std::optional<Fault> fault = perform(work, ticket);
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      completed_.store(ticket, std::memory_order_release);
+    }
+    done_.notify_all();
+    if (work.finished) work.finished(fault);
+  }
+}
+
+}  // namespace ml::cpu

@@ -1,0 +1,112 @@
+#include "cpu/thread_pool.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <atomic>
+#include <mutex>
+#include <thread>
+
+namespace ml::cpu {
+namespace {
+
+constexpr int kSpins = 4000;  // about 20 µs: the gap between two operations of a layer
+constexpr int kMostHelpers = 255;
+
+inline void pause_cpu() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+class Pool {
+ public:
+  void run(int threads, int64_t n, int64_t grain, RangeBody body) {
+    const int64_t pieces = (n + grain - 1) / grain;
+    const int helpers = static_cast<int>(std::min<int64_t>({threads - 1, pieces - 1, kMostHelpers}));
+    std::unique_lock<std::mutex> lock(busy_, std::defer_lock);
+    if (helpers <= 0 || inside_ || !lock.try_lock()) {
+      for (int64_t p = 0; p < pieces; ++p) body.call(body.object, p * grain, std::min(n, (p + 1) * grain), 0);
+      return;
+    }
+    grow(helpers);
+    body_ = body;
+    n_ = n;
+    grain_ = grain;
+    next_.store(0, std::memory_order_relaxed);
+    running_.store(helpers, std::memory_order_relaxed);
+    const uint32_t turn = generation_.load(std::memory_order_relaxed) / (kMostHelpers + 1) + 1;
+    generation_.store(turn * (kMostHelpers + 1) + static_cast<uint32_t>(helpers), std::memory_order_release);
+    generation_.notify_all();
+    inside_ = true;
+    work(0);
+    inside_ = false;
+    for (int spin = 0; running_.load(std::memory_order_acquire) != 0; ++spin)
+      spin < kSpins ? pause_cpu() : std::this_thread::yield();
+  }
+
+ private:
+  void grow(int helpers) {
+    for (; made_ < helpers; ++made_) std::thread([this, id = made_, seen = generation_.load()] { loop(id, seen); }).detach();
+  }
+
+  void loop(int id, uint32_t seen) {
+    inside_ = true;
+    for (;;) {
+      for (int spin = 0; generation_.load(std::memory_order_acquire) == seen; ++spin) {
+        if (spin < kSpins) {
+          pause_cpu();
+        } else {
+          generation_.wait(seen, std::memory_order_acquire);
+        }
+      }
+      // The word names the run and how many helpers it has, read in one load: a helper of the run can't miss it, since
+      // the run waits for it, and one that is not of the run touches nothing.
+      seen = generation_.load(std::memory_order_acquire);
+      if (id >= static_cast<int>(seen % (kMostHelpers + 1))) continue;
+      work(id + 1);
+      running_.fetch_sub(1, std::memory_order_acq_rel);
+    }
+  }
+
+  void work(int worker) {
+    for (;;) {
+      const int64_t begin = next_.fetch_add(1, std::memory_order_relaxed) * grain_;
+      if (begin >= n_) return;
+      body_.call(body_.object, begin, std::min(n_, begin + grain_), worker);
+    }
+  }
+
+  std::mutex busy_;
+  int made_ = 0;
+  RangeBody body_{};
+  int64_t n_ = 0;
+  int64_t grain_ = 1;
+  alignas(64) std::atomic<uint32_t> generation_{0};
+  alignas(64) std::atomic<int64_t> next_{0};
+  alignas(64) std::atomic<int> running_{0};
+  static thread_local bool inside_;
+};
+
+thread_local bool Pool::inside_ = false;
+
+Pool& pool() {
+  static Pool* instance = new Pool;
+  return *instance;
+}
+
+}  // namespace
+
+int usable_cores() {
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof(set), &set) == 0) return std::max(1, CPU_COUNT(&set));
+  return std::max(1u, std::thread::hardware_concurrency());
+}
+
+void pool_run(int threads, int64_t n, int64_t grain, RangeBody body) {
+  if (n > 0) pool().run(threads, n, std::max<int64_t>(1, grain), body);
+}
+
+}  // namespace ml::cpu

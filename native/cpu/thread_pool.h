@@ -1,0 +1,15 @@
+#pragma once
+// One pool of threads for the process, made when first needed and never destroyed (Node unloads an addon while
+// threads may still run; the addon is linked with -z nodelete for the same reason).
+
+#include "cpu/context.h"
+
+namespace ml::cpu {
+
+int usable_cores();  // cores this process may run on
+
+// Runs body over [0, n) in pieces of `grain` on at most `threads` threads, the caller among them; returns when
+// all is done. If another stream is using the pool, the caller does all the pieces itself.
+void pool_run(int threads, int64_t n, int64_t grain, RangeBody body);
+
+}  // namespace ml::cpu

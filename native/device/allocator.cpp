@@ -1,0 +1,87 @@
+#include "device/allocator.h"
+
+#include <algorithm>
+#include <bit>
+#include <string>
+
+namespace ml {
+namespace {
+
+constexpr int64_t kSmallest = 256;
+constexpr int64_t kHugePage = int64_t{2} << 20;
+constexpr int64_t kNeverCached = int64_t{64} << 20;  // tables: given back to the system when freed
+
+// Eight sizes an octave, so at most an eighth is wasted; whole huge pages for large blocks.
+int64_t rounded(int64_t bytes) {
+  if (bytes <= kSmallest) return kSmallest;
+  const int64_t step = bytes >= kHugePage * 4
+                           ? kHugePage
+                           : static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(bytes - 1))) / 8;
+  return (bytes + step - 1) / step * step;
+}
+
+}  // namespace
+
+Allocator::Allocator(MemorySource source, Stream& stream) : source_(source), stream_(stream) {
+  stats_.total = source_.total();
+}
+
+Allocator::~Allocator() {
+  for (auto& [bytes, blocks] : cached_)
+    for (Block& b : blocks) source_.give(b.data, bytes);
+}
+
+Block Allocator::allocate(int64_t bytes) {
+  const int64_t size = rounded(bytes);
+  Block block;
+  if (auto it = cached_.find(size); it != cached_.end() && !it->second.empty()) {
+    block = it->second.back();
+    it->second.pop_back();
+  } else {
+    void* data = stats_.reserved + size <= stats_.total ? source_.take(size) : nullptr;
+    if (!data) {
+      release_quiet();
+      data = stats_.reserved + size <= stats_.total ? source_.take(size) : nullptr;
+    }
+    if (!data)
+      throw Error(Code::out_of_memory, "device memory: wanted " + std::to_string(bytes) + " bytes, " +
+                                           std::to_string(stats_.allocated) + " are in tensors of " +
+                                           std::to_string(stats_.total) +
+                                           " in all.\n  Dispose tensors that are no longer needed, or use a smaller table.");
+    stats_.reserved += size;
+    block = {data, size, 0};
+  }
+  stats_.allocated += size;
+  stats_.peak = std::max(stats_.peak, stats_.allocated);
+  return block;
+}
+
+void Allocator::free(Block block) {
+  stats_.allocated -= block.bytes;
+  block.quiet_after = stream_.submitted();
+  if (block.bytes >= kNeverCached) {
+    give_in_order(block);
+  } else {
+    cached_[block.bytes].push_back(block);
+  }
+}
+
+// Gives every cached block back that no enqueued work can still use.
+void Allocator::release_quiet() {
+  const Ticket completed = stream_.completed();
+  for (auto& [bytes, blocks] : cached_) {
+    auto quiet = std::partition(blocks.begin(), blocks.end(), [&](const Block& b) { return b.quiet_after > completed; });
+    for (auto it = quiet; it != blocks.end(); ++it) {
+      source_.give(it->data, bytes);
+      stats_.reserved -= bytes;
+    }
+    blocks.erase(quiet, blocks.end());
+  }
+}
+
+void Allocator::give_in_order(const Block& block) {
+  stats_.reserved -= block.bytes;
+  stream_.always([give = source_.give, block] { give(block.data, block.bytes); });
+}
+
+}  // namespace ml

@@ -1,0 +1,80 @@
+#pragma once
+// A device as the layers see it: operations, a stream, memory.
+
+#include <memory>
+#include <string>
+
+#include "core/view.h"
+#include "device/allocator.h"
+#include "device/stream.h"
+
+namespace ml {
+
+struct Operations;
+
+class Device : public std::enable_shared_from_this<Device> {
+ public:
+  Device(const Operations& operations, std::unique_ptr<Stream> stream, MemorySource source)
+      : operations(operations), stream_(std::move(stream)), allocator_(source, *stream_) {}
+  ~Device() { stream_->wait(); }  // before the cached memory goes
+
+  const Operations& operations;
+  std::string name;         // "cpu"
+  std::string kind;         // "cpu" | "cuda" | "simt"
+  std::string description;  // "AMD EPYC, avx512, 2 threads"
+  std::string reason;       // why 'auto' chose it
+
+  Stream& stream() { return *stream_; }
+  Allocator& allocator() { return allocator_; }
+
+ private:
+  std::unique_ptr<Stream> stream_;
+  Allocator allocator_;
+};
+
+// Memory with its owner. Freed in stream order when the last tensor on it goes.
+class Storage {
+ public:
+  Storage(std::shared_ptr<Device> device, int64_t bytes)
+      : device_(std::move(device)), block_(device_->allocator().allocate(bytes)) {}
+  ~Storage() { device_->allocator().free(block_); }
+  Storage(const Storage&) = delete;
+  Storage& operator=(const Storage&) = delete;
+
+  Device& device() const { return *device_; }
+  void* data() const { return block_.data; }
+  int64_t bytes() const { return block_.bytes; }
+  // No enqueued work uses this memory yet, so the host may fill it directly.
+  bool quiet() const { return device_->stream().completed() >= block_.quiet_after; }
+
+ private:
+  std::shared_ptr<Device> device_;
+  Block block_;
+};
+
+struct Tensor {
+  std::shared_ptr<Storage> storage;
+  int64_t offset = 0;  // bytes
+  DType dtype = DType::f32;
+  Shape shape;
+
+  explicit operator bool() const { return storage != nullptr; }
+  Device& device() const { return storage->device(); }
+  int64_t size() const { return shape.size(); }
+  int64_t bytes() const { return size() * bytes_of(dtype); }
+  View view() const {
+    if (!storage) return {};
+    return {static_cast<char*>(storage->data()) + offset, dtype, true, shape};
+  }
+  Tensor reshaped(const Shape& to) const {
+    Tensor t = *this;
+    t.shape = to;
+    return t;
+  }
+};
+
+inline Tensor empty(Device& device, const Shape& shape, DType dtype = DType::f32) {
+  return {std::make_shared<Storage>(device.shared_from_this(), shape.size() * bytes_of(dtype)), 0, dtype, shape};
+}
+
+}  // namespace ml

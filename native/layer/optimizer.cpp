@@ -1,0 +1,97 @@
+#include "layer/optimizer.h"
+
+namespace ml {
+namespace {
+
+// Row-wise Adagrad keeps one number a row, in tables and matrices alike; a vector is its own row.
+Shape row_shape(const Shape& s) { return s.rank >= 2 ? Shape{s[0]} : s; }
+
+OptimizerState make_state(Device& device, Rule rule, const Shape& shape, bool table) {
+  OptimizerState s;
+  if (rule == Rule::adagrad || rule == Rule::adamw) s.state1 = zeros(device, shape);
+  if (rule == Rule::adamw) s.state2 = zeros(device, shape);
+  if (rule == Rule::rowwise_adagrad) s.state1 = zeros(device, table ? row_shape(shape) : shape);
+  return s;
+}
+
+}  // namespace
+
+Optimizer::Optimizer(std::shared_ptr<Device> device, Rule rule, std::vector<Dense> dense,
+                     std::vector<std::shared_ptr<ValueTable>> tables)
+    : device_(std::move(device)), rule_(rule), dense_(std::move(dense)), tables_(std::move(tables)) {
+  for (const auto& t : tables_) {
+    if (t->weight().dtype == DType::i8)
+      throw Error(Code::unsupported,
+                  "optimizer: an int8 value table can't be trained, it is read only.\n  Train a float32 or "
+                  "bfloat16 table and convert it for serving.");
+  }
+  step_ = zeros(*device_, {1}, DType::i32);
+  for (const Dense& d : dense_) dense_states_.push_back(make_state(*device_, rule, d.value.shape, false));
+  for (const auto& t : tables_) {
+    OptimizerState s = make_state(*device_, rule, t->weight().shape, true);
+    if (t->weight().dtype != DType::f32) {
+      s.master = empty(*device_, t->weight().shape);
+      run(*device_, &Operations::copy, Copy{s.master.view(), t->weight().view()});
+    }
+    table_states_.push_back(std::move(s));
+  }
+}
+
+void Optimizer::step(const Hyper& dense_hyper, const Hyper& table_hyper, bool every_row) {
+  Device& device = *device_;
+  for (const auto& t : tables_) t->live_weight("optimizer.step");
+  run(device, &Operations::step_advance, StepAdvance{step_.view()});
+  // An elementwise rule for dense parameters: row-wise Adagrad is meant for tables.
+  const Rule dense_rule = rule_ == Rule::rowwise_adagrad ? Rule::adagrad : rule_;
+  for (size_t i = 0; i < dense_.size(); ++i) {
+    const OptimizerState& s = dense_states_[i];
+    run(device, &Operations::dense_update,
+        DenseUpdate{dense_[i].value.view(), dense_[i].grad.view(), s.state1.view(), s.state2.view(), step_.view(),
+                    dense_rule, dense_hyper});
+  }
+  for (size_t i = 0; i < tables_.size(); ++i) {
+    ValueTable& table = *tables_[i];
+    const std::vector<ValueTable::Read> reads = table.pending();
+    if (reads.empty() && !every_row) continue;
+    const OptimizerState& s = table_states_[i];
+    const TouchedRows t = touched_rows(device, reads, table.slots());
+    run(device, &Operations::sparse_update,
+        SparseUpdate{table.weight().view(), s.master.view(), s.state1.view(), s.state2.view(), step_.view(),
+                     t.rows.view(), t.starts.view(), t.order.view(), t.count.view(), t.reads, rule_, table_hyper,
+                     every_row});
+  }
+}
+
+void Optimizer::zero_grad() {
+  for (const Dense& d : dense_) fill(d.grad, 0);
+  for (const auto& t : tables_) t->clear();
+}
+
+Tensor clip_grad_norm(Device& device, const std::vector<Tensor>& dense_grads,
+                      const std::vector<std::shared_ptr<ValueTable>>& tables, float max_norm) {
+  Tensor sum = zeros(device, {1}), norm = empty(device, {1});
+  for (const Tensor& g : dense_grads) run(device, &Operations::sum_squares, SumSquares{sum.view(), g.view(), {}});
+  for (const auto& t : tables) {
+    const auto reads = t->pending();
+    if (reads.empty()) continue;
+    const SparseGrad g = sparse_grad(device, reads, t->slots(), t->dim());
+    run(device, &Operations::sum_squares, SumSquares{sum.view(), g.values.view(), g.count.view()});
+  }
+  for (const Tensor& g : dense_grads)
+    run(device, &Operations::clip_scale, ClipScale{g.view(), {}, sum.view(), max_norm});
+  // A table's gradient is linear in the weights of its reads: scaled copies of those scale it.
+  for (const auto& t : tables) {
+    std::vector<Tensor> scaled;
+    for (const ValueTable::Read& r : t->pending()) {
+      Tensor w = empty(device, r.weights.shape);
+      run(device, &Operations::copy, Copy{w.view(), r.weights.view()});
+      run(device, &Operations::clip_scale, ClipScale{w.view(), {}, sum.view(), max_norm});
+      scaled.push_back(w);
+    }
+    t->replace_weights(scaled);
+  }
+  run(device, &Operations::clip_scale, ClipScale{{}, norm.view(), sum.view(), max_norm});
+  return norm;
+}
+
+}  // namespace ml

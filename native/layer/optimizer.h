@@ -1,0 +1,46 @@
+#pragma once
+// One optimizer over dense parameters and value tables. A step is: count, every dense parameter, then for each table the merged
+// reads of all its layers, each touched row once.
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "layer/value_table.h"
+
+namespace ml {
+
+struct OptimizerState {
+  Tensor state1, state2, master;  // as the rule and the dtype need
+};
+
+class Optimizer {
+ public:
+  struct Dense {
+    Tensor value, grad;
+  };
+
+  Optimizer(std::shared_ptr<Device> device, Rule rule, std::vector<Dense> dense,
+            std::vector<std::shared_ptr<ValueTable>> tables);
+
+  void step(const Hyper& dense, const Hyper& table, bool every_row);
+  void zero_grad();
+
+  const Tensor& step_count() const { return step_; }
+  const OptimizerState& dense_state(size_t i) const { return dense_states_[i]; }
+  const OptimizerState& table_state(size_t i) const { return table_states_[i]; }
+
+ private:
+  std::shared_ptr<Device> device_;
+  Rule rule_;
+  std::vector<Dense> dense_;
+  std::vector<std::shared_ptr<ValueTable>> tables_;
+  std::vector<OptimizerState> dense_states_, table_states_;
+  Tensor step_;  // [1] int32
+};
+
+// Scales all gradients by min(1, max_norm / norm); returns the norm before, [1] float32.
+Tensor clip_grad_norm(Device& device, const std::vector<Tensor>& dense_grads,
+                      const std::vector<std::shared_ptr<ValueTable>>& tables, float max_norm);
+
+}  // namespace ml

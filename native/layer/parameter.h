@@ -1,0 +1,48 @@
+#pragma once
+// Dense parameters of a layer, by their published names, with gradients that add up until zeroGrad.
+
+#include <string>
+
+#include "layer/run.h"
+
+namespace ml {
+
+struct Parameter {
+  std::string name;
+  Tensor value, grad;
+
+  explicit operator bool() const { return static_cast<bool>(value); }
+};
+
+// Parameters are drawn one after another from one seed, so a layer's numbers depend on its options alone.
+class Initializer {
+ public:
+  Initializer(Device& device, uint64_t seed) : device_(device), seed_(seed) {}
+
+  Parameter uniform(std::string name, const Shape& shape, float bound) {
+    return draw(std::move(name), shape, RandomFill::Kind::uniform, -bound, bound);
+  }
+  Parameter normal(std::string name, const Shape& shape, float std) {
+    return draw(std::move(name), shape, RandomFill::Kind::normal, 0, std);
+  }
+  Parameter constant(std::string name, const Shape& shape, double value) {
+    Parameter p{std::move(name), empty(device_, shape), zeros(device_, shape)};
+    fill(p.value, value);
+    return p;
+  }
+
+ private:
+  Parameter draw(std::string name, const Shape& shape, RandomFill::Kind kind, float a, float b) {
+    Parameter p{std::move(name), empty(device_, shape), zeros(device_, shape)};
+    // Odd multiples keep the seeds of neighbouring parameters and neighbouring layers apart.
+    const uint64_t seed = seed_ * 0x9e3779b97f4a7c15ull + ++drawn_;
+    run(device_, &Operations::random_fill, RandomFill{p.value.view(), kind, a, b, seed});
+    return p;
+  }
+
+  Device& device_;
+  uint64_t seed_;
+  uint64_t drawn_ = 0;
+};
+
+}  // namespace ml

@@ -1,0 +1,44 @@
+#pragma once
+// Parameter-efficient expert retrieval (He 2024) over product keys: the query and lookup of a memory layer, with two tables
+// in place of one: out = sum_l w_l * f(<x, down_l>) * up_l. Rules: ops/peer.h.
+
+#include <memory>
+
+#include "layer/memory_layer.h"
+
+namespace ml {
+
+struct PeerLayerOptions {
+  QueryOptions query;
+  Activation activation = Activation::gelu;
+};
+
+struct PeerContext {
+  const void* owner = nullptr;
+  Shape input_shape;
+  Tensor x, u;
+  QueryContext query;
+};
+
+class PeerLayer {
+ public:
+  PeerLayer(std::shared_ptr<Device> device, const PeerLayerOptions& options, std::shared_ptr<ValueTable> down,
+            std::shared_ptr<ValueTable> up);
+
+  struct Result {
+    Tensor output;
+    std::unique_ptr<PeerContext> context;
+  };
+  Result forward(const Tensor& x, bool save);
+  Tensor backward(const PeerContext& context, const Tensor& dy);
+  std::vector<Parameter*> parameters() { return query_.parameters(); }
+
+ private:
+  std::shared_ptr<Device> device_;
+  PeerLayerOptions options_;
+  std::shared_ptr<ValueTable> down_, up_;
+  Initializer init_;
+  Query query_;
+};
+
+}  // namespace ml

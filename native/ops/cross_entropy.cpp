@@ -1,0 +1,98 @@
+#include "ops/cross_entropy.h"
+
+#ifdef ML_ISA
+#include "cpu/rows.h"
+
+namespace ml::cpu::ML_ISA {
+namespace {
+
+struct Normaliser {
+  float greatest, sum;  // logsumexp = greatest + log(sum)
+};
+
+inline Normaliser normaliser(const float* x, int64_t n) {
+  float greatest = -__builtin_inff();
+  for (int64_t i = 0; i < n; ++i) greatest = x[i] > greatest ? x[i] : greatest;
+  Vec sum{};
+  int64_t i = 0;
+  for (; i + kWidth <= n; i += kWidth) sum += exp(load(x + i) - greatest);
+  float rest = 0;
+  for (; i < n; ++i) rest += exp(set1(x[i] - greatest))[0];
+  return {greatest, reduce_add(sum) + rest};
+}
+
+void cross_entropy_rows(const CrossEntropy& a, int64_t begin, int64_t end) {
+  const int64_t C = a.logits.dim(1);
+  for (int64_t t = begin; t < end; ++t) {
+    const float* x = a.logits.as<float>() + t * C;
+    const int32_t target = a.targets.as<int32_t>()[t];
+    float loss = 0;
+    if (target >= 0) {
+      const Normaliser z = normaliser(x, C);
+      loss = (z.greatest - x[target]) + __builtin_logf(z.sum);
+    }
+    a.loss.as<float>()[t] = loss;
+  }
+}
+
+void cross_entropy_backward_rows(const CrossEntropyBackward& a, int64_t begin, int64_t end) {
+  const int64_t C = a.logits.dim(1);
+  for (int64_t t = begin; t < end; ++t) {
+    const float* x = a.logits.as<float>() + t * C;
+    float* dx = a.dlogits.as<float>() + t * C;
+    const int32_t target = a.targets.as<int32_t>()[t];
+    if (target < 0) {
+      for (int64_t i = 0; i < C; ++i) dx[i] = 0;
+      continue;
+    }
+    const Normaliser z = normaliser(x, C);
+    const float dloss = a.dloss.as<float>()[t];
+    const Vec scale = set1(dloss / z.sum);
+    for_vectors(C, [&](int64_t i, int n) { store_n(dx + i, exp(load_n(x + i, n) - z.greatest) * scale, n); });
+    dx[target] -= dloss;
+  }
+}
+
+}  // namespace
+}  // namespace ml::cpu::ML_ISA
+#else
+#include <algorithm>
+
+#define ML_ISA_SOURCE "ops/cross_entropy.cpp"
+#include "cpu/foreach_isa.h"
+
+namespace ml::cpu {
+namespace {
+
+constexpr int64_t kPiece = 1 << 12;  // elements
+
+void validate(const char* op, const View& targets, int64_t classes) {
+  const int32_t* t = targets.as<int32_t>();
+  for (int64_t i = 0; i < targets.size(); ++i) {
+    if (t[i] < -1 || t[i] >= classes)
+      throw Error(Code::index_range, std::string(op) + ": \"targets\"[" + std::to_string(i) + "] is " +
+                                         std::to_string(t[i]) + ", outside [0, " + std::to_string(classes) +
+                                         ").\n  -1 marks a token to ignore.");
+  }
+}
+
+}  // namespace
+
+void cross_entropy(Context& ctx, const CrossEntropy& a) {
+  const int64_t C = a.logits.dim(1);
+  validate("crossEntropy", a.targets, C);
+  const auto rows = ML_DISPATCH(cross_entropy_rows);
+  ctx.parallel_for(a.logits.dim(0), std::max<int64_t>(1, kPiece / std::max<int64_t>(1, C)),
+                   [&](int64_t begin, int64_t end, int) { rows(a, begin, end); });
+}
+
+void cross_entropy_backward(Context& ctx, const CrossEntropyBackward& a) {
+  const int64_t C = a.logits.dim(1);
+  validate("crossEntropyBackward", a.targets, C);
+  const auto rows = ML_DISPATCH(cross_entropy_backward_rows);
+  ctx.parallel_for(a.logits.dim(0), std::max<int64_t>(1, kPiece / std::max<int64_t>(1, C)),
+                   [&](int64_t begin, int64_t end, int) { rows(a, begin, end); });
+}
+
+}  // namespace ml::cpu
+#endif

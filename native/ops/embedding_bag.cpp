@@ -1,0 +1,95 @@
+#include "ops/embedding_bag.h"
+
+#ifdef ML_ISA
+#include "cpu/gather.h"
+
+namespace ml::cpu::ML_ISA {
+namespace {
+
+// Bags b0 … b1, columns c0 … c1.
+template <class T>
+void sum_bags(const EmbeddingBag& a, int64_t b0, int64_t b1, int64_t c0, int64_t c1) {
+  const int64_t V = a.table.dim(1);
+  const int32_t* offsets = a.offsets ? a.offsets.as<int32_t>() : nullptr;
+  const int64_t L = offsets ? 0 : a.indices.dim(1);
+  const Table<T> table{a.table.as<T>(), V};
+  Places p{a.indices.as<int32_t>(), a.weights.as<float>(), a.scales ? a.scales.as<float>() : nullptr, 0, 0,
+           offsets ? offsets[b1] : b1 * L};
+  for (int64_t b = b0; b < b1; ++b) {
+    p.begin = offsets ? offsets[b] : b * L;
+    p.end = offsets ? offsets[b + 1] : (b + 1) * L;
+    bag_sum(table, p, c0, c1, a.y.as<float>() + b * V, false);
+  }
+}
+
+template <class T>
+void dot_bags(const EmbeddingBagWeightsBackward& a, int64_t b0, int64_t b1) {
+  const int64_t V = a.table.dim(1);
+  const int32_t* offsets = a.offsets ? a.offsets.as<int32_t>() : nullptr;
+  const int64_t L = offsets ? 0 : a.indices.dim(1);
+  const Table<T> table{a.table.as<T>(), V};
+  Places p{a.indices.as<int32_t>(), nullptr, a.scales ? a.scales.as<float>() : nullptr, 0, 0, offsets ? offsets[b1] : b1 * L};
+  for (int64_t b = b0; b < b1; ++b) {
+    p.begin = offsets ? offsets[b] : b * L;
+    p.end = offsets ? offsets[b + 1] : (b + 1) * L;
+    bag_dots(table, p, a.dy.as<float>() + b * V, a.dweights.as<float>());
+  }
+}
+
+void bag_pieces(const EmbeddingBag& a, int64_t b0, int64_t b1, int64_t c0, int64_t c1) {
+  if (a.table.dtype == DType::i8) return sum_bags<int8_t>(a, b0, b1, c0, c1);
+  dispatch_float(a.table.dtype, [&](auto t) { sum_bags<decltype(t)>(a, b0, b1, c0, c1); });
+}
+
+void weights_pieces(const EmbeddingBagWeightsBackward& a, int64_t b0, int64_t b1) {
+  if (a.table.dtype == DType::i8) return dot_bags<int8_t>(a, b0, b1);
+  dispatch_float(a.table.dtype, [&](auto t) { dot_bags<decltype(t)>(a, b0, b1); });
+}
+
+}  // namespace
+}  // namespace ml::cpu::ML_ISA
+#else
+#include <algorithm>
+
+#include "cpu/places.h"
+
+#define ML_ISA_SOURCE "ops/embedding_bag.cpp"
+#include "cpu/foreach_isa.h"
+
+namespace ml::cpu {
+namespace {
+
+constexpr int64_t kBags = 8;       // of one piece
+constexpr int64_t kColumns = 256;  // of one piece, where there are fewer bags than threads can share
+
+}  // namespace
+
+void embedding_bag(Context& ctx, const EmbeddingBag& a) {
+  const int64_t B = a.y.dim(0), V = a.y.dim(1);
+  validate_indices(ctx, "embeddingBag", "indices", a.indices, a.table.dim(0));
+  if (a.offsets) validate_offsets("embeddingBag", a.offsets, a.indices.size());
+  const auto pieces = ML_DISPATCH(bag_pieces);
+  if (B >= 2 * kBags || V <= kColumns / 2) {
+    ctx.parallel_for(B, kBags, [&](int64_t begin, int64_t end, int) { pieces(a, begin, end, 0, V); });
+    return;
+  }
+  // Few bags: columns are shared out too. A column's sum is the same however they are cut.
+  const int64_t width = std::max<int64_t>(64, std::min(kColumns, (V / ctx.threads() + 63) / 64 * 64));
+  const int64_t cuts = (V + width - 1) / width;
+  ctx.parallel_for(B * cuts, 1, [&](int64_t begin, int64_t end, int) {
+    for (int64_t u = begin; u < end; ++u) {
+      const int64_t b = u / cuts, c0 = u % cuts * width;
+      pieces(a, b, b + 1, c0, std::min(V, c0 + width));
+    }
+  });
+}
+
+void embedding_bag_weights_backward(Context& ctx, const EmbeddingBagWeightsBackward& a) {
+  validate_indices(ctx, "embeddingBagBackward", "indices", a.indices, a.table.dim(0));
+  if (a.offsets) validate_offsets("embeddingBagBackward", a.offsets, a.indices.size());
+  const auto pieces = ML_DISPATCH(weights_pieces);
+  ctx.parallel_for(a.dy.dim(0), kBags, [&](int64_t begin, int64_t end, int) { pieces(a, begin, end); });
+}
+
+}  // namespace ml::cpu
+#endif

@@ -1,0 +1,90 @@
+#include "ops/rms_norm.h"
+
+#ifdef ML_ISA
+#include "cpu/rows.h"
+
+namespace ml::cpu::ML_ISA {
+namespace {
+
+inline float inverse_rms(const float* x, int64_t n, float eps) {
+  return 1.0f / __builtin_sqrtf(dot(x, x, n) / static_cast<float>(n) + eps);
+}
+
+void rms_norm_rows(const RmsNorm& a, int64_t begin, int64_t end) {
+  const int64_t n = a.x.dim(-1);
+  const float* gain = a.gain ? a.gain.as<float>() : nullptr;
+  for (int64_t r = begin; r < end; ++r) {
+    const float* x = a.x.as<float>() + r * n;
+    float* y = a.y.as<float>() + r * n;
+    const Vec rs = set1(inverse_rms(x, n, a.eps));
+    for_vectors(n, [&](int64_t i, int c) {
+      const Vec v = load_n(x + i, c) * rs;
+      store_n(y + i, gain ? v * load_n(gain + i, c) : v, c);
+    });
+  }
+}
+
+// partial [n]: the rows' share of dgain, or nullptr
+void rms_norm_backward_rows(const RmsNormBackward& a, float* partial, int64_t begin, int64_t end) {
+  const int64_t n = a.x.dim(-1);
+  const float* gain = a.gain ? a.gain.as<float>() : nullptr;
+  for (int64_t r = begin; r < end; ++r) {
+    const float *x = a.x.as<float>() + r * n, *dy = a.dy.as<float>() + r * n;
+    float* dx = a.dx.as<float>() + r * n;
+    const Vec rs = set1(inverse_rms(x, n, a.eps));
+    Vec sum{};
+    for_vectors(n, [&](int64_t i, int c) {
+      const Vec g = gain ? load_n(gain + i, c) * load_n(dy + i, c) : load_n(dy + i, c);
+      sum = fma(load_n(x + i, c), g, sum);
+    });
+    const Vec mean = set1(reduce_add(sum) / static_cast<float>(n)) * rs * rs;
+    for_vectors(n, [&](int64_t i, int c) {
+      const Vec v = load_n(x + i, c), d = load_n(dy + i, c);
+      const Vec g = gain ? load_n(gain + i, c) * d : d;
+      if (partial) store_n(partial + i, load_n(partial + i, c) + d * v * rs, c);
+      store_n(dx + i, rs * (g - v * mean), c);
+    });
+  }
+}
+
+}  // namespace
+}  // namespace ml::cpu::ML_ISA
+#else
+#include <algorithm>
+#include <cstring>
+
+#define ML_ISA_SOURCE "ops/rms_norm.cpp"
+#include "cpu/foreach_isa.h"
+
+namespace ml::cpu {
+namespace {
+constexpr int64_t kPiece = 1 << 13;   // elements
+constexpr int64_t kMostPieces = 64;  // of the sum over rows: fixed, so that it is the same for any number of threads
+}  // namespace
+
+void rms_norm(Context& ctx, const RmsNorm& a) {
+  const auto rows = ML_DISPATCH(rms_norm_rows);
+  const int64_t n = std::max<int64_t>(1, a.x.dim(-1));
+  ctx.parallel_for(a.x.size() / n, std::max<int64_t>(1, kPiece / n),
+                   [&](int64_t begin, int64_t end, int) { rows(a, begin, end); });
+}
+
+void rms_norm_backward(Context& ctx, const RmsNormBackward& a) {
+  const auto rows = ML_DISPATCH(rms_norm_backward_rows);
+  const int64_t n = std::max<int64_t>(1, a.x.dim(-1));
+  const int64_t count = a.x.size() / n;
+  const int64_t grain = std::max({int64_t{1}, kPiece / n, (count + kMostPieces - 1) / kMostPieces});
+  const int64_t pieces = (count + grain - 1) / grain;
+  float* partials = a.dgain ? ctx.scratch<float>(std::max<int64_t>(1, pieces * n)) : nullptr;
+  if (partials) std::memset(partials, 0, static_cast<size_t>(pieces * n) * sizeof(float));
+  ctx.parallel_for(count, grain, [&](int64_t begin, int64_t end, int) {
+    rows(a, partials ? partials + begin / grain * n : nullptr, begin, end);
+  });
+  if (!partials) return;
+  float* dgain = a.dgain.as<float>();
+  for (int64_t p = 0; p < pieces; ++p)
+    for (int64_t i = 0; i < n; ++i) dgain[i] += partials[p * n + i];
+}
+
+}  // namespace ml::cpu
+#endif

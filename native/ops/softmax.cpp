@@ -1,0 +1,74 @@
+#include "ops/softmax.h"
+
+#ifdef ML_ISA
+#include "cpu/rows.h"
+
+namespace ml::cpu::ML_ISA {
+namespace {
+
+void softmax_rows(const Softmax& a, int64_t begin, int64_t end) {
+  const int64_t n = a.x.dim(-1);
+  for (int64_t r = begin; r < end; ++r) {
+    const float* x = a.x.as<float>() + r * n;
+    float* y = a.y.as<float>() + r * n;
+    float greatest = -__builtin_inff();
+    for (int64_t i = 0; i < n; ++i) greatest = x[i] > greatest ? x[i] : greatest;
+    Vec sum{};
+    for_vectors(n, [&](int64_t i, int c) {
+      const Vec e = exp(load_n(x + i, c) - greatest);
+      store_n(y + i, e, c);
+      sum += c == kWidth ? e : load_n(y + i, c);  // zeros behind the end, not exp of them
+    });
+    const Vec total = set1(reduce_add(sum));
+    for_vectors(n, [&](int64_t i, int c) { store_n(y + i, load_n(y + i, c) / total, c); });
+  }
+}
+
+void softmax_backward_rows(const SoftmaxBackward& a, int64_t begin, int64_t end) {
+  const int64_t n = a.y.dim(-1);
+  for (int64_t r = begin; r < end; ++r) {
+    const float *dy = a.dy.as<float>() + r * n, *y = a.y.as<float>() + r * n;
+    float* dx = a.dx.as<float>() + r * n;
+    const Vec sum = set1(dot(dy, y, n));
+    for_vectors(n, [&](int64_t i, int c) { store_n(dx + i, load_n(y + i, c) * (load_n(dy + i, c) - sum), c); });
+  }
+}
+
+}  // namespace
+}  // namespace ml::cpu::ML_ISA
+#else
+#include <algorithm>
+
+#define ML_ISA_SOURCE "ops/softmax.cpp"
+#include "cpu/foreach_isa.h"
+
+namespace ml::cpu {
+namespace {
+
+constexpr int64_t kPiece = 1 << 13;  // elements
+
+struct Rows {
+  int64_t count, grain;
+};
+
+Rows rows_of(const View& x) {
+  const int64_t n = std::max<int64_t>(1, x.dim(-1));
+  return {x.size() / n, std::max<int64_t>(1, kPiece / n)};
+}
+
+}  // namespace
+
+void softmax(Context& ctx, const Softmax& a) {
+  const auto rows = ML_DISPATCH(softmax_rows);
+  const Rows r = rows_of(a.x);
+  ctx.parallel_for(r.count, r.grain, [&](int64_t begin, int64_t end, int) { rows(a, begin, end); });
+}
+
+void softmax_backward(Context& ctx, const SoftmaxBackward& a) {
+  const auto rows = ML_DISPATCH(softmax_backward_rows);
+  const Rows r = rows_of(a.y);
+  ctx.parallel_for(r.count, r.grain, [&](int64_t begin, int64_t end, int) { rows(a, begin, end); });
+}
+
+}  // namespace ml::cpu
+#endif

@@ -1,0 +1,93 @@
+#include "ops/sparse_grad.h"
+
+#ifdef ML_ISA
+#include "cpu/row_gradient.h"
+#else
+#include <algorithm>
+
+#include "cpu/hot_rows.h"
+#include "cpu/places.h"
+#include "cpu/radix_sort.h"
+
+#define ML_ISA_SOURCE "ops/sparse_grad.cpp"
+#include "cpu/foreach_isa.h"
+
+namespace ml::cpu {
+namespace {
+
+constexpr int64_t kChunk = 1 << 15;  // pairs of one piece
+constexpr int64_t kRows = 64;        // of one piece
+
+// The places that are not empty, as pairs; returns how many.
+int64_t gather_pairs(const std::vector<TableRead>& reads, Pair* pairs) {
+  int64_t count = 0;
+  uint64_t position = 0;
+  for (const TableRead& r : reads) {
+    const int32_t* index = r.indices.as<int32_t>();
+    for (int64_t i = 0; i < r.indices.size(); ++i, ++position) {
+      pairs[count] = static_cast<uint64_t>(static_cast<uint32_t>(index[i])) << 32 | position;
+      count += index[i] >= 0;
+    }
+  }
+  return count;
+}
+
+}  // namespace
+
+void sort_rows(Context& ctx, const SortRows& a) {
+  for (const TableRead& r : a.reads) {
+    validate_indices(ctx, "embeddingBagBackward", "indices", r.indices, a.slots);
+    if (r.offsets) validate_offsets("embeddingBagBackward", r.offsets, r.indices.size());
+  }
+  const int64_t places = places_of(a.reads);
+  Pair* pairs = ctx.scratch<Pair>(places + 1);
+  const int64_t n = gather_pairs(a.reads, pairs);
+  const Pair* sorted = radix_sort(ctx, pairs, ctx.scratch<Pair>(places + 1), n, a.slots);
+
+  int32_t *rows = a.rows.as<int32_t>(), *starts = a.starts.as<int32_t>(), *order = a.order.as<int32_t>();
+  const int64_t chunks = (n + kChunk - 1) / kChunk;
+  int32_t* before = ctx.scratch<int32_t>(chunks + 1);  // distinct rows that begin before each chunk
+  const auto begins = [&](int64_t i) { return i == 0 || index_of(sorted[i]) != index_of(sorted[i - 1]); };
+  ctx.parallel_for(n, kChunk, [&](int64_t begin, int64_t end, int) {
+    int32_t count = 0;
+    for (int64_t i = begin; i < end; ++i) count += begins(i);
+    before[begin / kChunk + 1] = count;
+  });
+  before[0] = 0;
+  for (int64_t c = 0; c < chunks; ++c) before[c + 1] += before[c];
+  ctx.parallel_for(n, kChunk, [&](int64_t begin, int64_t end, int) {
+    int32_t r = before[begin / kChunk];
+    for (int64_t i = begin; i < end; ++i) {
+      order[i] = static_cast<int32_t>(position_of(sorted[i]));
+      if (!begins(i)) continue;
+      rows[r] = static_cast<int32_t>(index_of(sorted[i]));
+      starts[r++] = static_cast<int32_t>(i);
+    }
+  });
+  const int32_t R = before[chunks];
+  starts[R] = static_cast<int32_t>(n);
+  *a.count.as<int32_t>() = R;
+}
+
+void sparse_grad_values(Context& ctx, const SparseGradValues& a) {
+  const int64_t R = *a.count.as<int32_t>(), V = a.values.dim(1);
+  const ReadPlaces places = lay_out(ctx, a.reads, V);
+  const HotRows rows(ctx, places, a.starts.as<int32_t>(), a.order.as<int32_t>(), R, ML_DISPATCH(sum_places));
+  ctx.parallel_for(R, kRows, [&](int64_t begin, int64_t end, int) {
+    for (int64_t r = begin; r < end; ++r) rows.gradient(r, a.values.as<float>() + r * V);
+  });
+}
+
+void sparse_grad_to_dense(Context& ctx, const SparseGradToDense& a) {
+  const int64_t R = *a.count.as<int32_t>(), V = a.values.dim(1);
+  ctx.parallel_for(R, kRows, [&](int64_t begin, int64_t end, int) {
+    for (int64_t r = begin; r < end; ++r) {
+      float* row = a.dense.as<float>() + static_cast<int64_t>(a.rows.as<int32_t>()[r]) * V;
+      const float* values = a.values.as<float>() + r * V;
+      for (int64_t c = 0; c < V; ++c) row[c] += values[c];
+    }
+  });
+}
+
+}  // namespace ml::cpu
+#endif

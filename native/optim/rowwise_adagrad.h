@@ -1,0 +1,20 @@
+#pragma once
+// Row-wise Adagrad: one number a row. v[row] += mean over the row of g^2;  x = x (1 - lr wd) - lr g / (sqrt(v[row]) + eps).
+
+#include "optim/optim.h"
+
+namespace ml {
+
+struct RowwiseAdagradRule {
+  float lr, keep, eps;
+  explicit RowwiseAdagradRule(const Hyper& h, int32_t) : lr(h.lr), keep(1.0f - h.lr * h.weight_decay), eps(h.eps) {}
+
+  // root = sqrt(v[row]) + eps after the row's v was added to
+  template <class F>
+  [[gnu::always_inline]]
+  void operator()(F& x, F g, float root) const {
+    x = x * keep - g * (lr / root);
+  }
+};
+
+}  // namespace ml

@@ -1,0 +1,20 @@
+#pragma once
+// SGD: x = x (1 - lr wd) - lr g.
+
+#include "optim/optim.h"
+
+namespace ml {
+
+struct SgdRule {
+  float lr, keep;  // keep = 1 - lr wd
+  explicit SgdRule(const Hyper& h, int32_t) : lr(h.lr), keep(1.0f - h.lr * h.weight_decay) {}
+
+  // F is float or a vector of floats.
+  template <class F, class Sqrt>
+  [[gnu::always_inline]]
+  void operator()(F& x, F&, F&, F g, Sqrt) const {
+    x = x * keep - g * lr;
+  }
+};
+
+}  // namespace ml

@@ -1,0 +1,52 @@
+// Import directions (docs/architecture.md): binding → layer → ops, optim → device → core. Reads include and import lines.
+
+import { readdirSync, readFileSync } from 'node:fs'
+import { dirname, extname, join, relative } from 'node:path'
+
+const root = join(dirname(new URL(import.meta.url).pathname), '..')
+
+// What files of a folder may include, by folder; backend.cpp alone may also see ops and optim.
+const allowed = {
+  core: ['core'],
+  device: ['core', 'device'],
+  ops: ['core', 'ops', 'optim'],
+  optim: ['core', 'ops', 'optim'],
+  cpu: ['core', 'device', 'cpu'],
+  layer: ['core', 'device', 'ops', 'optim', 'layer'],
+  binding: ['core', 'device', 'ops', 'optim', 'layer', 'binding', 'cpu/backend.h', 'cpu/isa.h'],
+}
+const schedules = ['core', 'ops', 'optim', 'cpu'] // a .cpp in ops or optim: its own header and cpu/
+const backend = ['core', 'device', 'cpu', 'ops', 'optim']
+
+function files(folder) {
+  return readdirSync(folder, { withFileTypes: true, recursive: true })
+    .filter((e) => e.isFile())
+    .map((e) => join(e.parentPath ?? e.path, e.name))
+}
+
+const faults = []
+
+for (const file of files(join(root, 'native'))) {
+  const name = relative(join(root, 'native'), file)
+  const folder = name.split('/')[0]
+  if (!['.h', '.cpp', '.cu', '.cuh'].includes(extname(file))) continue
+  if (!allowed[folder]) faults.push(`native/${name}: no rule for folder ${folder}`)
+  const rule = /(^|\/)backend\.cpp$/.test(name) ? backend : ['ops', 'optim'].includes(folder) && file.endsWith('.cpp') ? schedules : allowed[folder]
+  for (const [line, text] of readFileSync(file, 'utf8').split('\n').entries()) {
+    const target = /^\s*#include\s+"([^"]+)"/.exec(text)?.[1]
+    if (target && !rule?.some((r) => target === r || target.startsWith(`${r}/`))) faults.push(`native/${name}:${line + 1}: may not include ${target}`)
+    if (/#include\s+<napi\.h>/.test(text) && folder !== 'binding') faults.push(`native/${name}:${line + 1}: only binding/ includes <napi.h>`)
+  }
+}
+
+for (const file of files(join(root, 'lib'))) {
+  const name = relative(root, file)
+  const text = readFileSync(file, 'utf8')
+  if (name !== 'lib/binding.ts' && /node-gyp-build|\.node['"]/.test(text)) faults.push(`${name}: only lib/binding.ts loads the addon`)
+  if (!name.startsWith('lib/nn/') && /from '\.\/nn\//.test(text)) faults.push(`${name}: lib/ may not import lib/nn/`)
+  if (/console\./.test(text)) faults.push(`${name}: the library prints nothing`)
+}
+
+for (const fault of faults) console.error(fault)
+console.log(faults.length === 0 ? 'layers: in order' : `layers: ${faults.length} faults`)
+process.exit(faults.length === 0 ? 0 : 1)

@@ -1,0 +1,127 @@
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import fc from 'fast-check'
+import { afterAll, describe, expect, test } from 'vitest'
+import { type FileProgress, loadSafetensors, MemoryLayersError, openDevice, readSafetensors, saveSafetensors } from '../lib/index.js'
+import { errorOf } from './support/errors.js'
+
+const device = openDevice('cpu')
+const folder = mkdtempSync(join(tmpdir(), 'memory-layers-'))
+afterAll(() => rmSync(folder, { recursive: true }))
+const path = join(folder, 'file.safetensors')
+
+function fileOf(header: unknown, data = new Uint8Array(0), length?: bigint): Buffer {
+  const json = Buffer.from(typeof header === 'string' ? header : JSON.stringify(header))
+  const prefix = Buffer.alloc(8)
+  prefix.writeBigUInt64LE(length ?? BigInt(json.length))
+  return Buffer.concat([prefix, json, data])
+}
+
+test('what is saved is loaded: every dtype, shape, and the metadata', async () => {
+  const tensors = {
+    a: device.normal([7, 3], { seed: 1 }),
+    'b.weight': device.normal([5], { seed: 2, dtype: 'bfloat16' }),
+    half: device.normal([2, 2, 2], { seed: 3, dtype: 'float16' }),
+    i: device.tensor(new Int32Array([1, -1])),
+    q: device.tensor(new Int8Array([1, -1, 3])),
+    u: device.tensor(new Uint8Array([1, 255])),
+    none: device.zeros([0, 4]),
+    scalar: device.tensor([2], []),
+  }
+  await saveSafetensors(path, tensors, { metadata: { kind: 'test', note: 'ü' } })
+  const { tensors: back, metadata } = await readSafetensors(path, { device })
+  expect(metadata).toEqual({ kind: 'test', note: 'ü' })
+  expect(Object.keys(back)).toEqual(Object.keys(tensors))
+  for (const [name, t] of Object.entries(tensors)) {
+    expect(back[name]!.dtype).toBe(t.dtype)
+    expect(back[name]!.shape).toEqual(t.shape)
+    expect(await back[name]!.data()).toEqual(await t.data())
+  }
+  const header = readFileSync(path)
+  expect(Number(header.readBigUInt64LE(0)) % 8).toBe(0)
+  expect(readdirSync(folder)).toEqual(['file.safetensors'])
+})
+
+test('streams in pieces, tells the progress, and reads only the names asked for', async () => {
+  const big = device.normal([3, 2_000_000], { seed: 4 })
+  const seen: FileProgress[] = []
+  await saveSafetensors(path, { big, small: device.zeros([2]) }, { onProgress: (p) => seen.push(p) })
+  expect(seen.length).toBeGreaterThan(2)
+  expect(seen.at(-1)).toEqual({ name: 'small', done: 24_000_008, total: 24_000_008 })
+  const part = await loadSafetensors(path, { device, names: ['small'] })
+  expect(Object.keys(part)).toEqual(['small'])
+  expect(await errorOf('ERR_VALUE', () => loadSafetensors(path, { device, names: ['smal'] }))).toMatch(/It has: big, small/)
+  const all = await loadSafetensors(path, { device })
+  expect(await all['big']!.data()).toEqual(await big.data())
+})
+
+test('a failed save leaves the old file and nothing else', async () => {
+  await saveSafetensors(path, { a: device.tensor([1]) })
+  const old = readFileSync(path)
+  const gone = device.tensor([2])
+  gone.dispose()
+  await errorOf('ERR_DISPOSED', () => saveSafetensors(path, { gone }))
+  await errorOf('ERR_VALUE', () => saveSafetensors(path, {}, { metadata: { n: 1 } as never }))
+  await errorOf('ERR_OPTION', () => saveSafetensors(path, {}, { metdata: {} } as never))
+  // A fault of work before the save is found while it writes.
+  const bad = device.tensor(new Int32Array([9]), [1, 1])
+  const { ops } = await import('../lib/index.js')
+  const y = ops.embeddingBag(device.zeros([4, 2]), bad, device.tensor([1], [1, 1]))
+  await errorOf('ERR_INDEX_RANGE', () => saveSafetensors(path, { y }))
+  expect(readFileSync(path)).toEqual(old)
+  expect(readdirSync(folder)).toEqual(['file.safetensors'])
+})
+
+describe('a file that is not sound is refused whole', () => {
+  const good = { dtype: 'F32', shape: [2], data_offsets: [0, 8] }
+  const cases: Record<string, Buffer> = {
+    empty: Buffer.alloc(0),
+    'seven bytes': Buffer.alloc(7),
+    'a header longer than the file': fileOf('{}', undefined, 1000n),
+    'a header of 2^63 bytes': fileOf('{}', undefined, 2n ** 63n),
+    'a header that is not JSON': fileOf('{"a":'),
+    'a header that is not UTF-8': Buffer.concat([fileOf('', undefined, 2n), Buffer.from([0xff, 0xfe])]),
+    'a header that is an array': fileOf([]),
+    'metadata that is not strings': fileOf({ __metadata__: { a: 1 } }),
+    'an unknown dtype': fileOf({ a: { ...good, dtype: 'F64' } }, new Uint8Array(8)),
+    'no shape': fileOf({ a: { ...good, shape: 3 } }, new Uint8Array(8)),
+    'a negative size': fileOf({ a: { ...good, shape: [-2] } }, new Uint8Array(8)),
+    'a size that is not an integer': fileOf({ a: { ...good, shape: [0.5, 4] } }, new Uint8Array(8)),
+    'a shape that overflows': fileOf({ a: { ...good, shape: [2 ** 52, 2 ** 52] } }, new Uint8Array(8)),
+    'offsets that run backwards': fileOf({ a: { ...good, data_offsets: [8, 0] } }, new Uint8Array(8)),
+    'offsets beyond the file': fileOf({ a: { ...good, shape: [4], data_offsets: [0, 16] } }, new Uint8Array(8)),
+    'data that was cut': fileOf({ a: good }, new Uint8Array(7)),
+    'bytes that belong to nothing': fileOf({ a: good }, new Uint8Array(12)),
+    'a shape that disagrees with its bytes': fileOf({ a: { ...good, shape: [3] } }, new Uint8Array(8)),
+    overlap: fileOf({ a: good, b: { ...good, data_offsets: [4, 12] } }, new Uint8Array(12)),
+    'a hole': fileOf({ a: good, b: { ...good, data_offsets: [12, 20] } }, new Uint8Array(20)),
+    'an entry that is null': fileOf({ a: null }),
+  }
+  for (const [name, bytes] of Object.entries(cases)) {
+    test(name, async () => {
+      writeFileSync(path, bytes)
+      const before = device.memory().allocated
+      expect(await errorOf('ERR_FILE_FORMAT', () => loadSafetensors(path, { device }))).toContain(path)
+      expect(device.memory().allocated).toBe(before)
+    })
+  }
+
+  test('any corruption of one byte gives tensors or ERR_FILE_FORMAT, never anything else', async () => {
+    const sound = fileOf({ a: good, b: { dtype: 'I8', shape: [3], data_offsets: [8, 11] } }, new Uint8Array(11))
+    await fc.assert(
+      fc.asyncProperty(fc.nat(sound.length - 1), fc.nat(255), async (at, value) => {
+        const bytes = Buffer.from(sound)
+        bytes[at] = value
+        writeFileSync(path, bytes)
+        try {
+          for (const t of Object.values(await loadSafetensors(path, { device }))) t.dispose()
+        } catch (error) {
+          expect(error).toBeInstanceOf(MemoryLayersError)
+          expect((error as MemoryLayersError).code).toBe('ERR_FILE_FORMAT')
+        }
+      }),
+      { numRuns: 200, seed: 11 },
+    )
+  })
+})

@@ -18,7 +18,7 @@ describe.each(devices().filter((d) => d.available))('on $name', ({ name }) => {
     const gData = await g.data()
     const { context } = layer.forward(x)
     const dx = layer.backward(context, g)
-    const loss = async () => (await layer.infer(x).data()).reduce((sum, v, i) => sum + v * gData[i]!, 0)
+    const loss = async () => ((await layer.infer(x).data()) as Float32Array).reduce((sum, v, i) => sum + v * gData[i]!, 0)
     const check = async (label: string, value: Tensor, grad: ArrayLike<number>) => {
       const before = (await value.data()).slice() as Float32Array
       const direction = (await device.normal([before.length], { seed: 77 }).data()) as Float32Array

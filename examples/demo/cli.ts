@@ -1,0 +1,61 @@
+import { parseArgs } from 'node:util'
+
+/** A mistake of the user, said in one sentence. */
+export class UsageError extends Error {}
+
+export const help = `npm run demo -- [options]
+
+Teaches 119,077 facts (which country is this city in?) to a Memory+ layer and to a dense feed-forward of as many
+multiply-adds, and shows what each of them remembers.
+
+  --facts N      learn the N facts with the largest cities (default: all)
+  --epochs N     passes over the facts (default 15)
+  --seed N       of encoder, models and shuffles (default 1)
+  --device NAME  auto, cpu, cuda, cuda:N (default auto)
+  --threads N    CPU threads (default: all cores)
+  --out DIR      where chart and checkpoint go (default demo-output)
+  --ask NAME     answer from the checkpoint in DIR instead of training
+  --help         this text`
+
+export interface Flags {
+  facts: number
+  epochs: number
+  seed: number
+  device: string
+  threads: number | undefined
+  out: string
+  ask: string | undefined
+  help: boolean
+}
+
+function whole(name: string, text: string | undefined, fallback: number, least: number): number {
+  if (text === undefined) return fallback
+  const value = Number(text)
+  if (!Number.isInteger(value) || value < least || text.trim() === '') throw new UsageError(`--${name} must be an integer from ${least}, got "${text}".`)
+  return value
+}
+
+export function readFlags(args: readonly string[]): Flags {
+  const string = { type: 'string' } as const
+  let values: Record<string, string | boolean | undefined>
+  try {
+    values = parseArgs({
+      args: [...args],
+      options: { facts: string, epochs: string, seed: string, device: string, threads: string, out: string, ask: string, help: { type: 'boolean' } },
+    }).values
+  } catch (error) {
+    throw new UsageError(`${(error as Error).message.split('. ')[0]!.replace(/\.$/, '')}; --help lists the options.`)
+  }
+  const text = (name: string) => values[name] as string | undefined
+  const threads = text('threads')
+  return {
+    facts: whole('facts', text('facts'), Number.POSITIVE_INFINITY, 12),
+    epochs: whole('epochs', text('epochs'), 15, 1),
+    seed: whole('seed', text('seed'), 1, 0),
+    device: text('device') ?? 'auto',
+    threads: threads === undefined ? undefined : whole('threads', threads, 0, 1),
+    out: text('out') ?? 'demo-output',
+    ask: text('ask'),
+    help: values['help'] === true,
+  }
+}

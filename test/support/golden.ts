@@ -1,0 +1,29 @@
+// A reader of safetensors of its own, so that the golden files do not depend on the code they test.
+
+import { readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+
+export interface GoldenTensor {
+  shape: number[]
+  data: Float32Array | Int32Array
+}
+
+export interface Golden {
+  meta: Record<string, string>
+  tensors: Record<string, GoldenTensor>
+}
+
+export function golden(name: string): Golden {
+  const bytes = readFileSync(fileURLToPath(new URL(`../golden/${name}.safetensors`, import.meta.url)))
+  const length = Number(bytes.readBigUInt64LE(0))
+  const header = JSON.parse(bytes.subarray(8, 8 + length).toString()) as Record<string, never>
+  const { __metadata__: meta, ...entries } = header
+  const tensors: Record<string, GoldenTensor> = {}
+  for (const [key, value] of Object.entries(entries)) {
+    const { dtype, shape, data_offsets } = value as { dtype: string; shape: number[]; data_offsets: [number, number] }
+    const [begin, end] = data_offsets
+    const own = bytes.buffer.slice(bytes.byteOffset + 8 + length + begin, bytes.byteOffset + 8 + length + end)
+    tensors[key] = { shape, data: dtype === 'I32' ? new Int32Array(own) : new Float32Array(own) }
+  }
+  return { meta, tensors }
+}

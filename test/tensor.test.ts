@@ -127,13 +127,13 @@ describe('random fill', () => {
 
   test('has the moments it should', async () => {
     const n = 400_000
-    const z = await device.normal([n], { seed: 7, mean: 2, std: 3 }).data()
+    const z = (await device.normal([n], { seed: 7, mean: 2, std: 3 }).data()) as Float32Array
     const mean = z.reduce((a, b) => a + b, 0) / n
     const moment = (p: number) => z.reduce((a, b) => a + ((b - mean) / 3) ** p, 0) / n
     expect(Math.abs(mean - 2)).toBeLessThan((4 * 3) / Math.sqrt(n))
     expect(Math.abs(moment(2) - 1)).toBeLessThan(4 * Math.sqrt(2 / n))
     expect(Math.abs(moment(4) - 3)).toBeLessThan(4 * Math.sqrt(96 / n))
-    const u = await device.uniform([n], { seed: 8, low: -1, high: 3 }).data()
+    const u = (await device.uniform([n], { seed: 8, low: -1, high: 3 }).data()) as Float32Array
     expect(Math.min(...u.slice(0, 100_000))).toBeGreaterThanOrEqual(-1)
     expect(Math.max(...u.slice(0, 100_000))).toBeLessThan(3)
     expect(Math.abs(u.reduce((a, b) => a + b, 0) / n - 1)).toBeLessThan((4 * 4) / Math.sqrt(12 * n))

@@ -10,6 +10,7 @@ namespace {
   constexpr float kErfcx[] = {
       -0.000228747231f, 0.00039670465f, 0.00168866222f, -0.0098454915f, 0.0283964816f, -0.0586459823f,
       0.0922963694f, -0.108814582f, 0.0822774172f, 0.00358631019f, -0.14024061f, 1.23751259f};
+  x = x < -40.0f ? set1(-40.0f) : (x > 40.0f ? set1(40.0f) : x);  // both ends are exact there, and Inf gives no NaN
   const Vec z = (x < 0.0f ? -x : x) * 0.70710678118654752f;
   const Vec t = (z - 3.75f) / (z + 3.75f);
   Vec p = set1(kErfcx[0]);

@@ -77,7 +77,7 @@ inline void combine_halves(const ProductKeyLookup& a, const Room& room, int64_t 
     const float own = clamp_finite(t[0][i]);
     const int32_t base = static_cast<int32_t>(ids[0][i] * n);
     for (int64_t j = 0; j < width; ++j) {
-      sums[count + j] = own + clamp_finite(t[1][j]);
+      sums[count + j] = clamp_finite(own + clamp_finite(t[1][j]));
       slots[count + j] = base + ids[1][j];
     }
     count += width;

@@ -10,7 +10,7 @@
 //   scores, weights [T, H, k] float32   indices [T, H, k] int32                            n*n < 2^31, 1 <= k
 //
 // Gates over the k scores: softmax (subtracts the greatest), relu, sigmoid, none (the scores themselves).
-// Half scores are clamped to ±FLT_MAX before they are added; -Inf half scores and masked keys are never selected. If fewer than k pairs
+// Half scores are clamped to ±FLT_MAX before they are added, and so is the sum; -Inf half scores and masked keys are never selected. If fewer than k pairs
 // can be selected (k > n*n, masks), the rest are empty places: index -1, score -Inf, weight 0. k may exceed n. A NaN among the half scores of one
 // (token, head) makes all its k weights NaN, with indices that are still valid.
 //

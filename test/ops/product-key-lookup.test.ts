@@ -1,0 +1,204 @@
+import fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import { type Gate, ops } from '../../lib/index.js'
+import * as reference from '../reference/product-key-lookup.js'
+import { expectClose, magnitude } from '../support/close.js'
+import { onEveryDevice } from '../support/devices.js'
+import { expectSlope, inner } from '../support/differences.js'
+import { errorOf } from '../support/errors.js'
+import { draw, integers } from '../support/random.js'
+
+const gates: Gate[] = ['softmax', 'relu', 'sigmoid', 'none']
+
+onEveryDevice((device) => {
+  const shapes: reference.LookupShape[] = [
+    { T: 1, H: 1, n: 1, d: 1, k: 1 },
+    { T: 3, H: 2, n: 5, d: 3, k: 5 },
+    { T: 7, H: 3, n: 50, d: 10, k: 5 },
+    { T: 5, H: 1, n: 33, d: 24, k: 32 },
+    { T: 60, H: 2, n: 100, d: 17, k: 8 },
+    { T: 50, H: 4, n: 128, d: 32, k: 32 },
+    { T: 2, H: 4, n: 300, d: 64, k: 16 },
+    { T: 100, H: 1, n: 600, d: 128, k: 64 },
+    { T: 6, H: 1, n: 200, d: 500, k: 100 },
+    { T: 4, H: 2, n: 3, d: 8, k: 7 },
+    { T: 9, H: 2, n: 2, d: 8, k: 7 },
+  ]
+  const name = (s: reference.LookupShape) => `T ${s.T} H ${s.H} n ${s.n} d ${s.d} k ${s.k}`
+  const draws = ({ T, H, n, d }: reference.LookupShape, seed: number) => ({ query: draw(device, [T, H, 2, d], seed), keys: draw(device, [H, 2, n, d], seed + 1) })
+
+  test.each(shapes.map((s) => [name(s), s] as const))('scores, %s', async (_, s) => {
+    const { query, keys } = draws(s, 1)
+    expectClose('scores', await ops.productKeyScores(query.tensor, keys.tensor).data(), reference.halfScores(query.data, keys.data, s), 2e-6)
+  })
+
+  test.each(shapes.flatMap((s) => gates.map((g) => [`${name(s)}, ${g}`, s, g] as const)))('lookup, %s', async (_, s, gate) => {
+    const { query, keys } = draws(s, 2)
+    const found = ops.productKeyLookup(query.tensor, keys.tensor, { knn: s.k, gate })
+    const exact = reference.halfScores(query.data, keys.data, s)
+    const wanted = reference.lookup(exact, s, gate)
+    const [scores, indices, weights] = [await found.scores.data(), await found.indices.data(), await found.weights.data()]
+    expectClose('scores', scores, wanted.scores, 2e-6, magnitude(exact))
+    expectClose('weights', weights, wanted.weights, 1e-5)
+    // Indices are the reference's where its scores are clearly apart.
+    for (const [i, w] of wanted.indices.entries()) {
+      const r = i % s.k
+      const apart = (j: number) => Math.abs(wanted.scores[i]! - wanted.scores[j]!) > 1e-5
+      if ((r === 0 || apart(i - 1)) && r !== s.k - 1 && apart(i + 1)) expect(indices[i]).toBe(w)
+      else if (w === -1) expect(indices[i]).toBe(-1)
+    }
+  })
+
+  test('exact in every tie: small integers, whose sums have no rounding', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.record({ T: fc.integer({ min: 1, max: 6 }), H: fc.integer({ min: 1, max: 2 }), n: fc.integer({ min: 1, max: 70 }), k: fc.integer({ min: 1, max: 40 }) }),
+        fc.nat(1000),
+        async (shape, seed) => {
+          const s = { ...shape, d: 2 }
+          const q = Float32Array.from(integers(s.T * s.H * 4, -1, 2, seed))
+          const keys = Float32Array.from(integers(s.H * 2 * s.n * 2, -2, 3, seed + 1))
+          const found = ops.productKeyLookup(device.tensor(q, [s.T, s.H, 2, 2]), device.tensor(keys, [s.H, 2, s.n, 2]), { knn: s.k })
+          const wanted = reference.lookup(reference.halfScores(q, keys, s), s, 'softmax')
+          expect(Array.from(await found.indices.data())).toEqual(Array.from(wanted.indices))
+          expect(Array.from(await found.scores.data(), (v) => v + 0)).toEqual(Array.from(wanted.scores, (v) => v + 0))
+        },
+      ),
+      { numRuns: 80, seed: 3 },
+    )
+  })
+
+  test('all scores equal: ids 0 …, pairs in rank order', async () => {
+    const found = ops.productKeyLookup(device.zeros([2, 1, 2, 4]), device.zeros([1, 2, 9, 4]), { knn: 5 })
+    expect(Array.from(await found.indices.data())).toEqual([0, 1, 2, 3, 4, 0, 1, 2, 3, 4])
+    expectClose('weights', await found.weights.data(), new Float32Array(10).fill(0.2), 1e-6)
+  })
+
+  test.each(gates)('the gradients equal the reference and are the slopes, gate %s', async (gate) => {
+    for (const s of [shapes[1]!, shapes[2]!, { T: 4, H: 2, n: 6, d: 4, k: 3 }, shapes[9]!, { T: 70, H: 2, n: 40, d: 70, k: 8 }]) {
+      const { query, keys } = draws(s, 4)
+      const dw = draw(device, [s.T, s.H, s.k], 5)
+      const found = ops.productKeyLookup(query.tensor, keys.tensor, { knn: s.k, gate })
+      const { dQuery, dKeys } = ops.productKeyLookupBackward(found, dw.tensor, { query: query.tensor, keys: keys.tensor })
+      const indices = await found.indices.data()
+      const saved = { indices, scores: await found.scores.data(), weights: await found.weights.data() }
+      const wanted = reference.lookupBackward(query.data, keys.data, s, gate, saved, dw.data)
+      expectClose('dQuery', await dQuery.data(), wanted.dQuery, 1e-5)
+      expectClose('dKeys', await dKeys.data(), wanted.dKeys, 1e-5)
+      if (s.T > 10) continue
+      // The selection constant: weights of the chosen pairs as a function of query and keys.
+      const loss = (q: ArrayLike<number>, k: ArrayLike<number>) => {
+        const half = reference.halfScores(q, k, s)
+        let sum = 0
+        for (let th = 0; th < s.T * s.H; th++) {
+          const at = Array.from({ length: s.k }, (_, r) => th * s.k + r).filter((i) => indices[i]! >= 0)
+          const own = at.map((i) => half[th * 2 * s.n + Math.floor(indices[i]! / s.n)]! + half[(th * 2 + 1) * s.n + (indices[i]! % s.n)]!)
+          sum += inner(reference.gateOf(gate, own), at.map((i) => dw.data[i]!))
+        }
+        return sum
+      }
+      expectSlope('dQuery', await dQuery.data(), (q) => loss(q, keys.data), query.data, 1e-4)
+      expectSlope('dKeys', await dKeys.data(), (k) => loss(query.data, k), keys.data, 1e-4)
+    }
+  })
+
+  describe('properties', () => {
+    test('permuted keys give permuted slots', async () => {
+      const s = { T: 4, H: 1, n: 20, d: 6, k: 6 }
+      const { query, keys } = draws(s, 6)
+      const order = reference.topK(draw(device, [20], 9).data, 20)
+      const permuted = new Float32Array(keys.data.length)
+      for (const p of [0, 1]) order.forEach((from, to) => permuted.set(keys.data.subarray((p * 20 + from) * 6, (p * 20 + from + 1) * 6), (p * 20 + to) * 6))
+      const one = ops.productKeyLookup(query.tensor, keys.tensor, { knn: 6 })
+      const two = ops.productKeyLookup(query.tensor, device.tensor(permuted, [1, 2, 20, 6]), { knn: 6 })
+      expect(Array.from(await two.indices.data(), (slot) => order[Math.floor(slot / 20)]! * 20 + order[slot % 20]!)).toEqual(Array.from(await one.indices.data()))
+      expect(await two.weights.data()).toEqual(await one.weights.data())
+    })
+
+    test('a scaled query scales the scores', async () => {
+      const s = { T: 6, H: 2, n: 40, d: 8, k: 6 }
+      const { query, keys } = draws(s, 7)
+      const one = ops.productKeyLookup(query.tensor, keys.tensor, { knn: 6 })
+      const two = ops.productKeyLookup(device.tensor(query.data.map((v) => v * 4), [6, 2, 2, 8]), keys.tensor, { knn: 6 })
+      expect(await two.indices.data()).toEqual(await one.indices.data())
+      expect(await two.scores.data()).toEqual((await one.scores.data()).map((v) => v * 4))
+    })
+
+    test('k = n*n selects every slot once', async () => {
+      const s = { T: 2, H: 1, n: 4, d: 3, k: 16 }
+      const { query, keys } = draws(s, 8)
+      const indices = await ops.productKeyLookup(query.tensor, keys.tensor, { knn: 16 }).indices.data()
+      expect([...indices.slice(0, 16)].sort((a, b) => a - b)).toEqual(Array.from({ length: 16 }, (_, i) => i))
+    })
+  })
+
+  describe('masks, infinities and NaN', () => {
+    const s = { T: 5, H: 2, n: 300, d: 4, k: 8 }
+
+    test('a masked key is never selected; fewer selectable than k leave empty places', async () => {
+      const { query, keys } = draws(s, 9)
+      for (const kept of [300, 100, 9, 3, 1, 0]) {
+        const mask = Uint8Array.from({ length: 2 * 2 * 300 }, (_, i) => ((i * 37) % 300 < kept ? 1 : 0))
+        const found = ops.productKeyLookup(query.tensor, keys.tensor, { knn: s.k, mask: device.tensor(mask, [2, 2, 300]) })
+        const wanted = reference.lookup(reference.halfScores(query.data, keys.data, s), s, 'softmax', mask)
+        expect(Array.from(await found.indices.data()), `${kept} kept`).toEqual(Array.from(wanted.indices))
+        expectClose('weights', await found.weights.data(), wanted.weights, 1e-5)
+      }
+    })
+
+    test('+Infinity wins and gives no NaN; -Infinity is never selected', async () => {
+      const { query, keys } = draws({ ...s, d: 1 }, 10)
+      const q = query.data.map(() => 1)
+      const k = keys.data.slice()
+      for (let hp = 0; hp < 4; hp++) {
+        k[hp * 300 + 7] = Infinity
+        k[hp * 300 + 8] = -Infinity
+      }
+      const shape = { ...s, d: 1 }
+      const found = ops.productKeyLookup(device.tensor(q, [5, 2, 2, 1]), device.tensor(k, [2, 2, 300, 1]), { knn: s.k })
+      const indices = Array.from(await found.indices.data())
+      expect(indices).toEqual(Array.from(reference.lookup(reference.halfScores(q, k, shape), shape, 'softmax', undefined, Math.fround).indices))
+      expect(indices[0]).toBe(7 * 300 + 7)
+      expect((await found.weights.data()).every(Number.isFinite)).toBe(true)
+    })
+
+    test('NaN makes all weights of its token and head NaN, with valid indices, and no others', async () => {
+      const { query, keys } = draws(s, 11)
+      const q = query.data.slice()
+      q[((2 * 2 + 1) * 2 + 1) * 4] = Number.NaN // token 2, head 1, second half
+      const clean = await ops.productKeyLookup(query.tensor, keys.tensor, { knn: s.k }).weights.data()
+      const found = ops.productKeyLookup(device.tensor(q, [5, 2, 2, 4]), keys.tensor, { knn: s.k })
+      const weights = await found.weights.data()
+      for (let th = 0; th < 10; th++) {
+        const own = weights.slice(th * 8, th * 8 + 8)
+        if (th === 5) expect(own.every(Number.isNaN)).toBe(true)
+        else expect(own).toEqual(clean.slice(th * 8, th * 8 + 8))
+      }
+      expect((await found.indices.data()).every((i) => i >= 0 && i < 90_000)).toBe(true)
+      const k = keys.data.slice()
+      k[3] = Number.NaN // one key of head 0: every token's head 0
+      const all = await ops.productKeyLookup(query.tensor, device.tensor(k, [2, 2, 300, 4]), { knn: s.k }).weights.data()
+      for (let th = 0; th < 10; th++) expect(all.slice(th * 8, th * 8 + 8).every(th % 2 === 0 ? Number.isNaN : Number.isFinite)).toBe(true)
+    })
+  })
+
+  test('no tokens; and every wrong argument by code', async () => {
+    const keys = device.zeros([2, 2, 5, 3])
+    const empty = ops.productKeyLookup(device.zeros([0, 2, 2, 3]), keys, { knn: 2 })
+    expect((await empty.indices.data()).length).toBe(0)
+    const query = device.zeros([4, 2, 2, 3])
+    await errorOf('ERR_SHAPE', () => ops.productKeyLookup(device.zeros([4, 2, 6]), keys, { knn: 2 }))
+    await errorOf('ERR_SHAPE', () => ops.productKeyLookup(device.zeros([4, 1, 2, 3]), keys, { knn: 2 }))
+    await errorOf('ERR_SHAPE', () => ops.productKeyLookup(device.zeros([4, 2, 2, 4]), keys, { knn: 2 }))
+    await errorOf('ERR_SHAPE', () => ops.productKeyLookup(query, keys, { knn: 2, mask: device.zeros([2, 5], 'uint8') }))
+    await errorOf('ERR_DTYPE', () => ops.productKeyLookup(query, keys, { knn: 2, mask: device.zeros([2, 2, 5]) }))
+    await errorOf('ERR_VALUE', () => ops.productKeyLookup(query, keys, { knn: 0 }))
+    await errorOf('ERR_VALUE', () => ops.productKeyLookup(query, keys, { knn: 2, gate: 'soft' as never }))
+    expect(await errorOf('ERR_OPTION', () => ops.productKeyLookup(query, keys, { knn: 2, gates: 'relu' } as never))).toMatch(/"gate"/)
+    const found = ops.productKeyLookup(query, keys, { knn: 2 })
+    await errorOf('ERR_SHAPE', () => ops.productKeyLookupBackward(found, device.zeros([4, 2, 3]), { query, keys }))
+    const bad = { ...found, indices: device.tensor(new Int32Array(16).fill(25), [4, 2, 2]) }
+    const { dKeys } = ops.productKeyLookupBackward(bad, device.zeros([4, 2, 2]), { query, keys })
+    expect(await errorOf('ERR_INDEX_RANGE', () => dKeys.data())).toMatch(/is 25, outside \[0, 25\)/)
+  })
+})

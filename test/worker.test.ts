@@ -1,0 +1,54 @@
+import { spawnSync } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import { Worker } from 'node:worker_threads'
+import { beforeAll, expect, test } from 'vitest'
+
+const root = fileURLToPath(new URL('..', import.meta.url))
+const entry = `file://${root}dist/index.js`
+const script = fileURLToPath(new URL('./support/worker.mjs', import.meta.url))
+
+beforeAll(() => {
+  if (!existsSync(`${root}dist/index.js`)) throw new Error('dist/ is missing: run `npm run build`')
+})
+
+function start(data: Record<string, unknown>): { worker: Worker; message: Promise<string>; exit: Promise<number> } {
+  const worker = new Worker(script, { workerData: { entry, threads: 2, seed: 1, steps: 20, ...data } })
+  const message = new Promise<string>((resolve, reject) => {
+    worker.once('message', resolve)
+    worker.once('error', reject)
+  })
+  return { worker, message, exit: new Promise((resolve) => worker.once('exit', resolve)) }
+}
+
+test('two workers at once, and one alone, compute the same bits', async () => {
+  const alone = start({ threads: 1 })
+  const wanted = await alone.message
+  expect(wanted).toMatch(/^[0-9a-f]{64}$/)
+  await alone.exit
+  const both = [start({}), start({})]
+  expect(await Promise.all(both.map((b) => b.message))).toEqual([wanted, wanted])
+  expect(await start({ seed: 2 }).message).not.toBe(wanted)
+  await Promise.all(both.map((b) => b.exit))
+})
+
+test('a worker may end in the middle of its work: by process.exit or terminate', async () => {
+  for (let round = 0; round < 3; round++) {
+    const leaving = start({ leave: 'exit', steps: 100 })
+    await leaving.message
+    expect(await leaving.exit).toBe(0)
+    const killed = start({ leave: 'terminate', steps: 300 })
+    await killed.message
+    await killed.worker.terminate()
+  }
+})
+
+// In a process of their own: the addon goes with the only worker that loaded it, and its threads must survive that.
+test.each([
+  ['a worker alone loads the addon and goes', `new (require('node:worker_threads').Worker)(${JSON.stringify(script)}, { workerData: ${JSON.stringify({ entry, threads: 2, seed: 1, steps: 5 })} }).on('exit', () => setTimeout(() => {}, 200))`],
+  ['the main thread exits with work enqueued', `import(${JSON.stringify(entry)}).then(({ openDevice }) => { const d = openDevice('cpu'); for (let i = 0; i < 200; i++) d.normal([100000], { seed: i }); process.exit(0) })`],
+  ['the process ends by itself when nothing waits', `import(${JSON.stringify(entry)}).then(({ openDevice }) => { const d = openDevice('cpu'); d.normal([100000], { seed: 1 }).data() })`],
+])('%s', (_, code) => {
+  const { status, stderr, signal } = spawnSync(process.execPath, ['-e', code], { encoding: 'utf8', timeout: 30_000 })
+  expect({ status, signal, stderr }).toEqual({ status: 0, signal: null, stderr: '' })
+})

@@ -1,0 +1,158 @@
+// The native core without Node, for the sanitizers: odd shapes, every dtype, empty sizes, faults, several threads and streams.
+// What the numbers must be is tested in TypeScript; here every access is.
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <thread>
+
+#include "cpu/backend.h"
+#include "cpu/isa.h"
+#include "layer/memory_layer.h"
+#include "layer/optimizer.h"
+#include "layer/peer_layer.h"
+
+using namespace ml;
+
+namespace {
+
+void require(bool ok, const char* what) {
+  if (ok) return;
+  std::fprintf(stderr, "failed: %s\n", what);
+  std::exit(1);
+}
+
+Tensor random_tensor(Device& device, const Shape& shape, uint64_t seed, DType dtype = DType::f32) {
+  Tensor t = empty(device, shape, dtype);
+  run(device, &Operations::random_fill, RandomFill{t.view(), RandomFill::Kind::normal, 0, 1, seed});
+  return t;
+}
+
+Tensor index_tensor(Device& device, const Shape& shape, int64_t slots, uint64_t seed) {
+  Tensor t = empty(device, shape, DType::i32);
+  std::vector<int32_t> host(static_cast<size_t>(shape.size()));
+  for (int32_t& i : host) i = static_cast<int32_t>((seed = seed * 6364136223846793005ull + 1) >> 33) % static_cast<int32_t>(slots + 1) - 1;
+  device.stream().write(t.storage->data(), host.data(), host.size() * 4);
+  return t;
+}
+
+void wait(Device& device) { require(!device.stream().wait(), "no fault"); }
+
+void bags(const std::shared_ptr<Device>& d) {
+  for (int64_t V : {1, 3, 7, 8, 15, 16, 17, 33, 64, 65, 100, 255, 256, 257, 300, 1000}) {
+    for (int64_t B : {0, 1, 5, 40}) {
+      for (DType dtype : {DType::f32, DType::f16, DType::bf16}) {
+        const int64_t L = 1 + V % 9, N = 37;
+        const Tensor table = random_tensor(*d, {N, V}, 1, dtype), weights = random_tensor(*d, {B, L}, 2);
+        const Tensor indices = index_tensor(*d, {B, L}, N, static_cast<uint64_t>(V)), y = empty(*d, {B, V});
+        run(*d, &Operations::embedding_bag, EmbeddingBag{y.view(), table.view(), indices.view(), weights.view(), {}, {}});
+        const Tensor dweights = empty(*d, {B, L});
+        run(*d, &Operations::embedding_bag_weights_backward,
+            EmbeddingBagWeightsBackward{dweights.view(), y.view(), table.view(), indices.view(), {}, {}});
+        const SparseGrad g = sparse_grad(*d, {{indices, weights, y, {}}, {indices, weights, y, {}}}, N, V);
+        const Tensor dense = zeros(*d, {N, V});
+        run(*d, &Operations::sparse_grad_to_dense, SparseGradToDense{dense.view(), g.values.view(), g.rows.view(), g.count.view()});
+      }
+    }
+  }
+  wait(*d);
+}
+
+void lookups(const std::shared_ptr<Device>& d) {
+  for (int64_t T : {0, 1, 3, 5, 50})
+    for (int64_t n : {1, 2, 15, 31, 32, 33, 70, 300})
+      for (int64_t k : {1, 5, 33, 70}) {
+        const int64_t H = 2, half = 1 + n % 37;
+        const Tensor query = random_tensor(*d, {T, H, 2, half}, 1), keys = random_tensor(*d, {H, 2, n, half}, 2);
+        const Tensor scores = empty(*d, {T, H, k}), indices = empty(*d, {T, H, k}, DType::i32), weights = empty(*d, {T, H, k});
+        run(*d, &Operations::product_key_lookup,
+            ProductKeyLookup{scores.view(), indices.view(), weights.view(), query.view(), keys.view(), {}, Gate::softmax});
+        const Tensor dquery = empty(*d, query.shape), dkeys = zeros(*d, keys.shape);
+        run(*d, &Operations::product_key_lookup_backward,
+            ProductKeyLookupBackward{dquery.view(), dkeys.view(), weights.view(), scores.view(), indices.view(), weights.view(),
+                                     query.view(), keys.view(), Gate::softmax});
+        const int64_t most = std::min(k, n);
+        const Tensor values = empty(*d, {T * H * 2, most}), ids = empty(*d, {T * H * 2, most}, DType::i32);
+        const Tensor half_scores = empty(*d, {T, H, 2, n});
+        run(*d, &Operations::product_key_scores, ProductKeyScores{half_scores.view(), query.view(), keys.view()});
+        run(*d, &Operations::topk, TopK{values.view(), ids.view(), half_scores.reshaped({T * H * 2, n}).view()});
+      }
+  wait(*d);
+}
+
+void products(const std::shared_ptr<Device>& d) {
+  for (int64_t R : {0, 1, 2, 5, 13, 50, 130})
+    for (int64_t I : {0, 1, 17, 64, 390})
+      for (int64_t O : {1, 31, 33, 100}) {
+        const Tensor x = random_tensor(*d, {R, I}, 1), w = random_tensor(*d, {O, I}, 2), b = random_tensor(*d, {O}, 3);
+        const Tensor y = empty(*d, {R, O}), dx = empty(*d, {R, I}), dw = zeros(*d, {O, I}), db = zeros(*d, {O});
+        run(*d, &Operations::linear, Linear{y.view(), x.view(), w.view(), b.view()});
+        run(*d, &Operations::linear_backward, LinearBackward{dx.view(), dw.view(), db.view(), y.view(), x.view(), w.view(), false});
+      }
+  wait(*d);
+}
+
+// Layers, shared tables and every optimizer, on a stream of its own.
+void training(int threads, uint64_t seed) {
+  const auto d = cpu::open(threads);
+  const auto table = std::make_shared<ValueTable>(random_tensor(*d, {400, 19}, seed), Tensor{});
+  const auto half = std::make_shared<ValueTable>(random_tensor(*d, {400, 19}, seed, DType::bf16), Tensor{});
+  const auto down = std::make_shared<ValueTable>(random_tensor(*d, {400, 13}, seed), Tensor{});
+  MemoryLayerOptions o;
+  o.query = {13, 2, 6, 20, 10, true, true, seed};
+  o.output_dim = 13;
+  o.output_gate = true;
+  MemoryLayer one(d, o, table), two(d, o, table), three(d, o, half);
+  PeerLayer peer(d, {o.query, Activation::gelu}, down, table);
+  for (Rule rule : {Rule::sgd, Rule::adagrad, Rule::rowwise_adagrad, Rule::adamw}) {
+    std::vector<Optimizer::Dense> dense;
+    for (auto* layer : {&one, &two, &three})
+      for (Parameter* p : layer->parameters()) dense.push_back({p->value, p->grad});
+    Optimizer optimizer(d, rule, dense, {table, half, down});
+    for (int step = 0; step < 3; ++step) {
+      const Tensor x = random_tensor(*d, {70, 13}, seed + static_cast<uint64_t>(step));
+      for (auto* layer : {&one, &two, &three}) {
+        ForwardResult r = layer->forward(x, true);
+        layer->backward(*r.context, r.output);
+        layer->forward(x, false);
+      }
+      PeerLayer::Result r = peer.forward(x, true);
+      peer.backward(*r.context, r.output);
+      clip_grad_norm(*d, {dense[0].grad}, {table, half, down}, 1);
+      Hyper h;
+      h.lr = 1e-3f;
+      optimizer.step(h, h, step == 2);
+      optimizer.zero_grad();
+    }
+  }
+  wait(*d);
+}
+
+void faults(const std::shared_ptr<Device>& d) {
+  const Tensor table = random_tensor(*d, {4, 5}, 1), y = empty(*d, {1, 5}), weights = zeros(*d, {1, 1});
+  Tensor indices = empty(*d, {1, 1}, DType::i32);
+  fill(indices, 4);
+  run(*d, &Operations::embedding_bag, EmbeddingBag{y.view(), table.view(), indices.view(), weights.view(), {}, {}});
+  const auto fault = d->stream().wait();
+  require(fault && fault->error.code() == Code::index_range, "an index out of range is a fault");
+  d->stream().acknowledge(fault->first);
+  fill(y, 3);
+  wait(*d);
+  require(static_cast<float*>(y.storage->data())[0] == 3, "work after the report runs");
+}
+
+}  // namespace
+
+int main() {
+  for (int threads : {1, 2, 3}) {
+    const auto device = cpu::open(threads);
+    bags(device);
+    lookups(device);
+    products(device);
+    faults(device);
+  }
+  std::vector<std::thread> streams;
+  for (int i = 0; i < 3; ++i) streams.emplace_back([i] { training(1 + i, static_cast<uint64_t>(i)); });
+  for (std::thread& t : streams) t.join();
+  std::printf("native core: passed on %s\n", cpu::isa_name());
+}

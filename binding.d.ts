@@ -26,6 +26,7 @@ export function devices(): DeviceInfo[]
 export function isaNames(): string[]
 export function openDevice(name: string, threads: number): DeviceHandle
 export function deviceMemory(device: DeviceHandle): MemoryInfo
+export function deviceProfile(device: DeviceHandle): Record<string, { calls: number; milliseconds: number }>
 export function deviceSynchronize(device: DeviceHandle): Promise<void>
 
 export function tensorFrom(device: DeviceHandle, data: Bytes, shape: readonly number[], dtype: number): T

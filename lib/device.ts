@@ -90,6 +90,11 @@ export class Device {
     return native.deviceMemory(this.handle)
   }
 
+  /** Where the device's time went since the last call: calls and milliseconds of each native operation. Work that still runs is not in it. */
+  profile(): Record<string, { calls: number; milliseconds: number }> {
+    return native.deviceProfile(this.handle)
+  }
+
   /** Resolves when all work so far has run; rejects with the first fault found in it. */
   synchronize(): Promise<void> {
     return native.deviceSynchronize(this.handle)

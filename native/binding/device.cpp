@@ -64,6 +64,18 @@ Napi::Value device_memory(Arguments& a) {
   return o;
 }
 
+// Times of the operations since the last call, by name.
+Napi::Value device_profile(Arguments& a) {
+  Napi::Object o = Napi::Object::New(a.env());
+  for (const OperationTime& t : a.device().stream().take_times()) {
+    Napi::Object entry = Napi::Object::New(a.env());
+    entry.Set("calls", Napi::Number::New(a.env(), static_cast<double>(t.calls)));
+    entry.Set("milliseconds", Napi::Number::New(a.env(), t.seconds * 1e3));
+    o.Set(t.name, entry);
+  }
+  return o;
+}
+
 Napi::Value device_synchronize(Arguments& a) {
   return read_later(a.env(), a.shared_device(), nullptr, nullptr, 0,
                     [](Napi::Env env) { return env.Undefined(); });
@@ -214,6 +226,7 @@ void define_device(Napi::Object exports) {
   define<isa_names>(exports, "isaNames");
   define<open_device>(exports, "openDevice");
   define<device_memory>(exports, "deviceMemory");
+  define<device_profile>(exports, "deviceProfile");
   define<device_synchronize>(exports, "deviceSynchronize");
   define<tensor_from>(exports, "tensorFrom");
   define<tensor_empty>(exports, "tensorEmpty");

@@ -16,7 +16,10 @@
 
 namespace ml::cpu {
 
-#define ML_CPU_KERNEL(Args, name) void name(Context&, const Args&);
+// Declares a kernel and gives its arguments their name in profiles.
+#define ML_CPU_KERNEL(Args, name)   \
+  void name(Context&, const Args&); \
+  constexpr const char* name_of(const Args*) { return #name; }
 ML_CPU_KERNEL(Fill, fill)
 ML_CPU_KERNEL(Copy, copy)
 ML_CPU_KERNEL(Combine, combine)
@@ -58,7 +61,7 @@ namespace {
 // A kernel as a slot: enqueued with a copy of its arguments.
 template <class Args, void (*kernel)(Context&, const Args&)>
 void enqueue(Stream& stream, const Args& args) {
-  static_cast<CpuStream&>(stream).launch([args](Context& context) { kernel(context, args); });
+  static_cast<CpuStream&>(stream).launch(name_of(static_cast<const Args*>(nullptr)), [args](Context& context) { kernel(context, args); });
 }
 
 constexpr Operations kOperations = {

@@ -3,10 +3,11 @@
 // A bag is summed in column blocks that stay in registers. Rows are prefetched a fixed number of bytes ahead, one line for each
 // line that is read, across the borders of column blocks and bags: the memory never waits for a bag to end.
 
+#include "cpu/prefetch.h"
+
 namespace ml::cpu::ML_ISA {
 namespace {
 
-constexpr int64_t kLine = 64;
 #if ML_ISA_LEVEL == 3
 constexpr int kMostVectors = 16;  // accumulators of a column block
 #else
@@ -28,8 +29,6 @@ struct Table {
   int64_t width;
   const T* row(int64_t index) const { return rows + index * width; }
 };
-
-inline void prefetch_line(const void* p) { __builtin_prefetch(p, 0, 3); }
 
 // y[c .. c + vectors * kWidth) of one bag. `next_column`: where the walk goes on after this block (0: the next bag).
 template <class T, int vectors>

@@ -1,9 +1,11 @@
 #include "cpu/stream.h"
 
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <new>
+#include <utility>
 
 namespace ml::cpu {
 namespace {
@@ -40,9 +42,11 @@ void CpuStream::push(Work work) {
   arrived_.notify_one();
 }
 
-void CpuStream::launch(std::function<void(Context&)> kernel) { push({std::move(kernel), nullptr, nullptr}); }
+void CpuStream::launch(const char* name, std::function<void(Context&)> kernel) {
+  push({name, std::move(kernel), nullptr, nullptr});
+}
 
-void CpuStream::always(std::function<void()> action) { push({nullptr, std::move(action), nullptr}); }
+void CpuStream::always(std::function<void()> action) { push({nullptr, nullptr, std::move(action), nullptr}); }
 
 void CpuStream::write(void* target, const void* source, size_t bytes) {
   if (bytes == 0) return;
@@ -53,11 +57,12 @@ void CpuStream::write(void* target, const void* source, size_t bytes) {
   std::shared_ptr<void> staged(std::malloc(bytes), std::free);
   if (!staged) throw Error(Code::out_of_memory, "write: no memory to stage " + std::to_string(bytes) + " bytes.");
   std::memcpy(staged.get(), source, bytes);
-  launch([=](Context&) { std::memcpy(target, staged.get(), bytes); });
+  launch("write", [=](Context&) { std::memcpy(target, staged.get(), bytes); });
 }
 
 void CpuStream::read(void* target, const void* source, size_t bytes, Completion done) {
-  push({[=](Context&) {
+  push({"read",
+        [=](Context&) {
           if (bytes) std::memcpy(target, source, bytes);
         },
         nullptr, std::move(done)});
@@ -70,7 +75,7 @@ std::optional<Fault> CpuStream::wait() {
 }
 
 void CpuStream::produce(void* target, size_t, std::function<void(void*)> fill) {
-  launch([target, fill = std::move(fill)](Context&) { fill(target); });
+  launch("transfer", [target, fill = std::move(fill)](Context&) { fill(target); });
 }
 
 void CpuStream::acknowledge(Ticket first) {
@@ -98,6 +103,7 @@ std::optional<Fault> CpuStream::perform(Work& work, Ticket ticket) {
   }
   if (work.always) work.always();
   if (fault || !work.kernel) return fault;
+  const auto start = std::chrono::steady_clock::now();
   try {
     work.kernel(context_);
   } catch (const Error& error) {
@@ -106,12 +112,25 @@ std::optional<Fault> CpuStream::perform(Work& work, Ticket ticket) {
     fault = Fault{Error(Code::out_of_memory, "cpu: no memory for the bookkeeping of an operation."), ticket};
   }
   context_.reset_scratch();
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  std::lock_guard<std::mutex> lock(mutex_);
   if (fault) {
-    std::lock_guard<std::mutex> lock(mutex_);
     fault_ = fault;
     runs_again_after_ = 0;
   }
+  for (OperationTime& t : times_) {
+    if (t.name != work.name) continue;  // names are literals
+    ++t.calls;
+    t.seconds += seconds;
+    return fault;
+  }
+  times_.push_back({work.name, 1, seconds});
   return fault;
+}
+
+std::vector<OperationTime> CpuStream::take_times() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return std::exchange(times_, {});
 }
 
 void CpuStream::loop() {

@@ -27,10 +27,13 @@ class CpuStream final : public Stream {
   void acknowledge(Ticket first) override;
   bool faulted() const override;
 
-  void launch(std::function<void(Context&)> kernel);
+  std::vector<OperationTime> take_times() override;
+
+  void launch(const char* name, std::function<void(Context&)> kernel);
 
  private:
   struct Work {
+    const char* name;
     std::function<void(Context&)> kernel;  // skipped when void
     std::function<void()> always;          // run in any case
     Completion finished;                   // told of the fault
@@ -50,6 +53,7 @@ class CpuStream final : public Stream {
   std::atomic<Ticket> completed_{0};
   std::optional<Fault> fault_;          // guarded by mutex_
   Ticket runs_again_after_ = 0;         // 0: not acknowledged yet
+  std::vector<OperationTime> times_;    // guarded by mutex_
   std::thread thread_;
 };
 

@@ -16,6 +16,13 @@ namespace ml {
 
 using Ticket = uint64_t;
 
+// Time an operation has taken on the stream.
+struct OperationTime {
+  const char* name;
+  int64_t calls;
+  double seconds;
+};
+
 struct Fault {
   Error error;
   Ticket first;  // the work that failed
@@ -49,6 +56,9 @@ class Stream {
   // The caller has been told of the fault that began at `first`: work enqueued from now on runs again.
   virtual void acknowledge(Ticket first) = 0;
   virtual bool faulted() const = 0;  // a fault was found and not acknowledged yet
+
+  // Times since the last call of this, in no order.
+  virtual std::vector<OperationTime> take_times() = 0;
 
   bool voided(Ticket ticket) const {
     for (const Range& r : voided_)

@@ -3,18 +3,67 @@
 
 declare const native: unique symbol
 
-export interface DeviceHandle { readonly [native]: 'device'; readonly name: string; readonly kind: 'cpu' | 'cuda' | 'simt'; readonly description: string }
-export interface TensorHandle { readonly [native]: 'tensor'; readonly shape: number[]; readonly dtype: number }
-export interface TableHandle { readonly [native]: 'table' }
-export interface LayerHandle { readonly [native]: 'layer'; readonly parameters: ParameterHandle[] }
-export interface PeerHandle { readonly [native]: 'peer'; readonly parameters: ParameterHandle[] }
-export interface ContextHandle { readonly [native]: 'context' }
-export interface StateHandle { state1?: TensorHandle; state2?: TensorHandle; master?: TensorHandle }
-export interface OptimizerHandle { readonly [native]: 'optimizer'; readonly step: TensorHandle; readonly dense: StateHandle[]; readonly tables: StateHandle[] }
-export interface ParameterHandle { name: string; value: TensorHandle; grad: TensorHandle }
-export interface SparseHandle { rows: TensorHandle; values: TensorHandle; count: TensorHandle; slots: number }
-export interface DeviceInfo { name: string; kind: 'cpu' | 'cuda' | 'simt'; available: boolean; reason?: string; description: string; totalMemory: number }
-export interface MemoryInfo { allocated: number; reserved: number; peak: number; total: number }
+export interface DeviceHandle {
+  readonly [native]: 'device'
+  readonly name: string
+  readonly kind: 'cpu' | 'cuda' | 'simt'
+  readonly description: string
+}
+export interface TensorHandle {
+  readonly [native]: 'tensor'
+  readonly shape: number[]
+  readonly dtype: number
+}
+export interface TableHandle {
+  readonly [native]: 'table'
+}
+export interface LayerHandle {
+  readonly [native]: 'layer'
+  readonly parameters: ParameterHandle[]
+}
+export interface PeerHandle {
+  readonly [native]: 'peer'
+  readonly parameters: ParameterHandle[]
+}
+export interface ContextHandle {
+  readonly [native]: 'context'
+}
+export interface StateHandle {
+  state1?: TensorHandle
+  state2?: TensorHandle
+  master?: TensorHandle
+}
+export interface OptimizerHandle {
+  readonly [native]: 'optimizer'
+  readonly step: TensorHandle
+  readonly dense: StateHandle[]
+  readonly tables: StateHandle[]
+}
+export interface ParameterHandle {
+  name: string
+  value: TensorHandle
+  grad: TensorHandle
+}
+export interface SparseHandle {
+  rows: TensorHandle
+  values: TensorHandle
+  count: TensorHandle
+  slots: number
+}
+export interface DeviceInfo {
+  name: string
+  kind: 'cpu' | 'cuda' | 'simt'
+  available: boolean
+  reason?: string
+  description: string
+  totalMemory: number
+}
+export interface MemoryInfo {
+  allocated: number
+  reserved: number
+  peak: number
+  total: number
+}
 
 type T = TensorHandle
 type Optional = TensorHandle | undefined
@@ -44,12 +93,38 @@ export function tensorDispose(tensor: T): void
 export function productKeyScores(out: Optional, query: T, keys: T): T
 export function topK(x: T, k: number): { values: T; indices: T }
 export function productKeyLookup(query: T, keys: T, mask: Optional, knn: number, gate: number): { scores: T; indices: T; weights: T }
-export function productKeyLookupBackward(dWeights: T, scores: T, indices: T, weights: T, query: T, keys: T, gate: number): { dQuery: T; dKeys: T }
+export function productKeyLookupBackward(
+  dWeights: T,
+  scores: T,
+  indices: T,
+  weights: T,
+  query: T,
+  keys: T,
+  gate: number,
+): { dQuery: T; dKeys: T }
 export function embeddingBag(out: Optional, table: T, indices: T, weights: T, offsets: Optional, scales: Optional): T
-export function embeddingBagBackward(dy: T, table: T, indices: T, weights: T, offsets: Optional, scales: Optional, wantsWeights: boolean, wantsTable: boolean): { dWeights?: T; dTable?: SparseHandle }
+export function embeddingBagBackward(
+  dy: T,
+  table: T,
+  indices: T,
+  weights: T,
+  offsets: Optional,
+  scales: Optional,
+  wantsWeights: boolean,
+  wantsTable: boolean,
+): { dWeights?: T; dTable?: SparseHandle }
 export function sparseToDense(rows: T, values: T, count: T, slots: number): T
 export function linear(out: Optional, x: T, weight: T, bias: Optional): T
-export function linearBackward(dy: T, x: T, weight: T, wantsX: boolean, wantsWeight: boolean, wantsBias: boolean, dWeight: Optional, dBias: Optional): { dx?: T; dWeight?: T; dBias?: T }
+export function linearBackward(
+  dy: T,
+  x: T,
+  weight: T,
+  wantsX: boolean,
+  wantsWeight: boolean,
+  wantsBias: boolean,
+  dWeight: Optional,
+  dBias: Optional,
+): { dx?: T; dWeight?: T; dBias?: T }
 export function siluGate(out: Optional, y: T, a: T): T
 export function siluGateBackward(dz: T, y: T, a: T): { dy: T; da: T }
 export function sigmoidGate(out: Optional, y: T, g: T): T
@@ -64,7 +139,16 @@ export function add(out: Optional, x: T, y: T, alpha: number, beta: number): T
 export function crossEntropy(out: Optional, logits: T, targets: T): T
 export function crossEntropyBackward(out: Optional, dLoss: T, logits: T, targets: T): T
 export function peer(x: T, down: T, up: T, indices: T, weights: T, activation: number): { output: T; u: T }
-export function peerBackward(dOut: T, x: T, down: T, up: T, indices: T, weights: T, u: T, activation: number): { dx: T; dWeights: T; dDown: SparseHandle; dUp: SparseHandle }
+export function peerBackward(
+  dOut: T,
+  x: T,
+  down: T,
+  up: T,
+  indices: T,
+  weights: T,
+  u: T,
+  activation: number,
+): { dx: T; dWeights: T; dDown: SparseHandle; dUp: SparseHandle }
 
 export function tableCreate(weight: T, scales: Optional): TableHandle
 export function tableGradient(table: TableHandle): SparseHandle
@@ -72,7 +156,21 @@ export function tableClear(table: TableHandle): void
 export function tableDispose(table: TableHandle): void
 export function tablePending(table: TableHandle): number
 
-export function memoryLayerCreate(device: DeviceHandle, values: TableHandle, inputDim: number, heads: number, knn: number, nKeys: number, keyDim: number, queryBias: boolean, queryNorm: boolean, seed: number, outputDim: number, siluGate: boolean, outputGate: boolean): LayerHandle
+export function memoryLayerCreate(
+  device: DeviceHandle,
+  values: TableHandle,
+  inputDim: number,
+  heads: number,
+  knn: number,
+  nKeys: number,
+  keyDim: number,
+  queryBias: boolean,
+  queryNorm: boolean,
+  seed: number,
+  outputDim: number,
+  siluGate: boolean,
+  outputGate: boolean,
+): LayerHandle
 export function memoryLayerForward(layer: LayerHandle, x: T): { output: T; context: ContextHandle }
 export function memoryLayerInfer(layer: LayerHandle, x: T): T
 export function memoryLayerBackward(layer: LayerHandle, context: ContextHandle, dy: T): T
@@ -80,13 +178,35 @@ export function layerDispose(layer: LayerHandle): void
 export function peerDispose(layer: PeerHandle): void
 export function contextDispose(context: ContextHandle): void
 export function contextLookup(context: ContextHandle): { scores: T; indices: T; weights: T }
-export function peerLayerCreate(device: DeviceHandle, down: TableHandle, up: TableHandle, inputDim: number, heads: number, knn: number, nKeys: number, keyDim: number, queryBias: boolean, queryNorm: boolean, seed: number, activation: number): PeerHandle
+export function peerLayerCreate(
+  device: DeviceHandle,
+  down: TableHandle,
+  up: TableHandle,
+  inputDim: number,
+  heads: number,
+  knn: number,
+  nKeys: number,
+  keyDim: number,
+  queryBias: boolean,
+  queryNorm: boolean,
+  seed: number,
+  activation: number,
+): PeerHandle
 export function peerLayerForward(layer: PeerHandle, x: T): { output: T; context: ContextHandle }
 export function peerLayerInfer(layer: PeerHandle, x: T): T
 export function peerLayerBackward(layer: PeerHandle, context: ContextHandle, dy: T): T
 
 export function optimizerCreate(device: DeviceHandle, rule: number, values: T[], grads: T[], tables: TableHandle[]): OptimizerHandle
-export function optimizerStep(optimizer: OptimizerHandle, lr: number, beta1: number, beta2: number, eps: number, weightDecay: number, tableLr: number, everyRow: boolean): void
+export function optimizerStep(
+  optimizer: OptimizerHandle,
+  lr: number,
+  beta1: number,
+  beta2: number,
+  eps: number,
+  weightDecay: number,
+  tableLr: number,
+  everyRow: boolean,
+): void
 export function optimizerZeroGrad(optimizer: OptimizerHandle): void
 export function optimizerDispose(optimizer: OptimizerHandle): void
 export function clipGradients(device: DeviceHandle, grads: T[], tables: TableHandle[], maxNorm: number): T

@@ -3,7 +3,13 @@
 import { parseArgs } from 'node:util'
 import { AdamW, MemoryLayer, openDevice } from '../lib/index.js'
 
-const { values } = parseArgs({ options: { repeats: { type: 'string', default: '31' }, profile: { type: 'boolean', default: false }, nKeys: { type: 'string', default: '256,362,512,724,1024' } } })
+const { values } = parseArgs({
+  options: {
+    repeats: { type: 'string', default: '31' },
+    profile: { type: 'boolean', default: false },
+    nKeys: { type: 'string', default: '256,362,512,724,1024' },
+  },
+})
 const repeats = Number(values.repeats)
 const sizes = values.nKeys.split(',').map(Number)
 const device = openDevice('cpu')
@@ -52,13 +58,17 @@ console.log(`${device.description}; ${tokens} tokens, 4 heads, k 16, width ${dim
 console.log('  table rows   touched rows   update ms   step ms   scores ms a step grow with n, not with the rows')
 for (const run of runs) {
   const cells = [run.nKeys ** 2, run.rows, median(run.update).toFixed(3), median(run.step).toFixed(3)]
-  console.log(`  ${String(cells[0]).padStart(10)}   ${String(cells[1]).padStart(12)}   ${String(cells[2]).padStart(9)}   ${String(cells[3]).padStart(7)}`)
+  console.log(
+    `  ${String(cells[0]).padStart(10)}   ${String(cells[1]).padStart(12)}   ${String(cells[2]).padStart(9)}   ${String(cells[3]).padStart(7)}`,
+  )
 }
 
 if (values.profile) {
   const total = times.reduce((sum, [, t]) => sum + t.milliseconds, 0)
   console.log('\n  operation                          share    ms a call')
   for (const [name, t] of times) {
-    console.log(`  ${name.padEnd(32)} ${((100 * t.milliseconds) / total).toFixed(1).padStart(6)} %   ${(t.milliseconds / t.calls).toFixed(3).padStart(9)}`)
+    console.log(
+      `  ${name.padEnd(32)} ${((100 * t.milliseconds) / total).toFixed(1).padStart(6)} %   ${(t.milliseconds / t.calls).toFixed(3).padStart(9)}`,
+    )
   }
 }

@@ -31,14 +31,7 @@ export class MemoryLayersError extends Error {
 }
 
 /** Throws `where: "argument" must wanted, got got.` and, on a line of its own, the mend. */
-export function fail(
-  code: ErrorCode,
-  where: string,
-  argument: string,
-  wanted: string,
-  got: unknown,
-  mend = '',
-): never {
+export function fail(code: ErrorCode, where: string, argument: string, wanted: string, got: unknown, mend = ''): never {
   const text = typeof got === 'string' ? got : describe(got)
   throw new MemoryLayersError(code, `${where}: "${argument}" must ${wanted}, got ${text}.${mend && `\n  ${mend}`}`)
 }
@@ -52,6 +45,7 @@ export function describe(value: unknown): string {
   if (ArrayBuffer.isView(value)) {
     return `${value.constructor.name} of ${(value as Uint8Array).length ?? value.byteLength}`
   }
-  if (typeof value === 'object') return `${/^[AEIOU]/.test(value.constructor?.name ?? 'O') ? 'an' : 'a'} ${value.constructor?.name ?? 'object'}`
+  if (typeof value === 'object')
+    return `${/^[AEIOU]/.test(value.constructor?.name ?? 'O') ? 'an' : 'a'} ${value.constructor?.name ?? 'object'}`
   return String(value)
 }

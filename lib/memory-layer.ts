@@ -55,14 +55,26 @@ export class MemoryLayer {
     this.#shared = o.values !== undefined
     if (o.values !== undefined) {
       this.values = checkShared(where, o.values, device, slots, valueDim)
-      if (o.dtype !== undefined && o.dtype !== o.values.dtype) fail('ERR_DTYPE', where, 'dtype', `be left out or ${o.values.dtype}, the shared table's`, o.dtype)
+      if (o.dtype !== undefined && o.dtype !== o.values.dtype)
+        fail('ERR_DTYPE', where, 'dtype', `be left out or ${o.values.dtype}, the shared table's`, o.dtype)
     } else {
       const dim = valueDim ?? this.outputDim
       this.values = new ValueTable(device, { slots, dim, dtype: o.dtype ?? 'float32', init: { std: 1 / Math.sqrt(dim), seed: q.seed } })
     }
     this.#handle = native.memoryLayerCreate(
-      device.handle, this.values.handle, q.inputDim, q.heads, q.knn, q.nKeys, q.keyDim, q.queryBias, q.queryNorm, q.seed,
-      this.outputDim, silu, outputGate,
+      device.handle,
+      this.values.handle,
+      q.inputDim,
+      q.heads,
+      q.knn,
+      q.nKeys,
+      q.keyDim,
+      q.queryBias,
+      q.queryNorm,
+      q.seed,
+      this.outputDim,
+      silu,
+      outputGate,
     )
     this.#dense = denseParameters(device, this.#handle.parameters)
   }
@@ -139,7 +151,14 @@ export class MemoryLayer {
 }
 
 /** A table given to a layer: alive, on the layer's device, with n*n slots and the width asked for. */
-export function checkShared(where: string, table: ValueTable, device: Device, slots: number, dim: number | undefined, name = 'values'): ValueTable {
+export function checkShared(
+  where: string,
+  table: ValueTable,
+  device: Device,
+  slots: number,
+  dim: number | undefined,
+  name = 'values',
+): ValueTable {
   if (!(table instanceof ValueTable)) fail('ERR_VALUE', where, name, 'be a ValueTable', table)
   handles(where, { [name]: table.weight }, device)
   if (table.slots !== slots) fail('ERR_SHAPE', where, name, `have nKeys*nKeys = ${slots} slots`, String(table.slots))

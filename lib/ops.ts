@@ -506,7 +506,14 @@ export interface PeerOptions {
 /** Experts of one hidden unit (PEER, He 2024): `output[t] = sum_l weights[t, l] * f(u[t, l]) * up[indices[t, l]]`, `u[t, l] = <x[t], down[indices[t, l]]>`.
  * @param x `[T, C]`, down `[N, C]`, up `[N, Co]`, indices `[T, L]` int32, weights `[T, L]`, float32
  * @throws ERR_SHAPE, ERR_DTYPE; ERR_INDEX_RANGE at the next wait */
-export function peer(x: Tensor, down: Tensor, up: Tensor, indices: Tensor, weights: Tensor, given?: PeerOptions): { output: Tensor; u: Tensor } {
+export function peer(
+  x: Tensor,
+  down: Tensor,
+  up: Tensor,
+  indices: Tensor,
+  weights: Tensor,
+  given?: PeerOptions,
+): { output: Tensor; u: Tensor } {
   const o = options('peer', given, ['activation'])
   const { list, device } = prepare('peer', { x, down, up, indices, weights })
   const [xh, d, p, i, w] = list as [TensorHandle, TensorHandle, TensorHandle, TensorHandle, TensorHandle]

@@ -113,8 +113,8 @@ export abstract class Optimizer {
       if (s.state2) state.set(`${i}.${p.name}.${second}`, new Tensor(this.#device, s.state2))
       if (s.master) state.set(`${i}.${p.name}.master`, new Tensor(this.#device, s.master))
     }
-    dense.forEach((p, i) => add(p, i, this.#handle.dense[i]!))
-    tables.forEach((p, i) => add(p, dense.length + i, this.#handle.tables[i]!))
+    for (const [i, p] of dense.entries()) add(p, i, this.#handle.dense[i]!)
+    for (const [i, p] of tables.entries()) add(p, dense.length + i, this.#handle.tables[i]!)
     return state
   }
 
@@ -222,5 +222,13 @@ export function clipGradNorm(params: readonly Parameter[], maxNorm: number): Ten
   const { device, dense, tables } = collect(where, params)
   number(where, 'maxNorm', maxNorm, 0)
   const grads = dense.map((p) => p.grad.handle(where, `${p.name}.grad`))
-  return new Tensor(device, native.clipGradients(device.handle, grads, tables.map((p) => p.table.handle), maxNorm))
+  return new Tensor(
+    device,
+    native.clipGradients(
+      device.handle,
+      grads,
+      tables.map((p) => p.table.handle),
+      maxNorm,
+    ),
+  )
 }

@@ -73,8 +73,14 @@ export function choice(where: string, name: string, value: unknown, choices: rea
   const at = choices.indexOf(value as string)
   if (at < 0) {
     const near = typeof value === 'string' ? nearest(value, choices) : undefined
-    fail('ERR_VALUE', where, name, `be one of ${choices.map((c) => `'${c}'`).join(', ')}`, describe(value), near && `Did you mean '${near}'?`)
+    fail(
+      'ERR_VALUE',
+      where,
+      name,
+      `be one of ${choices.map((c) => `'${c}'`).join(', ')}`,
+      describe(value),
+      near && `Did you mean '${near}'?`,
+    )
   }
   return at
 }
-

@@ -62,7 +62,10 @@ export function loadInto(where: string, parameters: readonly Parameter[], state:
   const byName = new Map(parameters.map((p) => [p.name, p]))
   for (const name of Object.keys(state)) {
     if (!byName.has(name)) {
-      throw new MemoryLayersError('ERR_STATE_DICT', `${where}: unknown name "${name}".\n  This layer has: ${[...byName.keys()].join(', ')}.`)
+      throw new MemoryLayersError(
+        'ERR_STATE_DICT',
+        `${where}: unknown name "${name}".\n  This layer has: ${[...byName.keys()].join(', ')}.`,
+      )
     }
   }
   const copies: [Tensor, Tensor][] = []
@@ -77,7 +80,10 @@ export function loadInto(where: string, parameters: readonly Parameter[], state:
     }
     given.handle(where, p.name)
     if (!sameShape(p.name, given.shape, p.value.shape)) {
-      throw new MemoryLayersError('ERR_STATE_DICT', `${where}: "${p.name}" must have shape ${text(p.value.shape)}, got ${text(given.shape)}.`)
+      throw new MemoryLayersError(
+        'ERR_STATE_DICT',
+        `${where}: "${p.name}" must have shape ${text(p.value.shape)}, got ${text(given.shape)}.`,
+      )
     }
     const float = (dtype: string) => dtype === 'float32' || dtype === 'float16' || dtype === 'bfloat16'
     if (given.dtype !== p.value.dtype && !(float(given.dtype) && float(p.value.dtype))) {

@@ -56,7 +56,17 @@ export class PeerLayer {
     this.down = make('down', q.inputDim, 2 * q.seed)
     this.up = make('up', this.outputDim, 2 * q.seed + 1)
     this.#handle = native.peerLayerCreate(
-      device.handle, this.down.handle, this.up.handle, q.inputDim, q.heads, q.knn, q.nKeys, q.keyDim, q.queryBias, q.queryNorm, q.seed,
+      device.handle,
+      this.down.handle,
+      this.up.handle,
+      q.inputDim,
+      q.heads,
+      q.knn,
+      q.nKeys,
+      q.keyDim,
+      q.queryBias,
+      q.queryNorm,
+      q.seed,
       activationCode(where, o.activation ?? 'gelu'),
     )
     this.#dense = denseParameters(device, this.#handle.parameters)
@@ -109,7 +119,10 @@ export class PeerLayer {
 
   /** Copies published tensors in, all or nothing. Shared tables may be left out. @throws ERR_STATE_DICT */
   loadStateDict(state: StateDict): void {
-    const optional = [...(this.#own.includes(this.down) ? [] : ['values_u.weight']), ...(this.#own.includes(this.up) ? [] : ['values_v.weight'])]
+    const optional = [
+      ...(this.#own.includes(this.down) ? [] : ['values_u.weight']),
+      ...(this.#own.includes(this.up) ? [] : ['values_v.weight']),
+    ]
     loadInto('PeerLayer.loadStateDict', this.parameters(), state, optional)
   }
 

@@ -165,7 +165,10 @@ export async function readSafetensors(path: string, given?: LoadOptions): Promis
 }
 
 function bad(where: string, path: string, what: string): never {
-  throw new MemoryLayersError('ERR_FILE_FORMAT', `${where}: "${path}" is not a sound safetensors file: ${what}.\n  It may be truncated or not a safetensors file; write it again.`)
+  throw new MemoryLayersError(
+    'ERR_FILE_FORMAT',
+    `${where}: "${path}" is not a sound safetensors file: ${what}.\n  It may be truncated or not a safetensors file; write it again.`,
+  )
 }
 
 async function readAll(where: string, path: string, file: FileHandle, into: Uint8Array, position: number): Promise<void> {
@@ -215,7 +218,12 @@ function readMetadata(where: string, path: string, value: unknown): Record<strin
 function readEntry(where: string, path: string, name: string, value: unknown): Entry {
   const entry = (typeof value === 'object' && value !== null ? value : {}) as { dtype?: unknown; shape?: unknown; data_offsets?: unknown }
   const dtype = dtypes.find((d) => dtypeRow(d).safetensors === entry.dtype)
-  if (!dtype) bad(where, path, `tensor "${name}" has dtype ${JSON.stringify(entry.dtype)}; known are ${dtypes.map((d) => dtypeRow(d).safetensors).join(', ')}`)
+  if (!dtype)
+    bad(
+      where,
+      path,
+      `tensor "${name}" has dtype ${JSON.stringify(entry.dtype)}; known are ${dtypes.map((d) => dtypeRow(d).safetensors).join(', ')}`,
+    )
   const whole = (v: unknown): v is number => typeof v === 'number' && Number.isSafeInteger(v) && v >= 0
   const shape = entry.shape
   if (!Array.isArray(shape) || !shape.every(whole) || shape.length > 6) bad(where, path, `tensor "${name}" has no sound shape`)
@@ -243,8 +251,8 @@ function select(where: string, path: string, entries: readonly Entry[], names: r
   if (names === undefined) return entries
   return names.map((name) => {
     const entry = entries.find((e) => e.name === name)
-    if (!entry) fail('ERR_VALUE', where, 'names', `be among the tensors of "${path}"`, name, `It has: ${entries.map((e) => e.name).join(', ')}.`)
+    if (!entry)
+      fail('ERR_VALUE', where, 'names', `be among the tensors of "${path}"`, name, `It has: ${entries.map((e) => e.name).join(', ')}.`)
     return entry
   })
 }
-

@@ -172,8 +172,14 @@ export function handles(where: string, tensors: Record<string, Tensor>, device?:
     const handle = tensor.handle(where, name)
     first ??= tensor.device
     if (tensor.device !== first) {
-      fail('ERR_DEVICE_MISMATCH', where, name, `be on device "${first.name}"`, `a tensor of another device "${tensor.device.name}"`,
-        `Move it with ${name}.to(device).`)
+      fail(
+        'ERR_DEVICE_MISMATCH',
+        where,
+        name,
+        `be on device "${first.name}"`,
+        `a tensor of another device "${tensor.device.name}"`,
+        `Move it with ${name}.to(device).`,
+      )
     }
     return handle
   })

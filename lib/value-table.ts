@@ -2,10 +2,10 @@ import { native, type TableHandle } from './binding.js'
 import { Device } from './device.js'
 import { type DType, isHalf } from './dtype.js'
 import { fail } from './errors.js'
-import { choice, integer, number, options } from './options.js'
 import { SparseGrad } from './ops.js'
+import { choice, integer, number, options } from './options.js'
 import { copyAcross } from './parameter.js'
-import { handles, Tensor, text } from './tensor.js'
+import { handles, type Tensor, text } from './tensor.js'
 
 export interface ValueTableOptions {
   /** Rows, N. A memory layer with `nKeys` n reads a table of n*n slots. */

@@ -15,7 +15,7 @@ const allowed = {
   layer: ['core', 'device', 'ops', 'optim', 'layer'],
   binding: ['core', 'device', 'ops', 'optim', 'layer', 'binding', 'cpu/backend.h', 'cpu/isa.h'],
 }
-const schedules = ['core', 'ops', 'optim', 'cpu'] // a .cpp in ops or optim: its own header and cpu/
+const schedules = ['core', 'ops', 'optim', 'cpu'] // a .cpp (or _cpu.h) in ops or optim: its own header and cpu/
 const backend = ['core', 'device', 'cpu', 'ops', 'optim']
 
 function files(folder) {
@@ -31,11 +31,17 @@ for (const file of files(join(root, 'native'))) {
   const folder = name.split('/')[0]
   if (!['.h', '.cpp', '.cu', '.cuh'].includes(extname(file))) continue
   if (!allowed[folder]) faults.push(`native/${name}: no rule for folder ${folder}`)
-  const rule = /(^|\/)backend\.cpp$/.test(name) ? backend : ['ops', 'optim'].includes(folder) && file.endsWith('.cpp') ? schedules : allowed[folder]
+  const rule = /(^|\/)backend\.cpp$/.test(name)
+    ? backend
+    : ['ops', 'optim'].includes(folder) && /(\.cpp|_cpu\.h)$/.test(file)
+      ? schedules
+      : allowed[folder]
   for (const [line, text] of readFileSync(file, 'utf8').split('\n').entries()) {
     const target = /^\s*#include\s+"([^"]+)"/.exec(text)?.[1]
-    if (target && !rule?.some((r) => target === r || target.startsWith(`${r}/`))) faults.push(`native/${name}:${line + 1}: may not include ${target}`)
-    if (/#include\s+<napi\.h>/.test(text) && folder !== 'binding') faults.push(`native/${name}:${line + 1}: only binding/ includes <napi.h>`)
+    if (target && !rule?.some((r) => target === r || target.startsWith(`${r}/`)))
+      faults.push(`native/${name}:${line + 1}: may not include ${target}`)
+    if (/#include\s+<napi\.h>/.test(text) && folder !== 'binding')
+      faults.push(`native/${name}:${line + 1}: only binding/ includes <napi.h>`)
   }
 }
 

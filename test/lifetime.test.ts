@@ -104,7 +104,8 @@ describe('a fault in work that was enqueued', () => {
     const dy = device.normal([8, 16], { seed: 2 })
     const all = async () => {
       const numbers: number[][] = []
-      for (const p of layer.parameters()) numbers.push([...(await p.value.data())], [...(p.kind === 'dense' ? await p.grad.data() : await p.grad.toDense().data())])
+      for (const p of layer.parameters())
+        numbers.push([...(await p.value.data())], [...(p.kind === 'dense' ? await p.grad.data() : await p.grad.toDense().data())])
       for (const t of Object.values(optimizer.stateDict())) numbers.push([...(await t.data())])
       return numbers
     }
@@ -125,7 +126,10 @@ describe('a fault in work that was enqueued', () => {
     const same = new AdamW(other.parameters(), { lr: 0.1 })
     other.backward(other.forward(x).context, dy)
     same.step()
-    for (const [l, o] of [[layer, optimizer], [other, same]] as const) {
+    for (const [l, o] of [
+      [layer, optimizer],
+      [other, same],
+    ] as const) {
       o.zeroGrad()
       l.backward(l.forward(x).context, dy)
       o.step()

@@ -45,9 +45,18 @@ test('a worker may end in the middle of its work: by process.exit or terminate',
 
 // In a process of their own: the addon goes with the only worker that loaded it, and its threads must survive that.
 test.each([
-  ['a worker alone loads the addon and goes', `new (require('node:worker_threads').Worker)(${JSON.stringify(script)}, { workerData: ${JSON.stringify({ entry, threads: 2, seed: 1, steps: 5 })} }).on('exit', () => setTimeout(() => {}, 200))`],
-  ['the main thread exits with work enqueued', `import(${JSON.stringify(entry)}).then(({ openDevice }) => { const d = openDevice('cpu'); for (let i = 0; i < 200; i++) d.normal([100000], { seed: i }); process.exit(0) })`],
-  ['the process ends by itself when nothing waits', `import(${JSON.stringify(entry)}).then(({ openDevice }) => { const d = openDevice('cpu'); d.normal([100000], { seed: 1 }).data() })`],
+  [
+    'a worker alone loads the addon and goes',
+    `new (require('node:worker_threads').Worker)(${JSON.stringify(script)}, { workerData: ${JSON.stringify({ entry, threads: 2, seed: 1, steps: 5 })} }).on('exit', () => setTimeout(() => {}, 200))`,
+  ],
+  [
+    'the main thread exits with work enqueued',
+    `import(${JSON.stringify(entry)}).then(({ openDevice }) => { const d = openDevice('cpu'); for (let i = 0; i < 200; i++) d.normal([100000], { seed: i }); process.exit(0) })`,
+  ],
+  [
+    'the process ends by itself when nothing waits',
+    `import(${JSON.stringify(entry)}).then(({ openDevice }) => { const d = openDevice('cpu'); d.normal([100000], { seed: 1 }).data() })`,
+  ],
 ])('%s', (_, code) => {
   const { status, stderr, signal } = spawnSync(process.execPath, ['-e', code], { encoding: 'utf8', timeout: 30_000 })
   expect({ status, signal, stderr }).toEqual({ status: 0, signal: null, stderr: '' })

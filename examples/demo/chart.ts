@@ -26,27 +26,35 @@ function panel(document: object, runs: readonly Run[], x: 'epoch' | 'seconds', l
     x: { label, grid: false },
     y: { label: 'recall of all facts, %', domain: [0, 100], grid: true },
     color: { domain: runs.map((r) => r.label), range: colors },
-    marks: [Plot.ruleY([0]), Plot.line(rows, { x: 'x', y: 'recall', stroke: 'run', strokeWidth: 2 }), Plot.dot(rows, { x: 'x', y: 'recall', fill: 'run', r: 2.2 })],
+    marks: [
+      Plot.ruleY([0]),
+      Plot.line(rows, { x: 'x', y: 'recall', stroke: 'run', strokeWidth: 2 }),
+      Plot.dot(rows, { x: 'x', y: 'recall', fill: 'run', r: 2.2 }),
+    ],
   })
   return svg.outerHTML
 }
 
-const escape = (text: string) => text.replace(/&/g, '&amp;').replace(/</g, '&lt;')
+const escaped = (text: string) => text.replace(/&/g, '&amp;').replace(/</g, '&lt;')
 
 export async function writeChart(path: string, title: string, runs: readonly Run[], note: string): Promise<void> {
   const { document } = parseHTML('<!doctype html><html><body></body></html>')
   const panels = [panel(document, runs, 'epoch', 'epochs'), panel(document, runs, 'seconds', 'seconds of training')]
   const top = 62
   const legend = runs
-    .map((run, i) => `<g transform="translate(${24 + i * 280},44)"><rect width="14" height="4" y="-5" fill="${colors[i]}"/><text x="20">${escape(run.label)}</text></g>`)
+    .map(
+      (run, i) =>
+        `<g transform="translate(${24 + i * 280},44)"><rect width="14" height="4" y="-5" fill="${colors[i]}"/><text x="20">${escaped(run.label)}</text></g>`,
+    )
     .join('')
-  const place = (svg: string, i: number) => svg.replace('<svg', `<svg xmlns="http://www.w3.org/2000/svg" x="${i * (panelWidth + 10)}" y="${top}"`)
+  const place = (svg: string, i: number) =>
+    svg.replace('<svg', `<svg xmlns="http://www.w3.org/2000/svg" x="${i * (panelWidth + 10)}" y="${top}"`)
   const width = panelWidth * 2 + 20
   const height = top + panelHeight + 26
   await writeFile(
     path,
     `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" viewBox="0 0 ${width} ${height}" font-family="system-ui, sans-serif" font-size="12">` +
-      `<rect width="100%" height="100%" fill="white"/><text x="24" y="24" font-size="16" font-weight="600">${escape(title)}</text>${legend}` +
-      `${panels.map(place).join('')}<text x="24" y="${height - 8}" fill="#555" font-size="11">${escape(note)}</text></svg>\n`,
+      `<rect width="100%" height="100%" fill="white"/><text x="24" y="24" font-size="16" font-weight="600">${escaped(title)}</text>${legend}` +
+      `${panels.map(place).join('')}<text x="24" y="${height - 8}" fill="#555" font-size="11">${escaped(note)}</text></svg>\n`,
   )
 }

@@ -31,7 +31,8 @@ export interface Flags {
 function whole(name: string, text: string | undefined, fallback: number, least: number): number {
   if (text === undefined) return fallback
   const value = Number(text)
-  if (!Number.isInteger(value) || value < least || text.trim() === '') throw new UsageError(`--${name} must be an integer from ${least}, got "${text}".`)
+  if (!Number.isInteger(value) || value < least || text.trim() === '')
+    throw new UsageError(`--${name} must be an integer from ${least}, got "${text}".`)
   return value
 }
 
@@ -41,7 +42,16 @@ export function readFlags(args: readonly string[]): Flags {
   try {
     values = parseArgs({
       args: [...args],
-      options: { facts: string, epochs: string, seed: string, device: string, threads: string, out: string, ask: string, help: { type: 'boolean' } },
+      options: {
+        facts: string,
+        epochs: string,
+        seed: string,
+        device: string,
+        threads: string,
+        out: string,
+        ask: string,
+        help: { type: 'boolean' },
+      },
     }).values
   } catch (error) {
     throw new UsageError(`${(error as Error).message.split('. ')[0]!.replace(/\.$/, '')}; --help lists the options.`)

@@ -28,7 +28,14 @@ interface Result {
 const percent = (x: number) => `${(x * 100).toFixed(2)} %`
 const thousands = (x: number) => x.toLocaleString('en')
 
-async function run(device: Device, data: Encoded, flags: Flags, kind: Kind, label: string, epochs: number): Promise<{ model: Model; result: Result }> {
+async function run(
+  device: Device,
+  data: Encoded,
+  flags: Flags,
+  kind: Kind,
+  label: string,
+  epochs: number,
+): Promise<{ model: Model; result: Result }> {
   const model = new Model(device, kind, data.facts.countries.length, flags.seed)
   const format = `  ${label.padEnd(28)} {bar} epoch {epoch}/{epochs}  loss {loss}  {duration} s`
   const bar = new cliProgress.SingleBar({ format, noTTYOutput: false, hideCursor: true }, cliProgress.Presets.shades_classic)
@@ -41,7 +48,9 @@ async function run(device: Device, data: Encoded, flags: Flags, kind: Kind, labe
   })
   bar.stop()
   const last = points.at(-1)!
-  console.log(`  ${label}: ${percent(last.recall)} of ${thousands(data.facts.names.length)} facts after ${epochs} epochs, ${last.seconds.toFixed(1)} s`)
+  console.log(
+    `  ${label}: ${percent(last.recall)} of ${thousands(data.facts.names.length)} facts after ${epochs} epochs, ${last.seconds.toFixed(1)} s`,
+  )
   return { model, result: { label, kind, epochs, points, size: model.size } }
 }
 
@@ -56,7 +65,9 @@ function table(results: readonly Result[], facts: Facts): void {
   const line = (r: readonly string[]) => `  ${r.map((v, c) => (c === 0 ? v.padEnd(widths[c]!) : v.padStart(widths[c]!))).join('   ')}`
   console.log(`\n${styleText('bold', line(head))}`)
   for (const r of rows) console.log(line(r))
-  console.log('\n  Recall is of the facts that were trained, all of them; there is no held-out set, since a fact that was never told can not be known.')
+  console.log(
+    '\n  Recall is of the facts that were trained, all of them; there is no held-out set, since a fact that was never told can not be known.',
+  )
 }
 
 async function learn(device: Device, flags: Flags): Promise<void> {
@@ -64,7 +75,9 @@ async function learn(device: Device, flags: Flags): Promise<void> {
   const rows = encode(facts.names, flags.seed)
   const same = collisions(rows)
   if (same > 0) throw new Error(`${same} names have the encoding of another`)
-  console.log(`${thousands(facts.names.length)} facts, ${facts.countries.length} countries, on ${device.name} (${device.description}; ${device.reason})\n`)
+  console.log(
+    `${thousands(facts.names.length)} facts, ${facts.countries.length} countries, on ${device.name} (${device.description}; ${device.reason})\n`,
+  )
   const data = { rows, facts }
 
   const memory = await run(device, data, flags, 'memory', 'Memory+', flags.epochs)
@@ -76,10 +89,19 @@ async function learn(device: Device, flags: Flags): Promise<void> {
   const results = [memory.result, dense.result, longer.result]
   table(results, facts)
 
-  const checkpoint: Checkpoint = { models: { memory: memory.model, dense: longer.model }, countries: facts.countries, facts: facts.names.length, seed: flags.seed }
+  const checkpoint: Checkpoint = {
+    models: { memory: memory.model, dense: longer.model },
+    countries: facts.countries,
+    facts: facts.names.length,
+    seed: flags.seed,
+  }
   await mkdir(flags.out, { recursive: true })
   const questions = chooseQuestions(facts)
-  const answers = await ask(device, checkpoint, questions.map((i) => facts.names[i]!))
+  const answers = await ask(
+    device,
+    checkpoint,
+    questions.map((i) => facts.names[i]!),
+  )
   console.log('')
   for (const [q, i] of questions.entries()) {
     const truth = countryName(facts.countries[facts.answers[i]!]!)
@@ -97,7 +119,8 @@ async function learn(device: Device, flags: Flags): Promise<void> {
 
 async function answer(device: Device, flags: Flags, name: string): Promise<void> {
   const file = join(flags.out, 'checkpoint.safetensors')
-  if (!existsSync(file)) throw new UsageError(`There is no checkpoint at ${file} yet: run \`npm run demo\` first, or name its folder with --out.`)
+  if (!existsSync(file))
+    throw new UsageError(`There is no checkpoint at ${file} yet: run \`npm run demo\` first, or name its folder with --out.`)
   const checkpoint = await loadCheckpoint(file, device)
   const facts = loadFacts(checkpoint.facts)
   const at = facts.names.indexOf(name)

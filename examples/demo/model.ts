@@ -68,14 +68,19 @@ export class Model {
   }
 
   stateDict(): StateDict {
-    const named = (prefix: string, state: StateDict) => Object.entries(state).map(([name, t]) => [`${this.kind}.${prefix}.${name}`, t] as const)
+    const named = (prefix: string, state: StateDict) =>
+      Object.entries(state).map(([name, t]) => [`${this.kind}.${prefix}.${name}`, t] as const)
     return Object.fromEntries([...named('block', this.#block.stateDict()), ...named('head', this.#head.stateDict())])
   }
 
   loadStateDict(state: StateDict): void {
     const part = (prefix: string) => {
       const start = `${this.kind}.${prefix}.`
-      return Object.fromEntries(Object.entries(state).filter(([n]) => n.startsWith(start)).map(([n, t]) => [n.slice(start.length), t]))
+      return Object.fromEntries(
+        Object.entries(state)
+          .filter(([n]) => n.startsWith(start))
+          .map(([n, t]) => [n.slice(start.length), t]),
+      )
     }
     this.#block.loadStateDict(part('block'))
     this.#head.loadStateDict(part('head'))

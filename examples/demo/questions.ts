@@ -1,10 +1,23 @@
 import { type Device, ops } from '../../lib/index.js'
+import type { Checkpoint } from './checkpoint.js'
 import { countryName, type Facts } from './data.js'
 import { encode, width } from './encoder.js'
-import type { Checkpoint } from './checkpoint.js'
 import { shuffled } from './train.js'
 
-const favourites = ['Albuquerque', 'Reykjavík', 'Kyoto', 'Timbuktu', 'Tromsø', 'Antananarivo', 'Salzburg', 'Dunedin', 'Valparaíso', 'Thimphu', 'Windhoek', 'Tbilisi']
+const favourites = [
+  'Albuquerque',
+  'Reykjavík',
+  'Kyoto',
+  'Timbuktu',
+  'Tromsø',
+  'Antananarivo',
+  'Salzburg',
+  'Dunedin',
+  'Valparaíso',
+  'Thimphu',
+  'Windhoek',
+  'Tbilisi',
+]
 
 /** A dozen names that were trained on: well-known ones first. */
 export function chooseQuestions(facts: Facts): number[] {

@@ -34,7 +34,8 @@ export class Linear extends DenseModule implements Module<Saved<{ x: Tensor }>> 
     this.#outputDim = integer('Linear', 'outputDim', o.outputDim)
     const seed = integer('Linear', 'seed', o.seed ?? 0, 0)
     this.#weight = uniformParameter(device, 'weight', [this.#outputDim, this.#inputDim], this.#inputDim, seed * 2 + 1)
-    if (boolean('Linear', 'bias', o.bias ?? true)) this.#bias = uniformParameter(device, 'bias', [this.#outputDim], this.#inputDim, seed * 2 + 2)
+    if (boolean('Linear', 'bias', o.bias ?? true))
+      this.#bias = uniformParameter(device, 'bias', [this.#outputDim], this.#inputDim, seed * 2 + 2)
     this.list = this.#bias ? [this.#weight, this.#bias] : [this.#weight]
   }
 

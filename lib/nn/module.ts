@@ -71,14 +71,7 @@ export class Saved<T extends Record<string, Tensor>> {
     this.#tensors = tensors
   }
 
-  /** @internal Hands the tensors to their backward, once. */
-  spend(where: string, owner: object): T {
-    const tensors = this.peek(where, owner)
-    this.#tensors = undefined
-    return tensors
-  }
-
-  /** @internal */
+  /** @internal What was saved, for the backward of the module it is from; the module then disposes it. */
   peek(where: string, owner: object): T {
     if (this.#owner !== owner) throw contextError(where, 'is from another module')
     if (!this.#tensors) throw contextError(where, 'was spent by an earlier backward or disposed')
@@ -97,5 +90,8 @@ export class Saved<T extends Record<string, Tensor>> {
 }
 
 function contextError(where: string, what: string): MemoryLayersError {
-  return new MemoryLayersError('ERR_CONTEXT', `${where}: "context" ${what}.\n  Each forward gives a context for one backward; run forward again.`)
+  return new MemoryLayersError(
+    'ERR_CONTEXT',
+    `${where}: "context" ${what}.\n  Each forward gives a context for one backward; run forward again.`,
+  )
 }

@@ -1,6 +1,8 @@
 // Activations and their derivatives on Vec. Included inside an instruction-set pass, like simd.h.
 //   gelu(x) = x/2 (1 + erf(x / sqrt 2));   gelu'(x) = Phi(x) + x phi(x)
 
+#include "core/activation.h"
+
 namespace ml::cpu::ML_ISA {
 namespace {
 

@@ -5,26 +5,6 @@
 
 namespace ml::cpu {
 
-ReadPlaces lay_out(Context& ctx, const std::vector<TableRead>& reads, int64_t width) {
-  ReadSpan* spans = ctx.scratch<ReadSpan>(static_cast<int64_t>(reads.size()));
-  int64_t at = 0;
-  for (size_t i = 0; i < reads.size(); ++i) {
-    const TableRead& r = reads[i];
-    const int64_t places = r.indices.size();
-    int32_t* bags = nullptr;
-    if (r.offsets) {
-      bags = ctx.scratch<int32_t>(places);
-      const int32_t* o = r.offsets.as<int32_t>();
-      for (int64_t b = 0; b + 1 < r.offsets.size(); ++b)
-        for (int64_t l = o[b]; l < o[b + 1]; ++l) bags[l] = static_cast<int32_t>(b);
-    }
-    const uint32_t bag_size = r.offsets ? 1 : static_cast<uint32_t>(r.indices.dim(1));
-    spans[i] = {at, at + places, r.weights.as<float>(), r.dy.as<float>(), bags, bag_size};
-    at += places;
-  }
-  return {spans, static_cast<int>(reads.size()), width};
-}
-
 HotRows::HotRows(Context& ctx, const ReadPlaces& places, const int32_t* starts, const int32_t* order, int64_t R, SumPlaces sum)
     : places_(places), starts_(starts), order_(order), sum_(sum) {
   struct Chunk {

@@ -2,6 +2,7 @@
 // Rows that very many places read, cut into chunks of fixed size whose partial sums are made by all threads and added in order: the
 // bits are the same for any number of threads, and one hot row does not hold up the rest.
 
+#include "cpu/context.h"
 #include "cpu/read_places.h"
 
 namespace ml::cpu {

@@ -1,10 +1,7 @@
 #pragma once
-// The reads of sparse_grad.h laid end to end: what a position means.
+// The reads of a table laid end to end: what a position means.
 
-#include <vector>
-
-#include "cpu/context.h"
-#include "ops/sparse_grad.h"
+#include <cstdint>
 
 namespace ml::cpu {
 
@@ -36,7 +33,5 @@ struct ReadPlaces {
     return {span.weights[local], span.dy + bag * width};
   }
 };
-
-ReadPlaces lay_out(Context& ctx, const std::vector<TableRead>& reads, int64_t width);
 
 }  // namespace ml::cpu

@@ -6,11 +6,10 @@
 //   Activate    y[i] = f(x[i])
 //   ActivateBackward  dx[i] (+)= dy[i] * f'(x[i])
 
+#include "core/activation.h"
 #include "core/check.h"
 
 namespace ml {
-
-enum class Activation : uint8_t { relu, gelu, silu, sigmoid };  // gelu is the exact one: x/2 (1 + erf(x/sqrt 2))
 
 struct Fill {
   View out;

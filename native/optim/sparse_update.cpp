@@ -123,6 +123,8 @@ void update_piece(const SparseUpdate& a, const HotRows& gradients, int64_t begin
 #else
 #include <algorithm>
 
+#include "ops/sparse_grad_cpu.h"
+
 #define ML_ISA_SOURCE "optim/sparse_update.cpp"
 #include "cpu/foreach_isa.h"
 

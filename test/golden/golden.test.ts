@@ -15,7 +15,13 @@ describe.each(devices().filter((d) => d.available))('on $name', ({ name }) => {
 
   test.each(['lookup-small', 'lookup-odd', 'lookup-128'])('%s', async (file) => {
     const g = golden(file)
-    const [tokens, heads, kDim, n, k] = ['tokens', 'heads', 'k_dim', 'n_keys', 'knn'].map((m) => Number(g.meta[m])) as [number, number, number, number, number]
+    const [tokens, heads, kDim, n, k] = ['tokens', 'heads', 'k_dim', 'n_keys', 'knn'].map((m) => Number(g.meta[m])) as [
+      number,
+      number,
+      number,
+      number,
+      number,
+    ]
     const query = upload(g, 'query', [tokens, heads, 2, kDim / 2])
     const keys = upload(g, 'keys', [heads, 2, n, kDim / 2])
     const lookup = ops.productKeyLookup(query, keys, { knn: k })
@@ -40,7 +46,12 @@ describe.each(devices().filter((d) => d.available))('on $name', ({ name }) => {
 
   test.each(['bag-uniform', 'bag-zipf', 'bag-odd'])('%s', async (file) => {
     const g = golden(file)
-    const [table, indices, weights, dy] = ['table', 'indices', 'weights', 'dy'].map((key) => upload(g, key)) as [Tensor, Tensor, Tensor, Tensor]
+    const [table, indices, weights, dy] = ['table', 'indices', 'weights', 'dy'].map((key) => upload(g, key)) as [
+      Tensor,
+      Tensor,
+      Tensor,
+      Tensor,
+    ]
     await close('y', ops.embeddingBag(table, indices, weights), g, 'y')
     const { dWeights, dTable } = ops.embeddingBagBackward(dy, table, indices, weights)
     await close('dweights', dWeights, g, 'dweights')
@@ -66,7 +77,9 @@ describe.each(devices().filter((d) => d.available))('on $name', ({ name }) => {
   }
   const state = (g: Golden, layer: number) => {
     const prefix = `layer${layer}.`
-    const names = Object.keys(g.tensors).filter((key) => key.startsWith(prefix) && !key.endsWith('.grad') && !/\.(indices|scores)$/.test(key))
+    const names = Object.keys(g.tensors).filter(
+      (key) => key.startsWith(prefix) && !key.endsWith('.grad') && !/\.(indices|scores)$/.test(key),
+    )
     return Object.fromEntries(names.map((key) => [key.slice(prefix.length), upload(g, key)]))
   }
   const gradients = async (g: Golden, layer: number, parameters: MemoryLayer | PeerLayer) => {

@@ -1,6 +1,16 @@
 import { describe, expect, test } from 'vitest'
-import { AdamW, devices, MemoryLayer, type MemoryLayerOptions, openDevice, type Parameter, Sgd, type Tensor, ValueTable } from '../../lib/index.js'
 import { native } from '../../lib/binding.js'
+import {
+  AdamW,
+  devices,
+  MemoryLayer,
+  type MemoryLayerOptions,
+  openDevice,
+  type Parameter,
+  Sgd,
+  type Tensor,
+  ValueTable,
+} from '../../lib/index.js'
 import { errorOf } from '../support/errors.js'
 
 const small: MemoryLayerOptions = { inputDim: 12, heads: 2, knn: 4, nKeys: 6, keyDim: 8, seed: 3 }
@@ -11,7 +21,11 @@ describe.each(devices().filter((d) => d.available))('on $name', ({ name }) => {
   const dy = () => device.normal([5, 12], { seed: 2 })
   const values = async (list: readonly Parameter[]) => Promise.all(list.map(async (p) => Array.from(await p.value.data())))
   const gradients = async (list: readonly Parameter[]) =>
-    Promise.all(list.map(async (p) => (p.kind === 'dense' ? Array.from(await p.grad.data()) : Object.values(await p.grad.data()).map((v) => Array.from(v)))))
+    Promise.all(
+      list.map(async (p) =>
+        p.kind === 'dense' ? Array.from(await p.grad.data()) : Object.values(await p.grad.data()).map((v) => Array.from(v)),
+      ),
+    )
 
   test('forward, infer and numbers as input agree, in the shape of the input', async () => {
     const layer = new MemoryLayer(device, small)
@@ -128,7 +142,10 @@ describe.each(devices().filter((d) => d.available))('on $name', ({ name }) => {
     expect(values.pendingReads).toBe(3)
     const merged = await values.gradient().toDense().data()
     for (const [i, g] of sum.entries()) expect(merged[i]).toBeCloseTo(g, 5)
-    new Sgd(layers.flatMap((l) => l.parameters()), { lr: 0.5 }).step()
+    new Sgd(
+      layers.flatMap((l) => l.parameters()),
+      { lr: 0.5 },
+    ).step()
     const after = await values.weight.data()
     for (const [i, g] of sum.entries()) expect(after[i]).toBeCloseTo(before[i]! - 0.5 * g, 5)
   })
@@ -243,10 +260,18 @@ describe.each(devices().filter((d) => d.available))('on $name', ({ name }) => {
     const layer = new MemoryLayer(device, { ...small, outputGate: true })
     const other = new MemoryLayer(device, { ...small, outputGate: true, seed: 9 })
     const state = layer.stateDict()
-    expect(Object.keys(state).sort()).toEqual(
-      ['gating.bias', 'gating.weight', 'keys', 'query_proj.query_mlps.0.bias', 'query_proj.query_mlps.0.weight', 'swilu_projection.bias',
-        'swilu_projection.weight', 'value_proj.bias', 'value_proj.weight', 'values.weight'],
-    )
+    expect(Object.keys(state).sort()).toEqual([
+      'gating.bias',
+      'gating.weight',
+      'keys',
+      'query_proj.query_mlps.0.bias',
+      'query_proj.query_mlps.0.weight',
+      'swilu_projection.bias',
+      'swilu_projection.weight',
+      'value_proj.bias',
+      'value_proj.weight',
+      'values.weight',
+    ])
     const before = await values(other.parameters())
     const { keys, ...rest } = state
     expect(await errorOf('ERR_STATE_DICT', () => other.loadStateDict(rest))).toMatch(/"keys" \[2, 2, 6, 4\] is missing/)
@@ -285,11 +310,17 @@ describe.each(devices().filter((d) => d.available))('on $name', ({ name }) => {
     for (const dtype of ['bfloat16', 'float16'] as const) {
       const layer = new MemoryLayer(device, { ...small, dtype })
       const optimizer = new Sgd(layer.parameters(), { lr: 1e-4 })
-      const master = (await optimizer.stateDict()['9.values.weight.master']?.data()) ?? (await Object.entries(optimizer.stateDict()).find(([n]) => n.endsWith('master'))![1].data())
+      const master =
+        (await optimizer.stateDict()['9.values.weight.master']?.data()) ??
+        (await Object.entries(optimizer.stateDict())
+          .find(([n]) => n.endsWith('master'))![1]
+          .data())
       layer.backward(layer.forward(x()).context, dy())
       const g = await layer.values.gradient().toDense().data()
       for (let i = 0; i < 3; i++) optimizer.step()
-      const after = await Object.entries(optimizer.stateDict()).find(([n]) => n.endsWith('master'))![1].data()
+      const after = await Object.entries(optimizer.stateDict())
+        .find(([n]) => n.endsWith('master'))![1]
+        .data()
       const table = await layer.values.weight.to('float32').data()
       for (const [i, m] of after.entries()) {
         expect(m).toBeCloseTo(master[i]! - 3e-4 * g[i]!, 6)

@@ -34,7 +34,8 @@ describe.each(devices().filter((d) => d.available))('on $name', ({ name }) => {
       }
       expect(Math.min(...errors), label).toBeLessThan(0.04) // one of the steps keeps the selection
     }
-    for (const p of layer.parameters()) await check(p.name, p.value, p.kind === 'dense' ? await p.grad.data() : await p.grad.toDense().data())
+    for (const p of layer.parameters())
+      await check(p.name, p.value, p.kind === 'dense' ? await p.grad.data() : await p.grad.toDense().data())
     await check('x', x, await dx.data())
   })
 
@@ -43,9 +44,13 @@ describe.each(devices().filter((d) => d.available))('on $name', ({ name }) => {
     const up = new ValueTable(device, { slots: 25, dim: 6 })
     const layers = [0, 1].map((seed) => new PeerLayer(device, { ...small, seed, down, up }))
     expect(layers[0]!.outputDim).toBe(6)
-    const optimizer = new Sgd(layers.flatMap((l) => l.parameters()), { lr: 0.1 })
+    const optimizer = new Sgd(
+      layers.flatMap((l) => l.parameters()),
+      { lr: 0.1 },
+    )
     const before = await up.weight.data()
-    for (const layer of layers) layer.backward(layer.forward(device.normal([4, 10], { seed: 1 })).context, device.normal([4, 6], { seed: 2 }))
+    for (const layer of layers)
+      layer.backward(layer.forward(device.normal([4, 10], { seed: 1 })).context, device.normal([4, 6], { seed: 2 }))
     expect(down.pendingReads).toBe(2)
     const g = await up.gradient().toDense().data()
     optimizer.step()

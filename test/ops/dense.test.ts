@@ -9,14 +9,39 @@ import { draw, integers } from '../support/random.js'
 
 onEveryDevice((device) => {
   describe('linear', () => {
-    const sizes = [[1, 1, 1], [1, 100, 70], [2, 3, 5], [3, 700, 33], [4, 17, 1], [5, 1, 40], [6, 31, 32], [12, 32, 33], [13, 64, 31], [47, 5, 65], [48, 384, 64], [50, 385, 96], [130, 800, 130], [300, 20, 257]] as const
+    const sizes = [
+      [1, 1, 1],
+      [1, 100, 70],
+      [2, 3, 5],
+      [3, 700, 33],
+      [4, 17, 1],
+      [5, 1, 40],
+      [6, 31, 32],
+      [12, 32, 33],
+      [13, 64, 31],
+      [47, 5, 65],
+      [48, 384, 64],
+      [50, 385, 96],
+      [130, 800, 130],
+      [300, 20, 257],
+    ] as const
     test.each(sizes)('%i x %i -> %i equals the reference, forward and backward', async (R, I, O) => {
       const x = draw(device, [R, I], 1)
       const weight = draw(device, [O, I], 2)
       const bias = draw(device, [O], 3)
       const dy = draw(device, [R, O], 4)
-      expectClose('y', await ops.linear(x.tensor, weight.tensor, bias.tensor).data(), reference.linear(x.data, weight.data, bias.data, R, I, O), 2e-6)
-      expectClose('y without bias', await ops.linear(x.tensor, weight.tensor).data(), reference.linear(x.data, weight.data, undefined, R, I, O), 2e-6)
+      expectClose(
+        'y',
+        await ops.linear(x.tensor, weight.tensor, bias.tensor).data(),
+        reference.linear(x.data, weight.data, bias.data, R, I, O),
+        2e-6,
+      )
+      expectClose(
+        'y without bias',
+        await ops.linear(x.tensor, weight.tensor).data(),
+        reference.linear(x.data, weight.data, undefined, R, I, O),
+        2e-6,
+      )
       const { dx, dWeight, dBias } = ops.linearBackward(dy.tensor, x.tensor, weight.tensor)
       const wanted = reference.linearBackward(dy.data, x.data, weight.data, R, I, O)
       expectClose('dx', await dx.data(), wanted.dx, 2e-6)
@@ -42,8 +67,15 @@ onEveryDevice((device) => {
       const r = ops.linearBackward(dy.tensor, x.tensor, weight.tensor, { needs: { x: false, bias: false }, into: { weight: into } })
       expect(Object.keys(r)).toEqual(['dWeight'])
       expect(r.dWeight).toBe(into)
-      expectClose('added', await into.data(), reference.linearBackward(dy.data, x.data, weight.data, 5, 6, 7).dWeight.map((v) => v + 1), 1e-6)
-      expect(await ops.linear(device.zeros([2, 0]), device.zeros([3, 0]), device.tensor([1, 2, 3])).data()).toEqual(Float32Array.from([1, 2, 3, 1, 2, 3]))
+      expectClose(
+        'added',
+        await into.data(),
+        reference.linearBackward(dy.data, x.data, weight.data, 5, 6, 7).dWeight.map((v) => v + 1),
+        1e-6,
+      )
+      expect(await ops.linear(device.zeros([2, 0]), device.zeros([3, 0]), device.tensor([1, 2, 3])).data()).toEqual(
+        Float32Array.from([1, 2, 3, 1, 2, 3]),
+      )
       expect((await ops.linear(device.zeros([0, 4]), device.zeros([3, 4])).data()).length).toBe(0)
     })
 
@@ -100,19 +132,37 @@ onEveryDevice((device) => {
 
   describe('gates', () => {
     test('siluGate and sigmoidGate equal the reference, with slopes for gradients', async () => {
-      for (const [R, V] of [[1, 1], [3, 5], [4, 16], [7, 33], [2, 1000]] as const) {
+      for (const [R, V] of [
+        [1, 1],
+        [3, 5],
+        [4, 16],
+        [7, 33],
+        [2, 1000],
+      ] as const) {
         const y = draw(device, [R, V], 1)
         const a = draw(device, [R, V], 2)
         const d = draw(device, [R, V], 3)
         const g = draw(device, [R, 1], 4)
-        const silu = (yv: ArrayLike<number>, av: ArrayLike<number>) => Float64Array.from({ length: R * V }, (_, i) => yv[i]! * reference.silu(4 * av[i]! - 1))
+        const silu = (yv: ArrayLike<number>, av: ArrayLike<number>) =>
+          Float64Array.from({ length: R * V }, (_, i) => yv[i]! * reference.silu(4 * av[i]! - 1))
         const scaled = a.data.map((v) => 4 * v - 1)
         const at = device.tensor(scaled, [R, V])
         expectClose('z', await ops.siluGate(y.tensor, at).data(), silu(y.data, a.data), 2e-6)
         const { dy, da } = ops.siluGateBackward(d.tensor, y.tensor, at)
-        expectClose('dy', await dy.data(), Float64Array.from(d.data, (v, i) => v * reference.silu(scaled[i]!)), 2e-6)
-        expectClose('da', await da.data(), Float64Array.from(d.data, (v, i) => v * y.data[i]! * reference.activations.silu.derivative(scaled[i]!)), 2e-6)
-        const gated = (yv: ArrayLike<number>, gv: ArrayLike<number>) => Float64Array.from({ length: R * V }, (_, i) => yv[i]! * reference.sigmoid(gv[Math.floor(i / V)]!))
+        expectClose(
+          'dy',
+          await dy.data(),
+          Float64Array.from(d.data, (v, i) => v * reference.silu(scaled[i]!)),
+          2e-6,
+        )
+        expectClose(
+          'da',
+          await da.data(),
+          Float64Array.from(d.data, (v, i) => v * y.data[i]! * reference.activations.silu.derivative(scaled[i]!)),
+          2e-6,
+        )
+        const gated = (yv: ArrayLike<number>, gv: ArrayLike<number>) =>
+          Float64Array.from({ length: R * V }, (_, i) => yv[i]! * reference.sigmoid(gv[Math.floor(i / V)]!))
         expectClose('out', await ops.sigmoidGate(y.tensor, g.tensor).data(), gated(y.data, g.data), 2e-6)
         const back = ops.sigmoidGateBackward(d.tensor, y.tensor, g.tensor)
         if (V < 100) {
@@ -150,7 +200,12 @@ onEveryDevice((device) => {
       const gain = draw(device, [n], n + 1)
       const dy = draw(device, [9, n], n + 2)
       expectClose('y', await ops.rmsNorm(x.tensor, gain.tensor).data(), reference.rmsNorm(x.data, gain.data, n, 1e-6), 3e-6)
-      expectClose('y without gain', await ops.rmsNorm(x.tensor, undefined, { eps: 0.1 }).data(), reference.rmsNorm(x.data, undefined, n, 0.1), 3e-6)
+      expectClose(
+        'y without gain',
+        await ops.rmsNorm(x.tensor, undefined, { eps: 0.1 }).data(),
+        reference.rmsNorm(x.data, undefined, n, 0.1),
+        3e-6,
+      )
       const { dx, dGain } = ops.rmsNormBackward(dy.tensor, x.tensor, gain.tensor, { eps: 0.01 })
       if (n > 100) return
       expectSlope('dx', await dx.data(), (v) => inner(dy.data, reference.rmsNorm(v, gain.data, n, 0.01)), x.data, 3e-5)
@@ -175,7 +230,13 @@ onEveryDevice((device) => {
       const targets = integers(6, 0, C, C)
       targets[2] = -1
       const t = device.tensor(targets)
-      expectClose('loss', await ops.crossEntropy(device.tensor(big, [6, C]), t).data(), reference.crossEntropy(big, targets, C), 3e-6, Math.max(1, magnitude(big)))
+      expectClose(
+        'loss',
+        await ops.crossEntropy(device.tensor(big, [6, C]), t).data(),
+        reference.crossEntropy(big, targets, C),
+        3e-6,
+        Math.max(1, magnitude(big)),
+      )
       const dLoss = draw(device, [6], 2)
       const dx = await ops.crossEntropyBackward(dLoss.tensor, logits.tensor, t).data()
       if (C < 100) expectSlope('dLogits', dx, (v) => inner(dLoss.data, reference.crossEntropy(v, targets, C)), logits.data, 2e-5)
@@ -186,7 +247,9 @@ onEveryDevice((device) => {
       const logits = draw(device, [3, 4], 1).tensor
       for (const bad of [4, -2]) {
         const targets = device.tensor(Int32Array.from([0, bad, 1]))
-        expect(await errorOf('ERR_INDEX_RANGE', () => ops.crossEntropy(logits, targets).data())).toMatch(`"targets"[1] is ${bad}, outside [0, 4)`)
+        expect(await errorOf('ERR_INDEX_RANGE', () => ops.crossEntropy(logits, targets).data())).toMatch(
+          `"targets"[1] is ${bad}, outside [0, 4)`,
+        )
         await errorOf('ERR_INDEX_RANGE', () => ops.crossEntropyBackward(device.zeros([3]), logits, targets).data())
       }
       await errorOf('ERR_SHAPE', () => ops.crossEntropy(logits, device.zeros([4], 'int32')))
@@ -197,10 +260,22 @@ onEveryDevice((device) => {
   test('add, with factors and in place', async () => {
     const x = draw(device, [1001], 1)
     const y = draw(device, [1001], 2)
-    expectClose('sum', await ops.add(x.tensor, y.tensor, { alpha: 2, beta: -0.5 }).data(), x.data.map((v, i) => 2 * v - 0.5 * y.data[i]!), 1e-6)
+    expectClose(
+      'sum',
+      await ops.add(x.tensor, y.tensor, { alpha: 2, beta: -0.5 }).data(),
+      x.data.map((v, i) => 2 * v - 0.5 * y.data[i]!),
+      1e-6,
+    )
     ops.add(x.tensor, y.tensor, { out: x.tensor })
-    expectClose('in place', await x.tensor.data(), x.data.map((v, i) => v + y.data[i]!), 1e-6)
+    expectClose(
+      'in place',
+      await x.tensor.data(),
+      x.data.map((v, i) => v + y.data[i]!),
+      1e-6,
+    )
     await errorOf('ERR_SHAPE', () => ops.add(x.tensor, device.zeros([1000])))
-    await errorOf('ERR_DEVICE_MISMATCH', async () => ops.add(x.tensor, (await import('../../lib/index.js')).openDevice('cpu').zeros([1001])))
+    await errorOf('ERR_DEVICE_MISMATCH', async () =>
+      ops.add(x.tensor, (await import('../../lib/index.js')).openDevice('cpu').zeros([1001])),
+    )
   })
 })

@@ -13,23 +13,42 @@ onEveryDevice((device) => {
     const table = draw(device, [N, V], seed)
     const weights = draw(device, [B, L], seed + 1)
     const indices = integers(B * L, 0, N, seed + 2)
-    return { table, weights, indices, tensor: device.tensor(indices, [B, L]), bags: { indices, weights: weights.data, offsets: reference.fixedOffsets(B, L) } }
+    return {
+      table,
+      weights,
+      indices,
+      tensor: device.tensor(indices, [B, L]),
+      bags: { indices, weights: weights.data, offsets: reference.fixedOffsets(B, L) },
+    }
   }
 
-  test.each([1, 2, 3, 7, 8, 9, 15, 16, 17, 63, 64, 65, 255, 256, 257, 768, 1000, 1024])('width %i: y, dWeights and dTable equal the reference', async (V) => {
-    const { table, weights, tensor, bags } = bag(5, 9, 40, V, V)
-    const dy = draw(device, [5, V], V + 7)
-    expectClose('y', await ops.embeddingBag(table.tensor, tensor, weights.tensor).data(), reference.embeddingBag(table.data, V, bags), 1e-6)
-    const { dWeights, dTable } = ops.embeddingBagBackward(dy.tensor, table.tensor, tensor, weights.tensor)
-    const wanted = reference.embeddingBagBackward(dy.data, table.data, V, bags)
-    expectClose('dWeights', await dWeights.data(), wanted.dWeights, 1e-6)
-    expectClose('dTable', await dTable.toDense().data(), wanted.dTable, 1e-6)
-  })
+  test.each([1, 2, 3, 7, 8, 9, 15, 16, 17, 63, 64, 65, 255, 256, 257, 768, 1000, 1024])(
+    'width %i: y, dWeights and dTable equal the reference',
+    async (V) => {
+      const { table, weights, tensor, bags } = bag(5, 9, 40, V, V)
+      const dy = draw(device, [5, V], V + 7)
+      expectClose(
+        'y',
+        await ops.embeddingBag(table.tensor, tensor, weights.tensor).data(),
+        reference.embeddingBag(table.data, V, bags),
+        1e-6,
+      )
+      const { dWeights, dTable } = ops.embeddingBagBackward(dy.tensor, table.tensor, tensor, weights.tensor)
+      const wanted = reference.embeddingBagBackward(dy.data, table.data, V, bags)
+      expectClose('dWeights', await dWeights.data(), wanted.dWeights, 1e-6)
+      expectClose('dTable', await dTable.toDense().data(), wanted.dTable, 1e-6)
+    },
+  )
 
   test.each([1, 2, 31, 32, 33, 127, 128, 1000])('bags of %i', async (L) => {
     const { table, weights, tensor, bags } = bag(3, L, 500, 20, L)
     const dy = draw(device, [3, 20], L + 7)
-    expectClose('y', await ops.embeddingBag(table.tensor, tensor, weights.tensor).data(), reference.embeddingBag(table.data, 20, bags), 2e-6)
+    expectClose(
+      'y',
+      await ops.embeddingBag(table.tensor, tensor, weights.tensor).data(),
+      reference.embeddingBag(table.data, 20, bags),
+      2e-6,
+    )
     const { dWeights, dTable } = ops.embeddingBagBackward(dy.tensor, table.tensor, tensor, weights.tensor)
     const wanted = reference.embeddingBagBackward(dy.data, table.data, 20, bags)
     expectClose('dWeights', await dWeights.data(), wanted.dWeights, 1e-6)
@@ -40,7 +59,12 @@ onEveryDevice((device) => {
     const { table, weights, tensor, bags } = bag(3, 5, 7, 6, 1)
     const dy = draw(device, [3, 6], 2)
     const { dWeights, dTable } = ops.embeddingBagBackward(dy.tensor, table.tensor, tensor, weights.tensor)
-    expectSlope('dWeights', await dWeights.data(), (w) => inner(dy.data, reference.embeddingBag(table.data, 6, { ...bags, weights: w })), weights.data)
+    expectSlope(
+      'dWeights',
+      await dWeights.data(),
+      (w) => inner(dy.data, reference.embeddingBag(table.data, 6, { ...bags, weights: w })),
+      weights.data,
+    )
     expectSlope('dTable', await dTable.toDense().data(), (t) => inner(dy.data, reference.embeddingBag(t, 6, bags)), table.data)
   })
 
@@ -54,9 +78,15 @@ onEveryDevice((device) => {
       const indices = integers(4 * 6, 0, N, V)
       const weights = draw(device, [4, 6], V + 1)
       const scales = draw(device, [N], V + 2)
-      const table = dtype === 'int8' ? device.tensor(Int8Array.from(integers(N * V, -128, 128, V))) : device.tensor(uniform(N * V, V), undefined, dtype)
+      const table =
+        dtype === 'int8' ? device.tensor(Int8Array.from(integers(N * V, -128, 128, V))) : device.tensor(uniform(N * V, V), undefined, dtype)
       const exact = dtype === 'int8' ? await table.data() : await table.to('float32').data()
-      const bags = { indices, weights: weights.data, offsets: reference.fixedOffsets(4, 6), ...(dtype === 'int8' && { scales: scales.data }) }
+      const bags = {
+        indices,
+        weights: weights.data,
+        offsets: reference.fixedOffsets(4, 6),
+        ...(dtype === 'int8' && { scales: scales.data }),
+      }
       const options = dtype === 'int8' ? { scales: scales.tensor } : {}
       const shaped = table.reshape([N, V])
       const tensor = device.tensor(indices, [4, 6])
@@ -70,31 +100,47 @@ onEveryDevice((device) => {
   describe('ragged bags', () => {
     test('any lengths, empty bags first, last and everywhere', async () => {
       await fc.assert(
-        fc.asyncProperty(fc.array(fc.integer({ min: 0, max: 9 }), { maxLength: 12 }), fc.integer({ min: 1, max: 40 }), fc.nat(1000), async (lengths, V, seed) => {
-          const offsets = [0]
-          for (const l of lengths) offsets.push(offsets.at(-1)! + l)
-          const places = offsets.at(-1)!
-          const table = draw(device, [11, V], seed)
-          const weights = draw(device, [places], seed + 1)
-          const indices = integers(places, -1, 11, seed + 2)
-          const dy = draw(device, [lengths.length, V], seed + 3)
-          const bags = { indices, weights: weights.data, offsets }
-          const options = { offsets: device.tensor(Int32Array.from(offsets)) }
-          const tensor = device.tensor(indices)
-          expectClose('y', await ops.embeddingBag(table.tensor, tensor, weights.tensor, options).data(), reference.embeddingBag(table.data, V, bags), 2e-6)
-          const { dWeights, dTable } = ops.embeddingBagBackward(dy.tensor, table.tensor, tensor, weights.tensor, options)
-          const wanted = reference.embeddingBagBackward(dy.data, table.data, V, bags)
-          expectClose('dWeights', await dWeights.data(), wanted.dWeights, 2e-6)
-          expectClose('dTable', await dTable.toDense().data(), wanted.dTable, 2e-6)
-        }),
+        fc.asyncProperty(
+          fc.array(fc.integer({ min: 0, max: 9 }), { maxLength: 12 }),
+          fc.integer({ min: 1, max: 40 }),
+          fc.nat(1000),
+          async (lengths, V, seed) => {
+            const offsets = [0]
+            for (const l of lengths) offsets.push(offsets.at(-1)! + l)
+            const places = offsets.at(-1)!
+            const table = draw(device, [11, V], seed)
+            const weights = draw(device, [places], seed + 1)
+            const indices = integers(places, -1, 11, seed + 2)
+            const dy = draw(device, [lengths.length, V], seed + 3)
+            const bags = { indices, weights: weights.data, offsets }
+            const options = { offsets: device.tensor(Int32Array.from(offsets)) }
+            const tensor = device.tensor(indices)
+            expectClose(
+              'y',
+              await ops.embeddingBag(table.tensor, tensor, weights.tensor, options).data(),
+              reference.embeddingBag(table.data, V, bags),
+              2e-6,
+            )
+            const { dWeights, dTable } = ops.embeddingBagBackward(dy.tensor, table.tensor, tensor, weights.tensor, options)
+            const wanted = reference.embeddingBagBackward(dy.data, table.data, V, bags)
+            expectClose('dWeights', await dWeights.data(), wanted.dWeights, 2e-6)
+            expectClose('dTable', await dTable.toDense().data(), wanted.dTable, 2e-6)
+          },
+        ),
         { numRuns: 40, seed: 1 },
       )
     })
 
     test('offsets that do not start at 0, fall, or do not end at the places are refused', async () => {
       const table = device.zeros([4, 2])
-      for (const offsets of [[1, 3], [0, 2, 1, 3], [0, 2], [0, 4]]) {
-        const y = () => ops.embeddingBag(table, device.tensor(new Int32Array(3)), device.zeros([3]), { offsets: device.tensor(Int32Array.from(offsets)) })
+      for (const offsets of [
+        [1, 3],
+        [0, 2, 1, 3],
+        [0, 2],
+        [0, 4],
+      ]) {
+        const y = () =>
+          ops.embeddingBag(table, device.tensor(new Int32Array(3)), device.zeros([3]), { offsets: device.tensor(Int32Array.from(offsets)) })
         expect(await errorOf('ERR_VALUE', () => y().data())).toMatch(/"offsets"/)
       }
     })
@@ -104,7 +150,13 @@ onEveryDevice((device) => {
     test('a duplicate in a bag adds; the order of places only rounds differently; weights scale', async () => {
       const table = draw(device, [6, 33], 3)
       const y = async (indices: number[], weights: number[]) =>
-        ops.embeddingBag(table.tensor, device.tensor(Int32Array.from(indices), [1, indices.length]), device.tensor(weights, [1, weights.length])).data()
+        ops
+          .embeddingBag(
+            table.tensor,
+            device.tensor(Int32Array.from(indices), [1, indices.length]),
+            device.tensor(weights, [1, weights.length]),
+          )
+          .data()
       expectClose('duplicate', await y([2, 2], [0.25, 0.5]), await y([2], [0.75]), 1e-6)
       expectClose('permuted', await y([1, 4, 2], [1, 2, 3]), await y([2, 1, 4], [3, 1, 2]), 1e-6)
       expect(await y([1, 4], [2, 4])).toEqual((await y([1, 4], [1, 2])).map((v) => 2 * v))
@@ -127,16 +179,28 @@ onEveryDevice((device) => {
   describe('edges', () => {
     test('-1 is an empty place, whatever its weight; no places and no bags are fine', async () => {
       const table = draw(device, [4, 10], 1)
-      const y = ops.embeddingBag(table.tensor, device.tensor(Int32Array.from([-1, 2, -1, -1]), [2, 2]), device.tensor([Number.NaN, 1, Number.NaN, 5], [2, 2]))
+      const y = ops.embeddingBag(
+        table.tensor,
+        device.tensor(Int32Array.from([-1, 2, -1, -1]), [2, 2]),
+        device.tensor([Number.NaN, 1, Number.NaN, 5], [2, 2]),
+      )
       expect(await y.data()).toEqual(Float32Array.from([...table.data.slice(20, 30), ...new Float32Array(10)]))
-      for (const shape of [[0, 3], [3, 0]] as const) {
+      for (const shape of [
+        [0, 3],
+        [3, 0],
+      ] as const) {
         const empty = device.zeros(shape, 'int32')
         const out = ops.embeddingBag(table.tensor, empty, device.zeros(shape))
         expect((await out.data()).every((v) => v === 0)).toBe(true)
         const { dTable } = ops.embeddingBagBackward(device.zeros([shape[0], 10]), table.tensor, empty, device.zeros(shape))
         expect((await dTable.data()).rows.length).toBe(0)
       }
-      const all = ops.embeddingBagBackward(device.zeros([2, 10]), table.tensor, device.tensor(new Int32Array(4).fill(-1), [2, 2]), device.zeros([2, 2]))
+      const all = ops.embeddingBagBackward(
+        device.zeros([2, 10]),
+        table.tensor,
+        device.tensor(new Int32Array(4).fill(-1), [2, 2]),
+        device.zeros([2, 2]),
+      )
       expect((await all.dTable.data()).rows.length).toBe(0)
     })
 
@@ -144,7 +208,13 @@ onEveryDevice((device) => {
       const data = uniform(4 * 17, 1)
       data[17 + 3] = Number.NaN
       data[34 + 4] = Infinity
-      const y = await ops.embeddingBag(device.tensor(data, [4, 17]), device.tensor(Int32Array.from([0, 3, 1, 0, 2, 3]), [3, 2]), device.tensor([1, 1, 1, 1, 1, 1], [3, 2])).data()
+      const y = await ops
+        .embeddingBag(
+          device.tensor(data, [4, 17]),
+          device.tensor(Int32Array.from([0, 3, 1, 0, 2, 3]), [3, 2]),
+          device.tensor([1, 1, 1, 1, 1, 1], [3, 2]),
+        )
+        .data()
       expect(y.slice(0, 17).every(Number.isFinite)).toBe(true)
       expect(y[17 + 3]).toBeNaN()
       expect(y[17 + 4]).toBe(Math.fround(data[17 + 4]! + data[4]!))
@@ -189,7 +259,11 @@ onEveryDevice((device) => {
       await errorOf('ERR_DTYPE', () => ops.embeddingBag(device.zeros([5, 8], 'int32'), indices, weights))
       await errorOf('ERR_DTYPE', () => ops.embeddingBag(3 as never, indices, weights))
       expect(await errorOf('ERR_OPTION', () => ops.embeddingBag(table, indices, weights, { offset: 1 } as never))).toMatch(/"offsets"/)
-      expect(await errorOf('ERR_OPTION', () => ops.embeddingBagBackward(device.zeros([2, 8]), table, indices, weights, { needs: { tables: true } } as never))).toMatch(/"table"/)
+      expect(
+        await errorOf('ERR_OPTION', () =>
+          ops.embeddingBagBackward(device.zeros([2, 8]), table, indices, weights, { needs: { tables: true } } as never),
+        ),
+      ).toMatch(/"table"/)
     })
 
     test('out is written and returned', async () => {

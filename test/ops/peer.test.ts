@@ -17,7 +17,12 @@ onEveryDevice((device) => {
     return { x, down, up, weights, indices, tensor: device.tensor(indices, [s.T, s.L]) }
   }
 
-  test.each([[1, 1, 1, 1], [3, 4, 5, 7], [5, 16, 64, 64], [20, 33, 100, 31]] as const)('T %i, L %i, %i -> %i equals the reference', async (T, L, C, O) => {
+  test.each([
+    [1, 1, 1, 1],
+    [3, 4, 5, 7],
+    [5, 16, 64, 64],
+    [20, 33, 100, 31],
+  ] as const)('T %i, L %i, %i -> %i equals the reference', async (T, L, C, O) => {
     const s = { T, L, C, O }
     for (const activation of ['gelu', 'relu', 'silu', 'sigmoid'] as const) {
       const i = inputs(s, 9, T)
@@ -54,7 +59,9 @@ onEveryDevice((device) => {
     const i = inputs({ T: 2, L: 3, C: 4, O: 5 }, 6, 1)
     await errorOf('ERR_SHAPE', () => ops.peer(i.x.tensor, i.up.tensor, i.up.tensor, i.tensor, i.weights.tensor))
     await errorOf('ERR_SHAPE', () => ops.peer(i.x.tensor, i.down.tensor, i.up.tensor, i.tensor, device.zeros([2, 4])))
-    await errorOf('ERR_VALUE', () => ops.peer(i.x.tensor, i.down.tensor, i.up.tensor, i.tensor, i.weights.tensor, { activation: 'glu' as never }))
+    await errorOf('ERR_VALUE', () =>
+      ops.peer(i.x.tensor, i.down.tensor, i.up.tensor, i.tensor, i.weights.tensor, { activation: 'glu' as never }),
+    )
     const bad = device.tensor(Int32Array.from([0, 1, 2, 3, 4, 6]), [2, 3])
     const { output } = ops.peer(i.x.tensor, i.down.tensor, i.up.tensor, bad, i.weights.tensor)
     expect(await errorOf('ERR_INDEX_RANGE', () => output.data())).toMatch(/"indices"\[5\] is 6/)

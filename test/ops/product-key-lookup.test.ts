@@ -25,11 +25,19 @@ onEveryDevice((device) => {
     { T: 9, H: 2, n: 2, d: 8, k: 7 },
   ]
   const name = (s: reference.LookupShape) => `T ${s.T} H ${s.H} n ${s.n} d ${s.d} k ${s.k}`
-  const draws = ({ T, H, n, d }: reference.LookupShape, seed: number) => ({ query: draw(device, [T, H, 2, d], seed), keys: draw(device, [H, 2, n, d], seed + 1) })
+  const draws = ({ T, H, n, d }: reference.LookupShape, seed: number) => ({
+    query: draw(device, [T, H, 2, d], seed),
+    keys: draw(device, [H, 2, n, d], seed + 1),
+  })
 
   test.each(shapes.map((s) => [name(s), s] as const))('scores, %s', async (_, s) => {
     const { query, keys } = draws(s, 1)
-    expectClose('scores', await ops.productKeyScores(query.tensor, keys.tensor).data(), reference.halfScores(query.data, keys.data, s), 2e-6)
+    expectClose(
+      'scores',
+      await ops.productKeyScores(query.tensor, keys.tensor).data(),
+      reference.halfScores(query.data, keys.data, s),
+      2e-6,
+    )
   })
 
   test.each(shapes.flatMap((s) => gates.map((g) => [`${name(s)}, ${g}`, s, g] as const)))('lookup, %s', async (_, s, gate) => {
@@ -52,7 +60,12 @@ onEveryDevice((device) => {
   test('exact in every tie: small integers, whose sums have no rounding', async () => {
     await fc.assert(
       fc.asyncProperty(
-        fc.record({ T: fc.integer({ min: 1, max: 6 }), H: fc.integer({ min: 1, max: 2 }), n: fc.integer({ min: 1, max: 70 }), k: fc.integer({ min: 1, max: 40 }) }),
+        fc.record({
+          T: fc.integer({ min: 1, max: 6 }),
+          H: fc.integer({ min: 1, max: 2 }),
+          n: fc.integer({ min: 1, max: 70 }),
+          k: fc.integer({ min: 1, max: 40 }),
+        }),
         fc.nat(1000),
         async (shape, seed) => {
           const s = { ...shape, d: 2 }
@@ -93,7 +106,10 @@ onEveryDevice((device) => {
         for (let th = 0; th < s.T * s.H; th++) {
           const at = Array.from({ length: s.k }, (_, r) => th * s.k + r).filter((i) => indices[i]! >= 0)
           const own = at.map((i) => half[th * 2 * s.n + Math.floor(indices[i]! / s.n)]! + half[(th * 2 + 1) * s.n + (indices[i]! % s.n)]!)
-          sum += inner(reference.gateOf(gate, own), at.map((i) => dw.data[i]!))
+          sum += inner(
+            reference.gateOf(gate, own),
+            at.map((i) => dw.data[i]!),
+          )
         }
         return sum
       }
@@ -108,10 +124,14 @@ onEveryDevice((device) => {
       const { query, keys } = draws(s, 6)
       const order = reference.topK(draw(device, [20], 9).data, 20)
       const permuted = new Float32Array(keys.data.length)
-      for (const p of [0, 1]) order.forEach((from, to) => permuted.set(keys.data.subarray((p * 20 + from) * 6, (p * 20 + from + 1) * 6), (p * 20 + to) * 6))
+      for (const p of [0, 1])
+        for (const [to, from] of order.entries())
+          permuted.set(keys.data.subarray((p * 20 + from) * 6, (p * 20 + from + 1) * 6), (p * 20 + to) * 6)
       const one = ops.productKeyLookup(query.tensor, keys.tensor, { knn: 6 })
       const two = ops.productKeyLookup(query.tensor, device.tensor(permuted, [1, 2, 20, 6]), { knn: 6 })
-      expect(Array.from(await two.indices.data(), (slot) => order[Math.floor(slot / 20)]! * 20 + order[slot % 20]!)).toEqual(Array.from(await one.indices.data()))
+      expect(Array.from(await two.indices.data(), (slot) => order[Math.floor(slot / 20)]! * 20 + order[slot % 20]!)).toEqual(
+        Array.from(await one.indices.data()),
+      )
       expect(await two.weights.data()).toEqual(await one.weights.data())
     })
 
@@ -119,7 +139,14 @@ onEveryDevice((device) => {
       const s = { T: 6, H: 2, n: 40, d: 8, k: 6 }
       const { query, keys } = draws(s, 7)
       const one = ops.productKeyLookup(query.tensor, keys.tensor, { knn: 6 })
-      const two = ops.productKeyLookup(device.tensor(query.data.map((v) => v * 4), [6, 2, 2, 8]), keys.tensor, { knn: 6 })
+      const two = ops.productKeyLookup(
+        device.tensor(
+          query.data.map((v) => v * 4),
+          [6, 2, 2, 8],
+        ),
+        keys.tensor,
+        { knn: 6 },
+      )
       expect(await two.indices.data()).toEqual(await one.indices.data())
       expect(await two.scores.data()).toEqual((await one.scores.data()).map((v) => v * 4))
     })
@@ -157,7 +184,9 @@ onEveryDevice((device) => {
       const shape = { ...s, d: 1 }
       const found = ops.productKeyLookup(device.tensor(q, [5, 2, 2, 1]), device.tensor(k, [2, 2, 300, 1]), { knn: s.k })
       const indices = Array.from(await found.indices.data())
-      expect(indices).toEqual(Array.from(reference.lookup(reference.halfScores(q, k, shape), shape, 'softmax', undefined, Math.fround).indices))
+      expect(indices).toEqual(
+        Array.from(reference.lookup(reference.halfScores(q, k, shape), shape, 'softmax', undefined, Math.fround).indices),
+      )
       expect(indices[0]).toBe(7 * 300 + 7)
       expect((await found.weights.data()).every(Number.isFinite)).toBe(true)
     })

@@ -47,14 +47,16 @@ describe.each(devices().filter((d) => d.available))('on $name', ({ name }) => {
     const layer = new MemoryLayer(device, small)
     const optimizer = make(layer.parameters())
     const references = new Map<string, Reference>()
-    for (const p of layer.parameters()) references.set(p.name, new Reference(Float64Array.from(await p.value.data()), p.kind === 'table' ? 12 : 1))
+    for (const p of layer.parameters())
+      references.set(p.name, new Reference(Float64Array.from(await p.value.data()), p.kind === 'table' ? 12 : 1))
     for (let step = 1; step <= 5; step++) {
       train(layer, step)
       for (const p of layer.parameters()) {
         const r = references.get(p.name)!
         r.step = step
         const lr = (p.kind === 'table' ? (h['tableLr'] ?? h['lr']) : h['lr']) as number
-        const touched = p.kind === 'table' && !h['dense'] ? (await p.grad.data()).rows : Array.from({ length: r.x.length / r.width }, (_, i) => i)
+        const touched =
+          p.kind === 'table' && !h['dense'] ? (await p.grad.data()).rows : Array.from({ length: r.x.length / r.width }, (_, i) => i)
         const grad = p.kind === 'table' ? await p.grad.toDense().data() : await p.grad.data()
         r.update(rule === 'rowwise' && p.kind === 'dense' ? 'adagrad' : rule, grad, { ...h, lr }, touched)
       }

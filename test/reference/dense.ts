@@ -1,6 +1,13 @@
 // The dense operations in float64: plain loops over rows.
 
-export function linear(x: ArrayLike<number>, weight: ArrayLike<number>, bias: ArrayLike<number> | undefined, R: number, I: number, O: number): Float64Array {
+export function linear(
+  x: ArrayLike<number>,
+  weight: ArrayLike<number>,
+  bias: ArrayLike<number> | undefined,
+  R: number,
+  I: number,
+  O: number,
+): Float64Array {
   const y = new Float64Array(R * O)
   for (let r = 0; r < R; r++)
     for (let o = 0; o < O; o++) {

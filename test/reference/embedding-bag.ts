@@ -24,7 +24,12 @@ export function embeddingBag(table: ArrayLike<number>, V: number, { indices, wei
   return y
 }
 
-export function embeddingBagBackward(dy: ArrayLike<number>, table: ArrayLike<number>, V: number, { indices, weights, offsets, scales }: Bags) {
+export function embeddingBagBackward(
+  dy: ArrayLike<number>,
+  table: ArrayLike<number>,
+  V: number,
+  { indices, weights, offsets, scales }: Bags,
+) {
   const dWeights = new Float64Array(indices.length)
   const dTable = new Float64Array(table.length)
   for (let b = 0; b + 1 < offsets.length; b++) {

@@ -11,7 +11,15 @@ export interface PeerShape {
 
 type Name = keyof typeof activations
 
-export function peer(x: ArrayLike<number>, down: ArrayLike<number>, up: ArrayLike<number>, indices: ArrayLike<number>, weights: ArrayLike<number>, s: PeerShape, name: Name) {
+export function peer(
+  x: ArrayLike<number>,
+  down: ArrayLike<number>,
+  up: ArrayLike<number>,
+  indices: ArrayLike<number>,
+  weights: ArrayLike<number>,
+  s: PeerShape,
+  name: Name,
+) {
   const out = new Float64Array(s.T * s.O)
   const u = new Float64Array(s.T * s.L)
   for (let t = 0; t < s.T; t++)

@@ -47,7 +47,13 @@ export function gateOf(gate: Gate, scores: readonly number[]): number[] {
  * `round` is how half scores and their sums are rounded: Math.fround gives the very ties of float32.
  * The winners come from all pairs of the two half lists, sorted by (sum descending, rank 1, rank 2).
  */
-export function lookup(scores: ArrayLike<number>, { T, H, n, k }: LookupShape, gate: Gate, mask?: ArrayLike<number>, round = (x: number) => x) {
+export function lookup(
+  scores: ArrayLike<number>,
+  { T, H, n, k }: LookupShape,
+  gate: Gate,
+  mask?: ArrayLike<number>,
+  round = (x: number) => x,
+) {
   const indices = new Int32Array(T * H * k).fill(-1)
   const sums = new Float64Array(T * H * k).fill(-Infinity)
   const weights = new Float64Array(T * H * k)
@@ -70,7 +76,10 @@ export function lookup(scores: ArrayLike<number>, { T, H, n, k }: LookupShape, g
     const rank = two.order.length
     pairs.sort((p, q) => (before(p.sum, p.i * rank + p.j, q.sum, q.i * rank + q.j) ? -1 : 1))
     const won = pairs.slice(0, k)
-    const w = gateOf(gate, won.map((p) => p.sum))
+    const w = gateOf(
+      gate,
+      won.map((p) => p.sum),
+    )
     won.forEach((p, r) => {
       indices[th * k + r] = p.slot
       sums[th * k + r] = p.sum

@@ -8,7 +8,13 @@ export function magnitude(x: ArrayLike<number>): number {
 }
 
 /** Every number within `tolerance` of the wanted one, relative to the largest wanted magnitude. NaN is a failure unless it is wanted. */
-export function expectClose(label: string, got: ArrayLike<number>, wanted: ArrayLike<number>, tolerance = 1e-5, scale = magnitude(wanted)): void {
+export function expectClose(
+  label: string,
+  got: ArrayLike<number>,
+  wanted: ArrayLike<number>,
+  tolerance = 1e-5,
+  scale = magnitude(wanted),
+): void {
   expect(got.length, `${label}: length`).toBe(wanted.length)
   for (let i = 0; i < wanted.length; i++) {
     const w = wanted[i]!

@@ -15,7 +15,13 @@ export function differences(f: (x: Float64Array) => number, x: ArrayLike<number>
 }
 
 /** The gradient must be the slope of the reference, not only equal to the reference's own gradient. */
-export function expectSlope(label: string, gradient: ArrayLike<number>, f: (x: Float64Array) => number, x: ArrayLike<number>, tolerance = 1e-5): void {
+export function expectSlope(
+  label: string,
+  gradient: ArrayLike<number>,
+  f: (x: Float64Array) => number,
+  x: ArrayLike<number>,
+  tolerance = 1e-5,
+): void {
   const slope = differences(f, x)
   const scale = Math.max(magnitude(slope), 1e-3)
   for (const [i, s] of slope.entries()) {

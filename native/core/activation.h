@@ -1,0 +1,9 @@
+#pragma once
+
+#include <cstdint>
+
+namespace ml {
+
+enum class Activation : uint8_t { relu, gelu, silu, sigmoid };  // gelu is the exact one: x/2 (1 + erf(x/sqrt 2))
+
+}  // namespace ml

@@ -24,7 +24,7 @@ describe('npm run demo', () => {
   let run: ReturnType<typeof demo>
   beforeAll(() => {
     run = demo('--facts', '400', '--epochs', '150', '--seed', '3', '--out', out)
-  })
+  }, 120_000)
 
   test('trains both models and prints the table, the questions and the attribution', () => {
     expect(run.err.trim()).toBe('')

@@ -79,6 +79,7 @@ export function deviceProfile(device: DeviceHandle): Record<string, { calls: num
 export function deviceSynchronize(device: DeviceHandle): Promise<void>
 
 export function tensorFrom(device: DeviceHandle, data: Bytes, shape: readonly number[], dtype: number): T
+export function tensorMap(device: DeviceHandle, path: string, byteOffset: number, shape: readonly number[], dtype: number): T
 export function tensorEmpty(device: DeviceHandle, shape: readonly number[], dtype: number): T
 export function tensorFill(tensor: T, value: number): void
 export function tensorRandom(tensor: T, kind: number, a: number, b: number, seed: number): void
@@ -91,9 +92,20 @@ export function tensorView(tensor: T, offset: number, shape: readonly number[]):
 export function tensorDispose(tensor: T): void
 
 export function productKeyScores(out: Optional, query: T, keys: T): T
-export function topK(x: T, k: number): { values: T; indices: T }
-export function productKeyLookup(query: T, keys: T, mask: Optional, knn: number, gate: number): { scores: T; indices: T; weights: T }
+export function topK(outValues: Optional, outIndices: Optional, x: T, k: number): { values: T; indices: T }
+export function productKeyLookup(
+  outScores: Optional,
+  outIndices: Optional,
+  outWeights: Optional,
+  query: T,
+  keys: T,
+  mask: Optional,
+  knn: number,
+  gate: number,
+): { scores: T; indices: T; weights: T }
 export function productKeyLookupBackward(
+  outQuery: Optional,
+  outKeys: Optional,
   dWeights: T,
   scores: T,
   indices: T,
@@ -104,6 +116,7 @@ export function productKeyLookupBackward(
 ): { dQuery: T; dKeys: T }
 export function embeddingBag(out: Optional, table: T, indices: T, weights: T, offsets: Optional, scales: Optional): T
 export function embeddingBagBackward(
+  outWeights: Optional,
   dy: T,
   table: T,
   indices: T,
@@ -116,6 +129,7 @@ export function embeddingBagBackward(
 export function sparseToDense(rows: T, values: T, count: T, slots: number): T
 export function linear(out: Optional, x: T, weight: T, bias: Optional): T
 export function linearBackward(
+  outX: Optional,
   dy: T,
   x: T,
   weight: T,
@@ -126,11 +140,11 @@ export function linearBackward(
   dBias: Optional,
 ): { dx?: T; dWeight?: T; dBias?: T }
 export function siluGate(out: Optional, y: T, a: T): T
-export function siluGateBackward(dz: T, y: T, a: T): { dy: T; da: T }
+export function siluGateBackward(outY: Optional, outA: Optional, dz: T, y: T, a: T): { dy: T; da: T }
 export function sigmoidGate(out: Optional, y: T, g: T): T
-export function sigmoidGateBackward(dOut: T, y: T, g: T): { dy: T; dg: T }
+export function sigmoidGateBackward(outY: Optional, outG: Optional, dOut: T, y: T, g: T): { dy: T; dg: T }
 export function rmsNorm(out: Optional, x: T, gain: Optional, eps: number): T
-export function rmsNormBackward(dy: T, x: T, gain: Optional, eps: number, dGain: Optional): { dx: T; dGain?: T }
+export function rmsNormBackward(outX: Optional, dy: T, x: T, gain: Optional, eps: number, dGain: Optional): { dx: T; dGain?: T }
 export function softmax(out: Optional, x: T): T
 export function softmaxBackward(out: Optional, dy: T, y: T): T
 export function activate(out: Optional, x: T, kind: number): T
@@ -138,8 +152,19 @@ export function activateBackward(out: Optional, dy: T, x: T, kind: number): T
 export function add(out: Optional, x: T, y: T, alpha: number, beta: number): T
 export function crossEntropy(out: Optional, logits: T, targets: T): T
 export function crossEntropyBackward(out: Optional, dLoss: T, logits: T, targets: T): T
-export function peer(x: T, down: T, up: T, indices: T, weights: T, activation: number): { output: T; u: T }
+export function peer(
+  outOutput: Optional,
+  outU: Optional,
+  x: T,
+  down: T,
+  up: T,
+  indices: T,
+  weights: T,
+  activation: number,
+): { output: T; u: T }
 export function peerBackward(
+  outX: Optional,
+  outWeights: Optional,
   dOut: T,
   x: T,
   down: T,

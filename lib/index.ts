@@ -14,7 +14,7 @@ export type { DType, TensorData, TypedArray } from './dtype.js'
 export { type ErrorCode, MemoryLayersError } from './errors.js'
 export { type LayerInput, MemoryLayer, type MemoryLayerOptions } from './memory-layer.js'
 export * as ops from './ops.js'
-export { type Gate, type Lookup, SparseGrad } from './ops.js'
+export { type Gate, type Lookup, type Outputs, SparseGrad } from './ops.js'
 export {
   Adagrad,
   type AdagradOptions,
@@ -39,4 +39,4 @@ export {
   saveSafetensors,
 } from './safetensors.js'
 export { Tensor } from './tensor.js'
-export { ValueTable, type ValueTableOptions } from './value-table.js'
+export { type MapOptions, ValueTable, type ValueTableOptions } from './value-table.js'

@@ -30,6 +30,20 @@ function wrap(device: Device, handle: TensorHandle, out?: Tensor): Tensor {
   return out
 }
 
+/** `out` of an operation with several results: any of them may be given. */
+export type Outputs<Name extends string> = { out?: Partial<Record<Name, Tensor>> }
+
+/** Handles of the outputs that were given, in the order of `names`. */
+function outputs<Name extends string>(
+  where: string,
+  given: Outputs<Name>['out'],
+  device: Device,
+  ...names: Name[]
+): (TensorHandle | undefined)[] {
+  const out = options(`${where}: out`, given, names) as Partial<Record<Name, Tensor>>
+  return names.map((name) => optionalHandle(where, `out.${name}`, out[name], device))
+}
+
 /** The tensors of a call, checked, and `out` as native code takes it. */
 function prepare(where: string, tensors: Record<string, Tensor>, given?: OutOptions) {
   const list = handles(where, tensors)
@@ -53,11 +67,13 @@ export function productKeyScores(query: Tensor, keys: Tensor, given?: OutOptions
  * @param k from 1 to n
  * @returns values `[..., k]` float32 and indices `[..., k]` int32
  * @throws ERR_SHAPE, ERR_DTYPE, ERR_VALUE for k outside 1 … n */
-export function topK(x: Tensor, k: number): { values: Tensor; indices: Tensor } {
+export function topK(x: Tensor, k: number, given?: Outputs<'values' | 'indices'>): { values: Tensor; indices: Tensor } {
+  const { out } = options('topK', given, ['out'])
   const { list, device } = prepare('topK', { x })
   integer('topK', 'k', k)
-  const r = native.topK(list[0]!, k)
-  return { values: new Tensor(device, r.values), indices: new Tensor(device, r.indices) }
+  const [values, indices] = outputs('topK', out, device, 'values', 'indices')
+  const r = native.topK(values, indices, list[0]!, k)
+  return { values: wrap(device, r.values, out?.values), indices: wrap(device, r.indices, out?.indices) }
 }
 
 /** What a lookup found: the k best slots of each token and head, best first, and what its backward needs. */
@@ -72,7 +88,7 @@ export interface Lookup {
   knn: number
 }
 
-export interface LookupOptions {
+export interface LookupOptions extends Outputs<'scores' | 'indices' | 'weights'> {
   /** Winners per token and head. May exceed n; places that can't be filled are empty. */
   knn: number
   /** Default 'softmax'. */
@@ -87,16 +103,17 @@ export interface LookupOptions {
  * @throws ERR_SHAPE, ERR_DTYPE, ERR_VALUE, ERR_OPTION */
 export function productKeyLookup(query: Tensor, keys: Tensor, given: LookupOptions): Lookup {
   const where = 'productKeyLookup'
-  const o = options(where, given, ['knn', 'gate', 'mask'])
+  const o = options(where, given, ['knn', 'gate', 'mask', 'out'])
   const { list, device } = prepare(where, { query, keys })
   const gate = o.gate ?? 'softmax'
   const knn = integer(where, 'knn', o.knn)
   const mask = optionalHandle(where, 'mask', o.mask, device)
-  const r = native.productKeyLookup(list[0]!, list[1]!, mask, knn, choice(where, 'gate', gate, gates))
+  const [s, i, w] = outputs(where, o.out, device, 'scores', 'indices', 'weights')
+  const r = native.productKeyLookup(s, i, w, list[0]!, list[1]!, mask, knn, choice(where, 'gate', gate, gates))
   return {
-    scores: new Tensor(device, r.scores),
-    indices: new Tensor(device, r.indices),
-    weights: new Tensor(device, r.weights),
+    scores: wrap(device, r.scores, o.out?.scores),
+    indices: wrap(device, r.indices, o.out?.indices),
+    weights: wrap(device, r.weights, o.out?.weights),
     gate,
     knn,
   }
@@ -110,16 +127,19 @@ export function productKeyLookupBackward(
   lookup: Lookup,
   dWeights: Tensor,
   inputs: { query: Tensor; keys: Tensor },
+  given?: Outputs<'dQuery' | 'dKeys'>,
 ): { dQuery: Tensor; dKeys: Tensor } {
   const where = 'productKeyLookupBackward'
   if (typeof lookup !== 'object' || lookup === null) fail('ERR_VALUE', where, 'lookup', 'be the result of productKeyLookup', lookup)
   const { query, keys } = options(where, inputs, ['query', 'keys'])
+  const { out } = options(where, given, ['out'])
   const { scores, indices, weights } = lookup
   const all = { dWeights, 'lookup.scores': scores, 'lookup.indices': indices, 'lookup.weights': weights, query: query!, keys: keys! }
   const { list, device } = prepare(where, all)
   const [dw, s, i, w, q, ks] = list as [TensorHandle, TensorHandle, TensorHandle, TensorHandle, TensorHandle, TensorHandle]
-  const r = native.productKeyLookupBackward(dw, s, i, w, q, ks, choice(where, 'lookup.gate', lookup.gate, gates))
-  return { dQuery: new Tensor(device, r.dQuery), dKeys: new Tensor(device, r.dKeys) }
+  const [dQuery, dKeys] = outputs(where, out, device, 'dQuery', 'dKeys')
+  const r = native.productKeyLookupBackward(dQuery, dKeys, dw, s, i, w, q, ks, choice(where, 'lookup.gate', lookup.gate, gates))
+  return { dQuery: wrap(device, r.dQuery, out?.dQuery), dKeys: wrap(device, r.dKeys, out?.dKeys) }
 }
 
 /** The gradient of a table that was read by bags: the touched rows alone. It stays on the device, its number of rows too. */
@@ -233,7 +253,7 @@ export function embeddingBag(table: Tensor, indices: Indices, weights: Tensor, g
   }
 }
 
-export interface BagBackwardOptions {
+export interface BagBackwardOptions extends Outputs<'dWeights'> {
   offsets?: Tensor
   scales?: Tensor
   /** Which gradients to make; default both. */
@@ -267,7 +287,7 @@ export function embeddingBagBackward(
   given?: BagBackwardOptions,
 ): { dWeights?: Tensor; dTable?: SparseGrad } {
   const where = 'embeddingBagBackward'
-  const o = options(where, given, ['offsets', 'scales', 'needs', 'algorithm'])
+  const o = options(where, given, ['offsets', 'scales', 'needs', 'algorithm', 'out'])
   const needs = options(where, o.needs, ['table', 'weights'])
   choice(where, 'algorithm', o.algorithm ?? 'sorted', ['sorted'])
   handles(where, { weights })
@@ -279,9 +299,10 @@ export function embeddingBagBackward(
     const wantsWeights = boolean(where, 'needs.weights', needs.weights ?? true)
     const wantsTable = boolean(where, 'needs.table', needs.table ?? true)
     const [g, t, i, w] = list as [TensorHandle, TensorHandle, TensorHandle, TensorHandle]
-    const r = native.embeddingBagBackward(g, t, i, w, offsets, scales, wantsWeights, wantsTable)
+    const [dWeights] = outputs(where, o.out, device, 'dWeights')
+    const r = native.embeddingBagBackward(dWeights, g, t, i, w, offsets, scales, wantsWeights, wantsTable)
     return {
-      ...(r.dWeights && { dWeights: new Tensor(device, r.dWeights) }),
+      ...(r.dWeights && { dWeights: wrap(device, r.dWeights, o.out?.dWeights) }),
       ...(r.dTable && { dTable: new SparseGrad(device, r.dTable) }),
     }
   } finally {
@@ -299,7 +320,7 @@ export function linear(x: Tensor, weight: Tensor, bias?: Tensor, given?: OutOpti
   return wrap(device, native.linear(out, list[0]!, list[1]!, optionalHandle('linear', 'bias', bias, device)), given?.out)
 }
 
-export interface LinearBackwardOptions {
+export interface LinearBackwardOptions extends Outputs<'dx'> {
   /** Which gradients to make; default all three. */
   needs?: { x?: boolean; weight?: boolean; bias?: boolean }
   /** Tensors the parameters' gradients are added to, instead of new ones. */
@@ -327,11 +348,13 @@ export function linearBackward(
   given?: LinearBackwardOptions,
 ): { dx?: Tensor; dWeight?: Tensor; dBias?: Tensor } {
   const where = 'linearBackward'
-  const o = options(where, given, ['needs', 'into'])
+  const o = options(where, given, ['needs', 'into', 'out'])
   const needs = options(where, o.needs, ['x', 'weight', 'bias'])
   const into = options(where, o.into, ['weight', 'bias'])
   const { list, device } = prepare(where, { dy, x, weight })
+  const [outX] = outputs(where, o.out, device, 'dx')
   const r = native.linearBackward(
+    outX,
     list[0]!,
     list[1]!,
     list[2]!,
@@ -342,7 +365,7 @@ export function linearBackward(
     optionalHandle(where, 'into.bias', into.bias, device),
   )
   return {
-    ...(r.dx && { dx: new Tensor(device, r.dx) }),
+    ...(r.dx && { dx: wrap(device, r.dx, o.out?.dx) }),
     ...(r.dWeight && { dWeight: wrap(device, r.dWeight, into.weight) }),
     ...(r.dBias && { dBias: wrap(device, r.dBias, into.bias) }),
   }
@@ -357,10 +380,13 @@ export function siluGate(y: Tensor, a: Tensor, given?: OutOptions): Tensor {
 }
 
 /** Gradients of {@link siluGate}. @throws ERR_SHAPE, ERR_DTYPE */
-export function siluGateBackward(dz: Tensor, y: Tensor, a: Tensor): { dy: Tensor; da: Tensor } {
-  const { list, device } = prepare('siluGateBackward', { dz, y, a })
-  const r = native.siluGateBackward(list[0]!, list[1]!, list[2]!)
-  return { dy: new Tensor(device, r.dy), da: new Tensor(device, r.da) }
+export function siluGateBackward(dz: Tensor, y: Tensor, a: Tensor, given?: Outputs<'dy' | 'da'>): { dy: Tensor; da: Tensor } {
+  const where = 'siluGateBackward'
+  const { out } = options(where, given, ['out'])
+  const { list, device } = prepare(where, { dz, y, a })
+  const [dy, da] = outputs(where, out, device, 'dy', 'da')
+  const r = native.siluGateBackward(dy, da, list[0]!, list[1]!, list[2]!)
+  return { dy: wrap(device, r.dy, out?.dy), da: wrap(device, r.da, out?.da) }
 }
 
 /** The output gate: `out[r, :] = y[r, :] * sigmoid(g[r])`. @param y `[R, V]`, g `[R, 1]` float32
@@ -372,10 +398,13 @@ export function sigmoidGate(y: Tensor, g: Tensor, given?: OutOptions): Tensor {
 }
 
 /** Gradients of {@link sigmoidGate}. @throws ERR_SHAPE, ERR_DTYPE */
-export function sigmoidGateBackward(dOut: Tensor, y: Tensor, g: Tensor): { dy: Tensor; dg: Tensor } {
-  const { list, device } = prepare('sigmoidGateBackward', { dOut, y, g })
-  const r = native.sigmoidGateBackward(list[0]!, list[1]!, list[2]!)
-  return { dy: new Tensor(device, r.dy), dg: new Tensor(device, r.dg) }
+export function sigmoidGateBackward(dOut: Tensor, y: Tensor, g: Tensor, given?: Outputs<'dy' | 'dg'>): { dy: Tensor; dg: Tensor } {
+  const where = 'sigmoidGateBackward'
+  const { out } = options(where, given, ['out'])
+  const { list, device } = prepare(where, { dOut, y, g })
+  const [dy, dg] = outputs(where, out, device, 'dy', 'dg')
+  const r = native.sigmoidGateBackward(dy, dg, list[0]!, list[1]!, list[2]!)
+  return { dy: wrap(device, r.dy, out?.dy), dg: wrap(device, r.dg, out?.dg) }
 }
 
 export interface RmsNormOptions extends OutOptions {
@@ -399,20 +428,22 @@ export function rmsNormBackward(
   dy: Tensor,
   x: Tensor,
   gain?: Tensor,
-  given?: { eps?: number; into?: { gain?: Tensor } },
+  given?: { eps?: number; into?: { gain?: Tensor } } & Outputs<'dx'>,
 ): { dx: Tensor; dGain?: Tensor } {
   const where = 'rmsNormBackward'
-  const o = options(where, given, ['eps', 'into'])
+  const o = options(where, given, ['eps', 'into', 'out'])
   const into = options(where, o.into, ['gain'])
   const { list, device } = prepare(where, { dy, x })
+  const [outX] = outputs(where, o.out, device, 'dx')
   const r = native.rmsNormBackward(
+    outX,
     list[0]!,
     list[1]!,
     optionalHandle(where, 'gain', gain, device),
     number(where, 'eps', o.eps ?? 1e-6, 0),
     optionalHandle(where, 'into.gain', into.gain, device),
   )
-  return { dx: new Tensor(device, r.dx), ...(r.dGain && { dGain: wrap(device, r.dGain, into.gain) }) }
+  return { dx: wrap(device, r.dx, o.out?.dx), ...(r.dGain && { dGain: wrap(device, r.dGain, into.gain) }) }
 }
 
 /** Softmax over the last axis. @param x `[..., n]` float32 @throws ERR_SHAPE, ERR_DTYPE */
@@ -512,13 +543,14 @@ export function peer(
   up: Tensor,
   indices: Tensor,
   weights: Tensor,
-  given?: PeerOptions,
+  given?: PeerOptions & Outputs<'output' | 'u'>,
 ): { output: Tensor; u: Tensor } {
-  const o = options('peer', given, ['activation'])
+  const o = options('peer', given, ['activation', 'out'])
   const { list, device } = prepare('peer', { x, down, up, indices, weights })
   const [xh, d, p, i, w] = list as [TensorHandle, TensorHandle, TensorHandle, TensorHandle, TensorHandle]
-  const r = native.peer(xh, d, p, i, w, activationCode('peer', o.activation ?? 'gelu'))
-  return { output: new Tensor(device, r.output), u: new Tensor(device, r.u) }
+  const [output, u] = outputs('peer', o.out, device, 'output', 'u')
+  const r = native.peer(output, u, xh, d, p, i, w, activationCode('peer', o.activation ?? 'gelu'))
+  return { output: wrap(device, r.output, o.out?.output), u: wrap(device, r.u, o.out?.u) }
 }
 
 /** Gradients of {@link peer}. @param saved the inputs of `peer` and the `u` it gave
@@ -526,17 +558,18 @@ export function peer(
 export function peerBackward(
   dOut: Tensor,
   saved: { x: Tensor; down: Tensor; up: Tensor; indices: Tensor; weights: Tensor; u: Tensor },
-  given?: PeerOptions,
+  given?: PeerOptions & Outputs<'dx' | 'dWeights'>,
 ): { dx: Tensor; dWeights: Tensor; dDown: SparseGrad; dUp: SparseGrad } {
   const where = 'peerBackward'
-  const o = options(where, given, ['activation'])
+  const o = options(where, given, ['activation', 'out'])
   const { x, down, up, indices, weights, u } = options(where, saved, ['x', 'down', 'up', 'indices', 'weights', 'u']) as typeof saved
   const { list, device } = prepare(where, { dOut, x, down, up, indices, weights, u })
   const [g, xh, d, p, i, w, uh] = list as [TensorHandle, TensorHandle, TensorHandle, TensorHandle, TensorHandle, TensorHandle, TensorHandle]
-  const r = native.peerBackward(g, xh, d, p, i, w, uh, activationCode(where, o.activation ?? 'gelu'))
+  const [outX, outWeights] = outputs(where, o.out, device, 'dx', 'dWeights')
+  const r = native.peerBackward(outX, outWeights, g, xh, d, p, i, w, uh, activationCode(where, o.activation ?? 'gelu'))
   return {
-    dx: new Tensor(device, r.dx),
-    dWeights: new Tensor(device, r.dWeights),
+    dx: wrap(device, r.dx, o.out?.dx),
+    dWeights: wrap(device, r.dWeights, o.out?.dWeights),
     dDown: new SparseGrad(device, r.dDown),
     dUp: new SparseGrad(device, r.dUp),
   }

@@ -2,6 +2,7 @@
 // written whole is never seen, since writing goes to a temporary file that is renamed.
 
 import { randomBytes } from 'node:crypto'
+import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
 import { type FileHandle, open, rename, rm } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { native } from './binding.js'
@@ -181,15 +182,40 @@ async function readAll(where: string, path: string, file: FileHandle, into: Uint
 
 async function readHeader(where: string, path: string, file: FileHandle) {
   const { size } = await file.stat()
-  if (size < 8) bad(where, path, `it has ${size} bytes, fewer than the 8 of the header's length`)
   const prefix = Buffer.alloc(8)
-  await readAll(where, path, file, prefix, 0)
+  if (size >= 8) await readAll(where, path, file, prefix, 0)
+  const text = Buffer.alloc(headerLength(where, path, size, prefix))
+  await readAll(where, path, file, text, 8)
+  return parseHeader(where, path, size, text)
+}
+
+/** Where a tensor lies in a file, found without waiting: for memory mapping. */
+export function locateTensor(where: string, path: string, name: string): { dtype: DType; shape: number[]; offset: number } {
+  const file = openSync(path, 'r')
+  try {
+    const { size } = fstatSync(file)
+    const prefix = Buffer.alloc(8)
+    readSync(file, prefix, 0, 8, 0)
+    const text = Buffer.alloc(headerLength(where, path, size, prefix))
+    if (readSync(file, text, 0, text.length, 8) < text.length) bad(where, path, `it ends within its header`)
+    const { entries, dataStart } = parseHeader(where, path, size, text)
+    const [entry] = select(where, path, entries, [name], 'name')
+    return { dtype: entry!.dtype, shape: entry!.shape, offset: dataStart + entry!.begin }
+  } finally {
+    closeSync(file)
+  }
+}
+
+function headerLength(where: string, path: string, size: number, prefix: Buffer): number {
+  if (size < 8) bad(where, path, `it has ${size} bytes, fewer than the 8 of the header's length`)
   const length = prefix.readBigUInt64LE(0)
   if (length > BigInt(headerLimit) || length > BigInt(size - 8)) {
     bad(where, path, `its header claims ${length} bytes of a file of ${size}`)
   }
-  const text = Buffer.alloc(Number(length))
-  await readAll(where, path, file, text, 8)
+  return Number(length)
+}
+
+function parseHeader(where: string, path: string, size: number, text: Buffer) {
   let header: unknown
   try {
     header = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(text))
@@ -197,7 +223,7 @@ async function readHeader(where: string, path: string, file: FileHandle) {
     bad(where, path, 'its header is not JSON')
   }
   if (typeof header !== 'object' || header === null || Array.isArray(header)) bad(where, path, 'its header is not an object')
-  const dataStart = 8 + Number(length)
+  const dataStart = 8 + text.length
   const metadata: Record<string, string> = {}
   const entries: Entry[] = []
   for (const [name, value] of Object.entries(header)) {
@@ -247,12 +273,18 @@ function checkRanges(where: string, path: string, entries: readonly Entry[], siz
   if (at !== size) bad(where, path, `its tensors need ${at} bytes but ${size} follow the header`)
 }
 
-function select(where: string, path: string, entries: readonly Entry[], names: readonly string[] | undefined): readonly Entry[] {
+function select(
+  where: string,
+  path: string,
+  entries: readonly Entry[],
+  names: readonly string[] | undefined,
+  argument = 'names',
+): readonly Entry[] {
   if (names === undefined) return entries
   return names.map((name) => {
     const entry = entries.find((e) => e.name === name)
     if (!entry)
-      fail('ERR_VALUE', where, 'names', `be among the tensors of "${path}"`, name, `It has: ${entries.map((e) => e.name).join(', ')}.`)
+      fail('ERR_VALUE', where, argument, `be among the tensors of "${path}"`, name, `It has: ${entries.map((e) => e.name).join(', ')}.`)
     return entry
   })
 }

@@ -13,7 +13,7 @@ const allowed = {
   optim: ['core', 'ops', 'optim'],
   cpu: ['core', 'device', 'cpu'],
   layer: ['core', 'device', 'ops', 'optim', 'layer'],
-  binding: ['core', 'device', 'ops', 'optim', 'layer', 'binding', 'cpu/backend.h', 'cpu/isa.h'],
+  binding: ['core', 'device', 'ops', 'optim', 'layer', 'binding', 'cpu/backend.h', 'cpu/isa.h', 'cpu/mapped_file.h'],
 }
 const schedules = ['core', 'ops', 'optim', 'cpu'] // a .cpp (or _cpu.h) in ops or optim: its own header and cpu/
 const backend = ['core', 'device', 'cpu', 'ops', 'optim']

@@ -6,6 +6,7 @@
 #include "binding/handles.h"
 #include "cpu/backend.h"
 #include "cpu/isa.h"
+#include "cpu/mapped_file.h"
 
 namespace ml::binding {
 namespace {
@@ -115,6 +116,21 @@ Napi::Value tensor_from(Arguments& a) {
   return give(a.env(), t);
 }
 
+// (device, path, byte offset, shape, dtype): read-only memory of a file, on the CPU
+Napi::Value tensor_map(Arguments& a) {
+  const auto device = a.shared_device();
+  const std::string path = a.next().ToString().Utf8Value();
+  const int64_t offset = a.integer("offset");
+  const Shape shape = a.shape("shape");
+  const DType dtype = a.dtype("dtype");
+  if (device->kind != "cpu")
+    throw Error(Code::unsupported, "ValueTable.map: a file can be mapped on the CPU only, not on \"" + device->name + "\".\n  Load it with loadSafetensors.");
+  const int64_t bytes = shape.size() * ml::bytes_of(dtype);
+  cpu::MappedFile file = cpu::map_file(path, offset, bytes);
+  auto storage = std::make_shared<Storage>(device, file.data, bytes, std::move(file.release));
+  return give(a.env(), {storage, 0, dtype, shape}, false);
+}
+
 Napi::Value tensor_empty(Arguments& a) {
   Device& device = a.device();
   const Shape shape = a.shape("shape");
@@ -122,13 +138,13 @@ Napi::Value tensor_empty(Arguments& a) {
 }
 
 Napi::Value tensor_fill(Arguments& a) {
-  const Tensor t = a.tensor("tensor");
+  const Tensor t = a.output("tensor");
   fill(t, a.number("value"));
   return a.env().Undefined();
 }
 
 Napi::Value tensor_random(Arguments& a) {
-  const Tensor t = a.tensor("tensor");
+  const Tensor t = a.output("tensor");
   const auto kind = a.choice<RandomFill::Kind>("kind", 2);
   const float first = static_cast<float>(a.number("a")), second = static_cast<float>(a.number("b"));
   run(t.device(), &Operations::random_fill, RandomFill{t.view(), kind, first, second, a.seed("seed")});
@@ -161,7 +177,7 @@ Napi::Value tensor_read_sync(Arguments& a) {
 
 // (tensor, byte offset, typed array)
 Napi::Value tensor_write(Arguments& a) {
-  const Tensor t = a.tensor("tensor");
+  const Tensor t = a.output("tensor");
   const int64_t offset = a.integer("offset");
   const Bytes bytes = bytes_of(a.next());
   const View v = t.view();
@@ -173,7 +189,7 @@ Napi::Value tensor_write(Arguments& a) {
 }
 
 Napi::Value tensor_copy(Arguments& a) {
-  const Tensor to = a.tensor("target"), from = a.tensor("source");
+  const Tensor to = a.output("target"), from = a.tensor("source");
   run(to.device(), &Operations::copy, Copy{to.view(), from.view()});
   return a.env().Undefined();
 }
@@ -229,6 +245,7 @@ void define_device(Napi::Object exports) {
   define<device_profile>(exports, "deviceProfile");
   define<device_synchronize>(exports, "deviceSynchronize");
   define<tensor_from>(exports, "tensorFrom");
+  define<tensor_map>(exports, "tensorMap");
   define<tensor_empty>(exports, "tensorEmpty");
   define<tensor_fill>(exports, "tensorFill");
   define<tensor_random>(exports, "tensorRandom");

@@ -30,6 +30,16 @@ Tensor Arguments::optional_tensor(const char* name) {
   return value.IsUndefined() || value.IsNull() ? Tensor{} : take(value, name);
 }
 
+static const Tensor& writable(const Tensor& t, const char* name) {
+  if (t && t.storage->read_only())
+    throw Error(Code::unsupported, std::string("\"") + name + "\" is mapped from a file and can only be read.\n  Copy it with .to(dtype), or load the file with loadSafetensors.");
+  return t;
+}
+
+Tensor Arguments::output(const char* name) { return writable(tensor(name), name); }
+
+Tensor Arguments::optional_output(const char* name) { return writable(optional_tensor(name), name); }
+
 std::vector<Tensor> Arguments::tensors(const char* name) {
   const Napi::Value value = next();
   if (!value.IsArray()) throw Error(Code::value, std::string("binding: \"") + name + "\" is not an array.");

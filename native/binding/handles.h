@@ -99,6 +99,9 @@ class Arguments {
   // Tensors of one call must live on one device.
   Tensor tensor(const char* name);
   Tensor optional_tensor(const char* name);
+  // Tensors that the call writes to: ERR_UNSUPPORTED for the rows of a mapped file.
+  Tensor output(const char* name);
+  Tensor optional_output(const char* name);
   std::vector<Tensor> tensors(const char* name);
   std::shared_ptr<ValueTable> table(const char* name) { return unwrap<TableBox>(next(), name).table; }
   std::vector<std::shared_ptr<ValueTable>> tables(const char* name);

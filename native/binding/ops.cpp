@@ -9,9 +9,12 @@ Tensor or_empty(const Tensor& out, const Tensor& like, const Shape& shape, DType
   return out ? out : empty(like.device(), shape, dtype);
 }
 
-// A tensor for an output that may not be wanted.
-Tensor if_wanted(bool wanted, const Tensor& like, const Shape& shape) {
-  return wanted ? empty(like.device(), shape) : Tensor{};
+// One of several outputs: the caller's, if it is what the result will be, or a new tensor.
+Tensor output(const char* op, const char* name, const Tensor& out, const Tensor& like, const Shape& shape, DType dtype = DType::f32) {
+  if (!out) return empty(like.device(), shape, dtype);
+  expect_dtype(op, name, out.view(), dtype);
+  expect_shape(op, name, out.view(), shape);
+  return out;
 }
 
 Napi::Object result(Napi::Env env, std::initializer_list<std::pair<const char*, Tensor>> tensors) {
@@ -30,7 +33,7 @@ void expect_query(const char* op, const Tensor& query, const Tensor& keys) {
 }
 
 Napi::Value product_key_scores(Arguments& a) {
-  const Tensor out = a.optional_tensor("out"), query = a.tensor("query"), keys = a.tensor("keys");
+  const Tensor out = a.optional_output("out"), query = a.tensor("query"), keys = a.tensor("keys");
   expect_query("productKeyScores", query, keys);
   Tensor scores = or_empty(out, query, {query.shape[0], query.shape[1], 2, keys.shape[2]});
   run(query.device(), &Operations::product_key_scores, ProductKeyScores{scores.view(), query.view(), keys.view()});
@@ -38,17 +41,20 @@ Napi::Value product_key_scores(Arguments& a) {
 }
 
 Napi::Value topk(Arguments& a) {
-  const Tensor x = a.tensor("x");
+  const Tensor out_values = a.optional_output("out.values"), out_indices = a.optional_output("out.indices"), x = a.tensor("x");
   const int64_t k = a.integer("k");
   if (x.shape.rank == 0) fail(Code::shape, "topK", "x", "have at least one axis", "a scalar");
   expect(k >= 1 && k <= x.shape[-1], Code::value, "topK", "k", "be from 1 to " + std::to_string(x.shape[-1]),
          std::to_string(k), "The last axis of \"x\" " + to_string(x.shape) + " has that many values.");
-  Tensor values = empty(x.device(), last_axis(x, k)), indices = empty(x.device(), last_axis(x, k), DType::i32);
+  Tensor values = output("topK", "out.values", out_values, x, last_axis(x, k)),
+         indices = output("topK", "out.indices", out_indices, x, last_axis(x, k), DType::i32);
   run(x.device(), &Operations::topk, TopK{values.view(), indices.view(), x.view()});
   return result(a.env(), {{"values", values}, {"indices", indices}});
 }
 
 Napi::Value product_key_lookup(Arguments& a) {
+  const Tensor out_scores = a.optional_output("out.scores"), out_indices = a.optional_output("out.indices"),
+               out_weights = a.optional_output("out.weights");
   const Tensor query = a.tensor("query"), keys = a.tensor("keys"), mask = a.optional_tensor("mask");
   const int64_t k = a.integer("knn");
   const Gate gate = a.choice<Gate>("gate", 4);
@@ -56,19 +62,24 @@ Napi::Value product_key_lookup(Arguments& a) {
   expect(k >= 1, Code::value, "productKeyLookup", "knn", "be at least 1", std::to_string(k));
   const Shape shape{query.shape[0], query.shape[1], k};
   Device& device = query.device();
-  Tensor scores = empty(device, shape), indices = empty(device, shape, DType::i32), weights = empty(device, shape);
+  const char* op = "productKeyLookup";
+  Tensor scores = output(op, "out.scores", out_scores, query, shape), indices = output(op, "out.indices", out_indices, query, shape, DType::i32),
+         weights = output(op, "out.weights", out_weights, query, shape);
   run(device, &Operations::product_key_lookup,
       ProductKeyLookup{scores.view(), indices.view(), weights.view(), query.view(), keys.view(), mask.view(), gate});
   return result(a.env(), {{"scores", scores}, {"indices", indices}, {"weights", weights}});
 }
 
 Napi::Value product_key_lookup_backward(Arguments& a) {
+  const Tensor out_query = a.optional_output("out.dQuery"), out_keys = a.optional_output("out.dKeys");
   const Tensor dweights = a.tensor("dWeights"), scores = a.tensor("lookup.scores"),
                indices = a.tensor("lookup.indices"), weights = a.tensor("lookup.weights"), query = a.tensor("query"),
                keys = a.tensor("keys");
   const Gate gate = a.choice<Gate>("gate", 4);
   expect_query("productKeyLookupBackward", query, keys);
-  Tensor dquery = empty(query.device(), query.shape), dkeys = zeros(query.device(), keys.shape);
+  const char* op = "productKeyLookupBackward";
+  Tensor dquery = output(op, "out.dQuery", out_query, query, query.shape), dkeys = output(op, "out.dKeys", out_keys, query, keys.shape);
+  fill(dkeys, 0);
   run(query.device(), &Operations::product_key_lookup_backward,
       ProductKeyLookupBackward{dquery.view(), dkeys.view(), dweights.view(), scores.view(), indices.view(),
                                weights.view(), query.view(), keys.view(), gate});
@@ -86,7 +97,7 @@ int64_t bags_of(const char* op, const Tensor& indices, const Tensor& offsets) {
 }
 
 Napi::Value embedding_bag(Arguments& a) {
-  const Tensor out = a.optional_tensor("out"), table = a.tensor("table"), indices = a.tensor("indices"),
+  const Tensor out = a.optional_output("out"), table = a.tensor("table"), indices = a.tensor("indices"),
                weights = a.tensor("weights"), offsets = a.optional_tensor("offsets"),
                scales = a.optional_tensor("scales");
   expect_rank("embeddingBag", "table", table.view(), 2, "[slots, dim]");
@@ -103,8 +114,9 @@ Napi::Object give_sparse(Napi::Env env, const SparseGrad& g) {
   return o;
 }
 
-// (dy, table, indices, weights, offsets, scales, wants weights, wants table)
+// (dWeights or undefined, dy, table, indices, weights, offsets, scales, wants weights, wants table)
 Napi::Value embedding_bag_backward(Arguments& a) {
+  const Tensor out_weights = a.optional_output("out.dWeights");
   const Tensor dy = a.tensor("dy"), table = a.tensor("table"), indices = a.tensor("indices"),
                weights = a.tensor("weights"), offsets = a.optional_tensor("offsets"),
                scales = a.optional_tensor("scales");
@@ -117,7 +129,7 @@ Napi::Value embedding_bag_backward(Arguments& a) {
          "An int8 table is read only; its weights' gradient is there with needs: { table: false }.");
   Napi::Object o = Napi::Object::New(a.env());
   if (wants_weights) {
-    Tensor dweights = empty(table.device(), weights.shape);
+    Tensor dweights = output(op, "out.dWeights", out_weights, table, weights.shape);
     run(table.device(), &Operations::embedding_bag_weights_backward,
         EmbeddingBagWeightsBackward{dweights.view(), dy.view(), table.view(), indices.view(), offsets.view(),
                                     scales.view()});
@@ -138,7 +150,7 @@ Napi::Value sparse_to_dense(Arguments& a) {
 }
 
 Napi::Value linear(Arguments& a) {
-  const Tensor out = a.optional_tensor("out"), x = a.tensor("x"), weight = a.tensor("weight"),
+  const Tensor out = a.optional_output("out"), x = a.tensor("x"), weight = a.tensor("weight"),
                bias = a.optional_tensor("bias");
   expect_rank("linear", "x", x.view(), 2, "[rows, in]");
   expect_rank("linear", "weight", weight.view(), 2, "[out, in]");
@@ -149,14 +161,14 @@ Napi::Value linear(Arguments& a) {
 
 // (dy, x, weight, wants x, wants weight, wants bias, and tensors to add the last two to, or undefined)
 Napi::Value linear_backward(Arguments& a) {
-  const Tensor dy = a.tensor("dy"), x = a.tensor("x"), weight = a.tensor("weight");
+  const Tensor out_x = a.optional_output("out.dx"), dy = a.tensor("dy"), x = a.tensor("x"), weight = a.tensor("weight");
   const bool wants_x = a.boolean("wantsX"), wants_weight = a.boolean("wantsWeight"),
              wants_bias = a.boolean("wantsBias");
-  Tensor dweight = a.optional_tensor("dWeight"), dbias = a.optional_tensor("dBias");
+  Tensor dweight = a.optional_output("dWeight"), dbias = a.optional_output("dBias");
   expect_rank("linearBackward", "x", x.view(), 2, "[rows, in]");
   expect_rank("linearBackward", "weight", weight.view(), 2, "[out, in]");
   Device& device = x.device();
-  Tensor dx = if_wanted(wants_x, x, x.shape);
+  Tensor dx = wants_x ? output("linearBackward", "out.dx", out_x, x, x.shape) : Tensor{};
   if (wants_weight && !dweight) dweight = zeros(device, weight.shape);
   if (wants_bias && !dbias) dbias = zeros(device, {weight.shape[0]});
   run(device, &Operations::linear_backward,
@@ -168,37 +180,41 @@ Napi::Value linear_backward(Arguments& a) {
 }
 
 Napi::Value silu_gate(Arguments& a) {
-  const Tensor out = a.optional_tensor("out"), y = a.tensor("y"), gate = a.tensor("a");
+  const Tensor out = a.optional_output("out"), y = a.tensor("y"), gate = a.tensor("a");
   Tensor z = or_empty(out, y, y.shape);
   run(y.device(), &Operations::silu_gate, SiluGate{z.view(), y.view(), gate.view()});
   return give(a.env(), z);
 }
 
 Napi::Value silu_gate_backward(Arguments& a) {
+  const Tensor out_y = a.optional_output("out.dy"), out_a = a.optional_output("out.da");
   const Tensor dz = a.tensor("dz"), y = a.tensor("y"), gate = a.tensor("a");
-  Tensor dy = empty(y.device(), y.shape), da = empty(y.device(), y.shape);
+  const char* op = "siluGateBackward";
+  Tensor dy = output(op, "out.dy", out_y, y, y.shape), da = output(op, "out.da", out_a, y, y.shape);
   run(y.device(), &Operations::silu_gate_backward,
       SiluGateBackward{dy.view(), da.view(), dz.view(), y.view(), gate.view()});
   return result(a.env(), {{"dy", dy}, {"da", da}});
 }
 
 Napi::Value sigmoid_gate(Arguments& a) {
-  const Tensor out = a.optional_tensor("out"), y = a.tensor("y"), g = a.tensor("g");
+  const Tensor out = a.optional_output("out"), y = a.tensor("y"), g = a.tensor("g");
   Tensor z = or_empty(out, y, y.shape);
   run(y.device(), &Operations::sigmoid_gate, SigmoidGate{z.view(), y.view(), g.view()});
   return give(a.env(), z);
 }
 
 Napi::Value sigmoid_gate_backward(Arguments& a) {
+  const Tensor out_y = a.optional_output("out.dy"), out_g = a.optional_output("out.dg");
   const Tensor dout = a.tensor("dOut"), y = a.tensor("y"), g = a.tensor("g");
-  Tensor dy = empty(y.device(), y.shape), dg = empty(y.device(), g.shape);
+  const char* op = "sigmoidGateBackward";
+  Tensor dy = output(op, "out.dy", out_y, y, y.shape), dg = output(op, "out.dg", out_g, y, g.shape);
   run(y.device(), &Operations::sigmoid_gate_backward,
       SigmoidGateBackward{dy.view(), dg.view(), dout.view(), y.view(), g.view()});
   return result(a.env(), {{"dy", dy}, {"dg", dg}});
 }
 
 Napi::Value rms_norm(Arguments& a) {
-  const Tensor out = a.optional_tensor("out"), x = a.tensor("x"), gain = a.optional_tensor("gain");
+  const Tensor out = a.optional_output("out"), x = a.tensor("x"), gain = a.optional_tensor("gain");
   Tensor y = or_empty(out, x, x.shape);
   run(x.device(), &Operations::rms_norm,
       RmsNorm{y.view(), x.view(), gain.view(), static_cast<float>(a.number("eps"))});
@@ -207,10 +223,10 @@ Napi::Value rms_norm(Arguments& a) {
 
 // (dy, x, gain, eps, tensor to add the gain's gradient to, or undefined)
 Napi::Value rms_norm_backward(Arguments& a) {
-  const Tensor dy = a.tensor("dy"), x = a.tensor("x"), gain = a.optional_tensor("gain");
+  const Tensor out_x = a.optional_output("out.dx"), dy = a.tensor("dy"), x = a.tensor("x"), gain = a.optional_tensor("gain");
   const float eps = static_cast<float>(a.number("eps"));
-  Tensor dgain = a.optional_tensor("dGain");
-  Tensor dx = empty(x.device(), x.shape);
+  Tensor dgain = a.optional_output("dGain");
+  Tensor dx = output("rmsNormBackward", "out.dx", out_x, x, x.shape);
   if (gain && !dgain) dgain = zeros(x.device(), gain.shape);
   run(x.device(), &Operations::rms_norm_backward,
       RmsNormBackward{dx.view(), dgain.view(), dy.view(), x.view(), gain.view(), eps});
@@ -218,28 +234,28 @@ Napi::Value rms_norm_backward(Arguments& a) {
 }
 
 Napi::Value softmax(Arguments& a) {
-  const Tensor out = a.optional_tensor("out"), x = a.tensor("x");
+  const Tensor out = a.optional_output("out"), x = a.tensor("x");
   Tensor y = or_empty(out, x, x.shape);
   run(x.device(), &Operations::softmax, Softmax{y.view(), x.view()});
   return give(a.env(), y);
 }
 
 Napi::Value softmax_backward(Arguments& a) {
-  const Tensor out = a.optional_tensor("out"), dy = a.tensor("dy"), y = a.tensor("y");
+  const Tensor out = a.optional_output("out"), dy = a.tensor("dy"), y = a.tensor("y");
   Tensor dx = or_empty(out, y, y.shape);
   run(y.device(), &Operations::softmax_backward, SoftmaxBackward{dx.view(), dy.view(), y.view()});
   return give(a.env(), dx);
 }
 
 Napi::Value activate(Arguments& a) {
-  const Tensor out = a.optional_tensor("out"), x = a.tensor("x");
+  const Tensor out = a.optional_output("out"), x = a.tensor("x");
   Tensor y = or_empty(out, x, x.shape);
   run(x.device(), &Operations::activate, Activate{y.view(), x.view(), a.choice<Activation>("kind", 4)});
   return give(a.env(), y);
 }
 
 Napi::Value activate_backward(Arguments& a) {
-  const Tensor out = a.optional_tensor("out"), dy = a.tensor("dy"), x = a.tensor("x");
+  const Tensor out = a.optional_output("out"), dy = a.tensor("dy"), x = a.tensor("x");
   Tensor dx = or_empty(out, x, x.shape);
   run(x.device(), &Operations::activate_backward,
       ActivateBackward{dx.view(), dy.view(), x.view(), a.choice<Activation>("kind", 4), false});
@@ -248,7 +264,7 @@ Napi::Value activate_backward(Arguments& a) {
 
 // (out, x, y, alpha, beta): alpha x + beta y
 Napi::Value add(Arguments& a) {
-  const Tensor out = a.optional_tensor("out"), x = a.tensor("x"), y = a.tensor("y");
+  const Tensor out = a.optional_output("out"), x = a.tensor("x"), y = a.tensor("y");
   const float alpha = static_cast<float>(a.number("alpha")), beta = static_cast<float>(a.number("beta"));
   Tensor z = or_empty(out, x, x.shape);
   run(x.device(), &Operations::combine, Combine{z.view(), x.view(), y.view(), alpha, beta});
@@ -256,7 +272,7 @@ Napi::Value add(Arguments& a) {
 }
 
 Napi::Value cross_entropy(Arguments& a) {
-  const Tensor out = a.optional_tensor("out"), logits = a.tensor("logits"), targets = a.tensor("targets");
+  const Tensor out = a.optional_output("out"), logits = a.tensor("logits"), targets = a.tensor("targets");
   expect_rank("crossEntropy", "logits", logits.view(), 2, "[tokens, classes]");
   Tensor loss = or_empty(out, logits, {logits.shape[0]});
   run(logits.device(), &Operations::cross_entropy, CrossEntropy{loss.view(), logits.view(), targets.view()});
@@ -264,7 +280,7 @@ Napi::Value cross_entropy(Arguments& a) {
 }
 
 Napi::Value cross_entropy_backward(Arguments& a) {
-  const Tensor out = a.optional_tensor("out"), dloss = a.tensor("dLoss"), logits = a.tensor("logits"),
+  const Tensor out = a.optional_output("out"), dloss = a.tensor("dLoss"), logits = a.tensor("logits"),
                targets = a.tensor("targets");
   Tensor dlogits = or_empty(out, logits, logits.shape);
   run(logits.device(), &Operations::cross_entropy_backward,
@@ -273,25 +289,30 @@ Napi::Value cross_entropy_backward(Arguments& a) {
 }
 
 Napi::Value peer(Arguments& a) {
+  const Tensor out_output = a.optional_output("out.output"), out_u = a.optional_output("out.u");
   const Tensor x = a.tensor("x"), down = a.tensor("down"), up = a.tensor("up"), indices = a.tensor("indices"),
                weights = a.tensor("weights");
   const auto activation = a.choice<Activation>("activation", 4);
   expect_rank("peer", "x", x.view(), 2, "[tokens, width]");
   expect_rank("peer", "up", up.view(), 2, "[slots, width]");
-  Tensor out = empty(x.device(), {x.shape[0], up.shape[1]}), u = empty(x.device(), indices.shape);
+  Tensor out = output("peer", "out.output", out_output, x, {x.shape[0], up.shape[1]}), u = output("peer", "out.u", out_u, x, indices.shape);
   run(x.device(), &Operations::peer,
       Peer{out.view(), u.view(), x.view(), down.view(), up.view(), indices.view(), weights.view(), activation});
   return result(a.env(), {{"output", out}, {"u", u}});
 }
 
 Napi::Value peer_backward(Arguments& a) {
+  const Tensor out_x = a.optional_output("out.dx"), out_weights = a.optional_output("out.dWeights");
   const Tensor dout = a.tensor("dOut"), x = a.tensor("x"), down = a.tensor("down"), up = a.tensor("up"),
                indices = a.tensor("indices"), weights = a.tensor("weights"), u = a.tensor("u");
   const auto activation = a.choice<Activation>("activation", 4);
   expect_rank("peerBackward", "down", down.view(), 2, "[slots, width]");
   expect_rank("peerBackward", "up", up.view(), 2, "[slots, width]");
   Device& device = x.device();
-  Tensor dx = zeros(device, x.shape), dweights = empty(device, weights.shape), du = empty(device, weights.shape),
+  Tensor dx = output("peerBackward", "out.dx", out_x, x, x.shape),
+         dweights = output("peerBackward", "out.dWeights", out_weights, x, weights.shape);
+  fill(dx, 0);
+  Tensor du = empty(device, weights.shape),
          coefficient = empty(device, weights.shape);
   run(device, &Operations::peer_backward,
       PeerBackward{dx.view(), dweights.view(), du.view(), coefficient.view(), dout.view(), u.view(), x.view(),

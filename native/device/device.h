@@ -1,6 +1,7 @@
 #pragma once
 // A device as the layers see it: operations, a stream, memory.
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -37,19 +38,27 @@ class Storage {
  public:
   Storage(std::shared_ptr<Device> device, int64_t bytes)
       : device_(std::move(device)), block_(device_->allocator().allocate(bytes)) {}
-  ~Storage() { device_->allocator().free(block_); }
+  // Memory that is the device's to read but not to write: `release` runs in stream order when the last tensor on it goes.
+  Storage(std::shared_ptr<Device> device, void* data, int64_t bytes, std::function<void()> release)
+      : device_(std::move(device)), block_{data, bytes, 0}, release_(std::move(release)) {}
+  ~Storage() {
+    if (release_) device_->stream().always(std::move(release_));
+    else device_->allocator().free(block_);
+  }
   Storage(const Storage&) = delete;
   Storage& operator=(const Storage&) = delete;
 
   Device& device() const { return *device_; }
   void* data() const { return block_.data; }
   int64_t bytes() const { return block_.bytes; }
+  bool read_only() const { return static_cast<bool>(release_); }
   // No enqueued work uses this memory yet, so the host may fill it directly.
   bool quiet() const { return device_->stream().completed() >= block_.quiet_after; }
 
  private:
   std::shared_ptr<Device> device_;
   Block block_;
+  std::function<void()> release_;
 };
 
 struct Tensor {

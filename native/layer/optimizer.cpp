@@ -24,6 +24,8 @@ Optimizer::Optimizer(std::shared_ptr<Device> device, Rule rule, std::vector<Dens
       throw Error(Code::unsupported,
                   "optimizer: an int8 value table can't be trained, it is read only.\n  Train a float32 or "
                   "bfloat16 table and convert it for serving.");
+    if (t->weight().storage->read_only())
+      throw Error(Code::unsupported, "optimizer: a value table that is mapped from a file can't be trained.\n  Load it with loadSafetensors into a ValueTable.");
   }
   step_ = zeros(*device_, {1}, DType::i32);
   for (const Dense& d : dense_) dense_states_.push_back(make_state(*device_, rule, d.value.shape, false));

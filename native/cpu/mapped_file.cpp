@@ -1,0 +1,37 @@
+#include "cpu/mapped_file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "core/error.h"
+
+namespace ml::cpu {
+
+MappedFile map_file(const std::string& path, int64_t offset, int64_t bytes) {
+  const auto bad = [&](const std::string& what) -> Error {
+    return Error(Code::file_format, "ValueTable.map: \"" + path + "\" can't be mapped: " + what + ".");
+  };
+  const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (file < 0) throw bad(std::strerror(errno));
+  struct stat info {};
+  const bool known = ::fstat(file, &info) == 0;
+  if (!known || info.st_size < offset + bytes) {
+    ::close(file);
+    throw bad("it is shorter than its header says");
+  }
+  const int64_t page = ::sysconf(_SC_PAGESIZE), lead = offset % page;
+  const size_t span = static_cast<size_t>(lead + bytes);
+  void* base = ::mmap(nullptr, span, PROT_READ, MAP_SHARED, file, static_cast<off_t>(offset - lead));
+  const int failure = errno;
+  ::close(file);
+  if (base == MAP_FAILED) throw bad(std::strerror(failure));
+  ::madvise(base, span, MADV_RANDOM);  // rows are read here and there: reading ahead would fetch what nobody asked for
+  return {static_cast<char*>(base) + lead, [base, span] { ::munmap(base, span); }};
+}
+
+}  // namespace ml::cpu

@@ -1,0 +1,96 @@
+import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { AdamW, MemoryLayer, openDevice, ops, saveSafetensors, ValueTable } from '../lib/index.js'
+import { errorOf } from './support/errors.js'
+
+const device = openDevice('cpu')
+const folder = mkdtempSync(join(tmpdir(), 'memory-layers-map-'))
+const path = join(folder, 'table.safetensors')
+afterAll(() => rmSync(folder, { recursive: true }))
+
+const rows = device.normal([64, 6], { seed: 1 })
+const narrow = rows.to('bfloat16')
+const bytes = device.tensor(
+  Int8Array.from({ length: 24 }, (_, i) => i - 12),
+  [4, 6],
+)
+const scales = device.tensor([0.5, 1, 2, 4])
+
+beforeAll(async () => {
+  await saveSafetensors(path, { rows, narrow, bytes, scales, count: device.tensor(new Int32Array(64), [64, 1]) })
+})
+
+describe('ValueTable.map', () => {
+  test('reads rows as a table in memory does, in every dtype', async () => {
+    const indices = new Int32Array([0, 63, 5, 5])
+    const weights = device.tensor([1, -2, 0.5, 3], [2, 2])
+    for (const [name, source] of Object.entries({ rows, narrow })) {
+      const table = ValueTable.map(path, name, { device })
+      expect([table.slots, table.dim, table.dtype]).toEqual([64, 6, source.dtype])
+      expect(await table.weight.data()).toEqual(await source.data())
+      expect(await ops.embeddingBag(table.weight, indices, weights).data()).toEqual(await ops.embeddingBag(source, indices, weights).data())
+      table.dispose()
+    }
+    const small = ValueTable.map(path, 'bytes', { device, scales: 'scales' })
+    const y = ops.embeddingBag(small.weight, new Int32Array([3]), device.tensor([1], [1, 1]), { scales: small.scales! })
+    expect(await y.data()).toEqual(Float32Array.from([6, 7, 8, 9, 10, 11], (v) => v * 4))
+  })
+
+  test('serves a layer, forward and backward, but is never written to', async () => {
+    const table = ValueTable.map(path, 'rows', { device })
+    const own = new ValueTable(device, { slots: 64, dim: 6 })
+    own.load(rows)
+    const options = { inputDim: 6, heads: 2, knn: 3, nKeys: 8, keyDim: 4, seed: 2 } as const
+    const mapped = new MemoryLayer(device, { ...options, values: table })
+    const plain = new MemoryLayer(device, { ...options, values: own })
+    const x = device.normal([5, 6], { seed: 3 })
+    const a = mapped.forward(x)
+    const b = plain.forward(x)
+    expect(await a.output.data()).toEqual(await b.output.data())
+    expect(await mapped.backward(a.context, x).data()).toEqual(await plain.backward(b.context, x).data())
+
+    const refused = /mapped from a file/
+    expect(await errorOf('ERR_UNSUPPORTED', () => new AdamW(mapped.parameters(), { lr: 1 }))).toMatch(refused)
+    expect(await errorOf('ERR_UNSUPPORTED', () => table.load(rows))).toMatch(refused)
+    expect(await errorOf('ERR_UNSUPPORTED', () => table.weight.write(new Float32Array(384)))).toMatch(refused)
+    expect(await errorOf('ERR_UNSUPPORTED', () => table.weight.rows(0, 5).write(new Float32Array(30)))).toMatch(refused)
+    expect(await errorOf('ERR_UNSUPPORTED', () => table.weight.copyFrom(rows))).toMatch(refused)
+    expect(await errorOf('ERR_UNSUPPORTED', () => ops.relu(rows, { out: table.weight }))).toMatch(refused)
+    expect(await errorOf('ERR_UNSUPPORTED', () => mapped.loadStateDict({ ...mapped.stateDict(), 'values.weight': rows }))).toMatch(refused)
+    expect(await table.weight.data()).toEqual(await rows.data())
+  })
+
+  test('outlives its dispose for work that was enqueued before', async () => {
+    const table = ValueTable.map(path, 'rows', { device })
+    const y = ops.add(table.weight, table.weight)
+    table.dispose()
+    expect(await y.data()).toEqual((await rows.data()).map((v) => v * 2))
+  })
+
+  test('counts no memory of the device', () => {
+    const before = device.memory().allocated
+    using table = ValueTable.map(path, 'rows', { device })
+    expect(table.weight.byteLength).toBe(64 * 6 * 4)
+    expect(device.memory().allocated).toBe(before)
+  })
+
+  test('refuses what it can not map', async () => {
+    expect(await errorOf('ERR_VALUE', () => ValueTable.map(path, 'row', { device }))).toMatch(
+      /"name" must be among .*It has: rows, narrow/s,
+    )
+    expect(await errorOf('ERR_SHAPE', () => ValueTable.map(path, 'scales', { device }))).toMatch(/\[slots, dim\]/)
+    await errorOf('ERR_DTYPE', () => ValueTable.map(path, 'count', { device }))
+    await errorOf('ERR_VALUE', () => ValueTable.map(path, 'bytes', { device }))
+    await errorOf('ERR_VALUE', () => ValueTable.map(path, 'rows', { device, scales: 'scales' }))
+    await errorOf('ERR_OPTION', () => ValueTable.map(path, 'rows', { devise: device } as never))
+    await errorOf('ERR_DEVICE', () => ValueTable.map(path, 'rows', {} as never))
+    const cut = join(folder, 'cut.safetensors')
+    await saveSafetensors(cut, { rows })
+    truncateSync(cut, 1000)
+    await errorOf('ERR_FILE_FORMAT', () => ValueTable.map(cut, 'rows', { device }))
+    writeFileSync(cut, 'short')
+    await errorOf('ERR_FILE_FORMAT', () => ValueTable.map(cut, 'rows', { device }))
+  })
+})

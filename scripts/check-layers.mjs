@@ -12,6 +12,7 @@ const allowed = {
   ops: ['core', 'ops', 'optim'],
   optim: ['core', 'ops', 'optim'],
   cpu: ['core', 'device', 'cpu'],
+  cuda: ['core', 'device', 'cuda'],
   layer: ['core', 'device', 'ops', 'optim', 'layer'],
   binding: ['core', 'device', 'ops', 'optim', 'layer', 'binding', 'cpu/backend.h', 'cpu/isa.h', 'cpu/mapped_file.h'],
 }

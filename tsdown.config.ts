@@ -1,7 +1,7 @@
 import { defineConfig } from 'tsdown'
 
 export default defineConfig({
-  entry: { index: 'lib/index.ts', nn: 'lib/nn/index.ts' },
+  entry: { index: 'lib/index.ts', nn: 'lib/nn/index.ts', tfjs: 'lib/tfjs/index.ts' },
   format: ['esm', 'cjs'],
   dts: true,
   platform: 'node',

@@ -50,7 +50,8 @@ for (const file of files(join(root, 'lib'))) {
   const name = relative(root, file)
   const text = readFileSync(file, 'utf8')
   if (name !== 'lib/binding.ts' && /node-gyp-build|\.node['"]/.test(text)) faults.push(`${name}: only lib/binding.ts loads the addon`)
-  if (!name.startsWith('lib/nn/') && /from '\.\/nn\//.test(text)) faults.push(`${name}: lib/ may not import lib/nn/`)
+  if (!/^lib\/(nn|tfjs)\//.test(name) && /from '\.\/(nn|tfjs)\//.test(text))
+    faults.push(`${name}: lib/ may not import lib/nn/ or lib/tfjs/`)
   if (/console\./.test(text)) faults.push(`${name}: the library prints nothing`)
 }
 

@@ -1,0 +1,139 @@
+// memory-layers/tfjs: memory layers inside TensorFlow.js models. TensorFlow.js is handed in by the caller, so whichever build of it the program
+// uses (tfjs, tfjs-core, tfjs-node) is the one that is used here; this file imports its types alone.
+
+import type * as Tf from '@tensorflow/tfjs-core'
+import type { Context } from '../context.js'
+import { fail } from '../errors.js'
+import { MemoryLayer } from '../memory-layer.js'
+import { PeerLayer } from '../peer-layer.js'
+import type { Tensor } from '../tensor.js'
+
+/** The parts of TensorFlow.js that are used: pass the `tf` of your program. */
+export type TensorFlow = Pick<typeof Tf, 'customGrad' | 'tensor'>
+
+/** A function of TensorFlow.js tensors `[tokens, inputDim]` or `[batch, time, inputDim]`, float32. */
+export type TfFunction = (x: Tf.Tensor) => Tf.Tensor
+
+/**
+ * A memory or PEER layer as a differentiable function over TensorFlow.js tensors, through `tf.customGrad`. The gradient of x goes on through
+ * TensorFlow.js; the layer's own parameters collect theirs here, and one of this package's optimizers updates them:
+ *
+ * ```ts
+ * const memory = asFunction(tf, layer)
+ * adam.minimize(() => loss(head(memory(body(x)))))
+ * optimizer.step()
+ * optimizer.zeroGrad()
+ * ```
+ * TensorFlow.js asks for values and gradients synchronously, so each call blocks the thread until the layer's work is done.
+ * @param tf the TensorFlow.js of the program
+ * @param layer on any device; numbers cross in each direction once per call
+ * @returns a function that throws ERR_SHAPE for an x of another width and ERR_DTYPE for one that is not float32
+ * @throws ERR_VALUE
+ */
+export function asFunction(tf: TensorFlow, layer: MemoryLayer | PeerLayer): TfFunction {
+  const where = 'asFunction'
+  check(where, tf, layer)
+  const forward = tf.customGrad((...inputs) => {
+    const x = inputs[0] as Tf.Tensor
+    const input = receive(layer, x)
+    const { output, context } = layer.forward(input)
+    input.dispose()
+    return { value: send(tf, output), gradFunc: (dy: Tf.Tensor) => backward(tf, layer, context, dy) }
+  })
+  return (x) => {
+    expectFloats(where, x)
+    return forward(x)
+  }
+}
+
+/**
+ * The layer's output without anything saved for a gradient: for predicting. A gradient through it is an error of TensorFlow.js.
+ * @throws ERR_VALUE; the returned function throws ERR_SHAPE and ERR_DTYPE
+ */
+export function asInference(tf: TensorFlow, layer: MemoryLayer | PeerLayer): TfFunction {
+  const where = 'asInference'
+  check(where, tf, layer)
+  return (x) => {
+    expectFloats(where, x)
+    const input = receive(layer, x)
+    const output = layer.infer(input)
+    input.dispose()
+    return send(tf, output)
+  }
+}
+
+/** The parts of TensorFlow.js' layers API that are used by {@link asLayer}: `tf.layers.Layer`. */
+export interface TensorFlowLayers {
+  // biome-ignore lint/suspicious/noExplicitAny: its constructor takes a config whose type tfjs-layers does not export
+  layers: { Layer: new (config: any) => TfLayer }
+}
+
+/** What {@link asLayer} needs of a TensorFlow.js layer. */
+export interface TfLayer {
+  // biome-ignore lint/suspicious/noExplicitAny: overridden with narrower types
+  call(inputs: any, kwargs: any): any
+  // biome-ignore lint/suspicious/noExplicitAny: overridden with narrower types
+  computeOutputShape(shape: any): any
+}
+
+/**
+ * The layer for `tf.sequential()` and `tf.model()`: trains with `model.fit`, predicts with `model.predict`. Its parameters are updated
+ * where the caller says so, as a rule after each batch:
+ *
+ * ```ts
+ * model.add(asLayer(tf, layer))
+ * await model.fit(x, y, { callbacks: { onBatchEnd: () => { optimizer.step(); optimizer.zeroGrad() } } })
+ * ```
+ * Parameters are saved with `saveSafetensors(path, layer.stateDict())`, not with the model.
+ * @throws ERR_VALUE
+ */
+export function asLayer<L extends TfLayer>(
+  tf: TensorFlow & { layers: { Layer: new (config: never) => L } },
+  layer: MemoryLayer | PeerLayer,
+): L {
+  const train = asFunction(tf, layer)
+  const predict = asInference(tf, layer)
+  const Base = tf.layers.Layer as unknown as TensorFlowLayers['layers']['Layer']
+  class MemoryTfLayer extends Base {
+    static readonly className = 'MemoryLayer'
+
+    override computeOutputShape(shape: readonly (number | null)[]): (number | null)[] {
+      return [...shape.slice(0, -1), layer.outputDim]
+    }
+
+    override call(inputs: Tf.Tensor | Tf.Tensor[], kwargs?: { training?: boolean }): Tf.Tensor {
+      const x = Array.isArray(inputs) ? inputs[0]! : inputs
+      return kwargs?.training ? train(x) : predict(x)
+    }
+  }
+  return new MemoryTfLayer({}) as unknown as L
+}
+
+function check(where: string, tf: TensorFlow, layer: MemoryLayer | PeerLayer): void {
+  if (typeof tf?.customGrad !== 'function' || typeof tf.tensor !== 'function') {
+    fail('ERR_VALUE', where, 'tf', 'be TensorFlow.js', tf, "Pass the namespace: import * as tf from '@tensorflow/tfjs'.")
+  }
+  if (!(layer instanceof MemoryLayer || layer instanceof PeerLayer))
+    fail('ERR_VALUE', where, 'layer', 'be a MemoryLayer or a PeerLayer', layer)
+}
+
+function expectFloats(where: string, x: Tf.Tensor): void {
+  if (x.dtype !== 'float32') fail('ERR_DTYPE', where, 'x', 'be float32', x.dtype)
+}
+
+function receive(layer: MemoryLayer | PeerLayer, x: Tf.Tensor): Tensor {
+  return layer.device.tensor(x.dataSync() as Float32Array, x.shape)
+}
+
+function send(tf: TensorFlow, t: Tensor): Tf.Tensor {
+  const values = t.dataSync() as Float32Array
+  t.dispose()
+  return tf.tensor(values, [...t.shape], 'float32')
+}
+
+function backward(tf: TensorFlow, layer: MemoryLayer | PeerLayer, context: Context, dy: Tf.Tensor): Tf.Tensor {
+  const gradient = receive(layer, dy)
+  const dx = layer.backward(context, gradient)
+  gradient.dispose()
+  return send(tf, dx)
+}

@@ -49,15 +49,16 @@ export class Tensor {
   /**
    * The elements, in a fresh typed array: Float32Array, Int32Array, Int8Array, Uint8Array, or Uint16Array with the bits of float16 and bfloat16.
    * Waits without blocking the event loop. Rejects with the fault of any work before it (ERR_INDEX_RANGE, …).
+   * @typeParam T the array of this dtype, where the compiler should know it: `data<Int32Array>()`
    */
-  async data(): Promise<TensorData> {
+  async data<T extends TensorData = Float32Array>(): Promise<T> {
     const buffer = await native.tensorRead(this.handle('Tensor.data', 'this'))
-    return new (dtypeRow(this.dtype).array)(buffer)
+    return new (dtypeRow(this.dtype).array)(buffer) as T
   }
 
   /** The same as {@link Tensor.data}, blocking the thread: for synchronous bridges. */
-  dataSync(): TensorData {
-    return new (dtypeRow(this.dtype).array)(native.tensorReadSync(this.handle('Tensor.dataSync', 'this')))
+  dataSync<T extends TensorData = Float32Array>(): T {
+    return new (dtypeRow(this.dtype).array)(native.tensorReadSync(this.handle('Tensor.dataSync', 'this'))) as T
   }
 
   /**

@@ -88,7 +88,7 @@ export interface TfLayer {
  * @throws ERR_VALUE
  */
 export function asLayer<L extends TfLayer>(
-  tf: TensorFlow & { layers: { Layer: new (config: never) => L } },
+  tf: TensorFlow & { layers: { Layer: abstract new (config: never) => L } },
   layer: MemoryLayer | PeerLayer,
 ): L {
   const train = asFunction(tf, layer)

@@ -7,6 +7,7 @@ const root = join(dirname(new URL(import.meta.url).pathname), '..')
 
 // What files of a folder may include, by folder; backend.cpp alone may also see ops and optim.
 const allowed = {
+  compat: [],
   core: ['core'],
   device: ['core', 'device'],
   ops: ['core', 'ops', 'optim'],

@@ -1,12 +1,15 @@
 import { defineConfig } from 'tsdown'
 
-export default defineConfig({
-  entry: { index: 'lib/index.ts', nn: 'lib/nn/index.ts', tfjs: 'lib/tfjs/index.ts' },
-  format: ['esm', 'cjs'],
-  dts: true,
-  platform: 'node',
-  target: 'node20',
-  shims: true,
-  fixedExtension: false,
-  sourcemap: true,
-})
+const common = { platform: 'node', target: 'node20', shims: true, fixedExtension: false } as const
+
+export default defineConfig([
+  {
+    ...common,
+    entry: { index: 'lib/index.ts', nn: 'lib/nn/index.ts', tfjs: 'lib/tfjs/index.ts' },
+    format: ['esm', 'cjs'],
+    dts: true,
+    sourcemap: true,
+  },
+  // The command line, beside the library but with none of it: it must run where the library can't be loaded.
+  { ...common, entry: { cli: 'lib/cli/main.ts' }, format: ['esm'], dts: false, clean: false },
+])

@@ -50,9 +50,9 @@ for (const file of files(join(root, 'native'))) {
 for (const file of files(join(root, 'lib'))) {
   const name = relative(root, file)
   const text = readFileSync(file, 'utf8')
-  if (name !== 'lib/binding.ts' && /node-gyp-build|\.node['"]/.test(text)) faults.push(`${name}: only lib/binding.ts loads the addon`)
-  if (!/^lib\/(nn|tfjs)\//.test(name) && /from '\.\/(nn|tfjs)\//.test(text))
-    faults.push(`${name}: lib/ may not import lib/nn/ or lib/tfjs/`)
+  if (name !== 'lib/binary.ts' && /node-gyp-build|\.node['"]/.test(text)) faults.push(`${name}: only lib/binary.ts finds the addon`)
+  if (!/^lib\/(nn|tfjs|cli)\//.test(name) && /from '\.\/(nn|tfjs|cli)\//.test(text))
+    faults.push(`${name}: lib/ may not import lib/nn/, lib/tfjs/ or lib/cli/`)
   if (/console\./.test(text)) faults.push(`${name}: the library prints nothing`)
 }
 

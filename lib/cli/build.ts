@@ -1,0 +1,119 @@
+// npx memory-layers build: compiles the native binary into build/Release, where it is found before the prebuilt one.
+
+import { type SpawnSyncReturns, spawnSync } from 'node:child_process'
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { availableParallelism } from 'node:os'
+import { dirname, join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { findBinary, root } from '../binary.js'
+import { probe } from './probe.js'
+import { print, printError } from './text.js'
+import { toolchain } from './toolchain.js'
+
+/** The npm packages a build takes beside the system's compiler: the driver of CMake, and the C++ headers of Node-API. */
+const tools = ['cmake-js', 'node-addon-api'] as const
+
+export function build(args: string[]): number {
+  const asked = options(args)
+  if ('problem' in asked) return stop(asked.problem, 2)
+  if (!existsSync(join(root, 'CMakeLists.txt'))) return stop(`the sources are not in ${root}.`)
+
+  const { lines, missing } = toolchain()
+  for (const [tool, found] of lines) print(`${tool.padEnd(8)}${found}`)
+  if (missing) return stop(missing)
+
+  const found = findTools() ?? installTools()
+  if (typeof found === 'string') return stop(found)
+
+  const start = performance.now()
+  const failed = compile(found, asked.definitions)
+  if (failed) return stop(failed)
+  const result = probe()
+  if ('problem' in result) return stop(`it was compiled, but does not work: ${result.problem}`)
+  print(`\nBuilt ${findBinary()} in ${((performance.now() - start) / 1000).toFixed(0)} s.`)
+  for (const device of result.found.devices)
+    print(`  ${device.name}: ${device.available ? device.description : `not usable: ${device.reason}`}`)
+  return 0
+}
+
+function options(args: string[]): { definitions: string[] } | { problem: string } {
+  try {
+    const { values } = parseArgs({
+      args,
+      options: { cuda: { type: 'string', default: 'auto' }, define: { type: 'string', short: 'D', multiple: true } },
+    })
+    if (!['auto', 'on', 'off'].includes(values.cuda)) return { problem: `--cuda must be auto, on or off, got "${values.cuda}".` }
+    const own = values.define ?? []
+    const wrong = own.find((d) => !/^\w+=/.test(d))
+    if (wrong) return { problem: `-D must be NAME=VALUE, got "${wrong}".` }
+    return { definitions: [`ML_CUDA=${values.cuda.toUpperCase()}`, 'ML_SIMT=OFF', ...own] }
+  } catch (error) {
+    return { problem: (error as Error).message }
+  }
+}
+
+interface Tools {
+  cmakeJs: string
+  /** Folders of headers: Node-API's own, and its C++ wrapper's. */
+  include: string[]
+}
+
+/** From the package, the project it is installed in, or an earlier build. */
+function findTools(): Tools | undefined {
+  for (const folder of [root, process.cwd(), toolFolder()]) {
+    const require = createRequire(join(folder, 'package.json'))
+    try {
+      const cmakeJs = require.resolve('cmake-js/bin/cmake-js')
+      const headers: { include_dir: string } = createRequire(cmakeJs)('node-api-headers')
+      return { cmakeJs, include: [headers.include_dir, dirname(require.resolve('node-addon-api/napi.h'))] }
+    } catch {}
+  }
+  return undefined
+}
+
+function installTools(): Tools | string {
+  const { devDependencies } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
+  const wanted = tools.map((name) => `${name}@${devDependencies[name]}`)
+  print(`\nFetching ${wanted.join(' and ')} with npm…`)
+  mkdirSync(toolFolder(), { recursive: true })
+  writeFileSync(join(toolFolder(), 'package.json'), '{ "private": true }\n')
+  const quiet = ['--no-audit', '--no-fund', '--ignore-scripts', '--no-package-lock', '--loglevel=error']
+  const { status, stderr, error } = npm(['install', ...quiet, ...wanted], toolFolder())
+  const found = status === 0 ? findTools() : undefined
+  if (found) return found
+  return (
+    `npm could not install them: ${error?.message ?? stderr.trim()}\n` +
+    `  Add them to your project, then run the build again:\n  npm install --save-dev ${wanted.join(' ')}`
+  )
+}
+
+/** Free of what an npm, npx or pnpm above has put into the environment: it is about another project. */
+function npm(args: string[], cwd: string): SpawnSyncReturns<string> {
+  const env = Object.fromEntries(
+    Object.entries(process.env).filter(([name]) => !/^npm_(config_(local_)?prefix|package|lifecycle)/i.test(name)),
+  )
+  return spawnSync('npm', args, { cwd, env, encoding: 'utf8', shell: process.platform === 'win32' })
+}
+
+function toolFolder(): string {
+  return join(root, 'build', 'tools')
+}
+
+/** Undefined if it worked. */
+function compile({ cmakeJs, include }: Tools, definitions: string[]): string | undefined {
+  const all = ['CMAKE_BUILD_TYPE=Release', `CMAKE_JS_INC=${include.join(';')}`, ...definitions]
+  const common = ['--directory', root, '--log-level', 'error', '--parallel', String(availableParallelism())]
+  print('')
+  // configure, then build: cmake-js's compile would do all of it twice after an error.
+  for (const step of ['configure', 'build']) {
+    const { status } = spawnSync(process.execPath, [cmakeJs, step, ...common, ...all.map((d) => `--CD${d}`)], { stdio: 'inherit' })
+    if (status !== 0) return `the compiler's messages above say what went wrong; step "${step}" ended with code ${status}.`
+  }
+  return undefined
+}
+
+function stop(problem: string, code = 1): number {
+  printError(`\nmemory-layers build: ${problem}`)
+  return code
+}

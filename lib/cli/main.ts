@@ -1,0 +1,60 @@
+#!/usr/bin/env node
+// npx memory-layers build | doctor. Works without a native binary: only --probe, a child process, loads it.
+
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { root } from '../binary.js'
+import { nearest } from '../options.js'
+import { build } from './build.js'
+import { doctor } from './doctor.js'
+import { print, printError } from './text.js'
+
+const usage = `Usage: npx memory-layers <command>
+
+  doctor    what this machine has, which binary is used, which devices work
+  build     compile the native binary from source, for a machine that has no
+            prebuilt one; says what is missing
+
+Options of build:
+  --cuda auto|on|off   the CUDA backend; auto (default) builds it where nvcc is
+  -D NAME=VALUE        a CMake definition, may be repeated
+
+  --version, --help`
+
+async function main(args: string[]): Promise<number> {
+  const [command, ...rest] = args
+  if (command === undefined || command === '--help' || command === '-h' || command === 'help') {
+    print(usage)
+    return command === undefined ? 2 : 0
+  }
+  if (command === '--version' || command === '-v') {
+    print(version())
+    return 0
+  }
+  if (command === '--probe') {
+    const { native } = await import('../binding.js')
+    print(JSON.stringify({ devices: native.devices(), sets: native.isaNames() }))
+    return 0
+  }
+  if (rest.includes('--help') || rest.includes('-h')) {
+    print(usage)
+    return 0
+  }
+  if (command === 'build') return build(rest)
+  if (command === 'doctor') return refuse('doctor', rest) ?? doctor(version())
+  const near = nearest(command, ['build', 'doctor'])
+  printError(`memory-layers: unknown command "${command}".${near ? ` Did you mean "${near}"?` : ''}\n\n${usage}`)
+  return 2
+}
+
+function refuse(command: string, rest: string[]): number | undefined {
+  if (rest.length === 0) return undefined
+  printError(`memory-layers ${command}: takes no arguments, got "${rest[0]}".`)
+  return 2
+}
+
+function version(): string {
+  return JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')).version
+}
+
+process.exitCode = await main(process.argv.slice(2))

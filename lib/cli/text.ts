@@ -1,0 +1,37 @@
+// Plain text for terminals of 80 columns.
+
+export const width = 80
+
+export function print(text: string): void {
+  process.stdout.write(`${text}\n`)
+}
+
+export function printError(text: string): void {
+  process.stderr.write(`${text}\n`)
+}
+
+/** A label in the first column and its text, wrapped, in the second. */
+export function entry(label: string, text: string, column = 12): string {
+  const indent = ' '.repeat(column)
+  return text
+    .split('\n')
+    .flatMap((line) => wrap(line, width - column))
+    .map((line, i) => (i === 0 ? label.padEnd(column) : indent) + line)
+    .map((line) => line.trimEnd())
+    .join('\n')
+}
+
+/** Lines of at most `columns`, broken at spaces; a word that is longer, such as a path, stays whole. */
+export function wrap(text: string, columns: number): string[] {
+  const lines: string[] = []
+  let line = ''
+  for (const word of text.split(' ')) {
+    if (line && line.length + 1 + word.length > columns) {
+      lines.push(line)
+      line = word
+    } else {
+      line = line ? `${line} ${word}` : word
+    }
+  }
+  return [...lines, line]
+}

@@ -20,7 +20,16 @@ typedef float UnalignedVec __attribute__((vector_size(4 * kWidth), aligned(1), m
 
 [[maybe_unused]] inline Vec load(const float* p) { return *reinterpret_cast<const UnalignedVec*>(p); }
 [[maybe_unused]] inline void store(float* p, Vec v) { *reinterpret_cast<UnalignedVec*>(p) = v; }
-[[maybe_unused]] inline Vec set1(float x) { return Vec{} + x; }
+// Not Vec{} + x, which the compiler must take for an addition (-0 + 0 is +0).
+[[maybe_unused]] inline Vec set1(float x) {
+#if ML_ISA_LEVEL == 3
+  return reinterpret_cast<Vec>(_mm512_set1_ps(x));
+#elif ML_ISA_LEVEL == 2
+  return reinterpret_cast<Vec>(_mm256_set1_ps(x));
+#else
+  return Vec{x, x, x, x};
+#endif
+}
 [[maybe_unused]] inline IVec as_int(Vec v) { return reinterpret_cast<IVec>(v); }
 [[maybe_unused]] inline Vec as_float(IVec v) { return reinterpret_cast<Vec>(v); }
 

@@ -2,6 +2,7 @@
 
 #ifdef ML_ISA
 #include "cpu/gemm.h"
+#include "cpu/rows.h"
 
 namespace ml::cpu::ML_ISA {
 namespace {
@@ -12,28 +13,31 @@ void linear_product(Context& ctx, const Linear& a) {
                  a.bias ? a.bias.as<float>() : nullptr, false});
 }
 
-void linear_backward_products(Context& ctx, const LinearBackward& a) {
+constexpr int64_t kBiasColumns = 64;  // of one piece: whole vectors
+
+// dbias[j] += sum over rows, columns j0 … j1 <= j0 + kBiasColumns
+void sum_columns(const LinearBackward& a, int64_t j0, int64_t j1) {
+  const int64_t R = a.dy.dim(0), out = a.dy.dim(1);
+  const float* dy = a.dy.as<float>() + j0;
+  float* dbias = a.dbias.as<float>() + j0;
+  Vec sums[kBiasColumns / kWidth] = {};
+  if (j1 - j0 == kBiasColumns) {
+    for (int64_t r = 0; r < R; ++r)
+      for (int v = 0; v < kBiasColumns / kWidth; ++v) sums[v] += load(dy + r * out + v * kWidth);
+  } else {
+    for (int64_t r = 0; r < R; ++r)
+      for_vectors(j1 - j0, [&](int64_t i, int n) { sums[i / kWidth] += load_n(dy + r * out + i, n); });
+  }
+  for_vectors(j1 - j0, [&](int64_t i, int n) { store_n(dbias + i, load_n(dbias + i, n) + sums[i / kWidth], n); });
+}
+
+void linear_backward_all(Context& ctx, const LinearBackward& a) {
   const int64_t R = a.x.dim(0), in = a.x.dim(1), out = a.weight.dim(0);
   const float *dy = a.dy.as<float>(), *x = a.x.as<float>(), *weight = a.weight.as<float>();
   if (a.dx) multiply(ctx, {a.dx.as<float>(), in, {dy, out, 1}, {weight, in, 1}, R, in, out, nullptr, a.accumulate_dx});
   if (a.dweight) multiply(ctx, {a.dweight.as<float>(), in, {dy, 1, out}, {x, in, 1}, out, in, R, nullptr, true});
-}
-
-// dbias[j] += sum over rows, columns j0 … j1
-void sum_columns(const LinearBackward& a, int64_t j0, int64_t j1) {
-  const int64_t R = a.dy.dim(0), out = a.dy.dim(1);
-  float* dbias = a.dbias.as<float>();
-  int64_t j = j0;
-  for (; j + kWidth <= j1; j += kWidth) {
-    Vec sum{};
-    for (int64_t r = 0; r < R; ++r) sum += load(a.dy.as<float>() + r * out + j);
-    store(dbias + j, load(dbias + j) + sum);
-  }
-  for (; j < j1; ++j) {
-    float sum = 0;
-    for (int64_t r = 0; r < R; ++r) sum += a.dy.as<float>()[r * out + j];
-    dbias[j] += sum;
-  }
+  if (a.dbias)
+    ctx.parallel_for(out, kBiasColumns, [&](int64_t begin, int64_t end, int) { sum_columns(a, begin, end); });
 }
 
 }  // namespace
@@ -44,16 +48,9 @@ void sum_columns(const LinearBackward& a, int64_t j0, int64_t j1) {
 
 namespace ml::cpu {
 
-constexpr int64_t kColumns = 64;  // of dbias for one piece: whole vectors for every instruction set
-
 void linear(Context& ctx, const Linear& a) { ML_DISPATCH(linear_product)(ctx, a); }
 
-void linear_backward(Context& ctx, const LinearBackward& a) {
-  ML_DISPATCH(linear_backward_products)(ctx, a);
-  if (!a.dbias) return;
-  const auto sum = ML_DISPATCH(sum_columns);
-  ctx.parallel_for(a.dy.dim(1), kColumns, [&](int64_t begin, int64_t end, int) { sum(a, begin, end); });
-}
+void linear_backward(Context& ctx, const LinearBackward& a) { ML_DISPATCH(linear_backward_all)(ctx, a); }
 
 }  // namespace ml::cpu
 #endif

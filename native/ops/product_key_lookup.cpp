@@ -137,7 +137,7 @@ inline void lookup_block(const ProductKeyLookup& a, const Room& room, const floa
     for (int64_t j = 0; j < columns; j += kTileColumns) {
       for (int64_t i = 0; i < rows; i += kTileRows) {
         Tile acc{};
-        multiply_tile(acc, room.panel_a + i * d, keys + j * d, d);
+        multiply_tile(acc, room.panel_a + i * d, keys + j * d, kTileColumns, d);
         write_tile(product, acc, i, j, true);
       }
     }
@@ -182,8 +182,8 @@ void lookup(Context& ctx, const ProductKeyLookup& a) {
     ctx.parallel_for(2 * H * ((n + 255) / 256), 1, [&](int64_t begin, int64_t end, int) {
       for (int64_t u = begin; u < end; ++u) {
         const int64_t hp = u % (2 * H), j0 = u / (2 * H) * 256, j1 = j0 + 256 < n ? j0 + 256 : n;
-        multiply_few_rows({scores + hp * n, 2 * H * n, {a.query.as<float>() + hp * d, 2 * H * d, 1},
-                           {a.keys.as<float>() + hp * n * d, 1, d}, T, n, d, nullptr, false}, j0, j1);
+        multiply_dots({scores + hp * n, 2 * H * n, {a.query.as<float>() + hp * d, 2 * H * d, 1},
+                           {a.keys.as<float>() + hp * n * d, 1, d}, T, n, d, nullptr, false}, 0, T, j0, j1);
       }
     });
     ctx.parallel_for(T * H, 1, [&](int64_t begin, int64_t end, int worker) {

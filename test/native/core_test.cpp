@@ -82,8 +82,8 @@ void lookups(const std::shared_ptr<Device>& d) {
 
 void products(const std::shared_ptr<Device>& d) {
   for (int64_t R : {0, 1, 2, 5, 13, 50, 130})
-    for (int64_t I : {0, 1, 17, 64, 390})
-      for (int64_t O : {1, 31, 33, 100}) {
+    for (int64_t I : {0, 1, 17, 64, 390, 650})
+      for (int64_t O : {1, 2, 31, 33, 100, 200}) {
         const Tensor x = random_tensor(*d, {R, I}, 1), w = random_tensor(*d, {O, I}, 2), b = random_tensor(*d, {O}, 3);
         const Tensor y = empty(*d, {R, O}), dx = empty(*d, {R, I}), dw = zeros(*d, {O, I}), db = zeros(*d, {O});
         run(*d, &Operations::linear, Linear{y.view(), x.view(), w.view(), b.view()});

@@ -24,6 +24,9 @@ onEveryDevice((device) => {
       [50, 385, 96],
       [130, 800, 130],
       [300, 20, 257],
+      [24, 48, 330],
+      [90, 641, 2],
+      [200, 700, 300],
     ] as const
     test.each(sizes)('%i x %i -> %i equals the reference, forward and backward', async (R, I, O) => {
       const x = draw(device, [R, I], 1)

@@ -1,0 +1,91 @@
+// Products with few rows or few columns: B is read where it lies, once. Included by cpu/gemm.h.
+
+namespace ml::cpu::ML_ISA {
+namespace {
+
+constexpr int64_t kFewRows = 2 * kTileRows;  // packing B costs about as much as two tiles of rows
+constexpr int64_t kFewColumns = 2;           // of an output that is hardly wider than a number
+constexpr int kDotColumns = 2;
+
+// c[r][j] of kRows rows and kColumns columns as dot products of contiguous lines. K is walked in whole vectors, the odd rest last.
+template <int kRows, int kColumns>
+[[maybe_unused]] inline void dot_block(const Product& p, int64_t i, int64_t j) {
+  const float* a = p.a.data + i * p.a.row;
+  const float* b = p.b.data + j * p.b.column;
+  Vec acc[kRows][kColumns] = {};
+  const auto step = [&](int64_t k, auto&& read) __attribute__((always_inline)) {
+    Vec x[kColumns];
+    for (int v = 0; v < kColumns; ++v) x[v] = read(b + v * p.b.column + k);
+    for (int r = 0; r < kRows; ++r) {
+      const Vec y = read(a + r * p.a.row + k);
+      for (int v = 0; v < kColumns; ++v) acc[r][v] = fma(y, x[v], acc[r][v]);
+    }
+  };
+  int64_t k = 0;
+  for (; k + kWidth <= p.K; k += kWidth) step(k, [](const float* at) { return load(at); });
+  if (k < p.K) step(k, [n = static_cast<int>(p.K - k)](const float* at) { return load_partial(at, n); });
+  for (int r = 0; r < kRows; ++r) {
+    float* c = p.c + (i + r) * p.ldc + j;
+    for (int v = 0; v < kColumns; ++v) c[v] = reduce_add(acc[r][v]) + (p.accumulate ? c[v] : 0.0f) + (p.bias ? p.bias[j + v] : 0.0f);
+  }
+}
+
+template <int kRows>
+[[maybe_unused]] inline void dot_columns(const Product& p, int64_t i, int64_t j0, int64_t j1) {
+  int64_t j = j0;
+  for (; j + kDotColumns <= j1; j += kDotColumns) dot_block<kRows, kDotColumns>(p, i, j);
+  for (; j < j1; ++j) dot_block<kRows, 1>(p, i, j);
+}
+
+// Rows i0 … i1, columns j0 … j1 of C, where rows of A and columns of B are contiguous.
+[[maybe_unused]] inline void multiply_dots(const Product& p, int64_t i0, int64_t i1, int64_t j0, int64_t j1) {
+  int64_t i = i0;
+  for (; i + 4 <= i1; i += 4) dot_columns<4>(p, i, j0, j1);
+  switch (i1 - i) {
+    case 3: return dot_columns<3>(p, i, j0, j1);
+    case 2: return dot_columns<2>(p, i, j0, j1);
+    case 1: return dot_columns<1>(p, i, j0, j1);
+  }
+}
+
+// Column panels j0 … j1 of C, all rows, where rows of B are contiguous. panels_a: A, packed. panel_b: for the odd last panel.
+[[maybe_unused]] inline void multiply_in_place(const Product& p, const float* panels_a, float* panel_b, int64_t j0, int64_t j1) {
+  for (int64_t j = j0 * kTileColumns; j < j1 * kTileColumns; j += kTileColumns) {
+    const float* b = p.b.data + j;
+    int64_t ldb = p.b.row;
+    if (p.N - j < kTileColumns) {
+      pack_columns(panel_b, p.b, 0, p.K, j, p.N);
+      b = panel_b;
+      ldb = kTileColumns;
+    }
+    for (int64_t i = 0; i < p.M; i += kTileRows) {
+      Tile acc{};
+      multiply_tile(acc, panels_a + i * p.K, b, ldb, p.K);
+      write_tile(p, acc, i, j, true);
+    }
+  }
+}
+
+// The product, if it is one of those; false if not.
+[[maybe_unused]] inline bool multiply_few(Context& ctx, const Product& p) {
+  const bool dots = p.a.column == 1 && p.b.row == 1;
+  if (p.K == 0 || (dots && p.M <= kFewRows)) {
+    ctx.parallel_for(p.N, 64, [&](int64_t begin, int64_t end, int) { multiply_dots(p, 0, p.M, begin, end); });
+    return true;
+  }
+  if (dots && p.N <= kFewColumns) {
+    ctx.parallel_for(p.M, 64, [&](int64_t begin, int64_t end, int) { multiply_dots(p, begin, end, 0, p.N); });
+    return true;
+  }
+  if (p.M > kFewRows || p.b.column != 1) return false;
+  const int64_t rows = round_up(p.M, kTileRows);
+  float* panels_a = ctx.scratch<float>(rows * p.K);
+  float* panel_b = ctx.scratch<float>(p.K * kTileColumns);
+  for (int64_t i = 0; i < rows; i += kTileRows) pack_rows(panels_a + i * p.K, p.a, 0, p.K, i, p.M);
+  // Only the last panel can be odd, so one thread alone writes panel_b.
+  ctx.parallel_for(divide_up(p.N, kTileColumns), 8, [&](int64_t begin, int64_t end, int) { multiply_in_place(p, panels_a, panel_b, begin, end); });
+  return true;
+}
+
+}  // namespace
+}  // namespace ml::cpu::ML_ISA

@@ -177,6 +177,7 @@ export function peerBackward(
 
 export function tableCreate(weight: T, scales: Optional): TableHandle
 export function tableGradient(table: TableHandle): SparseHandle
+export function tablePush(table: TableHandle, indices: T, weights: T, dy: T): void
 export function tableClear(table: TableHandle): void
 export function tableDispose(table: TableHandle): void
 export function tablePending(table: TableHandle): number

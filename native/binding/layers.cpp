@@ -31,6 +31,17 @@ Napi::Value table_gradient(Arguments& a) {
   return o;
 }
 
+// (table, indices, weights, dy): queues a read of bags as a layer's backward does.
+Napi::Value table_push(Arguments& a) {
+  const auto table = a.table("table");
+  const Tensor indices = a.tensor("indices"), weights = a.tensor("weights"), dy = a.tensor("dy");
+  if (&table->live_weight("tablePush").device() != &indices.device())
+    throw Error(Code::device_mismatch, "tablePush: the read is on another device than the table.");
+  check_reads("tablePush", {{indices.view(), weights.view(), dy.view(), {}}}, table->dim());
+  table->push({indices, weights, dy, {}});
+  return undefined(a);
+}
+
 Napi::Value table_clear(Arguments& a) {
   a.table("table")->clear();
   return undefined(a);
@@ -258,6 +269,7 @@ Napi::Value clip_gradients(Arguments& a) {
 void define_layers(Napi::Object exports) {
   define<table_create>(exports, "tableCreate");
   define<table_gradient>(exports, "tableGradient");
+  define<table_push>(exports, "tablePush");
   define<table_clear>(exports, "tableClear");
   define<table_dispose>(exports, "tableDispose");
   define<table_pending>(exports, "tablePending");

@@ -1,0 +1,137 @@
+// What the machine can do at best: the same rows, only read, or only read and written; multiply-adds in registers.
+
+import { type Ceilings, loadCeilings, type Memory, type RowList } from '../ceilings.js'
+import { bytesOf, type HostTable } from '../data.js'
+import type { Contender } from '../harness.js'
+import type { Backend, BagProblem, GemmProblem, LookupProblem, Rule, UpdateProblem } from './backend.js'
+
+const partsOf: Record<Rule, number> = { sgd: 1, rowwiseAdagrad: 1, adamw: 3 }
+const aheadBytes = [0, 2048, 4096, 8192, 16384, 32768, 65536]
+
+const seconds = (f: () => void): number => {
+  const begin = performance.now()
+  f()
+  return (performance.now() - begin) / 1e3
+}
+
+/** The rows a read touches, each once, ascending. */
+export function touched(indices: Int32Array): Int32Array {
+  const sorted = indices.slice().sort()
+  return sorted.filter((row, i) => i === 0 || row !== sorted[i - 1])
+}
+
+/** Shared by the thread counts, since a table's memory is. */
+export class CeilingMemory {
+  readonly native: Ceilings = loadCeilings()
+  #memory: Memory | undefined
+  #bytes = 0
+
+  of(bytes: number): Memory {
+    if (!this.#memory || this.#bytes < bytes) {
+      this.#memory = undefined
+      this.#memory = this.native.allocate(bytes)
+      this.#bytes = bytes
+    }
+    return this.#memory
+  }
+
+  release(): void {
+    this.#memory = undefined
+    this.#bytes = 0
+  }
+}
+
+export class Ceiling implements Backend {
+  readonly name = 'ceiling'
+  readonly threads: number
+  readonly #shared: CeilingMemory
+  #best = new Map<string, number>()
+
+  constructor(threads: number, shared: CeilingMemory) {
+    this.threads = threads
+    this.#shared = shared
+  }
+
+  // The best distance for this kind of walk, found once: the least of three tries for each.
+  #ahead(key: string, rowBytes: number, walk: (ahead: number) => void): number {
+    let best = this.#best.get(key)
+    if (best === undefined) {
+      const candidates = [...new Set(aheadBytes.map((bytes) => Math.ceil(bytes / rowBytes)))]
+      const times = candidates.map((ahead) => ({ ahead, time: Math.min(...[0, 1, 2].map(() => seconds(() => walk(ahead)))) }))
+      best = times.reduce((a, b) => (b.time < a.time ? b : a)).ahead
+      this.#best.set(key, best)
+    }
+    return best
+  }
+
+  #gather(table: HostTable, lists: readonly RowList[], key: string): Contender {
+    const { native } = this.#shared
+    const rowBytes = table.dim * bytesOf[table.dtype]
+    const memory = this.#shared.of(table.slots * rowBytes)
+    let turn = 0
+    const walk = (ahead: number) => native.gather(memory, lists[turn++ % lists.length]!, rowBytes, 1, ahead, this.threads)
+    const ahead = this.#ahead(key, rowBytes, walk)
+    return { run: (set) => native.gather(memory, lists[set]!, rowBytes, 1, ahead, this.threads), result: () => ({}) }
+  }
+
+  async bag({ table, sets, tokens, bag }: BagProblem): Promise<Contender> {
+    const lists = sets.map((s) => this.#shared.native.rowList(s.indices, table.slots))
+    return this.#gather(table, lists, `gather ${table.slots} ${table.dim * bytesOf[table.dtype]} ${tokens * bag}`)
+  }
+
+  bagWeights = this.bag
+
+  async update({ table, sets, rule }: UpdateProblem): Promise<Contender> {
+    const { native } = this.#shared
+    const parts = partsOf[rule]
+    const rowBytes = table.dim * 4
+    const memory = this.#shared.of(parts * table.slots * rowBytes)
+    const ascending = sets.map((s) => touched(s.indices))
+    // Ascending rows share pages; drawn order does not. The ceiling is the faster one.
+    const orders = [ascending, ascending.map(shuffled)].map((rows) => rows.map((r) => native.rowList(r, table.slots)))
+    let best: { time: number; lists: RowList[]; ahead: number } | undefined
+    for (const lists of orders) {
+      let turn = 0
+      const walk = (ahead: number) => native.update(memory, lists[turn++ % lists.length]!, rowBytes, parts, ahead, this.threads)
+      for (const ahead of [...new Set(aheadBytes.map((bytes) => Math.ceil(bytes / rowBytes / parts)))]) {
+        const time = Math.min(...[0, 1, 2].map(() => seconds(() => walk(ahead))))
+        if (!best || time < best.time) best = { time, lists, ahead }
+      }
+    }
+    const { lists, ahead } = best!
+    return { run: (set) => native.update(memory, lists[set]!, rowBytes, parts, ahead, this.threads), result: () => ({}) }
+  }
+
+  // As many multiply-adds as the product has, at the rate of the registers.
+  #fma(flops: number): Contender {
+    const { native } = this.#shared
+    const perRound = native.fma(1, 1)
+    const rounds = Math.max(1, Math.round(flops / perRound / this.threads))
+    return { run: () => native.fma(rounds, this.threads), result: () => ({}) }
+  }
+
+  async lookup({ shape: { tokens, heads, half, nKeys } }: LookupProblem): Promise<Contender> {
+    return this.#fma(4 * tokens * heads * nKeys * half)
+  }
+
+  async gemm({ shape: { rows, inner, columns } }: GemmProblem): Promise<Contender> {
+    return this.#fma(2 * rows * inner * columns)
+  }
+
+  forget(): void {
+    this.#shared.release()
+  }
+}
+
+function shuffled(rows: Int32Array): Int32Array {
+  const list = rows.slice()
+  let s = 1
+  for (let i = list.length - 1; i > 0; i--) {
+    s = (Math.imul(s, 1664525) + 1013904223) >>> 0
+    const j = s % (i + 1)
+    const kept = list[i]!
+    list[i] = list[j]!
+    list[j] = kept
+  }
+  return list
+}

@@ -1,0 +1,125 @@
+// Contenders for one problem: checked one by one, then timed rep by rep in rotating order, so that a change of the machine's
+// mood meets all of them.
+
+/** Somebody's way to do an operation, prepared for the input sets 0 … sets - 1 of one problem. */
+export interface Contender {
+  /** Runs input set `set`; may only enqueue. */
+  run(set: number): unknown
+  /** Returns when everything enqueued has run. */
+  wait?(): unknown
+  /** Seconds for these sets one after another, for contenders that are timed where they live. */
+  time?(sets: readonly number[]): Promise<number>
+  /** What set 0 gives, for the check; called once, before timing. */
+  result(): Promise<Result> | Result
+  release?(): void | Promise<void>
+}
+
+/** Named outputs, as a problem's check wants them. */
+export type Result = Record<string, ArrayLike<number>>
+
+export interface Timing {
+  name: string
+  threads: number
+  /** Median seconds a call, and the quarter points. */
+  seconds: number
+  low: number
+  high: number
+  reps: number
+}
+
+export interface Entrant {
+  name: string
+  threads: number
+  contender: Contender
+}
+
+export interface Effort {
+  /** Seconds of timing for each contender. */
+  budget: number
+  fewest: number
+  most: number
+  /** A rep lasts at least so many seconds, over several calls if need be. */
+  rep: number
+}
+
+export const efforts: Record<'full' | 'quick' | 'tiny', Effort> = {
+  full: { budget: 0.5, fewest: 3, most: 31, rep: 0.002 },
+  quick: { budget: 0.25, fewest: 3, most: 15, rep: 0.002 },
+  tiny: { budget: 0, fewest: 2, most: 2, rep: 0 },
+}
+
+interface Lane {
+  entrant: Entrant
+  calls: number
+  reps: number
+  samples: number[]
+  next: number
+}
+
+async function once(lane: Lane, sets: number, calls: number): Promise<number> {
+  const { contender } = lane.entrant
+  const order = Array.from({ length: calls }, () => lane.next++ % sets)
+  if (contender.time) return (await contender.time(order)) / calls
+  const begin = performance.now()
+  for (const set of order) {
+    const pending = contender.run(set)
+    if (pending instanceof Promise) await pending
+  }
+  const last = contender.wait?.()
+  if (last instanceof Promise) await last
+  return (performance.now() - begin) / 1e3 / calls
+}
+
+export function quantile(sorted: readonly number[], q: number): number {
+  const at = (sorted.length - 1) * q
+  const below = sorted[Math.floor(at)]!
+  return below + (sorted[Math.ceil(at)]! - below) * (at - Math.floor(at))
+}
+
+/** Times entrants that have been checked. `sets` input sets are used in turn, so that rows are not in the cache from the last call. */
+export async function race(entrants: readonly Entrant[], sets: number, effort: Effort): Promise<Timing[]> {
+  const lanes: Lane[] = []
+  for (const entrant of entrants) {
+    const lane: Lane = { entrant, calls: 1, reps: effort.fewest, samples: [], next: 1 }
+    const first = await once(lane, sets, 1)
+    const second = first > effort.budget ? first : await once(lane, sets, 1)
+    lane.calls = Math.max(1, Math.min(64, Math.ceil(effort.rep / second)))
+    lane.reps = Math.max(effort.fewest, Math.min(effort.most, Math.round(effort.budget / (second * lane.calls))))
+    lanes.push(lane)
+  }
+  const rounds = Math.max(0, ...lanes.map((lane) => lane.reps))
+  for (let round = 0; round < rounds; round++) {
+    for (let i = 0; i < lanes.length; i++) {
+      const lane = lanes[(i + round) % lanes.length]!
+      // A contender of few reps takes part in rounds spread over the whole race.
+      const due = Math.floor(((round + 1) * lane.reps) / rounds) - Math.floor((round * lane.reps) / rounds)
+      if (due > 0) lane.samples.push(await once(lane, sets, lane.calls))
+    }
+  }
+  return lanes.map(({ entrant, samples }) => {
+    const sorted = [...samples].sort((a, b) => a - b)
+    return {
+      name: entrant.name,
+      threads: entrant.threads,
+      seconds: quantile(sorted, 0.5),
+      low: quantile(sorted, 0.25),
+      high: quantile(sorted, 0.75),
+      reps: sorted.length,
+    }
+  })
+}
+
+export class WrongResult extends Error {}
+
+/** Every number within `tolerance` of the wanted one, relative to the largest wanted magnitude. */
+export function expectNear(what: string, got: ArrayLike<number> | undefined, wanted: ArrayLike<number>, tolerance: number): void {
+  if (!got) throw new WrongResult(`${what} is missing`)
+  if (got.length !== wanted.length) throw new WrongResult(`${what} has ${got.length} numbers, wanted ${wanted.length}`)
+  let scale = 0
+  for (let i = 0; i < wanted.length; i++) scale = Math.max(scale, Math.abs(wanted[i]!))
+  for (let i = 0; i < wanted.length; i++) {
+    const error = Math.abs(got[i]! - wanted[i]!)
+    if (!(error <= tolerance * scale))
+      throw new WrongResult(`${what}[${i}] is ${got[i]}, wanted ${wanted[i]} within ${tolerance} of ${scale}`)
+  }
+}

@@ -1,0 +1,51 @@
+// Where and what: a timing without machine, commit and command says nothing.
+
+import { execFileSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { availableParallelism, cpus, totalmem } from 'node:os'
+import { fileURLToPath } from 'node:url'
+import { openDevice } from '../lib/index.js'
+
+export interface Machine {
+  processor: string
+  cores: number
+  memory: string
+  system: string
+  node: string
+  instructions: string
+  hugePages: string
+}
+
+const root = fileURLToPath(new URL('..', import.meta.url))
+
+function tried<T>(f: () => T, otherwise: T): T {
+  try {
+    return f()
+  } catch {
+    return otherwise
+  }
+}
+
+export function machine(): Machine {
+  const pages = tried(() => readFileSync('/sys/kernel/mm/transparent_hugepage/enabled', 'utf8'), '')
+  const parts = openDevice('cpu').description.split(', ')
+  return {
+    processor: cpus()[0]?.model.trim() ?? 'unknown',
+    cores: availableParallelism(),
+    memory: `${Math.round(totalmem() / 2 ** 30)} GiB`,
+    system: `${process.platform} ${process.arch}`,
+    node: process.versions.node,
+    instructions: parts.at(-2) ?? 'unknown',
+    hugePages: /\[(\w+)\]/.exec(pages)?.[1] ?? 'unknown',
+  }
+}
+
+/** The commit of the checkout, with a plus if files differ from it; undefined where there is no git. */
+export function commit(): string | undefined {
+  const git = (...args: string[]) => execFileSync('git', args, { cwd: root, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim()
+  return tried(
+    () =>
+      git('rev-parse', '--short=10', 'HEAD') + (git('status', '--porcelain', '--', 'lib', 'native', 'bench', ':!bench/peers') ? '+' : ''),
+    undefined,
+  )
+}

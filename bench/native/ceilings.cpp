@@ -1,0 +1,115 @@
+#include "ceilings.h"
+
+#ifdef ML_ISA
+#include "cpu/prefetch.h"
+
+namespace ml::cpu::ML_ISA {
+namespace {
+
+constexpr int64_t kVectorBytes = 4 * kWidth;
+constexpr int kLineVectors = kLine > kVectorBytes ? static_cast<int>(kLine / kVectorBytes) : 1;
+constexpr int kChains = 12;  // more than latency times pipes on any core known
+
+float gather_range(const bench::RowWalk& w, int64_t begin, int64_t end) {
+  Vec sum[4] = {};
+  for (int64_t i = begin; i < end; ++i) {
+    const char* row = w.data + w.rows[i] * w.row_bytes;
+    const bool coming = w.ahead > 0 && i + w.ahead < w.count;
+    const char* next = w.data + w.rows[coming ? i + w.ahead : i] * w.row_bytes;
+    for (int64_t c = 0; c < w.row_bytes; c += kLine) {
+      if (coming) prefetch_line(next + c);
+      for (int v = 0; v < kLineVectors; ++v) sum[v] += load(reinterpret_cast<const float*>(row + c + v * kVectorBytes));
+    }
+  }
+  return reduce_add((sum[0] + sum[1]) + (sum[2] + sum[3]));
+}
+
+void update_range(const bench::RowWalk& w, int64_t begin, int64_t end) {
+  const Vec one = set1(1.0f);
+  for (int64_t i = begin; i < end; ++i) {
+    const bool coming = w.ahead > 0 && i + w.ahead < w.count;
+    for (int part = 0; part < w.parts; ++part) {
+      char* row = w.data + part * w.part_bytes + w.rows[i] * w.row_bytes;
+      const char* next = w.data + part * w.part_bytes + w.rows[coming ? i + w.ahead : i] * w.row_bytes;
+      for (int64_t c = 0; c < w.row_bytes; c += kLine) {
+        if (coming) prefetch_to_write(next + c, kLine);
+        for (int v = 0; v < kLineVectors; ++v) {
+          float* at = reinterpret_cast<float*>(row + c + v * kVectorBytes);
+          store(at, load(at) + one);
+        }
+      }
+    }
+  }
+}
+
+float fma_range(int64_t rounds) {
+  Vec sum[kChains] = {};
+  const Vec a = set1(0.5f), b = set1(1.0f);
+  for (int64_t i = 0; i < rounds; ++i)
+    for (int j = 0; j < kChains; ++j) sum[j] = fma(sum[j], a, b);
+  Vec all{};
+  for (int j = 0; j < kChains; ++j) all += sum[j];
+  return reduce_add(all);
+}
+
+int64_t fma_flops() { return 2 * kChains * kWidth; }  // of one round
+
+}  // namespace
+}  // namespace ml::cpu::ML_ISA
+#else
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <atomic>
+#include <new>
+
+#include "cpu/thread_pool.h"
+
+#define ML_ISA_SOURCE "ceilings.cpp"
+#include "cpu/foreach_isa.h"
+
+namespace ml::bench {
+namespace {
+
+constexpr int64_t kHugePage = int64_t{2} << 20;
+constexpr int64_t kGrain = 256;  // rows of one piece
+
+std::atomic<float> sink;  // keeps sums alive
+
+template <class F>
+void share(int threads, int64_t n, int64_t grain, F body) {
+  cpu::pool_run(threads, n, grain, {[](void* o, int64_t begin, int64_t end, int) { (*static_cast<F*>(o))(begin, end); }, &body});
+}
+
+}  // namespace
+
+Memory::Memory(int64_t bytes) : mapped_bytes_(bytes + kHugePage), bytes_(bytes) {
+  void* p = mmap(nullptr, static_cast<size_t>(mapped_bytes_), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (p == MAP_FAILED) throw std::bad_alloc();
+  mapped_ = static_cast<char*>(p);
+  data_ = reinterpret_cast<char*>((reinterpret_cast<uintptr_t>(p) + kHugePage - 1) / kHugePage * kHugePage);
+  madvise(data_, static_cast<size_t>(bytes_), MADV_HUGEPAGE);
+  std::fill_n(reinterpret_cast<float*>(data_), bytes_ / 4, 1.0f);
+}
+
+Memory::~Memory() { munmap(mapped_, static_cast<size_t>(mapped_bytes_)); }
+
+float gather_rows(const RowWalk& walk, int threads) {
+  const auto range = ML_DISPATCH(gather_range);
+  share(threads, walk.count, kGrain, [&](int64_t begin, int64_t end) { sink.store(range(walk, begin, end), std::memory_order_relaxed); });
+  return sink.load();
+}
+
+void update_rows(const RowWalk& walk, int threads) {
+  const auto range = ML_DISPATCH(update_range);
+  share(threads, walk.count, kGrain, [&](int64_t begin, int64_t end) { range(walk, begin, end); });
+}
+
+double fma_peak(int64_t rounds, int threads) {
+  const auto range = ML_DISPATCH(fma_range);
+  share(threads, threads, 1, [&](int64_t, int64_t) { sink.store(range(rounds), std::memory_order_relaxed); });
+  return static_cast<double>(rounds) * static_cast<double>(threads) * static_cast<double>(ML_DISPATCH(fma_flops)());
+}
+
+}  // namespace ml::bench
+#endif

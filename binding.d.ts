@@ -50,18 +50,30 @@ export interface SparseHandle {
   count: TensorHandle
   slots: number
 }
+/** A device that this package knows, usable or not. Memory in bytes; `reason` says why it is not available. */
 export interface DeviceInfo {
+  /** As `openDevice` takes it. */
   name: string
+  /** Which backend runs its work. */
   kind: 'cpu' | 'cuda' | 'simt'
+  /** Whether it can be opened here and now. */
   available: boolean
+  /** Why it is not available. */
   reason?: string
+  /** For people: model, instruction set, threads. */
   description: string
+  /** Bytes. */
   totalMemory: number
 }
+/** Bytes of a device: in tensors, taken from the system, the most so far in tensors, and of the machine. */
 export interface MemoryInfo {
+  /** In tensors. */
   allocated: number
+  /** Taken from the system, what is kept for reuse included. */
   reserved: number
+  /** The greatest `allocated` so far. */
   peak: number
+  /** Of the machine. */
   total: number
 }
 

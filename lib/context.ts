@@ -37,6 +37,7 @@ export class Context {
     native.contextDispose(this.#handle)
   }
 
+  /** For `using`: the same as dispose(). */
   [Symbol.dispose](): void {
     this.dispose()
   }

@@ -9,22 +9,33 @@ export type { DeviceInfo, MemoryInfo }
 /** `'auto'` takes the first usable GPU, else the CPU; any other name that can't be had is an error. */
 export type DeviceName = 'auto' | 'cpu' | 'cuda' | `cuda:${number}` | 'simt'
 
+/** Options of {@link openDevice}. */
 export interface DeviceOptions {
   /** Threads of the CPU, default: every core this process may use. */
   threads?: number
 }
 
+/** Options of {@link Device.normal}. */
 export interface NormalOptions {
+  /** Default 0. */
   mean?: number
+  /** Standard deviation. Default 1. */
   std?: number
+  /** An integer from 0. */
   seed: number
+  /** float32 (default), float16 or bfloat16. */
   dtype?: DType
 }
 
+/** Options of {@link Device.uniform}. */
 export interface UniformOptions {
+  /** Default 0. */
   low?: number
+  /** Default 1; never drawn itself. */
   high?: number
+  /** An integer from 0. */
   seed: number
+  /** float32 (default), float16 or bfloat16. */
   dtype?: DType
 }
 
@@ -65,9 +76,16 @@ export function openDevice(name?: DeviceName, given?: DeviceOptions): Device {
   return new Device(native.openDevice(info.name, count), override ? 'named by MEMORY_LAYERS_DEVICE' : 'named by the caller')
 }
 
+/** @internal Throws ERR_DEVICE for what is not a device. */
+export function expectDevice(where: string, device: unknown): asserts device is Device {
+  if (!(device instanceof Device)) fail('ERR_DEVICE', where, 'device', 'be a Device', device, 'Open one with openDevice().')
+}
+
 /** A device with its stream and memory. Made by {@link openDevice}. */
 export class Device {
+  /** As {@link openDevice} takes it: 'cpu', 'cuda:0'. */
   readonly name: string
+  /** Which backend runs its work. */
   readonly kind: 'cpu' | 'cuda' | 'simt'
   /** For people: `'AMD EPYC, avx512, 2 threads'`. */
   readonly description: string
@@ -164,6 +182,7 @@ export class Device {
     return new Tensor(this, handle)
   }
 
+  /** For people. */
   toString(): string {
     return `Device ${this.name} (${this.description})`
   }

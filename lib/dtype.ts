@@ -3,6 +3,7 @@ import { fail } from './errors.js'
 /** Element types. float16 and bfloat16 are read and written as their bits, in Uint16Array. */
 export type DType = 'float32' | 'float16' | 'bfloat16' | 'int32' | 'int8' | 'uint8'
 
+/** Arrays of numbers that tensors are made from. */
 export type TypedArray =
   | Float32Array
   | Float64Array

@@ -21,8 +21,10 @@ export type ErrorCode =
  * what was got, and the likely mend. After it nothing has changed: no parameter, no gradient, no file.
  */
 export class MemoryLayersError extends Error {
+  /** Stable: for programs to compare. */
   readonly code: ErrorCode
 
+  /** @internal */
   constructor(code: ErrorCode, message: string) {
     super(message)
     this.name = `MemoryLayersError [${code}]`

@@ -1,3 +1,8 @@
+/**
+ * Devices, tensors, operations, memory layers, optimizers and files.
+ * @module memory-layers
+ */
+
 export { Context } from './context.js'
 export {
   Device,

@@ -8,6 +8,7 @@ import { checkQuery, type QueryOptions, queryOptionNames } from './query-options
 import { handles, Tensor } from './tensor.js'
 import { ValueTable } from './value-table.js'
 
+/** Options of {@link MemoryLayer}. */
 export interface MemoryLayerOptions extends QueryOptions {
   /** Width of the output. Default inputDim. */
   outputDim?: number
@@ -31,8 +32,11 @@ export type LayerInput = Tensor | Float32Array | readonly number[]
  * summed with softmax weights, gated by `silu(W1 x)` and projected. Forward and backward are one native call each.
  */
 export class MemoryLayer {
+  /** Where its parameters are. */
   readonly device: Device
+  /** Width of the input, C. */
   readonly inputDim: number
+  /** Width of the output. */
   readonly outputDim: number
   /** The value table, its own or shared. */
   readonly values: ValueTable
@@ -145,6 +149,7 @@ export class MemoryLayer {
     if (!this.#shared) this.values.dispose()
   }
 
+  /** For `using`: the same as dispose(). */
   [Symbol.dispose](): void {
     this.dispose()
   }

@@ -9,17 +9,19 @@ import { handles, optionalHandle, Tensor, text } from './tensor.js'
 
 /** `out`: a tensor of the result's shape and dtype to write into, instead of a new one. */
 export interface OutOptions {
+  /** A tensor of the result's shape and dtype. */
   out?: Tensor
 }
 
-const gates = ['softmax', 'relu', 'sigmoid', 'none'] as const
+const gates: readonly Gate[] = ['softmax', 'relu', 'sigmoid', 'none']
 /** How scores become weights: softmax over the k winners, or each by itself. */
-export type Gate = (typeof gates)[number]
+export type Gate = 'softmax' | 'relu' | 'sigmoid' | 'none'
 
-const activations = ['relu', 'gelu', 'silu', 'sigmoid'] as const
+const activations: readonly Activation[] = ['relu', 'gelu', 'silu', 'sigmoid']
 /** Elementwise functions; gelu is the exact (erf) one. */
-export type Activation = (typeof activations)[number]
+export type Activation = 'relu' | 'gelu' | 'silu' | 'sigmoid'
 
+/** @internal */
 export function activationCode(where: string, name: Activation): number {
   return choice(where, 'activation', name, activations)
 }
@@ -84,10 +86,13 @@ export interface Lookup {
   indices: Tensor
   /** `[T, H, k]` float32: the gate over the scores; 0 at an empty place. */
   weights: Tensor
+  /** The gate of the weights. */
   gate: Gate
+  /** k. */
   knn: number
 }
 
+/** Options of the operation of that name. */
 export interface LookupOptions extends Outputs<'scores' | 'indices' | 'weights'> {
   /** Winners per token and head. May exceed n; places that can't be filled are empty. */
   knn: number
@@ -183,17 +188,20 @@ export class SparseGrad {
     return new Tensor(this.#device, native.sparseToDense(rows!, values!, count!, this.#slots))
   }
 
+  /** Gives the memory back. */
   dispose(): void {
     this.#rows.dispose()
     this.#values.dispose()
     this.#count.dispose()
   }
 
+  /** For `using`: the same as dispose(). */
   [Symbol.dispose](): void {
     this.dispose()
   }
 }
 
+/** Options of the operation of that name. */
 export interface BagOptions extends OutOptions {
   /** `[B + 1]` int32, for ragged bags: bag b has places `offsets[b]` … `offsets[b + 1] - 1`; indices and weights are then `[nnz]`. */
   offsets?: Tensor
@@ -253,8 +261,11 @@ export function embeddingBag(table: Tensor, indices: Indices, weights: Tensor, g
   }
 }
 
+/** Options of the operation of that name. */
 export interface BagBackwardOptions extends Outputs<'dWeights'> {
+  /** As in {@link BagOptions}. */
   offsets?: Tensor
+  /** As in {@link BagOptions}; the table's gradient can't be had with it. */
   scales?: Tensor
   /** Which gradients to make; default both. */
   needs?: { table?: boolean; weights?: boolean }
@@ -320,6 +331,7 @@ export function linear(x: Tensor, weight: Tensor, bias?: Tensor, given?: OutOpti
   return wrap(device, native.linear(out, list[0]!, list[1]!, optionalHandle('linear', 'bias', bias, device)), given?.out)
 }
 
+/** Options of the operation of that name. */
 export interface LinearBackwardOptions extends Outputs<'dx'> {
   /** Which gradients to make; default all three. */
   needs?: { x?: boolean; weight?: boolean; bias?: boolean }
@@ -379,7 +391,7 @@ export function siluGate(y: Tensor, a: Tensor, given?: OutOptions): Tensor {
   return wrap(device, native.siluGate(out, list[0]!, list[1]!), given?.out)
 }
 
-/** Gradients of {@link siluGate}. @throws ERR_SHAPE, ERR_DTYPE */
+/** Gradients of {@link siluGate}, each `[R, V]`. @throws ERR_SHAPE, ERR_DTYPE */
 export function siluGateBackward(dz: Tensor, y: Tensor, a: Tensor, given?: Outputs<'dy' | 'da'>): { dy: Tensor; da: Tensor } {
   const where = 'siluGateBackward'
   const { out } = options(where, given, ['out'])
@@ -397,7 +409,7 @@ export function sigmoidGate(y: Tensor, g: Tensor, given?: OutOptions): Tensor {
   return wrap(device, native.sigmoidGate(out, list[0]!, list[1]!), given?.out)
 }
 
-/** Gradients of {@link sigmoidGate}. @throws ERR_SHAPE, ERR_DTYPE */
+/** Gradients of {@link sigmoidGate}: dy `[R, V]`, dg `[R, 1]`. @throws ERR_SHAPE, ERR_DTYPE */
 export function sigmoidGateBackward(dOut: Tensor, y: Tensor, g: Tensor, given?: Outputs<'dy' | 'dg'>): { dy: Tensor; dg: Tensor } {
   const where = 'sigmoidGateBackward'
   const { out } = options(where, given, ['out'])
@@ -407,6 +419,7 @@ export function sigmoidGateBackward(dOut: Tensor, y: Tensor, g: Tensor, given?: 
   return { dy: wrap(device, r.dy, out?.dy), dg: wrap(device, r.dg, out?.dg) }
 }
 
+/** Options of the operation of that name. */
 export interface RmsNormOptions extends OutOptions {
   /** Default 1e-6. */
   eps?: number
@@ -422,7 +435,7 @@ export function rmsNorm(x: Tensor, gain?: Tensor, given?: RmsNormOptions): Tenso
   return wrap(device, native.rmsNorm(out, list[0]!, optionalHandle('rmsNorm', 'gain', gain, device), eps), o.out)
 }
 
-/** Gradients of {@link rmsNorm}; `dGain` is there when there is a gain. `into` is added to instead of a new tensor.
+/** Gradients of {@link rmsNorm}; `dGain` is there when there is a gain. `into` is added to instead of a new tensor. dx `[..., n]`, dGain `[n]`.
  * @throws ERR_SHAPE, ERR_DTYPE */
 export function rmsNormBackward(
   dy: Tensor,
@@ -453,7 +466,7 @@ export function softmax(x: Tensor, given?: OutOptions): Tensor {
   return wrap(device, native.softmax(out, list[0]!), given?.out)
 }
 
-/** Gradient of {@link softmax} from its output y: `dx = y * (dy - sum(y * dy))`. @throws ERR_SHAPE, ERR_DTYPE */
+/** Gradient of {@link softmax} from its output y `[..., n]`: `dx = y * (dy - sum(y * dy))`. @throws ERR_SHAPE, ERR_DTYPE */
 export function softmaxBackward(dy: Tensor, y: Tensor, given?: OutOptions): Tensor {
   options('softmaxBackward', given, ['out'])
   const { list, device, out } = prepare('softmaxBackward', { dy, y }, given)
@@ -494,6 +507,7 @@ export const siluBackward: (dy: Tensor, x: Tensor, given?: OutOptions) => Tensor
 /** `dy * sigmoid'(x)`. @throws ERR_SHAPE, ERR_DTYPE */
 export const sigmoidBackward: (dy: Tensor, x: Tensor, given?: OutOptions) => Tensor = activationBackward('sigmoid')
 
+/** Options of the operation of that name. */
 export interface AddOptions extends OutOptions {
   /** Factor of x, default 1. */
   alpha?: number
@@ -529,6 +543,7 @@ export function crossEntropyBackward(dLoss: Tensor, logits: Tensor, targets: Ten
   return wrap(device, native.crossEntropyBackward(out, list[0]!, list[1]!, list[2]!), given?.out)
 }
 
+/** Options of {@link peer} and {@link peerBackward}. */
 export interface PeerOptions {
   /** Default 'gelu'. */
   activation?: Activation
@@ -553,7 +568,7 @@ export function peer(
   return { output: wrap(device, r.output, o.out?.output), u: wrap(device, r.u, o.out?.u) }
 }
 
-/** Gradients of {@link peer}. @param saved the inputs of `peer` and the `u` it gave
+/** Gradients of {@link peer}: dx `[T, C]`, dWeights `[T, L]`, and the two tables' touched rows. @param saved the inputs of `peer` and the `u` it gave
  * @throws ERR_SHAPE, ERR_DTYPE; ERR_INDEX_RANGE at the next wait */
 export function peerBackward(
   dOut: Tensor,

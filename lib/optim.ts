@@ -5,6 +5,7 @@ import { choice, number, options } from './options.js'
 import { type DenseParameter, loadInto, type Parameter, type StateDict, type TableParameter } from './parameter.js'
 import { handles, Tensor } from './tensor.js'
 
+/** Options of {@link Sgd}, and what all optimizers take. */
 export interface SgdOptions {
   /** Learning rate. */
   lr: number
@@ -12,11 +13,13 @@ export interface SgdOptions {
   weightDecay?: number
 }
 
+/** Options of {@link Adagrad} and {@link RowwiseAdagrad}. */
 export interface AdagradOptions extends SgdOptions {
   /** Default 1e-10. */
   eps?: number
 }
 
+/** Options of {@link AdamW}. */
 export interface AdamWOptions extends SgdOptions {
   /** Default [0.9, 0.999]. */
   betas?: readonly [number, number]
@@ -148,6 +151,7 @@ export abstract class Optimizer {
     for (const t of this.#state.values()) t.dispose()
   }
 
+  /** For `using`: the same as dispose(). */
   [Symbol.dispose](): void {
     this.dispose()
   }

@@ -7,9 +7,11 @@ import type { ValueTable } from './value-table.js'
 
 /** A dense parameter: an optimizer updates all of it from a gradient of its shape. */
 export interface DenseParameter {
+  /** Tells dense parameters from tables. */
   readonly kind: 'dense'
   /** As in the state dict. */
   readonly name: string
+  /** The live values. */
   readonly value: Tensor
   /** Added to by backward, until the optimizer's zeroGrad. */
   readonly grad: Tensor
@@ -17,14 +19,19 @@ export interface DenseParameter {
 
 /** A value table: an optimizer updates the rows that were read. */
 export interface TableParameter {
+  /** Tells tables from dense parameters. */
   readonly kind: 'table'
+  /** As in the state dict. */
   readonly name: string
+  /** The live rows, `[slots, dim]`. */
   readonly value: Tensor
   /** The merged gradient of all reads so far, made anew at each access; dispose it. */
   readonly grad: SparseGrad
+  /** The table itself, with its queue of reads. */
   readonly table: ValueTable
 }
 
+/** What an optimizer updates; `kind` tells which. */
 export type Parameter = DenseParameter | TableParameter
 
 /** Tensors by their published names. */

@@ -9,13 +9,15 @@ import { checkQuery, type QueryOptions, queryOptionNames } from './query-options
 import { handles, Tensor } from './tensor.js'
 import { ValueTable } from './value-table.js'
 
+/** Options of {@link PeerLayer}. */
 export interface PeerLayerOptions extends QueryOptions {
   /** Width of the output. Default: the shared `up` table's, else inputDim. */
   outputDim?: number
   /** Default 'gelu' (exact). */
   activation?: 'gelu' | 'relu'
-  /** Tables `[nKeys*nKeys, inputDim]` and `[nKeys*nKeys, outputDim]` to share. Left out: tables of its own. */
+  /** A table `[nKeys*nKeys, inputDim]` to share. Left out: one of its own. */
   down?: ValueTable
+  /** A table `[nKeys*nKeys, outputDim]` to share. Left out: one of its own. */
   up?: ValueTable
   /** Of tables of its own. Default 'float32'. */
   dtype?: 'float32'
@@ -26,10 +28,15 @@ export interface PeerLayerOptions extends QueryOptions {
  * `output = sum_l w_l f(<x, down_l>) up_l`. Published names `values_u` (down) and `values_v` (up).
  */
 export class PeerLayer {
+  /** Where its parameters are. */
   readonly device: Device
+  /** Width of the input, C. */
   readonly inputDim: number
+  /** Width of the output. */
   readonly outputDim: number
+  /** What each expert reads: `[nKeys*nKeys, inputDim]`. */
   readonly down: ValueTable
+  /** What each expert writes: `[nKeys*nKeys, outputDim]`. */
   readonly up: ValueTable
   readonly #handle: PeerHandle
   readonly #dense: DenseParameter[]
@@ -136,6 +143,7 @@ export class PeerLayer {
     for (const table of this.#own) table.dispose()
   }
 
+  /** For `using`: the same as dispose(). */
   [Symbol.dispose](): void {
     this.dispose()
   }

@@ -1,9 +1,10 @@
 // The options that memory layers and PEER layers share.
 
-import { Device } from './device.js'
+import { type Device, expectDevice } from './device.js'
 import { fail } from './errors.js'
 import { boolean, choice, integer } from './options.js'
 
+/** Options of the query and its lookup, which memory and PEER layers share. */
 export interface QueryOptions {
   /** Model width, C. */
   inputDim: number
@@ -37,7 +38,7 @@ export interface CheckedQuery {
 }
 
 export function checkQuery(where: string, device: Device, o: Partial<QueryOptions>): CheckedQuery {
-  if (!(device instanceof Device)) fail('ERR_DEVICE', where, 'device', 'be a Device', device, 'Open one with openDevice().')
+  expectDevice(where, device)
   const keyDim = integer(where, 'keyDim', o.keyDim ?? 512, 2)
   if (keyDim % 2 !== 0) fail('ERR_VALUE', where, 'keyDim', 'be even: a query is two halves', keyDim)
   return {

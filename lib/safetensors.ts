@@ -20,28 +20,35 @@ const headerLimit = 100 * 2 ** 20
 export interface FileProgress {
   /** The tensor at hand. */
   name: string
-  /** Bytes done and bytes in all. */
+  /** Bytes done. */
   done: number
+  /** Bytes in all. */
   total: number
 }
 
+/** Options of {@link saveSafetensors}. */
 export interface SaveOptions {
   /** Strings kept in the file's `__metadata__`. */
   metadata?: Record<string, string>
+  /** Called after each piece. */
   onProgress?: (progress: FileProgress) => void
 }
 
+/** Options of {@link loadSafetensors}. */
 export interface LoadOptions {
   /** Where the tensors go. Default: `openDevice()`. */
   device?: Device
   /** Which tensors to read. Default: all. */
   names?: readonly string[]
+  /** Called after each piece. */
   onProgress?: (progress: FileProgress) => void
 }
 
 /** Tensors by name, and the file's metadata. */
 export interface LoadedTensors {
+  /** By name. */
   tensors: StateDict
+  /** The file's `__metadata__`. */
   metadata: Record<string, string>
 }
 

@@ -11,7 +11,9 @@ import { integer } from './options.js'
 export class Tensor {
   /** Sizes of the axes. */
   readonly shape: readonly number[]
+  /** The elements' type. */
   readonly dtype: DType
+  /** Where the memory is. */
   readonly device: Device
   /** Number of elements. */
   readonly size: number
@@ -31,6 +33,7 @@ export class Tensor {
     return this.size * dtypeRow(this.dtype).bytes
   }
 
+  /** Whether the memory was given back. */
   get disposed(): boolean {
     return this.#handle === undefined
   }
@@ -136,10 +139,12 @@ export class Tensor {
     this.#handle = undefined
   }
 
+  /** For `using`: the same as dispose(). */
   [Symbol.dispose](): void {
     this.dispose()
   }
 
+  /** For people: dtype, shape and device. */
   toString(): string {
     return `Tensor ${this.dtype} ${text(this.shape)} on ${this.device.name}${this.disposed ? ', disposed' : ''}`
   }

@@ -1,5 +1,5 @@
 import { native, type TableHandle } from './binding.js'
-import { Device } from './device.js'
+import { type Device, expectDevice } from './device.js'
 import { type DType, dtypeCode, dtypeRow, isHalf } from './dtype.js'
 import { fail } from './errors.js'
 import { SparseGrad } from './ops.js'
@@ -8,6 +8,7 @@ import { copyAcross } from './parameter.js'
 import { locateTensor } from './safetensors.js'
 import { handles, Tensor, text } from './tensor.js'
 
+/** Options of {@link ValueTable}. */
 export interface ValueTableOptions {
   /** Rows, N. A memory layer with `nKeys` n reads a table of n*n slots. */
   slots: number
@@ -19,6 +20,7 @@ export interface ValueTableOptions {
   init?: { std?: number; seed?: number }
 }
 
+/** Options of {@link ValueTable.map}. */
 export interface MapOptions {
   /** The CPU. */
   device: Device
@@ -29,7 +31,7 @@ export interface MapOptions {
 const rowTypes: readonly DType[] = ['float32', 'bfloat16', 'float16', 'int8']
 
 /** @internal Rows that {@link ValueTable.map} found. */
-class MappedRows {
+export class MappedRows {
   constructor(
     readonly weight: Tensor,
     readonly scales: Tensor | undefined,
@@ -55,9 +57,13 @@ function mapTensor(where: string, device: Device, path: string, name: string): T
  * read, and the optimizer merges the queue and updates each touched row once.
  */
 export class ValueTable {
+  /** Where the rows are. */
   readonly device: Device
+  /** Rows, N. */
   readonly slots: number
+  /** Width of a row, V. */
   readonly dim: number
+  /** Of the rows. */
   readonly dtype: DType
   /** `[slots, dim]`, the live rows. */
   readonly weight: Tensor
@@ -67,9 +73,12 @@ export class ValueTable {
   readonly handle: TableHandle
 
   /** @throws ERR_OPTION, ERR_VALUE, ERR_OUT_OF_MEMORY */
+  constructor(device: Device, given: ValueTableOptions)
+  /** @internal */
+  constructor(device: Device, given: MappedRows)
   constructor(device: Device, given: ValueTableOptions | MappedRows) {
     const where = 'ValueTable'
-    if (!(device instanceof Device)) fail('ERR_DEVICE', where, 'device', 'be a Device', device, 'Open one with openDevice().')
+    expectDevice(where, device)
     if (given instanceof MappedRows) {
       this.device = device
       this.weight = given.weight
@@ -109,7 +118,7 @@ export class ValueTable {
   static map(path: string, name: string, given: MapOptions): ValueTable {
     const where = 'ValueTable.map'
     const { device, scales } = options(where, given, ['device', 'scales'])
-    if (!(device instanceof Device)) fail('ERR_DEVICE', where, 'device', 'be a Device', device, "Open one with openDevice('cpu').")
+    expectDevice(where, device)
     const weight = mapTensor(where, device, path, name)
     if (weight.shape.length !== 2) fail('ERR_SHAPE', where, name, 'have shape [slots, dim]', text(weight.shape))
     if (!rowTypes.includes(weight.dtype)) fail('ERR_DTYPE', where, name, `be one of ${rowTypes.join(', ')}`, weight.dtype)
@@ -158,6 +167,7 @@ export class ValueTable {
     this.scales?.dispose()
   }
 
+  /** For `using`: the same as dispose(). */
   [Symbol.dispose](): void {
     this.dispose()
   }

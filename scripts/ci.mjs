@@ -17,6 +17,7 @@ const parts = [
 
 // Commands that parts call, and the Debian package each is in; what is missing is installed where this runs as root.
 const commands = {
+  chromium: 'chromium',
   'aarch64-linux-gnu-g++': 'g++-aarch64-linux-gnu',
   'qemu-aarch64-static': 'qemu-user-static',
 }

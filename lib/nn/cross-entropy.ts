@@ -1,4 +1,4 @@
-import type { Device } from '../device.js'
+import { type Device, expectDevice } from '../device.js'
 import * as ops from '../ops.js'
 import { handles, type Tensor } from '../tensor.js'
 import { Saved } from './module.js'
@@ -7,7 +7,9 @@ import { Saved } from './module.js'
 export class CrossEntropy {
   readonly #device: Device
 
+  /** @throws ERR_DEVICE */
   constructor(device: Device) {
+    expectDevice('CrossEntropy', device)
     this.#device = device
   }
 

@@ -1,4 +1,4 @@
-import type { Device } from '../device.js'
+import { type Device, expectDevice } from '../device.js'
 import type { LayerInput } from '../memory-layer.js'
 import * as ops from '../ops.js'
 import { choice, integer, options } from '../options.js'
@@ -13,16 +13,20 @@ const functions = {
   silu: [ops.silu, ops.siluBackward],
 } as const
 
+/** Options of {@link FeedForward}. */
 export interface FeedForwardOptions {
   /** Model width, in and out. */
   dim: number
+  /** Width between the two maps. */
   hiddenDim: number
   /** Default 'gelu'. */
   activation?: keyof typeof functions
+  /** Of the initial weights. Default 0. */
   seed?: number
 }
 
-type Kept = { x: Tensor; a: Tensor; h: Tensor }
+/** @internal */
+export type Kept = { x: Tensor; a: Tensor; h: Tensor }
 
 /** The dense feed-forward block a memory layer stands in for: `y = W2 f(W1 x + b1) + b2`. */
 export class FeedForward extends DenseModule implements Module<Saved<Kept>> {
@@ -31,9 +35,10 @@ export class FeedForward extends DenseModule implements Module<Saved<Kept>> {
   readonly #dim: number
   readonly #activation: keyof typeof functions
 
-  /** @throws ERR_OPTION, ERR_VALUE */
+  /** @throws ERR_DEVICE, ERR_OPTION, ERR_VALUE */
   constructor(device: Device, given: FeedForwardOptions) {
     super()
+    expectDevice('FeedForward', device)
     const where = 'FeedForward'
     const o = options(where, given, ['dim', 'hiddenDim', 'activation', 'seed'])
     this.#device = device

@@ -1,4 +1,7 @@
-// memory-layers/nn: the small dense stack that whole models are made of.
+/**
+ * The small dense stack that whole models are made of.
+ * @module memory-layers/nn
+ */
 
 export { CrossEntropy } from './cross-entropy.js'
 export { FeedForward, type FeedForwardOptions } from './feed-forward.js'

@@ -1,4 +1,4 @@
-import type { Device } from '../device.js'
+import { type Device, expectDevice } from '../device.js'
 import type { LayerInput } from '../memory-layer.js'
 import * as ops from '../ops.js'
 import { boolean, integer, options } from '../options.js'
@@ -7,8 +7,11 @@ import type { Tensor } from '../tensor.js'
 import { takeRows } from './input.js'
 import { DenseModule, type Module, Saved, uniformParameter } from './module.js'
 
+/** Options of {@link Linear}. */
 export interface LinearOptions {
+  /** Width of the input. */
   inputDim: number
+  /** Width of the output. */
   outputDim: number
   /** Default true. */
   bias?: boolean
@@ -25,9 +28,10 @@ export class Linear extends DenseModule implements Module<Saved<{ x: Tensor }>> 
   readonly #weight: DenseParameter
   readonly #bias: DenseParameter | undefined
 
-  /** @throws ERR_OPTION, ERR_VALUE */
+  /** @throws ERR_DEVICE, ERR_OPTION, ERR_VALUE */
   constructor(device: Device, given: LinearOptions) {
     super()
+    expectDevice('Linear', device)
     const o = options('Linear', given, ['inputDim', 'outputDim', 'bias', 'seed'])
     this.#device = device
     this.#inputDim = integer('Linear', 'inputDim', o.inputDim)

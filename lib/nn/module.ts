@@ -8,12 +8,19 @@ import type { Tensor } from '../tensor.js'
 
 /** A part of a model: memory layers and the modules here have this shape, so they can be stacked. */
 export interface Module<Saved = unknown> {
+  /** The output, and what its backward needs. */
   forward(x: LayerInput): { output: Tensor; context: Saved }
+  /** Adds to the parameters' gradients, spends the context, and returns the gradient of x. */
   backward(context: Saved, dy: LayerInput): Tensor
+  /** The output alone. */
   infer(x: LayerInput): Tensor
+  /** For an optimizer. */
   parameters(): readonly Parameter[]
+  /** The live tensors by name. */
   stateDict(): StateDict
+  /** Copies tensors in, all or nothing. @throws ERR_STATE_DICT */
   loadStateDict(state: StateDict): void
+  /** Gives the parameters back. */
   dispose(): void
 }
 
@@ -55,6 +62,7 @@ export abstract class DenseModule {
     }
   }
 
+  /** For `using`: the same as dispose(). */
   [Symbol.dispose](): void {
     this.dispose()
   }
@@ -84,6 +92,7 @@ export class Saved<T extends Record<string, Tensor>> {
     this.#tensors = undefined
   }
 
+  /** For `using`: the same as dispose(). */
   [Symbol.dispose](): void {
     this.dispose()
   }

@@ -1,4 +1,4 @@
-import type { Device } from '../device.js'
+import { type Device, expectDevice } from '../device.js'
 import type { LayerInput } from '../memory-layer.js'
 import * as ops from '../ops.js'
 import { integer, number, options } from '../options.js'
@@ -7,7 +7,9 @@ import type { Tensor } from '../tensor.js'
 import { takeRows } from './input.js'
 import { DenseModule, type Module, parameter, Saved } from './module.js'
 
+/** Options of {@link RmsNorm}. */
 export interface RmsNormOptions {
+  /** Width of the rows. */
   dim: number
   /** Default 1e-6. */
   eps?: number
@@ -20,9 +22,10 @@ export class RmsNorm extends DenseModule implements Module<Saved<{ x: Tensor }>>
   readonly #dim: number
   readonly #eps: number
 
-  /** @throws ERR_OPTION, ERR_VALUE */
+  /** @throws ERR_DEVICE, ERR_OPTION, ERR_VALUE */
   constructor(device: Device, given: RmsNormOptions) {
     super()
+    expectDevice('RmsNorm', device)
     const o = options('RmsNorm', given, ['dim', 'eps'])
     this.#device = device
     this.#dim = integer('RmsNorm', 'dim', o.dim)

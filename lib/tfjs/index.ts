@@ -1,5 +1,8 @@
-// memory-layers/tfjs: memory layers inside TensorFlow.js models. TensorFlow.js is handed in by the caller, so whichever build of it the program
-// uses (tfjs, tfjs-core, tfjs-node) is the one that is used here; this file imports its types alone.
+/**
+ * Memory layers inside TensorFlow.js models. TensorFlow.js is handed in by the caller, so whichever build of it the program uses (tfjs, tfjs-core,
+ * tfjs-node) is the one that is used here.
+ * @module memory-layers/tfjs
+ */
 
 import type * as Tf from '@tensorflow/tfjs-core'
 import type { Context } from '../context.js'
@@ -62,16 +65,12 @@ export function asInference(tf: TensorFlow, layer: MemoryLayer | PeerLayer): TfF
   }
 }
 
-/** The parts of TensorFlow.js' layers API that are used by {@link asLayer}: `tf.layers.Layer`. */
-export interface TensorFlowLayers {
-  // biome-ignore lint/suspicious/noExplicitAny: its constructor takes a config whose type tfjs-layers does not export
-  layers: { Layer: new (config: any) => TfLayer }
-}
-
 /** What {@link asLayer} needs of a TensorFlow.js layer. */
 export interface TfLayer {
+  /** The output of a batch. */
   // biome-ignore lint/suspicious/noExplicitAny: overridden with narrower types
   call(inputs: any, kwargs: any): any
+  /** The shape of the output from that of the input; null where it is not known. */
   // biome-ignore lint/suspicious/noExplicitAny: overridden with narrower types
   computeOutputShape(shape: any): any
 }
@@ -93,7 +92,7 @@ export function asLayer<L extends TfLayer>(
 ): L {
   const train = asFunction(tf, layer)
   const predict = asInference(tf, layer)
-  const Base = tf.layers.Layer as unknown as TensorFlowLayers['layers']['Layer']
+  const Base = tf.layers.Layer as unknown as new (config: object) => TfLayer
   class MemoryTfLayer extends Base {
     static readonly className = 'MemoryLayer'
 

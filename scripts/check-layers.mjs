@@ -15,15 +15,32 @@ const allowed = {
   cpu: ['core', 'device', 'cpu'],
   cuda: ['core', 'device', 'cuda'],
   layer: ['core', 'device', 'ops', 'optim', 'layer'],
-  binding: ['core', 'device', 'ops', 'optim', 'layer', 'binding', 'cpu/backend.h', 'cpu/isa.h', 'cpu/mapped_file.h'],
+  binding: ['core', 'device', 'ops', 'optim', 'layer', 'binding', 'cpu/backend.h', 'cpu/isa.h', 'cpu/mapped_file.h', 'cuda/backend.h'],
 }
 const schedules = ['core', 'ops', 'optim', 'cpu'] // a .cpp (or _cpu.h) in ops or optim: its own header and cpu/
-const backend = ['core', 'device', 'cpu', 'ops', 'optim']
+const kernels = ['core', 'ops', 'optim', 'cuda'] // a .cu or .cuh there: its own header and cuda/
+const backend = { cpu: ['core', 'device', 'cpu', 'ops', 'optim'], cuda: ['core', 'device', 'cuda', 'ops', 'optim'] }
 
 function files(folder) {
   return readdirSync(folder, { withFileTypes: true, recursive: true })
     .filter((e) => e.isFile())
     .map((e) => join(e.parentPath ?? e.path, e.name))
+}
+
+// What keeps kernels compilable by nvcc and the emulator alike.
+function deviceFault(name, text) {
+  if (!/\.(cuh?|cpp|h)$/.test(name) || (!/^cuda\//.test(name) && !/\.cuh?$/.test(name))) return
+  const code = text.replace(/\/\/.*/, '')
+  if (/<<</.test(code)) return 'kernels are started with launch() only'
+  if (
+    /__syncthreads|__shfl|__ballot|__any_sync|__all_sync|__syncwarp|__threadfence|\batomic(Add|Min|Max|Or|And|CAS|Exch)\b/.test(code) &&
+    !/^cuda\/(warp|block|ptx)\.cuh$/.test(name)
+  )
+    return 'primitives of warps and blocks come from cuda/warp.cuh and cuda/block.cuh'
+  if (/\basm\b/.test(code) && !/^cuda\/(ptx\.cuh|stream\.cpp)$/.test(name)) return 'PTX stands in cuda/ptx.cuh'
+  if (/__CUDA_ARCH__/.test(code) && !/^cuda\/(ptx\.cuh|tuning\.h)$/.test(name))
+    return '__CUDA_ARCH__ stands in cuda/ptx.cuh and cuda/tuning.h'
+  if (/#include <(cub|thrust)\//.test(code) && name !== 'cuda/sort.cu') return 'CUB is used in cuda/sort.cu only'
 }
 
 const faults = []
@@ -33,12 +50,16 @@ for (const file of files(join(root, 'native'))) {
   const folder = name.split('/')[0]
   if (!['.h', '.cpp', '.cu', '.cuh'].includes(extname(file))) continue
   if (!allowed[folder]) faults.push(`native/${name}: no rule for folder ${folder}`)
-  const rule = /(^|\/)backend\.cpp$/.test(name)
-    ? backend
+  const rule = name.endsWith('/backend.cpp')
+    ? backend[folder]
     : ['ops', 'optim'].includes(folder) && /(\.cpp|_cpu\.h)$/.test(file)
       ? schedules
-      : allowed[folder]
+      : ['ops', 'optim'].includes(folder) && /\.cuh?$/.test(file)
+        ? kernels
+        : allowed[folder]
   for (const [line, text] of readFileSync(file, 'utf8').split('\n').entries()) {
+    const fault = deviceFault(name, text)
+    if (fault) faults.push(`native/${name}:${line + 1}: ${fault}`)
     const target = /^\s*#include\s+"([^"]+)"/.exec(text)?.[1]
     if (target && !rule?.some((r) => target === r || target.startsWith(`${r}/`)))
       faults.push(`native/${name}:${line + 1}: may not include ${target}`)

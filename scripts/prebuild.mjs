@@ -26,6 +26,7 @@ const cross = { 'linux-arm64': { toolchain: 'cmake/aarch64-linux-gnu.cmake', str
 function definitions(name) {
   const cuda = values.cuda ?? (withCuda.includes(name) ? 'on' : 'off')
   const list = [`ML_CUDA=${cuda.toUpperCase()}`, 'ML_SIMT=OFF', 'CMAKE_BUILD_TYPE=Release']
+  if (cuda === 'on' && !values['cuda-architectures']) list.push('ML_CUDA_ALL=ON')
   if (values['cuda-architectures']) list.push(`CMAKE_CUDA_ARCHITECTURES=${values['cuda-architectures']}`)
   if (name !== here) list.push(`CMAKE_TOOLCHAIN_FILE=${root}${cross[name].toolchain}`)
   return list

@@ -7,6 +7,7 @@
 #include "cpu/backend.h"
 #include "cpu/isa.h"
 #include "cpu/mapped_file.h"
+#include "cuda/backend.h"
 
 namespace ml::binding {
 namespace {
@@ -20,31 +21,63 @@ Napi::Value crossings(Arguments& a) {
   return Napi::Number::New(a.env(), static_cast<double>(addon_of(a.env()).crossings));
 }
 
-Napi::Object describe_device(Napi::Env env, const char* name, const char* kind, bool available, const std::string& text,
+Napi::Object describe_device(Napi::Env env, const std::string& name, const char* kind, const std::string& text,
                              const std::string& reason, int64_t memory) {
   Napi::Object d = Napi::Object::New(env);
   d.Set("name", name);
   d.Set("kind", kind);
-  d.Set("available", available);
+  d.Set("available", reason.empty());
   if (!reason.empty()) d.Set("reason", reason);
   d.Set("description", text);
   d.Set("totalMemory", Napi::Number::New(env, static_cast<double>(memory)));
   return d;
 }
 
+std::vector<CudaDevice> cuda_devices() {
+#ifdef ML_WITH_CUDA
+  return cuda::devices();
+#else
+  return {{"cuda", "", "this binary was built without the CUDA backend", 0}};
+#endif
+}
+
+std::vector<CudaDevice> emulated_devices() {
+#ifdef ML_WITH_SIMT
+  return simt::devices();
+#else
+  return {};
+#endif
+}
+
 Napi::Value devices(Arguments& a) {
-  Napi::Array list = Napi::Array::New(a.env());
-  list.Set(0u, describe_device(a.env(), "cpu", "cpu", true, cpu::describe(0), "", cpu::total_memory()));
-  list.Set(1u, describe_device(a.env(), "cuda", "cuda", false, "", "this binary was built without the CUDA backend", 0));
+  Napi::Env env = a.env();
+  Napi::Array list = Napi::Array::New(env);
+  list.Set(0u, describe_device(env, "cpu", "cpu", cpu::describe(0), "", cpu::total_memory()));
+  for (const CudaDevice& d : cuda_devices()) list.Set(list.Length(), describe_device(env, d.name, "cuda", d.description, d.reason, d.memory));
+  for (const CudaDevice& d : emulated_devices()) list.Set(list.Length(), describe_device(env, d.name, "simt", d.description, d.reason, d.memory));
   return list;
 }
 
-// name: "cpu"; threads: 0 for all cores.
+std::shared_ptr<Device> open_named(const std::string& name, int threads) {
+  if (name == "cpu") return cpu::open(threads);
+  [[maybe_unused]] const auto index_in = [&](const std::vector<CudaDevice>& list) {
+    for (size_t i = 0; i < list.size(); ++i)
+      if (list[i].name == name) return static_cast<int>(i);
+    return -1;
+  };
+#ifdef ML_WITH_CUDA
+  if (const int i = index_in(cuda_devices()); i >= 0) return cuda::open(i);
+#endif
+#ifdef ML_WITH_SIMT
+  if (const int i = index_in(emulated_devices()); i >= 0) return simt::open(i);
+#endif
+  throw Error(Code::device, "openDevice: this binary has no device \"" + name + "\".");
+}
+
+// (name, threads: of the CPU, 0 for all cores)
 Napi::Value open_device(Arguments& a) {
   const std::string name = a.next().ToString().Utf8Value();
-  const int threads = static_cast<int>(a.integer("threads"));
-  if (name != "cpu") throw Error(Code::device, "openDevice: this binary has no device \"" + name + "\".");
-  auto device = cpu::open(threads);
+  const auto device = open_named(name, static_cast<int>(a.integer("threads")));
   auto& open = addon_of(a.env()).devices;
   std::erase_if(open, [](const auto& weak) { return weak.expired(); });
   open.push_back(device);
@@ -108,11 +141,7 @@ Napi::Value tensor_from(Arguments& a) {
   if (static_cast<int64_t>(bytes.size) != shape.size() * ml::bytes_of(dtype))
     throw Error(Code::shape, "tensor: the data does not fill shape " + to_string(shape) + ".");
   Tensor t = empty(device, shape, dtype);
-  if (t.storage->quiet()) {
-    if (bytes.size) std::memcpy(t.storage->data(), bytes.data, bytes.size);
-  } else {
-    device.stream().write(t.storage->data(), bytes.data, bytes.size);
-  }
+  device.stream().write(t.storage->data(), bytes.data, bytes.size, t.storage->quiet());
   return give(a.env(), t);
 }
 

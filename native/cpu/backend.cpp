@@ -149,7 +149,7 @@ std::shared_ptr<Device> open(int threads) {
   isa();
   const int used = threads > 0 ? threads : usable_cores();
   auto device = std::make_shared<Device>(kOperations, std::make_unique<CpuStream>(used),
-                                         MemorySource{take, give, total_memory});
+                                         MemorySource{take, give, total_memory()});
   device->name = "cpu";
   device->kind = "cpu";
   device->description = describe(threads);

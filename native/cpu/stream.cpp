@@ -48,9 +48,9 @@ void CpuStream::launch(const char* name, std::function<void(Context&)> kernel) {
 
 void CpuStream::always(std::function<void()> action) { push({nullptr, nullptr, std::move(action), nullptr}); }
 
-void CpuStream::write(void* target, const void* source, size_t bytes) {
+void CpuStream::write(void* target, const void* source, size_t bytes, bool fresh) {
   if (bytes == 0) return;
-  if (completed() == submitted_ && !faulted()) {
+  if (fresh || (completed() == submitted_ && !faulted())) {
     std::memcpy(target, source, bytes);
     return;
   }

@@ -17,7 +17,7 @@ class CpuStream final : public Stream {
   explicit CpuStream(int threads);
   ~CpuStream() override;
 
-  void write(void* target, const void* source, size_t bytes) override;
+  void write(void* target, const void* source, size_t bytes, bool fresh) override;
   void read(void* target, const void* source, size_t bytes, Completion done) override;
   std::optional<Fault> wait() override;
   void produce(void* target, size_t bytes, std::function<void(void*)> fill) override;

@@ -22,8 +22,8 @@ int64_t rounded(int64_t bytes) {
 
 }  // namespace
 
-Allocator::Allocator(MemorySource source, Stream& stream) : source_(source), stream_(stream) {
-  stats_.total = source_.total();
+Allocator::Allocator(MemorySource source, Stream& stream) : source_(std::move(source)), stream_(stream) {
+  stats_.total = source_.total;
 }
 
 Allocator::~Allocator() {
@@ -31,25 +31,34 @@ Allocator::~Allocator() {
     for (Block& b : blocks) source_.give(b.data, bytes);
 }
 
+// A block of the source's, unless the device has no room for it.
+bool Allocator::take(int64_t size, Block& block) {
+  void* data = stats_.reserved + size <= stats_.total ? source_.take(size) : nullptr;
+  block = {data, size, 0};
+  return data != nullptr;
+}
+
 Block Allocator::allocate(int64_t bytes) {
-  const int64_t size = rounded(bytes);
+  const int64_t size = source_.exact ? std::max<int64_t>(bytes, 1) : rounded(bytes);
   Block block;
   if (auto it = cached_.find(size); it != cached_.end() && !it->second.empty()) {
     block = it->second.back();
     it->second.pop_back();
   } else {
-    void* data = stats_.reserved + size <= stats_.total ? source_.take(size) : nullptr;
-    if (!data) {
+    if (!take(size, block)) {
       release_quiet();
-      data = stats_.reserved + size <= stats_.total ? source_.take(size) : nullptr;
+      if (!take(size, block) && !cached_.empty()) {
+        stream_.wait();
+        release_quiet();
+        take(size, block);
+      }
     }
-    if (!data)
+    if (!block.data)
       throw Error(Code::out_of_memory, "device memory: wanted " + std::to_string(bytes) + " bytes, " +
                                            std::to_string(stats_.allocated) + " are in tensors of " +
                                            std::to_string(stats_.total) +
                                            " in all.\n  Dispose tensors that are no longer needed, or use a smaller table.");
     stats_.reserved += size;
-    block = {data, size, 0};
   }
   stats_.allocated += size;
   stats_.peak = std::max(stats_.peak, stats_.allocated);
@@ -57,9 +66,10 @@ Block Allocator::allocate(int64_t bytes) {
 }
 
 void Allocator::free(Block block) {
+  if (kept_) return kept_->push_back(block);
   stats_.allocated -= block.bytes;
   block.quiet_after = stream_.submitted();
-  if (block.bytes >= kNeverCached) {
+  if (source_.exact || block.bytes >= kNeverCached) {
     give_in_order(block);
   } else {
     cached_[block.bytes].push_back(block);
@@ -77,6 +87,7 @@ void Allocator::release_quiet() {
     }
     blocks.erase(quiet, blocks.end());
   }
+  std::erase_if(cached_, [](const auto& entry) { return entry.second.empty(); });
 }
 
 void Allocator::give_in_order(const Block& block) {

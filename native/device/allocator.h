@@ -3,6 +3,7 @@
 // behind whatever used it last. One device, one calling thread.
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <vector>
 
@@ -19,9 +20,10 @@ struct MemoryStats {
 
 // How a backend takes and gives back memory.
 struct MemorySource {
-  void* (*take)(int64_t bytes);  // nullptr: none left
-  void (*give)(void* data, int64_t bytes);
-  int64_t (*total)();
+  std::function<void*(int64_t bytes)> take;  // nullptr: none left
+  std::function<void(void* data, int64_t bytes)> give;
+  int64_t total = 0;   // bytes of the device
+  bool exact = false;  // every block is of the size asked for and used once: for a device that watches the bounds of blocks
 };
 
 struct Block {
@@ -36,9 +38,12 @@ class Allocator {
   ~Allocator();  // the stream must be idle
   Block allocate(int64_t bytes);
   void free(Block block);
+  // While a list is given, freed blocks go there instead: recorded work still uses them. They are freed later, by hand.
+  void keep_freed(std::vector<Block>* list) { kept_ = list; }
   const MemoryStats& stats() const { return stats_; }
 
  private:
+  bool take(int64_t size, Block& block);
   void release_quiet();
   void give_in_order(const Block& block);
 
@@ -46,6 +51,7 @@ class Allocator {
   Stream& stream_;
   MemoryStats stats_;
   std::map<int64_t, std::vector<Block>> cached_;  // by size
+  std::vector<Block>* kept_ = nullptr;
 };
 
 }  // namespace ml

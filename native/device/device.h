@@ -16,7 +16,7 @@ struct Operations;
 class Device : public std::enable_shared_from_this<Device> {
  public:
   Device(const Operations& operations, std::unique_ptr<Stream> stream, MemorySource source)
-      : operations(operations), stream_(std::move(stream)), allocator_(source, *stream_) {}
+      : operations(operations), stream_(std::move(stream)), allocator_(std::move(source), *stream_) {}
   ~Device() { stream_->wait(); }  // before the cached memory goes
 
   const Operations& operations;
@@ -52,7 +52,7 @@ class Storage {
   void* data() const { return block_.data; }
   int64_t bytes() const { return block_.bytes; }
   bool read_only() const { return static_cast<bool>(release_); }
-  // No enqueued work uses this memory yet, so the host may fill it directly.
+  // No enqueued work uses this memory yet.
   bool quiet() const { return device_->stream().completed() >= block_.quiet_after; }
 
  private:

@@ -35,8 +35,9 @@ class Stream {
 
   virtual ~Stream() = default;
 
-  // Copies host memory into device memory, in order. `source` may be reused when the call returns.
-  virtual void write(void* target, const void* source, size_t bytes) = 0;
+  // Copies host memory into device memory, in order. `source` may be reused when the call returns. `fresh`: nothing that was enqueued
+  // so far uses the target.
+  virtual void write(void* target, const void* source, size_t bytes, bool fresh = false) = 0;
 
   // Copies device memory into host memory in order, then calls `done`. `target` must stay until then.
   virtual void read(void* target, const void* source, size_t bytes, Completion done) = 0;

@@ -1,0 +1,45 @@
+#pragma once
+// Events for reuse.
+
+#include <cuda_runtime.h>
+
+#include <mutex>
+#include <vector>
+
+#include "cuda/check.h"
+
+namespace ml::ML_CUDA_NAMESPACE {
+
+class EventPool {
+ public:
+  explicit EventPool(unsigned flags) : flags_(flags) {}
+  ~EventPool() {
+    for (cudaEvent_t e : free_) (void)cudaEventDestroy(e);
+  }
+
+  cudaEvent_t take() {
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      if (!free_.empty()) {
+        const cudaEvent_t event = free_.back();
+        free_.pop_back();
+        return event;
+      }
+    }
+    cudaEvent_t event = nullptr;
+    must(cudaEventCreateWithFlags(&event, flags_), "cudaEventCreateWithFlags");
+    return event;
+  }
+
+  void give(cudaEvent_t event) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    free_.push_back(event);
+  }
+
+ private:
+  unsigned flags_;
+  std::mutex mutex_;
+  std::vector<cudaEvent_t> free_;
+};
+
+}  // namespace ml::ML_CUDA_NAMESPACE

@@ -1,0 +1,49 @@
+#include "cuda/timer.h"
+
+#include <utility>
+
+#include "cuda/check.h"
+
+namespace ml::ML_CUDA_NAMESPACE {
+namespace {
+constexpr size_t kMostRunning = 512;  // operations whose events are kept before they are read
+}
+
+void OperationTimer::start(cudaStream_t stream) {
+  if (!start_) start_ = events_.take();  // an operation that failed leaves its own
+  must(cudaEventRecord(start_, stream), "cudaEventRecord");
+}
+
+void OperationTimer::stop(cudaStream_t stream, const char* name) {
+  const cudaEvent_t stop = events_.take();
+  must(cudaEventRecord(stop, stream), "cudaEventRecord");
+  std::lock_guard<std::mutex> lock(mutex_);
+  running_.push_back({name, std::exchange(start_, nullptr), stop});
+  if (running_.size() > kMostRunning) collect();
+}
+
+// Adds up what the device has passed.
+void OperationTimer::collect() {
+  while (!running_.empty() && cudaEventQuery(running_.front().stop) == cudaSuccess) {
+    const Timed t = running_.front();
+    running_.pop_front();
+    float milliseconds = 0;
+    (void)cudaEventElapsedTime(&milliseconds, t.start, t.stop);
+    events_.give(t.start);
+    events_.give(t.stop);
+    OperationTime* time = nullptr;
+    for (OperationTime& known : times_)
+      if (known.name == t.name) time = &known;  // names are literals
+    if (!time) time = &times_.emplace_back(OperationTime{t.name, 0, 0});
+    ++time->calls;
+    time->seconds += milliseconds * 1e-3;
+  }
+}
+
+std::vector<OperationTime> OperationTimer::take() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  collect();
+  return std::exchange(times_, {});
+}
+
+}  // namespace ml::ML_CUDA_NAMESPACE

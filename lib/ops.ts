@@ -54,8 +54,8 @@ function prepare(where: string, tensors: Record<string, Tensor>, given?: OutOpti
 }
 
 /** Half-key scores of every query: `scores[t, h, p, j] = <query[t, h, p, :], keys[h, p, j, :]>`. For study and tests: {@link productKeyLookup} never stores them.
- * @param query `[T, H, 2, d]` float32
- * @param keys `[H, 2, n, d]` float32
+ * @param query `[T, H, 2, d]` float32, float16 or bfloat16
+ * @param keys `[H, 2, n, d]` of the dtype of the query
  * @returns `[T, H, 2, n]` float32
  * @throws ERR_SHAPE, ERR_DTYPE */
 export function productKeyScores(query: Tensor, keys: Tensor, given?: OutOptions): Tensor {
@@ -103,8 +103,8 @@ export interface LookupOptions extends Outputs<'scores' | 'indices' | 'weights'>
 }
 
 /** Product-key lookup (Lample et al. 2019, section 3.1): the exact best k of n*n slots from the top k of each half, ties in a total order.
- * @param query `[T, H, 2, d]` float32
- * @param keys `[H, 2, n, d]` float32
+ * @param query `[T, H, 2, d]` float32, float16 or bfloat16
+ * @param keys `[H, 2, n, d]` of the dtype of the query
  * @throws ERR_SHAPE, ERR_DTYPE, ERR_VALUE, ERR_OPTION */
 export function productKeyLookup(query: Tensor, keys: Tensor, given: LookupOptions): Lookup {
   const where = 'productKeyLookup'
@@ -126,7 +126,7 @@ export function productKeyLookup(query: Tensor, keys: Tensor, given: LookupOptio
 
 /** Gradients of {@link productKeyLookup}, selection taken as constant.
  * @param dWeights `[T, H, k]` float32
- * @returns dQuery `[T, H, 2, d]`, dKeys `[H, 2, n, d]`
+ * @returns dQuery `[T, H, 2, d]`, dKeys `[H, 2, n, d]`, float32
  * @throws ERR_SHAPE, ERR_DTYPE, ERR_INDEX_RANGE */
 export function productKeyLookupBackward(
   lookup: Lookup,
@@ -322,8 +322,8 @@ export function embeddingBagBackward(
 }
 
 /** `y = x W^T + bias`.
- * @param x `[R, in]`, weight `[out, in]`, bias `[out]`, all float32
- * @returns `[R, out]`
+ * @param x `[R, in]`, weight `[out, in]` of one dtype: float32, float16 or bfloat16; bias `[out]` float32
+ * @returns `[R, out]` float32; sums are float32, too
  * @throws ERR_SHAPE, ERR_DTYPE */
 export function linear(x: Tensor, weight: Tensor, bias?: Tensor, given?: OutOptions): Tensor {
   options('linear', given, ['out'])
@@ -339,7 +339,7 @@ export interface LinearBackwardOptions extends Outputs<'dx'> {
   into?: { weight?: Tensor; bias?: Tensor }
 }
 
-/** Gradients of {@link linear}: `dx = dy W`, `dWeight = dy^T x`, `dBias` = the sum of the rows of dy.
+/** Gradients of {@link linear}, float32: `dx = dy W`, `dWeight = dy^T x`, `dBias` = the sum of the rows of dy.
  * @throws ERR_SHAPE, ERR_DTYPE */
 export function linearBackward(
   dy: Tensor,

@@ -36,12 +36,17 @@ inline void expect_dtype(const char* op, const char* arg, const View& v, DType w
     fail(Code::dtype, op, arg, std::string("be ") + name_of(wanted), name_of(v.dtype));
 }
 
+inline void expect_float(const char* op, const char* arg, const View& v) {
+  if (v.dtype != DType::f32 && v.dtype != DType::f16 && v.dtype != DType::bf16)
+    fail(Code::dtype, op, arg, "be float32, float16 or bfloat16", name_of(v.dtype));
+}
+
 inline void expect(bool ok, Code code, const char* op, const char* arg, const std::string& wanted,
                    const std::string& got, const std::string& mend = "") {
   if (!ok) fail(code, op, arg, wanted, got, mend);
 }
 
-// Float32 tensors of one shape.
+// Tensors of one dtype and shape.
 inline void expect_same(const char* op, const char* arg, const View& v, const View& like) {
   expect_dtype(op, arg, v, like.dtype);
   expect_shape(op, arg, v, like.shape);

@@ -9,14 +9,13 @@ int64_t sort_top(const float* x, int64_t n, int64_t k, bool skip_masked, float* 
   int64_t count = 0;
   for (int64_t i = 0; i < n; ++i) {
     if (skip_masked && x[i] == -__builtin_inff()) continue;
-    // One number for the pair: greater value first, then smaller index.
-    keys[count++] = static_cast<uint64_t>(ordered_bits(x[i])) << 32 | (0xffffffffu - static_cast<uint32_t>(i));
+    keys[count++] = order_key(ordered_bits(x[i]), static_cast<uint32_t>(i));
   }
   const int64_t found = std::min(k, count);
   if (found < count) std::nth_element(keys, keys + found, keys + count, std::greater<>());
   std::sort(keys, keys + found, std::greater<>());
   for (int64_t r = 0; r < found; ++r) {
-    indices[r] = static_cast<int32_t>(0xffffffffu - static_cast<uint32_t>(keys[r]));
+    indices[r] = static_cast<int32_t>(index_of(keys[r]));
     values[r] = x[indices[r]];
   }
   return found;

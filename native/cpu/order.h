@@ -2,17 +2,11 @@
 // The total order of top-k: value descending, then index ascending; NaN counts as the greatest, -0 equals +0. The
 // sorting path, for what the vector path does not take: NaN, infinities, many ties, large k.
 
-#include <bit>
 #include <cstdint>
 
-namespace ml::cpu {
+#include "ops/topk.h"
 
-// Ascending as the floats are; NaN above +Inf; both zeros the same.
-inline uint32_t ordered_bits(float x) {
-  if (x != x) return 0xffffffffu;
-  const uint32_t u = std::bit_cast<uint32_t>(x + 0.0f);  // -0 + 0 = +0
-  return (u & 0x80000000u) ? ~u : (u | 0x80000000u);
-}
+namespace ml::cpu {
 
 // The k first of n values in the total order, into values and indices. Returns how many: fewer than k only if n < k, or if `skip_masked`
 // leaves -Inf out. keys: room for n.

@@ -45,12 +45,23 @@ void linear_backward_all(Context& ctx, const LinearBackward& a) {
 #else
 #define ML_ISA_SOURCE "ops/linear.cpp"
 #include "cpu/foreach_isa.h"
+#include "cpu/widen.h"
 
 namespace ml::cpu {
 
-void linear(Context& ctx, const Linear& a) { ML_DISPATCH(linear_product)(ctx, a); }
+void linear(Context& ctx, const Linear& args) {
+  Linear a = args;
+  a.x = widened(ctx, args.x);
+  a.weight = widened(ctx, args.weight);
+  ML_DISPATCH(linear_product)(ctx, a);
+}
 
-void linear_backward(Context& ctx, const LinearBackward& a) { ML_DISPATCH(linear_backward_all)(ctx, a); }
+void linear_backward(Context& ctx, const LinearBackward& args) {
+  LinearBackward a = args;
+  if (a.dweight) a.x = widened(ctx, args.x);
+  if (a.dx) a.weight = widened(ctx, args.weight);
+  ML_DISPATCH(linear_backward_all)(ctx, a);
+}
 
 }  // namespace ml::cpu
 #endif

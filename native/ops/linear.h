@@ -1,7 +1,8 @@
 #pragma once
 // Linear            y  = x W^T + bias
 // LinearBackward    dx = dy W,   dweight += dy^T x,   dbias += sum over rows of dy
-//   x [R, in]   weight [out, in]   bias [out] optional   y, dy [R, out]       float32, accumulated in float32
+//   x [R, in]   weight [out, in]   float32, float16 or bfloat16, both alike
+//   bias [out] optional   y, dy [R, out]   dx, dweight, dbias as x, weight, bias       float32, and so are all sums
 // Each output element is summed over its inner dimension in one fixed order: the bits do not depend on threads.
 // In the backward every output is optional; `accumulate_dx` adds to dx, parameters' gradients are always added to.
 
@@ -18,11 +19,16 @@ struct LinearBackward {
   bool accumulate_dx = false;
 };
 
+inline void check_operands(const char* op, const View& x, const View& weight) {
+  expect_float(op, "x", x);
+  expect_dtype(op, "weight", weight, x.dtype);
+  expect_shape(op, "weight", weight, {weight.dim(0), x.dim(1)});
+}
+
 inline void check(const Linear& a) {
   expect_rank("linear", "x", a.x, 2, "[rows, in]");
   expect_rank("linear", "weight", a.weight, 2, "[out, in]");
-  expect_dtype("linear", "x", a.x, DType::f32);
-  expect_float32("linear", "weight", a.weight, {a.weight.dim(0), a.x.dim(1)});
+  check_operands("linear", a.x, a.weight);
   if (a.bias) expect_float32("linear", "bias", a.bias, {a.weight.dim(0)});
   expect_float32("linear", "out", a.y, {a.x.dim(0), a.weight.dim(0)});
 }
@@ -31,8 +37,7 @@ inline void check(const LinearBackward& a) {
   const char* op = "linearBackward";
   expect_rank(op, "x", a.x, 2, "[rows, in]");
   expect_rank(op, "weight", a.weight, 2, "[out, in]");
-  expect_dtype(op, "x", a.x, DType::f32);
-  expect_float32(op, "weight", a.weight, {a.weight.dim(0), a.x.dim(1)});
+  check_operands(op, a.x, a.weight);
   expect_float32(op, "dy", a.dy, {a.x.dim(0), a.weight.dim(0)});
   if (a.dx) expect_float32(op, "dx", a.dx, a.x.shape);
   if (a.dweight) expect_float32(op, "into.weight", a.dweight, a.weight.shape);

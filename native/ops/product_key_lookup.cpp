@@ -12,11 +12,6 @@ constexpr int64_t kTileBytes = 256 << 10;  // the score tile of one (block of to
 constexpr int64_t kMostBlockRows = 4 * kTileRows;
 constexpr int64_t kFewTokens = 4;          // fewer tokens read the keys as they lie, more pack them first
 
-inline float clamp_finite(float x) {
-  constexpr float kGreatest = 3.402823466e38f;
-  return x > kGreatest ? kGreatest : (x < -kGreatest ? -kGreatest : x);
-}
-
 // The buffers of one thread.
 struct Room {
   float* panel_a;     // packed queries
@@ -77,7 +72,7 @@ inline void combine_halves(const ProductKeyLookup& a, const Room& room, int64_t 
     const float own = clamp_finite(t[0][i]);
     const int32_t base = static_cast<int32_t>(ids[0][i] * n);
     for (int64_t j = 0; j < width; ++j) {
-      sums[count + j] = clamp_finite(own + clamp_finite(t[1][j]));
+      sums[count + j] = pair_score(own, clamp_finite(t[1][j]));
       slots[count + j] = base + ids[1][j];
     }
     count += width;
@@ -225,13 +220,7 @@ void backward_queries(const ProductKeyLookupBackward& a, float* ds, int64_t begi
     const int32_t* index = a.indices.as<int32_t>() + th * k;
     float* own = ds + th * k;
     const float mean = a.gate == Gate::softmax ? dot(w, dw, k) : 0;
-    for (int64_t r = 0; r < k; ++r) {
-      if (index[r] < 0) own[r] = 0;
-      else if (a.gate == Gate::softmax) own[r] = w[r] * (dw[r] - mean);
-      else if (a.gate == Gate::relu) own[r] = s[r] > 0 ? dw[r] : (s[r] != s[r] ? s[r] : 0.0f);
-      else if (a.gate == Gate::sigmoid) own[r] = dw[r] * w[r] * (1.0f - w[r]);
-      else own[r] = dw[r];
-    }
+    for (int64_t r = 0; r < k; ++r) own[r] = index[r] < 0 ? 0 : score_gradient(a.gate, dw[r], w[r], s[r], mean);
     if (!a.dquery) continue;
     for (int p = 0; p < 2; ++p) {
       const float* keys = a.keys.as<float>() + (th % H * 2 + p) * n * d;
@@ -272,6 +261,7 @@ void backward_keys(const ProductKeyLookupBackward& a, const float* ds, int64_t h
 #else
 #define ML_ISA_SOURCE "ops/product_key_lookup.cpp"
 #include "cpu/foreach_isa.h"
+#include "cpu/widen.h"
 
 namespace ml::cpu {
 
@@ -279,9 +269,17 @@ namespace {
 constexpr int64_t kColumns = 64;  // of the keys' gradient for one piece: whole vectors for every instruction set
 }
 
-void product_key_lookup(Context& ctx, const ProductKeyLookup& a) { ML_DISPATCH(lookup)(ctx, a); }
+void product_key_lookup(Context& ctx, const ProductKeyLookup& args) {
+  ProductKeyLookup a = args;
+  a.query = widened(ctx, args.query);
+  a.keys = widened(ctx, args.keys);
+  ML_DISPATCH(lookup)(ctx, a);
+}
 
-void product_key_lookup_backward(Context& ctx, const ProductKeyLookupBackward& a) {
+void product_key_lookup_backward(Context& ctx, const ProductKeyLookupBackward& args) {
+  ProductKeyLookupBackward a = args;
+  if (a.dkeys) a.query = widened(ctx, args.query);
+  if (a.dquery) a.keys = widened(ctx, args.keys);
   const int64_t T = a.query.dim(0), H = a.query.dim(1), d = a.query.dim(3), n = a.keys.dim(2), k = a.weights.dim(2);
   const int32_t* index = a.indices.as<int32_t>();
   for (int64_t i = 0; i < T * H * k; ++i) {

@@ -6,8 +6,8 @@
 //   indices  = I_0[i] * n + I_1[j];   scores = t_0[i] + t_1[j];   weights = gate(scores)
 // Only pairs with (i+1)(j+1) <= k can win, ties and rounding included (float addition is monotone).
 //
-//   query [T, H, 2, d]   keys [H, 2, n, d]   mask [H, 2, n] uint8 optional: 0 is never selected          float32
-//   scores, weights [T, H, k] float32   indices [T, H, k] int32                            n*n < 2^31, 1 <= k
+//   query [T, H, 2, d]   keys [H, 2, n, d] float32, float16 or bfloat16, both alike   mask [H, 2, n] uint8 optional: 0 is never selected
+//   scores, weights [T, H, k] float32   indices [T, H, k] int32   gradients float32              n*n < 2^31, 1 <= k
 //
 // Gates over the k scores: softmax (subtracts the greatest), relu, sigmoid, none (the scores themselves).
 // Half scores are clamped to ±FLT_MAX before they are added, and so is the sum; -Inf half scores and masked keys are never selected. If fewer than k pairs
@@ -19,11 +19,31 @@
 //   dquery[t, h, p, :]  = sum_r ds_r keys[h, p, half_p(r), :]         dkeys[h, p, j, :] += sum over (t, r) with half_p(r) = j of ds_r query[t, h, p, :]
 // where half_0 = index / n, half_1 = index % n. Sums run in ascending (t, r). dquery is written, dkeys is added to; each is optional.
 
-#include "core/check.h"
+#include "ops/product_key_scores.h"
 
 namespace ml {
 
 enum class Gate : uint8_t { softmax, relu, sigmoid, none };
+
+// Half scores and their sums stay finite: no infinity cancels another.
+ML_HOST_DEVICE constexpr float clamp_finite(float x) {
+  constexpr float kGreatest = 3.402823466e38f;
+  return x > kGreatest ? kGreatest : (x < -kGreatest ? -kGreatest : x);
+}
+
+// The score of a pair of clamped half scores.
+ML_HOST_DEVICE constexpr float pair_score(float first, float second) { return clamp_finite(first + second); }
+
+// The gradient of a score from its weight's; `mean` is the softmax's sum of w * dw.
+ML_HOST_DEVICE constexpr float score_gradient(Gate gate, float dw, float w, float s, float mean) {
+  switch (gate) {
+    case Gate::softmax: return w * (dw - mean);
+    case Gate::relu: return s > 0 ? dw : (s != s ? s : 0.0f);
+    case Gate::sigmoid: return dw * w * (1.0f - w);
+    case Gate::none: return dw;
+  }
+  return 0;
+}
 
 struct ProductKeyLookup {
   View scores, indices, weights, query, keys, mask;
@@ -36,10 +56,7 @@ struct ProductKeyLookupBackward {
 };
 
 inline void check_lookup(const char* op, const View& query, const View& keys) {
-  expect_rank(op, "query", query, 4, "[tokens, heads, 2, d]");
-  expect_rank(op, "keys", keys, 4, "[heads, 2, n, d]");
-  expect_float32(op, "query", query, {query.dim(0), query.dim(1), 2, query.dim(3)});
-  expect_float32(op, "keys", keys, {query.dim(1), 2, keys.dim(2), query.dim(3)});
+  check_query(op, query, keys);
   expect(keys.dim(2) >= 1 && keys.dim(2) <= 46340, Code::shape, op, "keys", "have from 1 to 46340 half-keys per half",
          std::to_string(keys.dim(2)));
 }

@@ -19,10 +19,16 @@ void scores_products(Context& ctx, const ProductKeyScores& a) {
 #else
 #define ML_ISA_SOURCE "ops/product_key_scores.cpp"
 #include "cpu/foreach_isa.h"
+#include "cpu/widen.h"
 
 namespace ml::cpu {
 
-void product_key_scores(Context& ctx, const ProductKeyScores& a) { ML_DISPATCH(scores_products)(ctx, a); }
+void product_key_scores(Context& ctx, const ProductKeyScores& args) {
+  ProductKeyScores a = args;
+  a.query = widened(ctx, args.query);
+  a.keys = widened(ctx, args.keys);
+  ML_DISPATCH(scores_products)(ctx, a);
+}
 
 }  // namespace ml::cpu
 #endif

@@ -1,6 +1,7 @@
 #pragma once
 // scores[t, h, p, j] = <query[t, h, p, :], keys[h, p, j, :]>
-//   query [T, H, 2, d]   keys [H, 2, n, d]   scores [T, H, 2, n]      float32; for study and tests: the lookup never stores them
+//   query [T, H, 2, d]   keys [H, 2, n, d]   float32, float16 or bfloat16, both alike
+//   scores [T, H, 2, n]                      float32, and so are all sums; for study and tests: the lookup never stores them
 
 #include "core/check.h"
 
@@ -10,12 +11,18 @@ struct ProductKeyScores {
   View scores, query, keys;
 };
 
+inline void check_query(const char* op, const View& query, const View& keys) {
+  expect_rank(op, "query", query, 4, "[tokens, heads, 2, d]");
+  expect_rank(op, "keys", keys, 4, "[heads, 2, n, d]");
+  expect_float(op, "query", query);
+  expect_shape(op, "query", query, {query.dim(0), query.dim(1), 2, query.dim(3)});
+  expect_dtype(op, "keys", keys, query.dtype);
+  expect_shape(op, "keys", keys, {query.dim(1), 2, keys.dim(2), query.dim(3)});
+}
+
 inline void check(const ProductKeyScores& a) {
   const char* op = "productKeyScores";
-  expect_rank(op, "query", a.query, 4, "[tokens, heads, 2, d]");
-  expect_rank(op, "keys", a.keys, 4, "[heads, 2, n, d]");
-  expect_float32(op, "query", a.query, {a.query.dim(0), a.query.dim(1), 2, a.query.dim(3)});
-  expect_float32(op, "keys", a.keys, {a.query.dim(1), 2, a.keys.dim(2), a.query.dim(3)});
+  check_query(op, a.query, a.keys);
   expect_float32(op, "out", a.scores, {a.query.dim(0), a.query.dim(1), 2, a.keys.dim(2)});
 }
 

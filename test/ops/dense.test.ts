@@ -1,11 +1,11 @@
 import { describe, expect, test } from 'vitest'
-import { ops } from '../../lib/index.js'
+import { type DType, ops } from '../../lib/index.js'
 import * as reference from '../reference/dense.js'
 import { expectClose, magnitude } from '../support/close.js'
 import { onEveryDevice } from '../support/devices.js'
 import { expectSlope, inner } from '../support/differences.js'
 import { errorOf } from '../support/errors.js'
-import { draw, integers } from '../support/random.js'
+import { draw, drawRounded, integers } from '../support/random.js'
 
 onEveryDevice((device) => {
   describe('linear', () => {
@@ -52,6 +52,36 @@ onEveryDevice((device) => {
       expectClose('dBias', await dBias.data(), wanted.dBias, 2e-6)
     })
 
+    describe.each<DType>(['float16', 'bfloat16'])('%s operands', (dtype) => {
+      test.each(sizes)('%i x %i -> %i equals the reference on the rounded numbers', async (R, I, O) => {
+        const x = await drawRounded(device, [R, I], 1, dtype)
+        const weight = await drawRounded(device, [O, I], 2, dtype)
+        const bias = draw(device, [O], 3)
+        const dy = draw(device, [R, O], 4)
+        const y = ops.linear(x.tensor, weight.tensor, bias.tensor)
+        expect(y.dtype).toBe('float32')
+        expectClose('y', await y.data(), reference.linear(x.data, weight.data, bias.data, R, I, O), 2e-6)
+        const { dx, dWeight, dBias } = ops.linearBackward(dy.tensor, x.tensor, weight.tensor)
+        const wanted = reference.linearBackward(dy.data, x.data, weight.data, R, I, O)
+        expectClose('dx', await dx.data(), wanted.dx, 2e-6)
+        expectClose('dWeight', await dWeight.data(), wanted.dWeight, 2e-6)
+        expectClose('dBias', await dBias.data(), wanted.dBias, 2e-6)
+      })
+    })
+
+    test('the same bits in every run, with the inner dimension cut into pieces', async () => {
+      const x = draw(device, [3000, 20], 1)
+      const weight = draw(device, [30, 20], 2)
+      const dy = draw(device, [3000, 30], 3)
+      const run = () => ops.linearBackward(dy.tensor, x.tensor, weight.tensor)
+      const [one, two] = [run(), run()]
+      const wanted = reference.linearBackward(dy.data, x.data, weight.data, 3000, 20, 30)
+      expectClose('dWeight', await one.dWeight.data(), wanted.dWeight, 1e-5)
+      expectClose('dBias', await one.dBias.data(), wanted.dBias, 1e-5)
+      expect(await two.dWeight.data()).toEqual(await one.dWeight.data())
+      expect(await two.dBias.data()).toEqual(await one.dBias.data())
+    })
+
     test('gradients are slopes', async () => {
       const [R, I, O] = [3, 4, 5]
       const x = draw(device, [R, I], 1)
@@ -94,6 +124,8 @@ onEveryDevice((device) => {
       await errorOf('ERR_SHAPE', () => ops.linear(device.zeros([2, 3]), device.zeros([4, 3]), device.zeros([3])))
       await errorOf('ERR_SHAPE', () => ops.linear(device.zeros([3]), device.zeros([4, 3])))
       await errorOf('ERR_DTYPE', () => ops.linear(device.zeros([2, 3], 'bfloat16'), device.zeros([4, 3])))
+      await errorOf('ERR_DTYPE', () => ops.linear(device.zeros([2, 3], 'bfloat16'), device.zeros([4, 3], 'float16')))
+      await errorOf('ERR_DTYPE', () => ops.linear(device.zeros([2, 3], 'int8'), device.zeros([4, 3], 'int8')))
       await errorOf('ERR_SHAPE', () => ops.linearBackward(device.zeros([2, 5]), device.zeros([2, 3]), device.zeros([4, 3])))
     })
   })
@@ -179,7 +211,7 @@ onEveryDevice((device) => {
   })
 
   describe('softmax', () => {
-    test.each([1, 2, 15, 16, 17, 250, 1000])('rows of %i equal the reference; the gradient is the slope', async (n) => {
+    test.each([1, 2, 15, 16, 17, 250, 1000, 5000])('rows of %i equal the reference; the gradient is the slope', async (n) => {
       const x = draw(device, [3, n], n)
       const big = x.data.map((v) => v * 20)
       const y = ops.softmax(device.tensor(big, [3, n]))
@@ -198,7 +230,7 @@ onEveryDevice((device) => {
   })
 
   describe('rmsNorm', () => {
-    test.each([1, 2, 16, 17, 64, 333])('rows of %i', async (n) => {
+    test.each([1, 2, 16, 17, 64, 333, 2050])('rows of %i', async (n) => {
       const x = draw(device, [9, n], n)
       const gain = draw(device, [n], n + 1)
       const dy = draw(device, [9, n], n + 2)
@@ -210,6 +242,9 @@ onEveryDevice((device) => {
         3e-6,
       )
       const { dx, dGain } = ops.rmsNormBackward(dy.tensor, x.tensor, gain.tensor, { eps: 0.01 })
+      const wanted = reference.rmsNormBackward(dy.data, x.data, gain.data, n, 0.01)
+      expectClose('dx', await dx.data(), wanted.dx, 3e-6)
+      expectClose('dGain', await dGain!.data(), wanted.dGain, 3e-6)
       if (n > 100) return
       expectSlope('dx', await dx.data(), (v) => inner(dy.data, reference.rmsNorm(v, gain.data, n, 0.01)), x.data, 3e-5)
       expectSlope('dGain', await dGain!.data(), (v) => inner(dy.data, reference.rmsNorm(x.data, v, n, 0.01)), gain.data, 3e-5)
@@ -227,7 +262,7 @@ onEveryDevice((device) => {
   })
 
   describe('crossEntropy', () => {
-    test.each([1, 2, 16, 17, 242, 1000])('%i classes', async (C) => {
+    test.each([1, 2, 16, 17, 242, 1000, 3001])('%i classes', async (C) => {
       const logits = draw(device, [6, C], C)
       const big = logits.data.map((v) => v * 10)
       const targets = integers(6, 0, C, C)

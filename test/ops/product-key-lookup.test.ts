@@ -1,12 +1,12 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { type Gate, ops } from '../../lib/index.js'
+import { type DType, type Gate, ops } from '../../lib/index.js'
 import * as reference from '../reference/product-key-lookup.js'
 import { expectClose, magnitude } from '../support/close.js'
 import { onEveryDevice } from '../support/devices.js'
 import { expectSlope, inner } from '../support/differences.js'
 import { errorOf } from '../support/errors.js'
-import { draw, integers } from '../support/random.js'
+import { draw, drawRounded, integers } from '../support/random.js'
 
 const gates: Gate[] = ['softmax', 'relu', 'sigmoid', 'none']
 
@@ -23,6 +23,11 @@ onEveryDevice((device) => {
     { T: 6, H: 1, n: 200, d: 500, k: 100 },
     { T: 4, H: 2, n: 3, d: 8, k: 7 },
     { T: 9, H: 2, n: 2, d: 8, k: 7 },
+    { T: 2, H: 1, n: 1, d: 5, k: 3 },
+    { T: 65, H: 1, n: 129, d: 16, k: 1 },
+    { T: 33, H: 2, n: 136, d: 40, k: 33 },
+    { T: 3, H: 1, n: 400, d: 16, k: 200 },
+    { T: 2, H: 1, n: 40, d: 3, k: 300 },
   ]
   const name = (s: reference.LookupShape) => `T ${s.T} H ${s.H} n ${s.n} d ${s.d} k ${s.k}`
   const draws = ({ T, H, n, d }: reference.LookupShape, seed: number) => ({
@@ -55,6 +60,102 @@ onEveryDevice((device) => {
       if ((r === 0 || apart(i - 1)) && r !== s.k - 1 && apart(i + 1)) expect(indices[i]).toBe(w)
       else if (w === -1) expect(indices[i]).toBe(-1)
     }
+  })
+
+  describe.each<DType>(['float16', 'bfloat16'])('%s query and keys', (dtype) => {
+    test.each(shapes.map((s) => [name(s), s] as const))('%s', async (_, s) => {
+      const query = await drawRounded(device, [s.T, s.H, 2, s.d], 1, dtype)
+      const keys = await drawRounded(device, [s.H, 2, s.n, s.d], 2, dtype)
+      const exact = reference.halfScores(query.data, keys.data, s)
+      const scores = ops.productKeyScores(query.tensor, keys.tensor)
+      expect(scores.dtype).toBe('float32')
+      expectClose('scores', await scores.data(), exact, 2e-6)
+      const found = ops.productKeyLookup(query.tensor, keys.tensor, { knn: s.k })
+      const wanted = reference.lookup(exact, s, 'softmax')
+      expectClose('lookup scores', await found.scores.data(), wanted.scores, 2e-6, magnitude(exact))
+      expectClose('weights', await found.weights.data(), wanted.weights, 1e-5)
+      const dw = draw(device, [s.T, s.H, s.k], 5)
+      const { dQuery, dKeys } = ops.productKeyLookupBackward(found, dw.tensor, { query: query.tensor, keys: keys.tensor })
+      const saved = { indices: await found.indices.data(), scores: await found.scores.data(), weights: await found.weights.data() }
+      const gradients = reference.lookupBackward(query.data, keys.data, s, 'softmax', saved, dw.data)
+      expect([dQuery.dtype, dKeys.dtype]).toEqual(['float32', 'float32'])
+      expectClose('dQuery', await dQuery.data(), gradients.dQuery, 1e-5)
+      expectClose('dKeys', await dKeys.data(), gradients.dKeys, 1e-5)
+    })
+
+    test('one dtype for both', async () => {
+      const query = device.zeros([1, 1, 2, 4], dtype)
+      await errorOf('ERR_DTYPE', () => ops.productKeyLookup(query, device.zeros([1, 2, 3, 4]), { knn: 1 }))
+      await errorOf('ERR_DTYPE', () => ops.productKeyScores(query, device.zeros([1, 2, 3, 4])))
+    })
+  })
+
+  // d = 1 and a query of ones: the half scores are the keys themselves.
+  describe('exact, whatever the half scores are', () => {
+    const n = 300
+    const rows: Record<string, (i: number) => number> = {
+      ascending: (i) => i,
+      descending: (i) => -i,
+      equal: () => 1.5,
+      'two values': (i) => i % 2,
+      zeros: (i) => (i % 2 ? 0 : -0),
+      denormals: (i) => ((i * 7) % 11) * 1e-45,
+      'huge and tiny': (i) => (i % 5 ? 1e-38 : 3e38) * (i % 2 ? 1 : -1),
+      infinities: (i) => (i % 50 === 0 ? Infinity : i % 3 ? -Infinity : i),
+      'all -Infinity but one': (i) => (i === 200 ? 1 : -Infinity),
+      'all -Infinity': () => -Infinity,
+      'all +Infinity': () => Infinity,
+    }
+    test.each(Object.entries(rows))('%s', async (_, f) => {
+      const one = Float32Array.from({ length: n }, (_, i) => f(i))
+      const other = Float32Array.from({ length: n }, (_, i) => f((i * 77 + 5) % n))
+      const keys = Float32Array.from([...one, ...other])
+      for (const k of [1, 2, 8, 31, 32, 33, 64, 128, 150, n]) {
+        const s = { T: 2, H: 1, n, d: 1, k }
+        const found = ops.productKeyLookup(device.tensor([1, 1, 1, 1], [2, 1, 2, 1]), device.tensor(keys, [1, 2, n, 1]), { knn: k })
+        const wanted = reference.lookup(Float64Array.from([...keys, ...keys]), s, 'softmax', undefined, Math.fround)
+        expect(Array.from(await found.indices.data()), `k ${k}`).toEqual(Array.from(wanted.indices))
+        expect(Array.from(await found.scores.data(), (v) => v + 0)).toEqual(Array.from(wanted.scores, (v) => v + 0))
+        expectClose('weights', await found.weights.data(), wanted.weights, 1e-5)
+      }
+    })
+
+    test('NaN everywhere: NaN weights, valid indices', async () => {
+      const nan = device.tensor(new Float32Array(2 * n).fill(Number.NaN), [1, 2, n, 1])
+      const found = ops.productKeyLookup(device.tensor([1, 1], [1, 1, 2, 1]), nan, { knn: 40 })
+      expect((await found.weights.data()).every(Number.isNaN)).toBe(true)
+      expect(new Set(await found.indices.data()).size).toBe(40)
+      expect((await found.indices.data()).every((i) => i >= 0 && i < n * n)).toBe(true)
+    })
+
+    test('a masked NaN is as if it were not there', async () => {
+      const keys = new Float32Array(2 * n).fill(1)
+      keys[7] = Number.NaN
+      const mask = Uint8Array.from({ length: 2 * n }, (_, i) => (i === 7 ? 0 : 1))
+      const found = ops.productKeyLookup(device.tensor([1, 1], [1, 1, 2, 1]), device.tensor(keys, [1, 2, n, 1]), {
+        knn: 8,
+        mask: device.tensor(mask, [1, 2, n]),
+      })
+      expectClose('weights', await found.weights.data(), new Float32Array(8).fill(1 / 8), 1e-6)
+    })
+  })
+
+  test('the gradients of every run have the same bits, one key hit by every token', async () => {
+    const s = { T: 400, H: 2, n: 50, d: 12, k: 6 }
+    const query = draw(device, [s.T, s.H, 2, s.d], 1)
+    const keys = draw(device, [s.H, 2, s.n, s.d], 2)
+    const dw = draw(device, [s.T, s.H, s.k], 3)
+    const mask = new Uint8Array(2 * 2 * 50).fill(1)
+    for (let hp = 0; hp < 4; hp++) for (let j = 3; j < 50; j++) if (hp % 2 === 0) mask[hp * 50 + j] = 0
+    const found = ops.productKeyLookup(query.tensor, keys.tensor, { knn: s.k, mask: device.tensor(mask, [2, 2, 50]) })
+    const run = () => ops.productKeyLookupBackward(found, dw.tensor, { query: query.tensor, keys: keys.tensor })
+    const [one, two] = [run(), run()]
+    const saved = { indices: await found.indices.data(), scores: await found.scores.data(), weights: await found.weights.data() }
+    const wanted = reference.lookupBackward(query.data, keys.data, s, 'softmax', saved, dw.data)
+    expectClose('dQuery', await one.dQuery.data(), wanted.dQuery, 1e-5)
+    expectClose('dKeys', await one.dKeys.data(), wanted.dKeys, 1e-5)
+    expect(await two.dQuery.data()).toEqual(await one.dQuery.data())
+    expect(await two.dKeys.data()).toEqual(await one.dKeys.data())
   })
 
   test('exact in every tie: small integers, whose sums have no rounding', async () => {

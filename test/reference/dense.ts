@@ -98,6 +98,25 @@ export function rmsNorm(x: ArrayLike<number>, gain: ArrayLike<number> | undefine
   return y
 }
 
+export function rmsNormBackward(dy: ArrayLike<number>, x: ArrayLike<number>, gain: ArrayLike<number>, n: number, eps: number) {
+  const dx = new Float64Array(x.length)
+  const dGain = new Float64Array(n)
+  for (let at = 0; at < x.length; at += n) {
+    let square = 0
+    let inner = 0
+    for (let i = at; i < at + n; i++) {
+      square += x[i]! * x[i]!
+      inner += x[i]! * gain[i - at]! * dy[i]!
+    }
+    const rs = 1 / Math.sqrt(square / n + eps)
+    for (let i = at; i < at + n; i++) {
+      dx[i] = rs * (gain[i - at]! * dy[i]! - (x[i]! * rs * rs * inner) / n)
+      dGain[i - at]! += dy[i]! * x[i]! * rs
+    }
+  }
+  return { dx, dGain }
+}
+
 export function crossEntropy(logits: ArrayLike<number>, targets: ArrayLike<number>, C: number): Float64Array {
   return Float64Array.from(targets, (target, t) => {
     if (target < 0) return 0

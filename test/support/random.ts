@@ -1,4 +1,4 @@
-import type { Device, Tensor } from '../../lib/index.js'
+import type { Device, DType, Tensor } from '../../lib/index.js'
 
 /** Float32 numbers in [-1, 1) on the host, from a seed. */
 export function uniform(count: number, seed: number): Float32Array {
@@ -23,4 +23,15 @@ export function draw(device: Device, shape: readonly number[], seed: number): { 
     seed,
   )
   return { tensor: device.tensor(data, shape), data }
+}
+
+/** A tensor of such numbers rounded to a 16-bit dtype, and the rounded numbers. */
+export async function drawRounded(
+  device: Device,
+  shape: readonly number[],
+  seed: number,
+  dtype: DType,
+): Promise<{ tensor: Tensor; data: Float32Array }> {
+  const tensor = draw(device, shape, seed).tensor.to(dtype)
+  return { tensor, data: await tensor.to('float32').data() }
 }

@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "ops/topk.h"
+#include "core/order.h"
 
 namespace ml::cpu {
 

@@ -164,6 +164,20 @@ export function activateBackward(out: Optional, dy: T, x: T, kind: number): T
 export function add(out: Optional, x: T, y: T, alpha: number, beta: number): T
 export function crossEntropy(out: Optional, logits: T, targets: T): T
 export function crossEntropyBackward(out: Optional, dLoss: T, logits: T, targets: T): T
+export function attention(outY: Optional, outLse: Optional, q: T, k: T, v: T, scale: number, causal: boolean): { y: T; lse: T }
+export function attentionBackward(
+  outQ: Optional,
+  outK: Optional,
+  outV: Optional,
+  dy: T,
+  y: T,
+  lse: T,
+  q: T,
+  k: T,
+  v: T,
+  scale: number,
+  causal: boolean,
+): { dq: T; dk: T; dv: T }
 export function peer(
   outOutput: Optional,
   outU: Optional,

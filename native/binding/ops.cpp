@@ -288,6 +288,31 @@ Napi::Value cross_entropy_backward(Arguments& a) {
   return give(a.env(), dlogits);
 }
 
+Napi::Value attention(Arguments& a) {
+  const Tensor out_y = a.optional_output("out.y"), out_lse = a.optional_output("out.lse");
+  const Tensor q = a.tensor("q"), k = a.tensor("k"), v = a.tensor("v");
+  const float scale = static_cast<float>(a.number("scale"));
+  const bool causal = a.boolean("causal");
+  expect_rank("attention", "q", q.view(), 4, "[batch, time, heads, width]");
+  Tensor y = output("attention", "out.y", out_y, q, q.shape),
+         lse = output("attention", "out.lse", out_lse, q, {q.shape[0], q.shape[2], q.shape[1]});
+  run(q.device(), &Operations::attention, Attention{y.view(), lse.view(), q.view(), k.view(), v.view(), scale, causal});
+  return result(a.env(), {{"y", y}, {"lse", lse}});
+}
+
+Napi::Value attention_backward(Arguments& a) {
+  const char* op = "attentionBackward";
+  const Tensor out_q = a.optional_output("out.dq"), out_k = a.optional_output("out.dk"), out_v = a.optional_output("out.dv");
+  const Tensor dy = a.tensor("dy"), y = a.tensor("y"), lse = a.tensor("lse"), q = a.tensor("q"), k = a.tensor("k"), v = a.tensor("v");
+  const float scale = static_cast<float>(a.number("scale"));
+  const bool causal = a.boolean("causal");
+  Tensor dq = output(op, "out.dq", out_q, q, q.shape), dk = output(op, "out.dk", out_k, q, q.shape),
+         dv = output(op, "out.dv", out_v, q, q.shape);
+  run(q.device(), &Operations::attention_backward,
+      AttentionBackward{dq.view(), dk.view(), dv.view(), dy.view(), y.view(), lse.view(), q.view(), k.view(), v.view(), scale, causal});
+  return result(a.env(), {{"dq", dq}, {"dk", dk}, {"dv", dv}});
+}
+
 Napi::Value peer(Arguments& a) {
   const Tensor out_output = a.optional_output("out.output"), out_u = a.optional_output("out.u");
   const Tensor x = a.tensor("x"), down = a.tensor("down"), up = a.tensor("up"), indices = a.tensor("indices"),
@@ -348,6 +373,8 @@ void define_ops(Napi::Object exports) {
   define<add>(exports, "add");
   define<cross_entropy>(exports, "crossEntropy");
   define<cross_entropy_backward>(exports, "crossEntropyBackward");
+  define<attention>(exports, "attention");
+  define<attention_backward>(exports, "attentionBackward");
   define<peer>(exports, "peer");
   define<peer_backward>(exports, "peerBackward");
 }

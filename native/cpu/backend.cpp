@@ -47,6 +47,8 @@ ML_CPU_KERNEL(RmsNorm, rms_norm)
 ML_CPU_KERNEL(RmsNormBackward, rms_norm_backward)
 ML_CPU_KERNEL(CrossEntropy, cross_entropy)
 ML_CPU_KERNEL(CrossEntropyBackward, cross_entropy_backward)
+ML_CPU_KERNEL(Attention, attention)
+ML_CPU_KERNEL(AttentionBackward, attention_backward)
 ML_CPU_KERNEL(Peer, peer)
 ML_CPU_KERNEL(PeerBackward, peer_backward)
 ML_CPU_KERNEL(StepAdvance, step_advance)
@@ -92,6 +94,8 @@ constexpr Operations kOperations = {
     .rms_norm_backward = enqueue<RmsNormBackward, rms_norm_backward>,
     .cross_entropy = enqueue<CrossEntropy, cross_entropy>,
     .cross_entropy_backward = enqueue<CrossEntropyBackward, cross_entropy_backward>,
+    .attention = enqueue<Attention, attention>,
+    .attention_backward = enqueue<AttentionBackward, attention_backward>,
     .peer = enqueue<Peer, peer>,
     .peer_backward = enqueue<PeerBackward, peer_backward>,
     .step_advance = enqueue<StepAdvance, step_advance>,

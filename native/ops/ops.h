@@ -2,6 +2,7 @@
 // The table of contents: every operation, and the slot each backend fills for it. An empty slot is ERR_UNSUPPORTED.
 
 #include "optim/optim.h"
+#include "ops/attention.h"
 #include "ops/cross_entropy.h"
 #include "ops/elementwise.h"
 #include "ops/embedding_bag.h"
@@ -51,6 +52,8 @@ struct Operations {
   Slot<RmsNormBackward> rms_norm_backward;
   Slot<CrossEntropy> cross_entropy;
   Slot<CrossEntropyBackward> cross_entropy_backward;
+  Slot<Attention> attention;
+  Slot<AttentionBackward> attention_backward;
   Slot<Peer> peer;
   Slot<PeerBackward> peer_backward;
   Slot<StepAdvance> step_advance;

@@ -35,6 +35,8 @@ namespace ml::ML_CUDA_NAMESPACE {
   OPERATION(RmsNormBackward, rms_norm_backward)                             \
   OPERATION(CrossEntropy, cross_entropy)                                    \
   OPERATION(CrossEntropyBackward, cross_entropy_backward)                   \
+  OPERATION(Attention, attention)                                           \
+  OPERATION(AttentionBackward, attention_backward)                          \
   OPERATION(Peer, peer)                                                     \
   OPERATION(PeerBackward, peer_backward)                                    \
   OPERATION(StepAdvance, step_advance)                                      \

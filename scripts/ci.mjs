@@ -13,6 +13,7 @@ const parts = [
   { name: 'check', run: 'npm run check', minutes: 3 },
   { name: 'tests', run: 'npm test', minutes: 15 },
   { name: 'sanitizers', run: 'bash test/native/run', minutes: 8 },
+  { name: 'emulator', run: 'bash test/simt/run', minutes: 4 },
 ]
 
 // Commands that parts call, and the Debian package each is in; what is missing is installed where this runs as root.

@@ -31,11 +31,7 @@ void launch(void (*kernel)(Guard, Parameters...), dim3 grid, dim3 block, size_t 
   if (shared_bytes > kSharedBytesByDefault)
     error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes));
   if (error == cudaSuccess) {
-    cudaLaunchConfig_t config{};
-    config.gridDim = grid;
-    config.blockDim = block;
-    config.dynamicSmemBytes = shared_bytes;
-    config.stream = target.stream;
+    const cudaLaunchConfig_t config{grid, block, shared_bytes, target.stream, nullptr, 0};
     error = cudaLaunchKernelEx(&config, kernel, target.guard, static_cast<Parameters>(arguments)...);
   }
   if (error != cudaSuccess) launch_failed(stream, error, grid, block, shared_bytes);

@@ -1,0 +1,214 @@
+#include "count.h"
+
+#include <algorithm>
+#include <map>
+#include <vector>
+
+#include "access.h"
+#include "machine.h"
+
+namespace simt {
+namespace {
+
+constexpr uintptr_t kSector = 32;  // bytes
+constexpr int kBanks = 32;
+constexpr int kBankBytes = 4;
+
+struct Gathered {
+  uint32_t lanes = 0;
+  uintptr_t address[kWarp];
+};
+
+// One instruction of one warp.
+struct Instruction {
+  const void* pc = nullptr;
+  size_t bytes;
+  bool write, shared;
+  uint32_t times[kWarp];  // each lane has come since the warp converged
+  size_t used;            // of `gathered`
+  std::vector<Gathered> gathered;
+};
+
+constexpr size_t kSlots = 1024;  // instructions of a kernel that access memory
+
+struct Table {
+  std::vector<Instruction> slots;
+  std::vector<Instruction*> touched;
+};
+Table tables[kMaxThreads / kWarp];
+
+Instruction& find(Table& table, const void* pc, size_t bytes, bool write, bool shared) {
+  if (table.slots.empty()) table.slots.resize(kSlots);
+  size_t i = (reinterpret_cast<uintptr_t>(pc) * 0x9e3779b97f4a7c15u >> 40) % kSlots;
+  for (size_t tried = 0; tried < kSlots; tried++, i = (i + 1) % kSlots) {
+    Instruction& n = table.slots[i];
+    if (n.pc == pc && n.bytes == bytes && n.write == write && n.shared == shared) return n;
+    if (n.pc != nullptr) continue;
+    n.pc = pc;
+    n.bytes = bytes;
+    n.write = write;
+    n.shared = shared;
+    n.used = 0;
+    std::fill(n.times, n.times + kWarp, 0u);
+    return n;
+  }
+  fault_after("more than %zu instructions that access memory", kSlots);
+}
+
+uint64_t sectors(const Gathered& g, size_t bytes) {
+  uintptr_t distinct[2 * kWarp];
+  int count = 0;
+  for (int lane = 0; lane < kWarp; lane++) {
+    if (!(g.lanes >> lane & 1)) continue;
+    for (uintptr_t s = g.address[lane] / kSector; s <= (g.address[lane] + bytes - 1) / kSector; s++) {
+      bool there = false;
+      for (int i = count - 1; i >= 0 && !there; i--) there = distinct[i] == s;
+      if (!there) distinct[count++] = s;
+    }
+  }
+  return static_cast<uint64_t>(count);
+}
+
+// 32 lanes of up to 4 bytes, 16 of 8 or 8 of 16 bytes go in one pass, if no two of them want different words of one bank.
+uint64_t conflicts(const Gathered& g, size_t bytes) {
+  const int lanes = bytes <= 4 ? kWarp : bytes == 8 ? kWarp / 2 : kWarp / 4;
+  uint64_t beyond = 0;
+  for (int first = 0; first < kWarp; first += lanes) {
+    uintptr_t words[kBanks][kWarp];
+    int count[kBanks] = {};
+    int passes = 1;
+    for (int lane = first; lane < first + lanes; lane++) {
+      if (!(g.lanes >> lane & 1)) continue;
+      for (uintptr_t w = g.address[lane] / kBankBytes; w <= (g.address[lane] + bytes - 1) / kBankBytes; w++) {
+        const int bank = static_cast<int>(w % kBanks);
+        bool there = false;
+        for (int i = 0; i < count[bank] && !there; i++) there = words[bank][i] == w;
+        if (!there) words[bank][count[bank]++] = w;
+        passes = std::max(passes, count[bank]);
+      }
+    }
+    beyond += static_cast<uint64_t>(passes - 1);
+  }
+  return beyond;
+}
+
+std::map<std::string, Counts>& all() {
+  static auto& counts = *new std::map<std::string, Counts>;
+  return counts;
+}
+
+}  // namespace
+
+void count_launch_begins() {
+  if (!machine.checked) return;
+  for (Table& t : tables) {
+    for (Instruction& n : t.slots) n.pc = nullptr;
+    t.touched.clear();
+  }
+}
+
+void count_access(const void* at, size_t bytes, bool write, const void* pc, bool shared) {
+  const Thread& t = current_thread();
+  const int lane = lane_of(t);
+  Table& table = tables[t.number / kWarp];
+  Instruction& n = find(table, pc, bytes, write, shared);
+  const size_t time = n.times[lane]++;
+  if (n.used == 0) table.touched.push_back(&n);
+  if (time >= n.used) {
+    n.used = time + 1;
+    if (n.gathered.size() < n.used) n.gathered.resize(2 * n.used);
+    n.gathered[time].lanes = 0;
+  }
+  Gathered& g = n.gathered[time];
+  g.lanes |= 1u << lane;
+  g.address[lane] = reinterpret_cast<uintptr_t>(at);
+}
+
+void warp_converged(int warp) {
+  if (!machine.checked) return;
+  Counts& c = *machine.counts;
+  Table& table = tables[warp];
+  for (Instruction* n : table.touched) {
+    for (size_t i = 0; i < n->used; i++) {
+      const Gathered& g = n->gathered[i];
+      const uint64_t bytes = static_cast<uint64_t>(__builtin_popcount(g.lanes)) * n->bytes;
+      if (n->shared) {
+        Shared& s = n->write ? c.shared_stores : c.shared_loads;
+        s.accesses++;
+        s.bytes += bytes;
+        s.conflicts += conflicts(g, n->bytes);
+      } else {
+        Access& a = n->write ? c.stores : c.loads;
+        a.accesses++;
+        a.bytes += bytes;
+        a.sectors += sectors(g, n->bytes);
+      }
+    }
+    n->used = 0;
+    std::fill(n->times, n->times + kWarp, 0u);
+  }
+  table.touched.clear();
+}
+
+Counts* counts_of(const std::string& kernel) {
+  Counts& c = all()[bare_name(kernel)];
+  if (c.kernel.empty()) c.kernel = bare_name(kernel);
+  return &c;
+}
+
+Counts counts(const std::string& kernel) {
+  const std::lock_guard hold(machine.running);
+  const auto found = all().find(kernel);
+  return found == all().end() ? Counts{} : found->second;
+}
+
+std::vector<Counts> all_counts() {
+  const std::lock_guard hold(machine.running);
+  std::vector<Counts> list;
+  for (const auto& [name, c] : all()) list.push_back(c);
+  return list;
+}
+
+void reset_counts() {
+  const std::lock_guard hold(machine.running);
+  for (auto& [name, c] : all()) {
+    c = Counts{};
+    c.kernel = name;
+  }
+}
+
+std::string counts_json() {
+  std::string text = "[";
+  for (const Counts& c : all_counts()) {
+    if (c.launches == 0) continue;
+    const auto number = [&](const char* name, uint64_t v) { text += std::string("\"") + name + "\": " + std::to_string(v) + ", "; };
+    const auto global = [&](const char* name, const Access& a) {
+      text += std::string("\"") + name + "\": {\"accesses\": " + std::to_string(a.accesses) + ", \"bytes\": " + std::to_string(a.bytes) +
+              ", \"sectors\": " + std::to_string(a.sectors) + "}, ";
+    };
+    const auto shared = [&](const char* name, const Shared& s) {
+      text += std::string("\"") + name + "\": {\"accesses\": " + std::to_string(s.accesses) + ", \"bytes\": " + std::to_string(s.bytes) +
+              ", \"conflicts\": " + std::to_string(s.conflicts) + "}, ";
+    };
+    text += (text.size() > 1 ? ",\n  {" : "\n  {") + std::string("\"kernel\": \"") + c.kernel + "\", ";
+    number("launches", c.launches);
+    number("blocks", c.blocks);
+    number("threads", c.threads);
+    global("loads", c.loads);
+    global("stores", c.stores);
+    shared("sharedLoads", c.shared_loads);
+    shared("sharedStores", c.shared_stores);
+    number("atomics", c.atomics);
+    number("barriers", c.barriers);
+    number("warpSyncs", c.warp_syncs);
+    number("shuffles", c.shuffles);
+    number("votes", c.votes);
+    number("products", c.products);
+    number("matrixLoads", c.matrix_loads);
+    text.resize(text.size() - 2);
+    text += "}";
+  }
+  return text + (text.size() > 1 ? "\n]" : "]");
+}
+
+}  // namespace simt

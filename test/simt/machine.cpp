@@ -1,0 +1,170 @@
+#include "machine.h"
+
+#include <numeric>
+#include <utility>
+#include <vector>
+
+#include "access.h"
+#include "memory.h"
+
+namespace simt {
+
+Machine machine;
+
+using toolkit::dim3;
+using toolkit::uint3;
+
+toolkit::uint3 thread_index() { return machine.current->index; }
+toolkit::uint3 block_index() { return machine.block_index; }
+toolkit::dim3 block_size() { return machine.block; }
+toolkit::dim3 grid_size() { return machine.grid; }
+void* shared_memory() { return shared_area().base(); }
+
+uint64_t next_random() {  // splitmix64
+  uint64_t z = machine.random += 0x9e3779b97f4a7c15u;
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+  return z ^ (z >> 31);
+}
+
+void make_ready(Thread& t) {
+  t.state = Thread::State::ready;
+  machine.ready[(machine.ready_first + machine.ready_count++) % kMaxThreads] = &t;
+}
+
+namespace {
+
+[[noreturn]] void deadlock() {
+  std::string places;
+  int told = 0;
+  for (int i = 0; i < machine.thread_count; i++) {
+    const Thread& t = machine.threads[i];
+    if (t.state == Thread::State::done || told == 64) continue;
+    told++;
+    places += "\n  thread " + std::to_string(i) + " waits in " + (t.state == Thread::State::in_barrier ? "block_sync" : "a warp primitive") +
+              " at " + t.place.file + ":" + std::to_string(t.place.line);
+  }
+  fault_after("deadlock: no thread of the block can go on%s", places.c_str());
+}
+
+// Goes on with a thread that is ready, or back to the driver when all are done. `from` is where the running stack is kept.
+void next(void** from) {
+  Machine& m = machine;
+  if (m.ready_count == 0) {
+    if (m.done < m.thread_count) deadlock();
+    m.current = nullptr;
+    simt_switch(from, m.driver);
+    return;
+  }
+  if (m.settings.order == Settings::Order::random) {
+    const unsigned pick = (m.ready_first + next_random() % m.ready_count) % kMaxThreads;
+    std::swap(m.ready[m.ready_first % kMaxThreads], m.ready[pick]);
+  }
+  Thread* t = m.ready[m.ready_first % kMaxThreads];
+  m.ready_first = (m.ready_first + 1) % kMaxThreads;
+  m.ready_count--;
+  m.current = t;
+  simt_switch(from, t->stack_pointer);
+}
+
+void finish() {
+  Machine& m = machine;
+  Thread& t = current_thread();
+  Warp& w = warp_of(t);
+  const uint32_t bit = 1u << lane_of(t);
+  for (int g = 0; g < w.open; g++)
+    if (w.groups[g].mask & bit)
+      fault(t.place, "thread has returned while lanes of its warp wait for it in %s at %s:%d", name_of(w.groups[g].kind),
+            w.groups[g].place.file, w.groups[g].place.line);
+  if (m.in_barrier > 0)
+    fault(t.place, "thread has returned while %d threads wait for it in block_sync at %s:%d", m.in_barrier, m.barrier.file,
+          m.barrier.line);
+  t.state = Thread::State::done;
+  m.done++;
+  w.exited |= bit;
+  if (w.exited == w.present) warp_converged(t.number / kWarp);
+  next(&t.stack_pointer);
+}
+
+void begin() {
+  machine.call->invoke(machine.call->arguments.get());
+  finish();
+  __builtin_unreachable();
+}
+
+void run_block(uint3 index) {
+  Machine& m = machine;
+  m.block_index = index;
+  m.in_barrier = m.done = 0;
+  m.ready_first = m.ready_count = 0;
+  const int warps = (m.thread_count + kWarp - 1) / kWarp;
+  for (int i = 0; i < warps; i++) {
+    const int lanes = std::min(kWarp, m.thread_count - i * kWarp);
+    m.warps[i].present = lanes == kWarp ? ~0u : (1u << lanes) - 1;
+    m.warps[i].exited = 0;
+    m.warps[i].open = 0;
+  }
+  unsigned x = 0, y = 0, z = 0;
+  for (int i = 0; i < m.thread_count; i++) {
+    Thread& t = m.threads[i];
+    t.number = i;
+    t.index = {x, y, z};
+    t.place = {"(its start)", 0};
+    t.stack_pointer = fresh_stack(i, &begin);
+    if (++x == m.block.x) {
+      x = 0;
+      if (++y == m.block.y) y = 0, z++;
+    }
+  }
+  const bool reversed = m.settings.order == Settings::Order::reversed;
+  for (int i = 0; i < m.thread_count; i++) make_ready(m.threads[reversed ? m.thread_count - 1 - i : i]);
+  shared_area().begin_block(m.shared_bytes);
+  block_begins();
+  next(&m.driver);
+  shared_area().check_red_zone();
+  m.counts->blocks++;
+  m.counts->threads += m.thread_count;
+}
+
+}  // namespace
+
+void leave(Thread::State why) {
+  Thread& t = current_thread();
+  t.state = why;
+  next(&t.stack_pointer);
+}
+
+void run_grid(const Call& call, const toolkit::cudaLaunchConfig_t& config) {
+  Machine& m = machine;
+  const std::lock_guard hold(m.running);
+  make_stacks();
+  m.call = &call;
+  m.kernel = kernel_name(call.kernel);
+  m.grid = config.gridDim;
+  m.block = config.blockDim;
+  m.shared_bytes = config.dynamicSmemBytes;
+  m.thread_count = static_cast<int>(m.block.x * m.block.y * m.block.z);
+  m.settings = settings();
+  m.random = m.settings.seed * 0x2545f4914f6cdd1du + ++m.launches;
+  m.checked = call.instrumented;
+  m.counts = counts_of(m.kernel);
+  m.counts->launches++;
+  launch_begins();
+
+  const uint64_t blocks = uint64_t{m.grid.x} * m.grid.y * m.grid.z;
+  std::vector<uint32_t> order;
+  if (m.settings.order == Settings::Order::random && blocks < (1u << 24)) {
+    order.resize(blocks);
+    std::iota(order.begin(), order.end(), 0u);
+    for (uint64_t i = blocks; i > 1; i--) std::swap(order[i - 1], order[next_random() % i]);
+  }
+  for (uint64_t i = 0; i < blocks; i++) {
+    const uint64_t b = !order.empty() ? order[i] : m.settings.order == Settings::Order::reversed ? blocks - 1 - i : i;
+    run_block({static_cast<unsigned>(b % m.grid.x), static_cast<unsigned>(b / m.grid.x % m.grid.y),
+               static_cast<unsigned>(b / m.grid.x / m.grid.y)});
+  }
+  check_red_zones();
+  m.call = nullptr;
+}
+
+}  // namespace simt

@@ -1,0 +1,237 @@
+#include "memory.h"
+
+#include <sys/mman.h>
+
+#include <cstdio>
+#include <cstring>
+#include <deque>
+#include <map>
+#include <mutex>
+#include <new>
+
+#include "machine.h"
+
+namespace simt {
+namespace {
+
+constexpr size_t kAlign = 256;                          // of allocations, as cudaMalloc's
+constexpr size_t kQuarantine = size_t{64} << 20;        // bytes that stay unused after they were freed
+constexpr size_t kGrowth = size_t{64} << 20;            // of the accessible part
+constexpr size_t kGivenBack = size_t{16} << 20;         // larger blocks return to the system when freed
+
+struct Range {
+  uintptr_t begin;
+  size_t bytes;
+};
+
+std::mutex mutex;                      // of what follows
+std::map<uintptr_t, size_t> live;      // data address -> bytes asked for
+std::map<uintptr_t, size_t> free_ranges;
+std::deque<Range> quarantine;
+size_t quarantined = 0;
+size_t used_bytes = 0;
+uintptr_t top = 0;         // everything above was never used
+uintptr_t accessible = 0;  // up to here
+
+// What an allocation takes: a red zone, the data, a red zone.
+size_t footprint(size_t bytes) { return kRedZone + (bytes + kRedZone + kAlign - 1) / kAlign * kAlign; }
+
+void add_free(Range r) {
+  auto next = free_ranges.lower_bound(r.begin);
+  if (next != free_ranges.end() && r.begin + r.bytes == next->first) {
+    r.bytes += next->second;
+    next = free_ranges.erase(next);
+  }
+  if (next != free_ranges.begin()) {
+    auto before = std::prev(next);
+    if (before->first + before->second == r.begin) {
+      before->second += r.bytes;
+      return;
+    }
+  }
+  free_ranges[r.begin] = r.bytes;
+}
+
+uintptr_t take(size_t bytes) {
+  for (auto it = free_ranges.begin(); it != free_ranges.end(); ++it) {
+    if (it->second < bytes) continue;
+    const uintptr_t begin = it->first;
+    const size_t rest = it->second - bytes;
+    free_ranges.erase(it);
+    if (rest > 0) free_ranges[begin + bytes] = rest;
+    return begin;
+  }
+  const uintptr_t begin = top;
+  if (begin + bytes > device_memory().base() + device_memory().reach()) return 0;
+  top += bytes;
+  if (top > accessible) {
+    const size_t more = (top - accessible + kGrowth - 1) / kGrowth * kGrowth;
+    if (mprotect(reinterpret_cast<void*>(accessible), more, PROT_READ | PROT_WRITE) != 0) return 0;
+    accessible += more;
+  }
+  return begin;
+}
+
+bool intact(uintptr_t begin, size_t bytes, uintptr_t* where) {
+  // Red zones begin at any byte, the pattern at even ones.
+  for (uintptr_t p = begin; p < begin + bytes; p++) {
+    const uint8_t wanted = static_cast<uint8_t>(p % 2 == 0 ? kRedZonePattern & 0xff : kRedZonePattern >> 8);
+    if (*reinterpret_cast<const uint8_t*>(p) != wanted) {
+      *where = p;
+      return false;
+    }
+  }
+  return true;
+}
+
+void check_red_zones_of(uintptr_t data, size_t bytes) {
+  uintptr_t where = 0;
+  if (!intact(data - kRedZone, kRedZone, &where) || !intact(data + bytes, kRedZone, &where))
+    fault_after("device memory was written out of bounds: %ld bytes from the start of an allocation of %zu bytes",
+                static_cast<long>(where - data), bytes);
+}
+
+}  // namespace
+
+void fill(void* p, size_t bytes, uint16_t pattern) {
+  auto* to = static_cast<uint8_t*>(p);
+  const uint8_t low = static_cast<uint8_t>(pattern & 0xff), high = static_cast<uint8_t>(pattern >> 8);
+  size_t i = 0;
+  for (; i < bytes && reinterpret_cast<uintptr_t>(to + i) % 8 != 0; i++) to[i] = reinterpret_cast<uintptr_t>(to + i) % 2 ? high : low;
+  const uint64_t word = 0x0001000100010001u * pattern;
+  for (; i + 8 <= bytes; i += 8) std::memcpy(to + i, &word, 8);
+  for (; i < bytes; i++) to[i] = reinterpret_cast<uintptr_t>(to + i) % 2 ? high : low;
+}
+
+void* reserve(size_t bytes) {
+  void* p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (p == MAP_FAILED) throw std::bad_alloc();
+  return p;
+}
+
+DeviceMemory& device_memory() {
+  static DeviceMemory& memory = *new DeviceMemory;  // never destroyed: streams outlive statics
+  return memory;
+}
+
+DeviceMemory::DeviceMemory() : reach_((2 * settings().memory / kGrowth + 2) * kGrowth) {
+  void* p = mmap(nullptr, reach_, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (p == MAP_FAILED) throw std::bad_alloc();
+  base_ = reinterpret_cast<uintptr_t>(p);
+  states_ = static_cast<uint8_t*>(reserve(reach_));
+  top = accessible = base_;
+}
+
+void* DeviceMemory::allocate(size_t bytes) {
+  const std::lock_guard hold(mutex);
+  if (used_bytes + bytes > settings().memory) return nullptr;
+  const uintptr_t begin = take(footprint(bytes));
+  if (begin == 0) return nullptr;
+  const uintptr_t data = begin + kRedZone;
+  const size_t behind = footprint(bytes) - kRedZone - bytes;
+  fill(reinterpret_cast<void*>(begin), kRedZone, kRedZonePattern);
+  fill(reinterpret_cast<void*>(data), bytes, kFreshPattern);
+  fill(reinterpret_cast<void*>(data + bytes), behind, kRedZonePattern);
+  std::memset(state(begin), kOutside, footprint(bytes));
+  std::memset(state(data), kUnwritten, bytes);
+  live[data] = bytes;
+  used_bytes += bytes;
+  return reinterpret_cast<void*>(data);
+}
+
+bool DeviceMemory::release(void* p) {
+  const std::lock_guard hold(mutex);
+  const auto it = live.find(reinterpret_cast<uintptr_t>(p));
+  if (it == live.end()) return false;
+  const auto [data, bytes] = *it;
+  check_red_zones_of(data, bytes);
+  live.erase(it);
+  used_bytes -= bytes;
+  std::memset(state(data), kOutside, bytes);
+  const Range r{data - kRedZone, footprint(bytes)};
+  if (bytes < kGivenBack) {
+    fill(p, bytes, kRedZonePattern);
+  } else {
+    const uintptr_t first = (data + 4095) / 4096 * 4096, last = (data + bytes) / 4096 * 4096;
+    madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
+  }
+  quarantine.push_back(r);
+  quarantined += r.bytes;
+  while (quarantined > kQuarantine) {
+    quarantined -= quarantine.front().bytes;
+    add_free(quarantine.front());
+    quarantine.pop_front();
+  }
+  return true;
+}
+
+bool DeviceMemory::covers(const void* p, size_t bytes) const {
+  const std::lock_guard hold(mutex);
+  const uintptr_t begin = reinterpret_cast<uintptr_t>(p);
+  auto it = live.upper_bound(begin);
+  if (it == live.begin()) return false;
+  --it;
+  return begin + bytes <= it->first + it->second;
+}
+
+void DeviceMemory::wrote(void* p, size_t bytes) { std::memset(state(reinterpret_cast<uintptr_t>(p)), kWritten, bytes); }
+
+void wrote(void* at, size_t bytes) {
+  if (!device_memory().covers(at, bytes)) fault_after("a host stand-in wrote %zu bytes out of bounds: %s", bytes, describe_address(at));
+  device_memory().wrote(at, bytes);
+}
+
+size_t DeviceMemory::used() const {
+  const std::lock_guard hold(mutex);
+  return used_bytes;
+}
+
+void check_red_zones() {
+  const std::lock_guard hold(mutex);
+  for (const auto& [data, bytes] : live) check_red_zones_of(data, bytes);
+}
+
+const char* describe_address(const void* p) {
+  static char text[160];
+  const uintptr_t address = reinterpret_cast<uintptr_t>(p);
+  if (shared_area().holds(p)) {
+    std::snprintf(text, sizeof(text), "shared memory, byte %zu of %zu", address - reinterpret_cast<uintptr_t>(shared_area().base()),
+                  machine.shared_bytes);
+    return text;
+  }
+  const std::lock_guard hold(mutex);
+  auto it = live.upper_bound(address);
+  if (it != live.begin() && address - std::prev(it)->first < std::prev(it)->second + kRedZone) {
+    --it;
+    std::snprintf(text, sizeof(text), "device memory, byte %zu of an allocation of %zu bytes", address - it->first, it->second);
+  } else if (it != live.end() && it->first - address <= kRedZone) {
+    std::snprintf(text, sizeof(text), "device memory, %zu bytes before an allocation of %zu bytes", it->first - address, it->second);
+  } else {
+    std::snprintf(text, sizeof(text), "device memory that is free");
+  }
+  return text;
+}
+
+SharedArea& shared_area() {
+  static SharedArea& area = *new SharedArea;
+  return area;
+}
+
+SharedArea::SharedArea()
+    : base_(static_cast<char*>(reserve(kBytes))), states_(static_cast<uint8_t*>(reserve(kBytes))) {}
+
+void SharedArea::begin_block(size_t bytes) {
+  if (bytes != bytes_) std::memset(states_, kOutside, kBytes);
+  bytes_ = bytes;
+  fill(base_, bytes, kFreshPattern);
+  fill(base_ + bytes, kRedZone, kRedZonePattern);
+  std::memset(states_, kUnwritten, bytes);
+}
+
+void SharedArea::check_red_zone() {
+  uintptr_t where = 0;
+  if (!intact(reinterpret_cast<uintptr_t>(base_) + bytes_, kRedZone, &where))
+    fault_after("shared memory was written out of bounds: byte %zu of %zu", where - reinterpret_cast<uintptr_t>(base_), bytes_);
+}
+
+}  // namespace simt

@@ -1,0 +1,17 @@
+#pragma once
+// Who reads and writes what without an order between them. Every two bytes of memory have shadow cells: the last write and two reads,
+// each with block, thread and the thread's clock. Two accesses of one launch, not both reads and not both atomic, need an order:
+//   in a block by block_sync, in a warp also by warp_sync, between blocks by atomic_add_acq_rel and nothing else.
+// Shuffles and votes give none, as on the GPU.
+
+#include <cstddef>
+
+#include "access.h"
+
+namespace simt {
+
+void race_launch_begins();
+void check_race(const void* at, size_t bytes, Use use, const Site& site, bool shared);
+void release_and_acquire(const void* at);  // by the current thread, through the number at `at`
+
+}  // namespace simt

@@ -1,0 +1,140 @@
+// Memory as the host sees it: allocations, copies, fills. All pointers are checked against the live allocations.
+
+#include <cstring>
+#include <memory>
+#include <vector>
+
+#include "host_memory.h"
+#include "simt/runtime.h"
+#include "machine.h"
+#include "memory.h"
+#include "stream.h"
+
+namespace simt::toolkit {
+namespace {
+
+bool capturing(cudaStream_t stream) {
+  cudaStreamCaptureStatus status;
+  cudaStreamIsCapturing(stream, &status);
+  return status != cudaStreamCaptureStatusNone;
+}
+
+// Copies the bytes, and with them whether they were ever written.
+void copy(void* to, const void* from, size_t bytes) {
+  DeviceMemory& memory = device_memory();
+  std::memmove(to, from, bytes);
+  if (!memory.holds(to)) return;
+  if (memory.holds(from))
+    std::memmove(memory.state(reinterpret_cast<uintptr_t>(to)), memory.state(reinterpret_cast<uintptr_t>(from)), bytes);
+  else
+    memory.wrote(to, bytes);
+}
+
+// What is copied must still be there when the copy runs.
+void check_there(const void* p, size_t bytes) {
+  if (device_memory().holds(p) && !device_memory().covers(p, bytes))
+    fault_after("copy or fill of %zu bytes out of bounds: %s", bytes, describe_address(p));
+}
+
+bool kind_fits(const void* to, const void* from, cudaMemcpyKind kind) {
+  const bool to_device = device_memory().holds(to), from_device = device_memory().holds(from);
+  switch (kind) {
+    case cudaMemcpyHostToHost: return !to_device && !from_device;
+    case cudaMemcpyHostToDevice: return to_device && !from_device;
+    case cudaMemcpyDeviceToHost: return !to_device && from_device;
+    case cudaMemcpyDeviceToDevice: return to_device && from_device;
+    default: return true;
+  }
+}
+
+}  // namespace
+
+cudaError_t simt_malloc(void** pointer, size_t bytes) {
+  *pointer = nullptr;
+  if (bytes == 0) return cudaSuccess;
+  *pointer = device_memory().allocate(bytes);
+  return *pointer ? cudaSuccess : result(cudaErrorMemoryAllocation);
+}
+
+cudaError_t cudaFree(void* pointer) {
+  if (!pointer) return cudaSuccess;
+  cudaDeviceSynchronize();
+  return device_memory().release(pointer) ? cudaSuccess : result(cudaErrorInvalidValue);
+}
+
+// The address is there at once; it is given back when the stream comes to the free.
+cudaError_t simt_malloc_async(void** pointer, size_t bytes, cudaStream_t stream) {
+  if (capturing(stream)) return result(cudaErrorStreamCaptureUnsupported);
+  return simt_malloc(pointer, bytes);
+}
+
+cudaError_t cudaFreeAsync(void* pointer, cudaStream_t stream) {
+  if (!pointer) return cudaSuccess;
+  if (capturing(stream)) return result(cudaErrorStreamCaptureUnsupported);
+  if (!device_memory().covers(pointer, 1)) return result(cudaErrorInvalidValue);
+  stream_of(stream).enqueue([pointer] {
+    if (!device_memory().release(pointer)) fault_after("cudaFreeAsync of %p, which is no allocation", pointer);
+  });
+  return cudaSuccess;
+}
+
+cudaError_t simt_malloc_host(void** pointer, size_t bytes) {
+  *pointer = pin(bytes);
+  return *pointer ? cudaSuccess : result(cudaErrorMemoryAllocation);
+}
+cudaError_t cudaFreeHost(void* pointer) { return !pointer || unpin(pointer) ? cudaSuccess : result(cudaErrorInvalidValue); }
+
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
+  if (bytes == 0) return cudaSuccess;
+  if (!kind_fits(to, from, kind)) return result(cudaErrorInvalidValue);
+  CUstream_st& s = stream_of(stream);
+  const bool late_source = device_memory().holds(from) || is_pinned(from, bytes);
+  const bool late_target = device_memory().holds(to) || is_pinned(to, bytes);
+  if ((!late_source || !late_target) && capturing(stream)) return result(cudaErrorStreamCaptureUnsupported);
+  if (late_source) {
+    s.enqueue([=] {
+      check_there(to, bytes);
+      check_there(from, bytes);
+      copy(to, from, bytes);
+    });
+  } else {  // pageable memory is read before the call returns
+    const auto* begin = static_cast<const char*>(from);
+    auto staged = std::make_shared<std::vector<char>>(begin, begin + bytes);
+    s.enqueue([=] {
+      check_there(to, bytes);
+      copy(to, staged->data(), bytes);
+    });
+  }
+  if (!late_target) s.drain();  // pageable memory is written before the call returns
+  return cudaSuccess;
+}
+
+cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
+  const cudaError_t error = cudaMemcpyAsync(to, from, bytes, kind, nullptr);
+  return error == cudaSuccess ? cudaStreamSynchronize(nullptr) : error;
+}
+
+cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stream) {
+  if (bytes == 0) return cudaSuccess;
+  if (!device_memory().holds(to)) return result(cudaErrorInvalidValue);
+  stream_of(stream).enqueue([=] {
+    check_there(to, bytes);
+    std::memset(to, value, bytes);
+    device_memory().wrote(to, bytes);
+  });
+  return cudaSuccess;
+}
+
+cudaError_t cudaMemset(void* to, int value, size_t bytes) {
+  const cudaError_t error = cudaMemsetAsync(to, value, bytes, nullptr);
+  return error == cudaSuccess ? cudaStreamSynchronize(nullptr) : error;
+}
+
+cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t* pool, int device) {
+  *pool = nullptr;
+  return device == 0 ? cudaSuccess : result(cudaErrorInvalidDevice);
+}
+cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, cudaMemPoolAttr, void*) { return cudaSuccess; }
+cudaError_t cudaMemPoolTrimTo(cudaMemPool_t, size_t) { return cudaSuccess; }
+
+}  // namespace simt::toolkit

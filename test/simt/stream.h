@@ -1,0 +1,50 @@
+#pragma once
+// Streams: each a host thread that runs its work in order. While a stream is being captured, its work is recorded instead.
+
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <vector>
+
+#include "simt/runtime.h"
+
+namespace simt {
+
+using Work = std::function<void()>;
+
+// Remembers the error for cudaGetLastError and returns it.
+toolkit::cudaError_t result(toolkit::cudaError_t error);
+
+toolkit::CUstream_st& stream_of(toolkit::cudaStream_t stream);  // the default stream for null
+
+}  // namespace simt
+
+namespace simt::toolkit {
+
+struct CUgraph_st {
+  std::vector<simt::Work> work;
+};
+struct CUgraphExec_st {
+  std::vector<simt::Work> work;
+};
+
+struct CUstream_st {
+  CUstream_st();
+  ~CUstream_st();
+  void enqueue(simt::Work work);  // or record
+  void drain();                   // waits until all work so far has run
+  bool idle();
+
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::deque<simt::Work> queue;
+  bool busy = false, stopping = false;
+  bool invalidated = false;                          // a call during the capture was not allowed
+  std::optional<std::vector<simt::Work>> recording;  // while being captured
+  std::thread worker;
+};
+
+}  // namespace simt::toolkit

@@ -1,0 +1,73 @@
+#pragma once
+// The emulator's own tests. Each runs in a process of its own, since a mistake that the emulator finds ends the process.
+
+#include <cstdio>
+#include <cstdlib>
+#include <vector>
+
+#include "cuda/block.cuh"
+#include "cuda/launch.cuh"
+#include "cuda/vec.cuh"
+#include "simt/control.h"
+
+namespace ml::ML_CUDA_NAMESPACE {
+
+// A stream with nothing around it: enough for launch().
+class CudaStream {
+ public:
+  CudaStream() {
+    cudaStreamCreate(&stream);
+    cudaMalloc(&record, sizeof(FaultRecord));
+    cudaMemset(record, 0, sizeof(FaultRecord));
+  }
+  cudaStream_t stream = nullptr;
+  FaultRecord* record = nullptr;
+};
+
+}  // namespace ml::ML_CUDA_NAMESPACE
+
+namespace simt_test {
+
+using namespace ml::ML_CUDA_NAMESPACE;  // the wrappers, as a kernel sees them
+
+struct Test {
+  const char* name;
+  void (*run)();
+  const char* report = nullptr;  // what the emulator must say; null: the test must pass
+};
+
+// Ends the process when `ok` is false.
+void expect(bool ok, const char* what);
+
+// What each test has: a stream, and arrays in device memory.
+struct Device {
+  CudaStream stream;
+
+  template <class T>
+  T* array(size_t count) {
+    T* p = nullptr;
+    cudaMalloc(&p, count * sizeof(T));
+    return p;
+  }
+  template <class T>
+  T* array(const std::vector<T>& values) {
+    T* p = array<T>(values.size());
+    cudaMemcpy(p, values.data(), values.size() * sizeof(T), cudaMemcpyHostToDevice);
+    return p;
+  }
+  template <class T>
+  std::vector<T> read(const T* p, size_t count) {
+    wait();
+    std::vector<T> values(count);
+    cudaMemcpy(values.data(), p, count * sizeof(T), cudaMemcpyDeviceToHost);
+    return values;
+  }
+  void wait() { expect(cudaStreamSynchronize(stream.stream) == cudaSuccess, "the stream waits"); }
+};
+
+const std::vector<Test>& fault_tests();
+const std::vector<Test>& count_tests();
+const std::vector<Test>& primitive_tests();
+const std::vector<Test>& runtime_tests();
+
+}  // namespace simt_test

@@ -14,6 +14,7 @@ const parts = [
   { name: 'tests', run: 'npm test', minutes: 15 },
   { name: 'sanitizers', run: 'bash test/native/run', minutes: 8 },
   { name: 'emulator', run: 'bash test/simt/run', minutes: 4 },
+  { name: 'package', run: 'npm run test:package', minutes: 10 },
 ]
 
 // Commands that parts call, and the Debian package each is in; what is missing is installed where this runs as root.

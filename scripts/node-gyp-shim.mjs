@@ -10,7 +10,18 @@ const root = fileURLToPath(new URL('..', import.meta.url))
 const cmakeJs = createRequire(import.meta.url).resolve('cmake-js/bin/cmake-js')
 const arch = process.argv.find((a) => a.startsWith('--arch='))?.slice('--arch='.length) ?? process.arch
 const definitions = (process.env.MEMORY_LAYERS_CMAKE_ARGS ?? '').split(' ').filter(Boolean)
-const args = ['--directory', root, '--out', `${process.cwd()}/build`, '--arch', arch, '--parallel', String(availableParallelism())]
+const args = [
+  '--directory',
+  root,
+  '--out',
+  `${process.cwd()}/build`,
+  '--arch',
+  arch,
+  '--target',
+  'memory_layers',
+  '--parallel',
+  String(availableParallelism()),
+]
 
 // configure and build, not rebuild: an unchanged folder is built again in a second.
 for (const step of ['configure', 'build']) {

@@ -47,7 +47,7 @@ function options(args: string[]): { definitions: string[] } | { problem: string 
     const own = values.define ?? []
     const wrong = own.find((d) => !/^\w+=/.test(d))
     if (wrong) return { problem: `-D must be NAME=VALUE, got "${wrong}".` }
-    return { definitions: [`ML_CUDA=${values.cuda.toUpperCase()}`, 'ML_SIMT=OFF', ...own] }
+    return { definitions: [`ML_CUDA=${values.cuda.toUpperCase()}`, 'ML_CUDA_ALL=ON', 'ML_SIMT=OFF', ...own] }
   } catch (error) {
     return { problem: (error as Error).message }
   }
@@ -103,7 +103,7 @@ function toolFolder(): string {
 /** Undefined if it worked. */
 function compile({ cmakeJs, include }: Tools, definitions: string[]): string | undefined {
   const all = ['CMAKE_BUILD_TYPE=Release', `CMAKE_JS_INC=${include.join(';')}`, ...definitions]
-  const common = ['--directory', root, '--log-level', 'error', '--parallel', String(availableParallelism())]
+  const common = ['--directory', root, '--log-level', 'error', '--target', 'memory_layers', '--parallel', String(availableParallelism())]
   print('')
   // configure, then build: cmake-js's compile would do all of it twice after an error.
   for (const step of ['configure', 'build']) {

@@ -20,11 +20,14 @@ void settle(napi_env raw, napi_value, void*, void* data) {
   Napi::HandleScope scope(env);
   Addon& addon = addon_of(env);
   if (--addon.waiting == 0) napi_unref_threadsafe_function(env, addon.deliver);
-  if (d->fault) {
-    d->device->stream().acknowledge(d->fault->first);
-    d->deferred.Reject(to_js(env, d->fault->error).Value());
-  } else {
-    d->deferred.Resolve(d->value(env));
+  if (d->fault) d->device->stream().acknowledge(d->fault->first);
+  try {
+    if (d->fault) {
+      d->deferred.Reject(to_js(env, d->fault->error).Value());
+    } else {
+      d->deferred.Resolve(d->value(env));
+    }
+  } catch (const Napi::Error&) {  // a worker is being terminated: nobody listens
   }
 }
 

@@ -1,0 +1,72 @@
+import { spawnSync } from 'node:child_process'
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, expect, test } from 'vitest'
+import { repository, withCuda } from './support.js'
+
+const folder = join(repository, 'prebuilds')
+const binaries = readdirSync(folder).map((name) => [name, join(folder, name, 'memory-layers.glibc.node')] as const)
+
+function readelf(...args: string[]): string {
+  const { status, stdout, stderr } = spawnSync('readelf', ['-W', ...args], { encoding: 'utf8', maxBuffer: 2 ** 26 })
+  expect(status, stderr).toBe(0)
+  return stdout
+}
+
+interface Symbol {
+  name: string
+  version: string | undefined
+  defined: boolean
+  weak: boolean
+}
+
+function dynamicSymbols(file: string): Symbol[] {
+  const line = /^ +\d+: \w+ +\d+ +\w+ +(GLOBAL|WEAK|UNIQUE) +\w+ +(?:\[.*?\] +)?(\w+) (\S+)/gm
+  return [...readelf('--dyn-syms', file).matchAll(line)].map(([, binding, section, text]) => {
+    const [name, version] = text!.split(/@+/)
+    return { name: name!, version, defined: section !== 'UND', weak: binding === 'WEAK' }
+  })
+}
+
+test('there is one for linux-x64 and one for linux-arm64', () => {
+  expect(binaries.map(([name]) => name)).toEqual(['linux-arm64', 'linux-x64'])
+})
+
+describe.each(binaries)('%s', (name, file) => {
+  test('exports exactly the two symbols of a Node-API module', () => {
+    const exported = dynamicSymbols(file).filter((s) => s.defined)
+    expect(exported.map((s) => s.name).sort()).toEqual(['napi_register_module_v1', 'node_api_module_get_api_version_v1'])
+  })
+
+  test('runs on glibc 2.28', () => {
+    const imported = dynamicSymbols(file).filter((s) => !s.defined)
+    expect(imported.length).toBeGreaterThan(50)
+    const later = imported.filter((s) => {
+      const [, minor] = /^GLIBC_2\.(\d+)/.exec(s.version ?? '') ?? []
+      return minor !== undefined && Number(minor) > 28
+    })
+    expect(later).toEqual([])
+    // The C++ library is inside; Node's own functions have no version, and nothing else is left open.
+    expect(imported.filter((s) => /CXX/.test(s.version ?? ''))).toEqual([])
+    const open = imported.filter((s) => s.version === undefined && !s.weak && !/^(napi|node_api)_/.test(s.name))
+    expect(open).toEqual([])
+  })
+
+  test('needs no library but those of glibc and libgcc_s, and has no search path', () => {
+    const dynamic = readelf('-d', file)
+    const needed = [...dynamic.matchAll(/\(NEEDED\).*\[(.+)\]/g)].map((m) => m[1]!)
+    const allowed =
+      /^(libc\.so\.6|libm\.so\.6|libpthread\.so\.0|libdl\.so\.2|librt\.so\.1|libgcc_s\.so\.1|ld-linux-(x86-64|aarch64)\.so\.[12])$/
+    expect(needed.filter((n) => !allowed.test(n))).toEqual([])
+    expect(needed).toContain('libc.so.6')
+    expect(dynamic).not.toMatch(/RPATH|RUNPATH/)
+    expect(dynamic).toMatch(/NODELETE/)
+  })
+
+  test('is stripped, and names no folder of the machine that built it', () => {
+    const sections = readelf('-S', file)
+    expect(sections).not.toMatch(/\.symtab|\.debug_info/)
+    expect(readFileSync(file).includes(repository)).toBe(false)
+    expect(sections.includes('.nv_fatbin')).toBe(withCuda && name === 'linux-x64')
+  })
+})

@@ -1,10 +1,8 @@
 // All that CI runs after `npm ci`, part by part: node scripts/ci.mjs [part…]. Prints what each took, and ends with one line
 // that adds them up: N passed, N failed. A part that prints such a line itself is counted by its last one, any other as one test.
-// To add a part, add a line to `parts`; a Debian package that it needs, to `commands`.
+// To add a part, add a line to `parts`; a Debian package that it needs, to scripts/ci-packages.sh.
 
-import { spawn, spawnSync } from 'node:child_process'
-import { accessSync, constants } from 'node:fs'
-import { delimiter, join } from 'node:path'
+import { spawn } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
@@ -16,34 +14,6 @@ const parts = [
   { name: 'emulator', run: 'bash test/simt/run', minutes: 4 },
   { name: 'package', run: 'npm run test:package', minutes: 10 },
 ]
-
-// Commands that parts call, and the Debian package each is in; what is missing is installed where this runs as root.
-const commands = {
-  chromium: 'chromium',
-  'aarch64-linux-gnu-g++': 'g++-aarch64-linux-gnu',
-  'qemu-aarch64-static': 'qemu-user-static',
-}
-
-function onPath(command) {
-  return (process.env.PATH ?? '').split(delimiter).some((folder) => {
-    try {
-      accessSync(join(folder, command), constants.X_OK)
-      return true
-    } catch {
-      return false
-    }
-  })
-}
-
-function installPackages() {
-  const missing = Object.keys(commands).filter((c) => !onPath(c))
-  if (missing.length === 0) return
-  const packages = missing.map((c) => commands[c])
-  if (!onPath('apt-get') || process.getuid?.() !== 0) return console.log(`Missing, and not root on Debian: ${packages.join(' ')}`)
-  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' }
-  spawnSync('apt-get', ['update', '-qq'], { stdio: 'inherit', env })
-  spawnSync('apt-get', ['install', '-y', '-qq', '--no-install-recommends', ...packages], { stdio: 'inherit', env })
-}
 
 /** Runs one part with its output shown; its last line of counts, if it prints one. */
 function runPart({ run, minutes }) {
@@ -77,7 +47,6 @@ if (unknown.length > 0) {
   process.exit(2)
 }
 
-installPackages()
 const results = []
 for (const part of parts.filter((p) => names.length === 0 || names.includes(p.name))) {
   console.log(`\n== ${part.name}: ${part.run}`)

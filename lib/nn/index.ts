@@ -3,8 +3,11 @@
  * @module memory-layers/nn
  */
 
+export { Attention, type AttentionOptions } from './attention.js'
 export { CrossEntropy } from './cross-entropy.js'
+export { Embedding, type EmbeddingOptions } from './embedding.js'
 export { FeedForward, type FeedForwardOptions } from './feed-forward.js'
 export { Linear, type LinearOptions } from './linear.js'
+export { MixtureOfExperts, type MixtureOfExpertsOptions } from './mixture-of-experts.js'
 export type { Module, Saved } from './module.js'
 export { RmsNorm, type RmsNormOptions } from './rms-norm.js'

@@ -17,6 +17,7 @@ export function takeRows(where: string, name: string, x: LayerInput, device: Dev
   const leading = tensor.shape.slice(0, -1)
   return {
     rows,
+    leading,
     /** A result `[tokens, w]` under the leading axes of the input. */
     shaped(result: Tensor): Tensor {
       if (leading.length === 1) return result

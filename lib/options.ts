@@ -33,14 +33,18 @@ export function nearest(name: string, known: readonly string[]): string | undefi
   return best
 }
 
+// Letters left out, added, changed, or two exchanged.
 function edits(a: string, b: string): number {
+  let before: number[] = []
   let row = Array.from({ length: b.length + 1 }, (_, j) => j)
   for (let i = 1; i <= a.length; i++) {
     const next = [i]
     for (let j = 1; j <= b.length; j++) {
       const change = row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1)
-      next[j] = Math.min(change, row[j]! + 1, next[j - 1]! + 1)
+      const exchange = a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1] ? (before[j - 2] ?? Infinity) + 1 : Infinity
+      next[j] = Math.min(change, exchange, row[j]! + 1, next[j - 1]! + 1)
     }
+    before = row
     row = next
   }
   return row[b.length]!

@@ -1,0 +1,152 @@
+// Every option of every public function and class, misspelt by one letter, is refused with the right name. The names are read from the types, so an
+// option that is added is tested, and a function with options that is not listed here fails.
+
+import ts from 'typescript'
+import { describe, expect, test } from 'vitest'
+import * as main from '../lib/index.js'
+import { MemoryLayersError, openDevice, ops } from '../lib/index.js'
+import * as nn from '../lib/nn/index.js'
+
+const device = openDevice('cpu')
+const zeros = (...shape: number[]) => device.zeros(shape)
+const layer = new main.MemoryLayer(device, { inputDim: 4, heads: 1, knn: 2, nKeys: 4, keyDim: 4 })
+const parameters = layer.parameters()
+const query = zeros(2, 1, 2, 2)
+const keys = zeros(1, 2, 4, 2)
+const lookup = ops.productKeyLookup(query, keys, { knn: 2 })
+const bag = [zeros(16, 4), lookup.indices.reshape([2, 2]), lookup.weights.reshape([2, 2])] as const
+const x = zeros(2, 4)
+const w = zeros(4, 4)
+const four = zeros(1, 2, 1, 4)
+const attended = ops.attention(four, four, four)
+const { u } = ops.peer(x, bag[0], bag[0], bag[1], bag[2])
+
+type Call = (o: never) => unknown
+
+const calls: Record<string, Call> = {
+  openDevice: (o) => openDevice('cpu', o),
+  saveSafetensors: (o) => main.saveSafetensors('/nowhere/x', {}, o),
+  loadSafetensors: (o) => main.loadSafetensors('/nowhere/x', o),
+  readSafetensors: (o) => main.readSafetensors('/nowhere/x', o),
+  MemoryLayer: (o) => new main.MemoryLayer(device, o),
+  PeerLayer: (o) => new main.PeerLayer(device, o),
+  ValueTable: (o) => new main.ValueTable(device, o),
+  'ValueTable.map': (o) => main.ValueTable.map('/nowhere/x', 'a', o),
+  'Device.normal': (o) => device.normal([1], o),
+  'Device.uniform': (o) => device.uniform([1], o),
+  Sgd: (o) => new main.Sgd(parameters, o),
+  Adagrad: (o) => new main.Adagrad(parameters, o),
+  RowwiseAdagrad: (o) => new main.RowwiseAdagrad(parameters, o),
+  AdamW: (o) => new main.AdamW(parameters, o),
+  Linear: (o) => new nn.Linear(device, o),
+  FeedForward: (o) => new nn.FeedForward(device, o),
+  RmsNorm: (o) => new nn.RmsNorm(device, o),
+  Attention: (o) => new nn.Attention(device, o),
+  Embedding: (o) => new nn.Embedding(device, o),
+  MixtureOfExperts: (o) => new nn.MixtureOfExperts(device, o),
+  'ops.productKeyScores': (o) => ops.productKeyScores(query, keys, o),
+  'ops.topK': (o) => ops.topK(x, 1, o),
+  'ops.productKeyLookup': (o) => ops.productKeyLookup(query, keys, o),
+  'ops.productKeyLookupBackward': (o) => ops.productKeyLookupBackward(lookup, zeros(2, 1, 2), { query, keys }, o),
+  'ops.embeddingBag': (o) => ops.embeddingBag(...bag, o),
+  'ops.embeddingBagBackward': (o) => ops.embeddingBagBackward(x, ...bag, o),
+  'ops.linear': (o) => ops.linear(x, w, undefined, o),
+  'ops.linearBackward': (o) => ops.linearBackward(x, x, w, o),
+  'ops.siluGate': (o) => ops.siluGate(x, x, o),
+  'ops.siluGateBackward': (o) => ops.siluGateBackward(x, x, x, o),
+  'ops.sigmoidGate': (o) => ops.sigmoidGate(x, zeros(2, 1), o),
+  'ops.sigmoidGateBackward': (o) => ops.sigmoidGateBackward(x, x, zeros(2, 1), o),
+  'ops.rmsNorm': (o) => ops.rmsNorm(x, undefined, o),
+  'ops.rmsNormBackward': (o) => ops.rmsNormBackward(x, x, undefined, o),
+  'ops.softmax': (o) => ops.softmax(x, o),
+  'ops.softmaxBackward': (o) => ops.softmaxBackward(x, x, o),
+  'ops.add': (o) => ops.add(x, x, o),
+  'ops.crossEntropy': (o) => ops.crossEntropy(x, device.zeros([2], 'int32'), o),
+  'ops.crossEntropyBackward': (o) => ops.crossEntropyBackward(zeros(2), x, device.zeros([2], 'int32'), o),
+  'ops.attention': (o) => ops.attention(four, four, four, o),
+  'ops.attentionBackward': (o) => ops.attentionBackward(four, { q: four, k: four, v: four, ...attended }, o),
+  'ops.peer': (o) => ops.peer(x, bag[0], bag[0], bag[1], bag[2], o),
+  'ops.peerBackward': (o) => ops.peerBackward(x, { x, down: bag[0], up: bag[0], indices: bag[1], weights: bag[2], u }, o),
+  ...Object.fromEntries(
+    (['relu', 'gelu', 'silu', 'sigmoid'] as const).flatMap((name): [string, Call][] => [
+      [`ops.${name}`, (o) => ops[name](x, o)],
+      [`ops.${name}Backward`, (o) => ops[`${name}Backward`](x, x, o)],
+    ]),
+  ),
+}
+
+/** Names of the options of each exported callable: those of its parameter `given`. */
+function optionNames(): Map<string, string[]> {
+  const files = ['lib/index.ts', 'lib/nn/index.ts']
+  const { config } = ts.readConfigFile('tsconfig.json', ts.sys.readFile)
+  const program = ts.createProgram(files, ts.parseJsonConfigFileContent({ ...config, include: [], files: [] }, ts.sys, '.').options)
+  const checker = program.getTypeChecker()
+  const found = new Map<string, string[]>()
+  const take = (name: string, signatures: readonly ts.Signature[]) => {
+    for (const s of signatures) {
+      const given = s.parameters.find((p) => p.name === 'given')
+      const internal = s.getJsDocTags().some((t) => t.name === 'internal')
+      if (!given || internal) continue
+      const type = checker.getNonNullableType(checker.getTypeOfSymbol(given))
+      found.set(
+        name,
+        type.getProperties().map((p) => p.name),
+      )
+    }
+  }
+  const visit = (prefix: string, symbol: ts.Symbol) => {
+    for (let s of checker.getExportsOfModule(symbol)) {
+      if (s.flags & ts.SymbolFlags.Alias) s = checker.getAliasedSymbol(s)
+      if (s.flags & ts.SymbolFlags.ValueModule) visit(`${prefix}${s.name.includes('ops') ? 'ops.' : ''}`, s)
+      const type = checker.getTypeOfSymbol(s)
+      take(prefix + s.name, type.getCallSignatures())
+      if (!(s.flags & ts.SymbolFlags.Class)) continue
+      take(prefix + s.name, type.getConstructSignatures())
+      const members = [...(s.members?.values() ?? []), ...(s.exports?.values() ?? [])]
+      for (const m of members)
+        if (m.flags & ts.SymbolFlags.Method) take(`${prefix}${s.name}.${m.name}`, checker.getTypeOfSymbol(m).getCallSignatures())
+    }
+  }
+  for (const file of files) visit('', checker.getSymbolAtLocation(program.getSourceFile(file)!)!)
+  return found
+}
+
+/** A letter left out, doubled, changed, and two exchanged, at every place. */
+function misspellings(name: string): string[] {
+  const at = [...name].flatMap((letter, i) => [
+    name.slice(0, i) + name.slice(i + 1),
+    name.slice(0, i) + letter + name.slice(i),
+    `${name.slice(0, i)}q${name.slice(i + 1)}`,
+    name.slice(0, i) + (name[i + 1] ?? '') + letter + name.slice(i + 2),
+  ])
+  return [...new Set(at)].filter((m) => m !== name && m !== '')
+}
+
+const names = optionNames()
+
+test('every public function with options is listed here', () => {
+  // ops also lies flat in the index where something of it is exported a second time
+  expect([...names.keys()].sort()).toEqual(Object.keys(calls).sort())
+})
+
+describe.each(Object.entries(calls))('%s', (name, call) => {
+  test('refuses misspelt options with the right name', async () => {
+    const known = names.get(name)!
+    expect(known.length).toBeGreaterThan(0)
+    for (const option of known) {
+      for (const wrong of misspellings(option).filter((m) => !known.includes(m))) {
+        let error: unknown
+        try {
+          await call({ [wrong]: undefined } as never)
+        } catch (e) {
+          error = e
+        }
+        expect(error, `${name}({ ${wrong} })`).toBeInstanceOf(MemoryLayersError)
+        const { code, message } = error as MemoryLayersError
+        expect(code, message).toBe('ERR_OPTION')
+        expect(message).toContain(`unknown option "${wrong}"`)
+        expect(message).toContain(`Did you mean "${option}"?`)
+      }
+    }
+  })
+})

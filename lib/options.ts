@@ -19,18 +19,16 @@ export function options<T extends object>(where: string, given: T | undefined, k
   return given
 }
 
-/** The known name with the smallest edit distance, if it is close. */
+/** The known name with the smallest edit distance, if it is close; of equals, the one that begins more alike. */
 export function nearest(name: string, known: readonly string[]): string | undefined {
-  let best: string | undefined
-  let distance = Math.max(2, Math.floor(name.length / 3)) + 1
-  for (const candidate of known) {
-    const d = edits(name.toLowerCase(), candidate.toLowerCase())
-    if (d < distance) {
-      distance = d
-      best = candidate
-    }
-  }
-  return best
+  const most = Math.max(2, Math.floor(name.length / 3))
+  const typed = name.toLowerCase()
+  const ranked = known.map((candidate) => {
+    const c = candidate.toLowerCase()
+    return { candidate, distance: edits(typed, c), alike: [...c].findIndex((letter, i) => letter !== typed[i]) }
+  })
+  const [best] = ranked.sort((a, b) => a.distance - b.distance || b.alike - a.alike)
+  return best && best.distance <= most ? best.candidate : undefined
 }
 
 // Letters left out, added, changed, or two exchanged.

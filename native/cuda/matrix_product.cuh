@@ -1,0 +1,122 @@
+#pragma once
+// C[M, N] (+)= A[M, K] B[K, N] (+ bias), for a batch of matrices, over the tile product of gemm.cuh. Where K is long and C small, K is
+// cut into pieces whose products are added in order. The number of pieces depends on the shape alone, and so do the bits.
+
+#include "cuda/gemm.cuh"
+#include "cuda/launch.cuh"
+#include "cuda/stream.h"
+#include "cuda/tuning.h"
+
+namespace ml::ML_CUDA_NAMESPACE {
+
+template <class A, class B>
+struct MatrixProduct {
+  float* c;
+  int64_t ldc;
+  Operand<A> a;
+  Operand<B> b;
+  int64_t M, N, K;
+  const float* bias;  // [N], or nullptr
+  bool accumulate;    // to c
+  int64_t batches = 1, a_batch = 0, b_batch = 0, c_batch = 0;  // elements from one matrix to the next
+};
+
+namespace {
+
+constexpr int kLargeTile = 128, kSmallTile = 64;
+constexpr int64_t kLargeTilesPerProcessor = 1;     // fewer large tiles than this leave processors idle
+constexpr int64_t kWantedThreads = 1 << 17;        // K is cut until so many threads work: 500 and more on each of 132 or 142 processors
+constexpr int64_t kLeastPiece = 256, kMostPieces = 64;  // of K
+
+// One block computes a tile of C for one piece of K. blockIdx: x tile, columns first; y piece; z matrix.
+// piece: its length. Pieces go to `partials` [pieces, M, N], or straight to C where there is one.
+template <class Product, int kTile, class A, class B>
+__global__ void __launch_bounds__(Product::kThreads, 512 / Product::kThreads)
+    product_kernel(Guard guard, float* partials, MatrixProduct<A, B> p, int64_t piece) {
+  if (guard.closed()) return;
+  const int64_t across = (p.N + kTile - 1) / kTile;
+  const int64_t row0 = blockIdx.x / across * kTile, column0 = blockIdx.x % across * kTile;
+  const int64_t k0 = blockIdx.y * piece, k1 = k0 + piece < p.K ? k0 + piece : p.K;
+  p.a.data += blockIdx.z * p.a_batch;
+  p.b.data += blockIdx.z * p.b_batch;
+  Product product;
+  multiply_tile(product, reinterpret_cast<typename Product::Stage*>(shared_bytes()), p.a, row0, p.M, p.b, column0, p.N, k0, k1);
+
+  const int64_t ldc = partials ? p.N : p.ldc;
+  float* c = (partials ? partials + blockIdx.y * p.M * p.N : p.c + blockIdx.z * p.c_batch) + row0 * ldc + column0;
+  const float* bias = partials || !p.bias ? nullptr : p.bias + column0;
+  const bool accumulate = p.accumulate && !partials;
+  const int rows = p.M - row0 < kTile ? static_cast<int>(p.M - row0) : kTile;  // of the tile inside C
+  const int columns = p.N - column0 < kTile ? static_cast<int>(p.N - column0) : kTile;
+  constexpr int kRun = Product::kRun;
+  const bool packed = kRun > 1 && ldc % kRun == 0 && reinterpret_cast<uintptr_t>(c) % (kRun * sizeof(float)) == 0;
+  product.each([&](int row, int column, const float* sums) {
+    if (row >= rows) return;
+    float* to = c + row * ldc + column;
+    Pack<float, kRun> v;
+#pragma unroll
+    for (int e = 0; e < kRun; ++e) {
+      v.v[e] = sums[e];
+      if (column + e >= columns) continue;
+      if (accumulate) v.v[e] += to[e];
+      if (bias) v.v[e] += bias[column + e];
+    }
+    if (packed && column + kRun <= columns) {
+      store<kRun>(to, v);
+    } else {
+#pragma unroll
+      for (int e = 0; e < kRun; ++e)
+        if (column + e < columns) to[e] = v.v[e];
+    }
+  });
+}
+
+// One thread adds the pieces of an element in order.
+__global__ void __launch_bounds__(kThreads) add_pieces_kernel(Guard guard, float* c, const float* partials, int64_t ldc, int64_t pieces, int64_t M,
+                                                              int64_t N, const float* bias, bool accumulate) {
+  if (guard.closed()) return;
+  const int64_t at = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;  // [0, M * N)
+  if (at < M * N) {
+    float sum = partials[at];
+    for (int64_t s = 1; s < pieces; ++s) sum += partials[s * M * N + at];
+    float* to = c + at / N * ldc + at % N;
+    if (accumulate) sum += *to;
+    if (bias) sum += bias[at % N];
+    *to = sum;
+  }
+}
+
+inline int64_t tiles_of(int64_t M, int64_t N, int tile) { return (M + tile - 1) / tile * ((N + tile - 1) / tile); }
+
+template <class Product, int kTile, class A, class B>
+void launch_product(CudaStream& stream, const MatrixProduct<A, B>& p, int64_t pieces) {
+  int64_t piece = (p.K + pieces - 1) / pieces;
+  piece = (piece + Product::kDepth - 1) / Product::kDepth * Product::kDepth;
+  const int64_t used = p.K == 0 ? 1 : (p.K + piece - 1) / piece;
+  float* partials = used > 1 ? stream.scratch<float>(used * p.M * p.N) : nullptr;
+  const dim3 grid(static_cast<unsigned>(tiles_of(p.M, p.N, kTile)), static_cast<unsigned>(used), static_cast<unsigned>(p.batches));
+  launch(product_kernel<Product, kTile, A, B>, grid, dim3(Product::kThreads), kStages * sizeof(typename Product::Stage), stream, partials, p,
+         piece);
+  if (partials)
+    launch(add_pieces_kernel, dim3(blocks_for(p.M * p.N, kThreads)), dim3(kThreads), 0, stream, p.c, partials, p.ldc, used, p.M, p.N, p.bias,
+           p.accumulate);
+}
+
+// Product<tile>: the tile product to use. Only one matrix may be cut along K.
+template <template <int> class Product, bool kWithLarge, class A, class B>
+void multiply(CudaStream& stream, const MatrixProduct<A, B>& p) {
+  if (p.M == 0 || p.N == 0) return;
+  const int64_t threads = tiles_of(p.M, p.N, kSmallTile) * kSmallTile * p.batches;
+  int64_t pieces = p.batches > 1 ? 1 : kWantedThreads / threads;
+  pieces = pieces < p.K / kLeastPiece ? pieces : p.K / kLeastPiece;
+  pieces = pieces < 1 ? 1 : (pieces < kMostPieces ? pieces : kMostPieces);
+  if constexpr (kWithLarge) {
+    const int64_t large = tiles_of(p.M, p.N, kLargeTile) * pieces * p.batches;
+    if (large >= stream.limits().multiprocessors * kLargeTilesPerProcessor)
+      return launch_product<typename Product<kLargeTile>::type, kLargeTile>(stream, p, pieces);
+  }
+  launch_product<typename Product<kSmallTile>::type, kSmallTile>(stream, p, pieces);
+}
+
+}  // namespace
+}  // namespace ml::ML_CUDA_NAMESPACE

@@ -1,0 +1,150 @@
+#include "ops/product_key_lookup.h"
+
+#include "cuda/half_lists.cuh"
+
+namespace ml::ML_CUDA_NAMESPACE {
+namespace {
+
+constexpr int kCombineWarps = 4;                     // of a block
+constexpr int kCombineBlocks = 8;                    // of a processor at least: bounds the registers
+constexpr size_t kCombineBytes = 48 << 10;           // shared memory of a block; longer lists work in global memory
+constexpr int64_t kCombineWarpsPerProcessor = 8;     // of those
+
+struct Combination {
+  float* scores;     // [TH, k]
+  int32_t* indices;  // [TH, k]
+  float* weights;    // [TH, k]
+  const uint64_t* lists;  // [TH, 2, list_room(length)]
+  int64_t TH, k, n, length;  // length: min(k, n)
+  Gate gate;
+};
+
+// What a warp works with: the two half lists as clamped scores, and for each place i of the first how far it has come in the second.
+struct Frontier {
+  float* half[2];        // [length]
+  uint32_t* candidates;  // [length]: ordered bits of half[0][i] + half[1][next[i]]; 0 when the row is spent
+  int32_t* next;         // [length]
+
+  static __host__ __device__ constexpr int64_t bytes(int64_t length) { return length * 16; }
+  __device__ Frontier(char* room, int64_t length) {
+    half[0] = reinterpret_cast<float*>(room);
+    half[1] = half[0] + length;
+    candidates = reinterpret_cast<uint32_t*>(half[1] + length);
+    next = reinterpret_cast<int32_t*>(candidates + length);
+  }
+};
+
+__device__ inline float gate_of(Gate gate, float s) {
+  if (gate == Gate::relu) return s > 0 ? s : (s != s ? s : 0.0f);
+  if (gate == Gate::sigmoid) return 1.0f / (1.0f + expf(-s));
+  return s;
+}
+
+// The best of this lane's rows i = lane, lane + 32, …: its candidate, and the row (the first among equals).
+struct Best {
+  uint32_t bits, row;
+};
+__device__ inline Best best_of_lane(const Frontier& f, int64_t rows) {
+  Best best{0, 0xffffffffu};
+  for (int64_t i = lane(); i < rows; i += kWarp)
+    if (f.candidates[i] > best.bits) best = {f.candidates[i], static_cast<uint32_t>(i)};
+  return best;
+}
+
+// The best k pairs in order: each step takes the greatest candidate, of equal ones that of the first row, and moves its row on. Rows
+// fall along both lists, so no pair is passed over. Winners go to `pairs` as row << 16 | column; returns how many.
+__device__ inline int64_t select_pairs(const Frontier& f, int64_t rows, int64_t columns, int64_t k, int32_t* pairs) {
+  Best best = best_of_lane(f, rows);
+  int64_t found = 0;
+  for (; found < k; ++found) {
+    const uint32_t top = reduce_max(best.bits);
+    if (top == 0) break;
+    const uint32_t row = reduce_min(best.bits == top ? best.row : 0xffffffffu);
+    if (best.bits == top && best.row == row) {
+      const int32_t j = f.next[row];
+      pairs[found] = static_cast<int32_t>(row << 16 | static_cast<uint32_t>(j));
+      f.next[row] = j + 1;
+      f.candidates[row] = j + 1 < columns ? ordered_bits(pair_score(f.half[0][row], f.half[1][j + 1])) : 0;
+      best = best_of_lane(f, rows);
+    }
+  }
+  warp_sync();
+  return found;
+}
+
+// The weights of the `found` scores that this lane has written, at r = lane, lane + 32, …; zeros behind them.
+__device__ inline void write_weights(Gate gate, const float* scores, int64_t found, int64_t k, bool nan, float greatest, float* weights) {
+  float sum = 0;
+  for (int64_t r = lane(); r < k; r += kWarp) {
+    float w = 0;
+    if (r < found) w = gate == Gate::softmax ? expf(scores[r] - greatest) : gate_of(gate, scores[r]);
+    sum += w;
+    weights[r] = nan ? std::bit_cast<float>(0x7fc00000u) : w;
+  }
+  if (gate != Gate::softmax) return;
+  sum = warp_sum(sum);
+  for (int64_t r = lane(); r < found; r += kWarp) weights[r] /= sum;
+}
+
+// One warp combines the two lists of one (token, head). rooms: for every warp of the grid, or nullptr for shared memory.
+__global__ void __launch_bounds__(kCombineWarps* kWarp, kCombineBlocks) combine_kernel(Guard guard, Combination a, char* rooms) {
+  if (guard.closed()) return;
+  const int64_t warps = static_cast<int64_t>(gridDim.x) * kCombineWarps;
+  const int64_t warp = static_cast<int64_t>(blockIdx.x) * kCombineWarps + warp_of_block();
+  const int64_t bytes = Frontier::bytes(a.length), room = list_room(a.length);
+  const Frontier f(rooms ? rooms + warp * bytes : shared_bytes() + warp_of_block() * bytes, a.length);
+  for (int64_t th = warp; th < a.TH; th += warps) {
+    const uint64_t* lists[2] = {a.lists + th * 2 * room, a.lists + (th * 2 + 1) * room};
+    int64_t counts[2] = {0, 0};
+#pragma unroll
+    for (int p = 0; p < 2; ++p) {
+      for (int64_t base = 0; base < a.length; base += kWarp) {
+        const int64_t i = base + lane();
+        const uint64_t key = i < a.length ? lists[p][i] : 0;
+        if (key != 0) f.half[p][i] = clamp_finite(from_ordered_bits(bits_of(key)));
+        counts[p] += population(ballot(key != 0));
+      }
+    }
+    warp_sync();
+    const bool nan = bits_of(lists[0][0]) == 0xffffffffu || bits_of(lists[1][0]) == 0xffffffffu;
+    for (int64_t i = lane(); i < counts[0]; i += kWarp) {
+      f.candidates[i] = counts[1] > 0 ? ordered_bits(pair_score(f.half[0][i], f.half[1][0])) : 0;
+      f.next[i] = 0;
+    }
+    float* scores = a.scores + th * a.k;
+    int32_t* indices = a.indices + th * a.k;
+    const int64_t found = select_pairs(f, counts[0], counts[1], a.k, indices);
+    for (int64_t r = lane(); r < a.k; r += kWarp) {
+      const uint32_t pair = r < found ? static_cast<uint32_t>(indices[r]) : 0, i = pair >> 16, j = pair & 0xffffu;
+      scores[r] = r < found ? pair_score(f.half[0][i], f.half[1][j]) : std::bit_cast<float>(0xff800000u);
+      indices[r] = r < found ? static_cast<int32_t>(index_of(lists[0][i]) * static_cast<uint32_t>(a.n) + index_of(lists[1][j])) : -1;
+    }
+    write_weights(a.gate, scores, found, a.k, nan, found > 0 ? pair_score(f.half[0][0], f.half[1][0]) : 0, a.weights + th * a.k);
+    warp_sync();  // before the next lists take the room
+  }
+}
+
+}  // namespace
+
+void product_key_lookup(CudaStream& stream, const ProductKeyLookup& a) {
+  const int64_t T = a.query.dim(0), H = a.query.dim(1), d = a.query.dim(3), n = a.keys.dim(2), k = a.scores.dim(2);
+  if (T == 0 || H == 0) return;
+  const int64_t length = k < n ? k : n;
+  const HalfLists sizes{nullptr, a.mask ? a.mask.as<uint8_t>() : nullptr, T, H, n, d, length, n};
+  const uint64_t* lists = nullptr;
+  dispatch_float(a.query.dtype, [&](auto t) {
+    lists = half_lists(stream, a.query.as<decltype(t)>(), a.keys.as<decltype(t)>(), sizes);
+  });
+  const Combination c{a.scores.as<float>(), a.indices.as<int32_t>(), a.weights.as<float>(), lists, T * H, k, n, length, a.gate};
+  const size_t bytes = kCombineWarps * static_cast<size_t>(Frontier::bytes(length));
+  int64_t blocks = blocks_for(T * H, kCombineWarps);
+  char* rooms = nullptr;
+  if (bytes > kCombineBytes) {
+    const int64_t most = stream.limits().multiprocessors * kCombineWarpsPerProcessor / kCombineWarps;
+    if (blocks > most) blocks = most;
+    rooms = stream.scratch<char>(blocks * static_cast<int64_t>(bytes));
+  }
+  launch(combine_kernel, dim3(static_cast<unsigned>(blocks)), dim3(kCombineWarps * kWarp), rooms ? 0 : bytes, stream, c, rooms);
+}
+
+}  // namespace ml::ML_CUDA_NAMESPACE

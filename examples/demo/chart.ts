@@ -22,9 +22,10 @@ function panel(document: object, runs: readonly Run[], x: 'epoch' | 'seconds', l
     height: panelHeight,
     marginLeft: 48,
     marginRight: 16,
+    marginBottom: 44,
     style: { fontFamily: 'system-ui, sans-serif', fontSize: '12px', background: 'white' },
-    x: { label, grid: false },
-    y: { label: 'recall of all facts, %', domain: [0, 100], grid: true },
+    x: { label, labelAnchor: 'center', labelArrow: 'none', labelOffset: 38 },
+    y: { label: 'recall of all facts, %', labelArrow: 'none', domain: [0, 100], grid: true },
     color: { domain: runs.map((r) => r.label), range: colors },
     marks: [
       Plot.ruleY([0]),

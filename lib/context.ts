@@ -43,11 +43,14 @@ export class Context {
   }
 }
 
-/** Input of a layer: a tensor, or numbers as rows of the layer's width. `temporary` is disposed by the caller. */
+/** Input or gradient of a layer: a tensor `[tokens, width]` or `[batch, time, width]`, or numbers as rows of that width. */
+export type LayerInput = Tensor | Float32Array | readonly number[]
+
+/** @internal Input of a layer: a tensor, or numbers as rows of the layer's width. `temporary` is disposed by the caller. */
 export function takeInput(
   where: string,
   name: string,
-  x: Tensor | Float32Array | readonly number[],
+  x: LayerInput,
   device: Device,
   width: number,
 ): { tensor: Tensor; temporary?: Tensor } {

@@ -3,7 +3,7 @@
  * @module memory-layers
  */
 
-export { Context } from './context.js'
+export { Context, type LayerInput } from './context.js'
 export {
   Device,
   type DeviceInfo,
@@ -17,7 +17,8 @@ export {
 } from './device.js'
 export type { DType, TensorData, TypedArray } from './dtype.js'
 export { type ErrorCode, MemoryLayersError } from './errors.js'
-export { type LayerInput, MemoryLayer, type MemoryLayerOptions } from './memory-layer.js'
+export { TableLayer } from './layer.js'
+export { MemoryLayer, type MemoryLayerOptions } from './memory-layer.js'
 export * as ops from './ops.js'
 export { type Gate, type Lookup, type Outputs, SparseGrad } from './ops.js'
 export {

@@ -1,6 +1,6 @@
+import type { LayerInput } from '../context.js'
 import { type Device, expectDevice } from '../device.js'
 import { fail } from '../errors.js'
-import type { LayerInput } from '../memory-layer.js'
 import * as ops from '../ops.js'
 import { boolean, integer, options } from '../options.js'
 import type { DenseParameter } from '../parameter.js'
@@ -60,13 +60,6 @@ export class Attention extends DenseModule implements Module<Saved<AttentionSave
     const output = shaped(ops.linear(flat, this.list[3]!.value))
     flat.dispose()
     return { output, context: new Saved(this, { x: rows, q, k, v, y, lse }) }
-  }
-
-  /** The output alone. */
-  infer(x: LayerInput): Tensor {
-    const { output, context } = this.forward(x)
-    context.dispose()
-    return output
   }
 
   /** Adds to the gradients and returns dx. @throws ERR_CONTEXT, ERR_SHAPE */

@@ -1,5 +1,5 @@
+import type { LayerInput } from '../context.js'
 import { type Device, expectDevice } from '../device.js'
-import type { LayerInput } from '../memory-layer.js'
 import * as ops from '../ops.js'
 import { choice, integer, options } from '../options.js'
 import type { DenseParameter } from '../parameter.js'
@@ -70,7 +70,7 @@ export class FeedForward extends DenseModule implements Module<Saved<Kept>> {
   }
 
   /** The output alone. */
-  infer(x: LayerInput): Tensor {
+  override infer(x: LayerInput): Tensor {
     const { rows, shaped } = takeRows('FeedForward.infer', 'x', x, this.#device, this.#dim)
     const { y, a, h } = this.#run(rows)
     for (const t of [rows, a, h]) t.dispose()

@@ -1,7 +1,6 @@
-import { takeInput } from '../context.js'
+import { type LayerInput, takeInput } from '../context.js'
 import type { Device } from '../device.js'
 import { fail } from '../errors.js'
-import type { LayerInput } from '../memory-layer.js'
 import { handles, type Tensor, text } from '../tensor.js'
 
 /** The input of a module as rows `[tokens, width]` (a view that the caller owns), and the shape an output of `width` has. */

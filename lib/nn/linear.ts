@@ -1,5 +1,5 @@
+import type { LayerInput } from '../context.js'
 import { type Device, expectDevice } from '../device.js'
-import type { LayerInput } from '../memory-layer.js'
 import * as ops from '../ops.js'
 import { boolean, integer, options } from '../options.js'
 import type { DenseParameter } from '../parameter.js'
@@ -51,7 +51,7 @@ export class Linear extends DenseModule implements Module<Saved<{ x: Tensor }>> 
   }
 
   /** The output alone. */
-  infer(x: LayerInput): Tensor {
+  override infer(x: LayerInput): Tensor {
     const { rows, shaped } = takeRows('Linear.infer', 'x', x, this.#device, this.#inputDim)
     const output = shaped(ops.linear(rows, this.#weight.value, this.#bias?.value))
     rows.dispose()

@@ -1,5 +1,5 @@
+import type { LayerInput } from '../context.js'
 import { type Device, expectDevice } from '../device.js'
-import type { LayerInput } from '../memory-layer.js'
 import * as ops from '../ops.js'
 import { integer, number, options } from '../options.js'
 import type { DenseParameter } from '../parameter.js'
@@ -104,13 +104,6 @@ export class MixtureOfExperts extends DenseModule implements Module<Saved<Expert
     const output = scatter(outputs, rows, places, gates)
     for (const t of [logits, identity, byExpert, top.values, top.indices, ones]) t.dispose()
     return { output: shaped(output), context: new Saved(this, { x: rows, shares, places, gates, inputs, a, h, outputs }) }
-  }
-
-  /** The output alone. */
-  infer(x: LayerInput): Tensor {
-    const { output, context } = this.forward(x)
-    context.dispose()
-    return output
   }
 
   /** Adds to the gradients and returns dx; which tokens an expert takes is a constant. @throws ERR_CONTEXT, ERR_SHAPE */

@@ -1,8 +1,8 @@
 // What every module of the small dense stack has in common.
 
+import type { LayerInput } from '../context.js'
 import type { Device } from '../device.js'
 import { MemoryLayersError } from '../errors.js'
-import type { LayerInput } from '../memory-layer.js'
 import { type DenseParameter, loadInto, type Parameter, type StateDict, stateDictOf } from '../parameter.js'
 import type { Tensor } from '../tensor.js'
 
@@ -35,9 +35,18 @@ export function uniformParameter(device: Device, name: string, shape: readonly n
   return parameter(device, name, device.uniform(shape, { low: -bound, high: bound, seed }))
 }
 
-/** State dict and disposal of a module that keeps a list of dense parameters. */
+/** Inference, state dict and disposal of a module that keeps a list of dense parameters. */
 export abstract class DenseModule {
   protected abstract readonly list: readonly DenseParameter[]
+
+  abstract forward(x: LayerInput): { output: Tensor; context: { dispose(): void } }
+
+  /** The output alone. */
+  infer(x: LayerInput): Tensor {
+    const { output, context } = this.forward(x)
+    context.dispose()
+    return output
+  }
 
   /** The module's parameters with their gradients. */
   parameters(): readonly Parameter[] {

@@ -1,5 +1,5 @@
+import type { LayerInput } from '../context.js'
 import { type Device, expectDevice } from '../device.js'
-import type { LayerInput } from '../memory-layer.js'
 import * as ops from '../ops.js'
 import { integer, number, options } from '../options.js'
 import type { DenseParameter } from '../parameter.js'
@@ -38,13 +38,6 @@ export class RmsNorm extends DenseModule implements Module<Saved<{ x: Tensor }>>
     const { rows, shaped } = takeRows('RmsNorm.forward', 'x', x, this.#device, this.#dim)
     const output = shaped(ops.rmsNorm(rows, this.list[0]!.value, { eps: this.#eps }))
     return { output, context: new Saved(this, { x: rows }) }
-  }
-
-  /** The output alone. */
-  infer(x: LayerInput): Tensor {
-    const { output, context } = this.forward(x)
-    context.dispose()
-    return output
   }
 
   /** Adds to the gain's gradient and returns dx. @throws ERR_CONTEXT, ERR_SHAPE */

@@ -7,8 +7,7 @@
 import type * as Tf from '@tensorflow/tfjs-core'
 import type { Context } from '../context.js'
 import { fail } from '../errors.js'
-import { MemoryLayer } from '../memory-layer.js'
-import { PeerLayer } from '../peer-layer.js'
+import { TableLayer } from '../layer.js'
 import type { Tensor } from '../tensor.js'
 
 /** The parts of TensorFlow.js that are used: pass the `tf` of your program. */
@@ -33,7 +32,7 @@ export type TfFunction = (x: Tf.Tensor) => Tf.Tensor
  * @returns a function that throws ERR_SHAPE for an x of another width and ERR_DTYPE for one that is not float32
  * @throws ERR_VALUE
  */
-export function asFunction(tf: TensorFlow, layer: MemoryLayer | PeerLayer): TfFunction {
+export function asFunction(tf: TensorFlow, layer: TableLayer): TfFunction {
   const where = 'asFunction'
   check(where, tf, layer)
   const forward = tf.customGrad((...inputs) => {
@@ -53,7 +52,7 @@ export function asFunction(tf: TensorFlow, layer: MemoryLayer | PeerLayer): TfFu
  * The layer's output without anything saved for a gradient: for predicting. A gradient through it is an error of TensorFlow.js.
  * @throws ERR_VALUE; the returned function throws ERR_SHAPE and ERR_DTYPE
  */
-export function asInference(tf: TensorFlow, layer: MemoryLayer | PeerLayer): TfFunction {
+export function asInference(tf: TensorFlow, layer: TableLayer): TfFunction {
   const where = 'asInference'
   check(where, tf, layer)
   return (x) => {
@@ -88,7 +87,7 @@ export interface TfLayer {
  */
 export function asLayer<L extends TfLayer>(
   tf: TensorFlow & { layers: { Layer: abstract new (config: never) => L } },
-  layer: MemoryLayer | PeerLayer,
+  layer: TableLayer,
 ): L {
   const train = asFunction(tf, layer)
   const predict = asInference(tf, layer)
@@ -108,19 +107,18 @@ export function asLayer<L extends TfLayer>(
   return new MemoryTfLayer({}) as unknown as L
 }
 
-function check(where: string, tf: TensorFlow, layer: MemoryLayer | PeerLayer): void {
+function check(where: string, tf: TensorFlow, layer: TableLayer): void {
   if (typeof tf?.customGrad !== 'function' || typeof tf.tensor !== 'function') {
     fail('ERR_VALUE', where, 'tf', 'be TensorFlow.js', tf, "Pass the namespace: import * as tf from '@tensorflow/tfjs'.")
   }
-  if (!(layer instanceof MemoryLayer || layer instanceof PeerLayer))
-    fail('ERR_VALUE', where, 'layer', 'be a MemoryLayer or a PeerLayer', layer)
+  if (!(layer instanceof TableLayer)) fail('ERR_VALUE', where, 'layer', 'be a MemoryLayer or a PeerLayer', layer)
 }
 
 function expectFloats(where: string, x: Tf.Tensor): void {
   if (x.dtype !== 'float32') fail('ERR_DTYPE', where, 'x', 'be float32', x.dtype)
 }
 
-function receive(layer: MemoryLayer | PeerLayer, x: Tf.Tensor): Tensor {
+function receive(layer: TableLayer, x: Tf.Tensor): Tensor {
   return layer.device.tensor(x.dataSync() as Float32Array, x.shape)
 }
 
@@ -130,7 +128,7 @@ function send(tf: TensorFlow, t: Tensor): Tf.Tensor {
   return tf.tensor(values, [...t.shape], 'float32')
 }
 
-function backward(tf: TensorFlow, layer: MemoryLayer | PeerLayer, context: Context, dy: Tf.Tensor): Tf.Tensor {
+function backward(tf: TensorFlow, layer: TableLayer, context: Context, dy: Tf.Tensor): Tf.Tensor {
   const gradient = receive(layer, dy)
   const dx = layer.backward(context, gradient)
   gradient.dispose()

@@ -1,6 +1,8 @@
 // Contenders for one problem: checked one by one, then timed rep by rep in rotating order, so that a change of the machine's
 // mood meets all of them.
 
+import { setTimeout as sleep } from 'node:timers/promises'
+
 /** Somebody's way to do an operation, prepared for the input sets 0 … sets - 1 of one problem. */
 export interface Contender {
   /** Runs input set `set`; may only enqueue. */
@@ -31,6 +33,8 @@ export interface Entrant {
   name: string
   threads: number
   contender: Contender
+  /** Milliseconds to wait after each of its reps. */
+  settle?: number
 }
 
 export interface Effort {
@@ -57,7 +61,13 @@ interface Lane {
 }
 
 async function once(lane: Lane, sets: number, calls: number): Promise<number> {
-  const { contender } = lane.entrant
+  const { contender, settle } = lane.entrant
+  const seconds = await timed(contender, lane, sets, calls)
+  if (settle) await sleep(settle)
+  return seconds
+}
+
+async function timed(contender: Contender, lane: Lane, sets: number, calls: number): Promise<number> {
   const order = Array.from({ length: calls }, () => lane.next++ % sets)
   if (contender.time) return (await contender.time(order)) / calls
   const begin = performance.now()

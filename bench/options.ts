@@ -15,7 +15,8 @@ Times every operation of this package beside what the machine can do at best, pl
   --without NAME    leaves a contender out; may be repeated (onnxruntime, tfjs, pytorch, plain)
   --json FILE       where results are kept (default bench-output/results.json); cases not run now are kept
   --fresh           forgets the results of earlier runs
-  --write-docs      writes docs/benchmarks.md and its chart from the kept results
+  --write-docs      after the run, writes docs/benchmarks.md and its chart from all kept results
+  --docs-only       only that, without a run
   --help            this text
 `
 
@@ -29,6 +30,7 @@ const flags = {
   json: { type: 'string' },
   fresh: { type: 'boolean' },
   'write-docs': { type: 'boolean' },
+  'docs-only': { type: 'boolean' },
   help: { type: 'boolean', short: 'h' },
 } as const
 
@@ -41,6 +43,7 @@ export interface Options {
   json: string
   fresh: boolean
   writeDocs: boolean
+  docsOnly: boolean
   help: boolean
 }
 
@@ -76,6 +79,7 @@ export function parse(args: readonly string[]): Options {
     json: values.json ?? 'bench-output/results.json',
     fresh: values.fresh ?? false,
     writeDocs: values['write-docs'] ?? false,
+    docsOnly: values['docs-only'] ?? false,
     help: values.help ?? false,
   }
 }

@@ -20,6 +20,26 @@ export interface GemmShape {
   columns: number
 }
 
+/** A memory layer whose table grows, everything else the same. */
+export interface LayerShape {
+  inputDim: number
+  heads: number
+  knn: number
+  keyDim: number
+  valueDim: number
+  tokens: number
+  optimizer: 'rowwiseAdagrad' | 'adamw'
+  nKeys: readonly number[]
+}
+
+export interface TokenShape {
+  inputDim: number
+  heads: number
+  knn: number
+  keyDim: number
+  nKeys: number
+}
+
 export type TableDType = 'float32' | 'float16' | 'bfloat16' | 'int8'
 export type Distribution = 'uniform' | 'zipf'
 
@@ -33,8 +53,8 @@ export interface Shapes {
   tokens: readonly number[]
   lookups: readonly LookupShape[]
   gemms: readonly GemmShape[]
-  layer: { inputDim: number; heads: number; knn: number; keyDim: number; valueDim: number; tokens: number; nKeys: readonly number[] }
-  token: { inputDim: number; heads: number; knn: number; keyDim: number; nKeys: number }
+  layers: readonly LayerShape[]
+  token: TokenShape
 }
 
 const lookups = (tokens: readonly number[], halves: readonly number[], keys: readonly number[]): LookupShape[] =>
@@ -56,7 +76,12 @@ export const full: Shapes = {
     { rows: 2048, inner: 256, columns: 1024 },
     { rows: 2048, inner: 256, columns: 256 },
   ],
-  layer: { inputDim: 256, heads: 4, knn: 32, keyDim: 128, valueDim: 64, tokens: 512, nKeys: [1024, 2048, 4096] },
+  layers: [
+    // 1, 4 and 16 million rows
+    { inputDim: 256, heads: 4, knn: 32, keyDim: 128, valueDim: 64, tokens: 512, optimizer: 'rowwiseAdagrad', nKeys: [1024, 2048, 4096] },
+    // 262,144 rows, twice and twice again as many, with a state of two tables more
+    { inputDim: 128, heads: 4, knn: 16, keyDim: 128, valueDim: 128, tokens: 512, optimizer: 'adamw', nKeys: [512, 724, 1024] },
+  ],
   token: { inputDim: 256, heads: 4, knn: 32, keyDim: 128, nKeys: 512 },
 }
 
@@ -68,7 +93,7 @@ export const quick: Shapes = {
   tokens: [256],
   lookups: lookups([256], [128], [512, 1024, 2048]),
   gemms: full.gemms.slice(1, 3),
-  layer: { ...full.layer, nKeys: [1024, 2048] },
+  layers: full.layers.slice(1),
 }
 
 /** Milliseconds in all, odd sizes among them: for tests. */
@@ -79,6 +104,6 @@ export const tiny: Shapes = {
   tokens: [24],
   lookups: [{ tokens: 20, heads: 2, knn: 8, half: 24, nKeys: 40 }],
   gemms: [{ rows: 33, inner: 40, columns: 56 }],
-  layer: { inputDim: 32, heads: 2, knn: 8, keyDim: 32, valueDim: 32, tokens: 24, nKeys: [16, 32] },
+  layers: [{ inputDim: 32, heads: 2, knn: 8, keyDim: 32, valueDim: 24, tokens: 24, optimizer: 'adamw', nKeys: [16, 32] }],
   token: { inputDim: 32, heads: 2, knn: 8, keyDim: 32, nKeys: 16 },
 }

@@ -2,7 +2,7 @@
 
 import type { HostTable } from '../data.js'
 import type { Contender } from '../harness.js'
-import type { GemmShape, LookupShape } from '../shapes.js'
+import type { GemmShape, LookupShape, TokenShape } from '../shapes.js'
 
 export interface Reads {
   indices: Int32Array
@@ -51,13 +51,27 @@ export interface GemmProblem {
   inputs: readonly Float32Array[]
 }
 
+/** One token through a layer with gate; result `y` [inputDim] */
+export interface TokenProblem {
+  shape: TokenShape
+  /** The layer's parameters by name, the table among them. */
+  state: Record<string, Float32Array>
+  /** [inputDim] each */
+  inputs: readonly Float32Array[]
+  /** The rows that each input reads. */
+  rows: readonly Int32Array[]
+}
+
 export interface Backend {
   readonly name: string
   readonly threads: number
+  /** Milliseconds for which its own threads stay busy after their work: the next contender waits for them. */
+  readonly settle?: number
   bag?(problem: BagProblem): Promise<Contender | undefined>
   bagWeights?(problem: BagWeightsProblem): Promise<Contender | undefined>
   update?(problem: UpdateProblem): Promise<Contender | undefined>
   lookup?(problem: LookupProblem): Promise<Contender | undefined>
+  token?(problem: TokenProblem): Promise<Contender | undefined>
   gemm?(problem: GemmProblem): Promise<Contender | undefined>
   /** Lets go of tables it has kept. */
   forget?(): void | Promise<void>

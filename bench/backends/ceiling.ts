@@ -3,7 +3,7 @@
 import { type Ceilings, loadCeilings, type Memory, type RowList } from '../ceilings.js'
 import { bytesOf, type HostTable } from '../data.js'
 import type { Contender } from '../harness.js'
-import type { Backend, BagProblem, GemmProblem, LookupProblem, Rule, UpdateProblem } from './backend.js'
+import type { Backend, BagProblem, GemmProblem, LookupProblem, Rule, TokenProblem, UpdateProblem } from './backend.js'
 
 const partsOf: Record<Rule, number> = { sgd: 1, rowwiseAdagrad: 1, adamw: 3 }
 const aheadBytes = [0, 2048, 4096, 8192, 16384, 32768, 65536]
@@ -112,6 +112,29 @@ export class Ceiling implements Backend {
 
   async lookup({ shape: { tokens, heads, half, nKeys } }: LookupProblem): Promise<Contender> {
     return this.#fma(4 * tokens * heads * nKeys * half)
+  }
+
+  /** The bytes one token needs: its rows of the table, and all of the keys and matrices, which stay in the cache from call to call. */
+  async token({ shape, state, rows }: TokenProblem): Promise<Contender> {
+    const { native } = this.#shared
+    const { 'values.weight': table, ...dense } = state
+    const bytes = Object.values(dense).reduce((sum, data) => sum + data.byteLength, 0)
+    const lines = Math.ceil(bytes / 4096)
+    const matrices = native.allocate(lines * 4096)
+    const all = native.rowList(
+      Int32Array.from({ length: lines }, (_, i) => i),
+      lines,
+    )
+    const rowBytes = shape.inputDim * 4
+    const slots = table!.length / shape.inputDim
+    const memory = this.#shared.of(slots * rowBytes)
+    const lists = rows.map((r) => native.rowList(r, slots))
+    const ahead = Math.ceil(16384 / rowBytes)
+    const run = (set: number) => {
+      native.gather(memory, lists[set]!, rowBytes, 1, ahead, this.threads)
+      native.gather(matrices, all, 4096, 1, 2, this.threads)
+    }
+    return { run, result: () => ({}) }
   }
 
   async gemm({ shape: { rows, inner, columns } }: GemmProblem): Promise<Contender> {

@@ -1,6 +1,7 @@
 // The loops a TypeScript programmer writes without any package.
 
 import type { Contender } from '../harness.js'
+import type { TokenShape } from '../shapes.js'
 import {
   adagradEps,
   type Backend,
@@ -9,6 +10,7 @@ import {
   type GemmProblem,
   type LookupProblem,
   lr,
+  type TokenProblem,
   type UpdateProblem,
 } from './backend.js'
 
@@ -144,6 +146,11 @@ export class Plain implements Backend {
     return { run, result: () => after(run, { indices, weights }) }
   }
 
+  async token({ shape, state, inputs }: TokenProblem): Promise<Contender> {
+    const run = (set: number) => oneToken(shape, state, inputs[set]!)
+    return { run, result: () => ({ y: run(0).y }) }
+  }
+
   async gemm({ shape: { rows, inner, columns }, weight, inputs }: GemmProblem): Promise<Contender> {
     const y = new Float32Array(rows * columns)
     const run = (set: number) => {
@@ -157,6 +164,62 @@ export class Plain implements Backend {
     }
     return { run, result: () => after(run, { y }) }
   }
+}
+
+/** One token through a layer with gate: the output, and the rows it read. */
+export function oneToken(
+  { heads, knn, keyDim, nKeys }: Omit<TokenShape, 'inputDim'>,
+  state: Record<string, Float32Array>,
+  x: Float32Array,
+) {
+  const half = keyDim / 2
+  const query = affine(state, 'query_proj.query_mlps.0', x)
+  const rows = new Int32Array(heads * knn)
+  const values = state['values.weight']!
+  const width = values.length / nKeys ** 2
+  const y = new Float32Array(width)
+  const best = [new Int32Array(knn), new Int32Array(knn)] as const
+  const value = [new Float32Array(knn), new Float32Array(knn)] as const
+  const pair = new Float32Array(knn)
+  const slot = new Int32Array(knn)
+  const scores = new Float32Array(nKeys)
+  for (let h = 0; h < heads; h++) {
+    for (let p = 0; p < 2; p++) {
+      for (let j = 0; j < nKeys; j++) {
+        let sum = 0
+        for (let c = 0; c < half; c++) sum += query[(h * 2 + p) * half + c]! * state['keys']![((h * 2 + p) * nKeys + j) * half + c]!
+        scores[j] = sum
+      }
+      keepBest(
+        nKeys,
+        (j) => scores[j]!,
+        (j) => j,
+        value[p]!,
+        best[p]!,
+      )
+    }
+    const combine = (i: number) => value[0][Math.floor(i / knn)]! + value[1][i % knn]!
+    keepBest(knn * knn, combine, (i) => best[0][Math.floor(i / knn)]! * nKeys + best[1][i % knn]!, pair, slot)
+    let sum = 0
+    for (let r = 0; r < knn; r++) sum += Math.exp(pair[r]! - pair[0]!)
+    for (let r = 0; r < knn; r++) {
+      const weight = Math.exp(pair[r]! - pair[0]!) / sum
+      for (let c = 0; c < width; c++) y[c]! += weight * values[slot[r]! * width + c]!
+    }
+    rows.set(slot, h * knn)
+  }
+  const gate = affine(state, 'swilu_projection', x)
+  for (let c = 0; c < width; c++) y[c]! *= gate[c]! / (1 + Math.exp(-gate[c]!))
+  return { y: affine(state, 'value_proj', y), rows }
+}
+
+function affine(state: Record<string, Float32Array>, name: string, x: Float32Array): Float32Array {
+  const weight = state[`${name}.weight`]!
+  return state[`${name}.bias`]!.map((bias, o) => {
+    let sum = bias
+    for (let i = 0; i < x.length; i++) sum += x[i]! * weight[o * x.length + i]!
+    return sum
+  })
 }
 
 /** What a contender's result is: its output after set 0. */

@@ -4,19 +4,15 @@ import type { Backend } from '../backends/backend.js'
 import type { Ours } from '../backends/ours.js'
 import type { HostTable } from '../data.js'
 import { type Contender, type Effort, type Entrant, type Result, race, type Timing, WrongResult } from '../harness.js'
-import type { Shapes, TableDType } from '../shapes.js'
+import type { TableDType } from '../shapes.js'
 
 export interface Environment {
-  shapes: Shapes
   effort: Effort
   /** All contenders, ours among them; each for the thread counts it is measured with. */
   backends: readonly Backend[]
   /** Ours alone, with one and with all threads. */
   ours: readonly Ours[]
-  threads: number
   table(slots: number, dim: number, dtype: TableDType): HostTable
-  /** Says what is going on; for people. */
-  log(line: string): void
 }
 
 export interface CaseResult {
@@ -51,20 +47,20 @@ export async function contest<P>(
   sets: number,
   problem: P,
   enter: (backend: Backend, problem: P) => Promise<Contender | undefined> | undefined,
-  check: (result: Result) => void,
+  check: (result: Result, name: string) => void,
   extra: readonly Entrant[] = [],
 ): Promise<Pick<CaseResult, 'timings' | 'absent'>> {
   const entrants: Entrant[] = [...extra]
   const absent: Record<string, string> = {}
   try {
     for (const backend of env.backends) {
-      const { name, threads } = backend
+      const { name, threads, settle } = backend
       try {
         const contender = await enter(backend, problem)
         if (!contender) continue
-        entrants.push({ name, threads, contender })
+        entrants.push({ name, threads, contender, settle })
         const result = await contender.result()
-        if (name !== 'ceiling') check(result)
+        if (name !== 'ceiling') check(result, name)
       } catch (error) {
         const message = error instanceof Error ? error.message.split('\n')[0]! : String(error)
         if (error instanceof WrongResult) throw new CheckFailed(`${name}, ${threads} threads: ${message}`)

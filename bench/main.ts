@@ -120,7 +120,7 @@ async function run(options: Options): Promise<void> {
       .join('; ')}\n`,
   )
   const env: Environment = {
-    effort: efforts[options.size],
+    effort: { ...efforts[options.size], ...(options.seconds !== undefined && { budget: options.seconds }) },
     backends,
     ours,
     table: tableStore(ours[0]!),

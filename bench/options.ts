@@ -12,6 +12,7 @@ Times every operation of this package beside what the machine can do at best, pl
   --quick           fewer shapes and repetitions: a few minutes
   --list            the names of the cases, without running them
   --threads N       threads of "all threads" (default: every core, ${availableParallelism()} here)
+  --seconds S       timing of each contender of a case (default 0.5; with --quick 0.25)
   --without NAME    leaves a contender out; may be repeated (onnxruntime, tfjs, pytorch, plain)
   --json FILE       where results are kept (default bench-output/results.json); cases not run now are kept
   --fresh           forgets the results of earlier runs
@@ -26,6 +27,7 @@ const flags = {
   tiny: { type: 'boolean' },
   list: { type: 'boolean' },
   threads: { type: 'string' },
+  seconds: { type: 'string' },
   without: { type: 'string', multiple: true },
   json: { type: 'string' },
   fresh: { type: 'boolean' },
@@ -39,6 +41,7 @@ export interface Options {
   size: 'full' | 'quick' | 'tiny'
   list: boolean
   threads: number
+  seconds: number | undefined
   without: ReadonlySet<string>
   json: string
   fresh: boolean
@@ -64,7 +67,7 @@ export function parse(args: readonly string[]): Options {
           .map((f) => `--${f}`)
           .join(', ')}.`,
       )
-    throw new UsageError((error as Error).message.split('. ')[0]!.replace(/\.?$/, '.'))
+    throw new UsageError((error as Error).message.split(/\.? *\n|\. /)[0]!.replace(/\.?$/, '.'))
   }
   const without = values.without ?? []
   for (const name of without)
@@ -75,6 +78,7 @@ export function parse(args: readonly string[]): Options {
     size: values.tiny ? 'tiny' : values.quick ? 'quick' : 'full',
     list: values.list ?? false,
     threads: values.threads === undefined ? availableParallelism() : threadCount(values.threads),
+    seconds: values.seconds === undefined ? undefined : secondsOf(values.seconds),
     without: new Set(without),
     json: values.json ?? 'bench-output/results.json',
     fresh: values.fresh ?? false,
@@ -98,4 +102,10 @@ function threadCount(text: string): number {
   if (!Number.isInteger(count) || count < 1 || count > 1024)
     throw new UsageError(`--threads is "${text}", wanted an integer from 1 to 1024.`)
   return count
+}
+
+function secondsOf(text: string): number {
+  const seconds = Number(text)
+  if (!(seconds > 0 && seconds <= 60)) throw new UsageError(`--seconds is "${text}", wanted a number above 0, up to 60.`)
+  return seconds
 }

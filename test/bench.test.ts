@@ -66,6 +66,7 @@ describe('npm run bench, tiny shapes', () => {
 test.each([
   [['--threads', 'two'], '--threads is "two"'],
   [['--threads', '0'], '--threads is "0"'],
+  [['--seconds=-1'], '--seconds is "-1"'],
   [['--only', '('], '--only is "("'],
   [['--without', 'numpy'], '--without is "numpy"'],
   [['more'], 'more'],

@@ -78,5 +78,8 @@ export interface Backend {
   close?(): void | Promise<void>
 }
 
+/** Contenders that are a hundred times slower than others take part up to so many multiply-adds a call: about a second of theirs. */
+export const mostWorkOfSlow = 2 ** 28
+
 /** Thread counts to measure: one, and all. */
 export const threadCounts = (all: number): number[] => (all > 1 ? [1, all] : [1])

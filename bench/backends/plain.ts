@@ -10,6 +10,7 @@ import {
   type GemmProblem,
   type LookupProblem,
   lr,
+  mostWorkOfSlow,
   type TokenProblem,
   type UpdateProblem,
 } from './backend.js'
@@ -19,7 +20,7 @@ export class Plain implements Backend {
   readonly threads = 1
 
   async bag({ table, tokens, bag, sets }: BagProblem): Promise<Contender | undefined> {
-    if (table.dtype !== 'float32') return undefined
+    if (table.dtype !== 'float32' || tokens * bag * table.dim > mostWorkOfSlow) return undefined
     const { data, dim } = table
     const y = new Float32Array(tokens * dim)
     const run = (set: number) => {
@@ -37,7 +38,7 @@ export class Plain implements Backend {
   }
 
   async bagWeights({ table, tokens, bag, sets, dy }: BagWeightsProblem): Promise<Contender | undefined> {
-    if (table.dtype !== 'float32') return undefined
+    if (table.dtype !== 'float32' || tokens * bag * table.dim > mostWorkOfSlow) return undefined
     const { data, dim } = table
     const dWeights = new Float32Array(tokens * bag)
     const run = (set: number) => {
@@ -55,9 +56,9 @@ export class Plain implements Backend {
 
   /** Sums each touched row's gradient in a slot of its own, then applies the rule to it. Not AdamW: its states would take the memory. */
   async update(problem: UpdateProblem): Promise<Contender | undefined> {
-    if (problem.rule === 'adamw') return undefined
     const { tokens, bag, sets, dy, rule, sample } = problem
     const { slots, dim } = problem.table
+    if (rule === 'adamw' || tokens * bag * dim > mostWorkOfSlow) return undefined
     const table = (problem.table.data as Float32Array).slice()
     const slotOf = new Int32Array(slots).fill(-1)
     const rows = new Int32Array(tokens * bag)
@@ -104,7 +105,8 @@ export class Plain implements Backend {
     }
   }
 
-  async lookup({ shape: { tokens, heads, knn, half, nKeys }, keys, queries }: LookupProblem): Promise<Contender> {
+  async lookup({ shape: { tokens, heads, knn, half, nKeys }, keys, queries }: LookupProblem): Promise<Contender | undefined> {
+    if (2 * tokens * heads * nKeys * half > 2 * mostWorkOfSlow) return undefined
     const indices = new Int32Array(tokens * heads * knn)
     const weights = new Float32Array(tokens * heads * knn)
     const scores = new Float32Array(nKeys)
@@ -151,7 +153,8 @@ export class Plain implements Backend {
     return { run, result: () => ({ y: run(0).y }) }
   }
 
-  async gemm({ shape: { rows, inner, columns }, weight, inputs }: GemmProblem): Promise<Contender> {
+  async gemm({ shape: { rows, inner, columns }, weight, inputs }: GemmProblem): Promise<Contender | undefined> {
+    if (rows * inner * columns > 2 * mostWorkOfSlow) return undefined
     const y = new Float32Array(rows * columns)
     const run = (set: number) => {
       const x = inputs[set]!

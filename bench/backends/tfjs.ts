@@ -2,7 +2,7 @@
 
 import type { Contender } from '../harness.js'
 import { peerFolder, requirePeer } from '../peers/require.js'
-import type { Backend, BagProblem, BagWeightsProblem, GemmProblem, LookupProblem } from './backend.js'
+import { type Backend, type BagProblem, type BagWeightsProblem, type GemmProblem, type LookupProblem, mostWorkOfSlow } from './backend.js'
 import { tokensFirst, transposedKeys, transposedQueries } from './onnxruntime.js'
 
 interface TfTensor {
@@ -70,7 +70,7 @@ export class TfJs implements Backend {
 
   // A table beyond the memory of WebAssembly is refused by tfjs, and reported.
   #rows({ table, tokens, bag, sets }: BagProblem) {
-    if (table.dtype !== 'float32') return undefined
+    if (table.dtype !== 'float32' || tokens * bag * table.dim > mostWorkOfSlow / 16) return undefined
     if (this.#table?.key !== table.key) {
       this.forget()
       this.#table = { key: table.key, tensor: this.#tensor(table.data as Float32Array, [table.slots, table.dim]) }
@@ -94,9 +94,10 @@ export class TfJs implements Backend {
     return this.#contender(run, [...rows.indices, dy])
   }
 
-  async lookup({ shape, keys, queries }: LookupProblem): Promise<Contender> {
+  async lookup({ shape, keys, queries }: LookupProblem): Promise<Contender | undefined> {
     const tf = this.#tf
     const { tokens: T, heads: H, knn: k, half: d, nKeys: n } = shape
+    if (2 * T * H * n * d > mostWorkOfSlow) return undefined
     const keysT = this.#tensor(transposedKeys(keys, shape), [2 * H, d, n])
     const qs = queries.map((q) => this.#tensor(transposedQueries(q, shape), [2 * H, T, d]))
     // Gathering a slot by its rank among the pairs: the flat list of slots, and ranks offset by row.

@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { Worker } from 'node:worker_threads'
 import { beforeAll, expect, test } from 'vitest'
+import { testDevices } from './support/devices.js'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const entry = `file://${root}dist/index.js`
@@ -13,7 +14,7 @@ beforeAll(() => {
 })
 
 function start(data: Record<string, unknown>): { worker: Worker; message: Promise<string>; exit: Promise<number> } {
-  const worker = new Worker(script, { workerData: { entry, threads: 2, seed: 1, steps: 20, ...data } })
+  const worker = new Worker(script, { workerData: { entry, device: 'cpu', tokens: 128, threads: 2, seed: 1, steps: 20, ...data } })
   const message = new Promise<string>((resolve, reject) => {
     worker.once('message', resolve)
     worker.once('error', reject)
@@ -21,23 +22,25 @@ function start(data: Record<string, unknown>): { worker: Worker; message: Promis
   return { worker, message, exit: new Promise((resolve) => worker.once('exit', resolve)) }
 }
 
-test('two workers at once, and one alone, compute the same bits', async () => {
-  const alone = start({ threads: 1 })
+test.each(testDevices)('two workers at once, and one alone, compute the same bits on %s', async (device) => {
+  const work = { device, ...(device === 'simt' && { tokens: 8, steps: 2 }) }
+  const alone = start({ ...work, threads: 1 })
   const wanted = await alone.message
   expect(wanted).toMatch(/^[0-9a-f]{64}$/)
   await alone.exit
-  const both = [start({}), start({})]
+  const both = [start(work), start(work)]
   expect(await Promise.all(both.map((b) => b.message))).toEqual([wanted, wanted])
-  expect(await start({ seed: 2 }).message).not.toBe(wanted)
+  expect(await start({ ...work, seed: 2 }).message).not.toBe(wanted)
   await Promise.all(both.map((b) => b.exit))
 })
 
-test('a worker may end in the middle of its work: by process.exit or terminate', async () => {
-  for (let round = 0; round < 3; round++) {
-    const leaving = start({ leave: 'exit', steps: 100 })
+test.each(testDevices)('a worker may end in the middle of its work: by process.exit or terminate, on %s', async (device) => {
+  const tokens = device === 'simt' ? 2 : 128
+  for (let round = 0; round < (device === 'simt' ? 1 : 3); round++) {
+    const leaving = start({ device, tokens, leave: 'exit', steps: device === 'simt' ? 2 : 100 })
     await leaving.message
     expect(await leaving.exit).toBe(0)
-    const killed = start({ leave: 'terminate', steps: 300 })
+    const killed = start({ device, tokens, leave: 'terminate', steps: device === 'simt' ? 4 : 300 })
     await killed.message
     await killed.worker.terminate()
   }
@@ -47,7 +50,7 @@ test('a worker may end in the middle of its work: by process.exit or terminate',
 test.each([
   [
     'a worker alone loads the addon and goes',
-    `new (require('node:worker_threads').Worker)(${JSON.stringify(script)}, { workerData: ${JSON.stringify({ entry, threads: 2, seed: 1, steps: 5 })} }).on('exit', () => setTimeout(() => {}, 200))`,
+    `new (require('node:worker_threads').Worker)(${JSON.stringify(script)}, { workerData: ${JSON.stringify({ entry, device: 'cpu', tokens: 128, threads: 2, seed: 1, steps: 5 })} }).on('exit', () => setTimeout(() => {}, 200))`,
   ],
   [
     'the main thread exits with work enqueued',

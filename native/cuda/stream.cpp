@@ -213,21 +213,38 @@ void CudaStream::begin_capture() {
         }});
 }
 
+// Ends the recording in any case, so that the stream works again.
+void CudaStream::end_recording(Graph& graph) {
+  std::swap(scratch_, graph.scratch);
+  const cudaError_t status = cudaStreamEndCapture(stream_, &graph.graph);
+  if (failed_) return;
+  must(status, "cudaStreamEndCapture");
+  must(cudaGraphInstantiate(&graph.executable, graph.graph, 0), "cudaGraphInstantiate");
+}
+
 std::shared_ptr<CudaStream::Graph> CudaStream::end_capture() {
   std::shared_ptr<Graph> graph;
   push({nullptr, nullptr, [this, &graph](Ticket ticket) {
-          std::swap(scratch_, recording_->scratch);
-          graph = std::move(recording_);
-          attempt(ticket, [&] {
-            must(cudaStreamEndCapture(stream_, &graph->graph), "cudaStreamEndCapture");
-            must(cudaGraphInstantiate(&graph->executable, graph->graph, 0), "cudaGraphInstantiate");
-          });
+          graph = std::exchange(recording_, nullptr);
+          if (!graph) return;  // it failed at its beginning
+          try {
+            end_recording(*graph);
+          } catch (const Error& error) {
+            failed_ = Fault{error, ticket};
+          }
         }});
   if (const auto fault = wait()) {
     acknowledge(fault->first);
     throw fault->error;
   }
   return graph;
+}
+
+void CudaStream::abandon_capture() {
+  try {
+    end_capture();
+  } catch (const Error&) {  // the caller has a reason of its own
+  }
 }
 
 bool CudaStream::keep_with_graph(std::shared_ptr<void> object) {

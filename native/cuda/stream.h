@@ -60,6 +60,7 @@ class CudaStream final : public Stream {
   void begin_capture();
   struct Graph;
   std::shared_ptr<Graph> end_capture();  // waits until all of it is recorded
+  void abandon_capture();
   void replay(std::shared_ptr<Graph> graph);
 
   // For operations:
@@ -130,6 +131,7 @@ class CudaStream final : public Stream {
   void settle(Mark& mark);
   std::optional<Fault> fault_at(const Mark& mark);
 
+  void end_recording(Graph& graph);
   void check(FaultSite site, const View& values);
   void use_device() const;
 

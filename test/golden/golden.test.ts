@@ -1,12 +1,13 @@
 // Outputs and gradients of the published implementation: every golden file, within 1e-5 of each tensor's magnitude.
 
 import { describe, expect, test } from 'vitest'
-import { devices, MemoryLayer, openDevice, ops, PeerLayer, type Tensor, ValueTable } from '../../lib/index.js'
+import { MemoryLayer, openDevice, ops, PeerLayer, type Tensor, ValueTable } from '../../lib/index.js'
 import { expectClose } from '../support/close.js'
+import { testDevices } from '../support/devices.js'
 import { type Golden, golden } from '../support/golden.js'
 
-describe.each(devices().filter((d) => d.available))('on $name', ({ name }) => {
-  const device = openDevice(name as 'cpu')
+describe.each(testDevices)('on %s', (name) => {
+  const device = openDevice(name)
   const upload = (g: Golden, key: string, shape?: readonly number[]): Tensor => {
     const t = g.tensors[key]!
     return device.tensor(t.data, shape ?? t.shape)

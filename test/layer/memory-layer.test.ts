@@ -1,22 +1,13 @@
 import { describe, expect, test } from 'vitest'
 import { native } from '../../lib/binding.js'
-import {
-  AdamW,
-  devices,
-  MemoryLayer,
-  type MemoryLayerOptions,
-  openDevice,
-  type Parameter,
-  Sgd,
-  type Tensor,
-  ValueTable,
-} from '../../lib/index.js'
+import { AdamW, MemoryLayer, type MemoryLayerOptions, openDevice, type Parameter, Sgd, type Tensor, ValueTable } from '../../lib/index.js'
+import { testDevices } from '../support/devices.js'
 import { errorOf } from '../support/errors.js'
 
 const small: MemoryLayerOptions = { inputDim: 12, heads: 2, knn: 4, nKeys: 6, keyDim: 8, seed: 3 }
 
-describe.each(devices().filter((d) => d.available))('on $name', ({ name }) => {
-  const device = openDevice(name as 'cpu')
+describe.each(testDevices)('on %s', (name) => {
+  const device = openDevice(name)
   const x = () => device.normal([5, 12], { seed: 1 })
   const dy = () => device.normal([5, 12], { seed: 2 })
   const values = async (list: readonly Parameter[]) => Promise.all(list.map(async (p) => Array.from(await p.value.data())))
@@ -241,7 +232,7 @@ describe.each(devices().filter((d) => d.available))('on $name', ({ name }) => {
 
   test('the results do not depend on the number of threads', async () => {
     const run = async (threads: number) => {
-      const own = openDevice(name as 'cpu', { threads })
+      const own = openDevice(name, { threads })
       const layer = new MemoryLayer(own, { ...small, inputDim: 96, keyDim: 48, nKeys: 40, outputGate: true, queryNorm: 'rms' })
       const optimizer = new AdamW(layer.parameters(), { lr: 1e-2 })
       for (let step = 0; step < 3; step++) {
@@ -330,7 +321,7 @@ describe.each(devices().filter((d) => d.available))('on $name', ({ name }) => {
   })
 
   test('dispose gives everything back, and a disposed table is named', async () => {
-    const own = openDevice(name as 'cpu')
+    const own = openDevice(name)
     const layer = new MemoryLayer(own, small)
     const input = own.normal([5, 12], { seed: 1 })
     layer.backward(layer.forward(input).context, own.normal([5, 12], { seed: 2 }))

@@ -1,11 +1,12 @@
 import { describe, expect, test } from 'vitest'
-import { devices, openDevice, PeerLayer, type PeerLayerOptions, Sgd, type Tensor, ValueTable } from '../../lib/index.js'
+import { openDevice, PeerLayer, type PeerLayerOptions, Sgd, type Tensor, ValueTable } from '../../lib/index.js'
+import { testDevices } from '../support/devices.js'
 import { errorOf } from '../support/errors.js'
 
 const small: PeerLayerOptions = { inputDim: 10, heads: 2, knn: 3, nKeys: 5, keyDim: 8, seed: 2 }
 
-describe.each(devices().filter((d) => d.available))('on $name', ({ name }) => {
-  const device = openDevice(name as 'cpu')
+describe.each(testDevices)('on %s', (name) => {
+  const device = openDevice(name)
 
   test.each<[string, Partial<PeerLayerOptions>]>([
     ['gelu', {}],

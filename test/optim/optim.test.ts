@@ -3,7 +3,6 @@ import {
   Adagrad,
   AdamW,
   clipGradNorm,
-  devices,
   MemoryLayer,
   type Optimizer,
   openDevice,
@@ -11,6 +10,7 @@ import {
   RowwiseAdagrad,
   Sgd,
 } from '../../lib/index.js'
+import { testDevices } from '../support/devices.js'
 import { errorOf } from '../support/errors.js'
 import { Reference } from './reference.js'
 
@@ -37,8 +37,8 @@ const cases: [string, Rule, Record<string, unknown>, (p: readonly Parameter[]) =
   ],
 ]
 
-describe.each(devices().filter((d) => d.available))('on $name', ({ name }) => {
-  const device = openDevice(name as 'cpu')
+describe.each(testDevices)('on %s', (name) => {
+  const device = openDevice(name)
   const train = (layer: MemoryLayer, step: number) => {
     layer.backward(layer.forward(device.normal([6, 12], { seed: step })).context, device.normal([6, 12], { seed: 100 + step }))
   }

@@ -1,7 +1,15 @@
 import { describe } from 'vitest'
 import { type Device, type DeviceName, devices, openDevice } from '../../lib/index.js'
 
-/** Runs a suite on every device that this machine has: cpu, and simt and cuda where they are. */
+// Devices by name or kind, separated by commas: MEMORY_LAYERS_TEST_DEVICES=simt. Default: the CPU, and a GPU where there is one.
+const wanted = (process.env['MEMORY_LAYERS_TEST_DEVICES'] ?? 'cpu,cuda').split(',')
+
+/** Names of the devices to test that this machine has. */
+export const testDevices: readonly DeviceName[] = devices()
+  .filter((d) => d.available && (wanted.includes(d.kind) || wanted.includes(d.name)))
+  .map((d) => d.name as DeviceName)
+
+/** Runs a suite on every device to test. */
 export function onEveryDevice(suite: (device: Device) => void): void {
-  describe.each(devices().filter((d) => d.available))('on $name', ({ name }) => suite(openDevice(name as DeviceName)))
+  describe.each(testDevices)('on %s', (name) => suite(openDevice(name)))
 }

@@ -1,0 +1,28 @@
+#pragma once
+// Work of a CUDA device, recorded once and replayed: a whole training step as one launch.
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "device/device.h"
+
+namespace ml {
+
+class RecordedWork {
+ public:
+  virtual ~RecordedWork() = default;
+  // Runs it all again, on the same memory. Returns at once.
+  virtual void replay() = 0;
+};
+
+namespace cuda {
+// Records what `work` enqueues, without running it. Memory that it frees stays with the recording, as replays use it.
+std::unique_ptr<RecordedWork> record(const std::shared_ptr<Device>& device, const std::function<void()>& work);
+}  // namespace cuda
+
+namespace simt {
+std::unique_ptr<RecordedWork> record(const std::shared_ptr<Device>& device, const std::function<void()>& work);
+}  // namespace simt
+
+}  // namespace ml

@@ -55,14 +55,35 @@ void check_other(const void* at, size_t bytes, Use use, const Site& site) {
   fault(site, "%s of %zu bytes of host memory at %p", use == Use::read ? "read" : "write", bytes, at);
 }
 
+template <class Word>
+bool is(const uint8_t* state, Word written) {
+  Word found;
+  std::memcpy(&found, state, sizeof(Word));
+  return found == written;
+}
+
+// The common case, at once.
+bool all_written(const uint8_t* state, size_t bytes) {
+  constexpr uint64_t kAll = 0x0101010101010101u * kWritten;
+  switch (bytes) {
+    case 2: return is<uint16_t>(state, static_cast<uint16_t>(kAll));
+    case 4: return is<uint32_t>(state, static_cast<uint32_t>(kAll));
+    case 8: return is<uint64_t>(state, kAll);
+    case 16: return is<uint64_t>(state, kAll) && is<uint64_t>(state + 8, kAll);
+    default: return false;
+  }
+}
+
 void access_known(const void* at, size_t bytes, Use use, const Site& site, bool shared) {
   uint8_t* state = shared ? shared_area().state(reinterpret_cast<uintptr_t>(at)) : device_memory().state(reinterpret_cast<uintptr_t>(at));
   bool unwritten = false;
-  for (size_t i = 0; i < bytes; i++) {
-    if (state[i] == kOutside)
-      fault(site, "%s of %zu bytes out of bounds at byte %zu: %s", use == Use::read ? "read" : use == Use::write ? "write" : "atomic", bytes, i,
-            describe_address(static_cast<const char*>(at) + i));
-    unwritten |= state[i] == kUnwritten;
+  if (!all_written(state, bytes)) {
+    for (size_t i = 0; i < bytes; i++) {
+      if (state[i] == kOutside)
+        fault(site, "%s of %zu bytes out of bounds at byte %zu: %s", use == Use::read ? "read" : use == Use::write ? "write" : "atomic", bytes,
+              i, describe_address(static_cast<const char*>(at) + i));
+      unwritten |= state[i] == kUnwritten;
+    }
   }
   if (!machine.checked) return;
   if (use != Use::write && unwritten) fault(site, "read of %zu bytes that were never written: %s", bytes, describe_address(at));

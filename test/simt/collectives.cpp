@@ -124,12 +124,7 @@ uint64_t meet(Kind kind, uint32_t mask, Request& r, Place place) {
   }
   *group = w.groups[--w.open];
   perform(kind, t.number / kWarp, w, mask, place);
-  Thread* lanes = &machine.threads[t.number - lane];
-  const bool reversed = machine.settings.order == Settings::Order::reversed;
-  for (int i = 0; i < kWarp; i++) {
-    const int other = reversed ? kWarp - 1 - i : i;
-    if (other != lane && (mask >> other & 1)) make_ready(lanes[other]);
-  }
+  make_ready(t.number / kWarp, mask & ~bit);
   return r.result;
 }
 
@@ -188,11 +183,7 @@ void block_sync(Place place) {
   m.in_barrier = 0;
   m.counts->barriers++;
   block_synced();
-  const bool reversed = m.settings.order == Settings::Order::reversed;
-  for (int i = 0; i < m.thread_count; i++) {
-    Thread& other = m.threads[reversed ? m.thread_count - 1 - i : i];
-    if (&other != &t) make_ready(other);
-  }
+  for (int i = 0; i * kWarp < m.thread_count; i++) make_ready(i, m.warps[i].present & (i == t.number / kWarp ? ~(1u << lane_of(t)) : ~0u));
 }
 
 }  // namespace simt

@@ -15,18 +15,22 @@ constexpr int kBanks = 32;
 constexpr int kBankBytes = 4;
 
 struct Gathered {
-  uint32_t lanes = 0;
+  uint32_t lanes;  // 0: free
   uintptr_t address[kWarp];
 };
 
-// One instruction of one warp.
+// How far one lane may run before the others of its warp: what is gathered stays small.
+constexpr uint32_t kAhead = 32;
+
+// One instruction of one warp. What is gathered lies in a ring; an access in which no lane is missing is counted at once.
 struct Instruction {
   const void* pc = nullptr;
+  uint64_t launch = 0;  // that filled this slot
   size_t bytes;
   bool write, shared;
-  uint32_t times[kWarp];  // each lane has come since the warp converged
-  size_t used;            // of `gathered`
-  std::vector<Gathered> gathered;
+  uint32_t times[kWarp];       // each lane has come since the warp converged
+  uint32_t first, end;         // occurrences in the ring
+  std::vector<Gathered> ring;  // a power of two
 };
 
 constexpr size_t kSlots = 1024;  // instructions of a kernel that access memory
@@ -42,17 +46,28 @@ Instruction& find(Table& table, const void* pc, size_t bytes, bool write, bool s
   size_t i = (reinterpret_cast<uintptr_t>(pc) * 0x9e3779b97f4a7c15u >> 40) % kSlots;
   for (size_t tried = 0; tried < kSlots; tried++, i = (i + 1) % kSlots) {
     Instruction& n = table.slots[i];
-    if (n.pc == pc && n.bytes == bytes && n.write == write && n.shared == shared) return n;
-    if (n.pc != nullptr) continue;
+    const bool used = n.launch == machine.launches;
+    if (used && n.pc == pc && n.bytes == bytes && n.write == write && n.shared == shared) return n;
+    if (used) continue;
+    n.launch = machine.launches;
     n.pc = pc;
     n.bytes = bytes;
     n.write = write;
     n.shared = shared;
-    n.used = 0;
+    n.first = n.end = 0;
     std::fill(n.times, n.times + kWarp, 0u);
+    if (n.ring.empty()) n.ring.resize(kAhead);
     return n;
   }
   fault_after("more than %zu instructions that access memory", kSlots);
+}
+
+Gathered& at(Instruction& n, uint32_t time) { return n.ring[time & (n.ring.size() - 1)]; }
+
+void grow(Instruction& n) {
+  std::vector<Gathered> larger(2 * n.ring.size());
+  for (uint32_t t = n.first; t != n.end; t++) larger[t & (larger.size() - 1)] = at(n, t);
+  n.ring = std::move(larger);
 }
 
 uint64_t sectors(const Gathered& g, size_t bytes) {
@@ -101,50 +116,58 @@ std::map<std::string, Counts>& all() {
 
 void count_launch_begins() {
   if (!machine.checked) return;
-  for (Table& t : tables) {
-    for (Instruction& n : t.slots) n.pc = nullptr;
-    t.touched.clear();
+  for (Table& t : tables) t.touched.clear();
+}
+
+namespace {
+
+void count(const Instruction& n, const Gathered& g) {
+  Counts& c = *machine.counts;
+  const uint64_t bytes = static_cast<uint64_t>(__builtin_popcount(g.lanes)) * n.bytes;
+  if (n.shared) {
+    Shared& s = n.write ? c.shared_stores : c.shared_loads;
+    s.accesses++;
+    s.bytes += bytes;
+    s.conflicts += conflicts(g, n.bytes);
+  } else {
+    Access& a = n.write ? c.stores : c.loads;
+    a.accesses++;
+    a.bytes += bytes;
+    a.sectors += sectors(g, n.bytes);
   }
 }
 
-void count_access(const void* at, size_t bytes, bool write, const void* pc, bool shared) {
+}  // namespace
+
+void count_access(const void* address, size_t bytes, bool write, const void* pc, bool shared) {
   const Thread& t = current_thread();
   const int lane = lane_of(t);
+  const Warp& w = warp_of(t);
   Table& table = tables[t.number / kWarp];
   Instruction& n = find(table, pc, bytes, write, shared);
-  const size_t time = n.times[lane]++;
-  if (n.used == 0) table.touched.push_back(&n);
-  if (time >= n.used) {
-    n.used = time + 1;
-    if (n.gathered.size() < n.used) n.gathered.resize(2 * n.used);
-    n.gathered[time].lanes = 0;
-  }
-  Gathered& g = n.gathered[time];
+  if (n.end == 0) table.touched.push_back(&n);
+  const uint32_t time = n.times[lane]++;
+  while (time - n.first >= n.ring.size()) grow(n);
+  for (; n.end <= time; n.end++) at(n, n.end).lanes = 0;
+  Gathered& g = at(n, time);
   g.lanes |= 1u << lane;
-  g.address[lane] = reinterpret_cast<uintptr_t>(at);
+  g.address[lane] = reinterpret_cast<uintptr_t>(address);
+  if (g.lanes == w.present) {
+    count(n, g);
+    g.lanes = 0;
+    while (n.first != n.end && at(n, n.first).lanes == 0) n.first++;
+  } else if (time - n.first >= kAhead - 1 && w.ready != 0) {
+    let_others_run();
+  }
 }
 
 void warp_converged(int warp) {
   if (!machine.checked) return;
-  Counts& c = *machine.counts;
   Table& table = tables[warp];
   for (Instruction* n : table.touched) {
-    for (size_t i = 0; i < n->used; i++) {
-      const Gathered& g = n->gathered[i];
-      const uint64_t bytes = static_cast<uint64_t>(__builtin_popcount(g.lanes)) * n->bytes;
-      if (n->shared) {
-        Shared& s = n->write ? c.shared_stores : c.shared_loads;
-        s.accesses++;
-        s.bytes += bytes;
-        s.conflicts += conflicts(g, n->bytes);
-      } else {
-        Access& a = n->write ? c.stores : c.loads;
-        a.accesses++;
-        a.bytes += bytes;
-        a.sectors += sectors(g, n->bytes);
-      }
-    }
-    n->used = 0;
+    for (; n->first != n->end; n->first++)
+      if (at(*n, n->first).lanes != 0) count(*n, at(*n, n->first));
+    n->first = n->end = 0;
     std::fill(n->times, n->times + kWarp, 0u);
   }
   table.touched.clear();

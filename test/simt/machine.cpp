@@ -1,5 +1,6 @@
 #include "machine.h"
 
+#include <bit>
 #include <numeric>
 #include <utility>
 #include <vector>
@@ -27,9 +28,10 @@ uint64_t next_random() {  // splitmix64
   return z ^ (z >> 31);
 }
 
-void make_ready(Thread& t) {
-  t.state = Thread::State::ready;
-  machine.ready[(machine.ready_first + machine.ready_count++) % kMaxThreads] = &t;
+void make_ready(int warp, uint32_t lanes) {
+  if (lanes == 0) return;
+  machine.warps[warp].ready |= lanes;
+  machine.ready |= 1u << warp;
 }
 
 namespace {
@@ -47,22 +49,60 @@ namespace {
   fault_after("deadlock: no thread of the block can go on%s", places.c_str());
 }
 
-// Goes on with a thread that is ready, or back to the driver when all are done. `from` is where the running stack is kept.
+// The first bit of `set` from `start` on, around the end.
+int next_bit(uint32_t set, int start) {
+  const uint32_t from = set & (~0u << start);
+  return std::countr_zero(start < 32 && from != 0 ? from : set);
+}
+// The last bit of `set` up to `start`, around the end.
+int previous_bit(uint32_t set, int start) {
+  const uint32_t up_to = start < 0 ? 0 : set & (~0u >> (31 - start));
+  return 31 - std::countl_zero(up_to != 0 ? up_to : set);
+}
+int random_bit(uint32_t set) {
+  for (uint64_t skip = next_random() % static_cast<uint64_t>(std::popcount(set)); skip > 0; skip--) set &= set - 1;
+  return std::countr_zero(set);
+}
+
+// Goes on with a thread that is ready, one of the same warp if there is one (but for the random order), or back to the driver when all are
+// done. `from` is where the running stack is kept.
 void next(void** from) {
   Machine& m = machine;
-  if (m.ready_count == 0) {
+  if (m.ready == 0) {
     if (m.done < m.thread_count) deadlock();
     m.current = nullptr;
     simt_switch(from, m.driver);
     return;
   }
-  if (m.settings.order == Settings::Order::random) {
-    const unsigned pick = (m.ready_first + next_random() % m.ready_count) % kMaxThreads;
-    std::swap(m.ready[m.ready_first % kMaxThreads], m.ready[pick]);
+  int warp, lane;
+  switch (m.settings.order) {
+    case Settings::Order::random:
+      warp = random_bit(m.ready);
+      lane = random_bit(m.warps[warp].ready);
+      break;
+    case Settings::Order::reversed:
+      warp = m.current ? m.current->number / kWarp : kWarp - 1;
+      lane = m.current ? lane_of(*m.current) - 1 : kWarp - 1;
+      if (m.warps[warp].ready == 0 || warp * kWarp >= m.thread_count) {
+        warp = previous_bit(m.ready, warp);
+        lane = kWarp - 1;
+      }
+      lane = previous_bit(m.warps[warp].ready, lane);
+      break;
+    default:
+      warp = m.current ? m.current->number / kWarp : 0;
+      lane = m.current ? lane_of(*m.current) + 1 : 0;
+      if (m.warps[warp].ready == 0) {
+        warp = next_bit(m.ready, warp);
+        lane = 0;
+      }
+      lane = next_bit(m.warps[warp].ready, lane % kWarp);
   }
-  Thread* t = m.ready[m.ready_first % kMaxThreads];
-  m.ready_first = (m.ready_first + 1) % kMaxThreads;
-  m.ready_count--;
+  Warp& w = m.warps[warp];
+  w.ready &= ~(1u << lane);
+  if (w.ready == 0) m.ready &= ~(1u << warp);
+  Thread* t = &m.threads[warp * kWarp + lane];
+  if (t == m.current) return;
   m.current = t;
   simt_switch(from, t->stack_pointer);
 }
@@ -96,13 +136,16 @@ void run_block(uint3 index) {
   Machine& m = machine;
   m.block_index = index;
   m.in_barrier = m.done = 0;
-  m.ready_first = m.ready_count = 0;
+  m.ready = 0;
+  m.current = nullptr;
   const int warps = (m.thread_count + kWarp - 1) / kWarp;
   for (int i = 0; i < warps; i++) {
     const int lanes = std::min(kWarp, m.thread_count - i * kWarp);
     m.warps[i].present = lanes == kWarp ? ~0u : (1u << lanes) - 1;
     m.warps[i].exited = 0;
     m.warps[i].open = 0;
+    m.warps[i].ready = 0;
+    make_ready(i, m.warps[i].present);
   }
   unsigned x = 0, y = 0, z = 0;
   for (int i = 0; i < m.thread_count; i++) {
@@ -116,8 +159,6 @@ void run_block(uint3 index) {
       if (++y == m.block.y) y = 0, z++;
     }
   }
-  const bool reversed = m.settings.order == Settings::Order::reversed;
-  for (int i = 0; i < m.thread_count; i++) make_ready(m.threads[reversed ? m.thread_count - 1 - i : i]);
   shared_area().begin_block(m.shared_bytes);
   block_begins();
   next(&m.driver);
@@ -131,6 +172,12 @@ void run_block(uint3 index) {
 void leave(Thread::State why) {
   Thread& t = current_thread();
   t.state = why;
+  next(&t.stack_pointer);
+}
+
+void let_others_run() {
+  Thread& t = current_thread();
+  make_ready(t.number / kWarp, 1u << lane_of(t));
   next(&t.stack_pointer);
 }
 

@@ -45,6 +45,7 @@ struct Group {
 
 struct Warp {
   uint32_t present, exited;
+  uint32_t ready;  // lanes that can go on
   int open;  // groups
   Group groups[kWarp];
   Request* requests[kWarp];
@@ -75,9 +76,7 @@ struct Machine {
   Thread threads[kMaxThreads];
   Warp warps[kMaxThreads / kWarp];
 
-  // Threads that can go on, as a ring.
-  Thread* ready[kMaxThreads];
-  unsigned ready_first = 0, ready_count = 0;
+  uint32_t ready = 0;  // warps that have such lanes
 };
 extern Machine machine;
 
@@ -86,9 +85,10 @@ inline Thread& current_thread() { return *machine.current; }
 inline Warp& warp_of(const Thread& t) { return machine.warps[t.number / kWarp]; }
 inline int lane_of(const Thread& t) { return t.number % kWarp; }
 
-uint64_t next_random();         // from the launch's seed
-void make_ready(Thread& t);     // it may go on
-void leave(Thread::State why);  // the current thread waits; returns when it goes on
+uint64_t next_random();                      // from the launch's seed
+void make_ready(int warp, uint32_t lanes);   // they may go on
+void leave(Thread::State why);               // the current thread waits; returns when it goes on
+void let_others_run();                       // the current thread goes on later
 
 // Runs the grid, block by block, in the order of the settings.
 void run_grid(const Call& call, const toolkit::cudaLaunchConfig_t& config);

@@ -8,6 +8,7 @@
 #include <map>
 #include <mutex>
 #include <new>
+#include <vector>
 
 #include "machine.h"
 
@@ -74,14 +75,16 @@ uintptr_t take(size_t bytes) {
 
 bool intact(uintptr_t begin, size_t bytes, uintptr_t* where) {
   // Red zones begin at any byte, the pattern at even ones.
-  for (uintptr_t p = begin; p < begin + bytes; p++) {
-    const uint8_t wanted = static_cast<uint8_t>(p % 2 == 0 ? kRedZonePattern & 0xff : kRedZonePattern >> 8);
-    if (*reinterpret_cast<const uint8_t*>(p) != wanted) {
-      *where = p;
-      return false;
-    }
+  static const std::vector<char> wanted = [] {
+    std::vector<char> v(2 * kRedZone + kAlign + 2);
+    for (size_t i = 0; i < v.size(); i++) v[i] = static_cast<char>(i % 2 == 0 ? kRedZonePattern & 0xff : kRedZonePattern >> 8);
+    return v;
+  }();
+  const char* pattern = wanted.data() + begin % 2;
+  if (std::memcmp(reinterpret_cast<const char*>(begin), pattern, bytes) == 0) return true;
+  for (*where = begin; *reinterpret_cast<const char*>(*where) == pattern[*where - begin]; ++*where) {
   }
-  return true;
+  return false;
 }
 
 void check_red_zones_of(uintptr_t data, size_t bytes) {

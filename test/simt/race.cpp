@@ -12,18 +12,23 @@
 namespace simt {
 namespace {
 
-// One access, in 64 bits. Zero: none.
+// One access, in 64 bits. Block 0: none.
 struct Cell {
-  uint64_t block : 32;  // number of the run of a block, over all launches
+  uint64_t block : 30;  // number of the run of a block, over all launches
   uint64_t thread : 10;
-  uint64_t clock : 19;
-  uint64_t bytes : 2;  // which of the two
+  uint64_t clock : 18;
+  uint64_t bytes : 4;  // which of the word
+  uint64_t write : 1;
   uint64_t atomic : 1;
 };
-constexpr uint32_t kLastClock = (1u << 19) - 1;
+static_assert(sizeof(Cell) == 8);
+constexpr uint32_t kLastClock = (1u << 18) - 1;
+constexpr uint32_t kLastBlock = (1u << 30) - 1;
 
+// What is remembered of four bytes. Room is made by forgetting what is known to be over, then a read.
+constexpr uintptr_t kWord = 4;
 struct Cells {
-  Cell write, first_read, last_read;
+  Cell cell[3];
 };
 
 // What an atomic_add_acq_rel has made known: its thread's accesses up to `clock`, its block's before `floor`, its warp's up to `warp`.
@@ -68,9 +73,8 @@ bool known(const Cell& c, const std::vector<Known>& all) {
   return false;
 }
 
-// The access happened before what the thread does now.
-bool ordered(const Cell& c, uint32_t thread, bool shared) {
-  if (c.block < launch_first || (shared && c.block != block_run)) return true;
+// The access happened before what the thread does now. It is of this launch and, if in shared memory, of this block.
+bool ordered(const Cell& c, uint32_t thread) {
   if (c.block == block_run) {
     if (c.thread == thread || c.clock < block_floor) return true;
     const uint32_t warp = thread / kWarp;
@@ -86,7 +90,8 @@ std::string who(const Cell& c) {
   return "thread " + std::to_string(c.thread) + " of the block that ran " + std::to_string(block_run - c.block) + " before this one";
 }
 
-[[noreturn]] void race(const Cell& c, const char* what, const void* at, Use use, const Site& site) {
+[[noreturn]] void race(const Cell& c, const void* at, Use use, const Site& site) {
+  const char* what = c.atomic ? "atomic" : c.write ? "write" : "read";
   fault(site, "race: %s at %s, and %s by %s, without a barrier or an atomic between them",
         use == Use::read ? "read" : use == Use::write ? "write" : "atomic", describe_address(at), what, who(c).c_str());
 }
@@ -100,8 +105,8 @@ void tick(uint32_t& clock) {
 void race_launch_begins() {
   if (!machine.checked) return;
   if (!device_cells) {
-    device_cells = static_cast<Cells*>(reserve(device_memory().reach() / 2 * sizeof(Cells)));
-    shared_cells = static_cast<Cells*>(reserve(SharedArea::kBytes / 2 * sizeof(Cells)));
+    device_cells = static_cast<Cells*>(reserve(device_memory().reach() / kWord * sizeof(Cells)));
+    shared_cells = static_cast<Cells*>(reserve(SharedArea::kBytes / kWord * sizeof(Cells)));
   }
   launch_first = block_run + 1;
   releases.clear();
@@ -109,7 +114,7 @@ void race_launch_begins() {
 
 void block_begins() {
   if (!machine.checked) return;
-  block_run++;
+  if (++block_run > kLastBlock) fault_after("more than %u blocks have run: too many for the race detector", kLastBlock);
   block_floor = 1;
   const int warps = (machine.thread_count + kWarp - 1) / kWarp;
   for (int i = 0; i < machine.thread_count; i++) clocks[i] = 1;
@@ -194,26 +199,41 @@ void release_and_acquire(const void* at) {
 
 void check_race(const void* at, size_t bytes, Use use, const Site& site, bool shared) {
   const uint32_t thread = static_cast<uint32_t>(current_thread().number);
-  const uintptr_t begin = reinterpret_cast<uintptr_t>(at), end = begin + bytes;
+  const uint32_t oldest = shared ? block_run : launch_first;  // before it all is over
   const uintptr_t base = shared ? reinterpret_cast<uintptr_t>(shared_area().base()) : device_memory().base();
   Cells* cells = shared ? shared_cells : device_cells;
-  for (uintptr_t p = begin & ~uintptr_t{1}; p < end; p += 2) {
-    Cells& c = cells[(p - base) / 2];
-    const uint64_t touched = (p < begin ? 2u : p + 1 == end ? 1u : 3u);
-    const Cell now{block_run, thread, clocks[thread], touched, use == Use::atomic};
-    if ((c.write.bytes & touched) && !(c.write.atomic && now.atomic) && !ordered(c.write, thread, shared))
-      race(c.write, c.write.atomic ? "atomic" : "write", at, use, site);
-    if (use == Use::read) {
-      if (c.first_read.block == 0 || ordered(c.first_read, thread, shared))
-        c.first_read = now;
-      else
-        c.last_read = now;
-    } else {
-      for (const Cell& r : {c.first_read, c.last_read})
-        if ((r.bytes & touched) && !ordered(r, thread, shared)) race(r, "read", at, use, site);
-      c.write = now;
-      c.first_read = c.last_read = Cell{};
+  const uintptr_t begin = reinterpret_cast<uintptr_t>(at) - base, end = begin + bytes;
+  Cell now{block_run, thread, clocks[thread], 0, use != Use::read, use == Use::atomic};
+  for (uintptr_t word = begin / kWord; word * kWord < end; word++) {
+    const uintptr_t first = word * kWord;
+    uint32_t touched = 15;
+    if (begin > first) touched &= 15u << (begin - first);
+    if (end < first + kWord) touched &= 15u >> (first + kWord - end);
+    now.bytes = touched;
+    Cells& c = cells[word];
+    int room = -1;
+    for (int i = 0; i < 3; i++) {
+      Cell& old = c.cell[i];
+      if (old.block < oldest) {
+        if (room < 0) room = i;
+        continue;
+      }
+      const bool over = ordered(old, thread);
+      const bool conflict = (old.bytes & touched) && (old.write || now.write) && !(old.atomic && now.atomic);
+      if (conflict && !over) race(old, at, use, site);
+      // Whatever would be in a race with the old access would be in one with this, too.
+      if ((old.bytes & ~uint64_t{touched}) == 0 && (now.write || !old.write) && (over || (old.atomic && now.atomic))) {
+        if (room < 0)
+          room = i;
+        else
+          old = Cell{};
+      }
     }
+    if (room < 0)
+      for (int i = 0; i < 3; i++)
+        if (!c.cell[i].write) room = i;
+    if (room < 0 && now.write) room = 2;
+    if (room >= 0) c.cell[room] = now;
   }
 }
 

@@ -1,0 +1,175 @@
+// Mistakes that somebody could make in a kernel, one at a time: each mutated copy is compiled, linked with the other kernels, and must fail
+// kernel_test. A mistake that passes is a hole in the emulator or in the tests. Usage: node mutations.mjs BUILD_FOLDER
+
+import { execFileSync, spawn } from 'node:child_process'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { dirname, join, resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+const root = fileURLToPath(new URL('../../..', import.meta.url))
+const build = resolve(process.argv[2])
+
+// file: what is changed; unit: the .cu that is compiled with it; test: of kernel_test
+const mutations = [
+  {
+    what: 'deleted barrier of the ring of stages',
+    file: 'native/cuda/gemm.cuh',
+    unit: 'native/ops/linear.cu',
+    test: 'linear',
+    from: 'copy_async_wait<kStages - 2>();\n    block_sync();',
+    to: 'copy_async_wait<kStages - 2>();',
+  },
+  {
+    what: 'wait for one group too few',
+    file: 'native/cuda/gemm.cuh',
+    unit: 'native/ops/linear.cu',
+    test: 'linear',
+    from: 'copy_async_wait<kStages - 2>();',
+    to: 'copy_async_wait<kStages - 1>();',
+  },
+  {
+    what: 'swapped registers of mma',
+    file: 'native/cuda/gemm.cuh',
+    unit: 'native/ops/linear.cu',
+    test: 'linear',
+    from: 'first[2] = {b[0], b[1]}',
+    to: 'first[2] = {b[1], b[0]}',
+  },
+  {
+    what: 'loop off by one',
+    file: 'native/cuda/rows.cuh',
+    unit: 'native/ops/softmax.cu',
+    test: 'rows',
+    from: 'for (int64_t i = first; i < n; i += kTeam) s += term(i);',
+    to: 'for (int64_t i = first; i <= n; i += kTeam) s += term(i);',
+  },
+  {
+    what: 'shuffle from the wrong lane',
+    file: 'native/cuda/select.cuh',
+    unit: 'native/ops/topk.cu',
+    test: 'topk',
+    from: 'shuffle(own, kWarp - 1) > greatest',
+    to: 'shuffle(own, kWarp - 2) > greatest',
+  },
+  {
+    what: 'butterfly with the wrong start',
+    file: 'native/cuda/select.cuh',
+    unit: 'native/ops/topk.cu',
+    test: 'topk',
+    from: 'for (int bits = kWarp / 2; bits > 0; bits /= 2) key = exchange(key, bits, true);',
+    to: 'for (int bits = kWarp / 4; bits > 0; bits /= 2) key = exchange(key, bits, true);',
+  },
+  {
+    what: 'deleted warp_sync',
+    file: 'native/cuda/select.cuh',
+    unit: 'native/ops/topk.cu',
+    test: 'topk',
+    from: '    warp_sync();\n    insert_sorted(',
+    to: '    insert_sorted(',
+  },
+  {
+    what: 'barrier weakened to the warp',
+    file: 'native/cuda/column_sums.cuh',
+    unit: 'native/ops/linear.cu',
+    test: 'linear',
+    from: 's.v[warp_of_block()][lane()] = sum;\n  block_sync();',
+    to: 's.v[warp_of_block()][lane()] = sum;\n  warp_sync();',
+  },
+  {
+    what: 'misaligned vector store',
+    file: 'native/cuda/matrix_product.cuh',
+    unit: 'native/ops/linear.cu',
+    test: 'linear',
+    from: 'kRun > 1 && ldc % kRun == 0 && reinterpret_cast<uintptr_t>(c) % (kRun * sizeof(float)) == 0',
+    to: 'kRun > 1',
+  },
+  {
+    what: 'plain minimum for an atomic',
+    file: 'native/cuda/checks.cu',
+    test: 'faults',
+    from: 'if (lowest != kNoPosition) atomic_min(&record->candidate, lowest);',
+    to: 'if (lowest < record->candidate) record->candidate = lowest;',
+  },
+  {
+    what: 'plain += for the last arriver',
+    file: 'native/cuda/checks.cu',
+    test: 'faults',
+    from: 'atomic_add_acq_rel(&record->arrived, 1u)',
+    to: 'record->arrived++',
+  },
+  {
+    what: 'relaxed last arriver',
+    file: 'native/cuda/checks.cu',
+    test: 'faults',
+    from: 'atomic_add_acq_rel(&record->arrived, 1u)',
+    to: 'atomic_add(&record->arrived, 1u)',
+  },
+]
+
+const commands = JSON.parse(readFileSync(join(build, 'compile_commands.json'), 'utf8'))
+
+function objects(target) {
+  return commands
+    .filter((c) => c.output?.includes(`/${target}.dir/`) || c.command.includes(`/${target}.dir/`))
+    .map((c) => ({ file: c.file, directory: c.directory, command: c.command, output: resolve(c.directory, / -o (\S+)/.exec(c.command)[1]) }))
+}
+
+const units = objects('ml_simt')
+const others = ['ml_core', 'simt_emulator', 'kernel_test'].flatMap(objects).map((c) => c.output)
+
+function run(command, options = {}) {
+  return new Promise((done) => {
+    const child = spawn('bash', ['-c', command], { stdio: ['ignore', 'pipe', 'pipe'], ...options })
+    let output = ''
+    child.stdout.on('data', (data) => (output += data))
+    child.stderr.on('data', (data) => (output += data))
+    child.on('close', (status, signal) => done({ ok: status === 0, output: signal ? `${output}(${signal})` : output }))
+  })
+}
+
+// Whether the mistake was caught; throws where it could not be tried.
+async function caught(mutation, number) {
+  const folder = join(build, 'mutants', String(number))
+  const text = readFileSync(join(root, mutation.file), 'utf8')
+  if (text.split(mutation.from).length !== 2) throw new Error(`${mutation.file} has not exactly one: ${mutation.from}`)
+  const copy = join(folder, mutation.file.replace(/^native\//, ''))
+  mkdirSync(dirname(copy), { recursive: true })
+  writeFileSync(copy, text.replace(mutation.from, () => mutation.to))
+
+  const unit = units.find((u) => u.file.endsWith(`/${mutation.unit ?? mutation.file}`))
+  const object = join(folder, 'unit.o')
+  const source = mutation.unit ? unit.file : copy
+  const compile = unit.command.replace(/ -o \S+ -c .*$/, ` -I${folder} -o ${object} -c ${source}`).replace(/^(\S*ccache )?(\S+)/, `$1$2 -I${folder}`)
+  const compiled = await run(compile, { cwd: unit.directory })
+  if (!compiled.ok) throw new Error(compiled.output.slice(0, 2000))
+
+  const program = join(folder, 'kernel_test')
+  // The changed unit first: of an inline function that several units have, the linker takes the first.
+  const linked = [object, ...units.filter((u) => u !== unit).map((u) => u.output)]
+  execFileSync('c++', [...linked, ...others, '-pthread', '-o', program])
+  const result = await run(`${program} ${mutation.test}`, { timeout: 60_000 })
+  return { caught: !result.ok, output: result.output }
+}
+
+let passed = 0
+let failed = 0
+let next = 0
+
+async function worker() {
+  while (next < mutations.length) {
+    const number = next++
+    const mutation = mutations[number]
+    try {
+      const { caught: ok, output } = await caught(mutation, number)
+      ok ? passed++ : failed++
+      console.log(`${ok ? 'caught' : 'NOT CAUGHT'}: ${mutation.what} (${mutation.file}): ${output.split('\n')[0]}`)
+    } catch (error) {
+      failed++
+      console.log(`NOT TRIED: ${mutation.what}: ${error.message}`)
+    }
+  }
+}
+
+await Promise.all([worker(), worker()])
+console.log(`${passed} passed, ${failed} failed`)
+process.exit(failed === 0 ? 0 : 1)

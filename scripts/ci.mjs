@@ -11,7 +11,7 @@ const parts = [
   { name: 'check', run: 'npm run check', minutes: 3 },
   { name: 'tests', run: 'npm test', minutes: 15 },
   { name: 'sanitizers', run: 'bash test/native/run', minutes: 8 },
-  { name: 'emulator', run: 'bash test/simt/run', minutes: 4 },
+  { name: 'emulator', run: 'bash test/simt/run', minutes: 8 },
   { name: 'package', run: 'npm run test:package', minutes: 10 },
 ]
 

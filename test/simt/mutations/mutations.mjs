@@ -48,8 +48,8 @@ const mutations = [
     file: 'native/cuda/select.cuh',
     unit: 'native/ops/topk.cu',
     test: 'topk',
-    from: 'shuffle(own, kWarp - 1) > greatest',
-    to: 'shuffle(own, kWarp - 2) > greatest',
+    from: 'shuffle(key, kWarp - 1 - lane())',
+    to: 'shuffle(key, kWarp - 2 - lane())',
   },
   {
     what: 'butterfly with the wrong start',

@@ -28,5 +28,18 @@ template <class F>
   return reduce_add(sum);
 }
 
+// The greatest of x, NaN left out; -Inf of none.
+[[maybe_unused]] inline float greatest_of(const float* x, int64_t count) {
+  Vec m[4];
+  for (Vec& v : m) v = set1(-__builtin_inff());
+  int64_t i = 0;
+  for (; i + 4 * kWidth <= count; i += 4 * kWidth)
+    for (int v = 0; v < 4; ++v) m[v] = max(load(x + i + v * kWidth), m[v]);
+  for (; i + kWidth <= count; i += kWidth) m[0] = max(load(x + i), m[0]);
+  float greatest = reduce_max(max(max(m[0], m[1]), max(m[2], m[3])));
+  for (; i < count; ++i) greatest = x[i] > greatest ? x[i] : greatest;
+  return greatest;
+}
+
 }  // namespace
 }  // namespace ml::cpu::ML_ISA

@@ -1,8 +1,8 @@
-// The k greatest of a row, by vectors. Included inside an instruction-set pass, like simd.h.
+// The k greatest of a row, by vectors. Included inside an instruction-set pass, after cpu/pack.h.
 //
-// 1. The row is folded into a few hundred lane maxima; a threshold that at least k of them reach is found by bisection. Each maximum is an
-//    element of its own, so at least k elements reach the threshold.
-// 2. What reaches it is compressed into a buffer, in ascending index.
+// 1. The row is folded into lane maxima, twice as many as k; a threshold that at least k of them reach is found by bisection. Each maximum is
+//    an element of its own, so at least k elements reach the threshold.
+// 2. What reaches it, and every NaN, is compressed into a buffer, in ascending index.
 // 3. Survivors are ranked by counting how many stand before each.
 // Rows it can't take (NaN, infinite thresholds, too many survivors, large k) go to cpu/order.h, which has the same order.
 
@@ -12,12 +12,16 @@ namespace ml::cpu::ML_ISA {
 namespace {
 
 constexpr int64_t kMostFast = 64;        // greatest k of the vector path
-constexpr int64_t kMostSurvivors = 256;  // its buffer; more: the sorting path
+constexpr int64_t kMostSurvivors = 288;  // its buffer; more: the sorting path
 constexpr int kMostMaxima = 256;
+constexpr int kBisections = 8;           // leaves one or two maxima between the bounds
+constexpr float kGreatest = 3.402823466e38f;
 
 struct Survivors {
   alignas(64) float values[kMostSurvivors + kWidth];
   alignas(64) int32_t indices[kMostSurvivors + kWidth];
+  float ranked_values[kMostSurvivors + kWidth];
+  int32_t ranked_indices[kMostSurvivors + kWidth];
 };
 
 [[maybe_unused]] inline int bits_set(uint32_t mask) { return __builtin_popcount(mask); }
@@ -37,46 +41,39 @@ struct Survivors {
 #endif
 }
 
-// Lane maxima of x[0 … n), at least `least` of them; padded with -Inf to whole vectors. Returns the number of vectors;
-// sets `nan` if the row holds one.
-[[maybe_unused]] inline int fold_maxima(const float* x, int64_t n, int64_t least, Vec* maxima, bool& nan) {
+// Vectors of maxima that make a good threshold for k.
+[[maybe_unused]] constexpr int folds_of(int64_t k) { return static_cast<int>((2 * k + kWidth - 1) / kWidth); }
+
+// Lane maxima of x[0 … n); padded with -Inf to whole vectors. Returns the number of vectors.
+[[maybe_unused]] inline int fold_maxima(const float* x, int64_t n, int64_t k, Vec* maxima) {
   const int64_t vectors = (n + kWidth - 1) / kWidth;
-  int folds = static_cast<int>((least + kWidth - 1) / kWidth);
-  if (folds > vectors) folds = static_cast<int>(vectors);
+  // Short rows are their own maxima.
+  const int folds = n <= kMostMaxima || vectors < folds_of(k) ? static_cast<int>(vectors) : folds_of(k);
   const Vec lowest = set1(-__builtin_inff());
   for (int f = 0; f < folds; ++f) maxima[f] = lowest;
-  IVec unordered{};
   int64_t i = 0;
   int f = 0;
   for (; i + kWidth <= n; i += kWidth) {
-    const Vec v = load(x + i);
-    unordered |= v != v;
-    maxima[f] = max(v, maxima[f]);
+    maxima[f] = max(load(x + i), maxima[f]);
     f = f + 1 == folds ? 0 : f + 1;
   }
   if (i < n) {
     const int rest = static_cast<int>(n - i);
     Vec v = load_partial(x + i, rest);
     for (int l = rest; l < kWidth; ++l) v[l] = -__builtin_inff();
-    unordered |= v != v;
     maxima[f] = max(v, maxima[f]);
   }
-  int any = 0;
-  for (int l = 0; l < kWidth; ++l) any |= unordered[l];
-  nan = any != 0;
   return folds;
 }
 
-// A finite threshold that k … of the maxima reach, tight within a few; false if there is none.
+// A finite threshold that k of the maxima reach, and few more; false if there is none.
 [[maybe_unused]] inline bool find_threshold(const Vec* maxima, int folds, int64_t k, float& threshold) {
-  constexpr float kGreatest = 3.402823466e38f;
   Vec top = maxima[0], bottom = set1(kGreatest);
   for (int f = 0; f < folds; ++f) {
     top = max(maxima[f], top);
     bottom = min(maxima[f] >= -kGreatest ? maxima[f] : set1(kGreatest), bottom);
   }
-  float low = kGreatest;
-  for (int l = 0; l < kWidth; ++l) low = bottom[l] < low ? bottom[l] : low;
+  float low = reduce_min(bottom);
   float high = reduce_max(top);
   if (!(high <= kGreatest) || !(low <= high)) return false;
   const auto reach = [&](float t) {
@@ -85,22 +82,55 @@ struct Survivors {
     return count;
   };
   if (reach(low) < k) return false;
-  for (int step = 0; step < 12; ++step) {
+  for (int step = 0; step < kBisections; ++step) {
     const float middle = low + (high - low) * 0.5f;
-    if (!(middle > low && middle < high)) break;
-    const int64_t count = reach(middle);
-    if (count >= k) {
-      low = middle;
-      if (count <= k + k / 16) break;
-    } else {
-      high = middle;
-    }
+    const bool reached = reach(middle) >= k;
+    low = reached ? middle : low;
+    high = reached ? high : middle;
   }
   threshold = low;
   return true;
 }
 
-// Values that reach the threshold, in ascending index; -1 if they do not fit.
+// The same for kWidth rows at once, one in each lane. maxima [rows, count]; thresholds [kWidth], NaN where there is none. lanes: room for
+// count * kWidth.
+[[maybe_unused]] inline void find_thresholds(const float* maxima, int64_t count, int64_t k, float* lanes, float* thresholds) {
+  pack<kWidth>(lanes, {maxima, count, 1}, 0, kWidth, 0, count);
+  Vec low = set1(kGreatest), high = set1(-__builtin_inff());
+  IVec finite{};
+  for (int64_t i = 0; i < count; ++i) {
+    const Vec v = load(lanes + i * kWidth);
+    const IVec is_finite = v >= -kGreatest;
+    finite -= is_finite;
+    high = max(v, high);
+    low = min(is_finite ? v : set1(kGreatest), low);
+  }
+  const IVec enough = IVec{} + static_cast<int32_t>(k);
+  const Vec usable = (high <= kGreatest) & (finite >= enough) ? Vec{} : set1(__builtin_nanf(""));
+  for (int step = 0; step < kBisections; ++step) {
+    const Vec middle = low + (high - low) * 0.5f;
+    IVec reached{};
+    for (int64_t i = 0; i < count; ++i) reached -= load(lanes + i * kWidth) >= middle;
+    low = reached >= enough ? middle : low;
+    high = reached >= enough ? high : middle;
+  }
+  store(thresholds, low + usable);
+}
+
+#if ML_ISA_LEVEL == 2
+// The lanes of each mask, first to last, one byte each.
+struct LaneTable {
+  uint64_t lanes[256] = {};
+  constexpr LaneTable() {
+    for (int mask = 0; mask < 256; ++mask)
+      for (int lane = 0, at = 0; lane < 8; ++lane)
+        if (mask >> lane & 1) lanes[mask] |= static_cast<uint64_t>(lane) << 8 * at++;
+  }
+};
+constexpr LaneTable kLaneTable;
+#endif
+
+// Values that are not below the threshold, NaN among them, in ascending index; -1 if they do not fit.
 [[maybe_unused]] inline int64_t collect(const float* x, int64_t n, float threshold, Survivors& s) {
   int64_t count = 0;
   int64_t i = 0;
@@ -111,73 +141,132 @@ struct Survivors {
     const int64_t left = n - i;
     const __mmask16 inside = left >= kWidth ? __mmask16{0xffff} : static_cast<__mmask16>((1u << left) - 1u);
     const __m512 v = _mm512_maskz_loadu_ps(inside, x + i);
-    const __mmask16 keep = _mm512_mask_cmp_ps_mask(inside, v, t, _CMP_GE_OQ);
+    const __mmask16 keep = _mm512_mask_cmp_ps_mask(inside, v, t, _CMP_NLT_UQ);
     _mm512_storeu_ps(s.values + count, _mm512_maskz_compress_ps(keep, v));
     _mm512_storeu_si512(s.indices + count, _mm512_maskz_compress_epi32(keep, index));
     count += bits_set(keep);
     if (count > kMostSurvivors) return -1;
   }
 #else
-  const auto keep = [&](int64_t at) {
-    s.values[count] = x[at];
-    s.indices[count++] = static_cast<int32_t>(at);
-  };
-  const Vec t = set1(threshold);
+#if ML_ISA_LEVEL == 2
+  const __m256 t = _mm256_set1_ps(threshold);
   for (; i + kWidth <= n; i += kWidth) {
-    for (uint32_t mask = greater_equal_bits(load(x + i), t); mask; mask &= mask - 1) keep(i + __builtin_ctz(mask));
+    const __m256 v = _mm256_loadu_ps(x + i);
+    const int keep = _mm256_movemask_ps(_mm256_cmp_ps(v, t, _CMP_NLT_UQ));
+    const __m256i lanes = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(kLaneTable.lanes + keep)));
+    _mm256_storeu_ps(s.values + count, _mm256_permutevar8x32_ps(v, lanes));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(s.indices + count), _mm256_add_epi32(lanes, _mm256_set1_epi32(static_cast<int>(i))));
+    count += bits_set(static_cast<uint32_t>(keep));
     if (count > kMostSurvivors) return -1;
   }
-  for (; i < n; ++i)
-    if (x[i] >= threshold) keep(i);
-  if (count > kMostSurvivors) return -1;
+#else
+  const Vec t = set1(threshold);
+  for (; i + kWidth <= n; i += kWidth) {
+    const Vec v = load(x + i);
+    for (uint32_t mask = ~greater_bits(t, v) & ((1u << kWidth) - 1); mask; mask &= mask - 1) {
+      const int64_t at = i + __builtin_ctz(mask);
+      s.values[count] = x[at];
+      s.indices[count++] = static_cast<int32_t>(at);
+    }
+    if (count > kMostSurvivors) return -1;
+  }
+#endif
+  for (; i < n; ++i) {
+    s.values[count] = x[i];
+    s.indices[count] = static_cast<int32_t>(i);
+    count += !(x[i] < threshold);
+    if (count > kMostSurvivors) return -1;
+  }
 #endif
   return count;
 }
 
-// Writes each survivor to its place in the total order, if that is below k.
-[[maybe_unused]] inline void rank_survivors(Survivors& s, int64_t count, int64_t k, float* values, int32_t* indices) {
-  const Vec lowest = set1(-__builtin_inff());
-  store(s.values + count, lowest);  // past the end nothing counts
-  const int64_t vectors = (count + kWidth - 1) / kWidth;
-  for (int64_t i = 0; i < count; ++i) {
-    const Vec own = set1(s.values[i]);
-    const int64_t v0 = i / kWidth;
-    const uint32_t before = (1u << (i % kWidth)) - 1u;
-    int64_t rank = 0;
-    for (int64_t v = 0; v < v0; ++v) rank += bits_set(greater_equal_bits(load(s.values + v * kWidth), own));
-    const Vec mine = load(s.values + v0 * kWidth);
-    rank += bits_set((greater_equal_bits(mine, own) & before) | greater_bits(mine, own));
-    for (int64_t v = v0 + 1; v < vectors; ++v) rank += bits_set(greater_bits(load(s.values + v * kWidth), own));
-    if (rank < k) {
-      values[rank] = s.values[i];
-      indices[rank] = s.indices[i];
-    }
-  }
-}
-
-// The k first of x[0 … n) in the total order; returns how many (see sort_top). keys: room for n.
-[[maybe_unused]] inline int64_t select_top(const float* x, int64_t n, int64_t k, bool skip_masked, float* values, int32_t* indices,
-                                           uint64_t* keys, bool& nan) {
-  Vec maxima[kMostMaxima / kWidth];
-  maxima[0] = set1(-__builtin_inff());
-  // Twice k maxima; short rows are their own maxima.
-  const int64_t least = n <= kMostMaxima ? n : 2 * k;
-  nan = false;
-  if (k <= kMostFast && k < n) {
-    const int folds = fold_maxima(x, n, least, maxima, nan);
-    float threshold;
-    if (!nan && find_threshold(maxima, folds, k, threshold)) {
-      Survivors survivors;
-      const int64_t count = collect(x, n, threshold, survivors);
-      if (count >= 0) {
-        rank_survivors(survivors, count, k, values, indices);
-        return k;
+// Ranks of kVectors vectors of survivors, from vector v0 on, among all of them: how many are greater, or equal and of smaller index. Survivors
+// are in ascending index, so those before a vector count if they are not smaller, those behind it if they are greater.
+template <int kVectors>
+[[maybe_unused]] inline void rank_vectors(const Survivors& s, int64_t v0, int64_t count, int32_t* ranks) {
+  IVec rank[kVectors] = {};
+  Vec own[kVectors];
+  for (int v = 0; v < kVectors; ++v) own[v] = load(s.values + (v0 + v) * kWidth);
+  const float* x = s.values;
+  // Comparisons are -1 where true.
+  for (const float* end = x + v0 * kWidth; x < end; ++x)
+    for (int v = 0; v < kVectors; ++v) rank[v] -= set1(*x) >= own[v];
+  for (int d = 0; d < kVectors; ++d) {
+    IVec behind;  // lanes behind the one that is compared with
+    for (int l = 0; l < kWidth; ++l) behind[l] = l;
+    for (int l = 0; l < kWidth; ++l, ++x) {
+      behind -= 1;
+      const Vec one = set1(*x);
+      for (int v = 0; v < kVectors; ++v) {
+        if (v < d) rank[v] -= one > own[v];
+        if (v > d) rank[v] -= one >= own[v];
+        if (v == d) rank[v] -= (one > own[v]) | ((one == own[v]) & (behind >= 0));
       }
     }
-  } else {
-    for (int64_t i = 0; i < n; ++i) nan |= x[i] != x[i];
   }
+  for (const float* end = s.values + count; x < end; ++x)
+    for (int v = 0; v < kVectors; ++v) rank[v] -= set1(*x) > own[v];
+  for (int v = 0; v < kVectors; ++v) __builtin_memcpy(ranks + v * kWidth, &rank[v], sizeof(IVec));
+}
+
+// Writes the k first of the survivors in the total order; false if there is a NaN among them.
+[[maybe_unused]] inline bool rank_survivors(Survivors& s, int64_t count, int64_t k, float* values, int32_t* indices) {
+  constexpr int kVectors = 3;
+  const int64_t vectors = (count + kWidth - 1) / kWidth;
+  IVec unordered{};
+  store(s.values + count, set1(-__builtin_inff()));
+  for (int64_t v = 0; v < vectors; ++v) {
+    const Vec x = load(s.values + v * kWidth);
+    unordered |= x != x;
+  }
+  if (any_lane(unordered)) return false;
+  int32_t ranks[kVectors * kWidth];
+  int64_t v = 0;
+  while (v < vectors) {
+    const int step = vectors - v >= kVectors ? kVectors : 1;
+    step == kVectors ? rank_vectors<kVectors>(s, v, count, ranks) : rank_vectors<1>(s, v, count, ranks);
+    const int64_t base = v * kWidth, lanes = count - base < step * kWidth ? count - base : step * kWidth;
+    for (int64_t l = 0; l < lanes; ++l) {
+      s.ranked_values[ranks[l]] = s.values[base + l];
+      s.ranked_indices[ranks[l]] = s.indices[base + l];
+    }
+    v += step;
+  }
+  const int64_t found = count < k ? count : k;
+  __builtin_memcpy(values, s.ranked_values, static_cast<size_t>(found) * sizeof(float));
+  __builtin_memcpy(indices, s.ranked_indices, static_cast<size_t>(found) * sizeof(int32_t));
+  return true;
+}
+
+// The k first of x[0 … n), of which at least k are not below the threshold; false if this way can't take them.
+[[maybe_unused]] inline bool select_above(const float* x, int64_t n, int64_t k, float threshold, float* values, int32_t* indices) {
+  Survivors survivors;
+  const int64_t count = collect(x, n, threshold, survivors);
+  return count >= 0 && rank_survivors(survivors, count, k, values, indices);
+}
+
+// The same by sorting, for any row; `nan` is set if it holds one. Returns how many (see sort_top). keys: room for n.
+[[maybe_unused]] inline int64_t select_sorted(const float* x, int64_t n, int64_t k, bool skip_masked, float* values, int32_t* indices,
+                                              uint64_t* keys, bool& nan) {
+  nan = false;
+  for (int64_t i = 0; i < n; ++i) nan |= x[i] != x[i];
   return sort_top(x, n, k, skip_masked, values, indices, keys);
+}
+
+// The k first of x[0 … n) in the total order, by whichever way takes them.
+[[maybe_unused]] inline int64_t select_top(const float* x, int64_t n, int64_t k, bool skip_masked, float* values, int32_t* indices,
+                                           uint64_t* keys, bool& nan) {
+  if (k <= kMostFast && k < n) {
+    Vec maxima[kMostMaxima / kWidth];
+    float threshold;
+    const int folds = fold_maxima(x, n, k, maxima);
+    if (find_threshold(maxima, folds, k, threshold) && select_above(x, n, k, threshold, values, indices)) {
+      nan = false;
+      return k;
+    }
+  }
+  return select_sorted(x, n, k, skip_masked, values, indices, keys, nan);
 }
 
 }  // namespace

@@ -111,9 +111,29 @@ typedef float UnalignedVec __attribute__((vector_size(4 * kWidth), aligned(1), m
 [[maybe_unused]] inline float load_one(const Half* p) { return to_float(*p); }
 [[maybe_unused]] inline float load_one(const int8_t* p) { return static_cast<float>(*p); }
 
-// NaN in either operand: the result is unspecified. Test for NaN first where it matters.
-[[maybe_unused]] inline Vec max(Vec a, Vec b) { return a > b ? a : b; }
-[[maybe_unused]] inline Vec min(Vec a, Vec b) { return a < b ? a : b; }
+// b where either is NaN.
+[[maybe_unused]] inline Vec max(Vec a, Vec b) {
+#if ML_ISA_LEVEL == 3
+  return reinterpret_cast<Vec>(_mm512_max_ps((__m512)a, (__m512)b));
+#elif ML_ISA_LEVEL == 2
+  return reinterpret_cast<Vec>(_mm256_max_ps((__m256)a, (__m256)b));
+#elif defined(__SSE2__)
+  return reinterpret_cast<Vec>(_mm_max_ps((__m128)a, (__m128)b));
+#else
+  return a > b ? a : b;
+#endif
+}
+[[maybe_unused]] inline Vec min(Vec a, Vec b) {
+#if ML_ISA_LEVEL == 3
+  return reinterpret_cast<Vec>(_mm512_min_ps((__m512)a, (__m512)b));
+#elif ML_ISA_LEVEL == 2
+  return reinterpret_cast<Vec>(_mm256_min_ps((__m256)a, (__m256)b));
+#elif defined(__SSE2__)
+  return reinterpret_cast<Vec>(_mm_min_ps((__m128)a, (__m128)b));
+#else
+  return a < b ? a : b;
+#endif
+}
 
 [[maybe_unused]] inline Vec sqrt(Vec v) {
 #if ML_ISA_LEVEL == 3
@@ -127,22 +147,47 @@ typedef float UnalignedVec __attribute__((vector_size(4 * kWidth), aligned(1), m
 #endif
 }
 
+// The upper half of the lanes onto the lower, again and again.
+template <class Join>
+[[maybe_unused]] inline float reduce(Vec v, Join&& join) {
+#if ML_ISA_LEVEL == 3
+  v = join(v, reinterpret_cast<Vec>(_mm512_shuffle_f32x4((__m512)v, (__m512)v, 0x4e)));
+  v = join(v, reinterpret_cast<Vec>(_mm512_shuffle_f32x4((__m512)v, (__m512)v, 0xb1)));
+  v = join(v, reinterpret_cast<Vec>(_mm512_permute_ps((__m512)v, 0x4e)));
+  v = join(v, reinterpret_cast<Vec>(_mm512_permute_ps((__m512)v, 0xb1)));
+#elif ML_ISA_LEVEL == 2
+  v = join(v, reinterpret_cast<Vec>(_mm256_permute2f128_ps((__m256)v, (__m256)v, 1)));
+  v = join(v, reinterpret_cast<Vec>(_mm256_permute_ps((__m256)v, 0x4e)));
+  v = join(v, reinterpret_cast<Vec>(_mm256_permute_ps((__m256)v, 0xb1)));
+#else
+  v = join(v, __builtin_shufflevector(v, v, 2, 3, 0, 1));
+  v = join(v, __builtin_shufflevector(v, v, 1, 0, 3, 2));
+#endif
+  return v[0];
+}
+
 // Pairwise, always in the same order.
 [[maybe_unused]] inline float reduce_add(Vec v) {
-#if ML_ISA_LEVEL == 3
-  return _mm512_reduce_add_ps((__m512)v);
-#else
-  alignas(4 * kWidth) float t[kWidth];
-  store(t, v);
-  for (int step = kWidth / 2; step > 0; step /= 2)
-    for (int i = 0; i < step; ++i) t[i] += t[i + step];
-  return t[0];
-#endif
+  return reduce(v, [](Vec a, Vec b) { return a + b; });
 }
 [[maybe_unused]] inline float reduce_max(Vec v) {
-  float m = v[0];
-  for (int i = 1; i < kWidth; ++i) m = v[i] > m ? v[i] : m;
-  return m;
+  return reduce(v, [](Vec a, Vec b) { return max(a, b); });
+}
+[[maybe_unused]] inline float reduce_min(Vec v) {
+  return reduce(v, [](Vec a, Vec b) { return min(a, b); });
+}
+
+// Lanes as a comparison gives them: 0 or -1.
+[[maybe_unused]] inline bool any_lane(IVec v) {
+#if ML_ISA_LEVEL == 3
+  return _mm512_test_epi32_mask((__m512i)v, (__m512i)v) != 0;
+#elif ML_ISA_LEVEL == 2
+  return _mm256_movemask_epi8((__m256i)v) != 0;
+#else
+  int any = 0;
+  for (int l = 0; l < kWidth; ++l) any |= v[l];
+  return any != 0;
+#endif
 }
 
 // One bit per lane where a > b (false for NaN).

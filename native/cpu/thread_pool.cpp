@@ -10,7 +10,7 @@
 namespace ml::cpu {
 namespace {
 
-constexpr int kSpins = 4000;  // about 20 µs: the gap between two operations of a layer
+constexpr int kSpins = 4000;  // some 20 µs: longer than the gap between two operations of a layer
 constexpr int kMostHelpers = 255;
 
 inline void pause_cpu() {
@@ -36,39 +36,49 @@ class Pool {
     n_ = n;
     grain_ = grain;
     next_.store(0, std::memory_order_relaxed);
-    running_.store(helpers, std::memory_order_relaxed);
-    const uint32_t turn = generation_.load(std::memory_order_relaxed) / (kMostHelpers + 1) + 1;
-    generation_.store(turn * (kMostHelpers + 1) + static_cast<uint32_t>(helpers), std::memory_order_release);
-    generation_.notify_all();
+    const uint32_t turn = turn_.load(std::memory_order_relaxed) + 1;
+    gate_.store(uint64_t{turn} << 32 | kOpen | static_cast<uint64_t>(helpers) << 16, std::memory_order_release);
+    turn_.store(turn, std::memory_order_release);
+    turn_.notify_all();
     inside_ = true;
     work(0);
     inside_ = false;
-    for (int spin = 0; running_.load(std::memory_order_acquire) != 0; ++spin)
+    // Every piece is taken. Helpers that did not come in time are shut out; those inside finish theirs.
+    gate_.fetch_and(~kOpen, std::memory_order_relaxed);
+    for (int spin = 0; (gate_.load(std::memory_order_acquire) & kInside) != 0; ++spin)
       spin < kSpins ? pause_cpu() : std::this_thread::yield();
   }
 
  private:
   void grow(int helpers) {
-    for (; made_ < helpers; ++made_) std::thread([this, id = made_, seen = generation_.load()] { loop(id, seen); }).detach();
+    for (; made_ < helpers; ++made_) std::thread([this, id = made_, seen = turn_.load()] { loop(id, seen); }).detach();
   }
 
   void loop(int id, uint32_t seen) {
     inside_ = true;
     for (;;) {
-      for (int spin = 0; generation_.load(std::memory_order_acquire) == seen; ++spin) {
+      for (int spin = 0; turn_.load(std::memory_order_acquire) == seen; ++spin) {
         if (spin < kSpins) {
           pause_cpu();
         } else {
-          generation_.wait(seen, std::memory_order_acquire);
+          turn_.wait(seen, std::memory_order_acquire);
         }
       }
-      // The word names the run and how many helpers it has, read in one load: a helper of the run can't miss it, since
-      // the run waits for it, and one that is not of the run touches nothing.
-      seen = generation_.load(std::memory_order_acquire);
-      if (id >= static_cast<int>(seen % (kMostHelpers + 1))) continue;
+      seen = turn_.load(std::memory_order_acquire);
+      if (!enter(id, seen)) continue;
       work(id + 1);
-      running_.fetch_sub(1, std::memory_order_acq_rel);
+      gate_.fetch_sub(1, std::memory_order_release);
     }
+  }
+
+  // Only helpers of this run, and only while it is open: whoever is inside is waited for.
+  bool enter(int id, uint32_t turn) {
+    uint64_t gate = gate_.load(std::memory_order_acquire);
+    do {
+      const bool mine = gate >> 32 == turn && (gate & kOpen) != 0 && id < static_cast<int>(gate >> 16 & kMostHelpers);
+      if (!mine) return false;
+    } while (!gate_.compare_exchange_weak(gate, gate + 1, std::memory_order_acquire));
+    return true;
   }
 
   void work(int worker) {
@@ -84,9 +94,12 @@ class Pool {
   RangeBody body_{};
   int64_t n_ = 0;
   int64_t grain_ = 1;
-  alignas(64) std::atomic<uint32_t> generation_{0};
+  // The run's turn, whether it is open, how many helpers it wants, how many are inside.
+  static constexpr uint64_t kOpen = uint64_t{1} << 31;
+  static constexpr uint64_t kInside = 0xffff;
+  alignas(64) std::atomic<uint32_t> turn_{0};  // what helpers wait for
+  alignas(64) std::atomic<uint64_t> gate_{0};
   alignas(64) std::atomic<int64_t> next_{0};
-  alignas(64) std::atomic<int> running_{0};
   static thread_local bool inside_;
 };
 

@@ -11,8 +11,7 @@ struct Normaliser {
 };
 
 inline Normaliser normaliser(const float* x, int64_t n) {
-  float greatest = -__builtin_inff();
-  for (int64_t i = 0; i < n; ++i) greatest = x[i] > greatest ? x[i] : greatest;
+  const float greatest = greatest_of(x, n);
   Vec sum{};
   int64_t i = 0;
   for (; i + kWidth <= n; i += kWidth) sum += exp(load(x + i) - greatest);

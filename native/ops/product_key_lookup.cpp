@@ -10,18 +10,31 @@ namespace {
 
 constexpr int64_t kTileBytes = 256 << 10;  // the score tile of one (block of tokens, head, half): half of a small L2
 constexpr int64_t kMostBlockRows = 4 * kTileRows;
-constexpr int64_t kFewTokens = 4;          // fewer tokens read the keys as they lie, more pack them first
+
+using ml::clamp_finite;
+inline Vec clamp_finite(Vec x) {
+  return x > kGreatest ? set1(kGreatest) : (x < -kGreatest ? set1(-kGreatest) : x);  // NaN stays
+}
 
 // The buffers of one thread.
 struct Room {
-  float* panel_a;     // packed queries
-  float* tile;        // scores of a block [rows, n]
-  float* half_scores;  // [2, rows, k]
-  int32_t* half_ids;   // [2, rows, k]
+  float* panel_a;       // packed queries
+  float* tile;          // scores of a block [rows, columns]
+  float* maxima;        // lane maxima of those rows [rows, folds * kWidth]
+  float* lanes;         // for find_thresholds
+  float* thresholds;    // [rows]; NaN: this row has none
+  float* half_scores;   // [2, rows, k], with room for a vector behind
+  int32_t* half_ids;    // [2, rows, k], as well
   int32_t* half_found;  // [2, rows]
-  float* pair_sums;    // candidates of one token, at most pairs
+  float* pair_sums;     // candidates of one token, with room for a vector behind
   int32_t* pair_slots;
-  uint64_t* keys;  // for the sorting path
+  uint64_t* keys;       // for the sorting path
+};
+
+struct Plan {
+  int64_t block_rows, columns, pairs, k;
+  int64_t folds;         // 0: maxima are not taken from the tiles
+  const int32_t* width;  // [k]: how many j there are for each i of the pairs
 };
 
 // The pairs (i, j) with (i + 1)(j + 1) <= k, in ascending (i, j).
@@ -60,28 +73,50 @@ inline void write_weights(Gate gate, const float* scores, int64_t found, int64_t
   for (int64_t r = found; r < k; ++r) weights[r] = 0;
 }
 
-// The exact best k pairs of two sorted half lists: candidates are laid out in ascending (i, j), so ties fall by position.
-inline void combine_halves(const ProductKeyLookup& a, const Room& room, int64_t th, const float* const t[2], const int32_t* const ids[2],
-                           const int32_t found[2], bool nan) {
-  const int64_t k = a.scores.dim(2), n = a.keys.dim(2);
-  float* sums = room.pair_sums;
-  int32_t* slots = room.pair_slots;
+// The candidates of two sorted half lists, in ascending (i, j), so that ties fall by position. Returns how many.
+inline int64_t add_pairs(const Plan& plan, int64_t n, const Room& room, const float* const t[2], const int32_t* const ids[2],
+                         const int32_t found[2]) {
   int64_t count = 0;
   for (int64_t i = 0; i < found[0]; ++i) {
-    const int64_t width = k / (i + 1) < found[1] ? k / (i + 1) : found[1];
-    const float own = clamp_finite(t[0][i]);
-    const int32_t base = static_cast<int32_t>(ids[0][i] * n);
-    for (int64_t j = 0; j < width; ++j) {
-      sums[count + j] = pair_score(own, clamp_finite(t[1][j]));
-      slots[count + j] = base + ids[1][j];
+    const int64_t width = plan.width[i] < found[1] ? plan.width[i] : found[1];
+    const Vec own = clamp_finite(set1(t[0][i]));
+    const IVec base = IVec{} + static_cast<int32_t>(ids[0][i] * n);
+    for (int64_t j = 0; j < width; j += kWidth) {
+      // What is written past the width is written over by the next i, or lies in the room behind.
+      store(room.pair_sums + count + j, clamp_finite(own + clamp_finite(load(t[1] + j))));
+      IVec slot;
+      __builtin_memcpy(&slot, ids[1] + j, sizeof(slot));
+      slot += base;
+      __builtin_memcpy(room.pair_slots + count + j, &slot, sizeof(slot));
     }
     count += width;
   }
+  return count;
+}
+
+// A sum that at least k candidates reach: (i+1)(j+1) pairs stand before the pair (i, j) or are it. The least of all if a list is short.
+inline float pair_threshold(const Plan& plan, const float* const t[2], const int32_t found[2]) {
+  float threshold = -kGreatest;
+  if (found[0] < plan.k || found[1] < plan.k) return threshold;
+  for (int64_t i = 0; i < plan.k; ++i) {
+    const int64_t j = plan.width[i] * (i + 1) == plan.k ? plan.width[i] - 1 : plan.width[i];  // the first with (i+1)(j+1) >= k
+    const float sum = pair_score(clamp_finite(t[0][i]), clamp_finite(t[1][j]));
+    threshold = sum > threshold ? sum : threshold;
+  }
+  return threshold;
+}
+
+// The exact best k pairs of two sorted half lists.
+inline void combine_halves(const ProductKeyLookup& a, const Room& room, const Plan& plan, int64_t th, const float* const t[2], const int32_t* const ids[2],
+                           const int32_t found[2], bool nan) {
+  const int64_t k = plan.k;
+  const int64_t count = add_pairs(plan, a.keys.dim(2), room, t, ids, found);
   float* scores = a.scores.as<float>() + th * k;
   int32_t* indices = a.indices.as<int32_t>() + th * k;
-  bool sum_nan;
-  const int64_t chosen = select_top(sums, count, k, false, scores, indices, room.keys, sum_nan);
-  for (int64_t r = 0; r < chosen; ++r) indices[r] = slots[indices[r]];
+  int64_t chosen = count < k ? count : k;
+  if (nan || k > kMostFast || !select_above(room.pair_sums, count, k, pair_threshold(plan, t, found), scores, indices))
+    chosen = sort_top(room.pair_sums, count, k, false, scores, indices, room.keys);
+  for (int64_t r = 0; r < chosen; ++r) indices[r] = room.pair_slots[indices[r]];
   for (int64_t r = chosen; r < k; ++r) {
     scores[r] = -__builtin_inff();
     indices[r] = -1;
@@ -89,108 +124,147 @@ inline void combine_halves(const ProductKeyLookup& a, const Room& room, int64_t 
   write_weights(a.gate, scores, chosen, k, nan, a.weights.as<float>() + th * k);
 }
 
-// The half lists of `rows` score rows (leading dimension ld) of half p; nan[r] is set where a row holds one.
-inline void select_halves(const ProductKeyLookup& a, const Room& room, int64_t h, int p, float* scores, int64_t ld, int64_t rows,
-                          int64_t row_stride, uint8_t* nan) {
-  const int64_t n = a.keys.dim(2), k = a.scores.dim(2);
-  const uint8_t* mask = a.mask ? a.mask.as<uint8_t>() + (h * 2 + p) * n : nullptr;
-  for (int64_t r = 0; r < rows; ++r) {
-    float* row = scores + r * ld;
-    if (mask)
-      for (int64_t j = 0; j < n; ++j) row[j] = mask[j] ? row[j] : -__builtin_inff();
-    const int64_t at = p * row_stride + r;
-    bool seen;
-    room.half_found[at] = static_cast<int32_t>(
-        select_top(row, n, k, true, room.half_scores + at * k, room.half_ids + at * k, room.keys, seen));
-    nan[r] |= static_cast<uint8_t>(seen);
+// The half list of row r of a block, in half p. threshold: of the row, or NaN. Sets `nan` if the row holds one.
+inline void select_half(const ProductKeyLookup& a, const Room& room, const Plan& plan, int64_t h, int p, int64_t r, float* row,
+                        int64_t length, float threshold, uint8_t& nan) {
+  const int64_t n = a.keys.dim(2), k = plan.k, at = p * plan.block_rows + r;
+  float* scores = room.half_scores + at * k;
+  int32_t* ids = room.half_ids + at * k;
+  if (threshold == threshold && select_above(row, length, k, threshold, scores, ids)) {
+    room.half_found[at] = static_cast<int32_t>(k);
+    return;
+  }
+  if (a.mask) {
+    const uint8_t* mask = a.mask.as<uint8_t>() + (h * 2 + p) * n;
+    for (int64_t j = 0; j < n; ++j) row[j] = mask[j] ? row[j] : -__builtin_inff();
+  }
+  bool seen;
+  room.half_found[at] = static_cast<int32_t>(select_top(row, n, k, true, scores, ids, room.keys, seen));
+  nan |= static_cast<uint8_t>(seen);
+}
+
+inline void finish_row(const ProductKeyLookup& a, const Room& room, const Plan& plan, int64_t th, int64_t r, bool nan) {
+  const int64_t second = plan.block_rows + r, k = plan.k;
+  const float* const t[2] = {room.half_scores + r * k, room.half_scores + second * k};
+  const int32_t* const ids[2] = {room.half_ids + r * k, room.half_ids + second * k};
+  const int32_t found[2] = {room.half_found[r], room.half_found[second]};
+  combine_halves(a, room, plan, th, t, ids, found, nan);
+}
+
+// A tile of scores into its rows of the block.
+inline __attribute__((always_inline)) void keep_tile(const Tile& acc, float* tile, int64_t columns) {
+  for (int r = 0; r < kTileRows; ++r)
+    for (int v = 0; v < kTileVectors; ++v) store(tile + r * columns + v * kWidth, acc[r][v]);
+}
+
+// Its lane maxima into those of its rows, which are `stride` apart.
+inline __attribute__((always_inline)) void fold_tile(const Tile& acc, float* maxima, int64_t stride, bool first) {
+  for (int r = 0; r < kTileRows; ++r) {
+    float* m = maxima + r * stride;
+    const Vec greatest = max(acc[r][0], acc[r][1]);
+    store(m, first ? greatest : max(greatest, load(m)));
   }
 }
 
-inline void finish_rows(const ProductKeyLookup& a, const Room& room, int64_t t0, int64_t h, int64_t rows, int64_t row_stride,
-                        const uint8_t* nan) {
-  const int64_t H = a.query.dim(1), k = a.scores.dim(2);
-  for (int64_t r = 0; r < rows; ++r) {
-    const int64_t second = row_stride + r;
-    const float* const t[2] = {room.half_scores + r * k, room.half_scores + second * k};
-    const int32_t* const ids[2] = {room.half_ids + r * k, room.half_ids + second * k};
-    const int32_t found[2] = {room.half_found[r], room.half_found[second]};
-    combine_halves(a, room, (t0 + r) * H + h, t, ids, found, nan[r]);
+// Scores of one block of tokens against one half of a head's keys, into the tile. Columns past n hold -Inf.
+inline void score_block(const ProductKeyLookup& a, const Room& room, const Plan& plan, const float* keys, int64_t t0, int64_t rows,
+                        int64_t hp) {
+  const int64_t T = a.query.dim(0), H = a.query.dim(1), d = a.query.dim(3), n = a.keys.dim(2);
+  const int64_t columns = plan.columns, folds = plan.folds;
+  const Matrix query{a.query.as<float>() + hp * d, H * 2 * d, 1};
+  for (int64_t i = 0; i < rows; i += kTileRows) pack_rows(room.panel_a + i * d, query, 0, d, t0 + i, T);
+  Vec edge[kTileVectors] = {};
+  for (int64_t j = 0, fold = 0; j < columns; j += kTileColumns, fold = fold + 1 == folds ? 0 : fold + 1) {
+    for (int64_t c = n; c < j + kTileColumns; ++c) edge[(c - j) / kWidth][(c - j) % kWidth] = -__builtin_inff();
+    for (int64_t i = 0; i < rows; i += kTileRows) {
+      Tile acc{};
+      multiply_tile(acc, room.panel_a + i * d, keys + j * d, kTileColumns, d);
+      for (int r = 0; r < kTileRows; ++r)
+        for (int v = 0; v < kTileVectors; ++v) acc[r][v] += edge[v];
+      keep_tile(acc, room.tile + i * columns + j, columns);
+      if (folds) fold_tile(acc, room.maxima + (i * folds + fold) * kWidth, folds * kWidth, j < folds * kTileColumns);
+    }
   }
 }
 
 // One block of tokens and one head: both score tiles, their half lists, the combination.
-inline void lookup_block(const ProductKeyLookup& a, const Room& room, const float* packed, int64_t block_rows, int64_t t0, int64_t rows,
+inline void lookup_block(const ProductKeyLookup& a, const Room& room, const Plan& plan, const float* packed, int64_t t0, int64_t rows,
                          int64_t h) {
-  const int64_t T = a.query.dim(0), H = a.query.dim(1), d = a.query.dim(3), n = a.keys.dim(2);
-  const int64_t columns = round_up(n, kTileColumns);
+  const int64_t H = a.query.dim(1), d = a.query.dim(3), maxima = plan.folds * kWidth;
   uint8_t nan[kMostBlockRows] = {};
   for (int p = 0; p < 2; ++p) {
-    const Matrix query{a.query.as<float>() + (h * 2 + p) * d, H * 2 * d, 1};
-    const float* keys = packed + (h * 2 + p) * columns * d;
-    const Product product{room.tile, columns, query, {}, rows, columns, d, nullptr, false};
-    for (int64_t i = 0; i < rows; i += kTileRows) pack_rows(room.panel_a + i * d, query, 0, d, t0 + i, T);
-    for (int64_t j = 0; j < columns; j += kTileColumns) {
-      for (int64_t i = 0; i < rows; i += kTileRows) {
-        Tile acc{};
-        multiply_tile(acc, room.panel_a + i * d, keys + j * d, kTileColumns, d);
-        write_tile(product, acc, i, j, true);
-      }
+    score_block(a, room, plan, packed + (h * 2 + p) * plan.columns * d, t0, rows, h * 2 + p);
+    for (int64_t r = 0; r < rows; r += kWidth) {
+      if (maxima) find_thresholds(room.maxima + r * maxima, maxima, plan.k, room.lanes, room.thresholds + r);
+      else store(room.thresholds + r, set1(__builtin_nanf("")));
     }
-    select_halves(a, room, h, p, room.tile, columns, rows, block_rows, nan);
+    for (int64_t r = 0; r < rows; ++r)
+      select_half(a, room, plan, h, p, r, room.tile + r * plan.columns, plan.columns, room.thresholds[r], nan[r]);
   }
-  finish_rows(a, room, t0, h, rows, block_rows, nan);
+  for (int64_t r = 0; r < rows; ++r) finish_row(a, room, plan, (t0 + r) * H + h, r, nan[r]);
 }
 
-struct Plan {
-  int64_t block_rows, columns, pairs, k, keys;
-};
+Plan make_plan(Context& ctx, const ProductKeyLookup& a) {
+  Plan plan;
+  plan.k = a.scores.dim(2);
+  plan.columns = round_up(a.keys.dim(2), kTileColumns);
+  plan.pairs = pairs_of(plan.k);
+  plan.block_rows = kMostBlockRows;
+  while (plan.block_rows > kTileRows && plan.block_rows * plan.columns * 4 > kTileBytes) plan.block_rows -= kTileRows;
+  // Every fold needs a panel of its own, else there are too few maxima; masked scores are masked after the product.
+  const bool fold = !a.mask && plan.k <= kMostFast && folds_of(plan.k) <= plan.columns / kTileColumns;
+  plan.folds = fold ? folds_of(plan.k) : 0;
+  int32_t* width = ctx.scratch<int32_t>(plan.k);
+  for (int64_t i = 0; i < plan.k; ++i) width[i] = static_cast<int32_t>(plan.k / (i + 1));
+  plan.width = width;
+  return plan;
+}
 
 Room* make_rooms(Context& ctx, const Plan& plan, int64_t d) {
   Room* rooms = ctx.scratch<Room>(ctx.threads());
   for (int w = 0; w < ctx.threads(); ++w) {
     rooms[w].panel_a = ctx.scratch<float>(plan.block_rows * d);
     rooms[w].tile = ctx.scratch<float>(plan.block_rows * plan.columns);
-    rooms[w].half_scores = ctx.scratch<float>(2 * plan.block_rows * plan.k);
-    rooms[w].half_ids = ctx.scratch<int32_t>(2 * plan.block_rows * plan.k);
+    rooms[w].maxima = ctx.scratch<float>(round_up(plan.block_rows, kWidth) * plan.folds * kWidth);
+    rooms[w].lanes = ctx.scratch<float>(plan.folds * kWidth * kWidth);
+    rooms[w].thresholds = ctx.scratch<float>(round_up(plan.block_rows, kWidth));
+    rooms[w].half_scores = ctx.scratch<float>(2 * plan.block_rows * plan.k + kWidth);
+    rooms[w].half_ids = ctx.scratch<int32_t>(2 * plan.block_rows * plan.k + kWidth);
     rooms[w].half_found = ctx.scratch<int32_t>(2 * plan.block_rows);
-    rooms[w].pair_sums = ctx.scratch<float>(plan.pairs);
-    rooms[w].pair_slots = ctx.scratch<int32_t>(plan.pairs);
-    rooms[w].keys = ctx.scratch<uint64_t>(plan.keys);
+    rooms[w].pair_sums = ctx.scratch<float>(plan.pairs + kWidth);
+    rooms[w].pair_slots = ctx.scratch<int32_t>(plan.pairs + kWidth);
+    rooms[w].keys = ctx.scratch<uint64_t>(plan.columns > plan.pairs ? plan.columns : plan.pairs);
   }
   return rooms;
 }
 
-void lookup(Context& ctx, const ProductKeyLookup& a) {
-  const int64_t T = a.query.dim(0), H = a.query.dim(1), d = a.query.dim(3), n = a.keys.dim(2), k = a.scores.dim(2);
-  if (T == 0 || H == 0) return;
-  Plan plan;
-  plan.k = k;
-  plan.columns = round_up(n, kTileColumns);
-  plan.pairs = pairs_of(k);
-  plan.keys = plan.columns > plan.pairs ? plan.columns : plan.pairs;
-  plan.block_rows = kMostBlockRows;
-  while (plan.block_rows > kTileRows && plan.block_rows * plan.columns * 4 > kTileBytes) plan.block_rows -= kTileRows;
-  const Room* rooms = make_rooms(ctx, plan, d);
+// Few tokens: the keys are read as they lie, once, by all threads.
+void lookup_few(Context& ctx, const ProductKeyLookup& a, const Plan& plan, const Room* rooms) {
+  constexpr int64_t kKeys = 256;  // of one piece
+  const int64_t T = a.query.dim(0), H = a.query.dim(1), d = a.query.dim(3), n = a.keys.dim(2);
+  float* scores = ctx.scratch<float>(T * H * 2 * n);
+  ctx.parallel_for(2 * H * divide_up(n, kKeys), 1, [&](int64_t begin, int64_t end, int) {
+    for (int64_t u = begin; u < end; ++u) {
+      const int64_t hp = u % (2 * H), j0 = u / (2 * H) * kKeys, j1 = j0 + kKeys < n ? j0 + kKeys : n;
+      multiply_dots({scores + hp * n, 2 * H * n, {a.query.as<float>() + hp * d, 2 * H * d, 1},
+                     {a.keys.as<float>() + hp * n * d, 1, d}, T, n, d, nullptr, false}, 0, T, j0, j1);
+    }
+  });
+  ctx.parallel_for(T * H, 1, [&](int64_t begin, int64_t end, int worker) {
+    for (int64_t th = begin; th < end; ++th) {
+      uint8_t nan = 0;
+      for (int p = 0; p < 2; ++p) select_half(a, rooms[worker], plan, th % H, p, 0, scores + (th * 2 + p) * n, n, __builtin_nanf(""), nan);
+      finish_row(a, rooms[worker], plan, th, 0, nan);
+    }
+  });
+}
 
-  if (T <= kFewTokens) {
-    float* scores = ctx.scratch<float>(T * H * 2 * n);
-    ctx.parallel_for(2 * H * ((n + 255) / 256), 1, [&](int64_t begin, int64_t end, int) {
-      for (int64_t u = begin; u < end; ++u) {
-        const int64_t hp = u % (2 * H), j0 = u / (2 * H) * 256, j1 = j0 + 256 < n ? j0 + 256 : n;
-        multiply_dots({scores + hp * n, 2 * H * n, {a.query.as<float>() + hp * d, 2 * H * d, 1},
-                           {a.keys.as<float>() + hp * n * d, 1, d}, T, n, d, nullptr, false}, 0, T, j0, j1);
-      }
-    });
-    ctx.parallel_for(T * H, 1, [&](int64_t begin, int64_t end, int worker) {
-      for (int64_t th = begin; th < end; ++th) {
-        uint8_t nan = 0;
-        for (int p = 0; p < 2; ++p)
-          select_halves(a, rooms[worker], th % H, p, scores + (th * 2 + p) * n, n, 1, plan.block_rows, &nan);
-        finish_rows(a, rooms[worker], th / H, th % H, 1, plan.block_rows, &nan);
-      }
-    });
-    return;
-  }
+void lookup(Context& ctx, const ProductKeyLookup& a) {
+  const int64_t T = a.query.dim(0), H = a.query.dim(1), d = a.query.dim(3), n = a.keys.dim(2);
+  if (T == 0 || H == 0) return;
+  const Plan plan = make_plan(ctx, a);
+  const Room* rooms = make_rooms(ctx, plan, d);
+  if (T <= kFewRows) return lookup_few(ctx, a, plan, rooms);
 
   float* packed = ctx.scratch<float>(2 * H * plan.columns * d);
   const int64_t panels = plan.columns / kTileColumns;
@@ -200,60 +274,15 @@ void lookup(Context& ctx, const ProductKeyLookup& a) {
       pack_columns(packed + hp * plan.columns * d + j * d, {a.keys.as<float>() + hp * n * d, 1, d}, 0, d, j, n);
     }
   });
-  const int64_t blocks = (T + plan.block_rows - 1) / plan.block_rows;
+  const int64_t blocks = divide_up(T, plan.block_rows);
   // Head by head, so that the packed keys of one head stay in the cache over its blocks.
   ctx.parallel_for(H * blocks, 1, [&](int64_t begin, int64_t end, int worker) {
     for (int64_t u = begin; u < end; ++u) {
       const int64_t t0 = u % blocks * plan.block_rows;
       const int64_t rows = T - t0 < plan.block_rows ? T - t0 : plan.block_rows;
-      lookup_block(a, rooms[worker], packed, plan.block_rows, t0, rows, u / blocks);
+      lookup_block(a, rooms[worker], plan, packed, t0, rows, u / blocks);
     }
   });
-}
-
-// ds of the winners of tokens begin … end (token-heads), and dquery from them.
-void backward_queries(const ProductKeyLookupBackward& a, float* ds, int64_t begin, int64_t end) {
-  const int64_t H = a.query.dim(1), d = a.query.dim(3), n = a.keys.dim(2), k = a.weights.dim(2);
-  for (int64_t th = begin; th < end; ++th) {
-    const float *w = a.weights.as<float>() + th * k, *dw = a.dweights.as<float>() + th * k;
-    const float* s = a.scores.as<float>() + th * k;
-    const int32_t* index = a.indices.as<int32_t>() + th * k;
-    float* own = ds + th * k;
-    const float mean = a.gate == Gate::softmax ? dot(w, dw, k) : 0;
-    for (int64_t r = 0; r < k; ++r) own[r] = index[r] < 0 ? 0 : score_gradient(a.gate, dw[r], w[r], s[r], mean);
-    if (!a.dquery) continue;
-    for (int p = 0; p < 2; ++p) {
-      const float* keys = a.keys.as<float>() + (th % H * 2 + p) * n * d;
-      float* dq = a.dquery.as<float>() + (th * 2 + p) * d;
-      for_vectors(d, [&](int64_t c, int lanes) {
-        Vec sum{};
-        for (int64_t r = 0; r < k; ++r) {
-          if (index[r] < 0) continue;
-          const int64_t j = p == 0 ? index[r] / n : index[r] % n;
-          sum = fma(set1(own[r]), load_n(keys + j * d + c, lanes), sum);
-        }
-        store_n(dq + c, sum, lanes);
-      });
-    }
-  }
-}
-
-// dkeys of one (head, half), columns c0 … c1, over all tokens in order.
-void backward_keys(const ProductKeyLookupBackward& a, const float* ds, int64_t hp, int64_t c0, int64_t c1) {
-  const int64_t T = a.query.dim(0), H = a.query.dim(1), d = a.query.dim(3), n = a.keys.dim(2), k = a.weights.dim(2);
-  float* dkeys = a.dkeys.as<float>() + hp * n * d + c0;
-  for (int64_t t = 0; t < T; ++t) {
-    const int64_t th = t * H + hp / 2;
-    const float* q = a.query.as<float>() + (th * 2 + hp % 2) * d + c0;
-    for (int64_t r = 0; r < k; ++r) {
-      const int32_t index = a.indices.as<int32_t>()[th * k + r];
-      if (index < 0) continue;
-      const int64_t j = hp % 2 == 0 ? index / n : index % n;
-      const Vec g = set1(ds[th * k + r]);
-      float* row = dkeys + j * d;
-      for_vectors(c1 - c0, [&](int64_t c, int lanes) { store_n(row + c, fma(g, load_n(q + c, lanes), load_n(row + c, lanes)), lanes); });
-    }
-  }
 }
 
 }  // namespace
@@ -265,40 +294,11 @@ void backward_keys(const ProductKeyLookupBackward& a, const float* ds, int64_t h
 
 namespace ml::cpu {
 
-namespace {
-constexpr int64_t kColumns = 64;  // of the keys' gradient for one piece: whole vectors for every instruction set
-}
-
 void product_key_lookup(Context& ctx, const ProductKeyLookup& args) {
   ProductKeyLookup a = args;
   a.query = widened(ctx, args.query);
   a.keys = widened(ctx, args.keys);
   ML_DISPATCH(lookup)(ctx, a);
-}
-
-void product_key_lookup_backward(Context& ctx, const ProductKeyLookupBackward& args) {
-  ProductKeyLookupBackward a = args;
-  if (a.dkeys) a.query = widened(ctx, args.query);
-  if (a.dquery) a.keys = widened(ctx, args.keys);
-  const int64_t T = a.query.dim(0), H = a.query.dim(1), d = a.query.dim(3), n = a.keys.dim(2), k = a.weights.dim(2);
-  const int32_t* index = a.indices.as<int32_t>();
-  for (int64_t i = 0; i < T * H * k; ++i) {
-    if (index[i] < -1 || index[i] >= n * n)
-      throw Error(Code::index_range, "productKeyLookupBackward: \"lookup.indices\"[" + std::to_string(i) + "] is " +
-                                         std::to_string(index[i]) + ", outside [0, " + std::to_string(n * n) + ").");
-  }
-  float* ds = ctx.scratch<float>(T * H * k);
-  const auto queries = ML_DISPATCH(backward_queries);
-  ctx.parallel_for(T * H, 16, [&](int64_t begin, int64_t end, int) { queries(a, ds, begin, end); });
-  if (!a.dkeys) return;
-  const auto keys = ML_DISPATCH(backward_keys);
-  const int64_t blocks = (d + kColumns - 1) / kColumns;
-  ctx.parallel_for(2 * H * blocks, 1, [&](int64_t begin, int64_t end, int) {
-    for (int64_t u = begin; u < end; ++u) {
-      const int64_t c0 = u % blocks * kColumns;
-      keys(a, ds, u / blocks, c0, c0 + kColumns < d ? c0 + kColumns : d);
-    }
-  });
 }
 
 }  // namespace ml::cpu

@@ -17,7 +17,7 @@
 // Backward, selection taken as constant; ds is the gate's gradient at the winners:
 //   softmax  ds_r = w_r (dw_r - sum_r' w_r' dw_r')      relu ds_r = dw_r [s_r > 0]      sigmoid ds_r = dw_r w_r (1 - w_r)      none ds_r = dw_r
 //   dquery[t, h, p, :]  = sum_r ds_r keys[h, p, half_p(r), :]         dkeys[h, p, j, :] += sum over (t, r) with half_p(r) = j of ds_r query[t, h, p, :]
-// where half_0 = index / n, half_1 = index % n. Sums run in ascending (t, r). dquery is written, dkeys is added to; each is optional.
+// where half_0 = index / n, half_1 = index % n. Sums run in ascending (t, r), and are added to dkeys as a whole. dquery is written, dkeys is added to; each is optional.
 
 #include "ops/product_key_scores.h"
 

@@ -1,6 +1,7 @@
 #include "ops/topk.h"
 
 #ifdef ML_ISA
+#include "cpu/pack.h"
 #include "cpu/select.h"
 
 namespace ml::cpu::ML_ISA {

@@ -12,7 +12,7 @@ const parts = [
   { name: 'tests', run: 'npm test', minutes: 15 },
   { name: 'sanitizers', run: 'bash test/native/run', minutes: 8 },
   { name: 'emulator', run: 'bash test/simt/run', minutes: 8 },
-  { name: 'package', run: 'npm run test:package', minutes: 10 },
+  { name: 'package', run: 'npm run test:package -- --cuda-architectures 80', minutes: 10 },
 ]
 
 /** Runs one part with its output shown; its last line of counts, if it prints one. */

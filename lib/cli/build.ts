@@ -1,7 +1,7 @@
 // npx memory-layers build: compiles the native binary into build/Release, where it is found before the prebuilt one.
 
 import { type SpawnSyncReturns, spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { availableParallelism } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -105,6 +105,7 @@ function compile({ cmakeJs, include }: Tools, definitions: string[]): string | u
   const all = ['CMAKE_BUILD_TYPE=Release', `CMAKE_JS_INC=${include.join(';')}`, ...definitions]
   const common = ['--directory', root, '--log-level', 'error', '--target', 'memory_layers', '--parallel', String(availableParallelism())]
   print('')
+  rmSync(join(root, 'build', 'CMakeCache.txt'), { force: true }) // it would keep definitions of an earlier build
   // configure, then build: cmake-js's compile would do all of it twice after an error.
   for (const step of ['configure', 'build']) {
     const { status } = spawnSync(process.execPath, [cmakeJs, step, ...common, ...all.map((d) => `--CD${d}`)], { stdio: 'inherit' })

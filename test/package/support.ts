@@ -61,7 +61,7 @@ export function run(folder: string, command: string, args: string[], env: NodeJS
     cwd: folder,
     env: { ...inherited, PATH: newcomer, ...kept, ...env } as NodeJS.ProcessEnv,
     encoding: 'utf8',
-    timeout: 220_000,
+    timeout: 420_000,
   })
   if (error) throw error
   return { status, stdout, stderr, output: stdout + stderr }

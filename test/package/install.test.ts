@@ -48,7 +48,7 @@ describe.each(['NODE_20', 'NODE_22', 'NODE_24'])('%s', (name) => {
     expect(losses).toHaveLength(10)
     expect(losses.at(-1)).toBeLessThan(losses[0])
     expect({ top, code }).toEqual({ top: [0, 2], code: 'ERR_DEVICE' })
-    expect(devices).toEqual(['cpu', 'cuda'])
+    expect(new Set(devices)).toEqual(new Set(['cpu', 'cuda'])) // with or without a driver
   })
 
   test('as CommonJS', () => {
@@ -97,7 +97,7 @@ test('under pnpm, which runs no scripts and links nothing flat', () => {
   const used = run(project, 'node', ['esm.mjs'])
   expect(used).toMatchObject({ status: 0, stderr: '' })
   const doctor = run(project, 'node', [...pnpm, 'exec', 'memory-layers', 'doctor'], env)
-  expect(doctor, doctor.output).toMatchObject({ status: 0, stdout: expect.stringContaining('The CPU can be used') })
+  expect(doctor, doctor.output).toMatchObject({ status: 0, stdout: expect.stringMatching(/^The .*CPU can be used/m) })
 })
 
 test('the adapter for TensorFlow.js loads without TensorFlow.js, which is handed in', () => {

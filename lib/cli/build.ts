@@ -47,10 +47,17 @@ function options(args: string[]): { definitions: string[] } | { problem: string 
     const own = values.define ?? []
     const wrong = own.find((d) => !/^\w+=/.test(d))
     if (wrong) return { problem: `-D must be NAME=VALUE, got "${wrong}".` }
-    return { definitions: [`ML_CUDA=${values.cuda.toUpperCase()}`, 'ML_CUDA_ALL=ON', 'ML_SIMT=OFF', ...own] }
+    return { definitions: [`ML_CUDA=${values.cuda.toUpperCase()}`, architectures(), 'ML_SIMT=OFF', ...own] }
   } catch (error) {
     return { problem: (error as Error).message }
   }
+}
+
+/** CUDA code for the GPUs of this machine; where none is seen, such as in the build of an image, for all that a release has. */
+function architectures(): string {
+  const { status, stdout } = spawnSync('nvidia-smi', ['--query-gpu=compute_cap', '--format=csv,noheader'], { encoding: 'utf8' })
+  const found = status === 0 ? [...new Set(stdout.match(/\d+\.\d+/g))].map((c) => c.replace('.', '')) : []
+  return found.length > 0 ? `CMAKE_CUDA_ARCHITECTURES=${found.join(';')}` : 'ML_CUDA_ALL=ON'
 }
 
 interface Tools {

@@ -247,6 +247,45 @@ __device__ inline void load_global_once(void* to, const void* from) {
   }
 }
 
+// The same where `wanted`, else zeros: one predicated instruction, so that several of these are on their way at once, which
+// a branch around each would not allow. kOnce as load_global_once, else a load like any other.
+template <int kBytes, bool kOnce>
+__device__ inline void load_global_if(void* to, const void* from, bool wanted) {
+  static_assert(kBytes <= 16);
+  const int p = wanted;
+#define ML_LOAD_IF(type, registers, zeros, out, predicate, address)                                                  \
+  if constexpr (kOnce) {                                                                                             \
+    asm("{ .reg .pred p; setp.ne.s32 p, " predicate ", 0; " zeros " @p ld.global.nc.L1::no_allocate.L2::128B" type " " \
+        registers ", [" address "]; }"                                                                               \
+        : out                                                                                                        \
+        : "l"(from), "r"(p));                                                                                        \
+  } else {                                                                                                           \
+    asm("{ .reg .pred p; setp.ne.s32 p, " predicate ", 0; " zeros " @p ld.global" type " " registers ", [" address "]; }" \
+        : out                                                                                                        \
+        : "l"(from), "r"(p));                                                                                        \
+  }
+#define ML_OUT4 "=&r"(r.x), "=&r"(r.y), "=&r"(r.z), "=&r"(r.w)
+#define ML_OUT2 "=&r"(r.x), "=&r"(r.y)
+  if constexpr (kBytes == 16) {
+    uint4& r = *static_cast<uint4*>(to);
+    ML_LOAD_IF(".v4.u32", "{%0, %1, %2, %3}", "mov.u32 %0, 0; mov.u32 %1, 0; mov.u32 %2, 0; mov.u32 %3, 0;", ML_OUT4, "%5", "%4")
+  } else if constexpr (kBytes == 8) {
+    uint2& r = *static_cast<uint2*>(to);
+    ML_LOAD_IF(".v2.u32", "{%0, %1}", "mov.u32 %0, 0; mov.u32 %1, 0;", ML_OUT2, "%3", "%2")
+  } else if constexpr (kBytes == 4) {
+    ML_LOAD_IF(".u32", "%0", "mov.u32 %0, 0;", "=&r"(*static_cast<uint32_t*>(to)), "%2", "%1")
+  } else if constexpr (kBytes == 2) {
+    ML_LOAD_IF(".u16", "%0", "mov.u16 %0, 0;", "=&h"(*static_cast<uint16_t*>(to)), "%2", "%1")
+  } else {
+    uint32_t byte;
+    ML_LOAD_IF(".u8", "%0", "mov.u32 %0, 0;", "=&r"(byte), "%2", "%1")
+    *static_cast<uint8_t*>(to) = static_cast<uint8_t>(byte);
+  }
+#undef ML_OUT2
+#undef ML_OUT4
+#undef ML_LOAD_IF
+}
+
 // Evicted first.
 template <int kBytes>
 __device__ inline void store_global_streaming(void* to, const void* from) {

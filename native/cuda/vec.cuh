@@ -41,6 +41,29 @@ __device__ inline Pack<T, n> load_once(const T* from, [[maybe_unused]] Place pla
 #endif
 }
 
+// As load and load_once where `wanted`, else zeros, without a branch: for loads that should be on their way together.
+template <int n, class T>
+__device__ inline Pack<T, n> load_if(bool wanted, const T* from, [[maybe_unused]] Place place = Place::here()) {
+#ifdef ML_SIMT
+  return wanted ? load<n>(from, place) : Pack<T, n>{};
+#else
+  Pack<T, n> p;
+  load_global_if<Pack<T, n>::kBytes, false>(&p, from, wanted);
+  return p;
+#endif
+}
+
+template <int n, class T>
+__device__ inline Pack<T, n> load_once_if(bool wanted, const T* from, [[maybe_unused]] Place place = Place::here()) {
+#ifdef ML_SIMT
+  return wanted ? load<n>(from, place) : Pack<T, n>{};
+#else
+  Pack<T, n> p;
+  load_global_if<Pack<T, n>::kBytes, true>(&p, from, wanted);
+  return p;
+#endif
+}
+
 template <int n, class T>
 __device__ inline void store(T* to, const Pack<T, n>& p, [[maybe_unused]] Place place = Place::here()) {
 #ifdef ML_SIMT

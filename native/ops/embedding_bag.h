@@ -7,6 +7,7 @@
 // ERR_INDEX_RANGE, found before anything is written.
 //   table [N, V] float32 | float16 | bfloat16 | int8   indices int32   weights float32   scales [N] float32 optional (int8's row scale)
 //   y, dy [B, V] float32, accumulated in float32 in the order of the bag.            Offsets into the table are 64-bit.
+// A GPU cuts the places of few bags in pieces, as the shape alone says, and adds the pieces' sums in order: always the same bits.
 
 #include "core/check.h"
 

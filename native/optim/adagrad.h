@@ -7,11 +7,11 @@ namespace ml {
 
 struct AdagradRule {
   float lr, keep, eps;
-  explicit AdagradRule(const Hyper& h, int32_t) : lr(h.lr), keep(1.0f - h.lr * h.weight_decay), eps(h.eps) {}
+  ML_HOST_DEVICE explicit AdagradRule(const Hyper& h, int32_t) : lr(h.lr), keep(1.0f - h.lr * h.weight_decay), eps(h.eps) {}
 
   template <class F, class Sqrt>
   [[gnu::always_inline]]
-  void operator()(F& x, F& v, F&, F g, Sqrt sqrt) const {
+  ML_HOST_DEVICE void operator()(F& x, F& v, F&, F g, Sqrt sqrt) const {
     v = v + g * g;
     x = x * keep - g * lr / (sqrt(v) + eps);
   }

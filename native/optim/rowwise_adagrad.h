@@ -7,12 +7,12 @@ namespace ml {
 
 struct RowwiseAdagradRule {
   float lr, keep, eps;
-  explicit RowwiseAdagradRule(const Hyper& h, int32_t) : lr(h.lr), keep(1.0f - h.lr * h.weight_decay), eps(h.eps) {}
+  ML_HOST_DEVICE explicit RowwiseAdagradRule(const Hyper& h, int32_t) : lr(h.lr), keep(1.0f - h.lr * h.weight_decay), eps(h.eps) {}
 
   // root = sqrt(v[row]) + eps after the row's v was added to
   template <class F>
   [[gnu::always_inline]]
-  void operator()(F& x, F g, float root) const {
+  ML_HOST_DEVICE void operator()(F& x, F g, float root) const {
     x = x * keep - g * (lr / root);
   }
 };

@@ -7,12 +7,12 @@ namespace ml {
 
 struct SgdRule {
   float lr, keep;  // keep = 1 - lr wd
-  explicit SgdRule(const Hyper& h, int32_t) : lr(h.lr), keep(1.0f - h.lr * h.weight_decay) {}
+  ML_HOST_DEVICE explicit SgdRule(const Hyper& h, int32_t) : lr(h.lr), keep(1.0f - h.lr * h.weight_decay) {}
 
   // F is float or a vector of floats.
   template <class F, class Sqrt>
   [[gnu::always_inline]]
-  void operator()(F& x, F&, F&, F g, Sqrt) const {
+  ML_HOST_DEVICE void operator()(F& x, F&, F&, F g, Sqrt) const {
     x = x * keep - g * lr;
   }
 };

@@ -97,6 +97,41 @@ onEveryDevice((device) => {
     }
   })
 
+  test.each<[number, DType]>([
+    [1, 'float32'],
+    [3, 'float32'],
+    [6, 'float32'],
+    [20, 'float32'],
+    [1, 'bfloat16'],
+    [3, 'float16'],
+    [12, 'bfloat16'],
+    [3, 'int8'],
+    [20, 'int8'],
+  ])('tensors that begin anywhere in memory: width %i, %s', async (V, dtype) => {
+    const [B, L, N] = [4, 5, 9]
+    const whole =
+      dtype === 'int8'
+        ? device.tensor(Int8Array.from(integers((N + 3) * V, -128, 128, V)), [N + 3, V])
+        : device.tensor(uniform((N + 3) * V, V), [N + 3, V], dtype)
+    const table = whole.rows(3, N + 3)
+    const exact = (dtype === 'int8' ? await whole.data() : await whole.to('float32').data()).slice(3 * V)
+    const indices = integers((B + 1) * L, -1, N, V + 1).slice(L)
+    const weights = draw(device, [B + 1, L], V + 2)
+    const dy = draw(device, [B + 1, V], V + 3)
+    const out = device.zeros([B + 1, V])
+    const bags = { indices, weights: weights.data.slice(L), offsets: reference.fixedOffsets(B, L) }
+    const tensor = device.tensor(integers((B + 1) * L, -1, N, V + 1), [B + 1, L]).rows(1, B + 1)
+    const w = weights.tensor.rows(1, B + 1)
+    ops.embeddingBag(table, tensor, w, { out: out.rows(1, B + 1) })
+    const written = await out.data()
+    expect(written.slice(0, V).every((v) => v === 0)).toBe(true)
+    expectClose('y', written.slice(V), reference.embeddingBag(exact, V, bags), 2e-6)
+    const grads = ops.embeddingBagBackward(dy.tensor.rows(1, B + 1), table, tensor, w, { needs: { table: dtype !== 'int8' } })
+    const wanted = reference.embeddingBagBackward(dy.data.slice(V), exact, V, bags)
+    expectClose('dWeights', await grads.dWeights!.data(), wanted.dWeights, 2e-6)
+    if (dtype !== 'int8') expectClose('dTable', await grads.dTable!.toDense().data(), wanted.dTable, 2e-6)
+  })
+
   describe('ragged bags', () => {
     test('any lengths, empty bags first, last and everywhere', async () => {
       await fc.assert(
@@ -171,6 +206,8 @@ onEveryDevice((device) => {
       const { dTable } = ops.embeddingBagBackward(dy.tensor, table.tensor, indices, weights.tensor)
       const got = await dTable.data()
       expect(Array.from(got.rows)).toEqual([1])
+      const again = await ops.embeddingBagBackward(dy.tensor, table.tensor, indices, weights.tensor).dTable.data()
+      expect(again.values).toEqual(got.values)
       const bags = { indices: new Int32Array(B * 2).fill(1), weights: weights.data, offsets: reference.fixedOffsets(B, 2) }
       expectClose('hot row', got.values, reference.embeddingBagBackward(dy.data, table.data, 70, bags).dTable.slice(70, 140), 1e-5)
     })

@@ -1,0 +1,27 @@
+#pragma once
+// What the CUDA schedules of the sparse gradient and the sparse update share.
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+#include "cuda/row_gradient.cuh"
+#include "ops/sparse_grad.h"
+
+namespace ml::ML_CUDA_NAMESPACE {
+
+class CudaStream;
+
+// Resolves every place and sums the chunks of hot rows, in scratch memory of this operation.
+TouchedRows touched_rows(CudaStream& stream, const View& rows, const View& starts, const View& order, const View& count,
+                         const std::vector<TableRead>& reads, int64_t width);
+
+// Whether rows of `width` floats can be moved in packs of four.
+inline bool in_fours(const View& rows, int64_t width) {
+  return width % 4 == 0 && reinterpret_cast<uintptr_t>(rows.data) % 16 == 0;
+}
+inline bool in_fours(const std::vector<TableRead>& reads, int64_t width) {
+  return width % 4 == 0 && std::all_of(reads.begin(), reads.end(), [&](const TableRead& r) { return in_fours(r.dy, width); });
+}
+
+}  // namespace ml::ML_CUDA_NAMESPACE

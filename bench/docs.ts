@@ -3,6 +3,7 @@
 import { writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { writeChart } from './chart.js'
+import { quantile } from './harness.js'
 import { duration, share, slower, spreadOf, timingOf } from './report.js'
 import type { Measured, Results } from './results.js'
 import { gotText, targets } from './targets.js'
@@ -27,6 +28,12 @@ const groups: readonly [RegExp, string, string][] = [
 ]
 
 const unique = (values: readonly string[]) => [...new Set(values)]
+
+function othersText(values: readonly (number | undefined)[]): string {
+  const known = values.filter((v) => v !== undefined).sort((a, b) => a - b)
+  if (known.length === 0) return 'an unknown part of the machine'
+  return `${quantile(known, 0.5).toFixed(2)} cores in the median case, ${known.at(-1)!.toFixed(2)} at most`
+}
 
 function cell(result: Measured, name: string, threads: readonly number[]): string {
   const times = threads.map((n) => timingOf(result, name, n))
@@ -100,6 +107,7 @@ export async function writeDocs(results: Results): Promise<void> {
       .map(([name, version]) => `${name} ${version}`)
       .join('; ')}`,
     `- commit ${of((m) => m.commit)}, ${of((m) => m.date)}`,
+    `- other processes used ${othersText(cases.map(([, m]) => m.others))}; rounds that they disturbed were run again where that helped`,
     `- commands: ${unique(cases.map(([, m]) => m.command))
       .map((c) => `\`${c}\``)
       .join(', ')}`,

@@ -2,6 +2,7 @@
 // mood meets all of them.
 
 import { setTimeout as sleep } from 'node:timers/promises'
+import { watchOthers } from './disturbance.js'
 
 /** Somebody's way to do an operation, prepared for the input sets 0 … sets - 1 of one problem. */
 export interface Contender {
@@ -57,6 +58,8 @@ interface Lane {
   calls: number
   reps: number
   samples: number[]
+  /** Of rounds that other processes disturbed: used only where there are too few others. */
+  disturbed: number[]
   next: number
 }
 
@@ -86,11 +89,24 @@ export function quantile(sorted: readonly number[], q: number): number {
   return below + (sorted[Math.ceil(at)]! - below) * (at - Math.floor(at))
 }
 
-/** Times entrants that have been checked. `sets` input sets are used in turn, so that rows are not in the cache from the last call. */
-export async function race(entrants: readonly Entrant[], sets: number, effort: Effort): Promise<Timing[]> {
+// A round in which others used more of the machine than this, in cores, is run again, up to as often as there are rounds.
+const mostOthers = 0.15
+
+export interface Race {
+  timings: Timing[]
+  /** Cores that other processes used on average meanwhile; undefined where that can't be known. */
+  others?: number
+}
+
+/**
+ * Times entrants that have been checked. `sets` input sets are used in turn, so that rows are not in the cache from the last call.
+ * `helpers`: processes of the entrants.
+ */
+export async function race(entrants: readonly Entrant[], sets: number, effort: Effort, helpers: readonly number[] = []): Promise<Race> {
+  const whole = watchOthers(helpers)
   const lanes: Lane[] = []
   for (const entrant of entrants) {
-    const lane: Lane = { entrant, calls: 1, reps: effort.fewest, samples: [], next: 1 }
+    const lane: Lane = { entrant, calls: 1, reps: effort.fewest, samples: [], disturbed: [], next: 1 }
     const first = await once(lane, sets, 1)
     const second = first > effort.budget ? first : await once(lane, sets, 1)
     lane.calls = Math.max(1, Math.min(64, Math.ceil(effort.rep / second)))
@@ -98,25 +114,33 @@ export async function race(entrants: readonly Entrant[], sets: number, effort: E
     lanes.push(lane)
   }
   const rounds = Math.max(0, ...lanes.map((lane) => lane.reps))
+  let again = rounds
   for (let round = 0; round < rounds; round++) {
+    const others = watchOthers(helpers)
+    const times: [Lane, number][] = []
     for (let i = 0; i < lanes.length; i++) {
       const lane = lanes[(i + round) % lanes.length]!
       // A contender of few reps takes part in rounds spread over the whole race.
       const due = Math.floor(((round + 1) * lane.reps) / rounds) - Math.floor((round * lane.reps) / rounds)
-      if (due > 0) lane.samples.push(await once(lane, sets, lane.calls))
+      if (due > 0) times.push([lane, await once(lane, sets, lane.calls)])
+    }
+    const disturbed = (others() ?? 0) > mostOthers
+    for (const [lane, seconds] of times) (disturbed ? lane.disturbed : lane.samples).push(seconds)
+    if (disturbed && again > 0) {
+      again--
+      round--
     }
   }
-  return lanes.map(({ entrant, samples }) => {
-    const sorted = [...samples].sort((a, b) => a - b)
-    return {
-      name: entrant.name,
-      threads: entrant.threads,
-      seconds: quantile(sorted, 0.5),
-      low: quantile(sorted, 0.25),
-      high: quantile(sorted, 0.75),
-      reps: sorted.length,
-    }
-  })
+  return { timings: lanes.map(timingOfLane), others: whole() }
+}
+
+function timingOfLane({ entrant, samples, disturbed }: Lane): Timing {
+  return timingOf(entrant.name, entrant.threads, samples.length > 1 ? samples : [...samples, ...disturbed])
+}
+
+export function timingOf(name: string, threads: number, samples: readonly number[]): Timing {
+  const sorted = [...samples].sort((a, b) => a - b)
+  return { name, threads, seconds: quantile(sorted, 0.5), low: quantile(sorted, 0.25), high: quantile(sorted, 0.75), reps: sorted.length }
 }
 
 export class WrongResult extends Error {}

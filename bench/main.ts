@@ -39,7 +39,12 @@ function allCases(options: Options): Case[] {
 }
 
 /** Plain loops and the peers that are here; `contenders` gets their versions, or why they are absent. */
-async function others(options: Options, counts: readonly number[], contenders: Record<string, string>): Promise<Backend[]> {
+async function others(
+  options: Options,
+  counts: readonly number[],
+  contenders: Record<string, string>,
+  helpers: number[],
+): Promise<Backend[]> {
   const backends: Backend[] = []
   const wanted = (name: string, label: string) => {
     if (options.without.has(name)) contenders[label] = 'left out with --without'
@@ -63,6 +68,7 @@ async function others(options: Options, counts: readonly number[], contenders: R
     const python = findPython()
     if (python) {
       const { process, version } = await Python.start(python)
+      helpers.push(process.pid)
       backends.push(...counts.map((threads) => new PyTorch(threads, process)))
       contenders['PyTorch'] = version
     } else {
@@ -108,8 +114,9 @@ async function run(options: Options): Promise<void> {
   const memory = new CeilingMemory()
   const ours = counts.map((threads) => new Ours(threads))
   const contenders: Record<string, string> = {}
+  const helpers: number[] = []
   const backends: Backend[] = [...counts.map((threads) => new Ceiling(threads, memory)), ...ours]
-  backends.push(...(await others(options, counts, contenders)))
+  backends.push(...(await others(options, counts, contenders, helpers)))
 
   const fresh: Results = { machine: machine(), contenders, cases: {} }
   const { processor, cores, instructions } = fresh.machine
@@ -122,6 +129,7 @@ async function run(options: Options): Promise<void> {
   const env: Environment = {
     effort: { ...efforts[options.size], ...(options.seconds !== undefined && { budget: options.seconds }) },
     backends,
+    helpers,
     ours,
     table: tableStore(ours[0]!),
   }

@@ -84,5 +84,9 @@ export function print(result: CaseResult): string {
     ([name, value]) => `  ${name}: ${Number.isInteger(value) ? value : value.toPrecision(4)}`,
   )
   const absent = Object.entries(result.absent ?? {}).map(([name, why]) => `  ${name} could not take part: ${why}`)
-  return [result.name, head, ...rows.map((row) => line(row)), ...notes, ...absent].join('\n')
+  const disturbed =
+    result.others !== undefined && result.others > 0.15
+      ? [`  disturbed: other processes used ${result.others.toFixed(1)} cores meanwhile`]
+      : []
+  return [result.name, head, ...rows.map((row) => line(row)), ...notes, ...absent, ...disturbed].join('\n')
 }

@@ -80,6 +80,7 @@ describe('a wrong result fails the benchmark', () => {
   const environment = (backends: readonly Backend[]): Environment => ({
     effort: efforts.tiny,
     backends,
+    helpers: [],
     ours: [ours],
     table: (slots, dim, dtype) => makeTable(slots, dim, dtype, (x) => new Uint16Array(x.length)),
   })

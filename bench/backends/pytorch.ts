@@ -63,6 +63,10 @@ export class Python {
     })
   }
 
+  get pid(): number {
+    return this.#child.pid!
+  }
+
   static async start(python: string): Promise<{ process: Python; version: string }> {
     const child = spawn(python, [script], { stdio: ['pipe', 'pipe', 'inherit'], env: environment() })
     const process = new Python(child)

@@ -10,6 +10,8 @@ export interface Environment {
   effort: Effort
   /** All contenders, ours among them; each for the thread counts it is measured with. */
   backends: readonly Backend[]
+  /** Processes that contenders run in. */
+  helpers: readonly number[]
   /** Ours alone, with one and with all threads. */
   ours: readonly Ours[]
   table(slots: number, dim: number, dtype: TableDType): HostTable
@@ -24,6 +26,8 @@ export interface CaseResult {
   /** What `work` is, in words. */
   of?: string
   timings: Timing[]
+  /** Cores that other processes used meanwhile. */
+  others?: number
   /** Further figures, by name. */
   notes?: Record<string, number>
   /** Contenders that could not take part, and why. */
@@ -49,7 +53,7 @@ export async function contest<P>(
   enter: (backend: Backend, problem: P) => Promise<Contender | undefined> | undefined,
   check: (result: Result, name: string) => void,
   extra: readonly Entrant[] = [],
-): Promise<Pick<CaseResult, 'timings' | 'absent'>> {
+): Promise<Pick<CaseResult, 'timings' | 'others' | 'absent'>> {
   const entrants: Entrant[] = [...extra]
   const absent: Record<string, string> = {}
   try {
@@ -69,8 +73,8 @@ export async function contest<P>(
         if (entrants.at(-1)?.name === name && entrants.at(-1)?.threads === threads) await entrants.pop()!.contender.release?.()
       }
     }
-    const timings = await race(entrants, sets, env.effort)
-    return { timings, ...(Object.keys(absent).length > 0 && { absent }) }
+    const { timings, others } = await race(entrants, sets, env.effort, env.helpers)
+    return { timings, others, ...(Object.keys(absent).length > 0 && { absent }) }
   } finally {
     for (const { contender } of entrants) await contender.release?.()
   }

@@ -5,7 +5,8 @@ import type { TokenProblem } from '../backends/backend.js'
 import type { Ours } from '../backends/ours.js'
 import { oneToken } from '../backends/plain.js'
 import { uniform } from '../data.js'
-import { type Contender, expectNear, quantile, type Timing } from '../harness.js'
+import { watchOthers } from '../disturbance.js'
+import { type Contender, expectNear, type Timing, timingOf } from '../harness.js'
 import type { LayerShape, Shapes } from '../shapes.js'
 import { type Case, CheckFailed, contest, spread } from './case.js'
 
@@ -94,6 +95,7 @@ function growingCase(shape: LayerShape): Case {
       const dy = ours.device.tensor(uniform(tokens * inputDim, 801), [tokens, inputDim])
       try {
         await checkForward(runs[0]!.layer, shape, x)
+        const others = watchOthers(env.helpers)
         const begin = performance.now()
         for (
           let rep = 0;
@@ -103,9 +105,11 @@ function growingCase(shape: LayerShape): Case {
           for (let i = 0; i < runs.length; i++) runs[(i + rep) % runs.length]!.train(x, dy, rep >= 2)
         }
         const timings = runs.flatMap((run) =>
-          ([...phases, 'whole'] as const).map((phase) => timing(`${millions(run.rows)} rows, ${phase}`, ours.threads, run.samples[phase])),
+          ([...phases, 'whole'] as const).map((phase) =>
+            timingOf(`${millions(run.rows)} rows, ${phase}`, ours.threads, run.samples[phase]),
+          ),
         )
-        return { name, timings, notes: notesOf(runs, timings) }
+        return { name, timings, others: others(), notes: notesOf(runs, timings) }
       } finally {
         for (const run of runs) run.dispose()
         x.dispose()
@@ -113,11 +117,6 @@ function growingCase(shape: LayerShape): Case {
       }
     },
   }
-}
-
-function timing(name: string, threads: number, samples: readonly number[]): Timing {
-  const sorted = [...samples].sort((a, b) => a - b)
-  return { name, threads, seconds: quantile(sorted, 0.5), low: quantile(sorted, 0.25), high: quantile(sorted, 0.75), reps: sorted.length }
 }
 
 function notesOf(runs: readonly Growing[], timings: readonly Timing[]): Record<string, number> {

@@ -3,10 +3,10 @@
 import { writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { writeChart } from './chart.js'
-import { quantile } from './harness.js'
+import { mostOthers, quantile } from './harness.js'
 import { duration, share, slower, spreadOf, timingOf } from './report.js'
 import type { Measured, Results } from './results.js'
-import { gotText, targets } from './targets.js'
+import { gotText, type Target, targets } from './targets.js'
 
 const folder = fileURLToPath(new URL('../docs/', import.meta.url))
 
@@ -27,7 +27,18 @@ const groups: readonly [RegExp, string, string][] = [
   [/^token\//, 'One token through a layer', 'Each call waits for its output. The ceiling reads the bytes that one token needs.'],
 ]
 
+/** Each with its operation's name, which follows from the target before. */
+function named(list: readonly Target[]): Target[] {
+  let operation = ''
+  return list.map((t) => {
+    operation = t.operation || operation
+    return { ...t, operation }
+  })
+}
+
 const unique = (values: readonly string[]) => [...new Set(values)]
+
+const disturbed = (cases: readonly [string, Measured][]) => cases.filter(([, m]) => (m.others ?? 0) > mostOthers).length > cases.length / 4
 
 function othersText(values: readonly (number | undefined)[]): string {
   const known = values.filter((v) => v !== undefined).sort((a, b) => a - b)
@@ -108,6 +119,7 @@ export async function writeDocs(results: Results): Promise<void> {
       .join('; ')}`,
     `- commit ${of((m) => m.commit)}, ${of((m) => m.date)}`,
     `- other processes used ${othersText(cases.map(([, m]) => m.others))}; rounds that they disturbed were run again where that helped`,
+    ...(disturbed(cases) ? ['- **the machine did other work meanwhile: the figures are rough, those with all threads most of all**'] : []),
     `- commands: ${unique(cases.map(([, m]) => m.command))
       .map((c) => `\`${c}\``)
       .join(', ')}`,
@@ -123,7 +135,7 @@ export async function writeDocs(results: Results): Promise<void> {
     '',
     '| operation | wanted | measured | reached |',
     '|---|---|---|---|',
-    ...targets(results).map(
+    ...named(targets(results)).map(
       (t) => `| ${t.operation} | ${t.wanted} | ${gotText(t)} | ${t.reached === undefined ? '' : t.reached ? 'yes' : 'no'} |`,
     ),
     '',

@@ -90,7 +90,7 @@ export function quantile(sorted: readonly number[], q: number): number {
 }
 
 // A round in which others used more of the machine than this, in cores, is run again, up to as often as there are rounds.
-const mostOthers = 0.15
+export const mostOthers = 0.15
 
 export interface Race {
   timings: Timing[]

@@ -1,7 +1,7 @@
 // Results as text: times, rates, shares of the ceiling, and how many times as long the others take.
 
 import type { CaseResult } from './groups/case.js'
-import type { Timing } from './harness.js'
+import { mostOthers, type Timing } from './harness.js'
 
 export function duration(seconds: number): string {
   const us = seconds * 1e6
@@ -85,7 +85,7 @@ export function print(result: CaseResult): string {
   )
   const absent = Object.entries(result.absent ?? {}).map(([name, why]) => `  ${name} could not take part: ${why}`)
   const disturbed =
-    result.others !== undefined && result.others > 0.15
+    result.others !== undefined && result.others > mostOthers
       ? [`  disturbed: other processes used ${result.others.toFixed(1)} cores meanwhile`]
       : []
   return [result.name, head, ...rows.map((row) => line(row)), ...notes, ...absent, ...disturbed].join('\n')

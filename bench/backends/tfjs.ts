@@ -126,7 +126,8 @@ export class TfJs implements Backend {
     }
   }
 
-  async gemm({ shape: { rows, inner, columns }, weight, inputs }: GemmProblem): Promise<Contender> {
+  async gemm({ shape: { rows, inner, columns }, weight, inputs }: GemmProblem): Promise<Contender | undefined> {
+    if (rows * inner * columns > 2 * mostWorkOfSlow) return undefined
     const w = this.#tensor(weight, [columns, inner])
     const xs = inputs.map((x) => this.#tensor(x, [rows, inner]))
     return this.#contender((set) => ({ y: this.#tf.matMul(xs[set]!, w, false, true) }), [w, ...xs])

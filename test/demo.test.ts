@@ -57,6 +57,18 @@ describe('npm run demo', () => {
     expect(answer.out).toMatch(/truth: +\w+/)
   })
 
+  test('--profile prints the share of each operation in a training step', () => {
+    const short = demo('--facts', '400', '--epochs', '2', '--profile', '--out', join(out, 'profile'))
+    expect(short.err.trim()).toBe('')
+    for (const name of ['product_key_lookup', 'embedding_bag', 'linear_backward', 'sparse_update'])
+      expect(short.out).toMatch(new RegExp(`\\n    ${name} +\\d+\\.\\d +\\d+\\.\\d{3} +\\d+\\.\\d %`))
+    const [profile] = short.out.split('whole step')
+    const shares = [...profile!.matchAll(/(\d+\.\d) %\n/g)].map((m) => Number(m[1]))
+    const sum = shares.reduce((a, b) => a + b, 0)
+    expect(sum).toBeGreaterThan(99)
+    expect(sum).toBeLessThan(102)
+  })
+
   test('a name it never saw, a missing checkpoint and a bad flag get one sentence', () => {
     const cases: [string[], RegExp][] = [
       [['--ask', 'Nowhereville', '--out', out], /^"Nowhereville" is not among the 400 names this checkpoint was taught\.$/],

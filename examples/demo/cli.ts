@@ -14,6 +14,7 @@ multiply-adds, and shows what each of them remembers.
   --device NAME  auto, cpu, cuda, cuda:N (default auto)
   --threads N    CPU threads (default: all cores)
   --out DIR      where chart and checkpoint go (default demo-output)
+  --profile      print where the time of a training step goes
   --ask NAME     answer from the checkpoint in DIR instead of training
   --help         this text`
 
@@ -25,6 +26,7 @@ export interface Flags {
   threads: number | undefined
   out: string
   ask: string | undefined
+  profile: boolean
   help: boolean
 }
 
@@ -50,6 +52,7 @@ export function readFlags(args: readonly string[]): Flags {
         threads: string,
         out: string,
         ask: string,
+        profile: { type: 'boolean' },
         help: { type: 'boolean' },
       },
     }).values
@@ -66,6 +69,7 @@ export function readFlags(args: readonly string[]): Flags {
     threads: threads === undefined ? undefined : whole('threads', threads, 0, 1),
     out: text('out') ?? 'demo-output',
     ask: text('ask'),
+    profile: values['profile'] === true,
     help: values['help'] === true,
   }
 }

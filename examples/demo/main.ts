@@ -13,7 +13,7 @@ import { attribution, countryName, type Facts, loadFacts, majority } from './dat
 import { collisions, encode } from './encoder.js'
 import { type Kind, Model, multiplyAdds } from './model.js'
 import { ask, chooseQuestions } from './questions.js'
-import { type Encoded, type Point, train } from './train.js'
+import { type Encoded, type Point, type Profile, stepsOf, train } from './train.js'
 
 const rates = { memory: { lr: 3e-3, tableLr: 6e-3 }, dense: { lr: 3e-3, tableLr: 3e-3 } }
 
@@ -40,8 +40,10 @@ async function run(
   const format = `  ${label.padEnd(28)} {bar} epoch {epoch}/{epochs}  loss {loss}  {duration} s`
   const bar = new cliProgress.SingleBar({ format, noTTYOutput: false, hideCursor: true }, cliProgress.Presets.shades_classic)
   bar.start(epochs, 0, { epoch: 0, epochs, loss: '-' })
+  const profile: Profile = {}
   const points = await train(device, model, data, {
     epochs,
+    ...(flags.profile && { profile }),
     seed: flags.seed,
     ...rates[kind],
     onProgress: (p) => bar.update(p.epoch - 1 + p.step / p.steps, { epoch: p.epoch, epochs: p.epochs, loss: p.loss.toFixed(4) }),
@@ -51,7 +53,22 @@ async function run(
   console.log(
     `  ${label}: ${percent(last.recall)} of ${thousands(data.facts.names.length)} facts after ${epochs} epochs, ${last.seconds.toFixed(1)} s`,
   )
+  if (flags.profile) printProfile(profile, epochs * stepsOf(data.facts.names.length), last.seconds)
   return { model, result: { label, kind, epochs, points, size: model.size } }
+}
+
+/** The device's operations by their share of a training step, and what of the step no operation ran in. */
+function printProfile(profile: Profile, steps: number, seconds: number): void {
+  const wall = (seconds * 1000) / steps
+  const row = (name: string, calls: string, ms: number) =>
+    console.log(`    ${name.padEnd(32)} ${calls.padStart(5)} ${ms.toFixed(3).padStart(12)} ${((100 * ms) / wall).toFixed(1).padStart(8)} %`)
+  console.log(`\n    ${'operation'.padEnd(32)} calls   ms of a step   of the step`)
+  const sorted = Object.entries(profile).sort((a, b) => b[1].milliseconds - a[1].milliseconds)
+  for (const [name, t] of sorted) row(name, (t.calls / steps).toFixed(1), t.milliseconds / steps)
+  const busy = sorted.reduce((sum, [, t]) => sum + t.milliseconds, 0) / steps
+  row('between operations', '', Math.max(0, wall - busy))
+  row('whole step', '', wall)
+  console.log('')
 }
 
 function table(results: readonly Result[], facts: Facts): void {

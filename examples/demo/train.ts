@@ -29,6 +29,19 @@ export interface TrainOptions {
   tableLr: number
   seed: number
   onProgress?: (p: Progress) => void
+  /** Filled with the device's time by operation, of the training steps alone. */
+  profile?: Profile
+}
+
+/** By operation: calls and milliseconds. */
+export type Profile = Record<string, { calls: number; milliseconds: number }>
+
+function addTo(sum: Profile, times: Profile): void {
+  for (const [name, t] of Object.entries(times)) {
+    sum[name] ??= { calls: 0, milliseconds: 0 }
+    sum[name].calls += t.calls
+    sum[name].milliseconds += t.milliseconds
+  }
 }
 
 /** The facts on the host: encoded names and answers. */
@@ -87,16 +100,20 @@ export async function recall(device: Device, model: Model, data: Encoded, chosen
   return right / chosen.length
 }
 
+/** Training steps of one epoch over so many facts. */
+export const stepsOf = (facts: number) => Math.ceil(facts / batchSize)
+
 /** Trains the model with AdamW, a short warm-up and a linear decay to zero. Returns recall after each epoch: on a sample, and at the end on all. */
 export async function train(device: Device, model: Model, data: Encoded, o: TrainOptions): Promise<Point[]> {
   const count = data.facts.names.length
-  const steps = Math.ceil(count / batchSize)
+  const steps = stepsOf(count)
   const sample = shuffled(count, 12345).subarray(0, 5000)
   const optimizer = new AdamW(model.parameters(), { lr: o.lr, tableLr: o.tableLr, betas: [0.9, 0.99] })
   const loss = new CrossEntropy(device)
   const points: Point[] = [{ epoch: 0, seconds: 0, recall: await recall(device, model, data, sample) }]
   let seconds = 0
   for (let epoch = 0; epoch < o.epochs; epoch++) {
+    if (o.profile) device.profile() // forgets what measuring recall took
     const start = performance.now()
     const order = shuffled(count, o.seed * 1000 + epoch)
     for (let step = 0; step < steps; step++) {
@@ -119,6 +136,7 @@ export async function train(device: Device, model: Model, data: Encoded, o: Trai
     }
     await device.synchronize()
     seconds += (performance.now() - start) / 1000
+    if (o.profile) addTo(o.profile, device.profile())
     const chosen = epoch === o.epochs - 1 ? shuffled(count, 1) : sample
     points.push({ epoch: epoch + 1, seconds, recall: await recall(device, model, data, chosen) })
   }

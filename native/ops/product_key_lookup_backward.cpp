@@ -39,6 +39,7 @@ inline void add_rows_of(float* y, int64_t d, int64_t count, bool accumulate, Ter
   int64_t c = 0;
   const auto from = [&](int64_t i, auto&& f) { term(i, [&](float scale, const float* row) { f(scale, row + c); }); };
   for (; c + 8 * kWidth <= d; c += 8 * kWidth) add_rows<8>(y + c, count, accumulate, from);
+  for (; c + 4 * kWidth <= d; c += 4 * kWidth) add_rows<4>(y + c, count, accumulate, from);
   for (; c + kWidth <= d; c += kWidth) add_rows<1>(y + c, count, accumulate, from);
   if (c == d) return;
   const int rest = static_cast<int>(d - c);

@@ -1,4 +1,5 @@
 // `npm test`: all tests with the best instruction set of this machine, then the operations' tests with each of the others.
+// `npm run test:orders`: the operations' tests on the emulated GPU, whose threads run in six other orders.
 // Ends with one line: N passed, N failed, N skipped.
 
 import { spawnSync } from 'node:child_process'
@@ -28,10 +29,17 @@ function run(name, filters, env) {
   if (status !== 0 && (result?.numFailedTests ?? 0) === 0) totals.failed += 1
 }
 
+const operations = ['test/ops', 'test/optim', 'test/golden']
 const filters = process.argv.slice(2)
-run(`tests on ${sets[0]}`, filters, {})
-if (filters.length === 0) {
-  for (const set of sets.slice(1)) run(`operations on ${set}`, ['test/ops', 'test/optim', 'test/golden'], { MEMORY_LAYERS_ISA: set })
+if (filters[0] === '--orders') {
+  // On the emulated GPU, whose threads and blocks run in other orders.
+  for (const order of ['reversed', 1, 2, 3, 4, 5])
+    run(`operations in order ${order}`, operations, { MEMORY_LAYERS_TEST_DEVICES: 'simt', MEMORY_LAYERS_SIMT: `order=${order}` })
+} else {
+  run(`tests on ${sets[0]}`, filters, {})
+  if (filters.length === 0) {
+    for (const set of sets.slice(1)) run(`operations on ${set}`, operations, { MEMORY_LAYERS_TEST_DEVICES: 'cpu', MEMORY_LAYERS_ISA: set })
+  }
 }
 rmSync(scratch, { recursive: true, force: true })
 

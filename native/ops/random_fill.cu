@@ -9,16 +9,22 @@ namespace ml::ML_CUDA_NAMESPACE {
 namespace {
 
 // A thread makes every (gridDim.x * blockDim.x)-th group of four elements: one counter each. Compiled without fused multiplication.
+// `whole`: the groups are aligned, so that one that is not cut short is one store.
 template <class T>
-__global__ void random_fill_kernel(Guard guard, T* out, RandomFill a, int64_t size) {
+__global__ void random_fill_kernel(Guard guard, T* out, RandomFill a, int64_t size, bool whole) {
   if (guard.closed()) return;
   const int64_t step = int64_t{gridDim.x} * blockDim.x;
   for (int64_t g = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; 4 * g < size; g += step) {
     float four[4];
     random4(a, static_cast<uint64_t>(g), four);
+    const Pack<T, 4> pack = narrow<T>(four);
     const int64_t left = size - 4 * g;
-    for (int j = 0; j < 4; ++j)
-      if (j < left) out[4 * g + j] = narrow<T>(four[j]);
+    if (whole && left >= 4) {
+      store<4>(out + 4 * g, pack);
+    } else {
+      for (int j = 0; j < 4; ++j)
+        if (j < left) out[4 * g + j] = pack.v[j];
+    }
   }
 }
 
@@ -29,7 +35,8 @@ void random_fill(CudaStream& stream, const RandomFill& a) {
   const unsigned grid = striding_blocks(size, 4 * kThreads, stream.limits().multiprocessors);
   dispatch_float(a.out.dtype, [&](auto type) {
     using T = decltype(type);
-    launch(random_fill_kernel<T>, grid, kThreads, 0, stream, a.out.as<T>(), a, size);
+    T* out = a.out.as<T>();
+    launch(random_fill_kernel<T>, grid, kThreads, 0, stream, out, a, size, reinterpret_cast<uintptr_t>(out) % (4 * sizeof(T)) == 0);
   });
 }
 

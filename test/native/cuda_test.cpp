@@ -1,6 +1,7 @@
 // The CUDA backend's machinery without Node, on the emulated device: recorded training steps, faults and what they void, several
 // devices at once, memory.
 
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -17,7 +18,10 @@ using namespace ml;
 
 namespace {
 
+std::atomic<int> checks = 0;
+
 void require(bool ok, const char* what) {
+  ++checks;
   if (ok) return;
   std::fprintf(stderr, "failed: %s\n", what);
   std::exit(1);
@@ -112,6 +116,7 @@ void recorded_steps_equal_eager_ones(Rule rule) {
   Model eager(device, rule, 3), recorded(device, rule, 3);
   require(eager.state() == recorded.state(), "two models from one seed are equal");
   const auto before = recorded.state();
+  int64_t held = 0;
   {
     const auto work = simt::record(device, [&] { recorded.step(); });
     require(recorded.state() == before, "recording runs nothing");
@@ -121,11 +126,9 @@ void recorded_steps_equal_eager_ones(Rule rule) {
       require(eager.state() == recorded.state(), "a replayed step gives the bits of an eager one");
     }
     require(recorded.state() != before, "steps change the model");
+    held = device->allocator().stats().allocated;
   }
-  const int64_t reserved = device->allocator().stats().reserved;
-  for (int i = 0; i < 2; ++i) eager.step();
-  require(!device->stream().wait(), "no fault");
-  require(device->allocator().stats().reserved <= reserved, "a recording gives its memory back");
+  require(device->allocator().stats().allocated < held, "a recording gives its memory back");
 }
 
 void faults_void_what_follows() {
@@ -235,5 +238,5 @@ int main() {
   const auto alone = train();
   auto one = std::async(std::launch::async, train), two = std::async(std::launch::async, train);
   require(one.get() == alone && two.get() == alone, "two devices at once");
-  std::printf("CUDA machinery: passed on the emulator\n");
+  std::printf("%d passed, 0 failed\n", checks.load());
 }

@@ -217,6 +217,8 @@ std::string counts_json() {
     number("launches", c.launches);
     number("blocks", c.blocks);
     number("threads", c.threads);
+    number("mostThreads", c.most_threads);
+    number("mostSharedBytes", c.most_shared_bytes);
     global("loads", c.loads);
     global("stores", c.stores);
     shared("sharedLoads", c.shared_loads);

@@ -1,5 +1,6 @@
 #include "machine.h"
 
+#include <algorithm>
 #include <bit>
 #include <numeric>
 #include <utility>
@@ -196,6 +197,8 @@ void run_grid(const Call& call, const toolkit::cudaLaunchConfig_t& config) {
   m.checked = call.instrumented;
   m.counts = counts_of(m.kernel);
   m.counts->launches++;
+  m.counts->most_threads = std::max<uint64_t>(m.counts->most_threads, static_cast<uint64_t>(m.thread_count));
+  m.counts->most_shared_bytes = std::max<uint64_t>(m.counts->most_shared_bytes, m.shared_bytes);
   launch_begins();
 
   const uint64_t blocks = uint64_t{m.grid.x} * m.grid.y * m.grid.z;

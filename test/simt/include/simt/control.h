@@ -33,6 +33,7 @@ struct Shared {
 struct Counts {
   std::string kernel;
   uint64_t launches = 0, blocks = 0, threads = 0;
+  uint64_t most_threads = 0, most_shared_bytes = 0;  // of one block
   Access loads, stores;  // global memory, without atomics
   Shared shared_loads, shared_stores;
   uint64_t atomics = 0;   // lanes

@@ -1,0 +1,157 @@
+// What every kernel asks of memory, counted by the emulator, at shapes of the design's roofline scaled down in tokens: counts per token
+// stay as they are. Prints JSON: for each case its floor (the bytes that no schedule can do without) and the counts of its kernels.
+
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <string>
+
+#include "cuda/backend.h"
+#include "layer/run.h"
+#include "layer/value_table.h"
+#include "simt/control.h"
+
+using namespace ml;
+
+namespace {
+
+std::shared_ptr<Device> device;
+bool first_case = true;
+
+void wait() {
+  const auto fault = device->stream().wait();
+  if (!fault) return;
+  std::fprintf(stderr, "%s\n", fault->error.what());
+  std::exit(1);
+}
+
+Tensor normal(const Shape& shape, DType dtype = DType::f32, uint64_t seed = 1) {
+  Tensor t = empty(*device, shape, dtype);
+  run(*device, &Operations::random_fill, RandomFill{t.view(), RandomFill::Kind::normal, 0, 1, seed});
+  return t;
+}
+
+Tensor integers(const Shape& shape, int64_t below) {
+  std::vector<int32_t> values(static_cast<size_t>(shape.size()));
+  uint64_t state = 1;
+  for (int32_t& v : values) v = static_cast<int32_t>(((state = state * 6364136223846793005u + 1442695040888963407u) >> 33) % static_cast<uint64_t>(below));
+  Tensor t = empty(*device, shape, DType::i32);
+  device->stream().write(t.view().data, values.data(), values.size() * 4, true);
+  return t;
+}
+
+// `floor` in bytes; `work` enqueues what is counted.
+void count(const std::string& name, int64_t floor, const std::function<void()>& work) {
+  wait();
+  ::simt::reset_counts();
+  work();
+  wait();
+  std::printf("%s\n  {\"name\": \"%s\", \"floor\": %lld, \"kernels\": %s}", first_case ? "" : ",", name.c_str(), static_cast<long long>(floor),
+              ::simt::counts_json().c_str());
+  first_case = false;
+}
+
+template <class Args>
+void count(const std::string& name, int64_t floor, Slot<Args> Operations::*slot, const Args& args) {
+  count(name, floor, [&] { run(*device, slot, args); });
+}
+
+void bags(DType dtype, int64_t T, int64_t V) {
+  const int64_t L = 128, N = 1000, width = bytes_of(dtype);
+  const Tensor table = normal({N, V}, dtype), indices = integers({T, L}, N), weights = normal({T, L}), y = empty(*device, {T, V}), dw = empty(*device, {T, L});
+  const std::string label = std::string(" ") + name_of(dtype) + ", tokens " + std::to_string(T) + ", dim " + std::to_string(V);
+  const int64_t floor = T * L * (V * width + 8) + T * V * 4;
+  count("embedding_bag" + label, floor, &Operations::embedding_bag, EmbeddingBag{y.view(), table.view(), indices.view(), weights.view(), {}, {}});
+  count("embedding_bag_weights_backward" + label, floor, &Operations::embedding_bag_weights_backward,
+        EmbeddingBagWeightsBackward{dw.view(), y.view(), table.view(), indices.view(), {}, {}});
+}
+
+void tables(int64_t V) {
+  const int64_t T = 32, L = 32, N = 600, places = T * L;
+  const Tensor indices = integers({T, L}, N), weights = normal({T, L}), dy = normal({T, V}), step = zeros(*device, {1}, DType::i32);
+  run(*device, &Operations::step_advance, StepAdvance{step.view()});
+  const TouchedRows t = touched_rows(*device, {{indices, weights, dy, {}}}, N);
+  int32_t R = 0;
+  device->stream().read(&R, t.count.view().data, sizeof(R), nullptr);
+  wait();
+  const int64_t walk = places * (V * 4 + 8) + R * 8;  // rows of dy, weights and positions, rows and their starts
+  const Tensor values = empty(*device, {t.rows.shape[0], V});
+  const std::string label = " dim " + std::to_string(V);
+  count("sparse_grad_values" + label, walk + R * V * 4, &Operations::sparse_grad_values,
+        SparseGradValues{values.view(), t.rows.view(), t.starts.view(), t.order.view(), t.count.view(), t.reads});
+  constexpr struct {
+    Rule rule;
+    const char* name;
+    int64_t per_element, per_row;
+  } kRules[] = {{Rule::sgd, "sgd", 8, 0}, {Rule::adagrad, "adagrad", 16, 0}, {Rule::rowwise_adagrad, "rowwise_adagrad", 8, 8}, {Rule::adamw, "adamw", 24, 0}};
+  for (const auto& r : kRules) {
+    const Tensor table = normal({N, V}), one = zeros(*device, r.per_row ? Shape{N} : Shape{N, V}), two = zeros(*device, {N, V});
+    count(std::string("sparse_update ") + r.name + label, walk + R * (V * r.per_element + r.per_row), &Operations::sparse_update,
+          SparseUpdate{table.view(), {}, r.rule == Rule::sgd ? View{} : one.view(), r.rule == Rule::adamw ? two.view() : View{}, step.view(),
+                       t.rows.view(), t.starts.view(), t.order.view(), t.count.view(), t.reads, r.rule, Hyper{.lr = 0.1f}, false});
+  }
+}
+
+void lookups(DType dtype, int64_t n) {
+  const int64_t T = 64, H = 1, half = 64, k = 32, width = bytes_of(dtype);
+  const Tensor query = normal({T, H, 2, half}, dtype), keys = normal({H, 2, n, half}, dtype);
+  const Tensor scores = empty(*device, {T, H, k}), indices = empty(*device, {T, H, k}, DType::i32), weights = empty(*device, {T, H, k});
+  const std::string label = std::string(" ") + name_of(dtype) + ", n " + std::to_string(n);
+  count("product_key_lookup" + label, (query.size() + keys.size()) * width + T * H * k * 12, &Operations::product_key_lookup,
+        ProductKeyLookup{scores.view(), indices.view(), weights.view(), query.view(), keys.view(), {}, Gate::softmax});
+  if (dtype != DType::f32) return;
+  const Tensor dquery = empty(*device, query.shape), dkeys = zeros(*device, keys.shape);
+  count("product_key_lookup_backward" + label, (query.size() * 2 + keys.size() * 2) * 4 + T * H * k * 16, &Operations::product_key_lookup_backward,
+        ProductKeyLookupBackward{dquery.view(), dkeys.view(), weights.view(), scores.view(), indices.view(), weights.view(), query.view(), keys.view(), Gate::softmax});
+}
+
+void products() {
+  const int64_t R = 128, I = 256, O = 256;
+  const Tensor x = normal({R, I}), w = normal({O, I}), b = normal({O}), y = empty(*device, {R, O}), dw = zeros(*device, {O, I}), dx = empty(*device, {R, I});
+  count("linear 128 x 256 -> 256", (R * I + O * I + O + R * O) * 4, &Operations::linear, Linear{y.view(), x.view(), w.view(), b.view()});
+  count("linear_backward 128 x 256 -> 256", (2 * R * I + 3 * O * I + R * O) * 4, &Operations::linear_backward,
+        LinearBackward{dx.view(), dw.view(), {}, y.view(), x.view(), w.view(), false});
+}
+
+void rows() {
+  const int64_t T = 32, C = 1024, bytes = T * C * 4;
+  const Tensor x = normal({T, C}), y = normal({T, C}), out = empty(*device, {T, C}), other = empty(*device, {T, C}), targets = integers({T}, C), loss = empty(*device, {T});
+  count("copy", 2 * bytes, &Operations::copy, Copy{out.view(), x.view()});
+  count("combine", 3 * bytes, &Operations::combine, Combine{out.view(), x.view(), y.view(), 1, 1});
+  count("activate", 2 * bytes, &Operations::activate, Activate{out.view(), x.view(), Activation::gelu});
+  count("random_fill", bytes, &Operations::random_fill, RandomFill{out.view(), RandomFill::Kind::normal, 0, 1, 1});
+  count("silu_gate", 3 * bytes, &Operations::silu_gate, SiluGate{out.view(), x.view(), y.view()});
+  count("silu_gate_backward", 5 * bytes, &Operations::silu_gate_backward, SiluGateBackward{out.view(), other.view(), x.view(), y.view(), x.view()});
+  count("softmax", 2 * bytes, &Operations::softmax, Softmax{out.view(), x.view()});
+  count("cross_entropy", bytes + T * 8, &Operations::cross_entropy, CrossEntropy{loss.view(), x.view(), targets.view()});
+}
+
+void experts() {
+  const int64_t T = 8, L = 64, C = 256, N = 500;
+  const Tensor x = normal({T, C}), down = normal({N, C}), up = normal({N, C}), indices = integers({T, L}, N), weights = normal({T, L}), out = empty(*device, {T, C}), u = empty(*device, {T, L});
+  count("peer dim 256", T * L * (2 * C * 4 + 12) + T * C * 8, &Operations::peer,
+        Peer{out.view(), u.view(), x.view(), down.view(), up.view(), indices.view(), weights.view(), Activation::gelu});
+}
+
+}  // namespace
+
+int main() {
+  // One multiprocessor, so that few tokens fill the device as many do a real one.
+  ::simt::Settings settings = ::simt::settings();
+  settings.multiprocessors = 1;
+  ::simt::set(settings);
+  device = ml::simt::open(0);
+  std::printf("[");
+  for (int64_t V : {64, 256, 1024}) bags(DType::bf16, 512, V);
+  bags(DType::f16, 512, 256);
+  bags(DType::f32, 512, 256);
+  bags(DType::bf16, 512, 1000);
+  bags(DType::bf16, 1, 1024);
+  tables(256);
+  for (int64_t n : {128, 512}) lookups(DType::f32, n);
+  lookups(DType::bf16, 512);
+  products();
+  rows();
+  experts();
+  std::printf("\n]\n");
+}

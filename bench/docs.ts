@@ -126,7 +126,7 @@ export async function writeDocs(results: Results): Promise<void> {
     '',
     'Every result is compared with plain float64 loops before it is timed. Contenders of a case are timed in one process in turn, rep by rep; a time is the median, the spread half the distance of the quarter',
     'points. Two figures are one thread / all threads; (x) is how many times as long as ours. The ceilings are loops that only move the same rows, or only multiply, with the best prefetch distance, measured in the same',
-    'rounds. Tables of ours and of the ceilings lie in huge pages; peers get ordinary arrays, as their users do. Only ratios within a row count: absolute speed differs from run to run on a shared machine.',
+    'rounds. Tables of ours and of the ceilings lie in huge pages; peers get ordinary arrays, as their users do. Only ratios within a row mean anything: absolute speed differs from run to run on a shared machine.',
     '',
     ...(chart ? ['![Time of each operation by contender](benchmarks.svg)', ''] : []),
     '## Targets',

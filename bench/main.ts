@@ -146,6 +146,9 @@ async function run(options: Options): Promise<void> {
 }
 
 async function runCases(cases: readonly Case[], env: Environment, options: Options, fresh: Results): Promise<void> {
+  // Where the results are kept says nothing about them.
+  const args = process.argv.slice(2).filter((arg, i, all) => !arg.startsWith('--json') && all[i - 1] !== '--json')
+  const command = ['npm run bench --', ...args].join(' ')
   let resident = ''
   for (const c of cases) {
     if (c.resident !== resident) {
@@ -158,7 +161,7 @@ async function runCases(cases: readonly Case[], env: Environment, options: Optio
       ...result,
       commit: commit() ?? 'unknown',
       date: new Date().toISOString().slice(0, 10),
-      command: ['npm run bench --', ...process.argv.slice(2)].join(' '),
+      command,
     }
     console.log(`${print(result)}\n`)
     writeResults(options.json, merge(options.fresh ? undefined : readResults(options.json), fresh))

@@ -37,7 +37,11 @@ function withBinary({ devices, sets }: Probe): number {
   print('')
   for (const device of devices) print(entry(device.name, describe(device)))
   const gpu = devices.some((d) => d.kind === 'cuda' && d.available)
-  if (process.platform === 'linux') nvidia(gpu)
+  if (devices.some((d) => /built without/.test(d.reason ?? ''))) {
+    print(entry('', 'With nvcc on the path, npx memory-layers build compiles one that has it.'))
+  } else if (process.platform === 'linux') {
+    nvidia(gpu)
+  }
   const cpu = devices.some((d) => d.kind === 'cpu' && d.available)
   print(`\n${gpu ? 'The GPU and the CPU can be used.' : cpu ? 'The CPU can be used; no GPU can.' : 'No device can be used.'}`)
   return cpu ? 0 : 1

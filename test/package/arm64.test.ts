@@ -36,6 +36,17 @@ describe.each(['max', 'cortex-a72'])('linux-arm64 on %s', (cpu) => {
     }
   })
 
+  test('its doctor says that this binary has no CUDA', () => {
+    const cli = 'node_modules/memory-layers/dist/cli.js'
+    const { stdout } = run(folder, 'qemu-aarch64-static', ['-cpu', cpu, program('NODE_ARM64'), cli, '--probe'], qemu)
+    const { devices, sets } = JSON.parse(stdout)
+    expect(sets).toEqual(['neon'])
+    expect(devices.find((d: { kind: string }) => d.kind === 'cuda')).toMatchObject({
+      available: false,
+      reason: expect.stringMatching(/without the CUDA/),
+    })
+  })
+
   test('trains in worker threads', () => {
     const { status, stdout, stderr } = run(folder, 'qemu-aarch64-static', ['-cpu', cpu, program('NODE_ARM64'), 'workers.mjs'], qemu)
     expect({ status, stdout: stdout.trim(), stderr }).toEqual({ status: 0, stdout: '{"same":true}', stderr: '' })

@@ -154,4 +154,5 @@ int main() {
   rows();
   experts();
   std::printf("\n]\n");
+  device.reset();  // before what static objects of the emulator hold
 }

@@ -217,8 +217,10 @@ __global__ void __launch_bounds__(kThreads) dkeys_kernel(Guard guard, float* dke
     }
     add_rows(sum, query + column, d, from, factor, count, column < d);
   }
+  Pack<float, kVec> mine;
 #pragma unroll
-  for (int e = 0; e < kVec; ++e) s.v[warp_of_block()][lane() * kVec + e] = sum[e];
+  for (int e = 0; e < kVec; ++e) mine.v[e] = sum[e];
+  store<kVec>(&s.v[warp_of_block()][lane() * kVec], mine);
   block_sync();
   // Only warps that had places count: a short row costs few additions.
   const int64_t used = (end - begin + kWarp - 1) / kWarp < kWarps ? (end - begin + kWarp - 1) / kWarp : kWarps;

@@ -12,6 +12,7 @@ const parts = [
   { name: 'tests', run: 'npm test', minutes: 15 },
   { name: 'sanitizers', run: 'bash test/native/run', minutes: 8 },
   { name: 'emulator', run: 'bash test/simt/run', minutes: 8 },
+  { name: 'kernels', run: 'npm run bench:kernels -- --check --counts', minutes: 4 },
   { name: 'package', run: 'npm run test:package -- --cuda-architectures 80', minutes: 10 },
 ]
 

@@ -147,12 +147,12 @@ void CpuStream::loop() {
     }
     ++ticket;
     const std::optional<Fault> fault = perform(work, ticket);
+    if (work.finished) work.finished(fault);  // before the work counts as done: who has waited may take down what this calls
     {
       std::lock_guard<std::mutex> lock(mutex_);
       completed_.store(ticket, std::memory_order_release);
     }
     done_.notify_all();
-    if (work.finished) work.finished(fault);
   }
 }
 

@@ -422,13 +422,13 @@ void CudaStream::settle(Mark& mark) {
   if (mark.block.data) mark.pool->give(mark.block);
   if (mark.action) mark.action();
   if (!mark.last) return;
+  if (mark.finished) mark.finished(fault);  // before the work counts as done: who has waited may take down what this calls
   {
     std::lock_guard<std::mutex> lock(mutex_);
     if (fault) found_ = fault;
     completed_.store(mark.ticket, std::memory_order_release);
   }
   done_.notify_all();
-  if (mark.finished) mark.finished(fault);
 }
 
 }  // namespace ml::ML_CUDA_NAMESPACE

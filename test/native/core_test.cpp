@@ -1,6 +1,8 @@
 // The native core without Node, for the sanitizers: odd shapes, every dtype, empty sizes, faults, several threads and streams.
 // What the numbers must be is tested in TypeScript; here every access is.
 
+#include <atomic>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -128,6 +130,21 @@ void training(int threads, uint64_t seed) {
   wait(*d);
 }
 
+// An environment that goes down waits for the stream, and then takes down what completions call.
+void completions(const std::shared_ptr<Device>& d) {
+  const Tensor t = zeros(*d, {4});
+  float target[4];
+  for (int i = 0; i < 200; ++i) {
+    std::atomic<bool> told{false};
+    d->stream().read(target, t.storage->data(), sizeof(target), [&told](const std::optional<Fault>&) {
+      std::this_thread::sleep_for(std::chrono::microseconds(20));
+      told.store(true, std::memory_order_release);
+    });
+    wait(*d);
+    require(told.load(std::memory_order_acquire), "completions have been called when wait() returns");
+  }
+}
+
 void faults(const std::shared_ptr<Device>& d) {
   const Tensor table = random_tensor(*d, {4, 5}, 1), y = empty(*d, {1, 5}), weights = zeros(*d, {1, 1});
   Tensor indices = empty(*d, {1, 1}, DType::i32);
@@ -150,6 +167,7 @@ int main() {
     lookups(device);
     products(device);
     faults(device);
+    completions(device);
   }
   std::vector<std::thread> streams;
   for (int i = 0; i < 3; ++i) streams.emplace_back([i] { training(1 + i, static_cast<uint64_t>(i)); });

@@ -1,144 +1,218 @@
 // Random rows of a table: their weighted sum, and their products with one vector. Included inside an instruction-set pass, like simd.h.
 //
-// A bag is summed in column blocks that stay in registers. Rows are prefetched a fixed number of bytes ahead, one line for each
-// line that is read, across the borders of column blocks and bags: the memory never waits for a bag to end.
+// Rows are taken four at a time, so that sums that lie in the first cache are loaded and stored once for four rows, and a row is walked
+// from end to end. While a line is read, a line of the row that comes a fixed number of bytes later is prefetched, across the borders of
+// column blocks and bags: the memory never waits for a bag to end.
 
 #include "cpu/prefetch.h"
 
 namespace ml::cpu::ML_ISA {
 namespace {
 
-#if ML_ISA_LEVEL == 3
-constexpr int kMostVectors = 16;  // accumulators of a column block
-#else
-constexpr int kMostVectors = 8;
-#endif
-
-// Places of one bag within the flat lists of indices and weights, and how far prefetching may look.
-struct Places {
-  const int32_t* indices;
-  const float* weights;  // nullptr: ones
-  const float* scales;   // by row, or nullptr
-  int64_t begin, end;    // this bag
-  int64_t last;          // of all bags that follow in memory order
-};
+constexpr int kGroup = 4;                   // rows taken at a time
+constexpr int64_t kBlockBytes = 1024;       // of a row: a column block
+constexpr int64_t kAheadBytes = 8192;       // prefetched before they are read
+constexpr int64_t kMostAhead = 32;          // rows prefetched before they are read
 
 template <class T>
 struct Table {
   const T* rows;
   int64_t width;
   const T* row(int64_t index) const { return rows + index * width; }
+  const char* at(int64_t index, int64_t column) const { return reinterpret_cast<const char*>(row(index) + column); }
 };
 
-// y[c .. c + vectors * kWidth) of one bag. `next_column`: where the walk goes on after this block (0: the next bag).
-template <class T, int vectors>
-inline void bag_block(const Table<T>& table, const Places& p, int64_t c, int64_t next_column, float* y, bool accumulate) {
-  constexpr int64_t kBlockBytes = vectors * kWidth * static_cast<int64_t>(sizeof(T));
-  constexpr int64_t kLines = (kBlockBytes + kLine - 1) / kLine;
-  constexpr int64_t kAheadBytes = sizeof(T) == 4 ? 16384 : 8192;
-  constexpr int64_t kAhead = kAheadBytes / kBlockBytes > 32 ? 32 : (kAheadBytes / kBlockBytes < 2 ? 2 : kAheadBytes / kBlockBytes);
-  Vec acc[vectors];
-  for (int v = 0; v < vectors; ++v) acc[v] = accumulate ? load(y + c + v * kWidth) : Vec{};
-  for (int64_t l = p.begin; l < p.end; ++l) {
-    int64_t ahead = l + kAhead;
-    int64_t column = c;
-    if (ahead >= p.end) {
-      column = next_column;
-      if (next_column != 0) ahead = p.begin + (ahead - p.end);
-    }
-    const int32_t coming = ahead < p.last ? p.indices[ahead] : -1;
-    if (coming >= 0) {
-      const char* line = reinterpret_cast<const char*>(table.row(coming) + column);
-      for (int64_t i = 0; i < kLines; ++i) prefetch_line(line + i * kLine);
-    }
+// Places of one bag within the flat lists of indices and weights.
+struct Places {
+  const int32_t* indices;
+  const float* weights;  // nullptr: ones
+  const float* scales;   // by row, or nullptr
+  int64_t begin, end;
+};
+
+// What is read after a bag: `count` places whose rows are base + index * row_bytes. Only prefetched.
+struct Coming {
+  const int32_t* indices;
+  int64_t count;
+  const char* base;
+  int64_t row_bytes;
+};
+
+template <class T>
+inline Coming coming(const Table<T>& table, const int32_t* indices, int64_t count, int64_t column) {
+  return {indices, count, table.at(0, column), table.width * static_cast<int64_t>(sizeof(T))};
+}
+
+// The walk over a bag's places in groups of rows, empty places left out.
+template <class T>
+struct Group {
+  const T* row[kGroup];
+  const char* ahead[kGroup];  // to prefetch; the row itself where nothing comes
+  float weight[kGroup];
+  int64_t place[kGroup];
+  int count;
+};
+
+// Takes the next rows from place l on, their columns from `column` on; returns the place behind them.
+template <class T>
+inline int64_t take(const Table<T>& table, const Places& p, const Coming& next, int64_t column, int64_t distance, int64_t l, Group<T>& g) {
+  g.count = 0;
+  for (; l < p.end && g.count < kGroup; ++l) {
     const int32_t index = p.indices[l];
     if (index < 0) continue;
-    float weight = p.weights ? p.weights[l] : 1.0f;
-    if (p.scales) weight *= p.scales[index];
-    const Vec w = set1(weight);
-    const T* row = table.row(index) + c;
-    for (int v = 0; v < vectors; ++v) acc[v] = fma(w, load(row + v * kWidth), acc[v]);
-  }
-  for (int v = 0; v < vectors; ++v) store(y + c + v * kWidth, acc[v]);
-}
-
-// The odd columns c … c1 at the end of a row.
-template <class T>
-inline void bag_tail(const Table<T>& table, const Places& p, int64_t c, int64_t c1, float* y, bool accumulate) {
-  for (; c < c1; ++c) {
-    float sum = accumulate ? y[c] : 0;
-    for (int64_t l = p.begin; l < p.end; ++l) {
-      const int32_t index = p.indices[l];
-      if (index < 0) continue;
-      float weight = p.weights ? p.weights[l] : 1.0f;
-      if (p.scales) weight *= p.scales[index];
-      sum = fma(set1(weight), set1(load_one(table.row(index) + c)), set1(sum))[0];
-    }
-    y[c] = sum;
-  }
-}
-
-// y[c0 … c1) (+)= sum over the places of weight * row
-template <class T>
-inline void bag_sum(const Table<T>& table, const Places& p, int64_t c0, int64_t c1, float* y, bool accumulate) {
-  int64_t c = c0;
-  while (c1 - c >= kWidth) {
-    const int64_t left = (c1 - c) / kWidth;
-    const auto next = [&](int64_t vectors) { return c + vectors * kWidth < c1 ? c + vectors * kWidth : int64_t{0}; };
-    if (left >= kMostVectors) {
-      bag_block<T, kMostVectors>(table, p, c, next(kMostVectors), y, accumulate);
-      c += kMostVectors * kWidth;
-    } else if (left >= 8) {
-      bag_block<T, 8>(table, p, c, next(8), y, accumulate);
-      c += 8 * kWidth;
-    } else if (left >= 4) {
-      bag_block<T, 4>(table, p, c, next(4), y, accumulate);
-      c += 4 * kWidth;
-    } else if (left >= 2) {
-      bag_block<T, 2>(table, p, c, next(2), y, accumulate);
-      c += 2 * kWidth;
-    } else {
-      bag_block<T, 1>(table, p, c, next(1), y, accumulate);
-      c += kWidth;
+    const int i = g.count++;
+    g.place[i] = l;
+    g.weight[i] = (p.weights ? p.weights[l] : 1.0f) * (p.scales ? p.scales[index] : 1.0f);
+    g.row[i] = table.row(index) + column;
+    g.ahead[i] = reinterpret_cast<const char*>(g.row[i]);
+    const int64_t later = l + distance;
+    if (later < p.end) {
+      const int32_t other = p.indices[later];
+      if (other >= 0) g.ahead[i] = table.at(other, column);
+      if (p.scales && other >= 0) prefetch_line(p.scales + other);
+    } else if (later - p.end < next.count) {
+      const int32_t other = next.indices[later - p.end];
+      if (other >= 0) g.ahead[i] = next.base + other * next.row_bytes;
     }
   }
-  bag_tail(table, p, c, c1, y, accumulate);
+  return l;
 }
 
-// out[l] = scale * <x, row of place l>; 0 at an empty place
+inline int64_t rows_ahead(int64_t bytes) {
+  const int64_t rows = kAheadBytes / (bytes > 0 ? bytes : 1);
+  return rows > kMostAhead ? kMostAhead : (rows < kGroup / 2 ? kGroup / 2 : rows);
+}
+
+// Sums of a column block. A pair of vectors of bfloat16 is kept as its even and its odd elements, which are a shift and a mask away from
+// the row; everything else lies in order.
 template <class T>
-inline void bag_dots(const Table<T>& table, const Places& p, const float* x, float* out) {
-  const int64_t V = table.width;
-  const int64_t row_bytes = V * static_cast<int64_t>(sizeof(T));
-  const int64_t wanted = 16384 / (row_bytes > 0 ? row_bytes : 1);
-  const int64_t kAhead = wanted > 32 ? 32 : (wanted < 2 ? 2 : wanted);
-  for (int64_t l = p.begin; l < p.end; ++l) {
-    const int32_t coming = l + kAhead < p.last ? p.indices[l + kAhead] : -1;
-    const char* line = reinterpret_cast<const char*>(table.row(coming < 0 ? 0 : coming));
-    const int32_t index = p.indices[l];
-    if (index < 0) {
-      out[l] = 0;
-      for (int64_t i = 0; coming >= 0 && i < row_bytes; i += kLine) prefetch_line(line + i);
-      continue;
+struct Sums {
+  static constexpr int64_t kColumns = kBlockBytes / static_cast<int64_t>(sizeof(T));
+  static constexpr int kStep = kLine / static_cast<int>(sizeof(T));  // elements of a line
+  static constexpr bool kPairs = std::is_same_v<T, BFloat16>;
+  alignas(64) float sum[kColumns];
+
+  // From y, or from zero.
+  void start(const float* y, int64_t columns) {
+    if (!y) {
+      for (int64_t c = 0; c < columns; ++c) sum[c] = 0;
+      return;
     }
-    const T* row = table.row(index);
-    Vec s0{}, s1{}, s2{}, s3{};
+    std::memcpy(sum, y, static_cast<size_t>(columns) * sizeof(float));
+    for (int64_t c = 0; kPairs && c + kStep <= columns; c += 2 * kWidth)
+      for (int i = 0; i < kWidth; ++i) {
+        sum[c + i] = y[c + 2 * i];
+        sum[c + kWidth + i] = y[c + 2 * i + 1];
+      }
+  }
+  void finish(float* y, int64_t columns) const {
     int64_t c = 0;
-    for (; c + 4 * kWidth <= V; c += 4 * kWidth) {
-      if (coming >= 0)
-        for (int64_t i = 0; i < 4 * kWidth * static_cast<int64_t>(sizeof(T)); i += kLine)
-          prefetch_line(line + c * static_cast<int64_t>(sizeof(T)) + i);
-      s0 = fma(load(x + c), load(row + c), s0);
-      s1 = fma(load(x + c + kWidth), load(row + c + kWidth), s1);
-      s2 = fma(load(x + c + 2 * kWidth), load(row + c + 2 * kWidth), s2);
-      s3 = fma(load(x + c + 3 * kWidth), load(row + c + 3 * kWidth), s3);
+    if constexpr (kPairs)
+      for (; c < columns / kStep * kStep; c += 2 * kWidth) interleave(y + c, load(sum + c), load(sum + c + kWidth));
+    std::memcpy(y + c, sum + c, static_cast<size_t>(columns - c) * sizeof(float));
+  }
+
+  // sum += weight * row, for the rows of a group one after another
+  template <int rows>
+  void add(const Group<T>& g, int64_t columns) {
+    Vec w[rows];
+    for (int r = 0; r < rows; ++r) w[r] = set1(g.weight[r]);
+    int64_t c = 0;
+    for (; c + kStep <= columns; c += kStep) {
+      for (int r = 0; r < rows; ++r) prefetch_line(g.ahead[r] + c * static_cast<int64_t>(sizeof(T)));
+      if constexpr (kPairs) {
+        for (int64_t v = c; v < c + kStep; v += 2 * kWidth) {
+          Vec even = load(sum + v), odd = load(sum + v + kWidth);
+          for (int r = 0; r < rows; ++r) {
+            const IVec both = load_bits(g.row[r] + v);
+            even = fma(w[r], as_float(both << 16), even);
+            odd = fma(w[r], as_float(both & static_cast<int32_t>(0xffff0000)), odd);
+          }
+          store(sum + v, even);
+          store(sum + v + kWidth, odd);
+        }
+      } else {
+        for (int64_t v = c; v < c + kStep; v += kWidth) {
+          Vec s = load(sum + v);
+          for (int r = 0; r < rows; ++r) s = fma(w[r], load(g.row[r] + v), s);
+          store(sum + v, s);
+        }
+      }
     }
-    if (coming >= 0)
-      for (int64_t i = c * static_cast<int64_t>(sizeof(T)); i < row_bytes; i += kLine) prefetch_line(line + i);
-    for (; c + kWidth <= V; c += kWidth) s0 = fma(load(x + c), load(row + c), s0);
-    float sum = reduce_add((s0 + s1) + (s2 + s3));
-    for (; c < V; ++c) sum += x[c] * load_one(row + c);
-    out[l] = p.scales ? sum * p.scales[index] : sum;
+    if (c == columns) return;
+    for (int r = 0; r < rows; ++r) prefetch_line(g.ahead[r] + columns * static_cast<int64_t>(sizeof(T)) - 1);
+    for (; c + kWidth <= columns; c += kWidth) {
+      Vec s = load(sum + c);
+      for (int r = 0; r < rows; ++r) s = fma(w[r], load(g.row[r] + c), s);
+      store(sum + c, s);
+    }
+    for (; c < columns; ++c) {
+      Vec s = set1(sum[c]);
+      for (int r = 0; r < rows; ++r) s = fma(w[r], set1(load_one(g.row[r] + c)), s);
+      sum[c] = s[0];
+    }
+  }
+};
+
+// y[c0 … c1) (+)= sum over the places of weight * row, in the order of the places.
+template <class T>
+inline void bag_sum(const Table<T>& table, const Places& p, int64_t c0, int64_t c1, float* y, bool accumulate, const Coming& next) {
+  Sums<T> sums;
+  for (int64_t c = c0; c < c1; c += Sums<T>::kColumns) {
+    const int64_t columns = c1 - c < Sums<T>::kColumns ? c1 - c : Sums<T>::kColumns;
+    const int64_t distance = rows_ahead(columns * static_cast<int64_t>(sizeof(T)));
+    const Coming then = c + columns < c1 ? coming(table, p.indices + p.begin, p.end - p.begin, c + columns) : next;
+    sums.start(accumulate ? y + c : nullptr, columns);
+    Group<T> g;
+    for (int64_t l = p.begin; l < p.end;) {
+      l = take(table, p, then, c, distance, l, g);
+      switch (g.count) {
+        case 4: sums.template add<4>(g, columns); break;
+        case 3: sums.template add<3>(g, columns); break;
+        case 2: sums.template add<2>(g, columns); break;
+        case 1: sums.template add<1>(g, columns); break;
+      }
+    }
+    sums.finish(y + c, columns);
+  }
+}
+
+// out[l] = scale * <x, row of place l>; 0 at an empty place. A product has one order whichever rows it is taken with.
+template <class T>
+inline void bag_dots(const Table<T>& table, const Places& p, const float* x, float* out, const Coming& next) {
+  constexpr int kStep = Sums<T>::kStep;
+  const int64_t V = table.width;
+  const int64_t distance = rows_ahead(V * static_cast<int64_t>(sizeof(T)));
+  Group<T> g;
+  for (int64_t l = p.begin, done = p.begin; l < p.end;) {
+    l = take(table, p, next, 0, distance, l, g);
+    for (; done < l; ++done) out[done] = 0;
+    if (g.count == 0) break;
+    for (int r = g.count; r < kGroup; ++r) {
+      g.row[r] = g.row[0];
+      g.ahead[r] = g.ahead[0];
+    }
+    Vec even[kGroup] = {}, odd[kGroup] = {};
+    int64_t c = 0;
+    for (; c + kStep <= V; c += kStep) {
+      for (int r = 0; r < kGroup; ++r) prefetch_line(g.ahead[r] + c * static_cast<int64_t>(sizeof(T)));
+      for (int64_t v = c; v < c + kStep; v += kWidth) {
+        const Vec a = load(x + v);
+        for (int r = 0; r < kGroup; ++r) {
+          Vec& s = (v - c) / kWidth % 2 ? odd[r] : even[r];
+          s = fma(a, load(g.row[r] + v), s);
+        }
+      }
+    }
+    if (c < V)
+      for (int r = 0; r < kGroup; ++r) prefetch_line(g.ahead[r] + V * static_cast<int64_t>(sizeof(T)) - 1);
+    for (; c + kWidth <= V; c += kWidth)
+      for (int r = 0; r < kGroup; ++r) even[r] = fma(load(x + c), load(g.row[r] + c), even[r]);
+    for (int r = 0; r < g.count; ++r) {
+      float sum = reduce_add(even[r] + odd[r]);
+      for (int64_t i = c; i < V; ++i) sum += x[i] * load_one(g.row[r] + i);
+      out[g.place[r]] = p.scales ? sum * g.weight[r] : sum;
+    }
   }
 }
 

@@ -105,6 +105,23 @@ typedef float UnalignedVec __attribute__((vector_size(4 * kWidth), aligned(1), m
 #endif
 }
 
+// 2 * kWidth of them as they lie, two to a lane.
+[[maybe_unused]] inline IVec load_bits(const BFloat16* p) { return as_int(load(reinterpret_cast<const float*>(p))); }
+
+// p = even[0], odd[0], even[1], …
+[[maybe_unused]] inline void interleave(float* p, Vec even, Vec odd) {
+#if ML_ISA_LEVEL == 2
+  const __m256 low = _mm256_unpacklo_ps((__m256)even, (__m256)odd), high = _mm256_unpackhi_ps((__m256)even, (__m256)odd);
+  store(p, reinterpret_cast<Vec>(_mm256_permute2f128_ps(low, high, 0x20)));
+  store(p + kWidth, reinterpret_cast<Vec>(_mm256_permute2f128_ps(low, high, 0x31)));
+#else
+  for (int i = 0; i < kWidth; ++i) {
+    p[2 * i] = even[i];
+    p[2 * i + 1] = odd[i];
+  }
+#endif
+}
+
 // One element as float, whatever the type: for the odd columns at the end of a row.
 [[maybe_unused]] inline float load_one(const float* p) { return *p; }
 [[maybe_unused]] inline float load_one(const BFloat16* p) { return to_float(*p); }

@@ -13,12 +13,12 @@ void sum_bags(const EmbeddingBag& a, int64_t b0, int64_t b1, int64_t c0, int64_t
   const int32_t* offsets = a.offsets ? a.offsets.as<int32_t>() : nullptr;
   const int64_t L = offsets ? 0 : a.indices.dim(1);
   const Table<T> table{a.table.as<T>(), V};
-  Places p{a.indices.as<int32_t>(), a.weights.as<float>(), a.scales ? a.scales.as<float>() : nullptr, 0, 0,
-           offsets ? offsets[b1] : b1 * L};
+  Places p{a.indices.as<int32_t>(), a.weights.as<float>(), a.scales ? a.scales.as<float>() : nullptr, 0, 0};
+  const int64_t last = offsets ? offsets[b1] : b1 * L;
   for (int64_t b = b0; b < b1; ++b) {
     p.begin = offsets ? offsets[b] : b * L;
     p.end = offsets ? offsets[b + 1] : (b + 1) * L;
-    bag_sum(table, p, c0, c1, a.y.as<float>() + b * V, false);
+    bag_sum(table, p, c0, c1, a.y.as<float>() + b * V, false, coming(table, p.indices + p.end, last - p.end, c0));
   }
 }
 
@@ -28,11 +28,12 @@ void dot_bags(const EmbeddingBagWeightsBackward& a, int64_t b0, int64_t b1) {
   const int32_t* offsets = a.offsets ? a.offsets.as<int32_t>() : nullptr;
   const int64_t L = offsets ? 0 : a.indices.dim(1);
   const Table<T> table{a.table.as<T>(), V};
-  Places p{a.indices.as<int32_t>(), nullptr, a.scales ? a.scales.as<float>() : nullptr, 0, 0, offsets ? offsets[b1] : b1 * L};
+  Places p{a.indices.as<int32_t>(), nullptr, a.scales ? a.scales.as<float>() : nullptr, 0, 0};
+  const int64_t last = offsets ? offsets[b1] : b1 * L;
   for (int64_t b = b0; b < b1; ++b) {
     p.begin = offsets ? offsets[b] : b * L;
     p.end = offsets ? offsets[b + 1] : (b + 1) * L;
-    bag_dots(table, p, a.dy.as<float>() + b * V, a.dweights.as<float>());
+    bag_dots(table, p, a.dy.as<float>() + b * V, a.dweights.as<float>(), coming(table, p.indices + p.end, last - p.end, 0));
   }
 }
 

@@ -17,11 +17,12 @@ void peer_tokens(const Peer& a, float* coefficient, int64_t t0, int64_t t1) {
   float* u = a.u.as<float>();
   for (int64_t t = t0; t < t1; ++t) {
     const int64_t begin = t * L, end = begin + L;
-    bag_dots(down, {indices, nullptr, nullptr, begin, end, t1 * L}, a.x.as<float>() + t * C, u);
+    const Coming next = coming(down, indices + end, t1 * L - end, 0);
+    bag_dots(down, {indices, nullptr, nullptr, begin, end}, a.x.as<float>() + t * C, u, coming(up, indices + begin, L, 0));
     for_vectors(L, [&](int64_t l, int n) {
       store_n(coefficient + begin + l, load_n(weights + begin + l, n) * activate(a.activation, load_n(u + begin + l, n)), n);
     });
-    bag_sum(up, {indices, coefficient, nullptr, begin, end, t1 * L}, 0, out, a.out.as<float>() + t * out, false);
+    bag_sum(up, {indices, coefficient, nullptr, begin, end}, 0, out, a.out.as<float>() + t * out, false, next);
   }
 }
 
@@ -33,7 +34,9 @@ void peer_backward_tokens(const PeerBackward& a, int64_t t0, int64_t t1) {
   float *dweights = a.dweights.as<float>(), *du = a.du.as<float>(), *coefficient = a.coefficient.as<float>();
   for (int64_t t = t0; t < t1; ++t) {
     const int64_t begin = t * L, end = begin + L;
-    bag_dots(up, {indices, nullptr, nullptr, begin, end, t1 * L}, a.dout.as<float>() + t * out, dweights);  // c for now
+    const Coming next = coming(up, indices + end, t1 * L - end, 0);
+    bag_dots(up, {indices, nullptr, nullptr, begin, end}, a.dout.as<float>() + t * out, dweights,  // c for now
+             coming(down, indices + begin, L, 0));
     for_vectors(L, [&](int64_t l, int n) {
       const int64_t i = begin + l;
       const Vec w = load_n(weights + i, n), v = load_n(u + i, n), c = load_n(dweights + i, n), f = activate(a.activation, v);
@@ -41,7 +44,7 @@ void peer_backward_tokens(const PeerBackward& a, int64_t t0, int64_t t1) {
       store_n(du + i, w * activate_derivative(a.activation, v) * c, n);
       store_n(dweights + i, f * c, n);
     });
-    bag_sum(down, {indices, du, nullptr, begin, end, t1 * L}, 0, C, a.dx.as<float>() + t * C, true);
+    bag_sum(down, {indices, du, nullptr, begin, end}, 0, C, a.dx.as<float>() + t * C, true, next);
   }
 }
 

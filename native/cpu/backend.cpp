@@ -110,7 +110,7 @@ constexpr int64_t kHugePage = int64_t{2} << 20;
 // Large blocks come straight from the system, aligned to huge pages and asking for them: random rows of a table
 // then cost a quarter of the page walks. Small ones come from malloc.
 void* take(int64_t bytes) {
-  if (bytes < kHugePage * 4) return std::aligned_alloc(64, static_cast<size_t>((bytes + 63) / 64 * 64));
+  if (bytes < kHugePage) return std::aligned_alloc(64, static_cast<size_t>((bytes + 63) / 64 * 64));
   const size_t span = static_cast<size_t>(bytes + kHugePage);
   void* raw = mmap(nullptr, span, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (raw == MAP_FAILED) return nullptr;
@@ -124,7 +124,7 @@ void* take(int64_t bytes) {
 }
 
 void give(void* data, int64_t bytes) {
-  if (bytes < kHugePage * 4) {
+  if (bytes < kHugePage) {
     std::free(data);
   } else {
     munmap(data, static_cast<size_t>(bytes));

@@ -1,5 +1,7 @@
 #include "cpu/context.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <cstdlib>
 #include <new>
@@ -11,7 +13,7 @@ namespace ml::cpu {
 
 namespace {
 constexpr int64_t kAlign = 64;
-constexpr int64_t kSmallestBlock = 1 << 20;
+constexpr int64_t kHugePage = int64_t{2} << 20;
 }  // namespace
 
 Context::Context(int threads) : threads_(threads) {}
@@ -26,10 +28,11 @@ void* Context::scratch_bytes(int64_t bytes) {
   bytes = std::max<int64_t>(kAlign, (bytes + kAlign - 1) / kAlign * kAlign);
   if (blocks_.empty() || blocks_.back().used + bytes > blocks_.back().bytes) {
     const int64_t last = blocks_.empty() ? 0 : blocks_.back().bytes;
-    const int64_t size = std::max({bytes, last * 2, kSmallestBlock});
-    char* data = static_cast<char*>(std::aligned_alloc(kAlign, static_cast<size_t>(size)));
+    const int64_t size = (std::max(bytes, last * 2) + kHugePage - 1) / kHugePage * kHugePage;
+    char* data = static_cast<char*>(std::aligned_alloc(kHugePage, static_cast<size_t>(size)));
     if (!data)
       throw Error(Code::out_of_memory, "cpu: no memory for " + std::to_string(size) + " bytes of scratch space.");
+    madvise(data, static_cast<size_t>(size), MADV_HUGEPAGE);
     blocks_.push_back({data, size, 0});
   }
   Block& b = blocks_.back();

@@ -83,6 +83,15 @@ inline int64_t rows_ahead(int64_t bytes) {
   return rows > kMostAhead ? kMostAhead : (rows < kGroup / 2 ? kGroup / 2 : rows);
 }
 
+// The rows that a piece of work begins with: nothing before it has prefetched them.
+[[gnu::always_inline]] inline void prefetch_first(const Coming& first, int64_t bytes) {
+  const int64_t rows = rows_ahead(bytes) < first.count ? rows_ahead(bytes) : first.count;
+  for (int64_t l = 0; l < rows; ++l) {
+    if (first.indices[l] < 0) continue;
+    for (int64_t b = 0; b < bytes; b += kLine) prefetch_line(first.base + first.indices[l] * first.row_bytes + b);
+  }
+}
+
 // Sums of a column block. A pair of vectors of bfloat16 is kept as its even and its odd elements, which are a shift and a mask away from
 // the row; everything else lies in order.
 template <class T>

@@ -1,6 +1,6 @@
 #pragma once
-// Rows that very many places read, cut into chunks of fixed size whose partial sums are made by all threads and added in order: the
-// bits are the same for any number of threads, and one hot row does not hold up the rest.
+// The gradients of touched rows. Rows that very many places read are cut into chunks of fixed size whose partial sums are made by all
+// threads and added in order: the bits are the same for any number of threads, and one hot row does not hold up the rest.
 
 #include "cpu/context.h"
 #include "cpu/read_places.h"
@@ -19,6 +19,14 @@ class HotRows {
 
   // g = the whole sum of row r
   void gradient(int64_t r, float* g) const;
+
+  // The same as weight * dy: a row with one place, most rows of a large table, is taken where it lies; others are summed into g.
+  ReadPlaces::Place gradient_of(int64_t r, float* g) const {
+    if (starts_[r + 1] - starts_[r] == 1) return first_place(r);
+    gradient(r, g);
+    return {1.0f, g};
+  }
+  ReadPlaces::Place first_place(int64_t r) const { return places_.at(order_[starts_[r]]); }
 
  private:
   const ReadPlaces& places_;

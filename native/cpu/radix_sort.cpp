@@ -9,6 +9,29 @@ namespace {
 
 constexpr int kMostBits = 11;               // 2048 counters: L1
 constexpr int64_t kSmallest = 1 << 14;      // pairs for which a second thread pays
+constexpr int64_t kBatch = 128;             // pairs whose places are found before any is written
+constexpr int kUnrolled = 8;
+
+// Moves pairs begin … end to where the counters say. First the places of a batch, then its writes, several loads before their stores:
+// a load that follows a store to a place just computed would wait for it.
+void scatter(const Pair* from, Pair* to, int64_t begin, int64_t end, int shift, uint64_t mask, uint32_t* next) {
+  uint32_t place[kBatch];
+  for (int64_t b = begin; b < end; b += kBatch) {
+    const int64_t count = std::min(kBatch, end - b);
+    for (int64_t i = 0; i < count; ++i) place[i] = next[(from[b + i] >> shift) & mask]++;
+    int64_t i = 0;
+    for (; i + kUnrolled <= count; i += kUnrolled) {
+      Pair pair[kUnrolled];
+      uint32_t at[kUnrolled];
+      for (int k = 0; k < kUnrolled; ++k) {
+        pair[k] = from[b + i + k];
+        at[k] = place[i + k];
+      }
+      for (int k = 0; k < kUnrolled; ++k) to[at[k]] = pair[k];
+    }
+    for (; i < count; ++i) to[place[i]] = from[b + i];
+  }
+}
 
 // One pass: a digit of `bits` bits at `shift`. counts: room for chunks * 2^bits.
 void pass(Context& ctx, const Pair* from, Pair* to, int64_t n, int shift, int bits, int64_t chunks, uint32_t* counts) {
@@ -29,8 +52,7 @@ void pass(Context& ctx, const Pair* from, Pair* to, int64_t n, int shift, int bi
     }
   }
   ctx.parallel_for(chunks, 1, [&](int64_t c, int64_t, int) {
-    uint32_t* own = counts + c * digits;
-    for (int64_t i = c * size; i < std::min(n, (c + 1) * size); ++i) to[own[(from[i] >> shift) & mask]++] = from[i];
+    scatter(from, to, c * size, std::min(n, (c + 1) * size), shift, mask, counts + c * digits);
   });
 }
 

@@ -108,6 +108,32 @@ typedef float UnalignedVec __attribute__((vector_size(4 * kWidth), aligned(1), m
 // 2 * kWidth of them as they lie, two to a lane.
 [[maybe_unused]] inline IVec load_bits(const BFloat16* p) { return as_int(load(reinterpret_cast<const float*>(p))); }
 
+// Stores that round to nearest even: kWidth floats to elements of 16 bits.
+[[maybe_unused]] inline void store(BFloat16* p, Vec v) {
+#if ML_ISA_LEVEL >= 2
+  const IVec u = as_int(v);
+  const IVec quiet = (u >> 16) | 0x40, rounded = (u + 0x7fff + ((u >> 16) & 1)) >> 16;
+  const IVec bits = (v != v ? quiet : rounded) & 0xffff;
+#if ML_ISA_LEVEL == 3
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16((__m512i)bits));
+#else
+  const __m256i words = _mm256_permute4x64_epi64(_mm256_packus_epi32((__m256i)bits, (__m256i)bits), 0x08);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_castsi256_si128(words));
+#endif
+#else
+  for (int i = 0; i < kWidth; ++i) p[i] = to_bfloat16(v[i]);
+#endif
+}
+[[maybe_unused]] inline void store(Half* p, Vec v) {
+#if ML_ISA_LEVEL == 3
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT));
+#elif ML_ISA_LEVEL == 2
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT));
+#else
+  for (int i = 0; i < kWidth; ++i) p[i] = to_half(v[i]);
+#endif
+}
+
 // p = even[0], odd[0], even[1], …
 [[maybe_unused]] inline void interleave(float* p, Vec even, Vec odd) {
 #if ML_ISA_LEVEL == 2

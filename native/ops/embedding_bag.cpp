@@ -15,6 +15,9 @@ void sum_bags(const EmbeddingBag& a, int64_t b0, int64_t b1, int64_t c0, int64_t
   const Table<T> table{a.table.as<T>(), V};
   Places p{a.indices.as<int32_t>(), a.weights.as<float>(), a.scales ? a.scales.as<float>() : nullptr, 0, 0};
   const int64_t last = offsets ? offsets[b1] : b1 * L;
+  const int64_t first = offsets ? offsets[b0] : b0 * L;
+  const int64_t columns = c1 - c0 < Sums<T>::kColumns ? c1 - c0 : Sums<T>::kColumns;
+  prefetch_first(coming(table, p.indices + first, last - first, c0), columns * static_cast<int64_t>(sizeof(T)));
   for (int64_t b = b0; b < b1; ++b) {
     p.begin = offsets ? offsets[b] : b * L;
     p.end = offsets ? offsets[b + 1] : (b + 1) * L;
@@ -30,6 +33,8 @@ void dot_bags(const EmbeddingBagWeightsBackward& a, int64_t b0, int64_t b1) {
   const Table<T> table{a.table.as<T>(), V};
   Places p{a.indices.as<int32_t>(), nullptr, a.scales ? a.scales.as<float>() : nullptr, 0, 0};
   const int64_t last = offsets ? offsets[b1] : b1 * L;
+  const int64_t first = offsets ? offsets[b0] : b0 * L;
+  prefetch_first(coming(table, p.indices + first, last - first, 0), V * static_cast<int64_t>(sizeof(T)));
   for (int64_t b = b0; b < b1; ++b) {
     p.begin = offsets ? offsets[b] : b * L;
     p.end = offsets ? offsets[b + 1] : (b + 1) * L;
@@ -60,8 +65,15 @@ void weights_pieces(const EmbeddingBagWeightsBackward& a, int64_t b0, int64_t b1
 namespace ml::cpu {
 namespace {
 
-constexpr int64_t kBags = 8;       // of one piece
+constexpr int64_t kPlaces = 1024;  // of one piece of bags, about
+constexpr int64_t kPieces = 4;     // for each thread at least, where there are bags enough
 constexpr int64_t kColumns = 256;  // of one piece, where there are fewer bags than threads can share
+
+// Bags of one piece. Each bag is a sum of its own, whatever piece it is in.
+int64_t bags_of_piece(const Context& ctx, int64_t bags, int64_t places) {
+  const int64_t wanted = kPlaces * bags / std::max<int64_t>(1, places);
+  return std::max<int64_t>(1, std::min(wanted, bags / (kPieces * ctx.threads())));
+}
 
 }  // namespace
 
@@ -70,8 +82,8 @@ void embedding_bag(Context& ctx, const EmbeddingBag& a) {
   validate_indices(ctx, "embeddingBag", "indices", a.indices, a.table.dim(0));
   if (a.offsets) validate_offsets("embeddingBag", a.offsets, a.indices.size());
   const auto pieces = ML_DISPATCH(bag_pieces);
-  if (B >= 2 * kBags || V <= kColumns / 2) {
-    ctx.parallel_for(B, kBags, [&](int64_t begin, int64_t end, int) { pieces(a, begin, end, 0, V); });
+  if (B >= kPieces * ctx.threads() || V <= kColumns / 2) {
+    ctx.parallel_for(B, bags_of_piece(ctx, B, a.indices.size()), [&](int64_t begin, int64_t end, int) { pieces(a, begin, end, 0, V); });
     return;
   }
   // Few bags: columns are shared out too. A column's sum is the same however they are cut.
@@ -89,7 +101,7 @@ void embedding_bag_weights_backward(Context& ctx, const EmbeddingBagWeightsBackw
   validate_indices(ctx, "embeddingBagBackward", "indices", a.indices, a.table.dim(0));
   if (a.offsets) validate_offsets("embeddingBagBackward", a.offsets, a.indices.size());
   const auto pieces = ML_DISPATCH(weights_pieces);
-  ctx.parallel_for(a.dy.dim(0), kBags, [&](int64_t begin, int64_t end, int) { pieces(a, begin, end); });
+  ctx.parallel_for(a.dy.dim(0), bags_of_piece(ctx, a.dy.dim(0), a.indices.size()), [&](int64_t begin, int64_t end, int) { pieces(a, begin, end); });
 }
 
 }  // namespace ml::cpu

@@ -1,6 +1,7 @@
 #include "ops/sparse_grad.h"
 
 #ifdef ML_ISA
+#include "cpu/rows.h"
 #include "cpu/row_gradient.h"
 #else
 #include <algorithm>
@@ -16,21 +17,40 @@
 namespace ml::cpu {
 namespace {
 
-constexpr int64_t kChunk = 1 << 15;  // pairs of one piece
+constexpr int64_t kChunk = 1 << 14;  // pairs of one piece
 constexpr int64_t kRows = 64;        // of one piece
+constexpr int64_t kBags = 1024;      // of one piece
 
-// The places that are not empty, as pairs; returns how many.
-int64_t gather_pairs(const std::vector<TableRead>& reads, Pair* pairs) {
-  int64_t count = 0;
-  uint64_t position = 0;
+// f(position, index) for positions begin … end of the reads laid end to end
+template <class F>
+void for_places(const std::vector<TableRead>& reads, int64_t begin, int64_t end, F&& f) {
+  int64_t first = 0;  // position of the read's first place
   for (const TableRead& r : reads) {
-    const int32_t* index = r.indices.as<int32_t>();
-    for (int64_t i = 0; i < r.indices.size(); ++i, ++position) {
-      pairs[count] = static_cast<uint64_t>(static_cast<uint32_t>(index[i])) << 32 | position;
-      count += index[i] >= 0;
-    }
+    const int32_t* index = r.indices.as<int32_t>() - first;
+    const int64_t last = first + r.indices.size();
+    for (int64_t i = std::max(begin, first); i < std::min(end, last); ++i) f(i, index[i]);
+    first = last;
   }
-  return count;
+}
+
+// The places that are not empty, as pairs in the order of their positions; returns how many.
+int64_t gather_pairs(Context& ctx, const std::vector<TableRead>& reads, int64_t places, Pair* pairs) {
+  const int64_t chunks = (places + kChunk - 1) / kChunk;
+  int64_t* before = ctx.scratch<int64_t>(chunks + 1);  // pairs before each chunk
+  ctx.parallel_for(places, kChunk, [&](int64_t begin, int64_t end, int) {
+    int64_t count = 0;
+    for_places(reads, begin, end, [&](int64_t, int32_t index) { count += index >= 0; });
+    before[begin / kChunk + 1] = count;
+  });
+  before[0] = 0;
+  for (int64_t c = 0; c < chunks; ++c) before[c + 1] += before[c];
+  ctx.parallel_for(places, kChunk, [&](int64_t begin, int64_t end, int) {
+    Pair* to = pairs + before[begin / kChunk];
+    for_places(reads, begin, end, [&](int64_t position, int32_t index) {
+      if (index >= 0) *to++ = static_cast<uint64_t>(static_cast<uint32_t>(index)) << 32 | static_cast<uint64_t>(position);
+    });
+  });
+  return before[chunks];
 }
 
 }  // namespace
@@ -45,8 +65,10 @@ ReadPlaces lay_out(Context& ctx, const std::vector<TableRead>& reads, int64_t wi
     if (r.offsets) {
       bags = ctx.scratch<int32_t>(places);
       const int32_t* o = r.offsets.as<int32_t>();
-      for (int64_t b = 0; b + 1 < r.offsets.size(); ++b)
-        for (int64_t l = o[b]; l < o[b + 1]; ++l) bags[l] = static_cast<int32_t>(b);
+      ctx.parallel_for(r.offsets.size() - 1, kBags, [&](int64_t begin, int64_t end, int) {
+        for (int64_t b = begin; b < end; ++b)
+          for (int64_t l = o[b]; l < o[b + 1]; ++l) bags[l] = static_cast<int32_t>(b);
+      });
     }
     const uint32_t bag_size = r.offsets ? 1 : static_cast<uint32_t>(r.indices.dim(1));
     spans[i] = {at, at + places, r.weights.as<float>(), r.dy.as<float>(), bags, bag_size};
@@ -62,7 +84,7 @@ void sort_rows(Context& ctx, const SortRows& a) {
   }
   const int64_t places = places_of(a.reads);
   Pair* pairs = ctx.scratch<Pair>(places + 1);
-  const int64_t n = gather_pairs(a.reads, pairs);
+  const int64_t n = gather_pairs(ctx, a.reads, places, pairs);
   const Pair* sorted = radix_sort(ctx, pairs, ctx.scratch<Pair>(places + 1), n, a.slots);
 
   int32_t *rows = a.rows.as<int32_t>(), *starts = a.starts.as<int32_t>(), *order = a.order.as<int32_t>();

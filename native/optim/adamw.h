@@ -15,6 +15,7 @@ ML_HOST_DEVICE constexpr double power(double base, int32_t exponent) {
 }
 
 struct AdamWRule {
+  static constexpr int kStates = 2;  // of a row's width
   float keep, eps, b1, b2, a1, a2, rate, correction2;
   ML_HOST_DEVICE explicit AdamWRule(const Hyper& h, int32_t step)
       : keep(1.0f - h.lr * h.weight_decay), eps(h.eps), b1(h.beta1), b2(h.beta2) {

@@ -6,6 +6,7 @@
 namespace ml {
 
 struct RowwiseAdagradRule {
+  static constexpr int kStates = 0;  // of a row's width
   float lr, keep, eps;
   ML_HOST_DEVICE explicit RowwiseAdagradRule(const Hyper& h, int32_t) : lr(h.lr), keep(1.0f - h.lr * h.weight_decay), eps(h.eps) {}
 

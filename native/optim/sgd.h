@@ -6,6 +6,7 @@
 namespace ml {
 
 struct SgdRule {
+  static constexpr int kStates = 0;  // of a row's width
   float lr, keep;  // keep = 1 - lr wd
   ML_HOST_DEVICE explicit SgdRule(const Hyper& h, int32_t) : lr(h.lr), keep(1.0f - h.lr * h.weight_decay) {}
 

@@ -6,107 +6,169 @@
 
 #ifdef ML_ISA
 #include "cpu/prefetch.h"
-#include "cpu/row_gradient.h"
 #include "cpu/rows.h"
+#include "cpu/row_gradient.h"
 
 namespace ml::cpu::ML_ISA {
 namespace {
 
-constexpr int64_t kAhead = 8;  // rows prefetched before they are updated
+constexpr int64_t kAheadBytes = 16384;  // of rows and states, prefetched before they are updated
+constexpr int64_t kMostAhead = 8;       // rows
 
-// Where one row of the table lies, with its states; x is the exact row: the table's own, or its master.
+// A row with its states; x is the exact row: the table's own, or its master, of which a 16-bit table holds the rounded values.
+template <class T>
 struct RowOf {
   float *x, *s1, *s2;
+  T* rounded;
 };
 
-inline RowOf row_of(const SparseUpdate& a, int64_t u) {
+template <class T>
+inline RowOf<T> row_of(const SparseUpdate& a, int64_t u) {
   const int64_t V = a.table.dim(1);
   float* exact = a.master ? a.master.as<float>() : a.table.as<float>();
   const bool per_row = a.rule == Rule::rowwise_adagrad;
   return {exact + u * V, a.state1 ? a.state1.as<float>() + (per_row ? u : u * V) : nullptr,
-          a.state2 ? a.state2.as<float>() + u * V : nullptr};
+          a.state2 ? a.state2.as<float>() + u * V : nullptr, a.master ? a.table.as<T>() + u * V : nullptr};
 }
 
-[[gnu::always_inline]] inline void prefetch_row(const SparseUpdate& a, int64_t u) {
-  const int64_t bytes = a.table.dim(1) * 4;
-  const RowOf row = row_of(a, u);
-  prefetch_to_write(row.x, bytes);
-  if (row.s1) prefetch_to_write(row.s1, a.rule == Rule::rowwise_adagrad ? 4 : bytes);
-  if (row.s2) prefetch_to_write(row.s2, bytes);
+// Elements c … c + n of a row.
+template <class T, class Rule, class Root>
+inline void update_vector(const Rule& rule, const RowOf<T>& row, Vec g, int64_t c, int n, Root root) {
+  Vec x = load_n(row.x + c, n), first{}, second{};
+  if constexpr (Rule::kStates >= 1) first = load_n(row.s1 + c, n);
+  if constexpr (Rule::kStates >= 2) second = load_n(row.s2 + c, n);
+  if constexpr (std::is_same_v<Rule, RowwiseAdagradRule>) {
+    rule(x, g, root);
+  } else {
+    rule(x, first, second, g, root);
+  }
+  store_n(row.x + c, x, n);
+  if constexpr (Rule::kStates >= 1) store_n(row.s1 + c, first, n);
+  if constexpr (Rule::kStates >= 2) store_n(row.s2 + c, second, n);
+  if constexpr (!std::is_same_v<T, float>) {
+    if (n == kWidth) {
+      store(row.rounded + c, x);
+    } else {
+      for (int i = 0; i < n; ++i) row.rounded[c + i] = from_float<T>(x[i]);
+    }
+  }
 }
 
-template <class Rule>
-inline void update_elements(const Rule& rule, const RowOf& row, const float* g, int64_t V) {
-  const auto root = [](Vec v) { return sqrt(v); };
-  for_vectors(V, [&](int64_t i, int n) {
-    Vec x = load_n(row.x + i, n), first = row.s1 ? load_n(row.s1 + i, n) : Vec{}, second = row.s2 ? load_n(row.s2 + i, n) : Vec{};
-    rule(x, first, second, load_n(g + i, n), root);
-    store_n(row.x + i, x, n);
-    if (row.s1) store_n(row.s1 + i, first, n);
-    if (row.s2) store_n(row.s2 + i, second, n);
-  });
+// Line by line; with each, the same line of `later` is prefetched.
+template <bool prefetched, class T, class Rule, class Root>
+inline void update_elements(const Rule& rule, const RowOf<T>& row, const RowOf<T>& later, const ReadPlaces::Place& g, int64_t V, Root root) {
+  constexpr int kStep = kLine / static_cast<int>(sizeof(float));
+  const Vec w = set1(g.weight);
+  const auto prefetch = [&](int64_t c) __attribute__((always_inline)) {
+    if constexpr (prefetched) return;
+    prefetch_to_write(later.x + c, 1);
+    if constexpr (Rule::kStates >= 1) prefetch_to_write(later.s1 + c, 1);
+    if constexpr (Rule::kStates >= 2) prefetch_to_write(later.s2 + c, 1);
+    if constexpr (!std::is_same_v<T, float>)
+      if (c % (2 * kStep) == 0) prefetch_to_write(later.rounded + c, 1);
+  };
+  int64_t c = 0;
+  for (; c + kStep <= V; c += kStep) {
+    prefetch(c);
+    for (int64_t v = c; v < c + kStep; v += kWidth) update_vector(rule, row, w * load(g.dy + v), v, kWidth, root);
+  }
+  if (c < V) prefetch(V - 1);
+  for (; c < V; c += kWidth) {
+    const int n = V - c < kWidth ? static_cast<int>(V - c) : kWidth;
+    update_vector(rule, row, w * load_n(g.dy + c, n), c, n, root);
+  }
 }
 
-inline void update_elements(const RowwiseAdagradRule& rule, const RowOf& row, const float* g, int64_t V) {
-  *row.s1 += dot(g, g, V) / static_cast<float>(V);
-  const float root = __builtin_sqrtf(*row.s1) + rule.eps;
-  for_vectors(V, [&](int64_t i, int n) {
-    Vec x = load_n(row.x + i, n);
-    rule(x, load_n(g + i, n), root);
-    store_n(row.x + i, x, n);
-  });
+// sum of g^2, in four chains
+inline float sum_of_squares(const ReadPlaces::Place& g, int64_t V) {
+  constexpr int kChains = 4;
+  const Vec w = set1(g.weight);
+  Vec sum[kChains] = {};
+  int64_t c = 0;
+  for (; c + kChains * kWidth <= V; c += kChains * kWidth)
+    for (int i = 0; i < kChains; ++i) {
+      const Vec x = w * load(g.dy + c + i * kWidth);
+      sum[i] = fma(x, x, sum[i]);
+    }
+  for (; c < V; c += kWidth) {
+    const Vec x = w * load_n(g.dy + c, V - c < kWidth ? static_cast<int>(V - c) : kWidth);
+    sum[0] = fma(x, x, sum[0]);
+  }
+  return reduce_add((sum[0] + sum[1]) + (sum[2] + sum[3]));
 }
 
-// A 16-bit table holds its master rounded.
-inline void round_row(const SparseUpdate& a, int64_t u, const float* exact) {
-  const int64_t V = a.table.dim(1);
-  dispatch_float(a.table.dtype, [&](auto t) {
-    using T = decltype(t);
-    T* rounded = a.table.as<T>() + u * V;
-    for (int64_t i = 0; i < V; ++i) rounded[i] = from_float<T>(exact[i]);
-  });
+template <class T, class Rule>
+inline void update_row(const Rule& rule, const RowOf<T>& row, const RowOf<T>& later, const ReadPlaces::Place& g, int64_t V) {
+  if constexpr (std::is_same_v<Rule, RowwiseAdagradRule>) {
+    *row.s1 += sum_of_squares(g, V) / static_cast<float>(V);
+    const float root = __builtin_sqrtf(*row.s1) + rule.eps;
+    update_elements<true>(rule, row, later, g, V, root);
+  } else {
+    update_elements<false>(rule, row, later, g, V, [](Vec v) { return sqrt(v); });
+  }
 }
 
-template <class Rule>
-inline void update_with(const Rule& rule, const SparseUpdate& a, int64_t u, const float* g) {
-  const RowOf row = row_of(a, u);
-  update_elements(rule, row, g, a.table.dim(1));
-  if (a.master) round_row(a, u, row.x);
+template <class T, class Rule>
+[[gnu::always_inline]] inline void prefetch_row(const RowOf<T>& row, int64_t V) {
+  prefetch_to_write(row.x, V * 4);
+  if constexpr (Rule::kStates >= 1) prefetch_to_write(row.s1, V * 4);
+  if constexpr (Rule::kStates >= 2) prefetch_to_write(row.s2, V * 4);
+  if constexpr (std::is_same_v<Rule, RowwiseAdagradRule>) prefetch_to_write(row.s1, 1);
+  if constexpr (!std::is_same_v<T, float>) prefetch_to_write(row.rounded, V * 2);
 }
 
-// Touched rows begin … end of R. g: room for one row.
-template <class Rule>
+inline int64_t rows_ahead(int64_t row_bytes) {
+  const int64_t rows = kAheadBytes / (row_bytes > 0 ? row_bytes : 1);
+  return rows > kMostAhead ? kMostAhead : (rows < 2 ? 2 : rows);
+}
+
+// Touched rows begin … end. g: room for one row.
+template <class T, class Rule>
 void touched_rows(const SparseUpdate& a, const HotRows& gradients, int64_t begin, int64_t end, float* g) {
   const Rule rule(a.hyper, *a.step.as<int32_t>());
   const int32_t* rows = a.rows.as<int32_t>();
-  const int64_t R = *a.count.as<int32_t>();
+  const int64_t V = a.table.dim(1);
+  const int64_t ahead = rows_ahead(V * static_cast<int64_t>((1 + Rule::kStates) * sizeof(float)));
+  for (int64_t r = begin; r < end && r < begin + ahead; ++r) prefetch_row<T, Rule>(row_of<T>(a, rows[r]), V);
   for (int64_t r = begin; r < end; ++r) {
-    if (r + kAhead < R) prefetch_row(a, rows[r + kAhead]);
-    gradients.gradient(r, g);
-    update_with(rule, a, rows[r], g);
+    const RowOf<T> row = row_of<T>(a, rows[r]);
+    const RowOf<T> later = r + ahead < end ? row_of<T>(a, rows[r + ahead]) : row;
+    if constexpr (std::is_same_v<Rule, RowwiseAdagradRule>) {
+      // The row's own number is known only after its gradient was read: all that comes is asked for before.
+      prefetch_row<T, Rule>(later, V);
+      gradients.gradient(r, g);
+      update_row(rule, row, row, {1.0f, g}, V);
+    } else {
+      update_row(rule, row, later, gradients.gradient_of(r, g), V);
+    }
   }
 }
 
 // Rows begin … end of the table, touched or not; `first` is the first touched row from `begin` on.
-template <class Rule>
+template <class T, class Rule>
 void every_row(const SparseUpdate& a, const HotRows& gradients, int64_t begin, int64_t end, int64_t first, float* g) {
   const Rule rule(a.hyper, *a.step.as<int32_t>());
   const int32_t* rows = a.rows.as<int32_t>();
   const int64_t R = *a.count.as<int32_t>(), V = a.table.dim(1);
   for (int64_t u = begin; u < end; ++u) {
+    ReadPlaces::Place gradient{1.0f, g};
     if (first < R && rows[first] == u) {
-      gradients.gradient(first++, g);
+      gradient = gradients.gradient_of(first++, g);
     } else {
-      for (int64_t i = 0; i < V; ++i) g[i] = 0;
+      std::memset(g, 0, static_cast<size_t>(V) * sizeof(float));
     }
-    update_with(rule, a, u, g);
+    const RowOf<T> row = row_of<T>(a, u);
+    update_row(rule, row, row, gradient, V);
   }
 }
 
 template <class Rule>
 void update_rows(const SparseUpdate& a, const HotRows& gradients, int64_t begin, int64_t end, int64_t first, float* g) {
-  if (a.every_row) return every_row<Rule>(a, gradients, begin, end, first, g);
-  touched_rows<Rule>(a, gradients, begin, end, g);
+  dispatch_float(a.table.dtype, [&](auto t) {
+    using T = decltype(t);
+    if (a.every_row) return every_row<T, Rule>(a, gradients, begin, end, first, g);
+    touched_rows<T, Rule>(a, gradients, begin, end, g);
+  });
 }
 
 void update_piece(const SparseUpdate& a, const HotRows& gradients, int64_t begin, int64_t end, int64_t first, float* g) {
@@ -130,7 +192,7 @@ void update_piece(const SparseUpdate& a, const HotRows& gradients, int64_t begin
 
 namespace ml::cpu {
 namespace {
-constexpr int64_t kRows = 64;  // of one piece
+constexpr int64_t kRows = 256;  // of one piece
 }
 
 void sparse_update(Context& ctx, const SparseUpdate& a) {

@@ -8,12 +8,12 @@ import { fileURLToPath } from 'node:url'
 const root = fileURLToPath(new URL('..', import.meta.url))
 
 const parts = [
-  { name: 'check', run: 'npm run check', minutes: 3 },
-  { name: 'tests', run: 'npm test', minutes: 15 },
-  { name: 'sanitizers', run: 'bash test/native/run', minutes: 8 },
-  { name: 'emulator', run: 'bash test/simt/run', minutes: 8 },
-  { name: 'kernels', run: 'npm run bench:kernels -- --check --counts', minutes: 4 },
-  { name: 'package', run: 'npm run test:package -- --cuda-architectures 80', minutes: 10 },
+  { name: 'check', run: 'npm run check', minutes: 5 },
+  { name: 'tests', run: 'npm test', minutes: 30 },
+  { name: 'sanitizers', run: 'bash test/native/run', minutes: 15 },
+  { name: 'emulator', run: 'bash test/simt/run', minutes: 15 },
+  { name: 'kernels', run: 'npm run bench:kernels -- --check --counts', minutes: 8 },
+  { name: 'package', run: 'npm run test:package -- --cuda-architectures 80', minutes: 20 },
 ]
 
 /** Runs one part with its output shown; its last line of counts, if it prints one. */

@@ -47,6 +47,7 @@ void exclusive_sum(CudaStream& stream, int32_t* out, const int32_t* in, int64_t 
       out[i] = static_cast<int32_t>(sum);
       sum += value;
     }
+    ::simt::wrote(out, static_cast<size_t>(n) * sizeof(int32_t));
   });
 }
 

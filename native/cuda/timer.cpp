@@ -9,6 +9,15 @@ namespace {
 constexpr size_t kMostRunning = 512;  // operations whose events are kept before they are read
 }
 
+// Nobody asks for these times any more.
+OperationTimer::~OperationTimer() {
+  if (start_) events_.give(start_);
+  for (const Timed& t : running_) {
+    events_.give(t.start);
+    events_.give(t.stop);
+  }
+}
+
 void OperationTimer::start(cudaStream_t stream) {
   if (!start_) start_ = events_.take();  // an operation that failed leaves its own
   must(cudaEventRecord(start_, stream), "cudaEventRecord");

@@ -15,6 +15,7 @@ namespace ml::ML_CUDA_NAMESPACE {
 class OperationTimer {
  public:
   explicit OperationTimer(EventPool& events) : events_(events) {}
+  ~OperationTimer();
 
   void start(cudaStream_t stream);
   void stop(cudaStream_t stream, const char* name);

@@ -1,6 +1,9 @@
 #include "fiber.h"
 
 #include <sys/mman.h>
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#endif
 
 #include <cstdlib>
 #include <new>
@@ -12,6 +15,7 @@ constexpr size_t kGuardBytes = 4096;
 // Stacks start at different cache lines, or all of them would compete for the same few sets of the cache.
 constexpr size_t kStagger = 192;
 constexpr int kStaggered = 16;
+[[maybe_unused]] constexpr size_t kLastFrames = 4096;
 
 }  // namespace
 
@@ -25,6 +29,19 @@ void make_stacks() {
   for (int i = 0; i < kMaxThreads; i++) mprotect(static_cast<char*>(memory) + i * kStackBytes, kGuardBytes, PROT_NONE);
   stacks = reinterpret_cast<uintptr_t>(memory);
 }
+
+namespace {
+
+uintptr_t top_of(int number) {
+  const uintptr_t top = stacks + static_cast<size_t>(number + 1) * kStackBytes - static_cast<size_t>(number % kStaggered) * kStagger;
+#ifdef __SANITIZE_ADDRESS__
+  // The last frames of the thread that had this stack before never returned.
+  __asan_unpoison_memory_region(reinterpret_cast<void*>(top - kLastFrames), kLastFrames);
+#endif
+  return top;
+}
+
+}  // namespace
 
 #if defined(__x86_64__)
 
@@ -55,7 +72,7 @@ simt_switch:
 constexpr int kSavedWords = 6;
 
 void* fresh_stack(int number, void (*entry)()) {
-  const uintptr_t top = stacks + (number + 1) * kStackBytes - (number % kStaggered) * kStagger;
+  const uintptr_t top = top_of(number);
   void** sp = reinterpret_cast<void**>(top);
   *--sp = nullptr;  // where entry would return to, which keeps its frame aligned
   *--sp = reinterpret_cast<void*>(entry);
@@ -103,7 +120,7 @@ constexpr int kSavedWords = 20;
 constexpr int kReturnWord = 11;  // x30
 
 void* fresh_stack(int number, void (*entry)()) {
-  const uintptr_t top = stacks + (number + 1) * kStackBytes - (number % kStaggered) * kStagger;
+  const uintptr_t top = top_of(number);
   void** sp = reinterpret_cast<void**>(top) - kSavedWords;
   for (int i = 0; i < kSavedWords; i++) sp[i] = nullptr;
   sp[kReturnWord] = reinterpret_cast<void*>(entry);

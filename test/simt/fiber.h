@@ -20,6 +20,8 @@ void make_stacks();       // once; they are kept for ever
 inline bool on_stacks(uintptr_t address) { return address - stacks < kStackBytes * kMaxThreads; }
 inline int stack_owner(uintptr_t address) { return static_cast<int>((address - stacks) / kStackBytes); }
 
+inline const void* stack_bottom(int number) { return reinterpret_cast<const void*>(stacks + static_cast<size_t>(number) * kStackBytes); }
+
 // The stack pointer of thread `number` before it has run; it will begin with `entry`, which must not return.
 void* fresh_stack(int number, void (*entry)());
 

@@ -6,6 +6,10 @@
 #include <utility>
 #include <vector>
 
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/common_interface_defs.h>
+#endif
+
 #include "access.h"
 #include "memory.h"
 
@@ -37,6 +41,13 @@ void make_ready(int warp, uint32_t lanes) {
 
 namespace {
 
+#ifdef __SANITIZE_ADDRESS__
+struct {
+  const void* bottom;
+  size_t bytes;
+} driver_stack;
+#endif
+
 [[noreturn]] void deadlock() {
   std::string places;
   int told = 0;
@@ -65,6 +76,19 @@ int random_bit(uint32_t set) {
   return std::countr_zero(set);
 }
 
+// Saves the running stack in *from and goes on with a thread; null: the driver.
+void go(void** from, const Thread* to) {
+#ifdef __SANITIZE_ADDRESS__
+  void* fake = nullptr;
+  const void* bottom = to ? stack_bottom(to->number) : driver_stack.bottom;
+  __sanitizer_start_switch_fiber(&fake, bottom, to ? kStackBytes : driver_stack.bytes);
+  simt_switch(from, to ? to->stack_pointer : machine.driver);
+  __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
+#else
+  simt_switch(from, to ? to->stack_pointer : machine.driver);
+#endif
+}
+
 // Goes on with a thread that is ready, one of the same warp if there is one (but for the random order), or back to the driver when all are
 // done. `from` is where the running stack is kept.
 void next(void** from) {
@@ -72,7 +96,7 @@ void next(void** from) {
   if (m.ready == 0) {
     if (m.done < m.thread_count) deadlock();
     m.current = nullptr;
-    simt_switch(from, m.driver);
+    go(from, nullptr);
     return;
   }
   int warp, lane;
@@ -105,7 +129,7 @@ void next(void** from) {
   Thread* t = &m.threads[warp * kWarp + lane];
   if (t == m.current) return;
   m.current = t;
-  simt_switch(from, t->stack_pointer);
+  go(from, t);
 }
 
 void finish() {
@@ -128,6 +152,12 @@ void finish() {
 }
 
 void begin() {
+#ifdef __SANITIZE_ADDRESS__
+  const void* bottom = nullptr;
+  size_t bytes = 0;
+  __sanitizer_finish_switch_fiber(nullptr, &bottom, &bytes);
+  if (!on_stacks(reinterpret_cast<uintptr_t>(bottom))) driver_stack = {bottom, bytes};
+#endif
   machine.call->invoke(machine.call->arguments.get());
   finish();
   __builtin_unreachable();

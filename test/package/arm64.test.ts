@@ -47,7 +47,7 @@ describe.each(['max', 'cortex-a72'])('linux-arm64 on %s', (cpu) => {
     })
   })
 
-  // Ending a worker in the middle of its work is tested on real processors: under qemu one run in about twenty ended with a segmentation fault.
+  // Ending a worker in the middle of its work is tested on the machine's own processor (install.test.ts).
   test('trains in worker threads', () => {
     const { status, stdout, stderr } = run(folder, 'qemu-aarch64-static', ['-cpu', cpu, program('NODE_ARM64'), 'workers.mjs', 'calm'], qemu)
     expect({ status, stdout: stdout.trim(), stderr }).toEqual({ status: 0, stdout: '{"same":true}', stderr: '' })

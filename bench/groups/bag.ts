@@ -103,8 +103,9 @@ function wantedRows({ table, tokens, bag, sets, dy, rule, sample }: UpdateProble
 
 const rowBytes = (table: HostTable) => table.dim * bytesOf[table.dtype]
 
-function bagCase(s: Spec): Case {
-  const name = `bag/${nameOf(s)}`
+/** The bag, or the gradient of its weights: both read every row once. */
+function readCase(s: Spec, what: 'bag' | 'dweights'): Case {
+  const name = `${what}/${nameOf(s)}`
   return {
     name,
     resident: `${s.slots}x${s.dim}/${s.dtype}`,
@@ -114,27 +115,8 @@ function bagCase(s: Spec): Case {
         env,
         problem.sets.length,
         problem,
-        (b, p) => b.bag?.(p),
-        (result) => checkBag(problem, result),
-      )
-      return { name, unit: 'GB/s', work: s.tokens * s.bag * rowBytes(problem.table), of: 'rows read', ...r }
-    },
-  }
-}
-
-function weightsCase(s: Spec): Case {
-  const name = `dweights/${nameOf(s)}`
-  return {
-    name,
-    resident: `${s.slots}x${s.dim}/${s.dtype}`,
-    async run(env) {
-      const problem = problemOf(env, s)
-      const r = await contest(
-        env,
-        problem.sets.length,
-        problem,
-        (b, p) => b.bagWeights?.(p),
-        (result) => checkWeights(problem, result),
+        (b, p) => (what === 'bag' ? b.bag?.(p) : b.bagWeights?.(p)),
+        (result) => (what === 'bag' ? checkBag(problem, result) : checkWeights(problem, result)),
       )
       return { name, unit: 'GB/s', work: s.tokens * s.bag * rowBytes(problem.table), of: 'rows read', ...r }
     },
@@ -201,11 +183,11 @@ export function bagCases(shapes: Shapes): Case[] {
   const longest = (s: Spec) => s.bag === Math.max(...shapes.bags)
   const reads = shapes.tables.flatMap((table) => {
     const all = specs([table], ['float32'])
-    return [...all.map(bagCase), ...all.filter(longest).map(weightsCase)]
+    return [...all.map((s) => readCase(s, 'bag')), ...all.filter(longest).map((s) => readCase(s, 'dweights'))]
   })
   return [
     ...reads,
-    ...specs(first, shapes.narrow).map(bagCase),
+    ...specs(first, shapes.narrow).map((s) => readCase(s, 'bag')),
     ...rules.flatMap((rule) =>
       specs(first, ['float32'])
         .filter(longest)

@@ -26,7 +26,7 @@ CpuStream::CpuStream(int threads) : context_(threads), thread_([this] { loop(); 
 
 CpuStream::~CpuStream() {
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    std::lock_guard<std::mutex> lock(queue_mutex_);
     stop_ = true;
   }
   arrived_.notify_one();
@@ -35,9 +35,9 @@ CpuStream::~CpuStream() {
 
 void CpuStream::push(Work work) {
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    std::lock_guard<std::mutex> lock(queue_mutex_);
     queue_.push_back(std::move(work));
-    pushed_.store(++submitted_, std::memory_order_release);
+    pushed_.store(next_ticket(), std::memory_order_release);
   }
   arrived_.notify_one();
 }
@@ -50,7 +50,7 @@ void CpuStream::always(std::function<void()> action) { push({nullptr, nullptr, s
 
 void CpuStream::write(void* target, const void* source, size_t bytes, bool fresh) {
   if (bytes == 0) return;
-  if (fresh || (completed() == submitted_ && !faulted())) {
+  if (fresh || (completed() == submitted() && !faulted())) {
     std::memcpy(target, source, bytes);
     return;
   }
@@ -68,69 +68,30 @@ void CpuStream::read(void* target, const void* source, size_t bytes, Completion 
         nullptr, std::move(done)});
 }
 
-std::optional<Fault> CpuStream::wait() {
-  std::unique_lock<std::mutex> lock(mutex_);
-  done_.wait(lock, [this] { return completed_.load(std::memory_order_acquire) == submitted_; });
-  return fault_ && runs_again_after_ == 0 ? fault_ : std::nullopt;
-}
+std::optional<Fault> CpuStream::wait() { return wait_for_submitted(); }
 
 void CpuStream::produce(void* target, size_t, std::function<void(void*)> fill) {
   launch("transfer", [target, fill = std::move(fill)](Context&) { fill(target); });
 }
 
-void CpuStream::acknowledge(Ticket first) {
-  std::lock_guard<std::mutex> lock(mutex_);
-  if (!fault_ || fault_->first != first || runs_again_after_ != 0) return;
-  runs_again_after_ = submitted_;
-  voided_.push_back({first, submitted_});
+void CpuStream::resume() {
+  always([this] { failed_.reset(); });
 }
 
-bool CpuStream::faulted() const {
-  std::lock_guard<std::mutex> lock(mutex_);
-  return fault_ && runs_again_after_ == 0;
-}
-
-// Runs one piece of work, or leaves it out if a fault makes it void. Returns that fault.
-std::optional<Fault> CpuStream::perform(Work& work, Ticket ticket) {
-  std::optional<Fault> fault;
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    if (fault_ && runs_again_after_ != 0 && ticket > runs_again_after_) {
-      fault_.reset();
-      runs_again_after_ = 0;
-    }
-    fault = fault_;
-  }
+// Runs one piece of work, or leaves it out if a fault makes it void.
+void CpuStream::perform(Work& work, Ticket ticket) {
   if (work.always) work.always();
-  if (fault || !work.kernel) return fault;
+  if (failed_ || !work.kernel) return;
   const auto start = std::chrono::steady_clock::now();
   try {
     work.kernel(context_);
   } catch (const Error& error) {
-    fault = Fault{error, ticket};
+    failed_ = Fault{error, ticket};
   } catch (const std::bad_alloc&) {
-    fault = Fault{Error(Code::out_of_memory, "cpu: no memory for the bookkeeping of an operation."), ticket};
+    failed_ = Fault{Error(Code::out_of_memory, "cpu: no memory for the bookkeeping of an operation."), ticket};
   }
   context_.reset_scratch();
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  std::lock_guard<std::mutex> lock(mutex_);
-  if (fault) {
-    fault_ = fault;
-    runs_again_after_ = 0;
-  }
-  for (OperationTime& t : times_) {
-    if (t.name != work.name) continue;  // names are literals
-    ++t.calls;
-    t.seconds += seconds;
-    return fault;
-  }
-  times_.push_back({work.name, 1, seconds});
-  return fault;
-}
-
-std::vector<OperationTime> CpuStream::take_times() {
-  std::lock_guard<std::mutex> lock(mutex_);
-  return std::exchange(times_, {});
+  operation_times_.add(work.name, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
 }
 
 void CpuStream::loop() {
@@ -139,20 +100,16 @@ void CpuStream::loop() {
     for (int spin = 0; spin < kSpins && pushed_.load(std::memory_order_acquire) == ticket; ++spin) pause_cpu();
     Work work;
     {
-      std::unique_lock<std::mutex> lock(mutex_);
+      std::unique_lock<std::mutex> lock(queue_mutex_);
       arrived_.wait(lock, [this] { return stop_ || !queue_.empty(); });
       if (queue_.empty()) return;
       work = std::move(queue_.front());
       queue_.pop_front();
     }
     ++ticket;
-    const std::optional<Fault> fault = perform(work, ticket);
-    if (work.finished) work.finished(fault);  // before the work counts as done: who has waited may take down what this calls
-    {
-      std::lock_guard<std::mutex> lock(mutex_);
-      completed_.store(ticket, std::memory_order_release);
-    }
-    done_.notify_all();
+    perform(work, ticket);
+    if (work.finished) work.finished(failed_);  // before the work counts as done: who has waited may take down what this calls
+    complete(ticket, failed_);
   }
 }
 

@@ -22,12 +22,6 @@ class CpuStream final : public Stream {
   std::optional<Fault> wait() override;
   void produce(void* target, size_t bytes, std::function<void(void*)> fill) override;
   void always(std::function<void()> action) override;
-  Ticket submitted() const override { return submitted_; }
-  Ticket completed() const override { return completed_.load(std::memory_order_acquire); }
-  void acknowledge(Ticket first) override;
-  bool faulted() const override;
-
-  std::vector<OperationTime> take_times() override;
 
   void launch(const char* name, std::function<void(Context&)> kernel);
 
@@ -39,21 +33,21 @@ class CpuStream final : public Stream {
     Completion finished;                   // told of the fault
   };
   void push(Work work);
+  void resume() override;
   void loop();
-  std::optional<Fault> perform(Work& work, Ticket ticket);
+  void perform(Work& work, Ticket ticket);
 
+  // The stream's thread
   Context context_;
-  mutable std::mutex mutex_;
+  std::optional<Fault> failed_;  // makes work void, until it is acknowledged
+
+  std::atomic<Ticket> pushed_{0};  // what the stream's thread may take
+
+  std::mutex queue_mutex_;  // guards what follows
   std::condition_variable arrived_;
-  std::condition_variable done_;
   std::deque<Work> queue_;
   bool stop_ = false;
-  Ticket submitted_ = 0;                // caller's thread
-  std::atomic<Ticket> pushed_{0};       // what the stream's thread may take
-  std::atomic<Ticket> completed_{0};
-  std::optional<Fault> fault_;          // guarded by mutex_
-  Ticket runs_again_after_ = 0;         // 0: not acknowledged yet
-  std::vector<OperationTime> times_;    // guarded by mutex_
+
   std::thread thread_;
 };
 

@@ -62,7 +62,7 @@ CudaStream::CudaStream(int device)
     : device_(device),
       points_(cudaEventDisableTiming | cudaEventBlockingSync),
       times_(cudaEventDefault),
-      timer_(times_),
+      timer_(times_, operation_times_),
       scratch_(std::make_unique<Scratch>()) {
   use_device();
   limits_ = limits_of(device);
@@ -78,13 +78,13 @@ CudaStream::CudaStream(int device)
 
 CudaStream::~CudaStream() {
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    std::lock_guard<std::mutex> lock(queue_mutex_);
     stop_ = true;
   }
   arrived_.notify_one();
   front_thread_.join();
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    std::lock_guard<std::mutex> lock(queue_mutex_);
     front_is_done_ = true;
   }
   marks_arrived_.notify_one();
@@ -100,9 +100,9 @@ void CudaStream::use_device() const { must(cudaSetDevice(device_), "cudaSetDevic
 
 void CudaStream::push(Work work) {
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    std::lock_guard<std::mutex> lock(queue_mutex_);
     queue_.push_back(std::move(work));
-    pushed_.store(++submitted_, std::memory_order_release);
+    pushed_.store(next_ticket(), std::memory_order_release);
   }
   arrived_.notify_one();
 }
@@ -141,9 +141,7 @@ void CudaStream::read(void* target, const void* source, size_t bytes, Completion
 
 std::optional<Fault> CudaStream::wait() {
   read(nullptr, nullptr, 0, nullptr);
-  std::unique_lock<std::mutex> lock(mutex_);
-  done_.wait(lock, [this] { return completed_.load(std::memory_order_acquire) == submitted_; });
-  return found_ && found_->first > acknowledged_ ? found_ : std::nullopt;
+  return wait_for_submitted();
 }
 
 // The front thread waits in fill(), so what comes after waits too.
@@ -179,27 +177,16 @@ void CudaStream::always(std::function<void()> action) {
         }});
 }
 
-void CudaStream::acknowledge(Ticket first) {
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    if (first <= acknowledged_) return;
-    acknowledged_ = first;
-  }
-  voided_.push_back({first, submitted_});
+void CudaStream::resume() {
   push({nullptr, nullptr, [this](Ticket ticket) {
           failed_.reset();
           attempt(ticket, [&] { enqueue_clear(*this); });
         }});
 }
 
-bool CudaStream::faulted() const {
-  std::lock_guard<std::mutex> lock(mutex_);
-  return found_ && found_->first > acknowledged_;
-}
-
-std::vector<OperationTime> CudaStream::take_times() {
+void CudaStream::collect_times() {
   use_device();
-  return timer_.take();
+  timer_.collect();
 }
 
 void CudaStream::begin_capture() {
@@ -270,7 +257,7 @@ bool CudaStream::next(Work& work) {
     mark.ticket = running_;
     enqueue(std::move(mark));
   }
-  std::unique_lock<std::mutex> lock(mutex_);
+  std::unique_lock<std::mutex> lock(queue_mutex_);
   arrived_.wait(lock, [this] { return stop_ || !queue_.empty(); });
   if (queue_.empty()) return false;
   work = std::move(queue_.front());
@@ -357,7 +344,7 @@ void CudaStream::enqueue(Mark mark) {
   mark.fault = failed_;
   if (mark.last) marked_ = mark.ticket;
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    std::lock_guard<std::mutex> lock(queue_mutex_);
     marks_.push_back(std::move(mark));
   }
   marks_arrived_.notify_one();
@@ -366,7 +353,7 @@ void CudaStream::enqueue(Mark mark) {
 void CudaStream::check(FaultSite site, const View& values) {
   uint32_t number = 0;
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    std::lock_guard<std::mutex> lock(queue_mutex_);
     const auto known = std::find(sites_.begin(), sites_.end(), site);
     number = static_cast<uint32_t>(known - sites_.begin());
     if (known == sites_.end()) sites_.push_back(site);
@@ -394,7 +381,7 @@ void CudaStream::back() {
   for (;;) {
     Mark mark;
     {
-      std::unique_lock<std::mutex> lock(mutex_);
+      std::unique_lock<std::mutex> lock(queue_mutex_);
       marks_arrived_.wait(lock, [this] { return front_is_done_ || !marks_.empty(); });
       if (marks_.empty()) return;
       mark = std::move(marks_.front());
@@ -411,7 +398,7 @@ std::optional<Fault> CudaStream::fault_at(const Mark& mark) {
   FaultRecord record;
   std::memcpy(&record, mark.block.data, sizeof(record));
   if (!record.raised) return mark.fault;
-  std::lock_guard<std::mutex> lock(mutex_);
+  std::lock_guard<std::mutex> lock(queue_mutex_);
   return earlier(mark.fault, Fault{error_of(sites_[record.site], record), record.ticket ? record.ticket : record.replay});
 }
 
@@ -423,12 +410,7 @@ void CudaStream::settle(Mark& mark) {
   if (mark.action) mark.action();
   if (!mark.last) return;
   if (mark.finished) mark.finished(fault);  // before the work counts as done: who has waited may take down what this calls
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    if (fault) found_ = fault;
-    completed_.store(mark.ticket, std::memory_order_release);
-  }
-  done_.notify_all();
+  complete(mark.ticket, fault);
 }
 
 }  // namespace ml::ML_CUDA_NAMESPACE

@@ -48,11 +48,6 @@ class CudaStream final : public Stream {
   std::optional<Fault> wait() override;
   void produce(void* target, size_t bytes, std::function<void(void*)> fill) override;
   void always(std::function<void()> action) override;
-  Ticket submitted() const override { return submitted_; }
-  Ticket completed() const override { return completed_.load(std::memory_order_acquire); }
-  void acknowledge(Ticket first) override;
-  bool faulted() const override;
-  std::vector<OperationTime> take_times() override;
 
   void launch(const char* name, std::function<void(CudaStream&)> operation);
 
@@ -118,6 +113,8 @@ class CudaStream final : public Stream {
   };
 
   void push(Work work);
+  void resume() override;
+  void collect_times() override;
   bool next(Work& work);
   void front();
   void perform(Work& work, Ticket ticket);
@@ -150,17 +147,13 @@ class CudaStream final : public Stream {
   Ticket marked_ = 0;            // the newest work with a mark
   std::shared_ptr<Graph> recording_;
 
-  Ticket submitted_ = 0;  // caller's thread
-  std::atomic<Ticket> pushed_{0};
-  std::atomic<Ticket> completed_{0};
+  std::atomic<Ticket> pushed_{0};  // what the front thread may take
 
-  mutable std::mutex mutex_;  // guards what follows
-  std::condition_variable arrived_, marks_arrived_, done_;
+  std::mutex queue_mutex_;  // guards what follows
+  std::condition_variable arrived_, marks_arrived_;
   std::deque<Work> queue_;
   std::deque<Mark> marks_;
   bool stop_ = false, front_is_done_ = false;
-  std::optional<Fault> found_;  // the newest fault that the back thread has seen
-  Ticket acknowledged_ = 0;     // first work of the newest fault that the caller knows of
   std::vector<FaultSite> sites_;
 
   std::thread front_thread_, back_thread_;

@@ -28,11 +28,10 @@ void OperationTimer::stop(cudaStream_t stream, const char* name) {
   must(cudaEventRecord(stop, stream), "cudaEventRecord");
   std::lock_guard<std::mutex> lock(mutex_);
   running_.push_back({name, std::exchange(start_, nullptr), stop});
-  if (running_.size() > kMostRunning) collect();
+  if (running_.size() > kMostRunning) add_passed();
 }
 
-// Adds up what the device has passed.
-void OperationTimer::collect() {
+void OperationTimer::add_passed() {
   while (!running_.empty() && cudaEventQuery(running_.front().stop) == cudaSuccess) {
     const Timed t = running_.front();
     running_.pop_front();
@@ -40,19 +39,13 @@ void OperationTimer::collect() {
     (void)cudaEventElapsedTime(&milliseconds, t.start, t.stop);
     events_.give(t.start);
     events_.give(t.stop);
-    OperationTime* time = nullptr;
-    for (OperationTime& known : times_)
-      if (known.name == t.name) time = &known;  // names are literals
-    if (!time) time = &times_.emplace_back(OperationTime{t.name, 0, 0});
-    ++time->calls;
-    time->seconds += milliseconds * 1e-3;
+    times_.add(t.name, milliseconds * 1e-3);
   }
 }
 
-std::vector<OperationTime> OperationTimer::take() {
+void OperationTimer::collect() {
   std::lock_guard<std::mutex> lock(mutex_);
-  collect();
-  return std::exchange(times_, {});
+  add_passed();
 }
 
 }  // namespace ml::ML_CUDA_NAMESPACE

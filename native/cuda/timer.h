@@ -5,34 +5,33 @@
 
 #include <deque>
 #include <mutex>
-#include <vector>
 
 #include "cuda/events.h"
-#include "device/stream.h"
+#include "device/operation_times.h"
 
 namespace ml::ML_CUDA_NAMESPACE {
 
 class OperationTimer {
  public:
-  explicit OperationTimer(EventPool& events) : events_(events) {}
+  OperationTimer(EventPool& events, OperationTimes& times) : events_(events), times_(times) {}
   ~OperationTimer();
 
   void start(cudaStream_t stream);
   void stop(cudaStream_t stream, const char* name);
-  std::vector<OperationTime> take();
+  void collect();  // adds up what the device has passed
 
  private:
   struct Timed {
     const char* name;
     cudaEvent_t start, stop;
   };
-  void collect();
+  void add_passed();
 
   EventPool& events_;
+  OperationTimes& times_;
   std::mutex mutex_;
   cudaEvent_t start_ = nullptr;
   std::deque<Timed> running_;
-  std::vector<OperationTime> times_;
 };
 
 }  // namespace ml::ML_CUDA_NAMESPACE

@@ -4,24 +4,21 @@
 // Tickets number the work in order. A fault found while the work runs (an index out of range on the device) voids that piece of work
 // and everything enqueued up to the moment the fault is reported to the caller: none of it runs. So after an error nothing has changed.
 
+#include <atomic>
+#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <mutex>
 #include <optional>
 #include <vector>
 
 #include "core/error.h"
+#include "device/operation_times.h"
 
 namespace ml {
 
 using Ticket = uint64_t;
-
-// Time an operation has taken on the stream.
-struct OperationTime {
-  const char* name;
-  int64_t calls;
-  double seconds;
-};
 
 struct Fault {
   Error error;
@@ -51,27 +48,41 @@ class Stream {
   // Runs on the stream in order, also when the work around it is void: for giving memory back.
   virtual void always(std::function<void()> action) = 0;
 
-  virtual Ticket submitted() const = 0;  // the number of the newest work
-  virtual Ticket completed() const = 0;  // everything up to here has run or is void
+  Ticket submitted() const { return submitted_; }                                  // the number of the newest work
+  Ticket completed() const { return completed_.load(std::memory_order_acquire); }  // everything up to here has run or is void
 
   // The caller has been told of the fault that began at `first`: work enqueued from now on runs again.
-  virtual void acknowledge(Ticket first) = 0;
-  virtual bool faulted() const = 0;  // a fault was found and not acknowledged yet
+  void acknowledge(Ticket first);
+  bool faulted() const;  // a fault was found and not acknowledged yet
+  bool voided(Ticket ticket) const;
 
   // Times since the last call of this, in no order.
-  virtual std::vector<OperationTime> take_times() = 0;
-
-  bool voided(Ticket ticket) const {
-    for (const Range& r : voided_)
-      if (ticket >= r.first && ticket <= r.last) return true;
-    return false;
-  }
+  std::vector<OperationTime> take_times();
 
  protected:
+  Ticket next_ticket() { return ++submitted_; }
+  void complete(Ticket ticket, const std::optional<Fault>& fault);  // it and all before has run, or is void because of the fault
+  std::optional<Fault> wait_for_submitted();                        // as wait()
+
+  virtual void resume() = 0;       // enqueues the end of the fault: work after it runs again
+  virtual void collect_times() {}  // those that can be known only now
+  OperationTimes operation_times_;
+
+ private:
   struct Range {
     Ticket first, last;
   };
-  std::vector<Range> voided_;  // touched by the caller's thread only
+  bool unreported() const { return found_ && found_->first > acknowledged_; }
+
+  // The caller's thread
+  Ticket submitted_ = 0;
+  std::vector<Range> voided_;
+
+  mutable std::mutex mutex_;  // guards what follows
+  std::condition_variable progress_;
+  std::atomic<Ticket> completed_{0};
+  std::optional<Fault> found_;  // the newest
+  Ticket acknowledged_ = 0;     // first work of the newest fault that the caller knows of
 };
 
 }  // namespace ml

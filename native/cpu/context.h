@@ -1,7 +1,7 @@
 #pragma once
 // What a CPU kernel may use: threads and scratch memory. A kernel is a plain function
 //     void ml::cpu::<op>(Context&, const <Op>&)
-// which runs on the stream's thread and may throw ml::Error before it has changed anything.
+// which runs in the stream's order, one at a time, and may throw ml::Error before it has changed anything.
 
 #include <cstdint>
 #include <memory>

@@ -7,20 +7,9 @@
 #include <new>
 #include <utility>
 
+#include "cpu/spin.h"
+
 namespace ml::cpu {
-namespace {
-
-constexpr int kSpins = 2000;  // about 10 µs before the thread sleeps
-
-inline void pause_cpu() {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#elif defined(__aarch64__)
-  asm volatile("yield");
-#endif
-}
-
-}  // namespace
 
 CpuStream::CpuStream(int threads) : context_(threads), thread_([this] { loop(); }) {}
 
@@ -68,7 +57,10 @@ void CpuStream::read(void* target, const void* source, size_t bytes, Completion 
         nullptr, std::move(done)});
 }
 
-std::optional<Fault> CpuStream::wait() { return wait_for_submitted(); }
+std::optional<Fault> CpuStream::wait() {
+  run_here();
+  return wait_for_submitted();
+}
 
 void CpuStream::produce(void* target, size_t, std::function<void(void*)> fill) {
   launch("transfer", [target, fill = std::move(fill)](Context&) { fill(target); });
@@ -94,23 +86,51 @@ void CpuStream::perform(Work& work, Ticket ticket) {
   operation_times_.add(work.name, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
 }
 
-void CpuStream::loop() {
-  Ticket ticket = 0;
-  for (;;) {
-    for (int spin = 0; spin < kSpins && pushed_.load(std::memory_order_acquire) == ticket; ++spin) pause_cpu();
-    Work work;
-    {
-      std::unique_lock<std::mutex> lock(queue_mutex_);
-      arrived_.wait(lock, [this] { return stop_ || !queue_.empty(); });
-      if (queue_.empty()) return;
-      work = std::move(queue_.front());
-      queue_.pop_front();
-    }
-    ++ticket;
+// Takes the first of the queue, which is not empty, and runs it. The lock is held before and after, not meanwhile.
+void CpuStream::run_next(std::unique_lock<std::mutex>& lock) {
+  {
+    Work work = std::move(queue_.front());
+    queue_.pop_front();
+    running_.store(true, std::memory_order_relaxed);
+    lock.unlock();
+    const Ticket ticket = completed() + 1;
     perform(work, ticket);
     if (work.finished) work.finished(failed_);  // before the work counts as done: who has waited may take down what this calls
     complete(ticket, failed_);
   }
+  lock.lock();
+  running_.store(false, std::memory_order_release);
+}
+
+void CpuStream::loop() {
+  std::unique_lock<std::mutex> lock(queue_mutex_);
+  for (;;) {
+    arrived_.wait(lock, [this] { return stop_ || (!queue_.empty() && !taken_over_); });
+    if (queue_.empty()) return;
+    while (!queue_.empty() && !taken_over_) {
+      run_next(lock);
+      if (taken_over_) handed_over_.notify_one();
+      if (taken_over_ || !queue_.empty()) continue;
+      lock.unlock();
+      spin_until([this, done = completed()] { return pushed_.load(std::memory_order_acquire) != done; });
+      lock.lock();
+    }
+  }
+}
+
+// Who waits has nothing else to do, and is awake: it runs what is left of the queue, since a thread takes longer to wake than a small
+// operation to run. The stream's own thread finishes what it is at.
+void CpuStream::run_here() {
+  std::unique_lock<std::mutex> lock(queue_mutex_);
+  taken_over_ = true;
+  if (running_.load(std::memory_order_relaxed)) {
+    lock.unlock();
+    spin_until([this] { return !running_.load(std::memory_order_acquire); });
+    lock.lock();
+    handed_over_.wait(lock, [this] { return !running_.load(std::memory_order_relaxed); });
+  }
+  while (!queue_.empty()) run_next(lock);
+  taken_over_ = false;
 }
 
 }  // namespace ml::cpu

@@ -1,5 +1,5 @@
 #pragma once
-// The CPU's stream: one thread that takes work from a queue in order and runs it over the thread pool.
+// The CPU's stream: a queue whose work is run in order over the thread pool, by a thread of its own, or by the one that waits for it.
 
 #include <atomic>
 #include <condition_variable>
@@ -34,18 +34,23 @@ class CpuStream final : public Stream {
   };
   void push(Work work);
   void resume() override;
+  void run_next(std::unique_lock<std::mutex>& lock);
+  void run_here();
   void loop();
   void perform(Work& work, Ticket ticket);
 
-  // The stream's thread
+  // Whoever runs the work
   Context context_;
   std::optional<Fault> failed_;  // makes work void, until it is acknowledged
 
-  std::atomic<Ticket> pushed_{0};  // what the stream's thread may take
+  std::atomic<Ticket> pushed_{0};     // the newest work in the queue
+  std::atomic<bool> running_{false};  // somebody is at a piece of work; changes under queue_mutex_
 
   std::mutex queue_mutex_;  // guards what follows
   std::condition_variable arrived_;
+  std::condition_variable handed_over_;
   std::deque<Work> queue_;
+  bool taken_over_ = false;  // by the thread that waits
   bool stop_ = false;
 
   std::thread thread_;

@@ -7,19 +7,12 @@
 #include <mutex>
 #include <thread>
 
+#include "cpu/spin.h"
+
 namespace ml::cpu {
 namespace {
 
-constexpr int kSpins = 4000;  // some 20 µs: longer than the gap between two operations of a layer
 constexpr int kMostHelpers = 255;
-
-inline void pause_cpu() {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#elif defined(__aarch64__)
-  asm volatile("yield");
-#endif
-}
 
 class Pool {
  public:
@@ -45,8 +38,9 @@ class Pool {
     inside_ = false;
     // Every piece is taken. Helpers that did not come in time are shut out; those inside finish theirs.
     gate_.fetch_and(~kOpen, std::memory_order_relaxed);
-    for (int spin = 0; (gate_.load(std::memory_order_acquire) & kInside) != 0; ++spin)
-      spin < kSpins ? pause_cpu() : std::this_thread::yield();
+    const auto left = [this] { return (gate_.load(std::memory_order_acquire) & kInside) == 0; };
+    spin_until(left);
+    while (!left()) std::this_thread::yield();
   }
 
  private:
@@ -57,13 +51,8 @@ class Pool {
   void loop(int id, uint32_t seen) {
     inside_ = true;
     for (;;) {
-      for (int spin = 0; turn_.load(std::memory_order_acquire) == seen; ++spin) {
-        if (spin < kSpins) {
-          pause_cpu();
-        } else {
-          turn_.wait(seen, std::memory_order_acquire);
-        }
-      }
+      spin_until([&] { return turn_.load(std::memory_order_acquire) != seen; });
+      turn_.wait(seen, std::memory_order_acquire);
       seen = turn_.load(std::memory_order_acquire);
       if (!enter(id, seen)) continue;
       work(id + 1);

@@ -27,7 +27,7 @@ struct Fault {
 
 class Stream {
  public:
-  // Called on some other thread when all work before has run, and before wait() returns; with the fault if that work was void.
+  // Called on some thread when all work before has run, and before wait() returns; with the fault if that work was void.
   using Completion = std::function<void(const std::optional<Fault>&)>;
 
   virtual ~Stream() = default;

@@ -130,6 +130,30 @@ void training(int threads, uint64_t seed) {
   wait(*d);
 }
 
+// So long that the stream's own thread, which may be asleep, has begun the work before the caller waits for it.
+void pause(int turns) {
+  if (turns > 0) std::this_thread::sleep_for(std::chrono::microseconds(60 * turns));
+}
+
+// Work keeps its order, whether the stream's thread runs it, or the caller who waits, or one after the other.
+void hand_over(const std::shared_ptr<Device>& d) {
+  constexpr int64_t kLong = 100000;
+  const Tensor a = empty(*d, {kLong}), b = empty(*d, {kLong}), c = empty(*d, {kLong});
+  for (int i = 0; i < 300; ++i) {
+    fill(a, i);
+    run(*d, &Operations::copy, Copy{b.view(), a.view()});
+    pause(i % 3);
+    fill(a, -1);
+    run(*d, &Operations::copy, Copy{c.view(), b.view()});
+    fill(b, -1);
+    if (i % 5 == 0) pause(1);
+    float last = 0;
+    d->stream().read(&last, static_cast<float*>(c.storage->data()) + kLong - 1, sizeof(last), [](const std::optional<Fault>&) {});
+    wait(*d);
+    require(last == static_cast<float>(i), "work runs in the order in which it was enqueued");
+  }
+}
+
 // An environment that goes down waits for the stream, and then takes down what completions call.
 void completions(const std::shared_ptr<Device>& d) {
   const Tensor t = zeros(*d, {4});
@@ -140,6 +164,7 @@ void completions(const std::shared_ptr<Device>& d) {
       std::this_thread::sleep_for(std::chrono::microseconds(20));
       told.store(true, std::memory_order_release);
     });
+    pause(i % 4);
     wait(*d);
     require(told.load(std::memory_order_acquire), "completions have been called when wait() returns");
   }
@@ -167,6 +192,7 @@ int main() {
     lookups(device);
     products(device);
     faults(device);
+    hand_over(device);
     completions(device);
   }
   std::vector<std::thread> streams;

@@ -22,11 +22,12 @@ class HotRows {
 
   // The same as weight * dy: a row with one place, most rows of a large table, is taken where it lies; others are summed into g.
   ReadPlaces::Place gradient_of(int64_t r, float* g) const {
-    if (starts_[r + 1] - starts_[r] == 1) return first_place(r);
+    if (one_place(r)) return places_.at(order_[starts_[r]]);
     gradient(r, g);
     return {1.0f, g};
   }
-  ReadPlaces::Place first_place(int64_t r) const { return places_.at(order_[starts_[r]]); }
+  bool one_place(int64_t r) const { return starts_[r + 1] - starts_[r] == 1; }
+  ReadPlaces::Address first_place(int64_t r) const { return places_.address(order_[starts_[r]]); }
 
  private:
   const ReadPlaces& places_;

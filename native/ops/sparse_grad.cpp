@@ -57,7 +57,7 @@ int64_t gather_pairs(Context& ctx, const std::vector<TableRead>& reads, int64_t 
 
 ReadPlaces lay_out(Context& ctx, const std::vector<TableRead>& reads, int64_t width) {
   ReadSpan* spans = ctx.scratch<ReadSpan>(static_cast<int64_t>(reads.size()));
-  int64_t at = 0;
+  int64_t at = 0, first_bag = 0;
   for (size_t i = 0; i < reads.size(); ++i) {
     const TableRead& r = reads[i];
     const int64_t places = r.indices.size();
@@ -71,8 +71,9 @@ ReadPlaces lay_out(Context& ctx, const std::vector<TableRead>& reads, int64_t wi
       });
     }
     const uint32_t bag_size = r.offsets ? 1 : static_cast<uint32_t>(r.indices.dim(1));
-    spans[i] = {at, at + places, r.weights.as<float>(), r.dy.as<float>(), bags, bag_size};
+    spans[i] = {at, at + places, r.weights.as<float>(), r.dy.as<float>(), first_bag, bags, bag_size};
     at += places;
+    first_bag += r.dy.dim(0);
   }
   return {spans, static_cast<int>(reads.size()), width};
 }

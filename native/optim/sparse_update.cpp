@@ -15,6 +15,9 @@ namespace {
 constexpr int64_t kAheadBytes = 16384;  // of rows and states, prefetched before they are updated
 constexpr int64_t kMostAhead = 8;       // rows
 
+template <class Rule>
+constexpr bool kRowwise = std::is_same_v<Rule, RowwiseAdagradRule>;
+
 // A row with its states; x is the exact row: the table's own, or its master, of which a 16-bit table holds the rounded values.
 template <class T>
 struct RowOf {
@@ -37,7 +40,7 @@ inline void update_vector(const Rule& rule, const RowOf<T>& row, Vec g, int64_t 
   Vec x = load_n(row.x + c, n), first{}, second{};
   if constexpr (Rule::kStates >= 1) first = load_n(row.s1 + c, n);
   if constexpr (Rule::kStates >= 2) second = load_n(row.s2 + c, n);
-  if constexpr (std::is_same_v<Rule, RowwiseAdagradRule>) {
+  if constexpr (kRowwise<Rule>) {
     rule(x, g, root);
   } else {
     rule(x, first, second, g, root);
@@ -54,18 +57,26 @@ inline void update_vector(const Rule& rule, const RowOf<T>& row, Vec g, int64_t 
   }
 }
 
-// Line by line; with each, the same line of `later` is prefetched.
-template <bool prefetched, class T, class Rule, class Root>
-inline void update_elements(const Rule& rule, const RowOf<T>& row, const RowOf<T>& later, const ReadPlaces::Place& g, int64_t V, Root root) {
+// What is updated a few rows later: its lines are prefetched while this row's are updated. Whatever was not prefetched would wait behind all
+// that was.
+template <class T>
+struct Coming {
+  RowOf<T> row;
+  const float* dy;
+};
+
+// Line by line; with each, the same line of what comes is prefetched.
+template <class T, class Rule, class Root>
+inline void update_elements(const Rule& rule, const RowOf<T>& row, const Coming<T>& coming, const ReadPlaces::Place& g, int64_t V, Root root) {
   constexpr int kStep = kLine / static_cast<int>(sizeof(float));
   const Vec w = set1(g.weight);
   const auto prefetch = [&](int64_t c) __attribute__((always_inline)) {
-    if constexpr (prefetched) return;
-    prefetch_to_write(later.x + c, 1);
-    if constexpr (Rule::kStates >= 1) prefetch_to_write(later.s1 + c, 1);
-    if constexpr (Rule::kStates >= 2) prefetch_to_write(later.s2 + c, 1);
+    prefetch_to_write(coming.row.x + c, 1);
+    prefetch_line(coming.dy + c);
+    if constexpr (Rule::kStates >= 1) prefetch_to_write(coming.row.s1 + c, 1);
+    if constexpr (Rule::kStates >= 2) prefetch_to_write(coming.row.s2 + c, 1);
     if constexpr (!std::is_same_v<T, float>)
-      if (c % (2 * kStep) == 0) prefetch_to_write(later.rounded + c, 1);
+      if (c % (2 * kStep) == 0) prefetch_to_write(coming.row.rounded + c, 1);
   };
   int64_t c = 0;
   for (; c + kStep <= V; c += kStep) {
@@ -79,32 +90,34 @@ inline void update_elements(const Rule& rule, const RowOf<T>& row, const RowOf<T
   }
 }
 
-// sum of g^2, in four chains
-inline float sum_of_squares(const ReadPlaces::Place& g, int64_t V) {
-  constexpr int kChains = 4;
-  const Vec w = set1(g.weight);
-  Vec sum[kChains] = {};
+// The mean of x^2, in float64: it neither overflows nor vanishes where the gradient does not.
+inline double mean_square(const float* x, int64_t V) {
+  double sum[4] = {};
   int64_t c = 0;
-  for (; c + kChains * kWidth <= V; c += kChains * kWidth)
-    for (int i = 0; i < kChains; ++i) {
-      const Vec x = w * load(g.dy + c + i * kWidth);
-      sum[i] = fma(x, x, sum[i]);
-    }
-  for (; c < V; c += kWidth) {
-    const Vec x = w * load_n(g.dy + c, V - c < kWidth ? static_cast<int>(V - c) : kWidth);
-    sum[0] = fma(x, x, sum[0]);
-  }
-  return reduce_add((sum[0] + sum[1]) + (sum[2] + sum[3]));
+  for (; c + 4 <= V; c += 4)
+    for (int i = 0; i < 4; ++i) sum[i] += static_cast<double>(x[c + i]) * x[c + i];
+  for (; c < V; ++c) sum[0] += static_cast<double>(x[c]) * x[c];
+  return ((sum[0] + sum[1]) + (sum[2] + sum[3])) / static_cast<double>(V);
 }
 
+void mean_squares(const float* x, int64_t begin, int64_t end, int64_t V, double* means) {
+  for (int64_t r = begin; r < end; ++r) means[r] = mean_square(x + r * V, V);
+}
+
+// Adds the mean square of weight * dy to the row's own number; returns the divisor of the row-wise rule. mean: that of dy.
+template <class T>
+inline float advance(const RowwiseAdagradRule& rule, const RowOf<T>& row, float weight, double mean) {
+  *row.s1 += static_cast<float>(mean * weight * weight);
+  return __builtin_sqrtf(*row.s1) + rule.eps;
+}
+
+// root: the row-wise rule's divisor
 template <class T, class Rule>
-inline void update_row(const Rule& rule, const RowOf<T>& row, const RowOf<T>& later, const ReadPlaces::Place& g, int64_t V) {
-  if constexpr (std::is_same_v<Rule, RowwiseAdagradRule>) {
-    *row.s1 += sum_of_squares(g, V) / static_cast<float>(V);
-    const float root = __builtin_sqrtf(*row.s1) + rule.eps;
-    update_elements<true>(rule, row, later, g, V, root);
+inline void update_row(const Rule& rule, const RowOf<T>& row, const Coming<T>& coming, const ReadPlaces::Place& g, float root, int64_t V) {
+  if constexpr (kRowwise<Rule>) {
+    update_elements(rule, row, coming, g, V, root);
   } else {
-    update_elements<false>(rule, row, later, g, V, [](Vec v) { return sqrt(v); });
+    update_elements(rule, row, coming, g, V, [](Vec v) { return sqrt(v); });
   }
 }
 
@@ -113,7 +126,7 @@ template <class T, class Rule>
   prefetch_to_write(row.x, V * 4);
   if constexpr (Rule::kStates >= 1) prefetch_to_write(row.s1, V * 4);
   if constexpr (Rule::kStates >= 2) prefetch_to_write(row.s2, V * 4);
-  if constexpr (std::is_same_v<Rule, RowwiseAdagradRule>) prefetch_to_write(row.s1, 1);
+  if constexpr (kRowwise<Rule>) prefetch_to_write(row.s1, 1);
   if constexpr (!std::is_same_v<T, float>) prefetch_to_write(row.rounded, V * 2);
 }
 
@@ -122,9 +135,9 @@ inline int64_t rows_ahead(int64_t row_bytes) {
   return rows > kMostAhead ? kMostAhead : (rows < 2 ? 2 : rows);
 }
 
-// Touched rows begin … end. g: room for one row.
+// Touched rows begin … end. g: room for one row; means: mean squares of the rows of dy, for the row-wise rule.
 template <class T, class Rule>
-void touched_rows(const SparseUpdate& a, const HotRows& gradients, int64_t begin, int64_t end, float* g) {
+void touched_rows(const SparseUpdate& a, const HotRows& gradients, const double* means, int64_t begin, int64_t end, float* g) {
   const Rule rule(a.hyper, *a.step.as<int32_t>());
   const int32_t* rows = a.rows.as<int32_t>();
   const int64_t V = a.table.dim(1);
@@ -132,15 +145,16 @@ void touched_rows(const SparseUpdate& a, const HotRows& gradients, int64_t begin
   for (int64_t r = begin; r < end && r < begin + ahead; ++r) prefetch_row<T, Rule>(row_of<T>(a, rows[r]), V);
   for (int64_t r = begin; r < end; ++r) {
     const RowOf<T> row = row_of<T>(a, rows[r]);
-    const RowOf<T> later = r + ahead < end ? row_of<T>(a, rows[r + ahead]) : row;
-    if constexpr (std::is_same_v<Rule, RowwiseAdagradRule>) {
-      // The row's own number is known only after its gradient was read: all that comes is asked for before.
-      prefetch_row<T, Rule>(later, V);
-      gradients.gradient(r, g);
-      update_row(rule, row, row, {1.0f, g}, V);
-    } else {
-      update_row(rule, row, later, gradients.gradient_of(r, g), V);
-    }
+    const int64_t later = r + ahead < end ? r + ahead : r;
+    const ReadPlaces::Address place = gradients.first_place(later);
+    const Coming<T> coming{row_of<T>(a, rows[later]), place.dy};
+    prefetch_line(place.weight);
+    if constexpr (kRowwise<Rule>) prefetch_to_write(coming.row.s1, 1);
+    const ReadPlaces::Place gradient = gradients.gradient_of(r, g);
+    float root = 0;
+    if constexpr (kRowwise<Rule>)
+      root = advance(rule, row, gradient.weight, gradients.one_place(r) ? means[gradients.first_place(r).bag] : mean_square(g, V));
+    update_row(rule, row, coming, gradient, root, V);
   }
 }
 
@@ -158,25 +172,27 @@ void every_row(const SparseUpdate& a, const HotRows& gradients, int64_t begin, i
       std::memset(g, 0, static_cast<size_t>(V) * sizeof(float));
     }
     const RowOf<T> row = row_of<T>(a, u);
-    update_row(rule, row, row, gradient, V);
+    float root = 0;
+    if constexpr (kRowwise<Rule>) root = advance(rule, row, gradient.weight, mean_square(gradient.dy, V));
+    update_row(rule, row, {row, gradient.dy}, gradient, root, V);
   }
 }
 
 template <class Rule>
-void update_rows(const SparseUpdate& a, const HotRows& gradients, int64_t begin, int64_t end, int64_t first, float* g) {
+void update_rows(const SparseUpdate& a, const HotRows& gradients, const double* means, int64_t begin, int64_t end, int64_t first, float* g) {
   dispatch_float(a.table.dtype, [&](auto t) {
     using T = decltype(t);
     if (a.every_row) return every_row<T, Rule>(a, gradients, begin, end, first, g);
-    touched_rows<T, Rule>(a, gradients, begin, end, g);
+    touched_rows<T, Rule>(a, gradients, means, begin, end, g);
   });
 }
 
-void update_piece(const SparseUpdate& a, const HotRows& gradients, int64_t begin, int64_t end, int64_t first, float* g) {
+void update_piece(const SparseUpdate& a, const HotRows& gradients, const double* means, int64_t begin, int64_t end, int64_t first, float* g) {
   switch (a.rule) {
-    case Rule::sgd: return update_rows<SgdRule>(a, gradients, begin, end, first, g);
-    case Rule::adagrad: return update_rows<AdagradRule>(a, gradients, begin, end, first, g);
-    case Rule::rowwise_adagrad: return update_rows<RowwiseAdagradRule>(a, gradients, begin, end, first, g);
-    case Rule::adamw: return update_rows<AdamWRule>(a, gradients, begin, end, first, g);
+    case Rule::sgd: return update_rows<SgdRule>(a, gradients, means, begin, end, first, g);
+    case Rule::adagrad: return update_rows<AdagradRule>(a, gradients, means, begin, end, first, g);
+    case Rule::rowwise_adagrad: return update_rows<RowwiseAdagradRule>(a, gradients, means, begin, end, first, g);
+    case Rule::adamw: return update_rows<AdamWRule>(a, gradients, means, begin, end, first, g);
   }
 }
 
@@ -192,20 +208,39 @@ void update_piece(const SparseUpdate& a, const HotRows& gradients, int64_t begin
 
 namespace ml::cpu {
 namespace {
+
 constexpr int64_t kRows = 256;  // of one piece
+
+// The mean square of every row of dy of all reads. A touched row that one place reads, most rows of a large table, then needs no pass over
+// its gradient.
+const double* means_of(Context& ctx, const std::vector<TableRead>& reads, int64_t V) {
+  int64_t bags = 0;
+  for (const TableRead& r : reads) bags += r.dy.dim(0);
+  double* means = ctx.scratch<double>(bags);
+  double* at = means;
+  for (const TableRead& r : reads) {
+    ctx.parallel_for(r.dy.dim(0), kRows / 8, [&](int64_t begin, int64_t end, int) {
+      ML_DISPATCH(mean_squares)(r.dy.as<float>(), begin, end, V, at);
+    });
+    at += r.dy.dim(0);
+  }
+  return means;
 }
+
+}  // namespace
 
 void sparse_update(Context& ctx, const SparseUpdate& a) {
   const int64_t R = *a.count.as<int32_t>(), V = a.table.dim(1);
   const int32_t* rows = a.rows.as<int32_t>();
   const ReadPlaces places = lay_out(ctx, a.reads, V);
   const HotRows gradients(ctx, places, a.starts.as<int32_t>(), a.order.as<int32_t>(), R, ML_DISPATCH(sum_places));
+  const double* means = a.rule == Rule::rowwise_adagrad ? means_of(ctx, a.reads, V) : nullptr;
   const int64_t room = V + 16;
   float* buffers = ctx.scratch<float>(ctx.threads() * room);
   const auto update = ML_DISPATCH(update_piece);
   ctx.parallel_for(a.every_row ? a.table.dim(0) : R, kRows, [&](int64_t begin, int64_t end, int worker) {
     const int64_t first = a.every_row ? std::lower_bound(rows, rows + R, static_cast<int32_t>(begin)) - rows : begin;
-    update(a, gradients, begin, end, first, buffers + worker * room);
+    update(a, gradients, means, begin, end, first, buffers + worker * room);
   });
 }
 

@@ -46,12 +46,34 @@ test.each(testDevices)('a worker may end in the middle of its work: by process.e
   }
 })
 
+// A worker that is terminated between two calls into its environment: in a process that would crash.
+const terminated = `
+const { Worker } = require('node:worker_threads')
+const { once } = require('node:events')
+const busy = \`
+  import('node:worker_threads').then(async ({ parentPort }) => {
+    const { openDevice } = await import(${JSON.stringify(entry)})
+    const device = openDevice('cpu', { threads: 1 }), data = new Float32Array(1), tensor = device.zeros([1])
+    parentPort.postMessage('busy')
+    for (;;) tensor.write(data)
+  })\`
+const run = async () => {
+  for (let round = 0; round < 15; round++) {
+    const workers = [0, 1].map(() => new Worker(busy, { eval: true }))
+    await Promise.all(workers.map((worker) => once(worker, 'message')))
+    await new Promise((resolve) => setTimeout(resolve, 2))
+    await Promise.all(workers.map((worker) => worker.terminate()))
+  }
+}
+run()`
+
 // In a process of their own: the addon goes with the only worker that loaded it, and its threads must survive that.
 test.each([
   [
     'a worker alone loads the addon and goes',
     `new (require('node:worker_threads').Worker)(${JSON.stringify(script)}, { workerData: ${JSON.stringify({ entry, device: 'cpu', tokens: 128, threads: 2, seed: 1, steps: 5 })} }).on('exit', () => setTimeout(() => {}, 200))`,
   ],
+  ['workers are terminated in the middle of calls', terminated],
   [
     'the main thread exits with work enqueued',
     `import(${JSON.stringify(entry)}).then(({ openDevice }) => { const d = openDevice('cpu'); for (let i = 0; i < 200; i++) d.normal([100000], { seed: i }); process.exit(0) })`,

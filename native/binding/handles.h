@@ -3,6 +3,7 @@
 // arguments. Anything of the wrong kind is an error here, before native code uses it.
 
 #include <cmath>
+#include <memory>
 #include <string>
 
 #include "binding/addon.h"
@@ -54,32 +55,36 @@ ML_TAG(ContextBox, 6)
 ML_TAG(OptimizerBox, 7)
 #undef ML_TAG
 
+// Any call into the environment may fail: a worker can be terminated between two of them.
+inline void must(Napi::Env env, napi_status status) {
+  if (status != napi_ok) throw Napi::Error::New(env);
+}
+
 template <class Box>
 Napi::Object wrap(Napi::Env env, Box box) {
   Napi::Object object = Napi::Object::New(env);
-  auto* owned = new Box(std::move(box));
-  napi_wrap(env, object, owned,
-            [](napi_env raw, void* data, void*) {
-              auto* b = static_cast<Box*>(data);
-              if constexpr (std::is_same_v<Box, TensorBox>) {
-                int64_t total;
-                napi_adjust_external_memory(raw, -b->reported, &total);
-              }
-              delete b;
-            },
-            nullptr, nullptr);
-  napi_type_tag_object(env, object, &Tag<Box>::value);
+  auto owned = std::make_unique<Box>(std::move(box));
+  const auto finalize = [](napi_env raw, void* data, void*) {
+    const std::unique_ptr<Box> b(static_cast<Box*>(data));
+    if constexpr (std::is_same_v<Box, TensorBox>) {
+      int64_t total;
+      napi_adjust_external_memory(raw, -b->reported, &total);
+    }
+  };
+  must(env, napi_wrap(env, object, owned.get(), finalize, nullptr, nullptr));
+  owned.release();
+  must(env, napi_type_tag_object(env, object, &Tag<Box>::value));
   return object;
 }
 
 template <class Box>
 Box& unwrap(const Napi::Value& value, const char* argument) {
   bool tagged = false;
-  if (value.IsObject()) napi_check_object_type_tag(value.Env(), value, &Tag<Box>::value, &tagged);
+  if (value.IsObject()) must(value.Env(), napi_check_object_type_tag(value.Env(), value, &Tag<Box>::value, &tagged));
   if (!tagged)
     throw Error(Code::value, std::string("binding: \"") + argument + "\" is not a native " + Tag<Box>::name + ".");
   void* data = nullptr;
-  napi_unwrap(value.Env(), value, &data);
+  must(value.Env(), napi_unwrap(value.Env(), value, &data));
   return *static_cast<Box*>(data);
 }
 

@@ -1,13 +1,20 @@
 // Products with few rows or few columns: B is read where it lies, once. Included by cpu/gemm.h.
 
+#include "cpu/prefetch.h"
+
 namespace ml::cpu::ML_ISA {
 namespace {
 
 constexpr int64_t kFewRows = 2 * kTileRows;  // packing B costs about as much as two tiles of rows
 constexpr int64_t kFewColumns = 2;           // of an output that is hardly wider than a number
-constexpr int kDotColumns = 2;
+constexpr int kLineFloats = kLine / static_cast<int>(sizeof(float));
+constexpr int64_t kDotAhead = 8192;          // bytes of B that are prefetched before they are read
+// Columns of a block of dot products: enough sums to hide the latency of an addition, in the registers there are.
+template <int kRows>
+constexpr int kDotColumns = kRows == 1 ? 4 : 2;
 
-// c[r][j] of kRows rows and kColumns columns as dot products of contiguous lines. K is walked in whole vectors, the odd rest last.
+// c[r][j] of kRows rows and kColumns columns as dot products of contiguous lines. K is walked in whole vectors, the odd rest last; the
+// columns of a later block are prefetched.
 template <int kRows, int kColumns>
 [[maybe_unused]] inline void dot_block(const Product& p, int64_t i, int64_t j) {
   const float* a = p.a.data + i * p.a.row;
@@ -21,8 +28,15 @@ template <int kRows, int kColumns>
       for (int v = 0; v < kColumns; ++v) acc[r][v] = fma(y, x[v], acc[r][v]);
     }
   };
+  const int64_t block = kColumns * p.b.column;
+  const float* ahead = b + divide_up(kDotAhead / static_cast<int64_t>(sizeof(float)), block) * block;
+  const auto whole = [](const float* at) __attribute__((always_inline)) { return load(at); };
   int64_t k = 0;
-  for (; k + kWidth <= p.K; k += kWidth) step(k, [](const float* at) { return load(at); });
+  for (; k + kLineFloats <= p.K; k += kLineFloats) {
+    for (int v = 0; v < kColumns; ++v) prefetch_line(ahead + v * p.b.column + k);
+    for (int i = 0; i < kLineFloats; i += kWidth) step(k + i, whole);
+  }
+  for (; k + kWidth <= p.K; k += kWidth) step(k, whole);
   if (k < p.K) step(k, [n = static_cast<int>(p.K - k)](const float* at) { return load_partial(at, n); });
   for (int r = 0; r < kRows; ++r) {
     float* c = p.c + (i + r) * p.ldc + j;
@@ -32,8 +46,9 @@ template <int kRows, int kColumns>
 
 template <int kRows>
 [[maybe_unused]] inline void dot_columns(const Product& p, int64_t i, int64_t j0, int64_t j1) {
+  constexpr int kColumns = kDotColumns<kRows>;
   int64_t j = j0;
-  for (; j + kDotColumns <= j1; j += kDotColumns) dot_block<kRows, kDotColumns>(p, i, j);
+  for (; j + kColumns <= j1; j += kColumns) dot_block<kRows, kColumns>(p, i, j);
   for (; j < j1; ++j) dot_block<kRows, 1>(p, i, j);
 }
 

@@ -20,7 +20,7 @@ inline void pause_cpu() {
 template <class Done>
 void spin_until(const Done& done) {
   constexpr std::chrono::microseconds kLongest{60};
-  constexpr int kLooks = 16;  // for one at the clock
+  constexpr int kLooks = 64;  // for one at the clock
   static const bool alone = usable_cores() == 1;
   if (alone || done()) return;
   const auto end = std::chrono::steady_clock::now() + kLongest;

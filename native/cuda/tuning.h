@@ -8,6 +8,7 @@
 namespace ml::ML_CUDA_NAMESPACE {
 
 constexpr int kThreads = 256;          // of a block, where nothing asks for another number: eight warps
+constexpr int kLargestBlock = 1024;    // threads
 constexpr int kBlocksPerProcessor = 8; // of a grid that strides over its work: 2048 threads, all that fit
 constexpr int64_t kMostBlocks = 2147483647;  // gridDim.x
 

@@ -6,37 +6,56 @@
 namespace ml::ML_CUDA_NAMESPACE {
 namespace {
 
-template <class Team>
-__device__ inline float inverse_rms(const Team& team, const float* x, int64_t n, float eps) {
-  const float squares = team.sum([&](int64_t i) { return x[i] * x[i]; });
-  return 1.0f / sqrtf(squares / static_cast<float>(n) + eps);
-}
+__device__ inline float inverse_rms(float squares, int64_t n, float eps) { return 1.0f / sqrtf(squares / static_cast<float>(n) + eps); }
 
-// One team (a warp, or a block for long rows) a row. gain: [n] or nullptr
-template <int kTeam>
-__global__ void __launch_bounds__(kThreads)
+// gain: [n] or nullptr
+template <class Team>
+__global__ void __launch_bounds__(Team::kBlock, Team::kBlocks)
     rms_norm_kernel(Guard guard, float* y, const float* x, const float* gain, int64_t rows, int64_t n, float eps) {
   if (guard.closed()) return;
-  const RowTeam<kTeam> team(rows, n);
+  const Team team(rows, n);
   const int64_t at = team.row * n;
-  const float rs = inverse_rms(team, x + at, n, eps);
-  team.each([&](int64_t i) {
-    const float v = x[at + i] * rs;
-    y[at + i] = gain ? v * gain[i] : v;
+  typename Team::Slots v;
+  float squares = 0;
+  team.parts([&](int64_t begin) {
+    team.load(v, x + at, begin);
+    team.held(begin, [&](int i) { squares += v[i] * v[i]; });
+  });
+  const float rs = inverse_rms(team.sum(squares), n, eps);
+  team.parts([&](int64_t begin) {
+    if constexpr (!Team::kHoldsRow) team.load(v, x + at, begin);
+    team.store(y + at, begin, [&](int i, int64_t c) { return gain ? v[i] * rs * gain[c] : v[i] * rs; });
   });
 }
 
 // factors [rows]: each row's rs, for dgain; or nullptr
-template <int kTeam>
-__global__ void __launch_bounds__(kThreads) rms_norm_backward_kernel(Guard guard, float* dx, float* factors, const float* dy, const float* x,
-                                                                     const float* gain, int64_t rows, int64_t n, float eps) {
+template <class Team>
+__global__ void __launch_bounds__(Team::kBlock, Team::kBlocks)
+    rms_norm_backward_kernel(Guard guard, float* dx, float* factors, const float* dy, const float* x, const float* gain, int64_t rows, int64_t n,
+                             float eps) {
   if (guard.closed()) return;
-  const RowTeam<kTeam> team(rows, n);
+  const Team team(rows, n);
   const int64_t at = team.row * n;
-  const float rs = inverse_rms(team, x + at, n, eps);
-  const auto scaled = [&](int64_t i) { return gain ? gain[i] * dy[at + i] : dy[at + i]; };
-  const float mean = team.sum([&](int64_t i) { return x[at + i] * scaled(i); }) / static_cast<float>(n) * rs * rs;
-  team.each([&](int64_t i) { dx[at + i] = rs * (scaled(i) - x[at + i] * mean); });
+  typename Team::Slots v, d;  // x, gain * dy
+  const auto load = [&](int64_t begin) {
+    team.load(v, x + at, begin);
+    team.load(d, dy + at, begin);
+    if (gain) team.multiply(d, gain, begin);
+  };
+  float squares = 0, product = 0;
+  team.parts([&](int64_t begin) {
+    load(begin);
+    team.held(begin, [&](int i) {
+      squares += v[i] * v[i];
+      product += v[i] * d[i];
+    });
+  });
+  const float rs = inverse_rms(team.sum(squares), n, eps);
+  const float mean = team.sum(product) / static_cast<float>(n) * rs * rs;
+  team.parts([&](int64_t begin) {
+    if constexpr (!Team::kHoldsRow) load(begin);
+    team.store(dx + at, begin, [&](int i, int64_t) { return rs * (d[i] - v[i] * mean); });
+  });
   if (factors && team.leads()) factors[team.row] = rs;
 }
 
@@ -47,15 +66,16 @@ const float* given(const View& gain) { return gain ? gain.as<float>() : nullptr;
 }  // namespace
 
 void rms_norm(CudaStream& stream, const RmsNorm& a) {
-  launch_rows(rms_norm_kernel<kWarp>, rms_norm_kernel<kThreads>, rows_of(a.x), a.x.dim(-1), stream, a.y.as<float>(), a.x.as<float>(),
-              given(a.gain), rows_of(a.x), a.x.dim(-1), a.eps);
+  const int64_t rows = rows_of(a.x), n = a.x.dim(-1);
+  launch_rows<kHeld>(rows, n, stream, []<class Team>(Team) { return rms_norm_kernel<typename Team::type>; }, a.y.as<float>(), a.x.as<float>(),
+                     given(a.gain), rows, n, a.eps);
 }
 
 void rms_norm_backward(CudaStream& stream, const RmsNormBackward& a) {
   const int64_t rows = rows_of(a.x), n = a.x.dim(-1);
   float* factors = a.dgain ? stream.scratch<float>(rows) : nullptr;
-  launch_rows(rms_norm_backward_kernel<kWarp>, rms_norm_backward_kernel<kThreads>, rows, n, stream, a.dx.as<float>(), factors, a.dy.as<float>(),
-              a.x.as<float>(), given(a.gain), rows, n, a.eps);
+  launch_rows<kHeld / 2>(rows, n, stream, []<class Team>(Team) { return rms_norm_backward_kernel<typename Team::type>; }, a.dx.as<float>(),
+                         factors, a.dy.as<float>(), a.x.as<float>(), given(a.gain), rows, n, a.eps);
   if (a.dgain) column_sums(stream, {a.dgain.as<float>(), a.dy.as<float>(), a.x.as<float>(), factors, rows, n});
 }
 

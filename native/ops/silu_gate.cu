@@ -41,24 +41,36 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// One team (a warp, or a block for long rows) a row.
-template <int kTeam>
-__global__ void __launch_bounds__(kThreads) sigmoid_gate_kernel(Guard guard, float* out, const float* y, const float* g, int64_t rows, int64_t n) {
+template <class Team>
+__global__ void __launch_bounds__(Team::kBlock, Team::kBlocks)
+    sigmoid_gate_kernel(Guard guard, float* out, const float* y, const float* g, int64_t rows, int64_t n) {
   if (guard.closed()) return;
-  const RowTeam<kTeam> team(rows, n);
-  const float s = team.n > 0 ? sigmoid(g[team.row]) : 0;
-  team.each([&](int64_t i) { out[team.row * n + i] = y[team.row * n + i] * s; });
+  const Team team(rows, n);
+  const int64_t at = team.row * n;
+  const float s = team.exists ? sigmoid(g[team.row]) : 0;
+  typename Team::Slots v;
+  team.parts([&](int64_t begin) {
+    team.load(v, y + at, begin);
+    team.store(out + at, begin, [&](int i, int64_t) { return v[i] * s; });
+  });
 }
 
-template <int kTeam>
-__global__ void __launch_bounds__(kThreads)
+template <class Team>
+__global__ void __launch_bounds__(Team::kBlock, Team::kBlocks)
     sigmoid_gate_backward_kernel(Guard guard, float* dy, float* dg, const float* dout, const float* y, const float* g, int64_t rows, int64_t n) {
   if (guard.closed()) return;
-  const RowTeam<kTeam> team(rows, n);
+  const Team team(rows, n);
   const int64_t at = team.row * n;
-  const float s = team.n > 0 ? sigmoid(g[team.row]) : 0;
-  const float product = team.sum([&](int64_t i) { return dout[at + i] * y[at + i]; });  // before dy, which may be dout
-  team.each([&](int64_t i) { dy[at + i] = dout[at + i] * s; });
+  const float s = team.exists ? sigmoid(g[team.row]) : 0;
+  typename Team::Slots d, v;
+  float product = 0;
+  team.parts([&](int64_t begin) {
+    team.load(d, dout + at, begin);
+    team.load(v, y + at, begin);
+    team.held(begin, [&](int i) { product += d[i] * v[i]; });
+    team.store(dy + at, begin, [&](int i, int64_t) { return d[i] * s; });
+  });
+  product = team.sum(product);
   if (team.leads()) dg[team.row] = product * s * (1.0f - s);
 }
 
@@ -90,14 +102,14 @@ void silu_gate_backward(CudaStream& stream, const SiluGateBackward& a) {
 
 void sigmoid_gate(CudaStream& stream, const SigmoidGate& a) {
   const int64_t rows = a.y.dim(0), n = a.y.dim(1);
-  launch_rows(sigmoid_gate_kernel<kWarp>, sigmoid_gate_kernel<kThreads>, rows, n, stream, a.out.as<float>(), a.y.as<float>(), a.g.as<float>(),
-              rows, n);
+  launch_rows<kHeld>(rows, n, stream, []<class Team>(Team) { return sigmoid_gate_kernel<typename Team::type>; }, a.out.as<float>(),
+                     a.y.as<float>(), a.g.as<float>(), rows, n);
 }
 
 void sigmoid_gate_backward(CudaStream& stream, const SigmoidGateBackward& a) {
   const int64_t rows = a.y.dim(0), n = a.y.dim(1);
-  launch_rows(sigmoid_gate_backward_kernel<kWarp>, sigmoid_gate_backward_kernel<kThreads>, rows, n, stream, a.dy.as<float>(), a.dg.as<float>(),
-              a.dout.as<float>(), a.y.as<float>(), a.g.as<float>(), rows, n);
+  launch_rows<kHeld / 2>(rows, n, stream, []<class Team>(Team) { return sigmoid_gate_backward_kernel<typename Team::type>; }, a.dy.as<float>(),
+                         a.dg.as<float>(), a.dout.as<float>(), a.y.as<float>(), a.g.as<float>(), rows, n);
 }
 
 }  // namespace ml::ML_CUDA_NAMESPACE

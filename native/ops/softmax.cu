@@ -1,30 +1,39 @@
 #include "ops/softmax.h"
 
-#include "cuda/rows.cuh"
+#include "cuda/softmax_row.cuh"
 
 namespace ml::ML_CUDA_NAMESPACE {
 namespace {
 
-// One team (a warp, or a block for long rows) a row. It reads its row three times: long ones come from L1 or L2 then.
-template <int kTeam>
-__global__ void __launch_bounds__(kThreads) softmax_kernel(Guard guard, float* y, const float* x, int64_t rows, int64_t n) {
+template <class Team>
+__global__ void __launch_bounds__(Team::kBlock, Team::kBlocks) softmax_kernel(Guard guard, float* y, const float* x, int64_t rows, int64_t n) {
   if (guard.closed()) return;
-  const RowTeam<kTeam> team(rows, n);
-  const float* from = x + team.row * n;
-  float* to = y + team.row * n;
-  const float greatest = team.greatest([&](int64_t i) { return from[i]; });
-  const float sum = team.sum([&](int64_t i) { return expf(from[i] - greatest); });
-  team.each([&](int64_t i) { to[i] = expf(from[i] - greatest) / sum; });
+  const Team team(rows, n);
+  SoftmaxRow<Team> row(team, x + team.row * n);
+  row.store(y + team.row * n, [&](float e, int64_t) { return e / row.sum; });
 }
 
-template <int kTeam>
-__global__ void __launch_bounds__(kThreads)
+template <class Team>
+__global__ void __launch_bounds__(Team::kBlock, Team::kBlocks)
     softmax_backward_kernel(Guard guard, float* dx, const float* dy, const float* y, int64_t rows, int64_t n) {
   if (guard.closed()) return;
-  const RowTeam<kTeam> team(rows, n);
+  const Team team(rows, n);
   const int64_t at = team.row * n;
-  const float sum = team.sum([&](int64_t i) { return dy[at + i] * y[at + i]; });
-  team.each([&](int64_t i) { dx[at + i] = y[at + i] * (dy[at + i] - sum); });
+  typename Team::Slots d, v;
+  const auto load = [&](int64_t begin) {
+    team.load(d, dy + at, begin);
+    team.load(v, y + at, begin);
+  };
+  float sum = 0;
+  team.parts([&](int64_t begin) {
+    load(begin);
+    team.held(begin, [&](int i) { sum += d[i] * v[i]; });
+  });
+  sum = team.sum(sum);
+  team.parts([&](int64_t begin) {
+    if constexpr (!Team::kHoldsRow) load(begin);
+    team.store(dx + at, begin, [&](int i, int64_t) { return v[i] * (d[i] - sum); });
+  });
 }
 
 int64_t rows_of(const View& x) { return x.dim(-1) == 0 ? 0 : x.size() / x.dim(-1); }
@@ -32,13 +41,15 @@ int64_t rows_of(const View& x) { return x.dim(-1) == 0 ? 0 : x.size() / x.dim(-1
 }  // namespace
 
 void softmax(CudaStream& stream, const Softmax& a) {
-  launch_rows(softmax_kernel<kWarp>, softmax_kernel<kThreads>, rows_of(a.x), a.x.dim(-1), stream, a.y.as<float>(), a.x.as<float>(), rows_of(a.x),
-              a.x.dim(-1));
+  const int64_t rows = rows_of(a.x), n = a.x.dim(-1);
+  launch_rows<kHeld>(rows, n, stream, []<class Team>(Team) { return softmax_kernel<typename Team::type>; }, a.y.as<float>(), a.x.as<float>(),
+                     rows, n);
 }
 
 void softmax_backward(CudaStream& stream, const SoftmaxBackward& a) {
-  launch_rows(softmax_backward_kernel<kWarp>, softmax_backward_kernel<kThreads>, rows_of(a.y), a.y.dim(-1), stream, a.dx.as<float>(),
-              a.dy.as<float>(), a.y.as<float>(), rows_of(a.y), a.y.dim(-1));
+  const int64_t rows = rows_of(a.y), n = a.y.dim(-1);
+  launch_rows<kHeld / 2>(rows, n, stream, []<class Team>(Team) { return softmax_backward_kernel<typename Team::type>; }, a.dx.as<float>(),
+                         a.dy.as<float>(), a.y.as<float>(), rows, n);
 }
 
 }  // namespace ml::ML_CUDA_NAMESPACE

@@ -173,6 +173,7 @@ onEveryDevice((device) => {
         [4, 16],
         [7, 33],
         [2, 1000],
+        [3, 9000],
       ] as const) {
         const y = draw(device, [R, V], 1)
         const a = draw(device, [R, V], 2)
@@ -200,6 +201,15 @@ onEveryDevice((device) => {
           Float64Array.from({ length: R * V }, (_, i) => yv[i]! * reference.sigmoid(gv[Math.floor(i / V)]!))
         expectClose('out', await ops.sigmoidGate(y.tensor, g.tensor).data(), gated(y.data, g.data), 2e-6)
         const back = ops.sigmoidGateBackward(d.tensor, y.tensor, g.tensor)
+        const slopes = Array.from(g.data, (v) => reference.sigmoid(v))
+        expectClose(
+          'gate dy',
+          await back.dy.data(),
+          Float64Array.from(d.data, (v, i) => v * slopes[Math.floor(i / V)]!),
+          2e-6,
+        )
+        const dg = slopes.map((s, r) => s * (1 - s) * inner(d.data.slice(r * V, r * V + V), y.data.slice(r * V, r * V + V)))
+        expectClose('gate dg', await back.dg.data(), dg, 2e-6, V / 8)
         if (V < 100) {
           expectSlope('gate dy', await back.dy.data(), (v) => inner(d.data, gated(v, g.data)), y.data)
           expectSlope('gate dg', await back.dg.data(), (v) => inner(d.data, gated(y.data, v)), g.data)
@@ -211,26 +221,47 @@ onEveryDevice((device) => {
   })
 
   describe('softmax', () => {
-    test.each([1, 2, 15, 16, 17, 250, 1000, 5000])('rows of %i equal the reference; the gradient is the slope', async (n) => {
-      const x = draw(device, [3, n], n)
-      const big = x.data.map((v) => v * 20)
-      const y = ops.softmax(device.tensor(big, [3, n]))
-      expectClose('y', await y.data(), reference.softmax(big, n), 5e-6)
-      if (n > 100) return
-      const dy = draw(device, [3, n], n + 1)
-      const dx = await ops.softmaxBackward(dy.tensor, ops.softmax(x.tensor)).data()
-      expectSlope('dx', dx, (v) => inner(dy.data, reference.softmax(v, n)), x.data, 2e-5)
-    })
+    test.each([1, 2, 15, 16, 17, 250, 1000, 1025, 5000, 17000, 33000])(
+      'rows of %i equal the reference; the gradient is the slope',
+      async (n) => {
+        const x = draw(device, [3, n], n)
+        const big = x.data.map((v) => v * 20)
+        const y = ops.softmax(device.tensor(big, [3, n]))
+        expectClose('y', await y.data(), reference.softmax(big, n), 5e-6)
+        const dy = draw(device, [3, n], n + 1)
+        const dx = await ops.softmaxBackward(dy.tensor, ops.softmax(x.tensor)).data()
+        expectClose('dx', dx, reference.softmaxBackward(dy.data, reference.softmax(x.data, n), n), 5e-6, magnitude(dy.data) / n)
+        if (n > 100) return
+        expectSlope('dx', dx, (v) => inner(dy.data, reference.softmax(v, n)), x.data, 2e-5)
+      },
+    )
 
     test('huge scores do not overflow, -Infinity has no weight, NaN makes its row NaN', async () => {
       const y = await ops.softmax(device.tensor([3e38, 0, -3e38, -Infinity, 1, 1, Number.NaN, 1, 1], [3, 3])).data()
       expect(Array.from(y.slice(0, 6))).toEqual([1, 0, 0, 0, 0.5, 0.5])
       expect(y.slice(6).every(Number.isNaN)).toBe(true)
     })
+
+    // However the row is shared out: what is far from the rest, NaN and infinities work alike.
+    test.each([9, 900, 2000, 12000, 40000])('rows of %i that begin with -Infinity, and rows of nothing else', async (n) => {
+      const x = new Float32Array(6 * n).fill(-Infinity)
+      x.fill(2, n - 4, n - 2) // row 0: weights at its end alone
+      x.set([3e38], 2 * n - 1)
+      x.set([Number.POSITIVE_INFINITY], 2 * n + 5)
+      x.set([1, Number.NaN], 4 * n - 3)
+      x.fill(Number.NaN, 5 * n)
+      const y = await ops.softmax(device.tensor(x, [6, n])).data()
+      const loss = await ops.crossEntropy(device.tensor(x, [6, n]), device.tensor(Int32Array.from([n - 3, n - 1, 0, 0, 0, -1]))).data()
+      expect(Array.from(y.slice(0, n)).every((v, i) => v === (i === n - 4 || i === n - 3 ? 0.5 : 0))).toBe(true)
+      expect(Array.from(y.slice(n, 2 * n)).every((v, i) => v === (i === n - 1 ? 1 : 0))).toBe(true)
+      expect(y.slice(2 * n).every(Number.isNaN)).toBe(true)
+      expect(loss[0]).toBeCloseTo(Math.log(2), 6)
+      expect(Array.from(loss.slice(1))).toEqual([0, Number.NaN, Number.NaN, Number.NaN, 0])
+    })
   })
 
   describe('rmsNorm', () => {
-    test.each([1, 2, 16, 17, 64, 333, 2050])('rows of %i', async (n) => {
+    test.each([1, 2, 16, 17, 64, 333, 2050, 5000, 17000, 33000])('rows of %i', async (n) => {
       const x = draw(device, [9, n], n)
       const gain = draw(device, [n], n + 1)
       const dy = draw(device, [9, n], n + 2)
@@ -262,7 +293,7 @@ onEveryDevice((device) => {
   })
 
   describe('crossEntropy', () => {
-    test.each([1, 2, 16, 17, 242, 1000, 3001])('%i classes', async (C) => {
+    test.each([1, 2, 16, 17, 242, 1000, 3001, 9000, 33000])('%i classes', async (C) => {
       const logits = draw(device, [6, C], C)
       const big = logits.data.map((v) => v * 10)
       const targets = integers(6, 0, C, C)
@@ -277,8 +308,22 @@ onEveryDevice((device) => {
       )
       const dLoss = draw(device, [6], 2)
       const dx = await ops.crossEntropyBackward(dLoss.tensor, logits.tensor, t).data()
+      const probabilities = reference.softmax(logits.data, C)
+      const wanted = Float64Array.from(dx, (_, i) => {
+        const row = Math.floor(i / C)
+        return targets[row]! < 0 ? 0 : dLoss.data[row]! * (probabilities[i]! - (i % C === targets[row] ? 1 : 0))
+      })
+      expectClose('dLogits', dx, wanted, 2e-6)
       if (C < 100) expectSlope('dLogits', dx, (v) => inner(dLoss.data, reference.crossEntropy(v, targets, C)), logits.data, 2e-5)
       expect(dx.slice(2 * C, 3 * C).every((v) => v === 0)).toBe(true)
+    })
+
+    test('ignored tokens of no classes, or of classes without a number, have no loss and no gradient', async () => {
+      const none = device.tensor(Int32Array.from([-1, -1]))
+      expect(Array.from(await ops.crossEntropy(device.zeros([2, 0]), none).data())).toEqual([0, 0])
+      const logits = device.tensor(new Float32Array(2000).fill(Number.NaN), [2, 1000])
+      const dx = await ops.crossEntropyBackward(device.tensor([1, 1]), logits, none).data()
+      expect(dx.every((v) => v === 0)).toBe(true)
     })
 
     test('a target out of range is found before anything is written', async () => {

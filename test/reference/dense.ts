@@ -86,6 +86,16 @@ export function softmax(x: ArrayLike<number>, n: number): Float64Array {
   return y
 }
 
+export function softmaxBackward(dy: ArrayLike<number>, y: ArrayLike<number>, n: number): Float64Array {
+  const dx = new Float64Array(y.length)
+  for (let at = 0; at < y.length; at += n) {
+    let sum = 0
+    for (let i = at; i < at + n; i++) sum += dy[i]! * y[i]!
+    for (let i = at; i < at + n; i++) dx[i] = y[i]! * (dy[i]! - sum)
+  }
+  return dx
+}
+
 export function rmsNorm(x: ArrayLike<number>, gain: ArrayLike<number> | undefined, n: number, eps: number): Float64Array {
   const y = Float64Array.from(x)
   for (let at = 0; at < y.length; at += n) {

@@ -122,8 +122,36 @@ void rows() {
   count("random_fill", bytes, &Operations::random_fill, RandomFill{out.view(), RandomFill::Kind::normal, 0, 1, 1});
   count("silu_gate", 3 * bytes, &Operations::silu_gate, SiluGate{out.view(), x.view(), y.view()});
   count("silu_gate_backward", 5 * bytes, &Operations::silu_gate_backward, SiluGateBackward{out.view(), other.view(), x.view(), y.view(), x.view()});
+  const Tensor g = normal({T, 1}), dg = empty(*device, {T, 1});
+  count("sigmoid_gate", 2 * bytes + T * 4, &Operations::sigmoid_gate, SigmoidGate{out.view(), x.view(), g.view()});
+  count("sigmoid_gate_backward", 3 * bytes + T * 8, &Operations::sigmoid_gate_backward, SigmoidGateBackward{other.view(), dg.view(), out.view(), x.view(), g.view()});
   count("softmax", 2 * bytes, &Operations::softmax, Softmax{out.view(), x.view()});
   count("cross_entropy", bytes + T * 8, &Operations::cross_entropy, CrossEntropy{loss.view(), x.view(), targets.view()});
+  count("softmax_backward", 3 * bytes, &Operations::softmax_backward, SoftmaxBackward{other.view(), y.view(), out.view()});
+  count("cross_entropy_backward", 2 * bytes + T * 8, &Operations::cross_entropy_backward,
+        CrossEntropyBackward{out.view(), loss.view(), x.view(), targets.view()});
+  count("rms_norm", 2 * bytes, &Operations::rms_norm, RmsNorm{out.view(), x.view(), {}});
+  count("rms_norm_backward", 3 * bytes, &Operations::rms_norm_backward, RmsNormBackward{out.view(), {}, y.view(), x.view(), {}});
+  for (const int64_t n : {8192, 32000, 50000}) {  // a row to a block, and one that none holds
+    const Tensor logits = normal({2, n}), p = empty(*device, {2, n}), dp = normal({2, n}), two = integers({2}, n), sums = empty(*device, {2});
+    const std::string label = " " + std::to_string(n);
+    count("softmax" + label, 2 * n * 8, &Operations::softmax, Softmax{p.view(), logits.view()});
+    count("softmax_backward" + label, 3 * n * 8, &Operations::softmax_backward, SoftmaxBackward{logits.view(), dp.view(), p.view()});
+    count("cross_entropy" + label, n * 8 + 16, &Operations::cross_entropy, CrossEntropy{sums.view(), logits.view(), two.view()});
+    count("cross_entropy_backward" + label, 2 * n * 8 + 16, &Operations::cross_entropy_backward,
+          CrossEntropyBackward{p.view(), sums.view(), logits.view(), two.view()});
+  }
+}
+
+// The floor: every operand once. Each query reads all keys before it again, so what is moved grows with the time.
+void attentions() {
+  const int64_t T = 64, H = 2, d = 64, bytes = T * H * d * 4;
+  const Shape shape{1, T, H, d};
+  const Tensor q = normal(shape), k = normal(shape), v = normal(shape), y = empty(*device, shape), lse = empty(*device, {1, H, T});
+  count("attention 64 x 64", 4 * bytes + T * H * 4, &Operations::attention, Attention{y.view(), lse.view(), q.view(), k.view(), v.view(), 0.125f, true});
+  const Tensor dy = normal(shape), dq = empty(*device, shape), dk = empty(*device, shape), dv = empty(*device, shape);
+  count("attention_backward 64 x 64", 8 * bytes + T * H * 4, &Operations::attention_backward,
+        AttentionBackward{dq.view(), dk.view(), dv.view(), dy.view(), y.view(), lse.view(), q.view(), k.view(), v.view(), 0.125f, true});
 }
 
 void experts() {
@@ -152,6 +180,7 @@ int main() {
   lookups(DType::bf16, 512);
   products();
   rows();
+  attentions();
   experts();
   std::printf("\n]\n");
   device.reset();  // before what static objects of the emulator hold

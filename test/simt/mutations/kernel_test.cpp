@@ -1,5 +1,6 @@
 // The kernels on the emulator against the CPU: kernel_test [operation]. What the mutations of mutations.mjs must not pass.
 
+#include <array>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -127,10 +128,12 @@ void lookup() {
   }
 }
 
+// A row to a warp, to blocks of both sizes, and one that no block holds.
 void rows() {
   Pair p;
-  for (const int64_t n : {3, 100, 2500}) {
-    const Both x = numbers(p, {5, n}, 9), dy = numbers(p, {5, n}, 10), y = room(p, {5, n}), dx = room(p, {5, n});
+  for (const int64_t n : {3, 100, 2500, 9000, 33000}) {
+    const int64_t R = n > 5000 ? 1 : 5;
+    const Both x = numbers(p, {R, n}, 9), dy = numbers(p, {R, n}, 10), y = room(p, {R, n}), dx = room(p, {R, n});
     on_both(p, &Operations::softmax, [&](auto v) { return Softmax{v(y), v(x)}; });
     compare(y, "softmax");
     on_both(p, &Operations::softmax_backward, [&](auto v) { return SoftmaxBackward{v(dx), v(dy), v(y)}; });
@@ -141,9 +144,88 @@ void rows() {
     on_both(p, &Operations::rms_norm_backward, [&](auto v) { return RmsNormBackward{v(dx), v(dgain), v(dy), v(x), v(gain), 1e-6f}; });
     compare(dx, "rms norm backward");
     compare(dgain, "dgain");
-    const Both targets = indices(p, {5}, n, 12), loss = room(p, {5});
+    const Both targets = indices(p, {R}, n, 12), loss = room(p, {R}), dloss = numbers(p, {R}, 13);
     on_both(p, &Operations::cross_entropy, [&](auto v) { return CrossEntropy{v(loss), v(x), v(targets)}; });
     compare(loss, "cross entropy");
+    on_both(p, &Operations::cross_entropy_backward, [&](auto v) { return CrossEntropyBackward{v(dx), v(dloss), v(x), v(targets)}; });
+    compare(dx, "cross entropy backward");
+    const Both g = numbers(p, {R, 1}, 14), dg = room(p, {R, 1});
+    on_both(p, &Operations::sigmoid_gate, [&](auto v) { return SigmoidGate{v(y), v(x), v(g)}; });
+    compare(y, "sigmoid gate");
+    on_both(p, &Operations::sigmoid_gate_backward, [&](auto v) { return SigmoidGateBackward{v(dx), v(dg), v(dy), v(x), v(g)}; });
+    compare(dx, "sigmoid gate backward");
+    compare(dg, "dg", 1e-4);
+  }
+}
+
+void attention() {
+  Pair p;
+  for (const auto& [T, d] : {std::array<int64_t, 2>{7, 40}, {5, 33}, {9, 64}})
+    for (const bool causal : {true, false}) {
+      const Shape shape{2, T, 3, d};
+      const Both q = numbers(p, shape, 20), k = numbers(p, shape, 21), v = numbers(p, shape, 22), y = room(p, shape), lse = room(p, {2, 3, T});
+      on_both(p, &Operations::attention, [&](auto of) { return Attention{of(y), of(lse), of(q), of(k), of(v), 0.3f, causal}; });
+      compare(y, "attention");
+      compare(lse, "lse");
+      const Both dy = numbers(p, shape, 23), dq = room(p, shape), dk = room(p, shape), dv = room(p, shape);
+      on_both(p, &Operations::attention_backward, [&](auto of) {
+        return AttentionBackward{of(dq), of(dk), of(dv), of(dy), of(y), of(lse), of(q), of(k), of(v), 0.3f, causal};
+      });
+      compare(dq, "dq");
+      compare(dk, "dk");
+      compare(dv, "dv");
+    }
+}
+
+// A table's way there and back: bags that are cut in pieces, hot rows of several chunks, rows that packs of four do not divide.
+void tables() {
+  Pair p;
+  for (const auto& [B, L, V, N] : {std::array<int64_t, 4>{2, 400, 20, 2}, {9, 33, 7, 40}}) {
+    const Both table = numbers(p, {N, V}, 30), ids = indices(p, {B, L}, N, 31), weights = numbers(p, {B, L}, 32), dy = numbers(p, {B, V}, 33);
+    const Both y = room(p, {B, V}), dw = room(p, {B, L});
+    on_both(p, &Operations::embedding_bag, [&](auto v) { return EmbeddingBag{v(y), v(table), v(ids), v(weights), {}, {}}; });
+    compare(y, "bags", 1e-4);
+    on_both(p, &Operations::embedding_bag_weights_backward,
+            [&](auto v) { return EmbeddingBagWeightsBackward{v(dw), v(dy), v(table), v(ids), {}, {}}; });
+    compare(dw, "dweights");
+    const int64_t C = std::min(B * L, N);
+    const Both touched = room(p, {C}, DType::i32), starts = room(p, {C + 1}, DType::i32), order = room(p, {B * L}, DType::i32),
+               count = room(p, {1}, DType::i32), values = zeros_of(p, {C, V});
+    const auto reads = [&](auto v) { return std::vector<TableRead>{{v(ids), v(weights), v(dy), {}}}; };
+    on_both(p, &Operations::sort_rows, [&](auto v) { return SortRows{v(touched), v(starts), v(order), v(count), reads(v), N}; });
+    compare(count, "count");
+    compare(order, "order");
+    on_both(p, &Operations::sparse_grad_values,
+            [&](auto v) { return SparseGradValues{v(values), v(touched), v(starts), v(order), v(count), reads(v)}; });
+    compare(values, "gradient", 1e-4);
+    const int32_t one_step = 1;
+    const Both step = from_host(p, {1}, DType::i32, &one_step), by_row = zeros_of(p, {N}), first = zeros_of(p, {N, V}), second = zeros_of(p, {N, V});
+    const auto update = [&](Rule rule, const Both* one, const Both* two, bool every_row) {
+      on_both(p, &Operations::sparse_update, [&](auto v) {
+        return SparseUpdate{v(table), {}, one ? v(*one) : View{}, two ? v(*two) : View{}, v(step), v(touched), v(starts), v(order), v(count),
+                            reads(v), rule, Hyper{.lr = 0.1f}, every_row};
+      });
+      compare(table, "updated", 1e-4);
+    };
+    update(Rule::rowwise_adagrad, &by_row, nullptr, false);
+    update(Rule::adamw, &first, &second, true);
+  }
+}
+
+void experts() {
+  Pair p;
+  const int64_t T = 3, L = 70, N = 50;
+  for (const int64_t C : {24, 13}) {
+    const Both x = numbers(p, {T, C}, 40), down = numbers(p, {N, C}, 41), up = numbers(p, {N, C}, 42), ids = indices(p, {T, L}, N, 43),
+               weights = numbers(p, {T, L}, 44), out = room(p, {T, C}), u = room(p, {T, L});
+    on_both(p, &Operations::peer, [&](auto v) { return Peer{v(out), v(u), v(x), v(down), v(up), v(ids), v(weights), Activation::gelu}; });
+    compare(out, "experts", 1e-4);
+    const Both dout = numbers(p, {T, C}, 45), dx = zeros_of(p, {T, C}), dw = room(p, {T, L}), du = room(p, {T, L}), coefficient = room(p, {T, L});
+    on_both(p, &Operations::peer_backward, [&](auto v) {
+      return PeerBackward{v(dx), v(dw), v(du), v(coefficient), v(dout), v(u), v(x), v(down), v(up), v(ids), v(weights), Activation::gelu};
+    });
+    compare(dx, "experts backward", 1e-4);
+    compare(dw, "dweights of experts", 1e-4);
   }
 }
 
@@ -162,7 +244,8 @@ struct Test {
   const char* name;
   void (*run)();
 };
-constexpr Test kTests[] = {{"linear", linear}, {"topk", topk}, {"lookup", lookup}, {"rows", rows}, {"faults", faults}};
+constexpr Test kTests[] = {{"linear", linear}, {"topk", topk}, {"lookup", lookup}, {"rows", rows},
+                            {"attention", attention}, {"tables", tables}, {"experts", experts}, {"faults", faults}};
 
 }  // namespace
 

@@ -28,7 +28,7 @@ template <int kRows, int kColumns>
       for (int v = 0; v < kColumns; ++v) acc[r][v] = fma(y, x[v], acc[r][v]);
     }
   };
-  const int64_t block = kColumns * p.b.column;
+  const int64_t block = p.K == 0 ? 1 : kColumns * p.b.column;  // floats; without a K nothing is read, and columns may be none apart
   const float* ahead = b + divide_up(kDotAhead / static_cast<int64_t>(sizeof(float)), block) * block;
   const auto whole = [](const float* at) __attribute__((always_inline)) { return load(at); };
   int64_t k = 0;

@@ -1,6 +1,6 @@
 // Random rows of a table: their weighted sum, and their products with one vector. Included inside an instruction-set pass, like simd.h.
 //
-// Rows are taken four at a time, so that sums that lie in the first cache are loaded and stored once for four rows, and a row is walked
+// Rows are taken several at a time, so that sums that lie in the first cache are loaded and stored once for all of them, and a row is walked
 // from end to end. While a line is read, a line of the row that comes a fixed number of bytes later is prefetched, across the borders of
 // column blocks and bags: the memory never waits for a bag to end.
 
@@ -9,10 +9,10 @@
 namespace ml::cpu::ML_ISA {
 namespace {
 
-constexpr int kGroup = 4;                   // rows taken at a time
+constexpr int kDotRows = 4;                 // taken at a time for products: each has two sums in registers
 constexpr int64_t kBlockBytes = 1024;       // of a row: a column block
 constexpr int64_t kAheadBytes = 8192;       // prefetched before they are read
-constexpr int64_t kMostAhead = 32;          // rows prefetched before they are read
+constexpr int64_t kMostAhead = 16;          // rows: their pages and those being read fit the first TLB
 
 template <class T>
 struct Table {
@@ -44,20 +44,20 @@ inline Coming coming(const Table<T>& table, const int32_t* indices, int64_t coun
 }
 
 // The walk over a bag's places in groups of rows, empty places left out.
-template <class T>
+template <class T, int kRows>
 struct Group {
-  const T* row[kGroup];
-  const char* ahead[kGroup];  // to prefetch; the row itself where nothing comes
-  float weight[kGroup];
-  int64_t place[kGroup];
+  const T* row[kRows];
+  const char* ahead[kRows];  // to prefetch; the row itself where nothing comes
+  float weight[kRows];
+  int64_t place[kRows];
   int count;
 };
 
 // Takes the next rows from place l on, their columns from `column` on; returns the place behind them.
-template <class T>
-inline int64_t take(const Table<T>& table, const Places& p, const Coming& next, int64_t column, int64_t distance, int64_t l, Group<T>& g) {
+template <class T, int kRows>
+inline int64_t take(const Table<T>& table, const Places& p, const Coming& next, int64_t column, int64_t distance, int64_t l, Group<T, kRows>& g) {
   g.count = 0;
-  for (; l < p.end && g.count < kGroup; ++l) {
+  for (; l < p.end && g.count < kRows; ++l) {
     const int32_t index = p.indices[l];
     if (index < 0) continue;
     const int i = g.count++;
@@ -66,28 +66,30 @@ inline int64_t take(const Table<T>& table, const Places& p, const Coming& next, 
     g.row[i] = table.row(index) + column;
     g.ahead[i] = reinterpret_cast<const char*>(g.row[i]);
     const int64_t later = l + distance;
+    int32_t other = -1;
     if (later < p.end) {
-      const int32_t other = p.indices[later];
+      other = p.indices[later];
       if (other >= 0) g.ahead[i] = table.at(other, column);
-      if (p.scales && other >= 0) prefetch_line(p.scales + other);
     } else if (later - p.end < next.count) {
-      const int32_t other = next.indices[later - p.end];
+      other = next.indices[later - p.end];
       if (other >= 0) g.ahead[i] = next.base + other * next.row_bytes;
     }
+    if (p.scales && other >= 0) prefetch_line(p.scales + other);
   }
   return l;
 }
 
 inline int64_t rows_ahead(int64_t bytes) {
   const int64_t rows = kAheadBytes / (bytes > 0 ? bytes : 1);
-  return rows > kMostAhead ? kMostAhead : (rows < kGroup / 2 ? kGroup / 2 : rows);
+  return rows > kMostAhead ? kMostAhead : (rows < 2 ? 2 : rows);
 }
 
-// The rows that a piece of work begins with: nothing before it has prefetched them.
-[[gnu::always_inline]] inline void prefetch_first(const Coming& first, int64_t bytes) {
+// The rows that a piece of work begins with, and their scales: nothing before it has prefetched them.
+[[gnu::always_inline]] inline void prefetch_first(const Coming& first, int64_t bytes, const float* scales) {
   const int64_t rows = rows_ahead(bytes) < first.count ? rows_ahead(bytes) : first.count;
   for (int64_t l = 0; l < rows; ++l) {
     if (first.indices[l] < 0) continue;
+    if (scales) prefetch_line(scales + first.indices[l]);
     for (int64_t b = 0; b < bytes; b += kLine) prefetch_line(first.base + first.indices[l] * first.row_bytes + b);
   }
 }
@@ -95,11 +97,12 @@ inline int64_t rows_ahead(int64_t bytes) {
 // Sums of a column block. A pair of vectors of bfloat16 is kept as its even and its odd elements, which are a shift and a mask away from
 // the row; everything else lies in order.
 template <class T>
-struct Sums {
+class Sums {
+ public:
   static constexpr int64_t kColumns = kBlockBytes / static_cast<int64_t>(sizeof(T));
   static constexpr int kStep = kLine / static_cast<int>(sizeof(T));  // elements of a line
+  static constexpr int kRows = sizeof(T) == 1 ? 4 : 8;  // taken at a time: the conversion of bytes leaves no registers for more
   static constexpr bool kPairs = std::is_same_v<T, BFloat16>;
-  alignas(64) float sum[kColumns];
 
   // From y, or from zero.
   void start(const float* y, int64_t columns) {
@@ -122,18 +125,39 @@ struct Sums {
   }
 
   // sum += weight * row, for the rows of a group one after another
+  void add(const Group<T, kRows>& g, int64_t columns) {
+    if (g.count == kRows) return add_rows<kRows>(g, 0, columns);
+    int first = 0;
+    if (kRows > 4 && g.count & 4) {
+      add_rows<4>(g, first, columns);
+      first += 4;
+    }
+    if (g.count & 2) {
+      add_rows<2>(g, first, columns);
+      first += 2;
+    }
+    if (g.count & 1) add_rows<1>(g, first, columns);
+  }
+
+ private:
   template <int rows>
-  void add(const Group<T>& g, int64_t columns) {
+  void add_rows(const Group<T, kRows>& g, int first, int64_t columns) {
     Vec w[rows];
-    for (int r = 0; r < rows; ++r) w[r] = set1(g.weight[r]);
+    const T* row[rows];
+    const char* ahead[rows];
+    for (int r = 0; r < rows; ++r) {
+      w[r] = set1(g.weight[first + r]);
+      row[r] = g.row[first + r];
+      ahead[r] = g.ahead[first + r];
+    }
     int64_t c = 0;
     for (; c + kStep <= columns; c += kStep) {
-      for (int r = 0; r < rows; ++r) prefetch_line(g.ahead[r] + c * static_cast<int64_t>(sizeof(T)));
+      for (int r = 0; r < rows; ++r) prefetch_line(ahead[r] + c * static_cast<int64_t>(sizeof(T)));
       if constexpr (kPairs) {
         for (int64_t v = c; v < c + kStep; v += 2 * kWidth) {
           Vec even = load(sum + v), odd = load(sum + v + kWidth);
           for (int r = 0; r < rows; ++r) {
-            const IVec both = load_bits(g.row[r] + v);
+            const IVec both = load_bits(row[r] + v);
             even = fma(w[r], as_float(both << 16), even);
             odd = fma(w[r], as_float(both & static_cast<int32_t>(0xffff0000)), odd);
           }
@@ -143,24 +167,26 @@ struct Sums {
       } else {
         for (int64_t v = c; v < c + kStep; v += kWidth) {
           Vec s = load(sum + v);
-          for (int r = 0; r < rows; ++r) s = fma(w[r], load(g.row[r] + v), s);
+          for (int r = 0; r < rows; ++r) s = fma(w[r], load(row[r] + v), s);
           store(sum + v, s);
         }
       }
     }
     if (c == columns) return;
-    for (int r = 0; r < rows; ++r) prefetch_line(g.ahead[r] + columns * static_cast<int64_t>(sizeof(T)) - 1);
+    for (int r = 0; r < rows; ++r) prefetch_line(ahead[r] + columns * static_cast<int64_t>(sizeof(T)) - 1);
     for (; c + kWidth <= columns; c += kWidth) {
       Vec s = load(sum + c);
-      for (int r = 0; r < rows; ++r) s = fma(w[r], load(g.row[r] + c), s);
+      for (int r = 0; r < rows; ++r) s = fma(w[r], load(row[r] + c), s);
       store(sum + c, s);
     }
     for (; c < columns; ++c) {
       Vec s = set1(sum[c]);
-      for (int r = 0; r < rows; ++r) s = fma(w[r], set1(load_one(g.row[r] + c)), s);
+      for (int r = 0; r < rows; ++r) s = fma(w[r], set1(load_one(row[r] + c)), s);
       sum[c] = s[0];
     }
   }
+
+  alignas(64) float sum[kColumns];
 };
 
 // y[c0 … c1) (+)= sum over the places of weight * row, in the order of the places.
@@ -172,15 +198,10 @@ inline void bag_sum(const Table<T>& table, const Places& p, int64_t c0, int64_t 
     const int64_t distance = rows_ahead(columns * static_cast<int64_t>(sizeof(T)));
     const Coming then = c + columns < c1 ? coming(table, p.indices + p.begin, p.end - p.begin, c + columns) : next;
     sums.start(accumulate ? y + c : nullptr, columns);
-    Group<T> g;
+    Group<T, Sums<T>::kRows> g;
     for (int64_t l = p.begin; l < p.end;) {
       l = take(table, p, then, c, distance, l, g);
-      switch (g.count) {
-        case 4: sums.template add<4>(g, columns); break;
-        case 3: sums.template add<3>(g, columns); break;
-        case 2: sums.template add<2>(g, columns); break;
-        case 1: sums.template add<1>(g, columns); break;
-      }
+      sums.add(g, columns);
     }
     sums.finish(y + c, columns);
   }
@@ -192,31 +213,31 @@ inline void bag_dots(const Table<T>& table, const Places& p, const float* x, flo
   constexpr int kStep = Sums<T>::kStep;
   const int64_t V = table.width;
   const int64_t distance = rows_ahead(V * static_cast<int64_t>(sizeof(T)));
-  Group<T> g;
+  Group<T, kDotRows> g;
   for (int64_t l = p.begin, done = p.begin; l < p.end;) {
     l = take(table, p, next, 0, distance, l, g);
     for (; done < l; ++done) out[done] = 0;
     if (g.count == 0) break;
-    for (int r = g.count; r < kGroup; ++r) {
+    for (int r = g.count; r < kDotRows; ++r) {
       g.row[r] = g.row[0];
       g.ahead[r] = g.ahead[0];
     }
-    Vec even[kGroup] = {}, odd[kGroup] = {};
+    Vec even[kDotRows] = {}, odd[kDotRows] = {};
     int64_t c = 0;
     for (; c + kStep <= V; c += kStep) {
-      for (int r = 0; r < kGroup; ++r) prefetch_line(g.ahead[r] + c * static_cast<int64_t>(sizeof(T)));
+      for (int r = 0; r < kDotRows; ++r) prefetch_line(g.ahead[r] + c * static_cast<int64_t>(sizeof(T)));
       for (int64_t v = c; v < c + kStep; v += kWidth) {
         const Vec a = load(x + v);
-        for (int r = 0; r < kGroup; ++r) {
+        for (int r = 0; r < kDotRows; ++r) {
           Vec& s = (v - c) / kWidth % 2 ? odd[r] : even[r];
           s = fma(a, load(g.row[r] + v), s);
         }
       }
     }
     if (c < V)
-      for (int r = 0; r < kGroup; ++r) prefetch_line(g.ahead[r] + V * static_cast<int64_t>(sizeof(T)) - 1);
+      for (int r = 0; r < kDotRows; ++r) prefetch_line(g.ahead[r] + V * static_cast<int64_t>(sizeof(T)) - 1);
     for (; c + kWidth <= V; c += kWidth)
-      for (int r = 0; r < kGroup; ++r) even[r] = fma(load(x + c), load(g.row[r] + c), even[r]);
+      for (int r = 0; r < kDotRows; ++r) even[r] = fma(load(x + c), load(g.row[r] + c), even[r]);
     for (int r = 0; r < g.count; ++r) {
       float sum = reduce_add(even[r] + odd[r]);
       for (int64_t i = c; i < V; ++i) sum += x[i] * load_one(g.row[r] + i);

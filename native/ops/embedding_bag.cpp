@@ -17,7 +17,7 @@ void sum_bags(const EmbeddingBag& a, int64_t b0, int64_t b1, int64_t c0, int64_t
   const int64_t last = offsets ? offsets[b1] : b1 * L;
   const int64_t first = offsets ? offsets[b0] : b0 * L;
   const int64_t columns = c1 - c0 < Sums<T>::kColumns ? c1 - c0 : Sums<T>::kColumns;
-  prefetch_first(coming(table, p.indices + first, last - first, c0), columns * static_cast<int64_t>(sizeof(T)));
+  prefetch_first(coming(table, p.indices + first, last - first, c0), columns * static_cast<int64_t>(sizeof(T)), p.scales);
   for (int64_t b = b0; b < b1; ++b) {
     p.begin = offsets ? offsets[b] : b * L;
     p.end = offsets ? offsets[b + 1] : (b + 1) * L;
@@ -34,7 +34,7 @@ void dot_bags(const EmbeddingBagWeightsBackward& a, int64_t b0, int64_t b1) {
   Places p{a.indices.as<int32_t>(), nullptr, a.scales ? a.scales.as<float>() : nullptr, 0, 0};
   const int64_t last = offsets ? offsets[b1] : b1 * L;
   const int64_t first = offsets ? offsets[b0] : b0 * L;
-  prefetch_first(coming(table, p.indices + first, last - first, 0), V * static_cast<int64_t>(sizeof(T)));
+  prefetch_first(coming(table, p.indices + first, last - first, 0), V * static_cast<int64_t>(sizeof(T)), p.scales);
   for (int64_t b = b0; b < b1; ++b) {
     p.begin = offsets ? offsets[b] : b * L;
     p.end = offsets ? offsets[b + 1] : (b + 1) * L;

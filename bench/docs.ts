@@ -24,7 +24,11 @@ const groups: readonly [RegExp, string, string][] = [
     'Tokens / half-key width / half-keys; 4 heads, k = 32. The ceiling is the multiply-adds of the half scores at the rate of the registers.',
   ],
   [/^gemm\//, 'Dense products', 'Rows x inner x columns. onnxruntime-node has its weights packed ahead.'],
-  [/^token\//, 'One token through a layer', 'Each call waits for its output. The ceiling reads the bytes that one token needs.'],
+  [
+    /^token\//,
+    'One token through a layer',
+    'Each call reads its output with `dataSync()`. The ceiling reads the bytes that one token needs.',
+  ],
 ]
 
 /** Each with its operation's name, which follows from the target before. */

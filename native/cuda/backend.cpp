@@ -45,29 +45,21 @@ namespace ml::ML_CUDA_NAMESPACE {
   OPERATION(SumSquares, sum_squares)                                        \
   OPERATION(ClipScale, clip_scale)
 
-// Weak: an operation without a .cu has no kernel here, and its slot stays empty.
-#define ML_DECLARE(Args, name) [[gnu::weak]] void name(CudaStream&, const Args&);
+// Hidden: one that is missing is an error of the linker, in the addon as in a program.
+#define ML_DECLARE(Args, name) [[gnu::visibility("hidden")]] void name(CudaStream&, const Args&);
 ML_CUDA_OPERATIONS(ML_DECLARE)
 #undef ML_DECLARE
 
 namespace {
 
 // An operation as a slot: enqueued with a copy of its arguments, under its name in profiles.
-#define ML_FILL_SLOT(Args, name)                                                                                              \
-  if (static_cast<void (*)(CudaStream&, const Args&)>(name))                                                                 \
-    table.name = [](Stream& stream, const Args& args) {                                                                       \
-      static_cast<CudaStream&>(stream).launch(#name, [args](CudaStream& s) { ML_CUDA_NAMESPACE::name(s, args); });            \
-    };
+#define ML_SLOT(Args, name)                                                                                      \
+  .name = +[](Stream& stream, const Args& args) {                                                                \
+    static_cast<CudaStream&>(stream).launch(#name, [args](CudaStream& s) { ML_CUDA_NAMESPACE::name(s, args); }); \
+  },
 
-const Operations& operations() {
-  static const Operations filled = [] {
-    Operations table{};
-    ML_CUDA_OPERATIONS(ML_FILL_SLOT)
-    return table;
-  }();
-  return filled;
-}
-#undef ML_FILL_SLOT
+constexpr Operations kOperations = {ML_CUDA_OPERATIONS(ML_SLOT)};
+#undef ML_SLOT
 
 #ifdef ML_SIMT
 constexpr const char* kKind = "simt";
@@ -146,7 +138,7 @@ std::shared_ptr<Device> open(int index) {
   const std::vector<CudaDevice> all = devices();
   const CudaDevice& found = all.at(static_cast<size_t>(index));
   if (!found.reason.empty()) throw Error(Code::device, "openDevice: device \"" + found.name + "\" can't be had: " + found.reason + ".");
-  auto device = std::make_shared<Device>(operations(), std::make_unique<CudaStream>(index), memory_of(index, found.memory));
+  auto device = std::make_shared<Device>(kOperations, std::make_unique<CudaStream>(index), memory_of(index, found.memory));
   device->name = found.name;
   device->kind = kKind;
   device->description = found.description;

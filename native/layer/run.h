@@ -9,9 +9,7 @@ namespace ml {
 template <class Args>
 void run(Device& device, Slot<Args> Operations::*slot, const Args& args) {
   check(args);
-  const Slot<Args> launch = device.operations.*slot;
-  if (!launch) throw Error(Code::unsupported, "this operation has no kernel on device \"" + device.name + "\".");
-  launch(device.stream(), args);
+  (device.operations.*slot)(device.stream(), args);
 }
 
 inline void fill(const Tensor& t, double value) { run(t.device(), &Operations::fill, Fill{t.view(), value}); }

@@ -1,5 +1,6 @@
 #pragma once
-// The table of contents: every operation, and the slot each backend fills for it. An empty slot is ERR_UNSUPPORTED.
+// The table of contents: every operation, and the slot each backend fills for it. There is no empty slot: a backend without some kernel doesn't
+// compile, or doesn't link.
 
 #include "optim/optim.h"
 #include "ops/attention.h"
@@ -22,7 +23,15 @@ namespace ml {
 class Stream;
 
 template <class Args>
-using Slot = void (*)(Stream&, const Args&);
+class Slot {
+ public:
+  using Launch = void (*)(Stream&, const Args&);
+  constexpr Slot(Launch launch) : launch_(launch) {}
+  void operator()(Stream& stream, const Args& args) const { launch_(stream, args); }
+
+ private:
+  Launch launch_;
+};
 
 struct Operations {
   Slot<Fill> fill;

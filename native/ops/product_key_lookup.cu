@@ -19,18 +19,21 @@ struct Combination {
   Gate gate;
 };
 
-// What a warp works with: the two half lists as clamped scores, and for each place i of the first how far it has come in the second.
+// What a warp works with: the two half lists as clamped scores, for each place i of the first how far it has come in the second, and
+// the winners.
 struct Frontier {
   float* half[2];        // [length]
   uint32_t* candidates;  // [length]: ordered bits of half[0][i] + half[1][next[i]]; 0 when the row is spent
   int32_t* next;         // [length]
+  uint32_t* winners;     // [k]: place in the first list << 16 | in the second; then bits of the score, then of the weight
 
-  static __host__ __device__ constexpr int64_t bytes(int64_t length) { return length * 16; }
+  static __host__ __device__ constexpr int64_t bytes(int64_t length, int64_t k) { return length * 16 + k * 4; }
   __device__ Frontier(char* room, int64_t length) {
     half[0] = reinterpret_cast<float*>(room);
     half[1] = half[0] + length;
     candidates = reinterpret_cast<uint32_t*>(half[1] + length);
     next = reinterpret_cast<int32_t*>(candidates + length);
+    winners = reinterpret_cast<uint32_t*>(next + length);
   }
 };
 
@@ -52,8 +55,8 @@ __device__ inline Best best_of_lane(const Frontier& f, int64_t rows) {
 }
 
 // The best k pairs in order: each step takes the greatest candidate, of equal ones that of the first row, and moves its row on. Rows
-// fall along both lists, so no pair is passed over. Winners go to `pairs` as row << 16 | column; returns how many.
-__device__ inline int64_t select_pairs(const Frontier& f, int64_t rows, int64_t columns, int64_t k, int32_t* pairs) {
+// fall along both lists, so no pair is passed over. Returns how many there are.
+__device__ inline int64_t select_pairs(const Frontier& f, int64_t rows, int64_t columns, int64_t k) {
   Best best = best_of_lane(f, rows);
   int64_t found = 0;
   for (; found < k; ++found) {
@@ -62,7 +65,7 @@ __device__ inline int64_t select_pairs(const Frontier& f, int64_t rows, int64_t 
     const uint32_t row = reduce_min(best.bits == top ? best.row : 0xffffffffu);
     if (best.bits == top && best.row == row) {
       const int32_t j = f.next[row];
-      pairs[found] = static_cast<int32_t>(row << 16 | static_cast<uint32_t>(j));
+      f.winners[found] = row << 16 | static_cast<uint32_t>(j);
       f.next[row] = j + 1;
       f.candidates[row] = j + 1 < columns ? ordered_bits(pair_score(f.half[0][row], f.half[1][j + 1])) : 0;
       best = best_of_lane(f, rows);
@@ -72,18 +75,19 @@ __device__ inline int64_t select_pairs(const Frontier& f, int64_t rows, int64_t 
   return found;
 }
 
-// The weights of the `found` scores that this lane has written, at r = lane, lane + 32, …; zeros behind them.
-__device__ inline void write_weights(Gate gate, const float* scores, int64_t found, int64_t k, bool nan, float greatest, float* weights) {
+// The weights of the `found` winners, which are scores, at this lane's r = lane, lane + 32, …; zeros behind them.
+__device__ inline void write_weights(Gate gate, const Frontier& f, int64_t found, int64_t k, bool nan, float greatest, float* weights) {
   float sum = 0;
-  for (int64_t r = lane(); r < k; r += kWarp) {
-    float w = 0;
-    if (r < found) w = gate == Gate::softmax ? expf(scores[r] - greatest) : gate_of(gate, scores[r]);
+  for (int64_t r = lane(); r < found; r += kWarp) {
+    const float s = std::bit_cast<float>(f.winners[r]), w = gate == Gate::softmax ? expf(s - greatest) : gate_of(gate, s);
+    f.winners[r] = std::bit_cast<uint32_t>(w);
     sum += w;
-    weights[r] = nan ? std::bit_cast<float>(0x7fc00000u) : w;
   }
-  if (gate != Gate::softmax) return;
-  sum = warp_sum(sum);
-  for (int64_t r = lane(); r < found; r += kWarp) weights[r] /= sum;
+  if (gate == Gate::softmax) sum = warp_sum(sum);
+  for (int64_t r = lane(); r < k; r += kWarp) {
+    const float w = r < found ? std::bit_cast<float>(f.winners[r]) : 0.0f;
+    weights[r] = nan ? std::bit_cast<float>(0x7fc00000u) : (gate == Gate::softmax && r < found ? w / sum : w);
+  }
 }
 
 // One warp combines the two lists of one (token, head). rooms: for every warp of the grid, or nullptr for shared memory.
@@ -91,7 +95,7 @@ __global__ void __launch_bounds__(kCombineWarps* kWarp, kCombineBlocks) combine_
   if (guard.closed()) return;
   const int64_t warps = static_cast<int64_t>(gridDim.x) * kCombineWarps;
   const int64_t warp = static_cast<int64_t>(blockIdx.x) * kCombineWarps + warp_of_block();
-  const int64_t bytes = Frontier::bytes(a.length), room = list_room(a.length);
+  const int64_t bytes = Frontier::bytes(a.length, a.k), room = list_room(a.length);
   const Frontier f(rooms ? rooms + warp * bytes : shared_bytes() + warp_of_block() * bytes, a.length);
   for (int64_t th = warp; th < a.TH; th += warps) {
     const uint64_t* lists[2] = {a.lists + th * 2 * room, a.lists + (th * 2 + 1) * room};
@@ -113,13 +117,20 @@ __global__ void __launch_bounds__(kCombineWarps* kWarp, kCombineBlocks) combine_
     }
     float* scores = a.scores + th * a.k;
     int32_t* indices = a.indices + th * a.k;
-    const int64_t found = select_pairs(f, counts[0], counts[1], a.k, indices);
+    const int64_t found = select_pairs(f, counts[0], counts[1], a.k);
     for (int64_t r = lane(); r < a.k; r += kWarp) {
-      const uint32_t pair = r < found ? static_cast<uint32_t>(indices[r]) : 0, i = pair >> 16, j = pair & 0xffffu;
-      scores[r] = r < found ? pair_score(f.half[0][i], f.half[1][j]) : std::bit_cast<float>(0xff800000u);
-      indices[r] = r < found ? static_cast<int32_t>(index_of(lists[0][i]) * static_cast<uint32_t>(a.n) + index_of(lists[1][j])) : -1;
+      float score = std::bit_cast<float>(0xff800000u);
+      int32_t index = -1;
+      if (r < found) {
+        const uint32_t i = f.winners[r] >> 16, j = f.winners[r] & 0xffffu;
+        score = pair_score(f.half[0][i], f.half[1][j]);
+        index = static_cast<int32_t>(index_of(lists[0][i]) * static_cast<uint32_t>(a.n) + index_of(lists[1][j]));
+        f.winners[r] = std::bit_cast<uint32_t>(score);
+      }
+      scores[r] = score;
+      indices[r] = index;
     }
-    write_weights(a.gate, scores, found, a.k, nan, found > 0 ? pair_score(f.half[0][0], f.half[1][0]) : 0, a.weights + th * a.k);
+    write_weights(a.gate, f, found, a.k, nan, found > 0 ? pair_score(f.half[0][0], f.half[1][0]) : 0, a.weights + th * a.k);
     warp_sync();  // before the next lists take the room
   }
 }
@@ -136,7 +147,7 @@ void product_key_lookup(CudaStream& stream, const ProductKeyLookup& a) {
     lists = half_lists(stream, a.query.as<decltype(t)>(), a.keys.as<decltype(t)>(), sizes);
   });
   const Combination c{a.scores.as<float>(), a.indices.as<int32_t>(), a.weights.as<float>(), lists, T * H, k, n, length, a.gate};
-  const size_t bytes = kCombineWarps * static_cast<size_t>(Frontier::bytes(length));
+  const size_t bytes = kCombineWarps * static_cast<size_t>(Frontier::bytes(length, k));
   int64_t blocks = blocks_for(T * H, kCombineWarps);
   char* rooms = nullptr;
   if (bytes > kCombineBytes) {

@@ -18,6 +18,7 @@ namespace {
 constexpr int kWarps = kThreads / kWarp;
 constexpr int64_t kMostMerged = 128;  // greatest k whose equal half-keys are added up: the search costs k * k / 32 steps of a warp
 constexpr int kInFlight = 4;          // rows that a warp has asked for at once
+constexpr int64_t kFewPlaces = 64;    // of a half-key on average: one warp adds them, else a block
 
 struct Gradients {
   float* values;       // [TH, 2, k]: of the half-keys, in ascending rank of their first winner
@@ -113,10 +114,10 @@ __device__ inline void add_rows(float (&sum)[kVec], const T* matrix, int64_t str
     float factors[kInFlight];
 #pragma unroll
     for (int u = 0; u < kInFlight; ++u) {
-      const int from = i + u < count ? i + u : i;  // past the end: a row again, not added
+      const int from = i + u < count ? i + u : i;
       factors[u] = shuffle(factor, from);
       const int64_t r = shuffle(row, from);
-      if (active) loaded[u] = load<kVec>(matrix + r * stride);
+      loaded[u] = load_if<kVec>(active && i + u < count, matrix + r * stride);
     }
 #pragma unroll
     for (int u = 0; u < kInFlight; ++u) {
@@ -190,33 +191,66 @@ __global__ void __launch_bounds__(kThreads) starts_kernel(Guard guard, int64_t* 
   }
 }
 
+// The sorted places and where each row of dkeys [2 H n, d] has its own.
+struct Places {
+  const uint64_t* pairs;
+  const int64_t* starts;  // [2 H n + 1]
+  PlaceBits bits;
+};
+
+// sum += the query's rows times the gradients of the places: 32 of every `step`, from begin to end, in order. The warp's.
+template <int kVec, class T>
+__device__ inline void add_places(float (&sum)[kVec], const Gradients& a, const Places& p, const T* query, int64_t d,
+                                  int64_t begin, int64_t end, int64_t step, bool active) {
+  for (int64_t base = begin; base < end; base += step) {
+    const int count = end - base < kWarp ? static_cast<int>(end - base) : kWarp;
+    int64_t from = 0;
+    float factor = 0;
+    if (lane() < count) {
+      const uint64_t pair = p.pairs[base + lane()];
+      from = p.bits.query_of(pair);
+      factor = a.values[from * a.k + p.bits.rank_of(pair)];
+    }
+    add_rows(sum, query, d, from, factor, count, active);
+  }
+}
+
+// Rows with few places: one warp adds to one row, in one slice of 32 * kVec columns.
+template <class T, int kVec>
+__global__ void __launch_bounds__(kThreads)
+    dkeys_by_warp_kernel(Guard guard, float* dkeys, Gradients a, Places p, const T* query, int64_t d, int64_t rows) {
+  if (guard.closed()) return;
+  const int64_t slices = (d + kWarp * kVec - 1) / (kWarp * kVec);
+  const int64_t item = static_cast<int64_t>(blockIdx.x) * kWarps + warp_of_block();  // [0, rows * slices) and past it
+  if (item >= rows * slices) return;                                                 // whole warps
+  const int64_t row = item / slices, column = item % slices * (kWarp * kVec) + lane() * kVec;
+  const int64_t begin = p.starts[row], end = p.starts[row + 1];
+  float sum[kVec] = {};
+  add_places(sum, a, p, query + column, d, begin, end, kWarp, column < d);
+  if (begin == end || column >= d) return;
+  float* to = dkeys + row * d + column;
+  Pack<float, kVec> total = load<kVec>(to);
+#pragma unroll
+  for (int e = 0; e < kVec; ++e) total.v[e] += sum[e];
+  store<kVec>(to, total);
+}
+
 template <int kVec>
 struct WarpSums {
   float v[kWarps][kWarp * kVec];
 };
 
-// One block adds to one row of dkeys [2 H n, d], in one slice of 32 * kVec columns. Its warps take 32 places in turn; their sums are added
-// in order.
+// Rows with many: one block adds to one row, in one slice. Its warps take 32 places in turn; their sums are added in order.
 template <class T, int kVec>
-__global__ void __launch_bounds__(kThreads) dkeys_kernel(Guard guard, float* dkeys, Gradients a, const uint64_t* pairs, const int64_t* starts,
-                                                         const T* query, int64_t d, PlaceBits bits) {
+__global__ void __launch_bounds__(kThreads)
+    dkeys_by_block_kernel(Guard guard, float* dkeys, Gradients a, Places p, const T* query, int64_t d) {
   if (guard.closed()) return;
   WarpSums<kVec>& s = shared<WarpSums<kVec>>();
   const int64_t slices = (d + kWarp * kVec - 1) / (kWarp * kVec);
   const int64_t row = blockIdx.x / slices, column = blockIdx.x % slices * (kWarp * kVec) + lane() * kVec;
-  const int64_t begin = starts[row], end = starts[row + 1];
+  const int64_t begin = p.starts[row], end = p.starts[row + 1];
   float sum[kVec] = {};
-  for (int64_t base = begin + warp_of_block() * kWarp; base < end; base += kThreads) {
-    const int count = end - base < kWarp ? static_cast<int>(end - base) : kWarp;
-    int64_t from = 0;
-    float factor = 0;
-    if (lane() < count) {
-      const uint64_t pair = pairs[base + lane()];
-      from = bits.query_of(pair);
-      factor = a.values[from * a.k + bits.rank_of(pair)];
-    }
-    add_rows(sum, query + column, d, from, factor, count, column < d);
-  }
+  add_places(sum, a, p, query + column, d, begin + warp_of_block() * kWarp, end, kThreads, column < d);
   Pack<float, kVec> mine;
 #pragma unroll
   for (int e = 0; e < kVec; ++e) mine.v[e] = sum[e];
@@ -248,8 +282,14 @@ void half_gradients(CudaStream& stream, const ProductKeyLookupBackward& a, const
   int64_t* starts = stream.scratch<int64_t>(rows + 1);
   launch(starts_kernel, dim3(blocks_for(places + 1, kThreads)), dim3(kThreads), 0, stream, starts, sorted, places, rows, bits.place());
   const int64_t slices = (d + kWarp * kVec - 1) / (kWarp * kVec);
-  launch(dkeys_kernel<T, kVec>, dim3(static_cast<unsigned>(rows * slices)), dim3(kThreads), sizeof(WarpSums<kVec>), stream,
-         a.dkeys.as<float>(), g, sorted, starts, a.query.as<T>(), d, bits);
+  const Places p{sorted, starts, bits};
+  if (places <= rows * kFewPlaces) {
+    launch(dkeys_by_warp_kernel<T, kVec>, dim3(blocks_for(rows * slices, kWarps)), dim3(kThreads), 0, stream, a.dkeys.as<float>(), g, p,
+           a.query.as<T>(), d, rows);
+  } else {
+    launch(dkeys_by_block_kernel<T, kVec>, dim3(static_cast<unsigned>(rows * slices)), dim3(kThreads), sizeof(WarpSums<kVec>), stream,
+           a.dkeys.as<float>(), g, p, a.query.as<T>(), d);
+  }
 }
 
 }  // namespace
@@ -267,7 +307,7 @@ void product_key_lookup_backward(CudaStream& stream, const ProductKeyLookupBackw
   dispatch_float(a.query.dtype, [&](auto t) {
     using Element = decltype(t);
     const bool packed = widest(a.query.as<Element>(), d) % 4 == 0 && widest(a.keys.as<Element>(), d) % 4 == 0 &&
-                        (!a.dquery || widest(a.dquery.as<float>(), d) % 4 == 0);
+                        (!a.dquery || widest(a.dquery.as<float>(), d) % 4 == 0) && (!a.dkeys || widest(a.dkeys.as<float>(), d) % 4 == 0);
     packed ? half_gradients<Element, 4>(stream, a, g) : half_gradients<Element, 1>(stream, a, g);
   });
 }

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
+#include <set>
 #include <string>
 
 #include "cuda/backend.h"
@@ -92,25 +93,56 @@ void tables(int64_t V) {
   }
 }
 
-void lookups(DType dtype, int64_t n) {
-  const int64_t T = 64, H = 1, half = 64, k = 32, width = bytes_of(dtype);
-  const Tensor query = normal({T, H, 2, half}, dtype), keys = normal({H, 2, n, half}, dtype);
-  const Tensor scores = empty(*device, {T, H, k}), indices = empty(*device, {T, H, k}, DType::i32), weights = empty(*device, {T, H, k});
-  const std::string label = std::string(" ") + name_of(dtype) + ", n " + std::to_string(n);
-  count("product_key_lookup" + label, (query.size() + keys.size()) * width + T * H * k * 12, &Operations::product_key_lookup,
-        ProductKeyLookup{scores.view(), indices.view(), weights.view(), query.view(), keys.view(), {}, Gate::softmax});
-  if (dtype != DType::f32) return;
-  const Tensor dquery = empty(*device, query.shape), dkeys = zeros(*device, keys.shape);
-  count("product_key_lookup_backward" + label, (query.size() * 2 + keys.size() * 2) * 4 + T * H * k * 16, &Operations::product_key_lookup_backward,
-        ProductKeyLookupBackward{dquery.view(), dkeys.view(), weights.view(), scores.view(), indices.view(), weights.view(), query.view(), keys.view(), Gate::softmax});
+std::vector<int32_t> to_host(const Tensor& indices) {
+  std::vector<int32_t> host(static_cast<size_t>(indices.size()));
+  device->stream().read(host.data(), indices.view().data, host.size() * 4, nullptr);
+  wait();
+  return host;
 }
 
-void products() {
-  const int64_t R = 128, I = 256, O = 256;
-  const Tensor x = normal({R, I}), w = normal({O, I}), b = normal({O}), y = empty(*device, {R, O}), dw = zeros(*device, {O, I}), dx = empty(*device, {R, I});
-  count("linear 128 x 256 -> 256", (R * I + O * I + O + R * O) * 4, &Operations::linear, Linear{y.view(), x.view(), w.view(), b.view()});
-  count("linear_backward 128 x 256 -> 256", (2 * R * I + 3 * O * I + R * O) * 4, &Operations::linear_backward,
-        LinearBackward{dx.view(), dw.view(), {}, y.view(), x.view(), w.view(), false});
+// Floor forward: query, keys and what comes out, once. Backward: a half-key's row for each different half-key of a (token, head), to dquery,
+// and the query's row for it, to dkeys; dquery written; each row of dkeys that gets something read and written; what there is of each
+// winner. (On a GPU most of these gathers come from L2: its DRAM need move query, keys and dkeys but once.)
+void lookups(DType dtype, int64_t n, int64_t half) {
+  const int64_t T = 64, H = 1, k = 32, width = bytes_of(dtype);
+  const Tensor query = normal({T, H, 2, half}, dtype), keys = normal({H, 2, n, half}, dtype, 2);
+  const Tensor scores = empty(*device, {T, H, k}), indices = empty(*device, {T, H, k}, DType::i32), weights = empty(*device, {T, H, k});
+  const std::string label = std::string(" ") + name_of(dtype) + ", n " + std::to_string(n) + ", half " + std::to_string(half);
+  count("product_key_lookup" + label, (query.size() + keys.size()) * width + T * H * k * 12, &Operations::product_key_lookup,
+        ProductKeyLookup{scores.view(), indices.view(), weights.view(), query.view(), keys.view(), {}, Gate::softmax});
+  int64_t gathered = 0;
+  std::set<int64_t> rows;
+  const std::vector<int32_t> slots = to_host(indices);
+  for (int64_t th = 0; th < T * H; ++th) {
+    std::set<int64_t> own;
+    for (int64_t r = 0; r < k; ++r) {
+      const int64_t slot = slots[static_cast<size_t>(th * k + r)];
+      for (const int64_t row : {slot / n, n + slot % n}) {
+        own.insert(row);
+        rows.insert(th % H * 2 * n + row);
+      }
+    }
+    gathered += static_cast<int64_t>(own.size());
+  }
+  const Tensor dquery = empty(*device, query.shape), dkeys = zeros(*device, keys.shape);
+  count("product_key_lookup_backward" + label,
+        2 * gathered * half * width + query.size() * 4 + static_cast<int64_t>(rows.size()) * half * 8 + T * H * k * 16,
+        &Operations::product_key_lookup_backward,
+        ProductKeyLookupBackward{dquery.view(), dkeys.view(), weights.view(), scores.view(), indices.view(), weights.view(), query.view(), keys.view(), Gate::softmax});
+  const Tensor all = empty(*device, {T, H, 2, n});
+  count("product_key_scores" + label, (query.size() + keys.size()) * width + all.size() * 4, &Operations::product_key_scores,
+        ProductKeyScores{all.view(), query.view(), keys.view()});
+}
+
+// Floor: every matrix once. A tile of C, 64 or 128 rows and columns, reads its rows of A and its columns of B anew, of which all but the first
+// reading comes from L2.
+void products(DType dtype, int64_t R, int64_t I, int64_t O) {
+  const int64_t width = bytes_of(dtype);
+  const Tensor x = normal({R, I}, dtype), w = normal({O, I}, dtype), b = normal({O}), y = empty(*device, {R, O}), dw = zeros(*device, {O, I}), db = zeros(*device, {O}), dx = empty(*device, {R, I});
+  const std::string label = std::string(" ") + name_of(dtype) + ", " + std::to_string(R) + " x " + std::to_string(I) + " -> " + std::to_string(O);
+  count("linear" + label, (R * I + O * I) * width + (O + R * O) * 4, &Operations::linear, Linear{y.view(), x.view(), w.view(), b.view()});
+  count("linear_backward" + label, (R * I + O * I) * width + (R * I + 2 * O * I + R * O + 2 * O) * 4, &Operations::linear_backward,
+        LinearBackward{dx.view(), dw.view(), db.view(), y.view(), x.view(), w.view(), false});
 }
 
 void rows() {
@@ -126,6 +158,13 @@ void rows() {
   count("sigmoid_gate", 2 * bytes + T * 4, &Operations::sigmoid_gate, SigmoidGate{out.view(), x.view(), g.view()});
   count("sigmoid_gate_backward", 3 * bytes + T * 8, &Operations::sigmoid_gate_backward, SigmoidGateBackward{other.view(), dg.view(), out.view(), x.view(), g.view()});
   count("softmax", 2 * bytes, &Operations::softmax, Softmax{out.view(), x.view()});
+  const Tensor gain = normal({C}), dgain = zeros(*device, {C}), norm = empty(*device, {1}), sum = zeros(*device, {1});
+  count("rms_norm_backward with gain", 3 * bytes + C * 12, &Operations::rms_norm_backward, RmsNormBackward{out.view(), dgain.view(), y.view(), x.view(), gain.view()});
+  count("sum_squares", bytes, &Operations::sum_squares, SumSquares{sum.view(), x.view(), {}});
+  count("clip_scale", 2 * bytes, &Operations::clip_scale, ClipScale{out.view(), norm.view(), sum.view(), 1});
+  const int64_t k = 32;
+  const Tensor best = empty(*device, {T, k}), places = empty(*device, {T, k}, DType::i32);
+  count("topk", bytes + T * k * 8, &Operations::topk, TopK{best.view(), places.view(), x.view()});
   count("cross_entropy", bytes + T * 8, &Operations::cross_entropy, CrossEntropy{loss.view(), x.view(), targets.view()});
   count("softmax_backward", 3 * bytes, &Operations::softmax_backward, SoftmaxBackward{other.view(), y.view(), out.view()});
   count("cross_entropy_backward", 2 * bytes + T * 8, &Operations::cross_entropy_backward,
@@ -176,9 +215,14 @@ int main() {
   bags(DType::bf16, 512, 1000);
   bags(DType::bf16, 1, 1024);
   tables(256);
-  for (int64_t n : {128, 512}) lookups(DType::f32, n);
-  lookups(DType::bf16, 512);
-  products();
+  for (int64_t n : {16, 128, 512}) lookups(DType::f32, n, 64);
+  lookups(DType::bf16, 512, 64);
+  lookups(DType::f32, 509, 62);  // nothing is a multiple of 16 bytes
+  lookups(DType::f16, 509, 62);
+  for (DType dtype : {DType::f32, DType::bf16}) {
+    products(dtype, 128, 256, 256);
+    products(dtype, 127, 254, 253);
+  }
   rows();
   attentions();
   experts();

@@ -15,6 +15,7 @@ const root = fileURLToPath(new URL('../..', import.meta.url))
 const { values: flags } = parseArgs({ options: { check: { type: 'boolean' }, counts: { type: 'boolean' } } })
 const budgets = JSON.parse(readFileSync(new URL('budgets.json', import.meta.url), 'utf8'))
 const architectures = [80, 90, 100]
+const explained = 1.1 // a budget of sectors beyond this has a reason in budgets.json: sectorsWhy, by how the case's name begins
 const bandwidth = 3.0e12 // bytes a second, an H100's
 
 // Of a multiprocessor: registers, warps, shared bytes (CUDA programming guide, compute capabilities).
@@ -113,6 +114,8 @@ for (const c of cases) {
   const budget = budgets.sectors[c.name]
   if (budget === undefined) faults.push(`${c.name}: no budget of sectors`)
   else if (c.ratio > budget) faults.push(`${c.name}: moves ${c.ratio.toFixed(3)} of its floor, the budget is ${budget}`)
+  else if (budget > explained && !Object.keys(budgets.sectorsWhy).some((start) => c.name.startsWith(start)))
+    faults.push(`${c.name}: its budget is ${budget}, and budgets.json does not say why`)
   for (const [kernel, most] of Object.entries(budgets.kernelSectors[c.name] ?? {})) {
     const ratio = c.main.find((k) => k.kernel === kernel)?.ratio ?? Number.POSITIVE_INFINITY
     if (ratio > most) faults.push(`${c.name}: ${kernel} moves ${ratio.toFixed(3)} of the floor, its budget is ${most}`)

@@ -25,12 +25,15 @@ struct Operand {
   static Operand of(const T* data, int64_t stride) { return {data, stride, widest<T>(data, stride) * sizeof(T) == 16}; }
 };
 
-// What one thread copies of an operand, step by step. A step is kRuns runs of kRun elements, in units of 16 bytes; kAlong: the
-// next step lies further along the same runs (else in the runs behind). Past the ends of the matrix the tile gets zeros.
-template <class T, bool kAlong, int kRuns, int kRun, int kThreads>
+// What one thread copies of an operand, step by step. A step is kRuns runs of kRun elements: in units of 16 bytes where the operand is wide,
+// else element by element, a warp's lanes side by side. kAlong: the next step lies further along the same runs (else in the runs
+// behind). Past the ends of the matrix the tile gets zeros.
+// kApart (1 or 4): how far apart the runs of neighbouring threads are. What a quarter warp writes at once must lie in different banks, and
+// it is the tile's pitch that says which of the two does.
+template <class T, bool kAlong, int kRuns, int kRun, int kThreads, int kApart>
 struct Reader {
-  static constexpr int kUnit = 16 / static_cast<int>(sizeof(T)), kUnits = kRun / kUnit, kCopies = kRuns * kUnits / kThreads;
-  static_assert(kRuns * kUnits % kThreads == 0 && kThreads % kUnits == 0);
+  static constexpr int kUnit = 16 / static_cast<int>(sizeof(T));
+  static_assert(kRuns * kRun % (kThreads * kUnit) == 0 && kThreads % kRun == 0 && kRuns % 8 == 0);
 
   const T* at;
   int64_t stride;
@@ -39,8 +42,7 @@ struct Reader {
 
   // i0, n: the tile's first row or column, and their number; k0, k1 the depth
   __device__ Reader(const Operand<T>& from, int64_t i0, int64_t n, int64_t k0, int64_t k1) : stride(from.stride), wide(from.wide) {
-    const int run = thread_of_block() / kUnits, unit = thread_of_block() % kUnits * kUnit;
-    const int64_t run0 = (kAlong ? i0 : k0) + run, first = (kAlong ? k0 : i0) + unit;
+    const int64_t run0 = (kAlong ? i0 : k0) + first_run(), first = (kAlong ? k0 : i0) + first_element();
     at = from.data + run0 * stride + first;
     runs = clamped((kAlong ? n : k1) - run0);
     length = clamped((kAlong ? k1 : n) - first);
@@ -50,26 +52,43 @@ struct Reader {
     return left < 0 ? 0 : (left < kMost ? static_cast<int>(left) : kMost);
   }
 
+  // The runs in the order of the threads that copy them: as they lie, or 0 4 1 5 2 6 3 7, 8 12 … It moves bits of i, and so
+  // run_of(i + j) = run_of(i) + run_of(j) where i is a multiple of a power of two that is greater than j.
+  static __device__ constexpr int run_of(int i) { return kApart == 1 ? i : i / 8 * 8 + i % 2 * 4 + i % 8 / 2; }
+  __device__ int threads_of_run() const { return wide ? kRun / kUnit : kRun; }
+  __device__ int first_run() const { return run_of(thread_of_block() / threads_of_run()); }
+  __device__ int first_element() const { return thread_of_block() % threads_of_run() * (wide ? kUnit : 1); }
+
   // place(run, element): in shared memory
   template <class F>
   __device__ void copy(F place) {
-    const int run = thread_of_block() / kUnits, unit = thread_of_block() % kUnits * kUnit;
+    const int run = first_run(), element = first_element();
     const T* source = at;
+    if (wide) {
+      constexpr int kTogether = kThreads / (kRun / kUnit);  // runs
 #pragma unroll
-    for (int i = 0; i < kCopies; ++i) {
-      const int skipped = i * (kThreads / kUnits);
-      const int inside = skipped < runs ? (length < 0 ? 0 : (length < kUnit ? length : kUnit)) : 0;
-      T* target = place(run + skipped, unit);
-      if (wide) {
-        copy_async16(target, source, inside * static_cast<int>(sizeof(T)));
-      } else {
-#pragma unroll
-        for (int e = 0; e < kUnit; ++e) {
-          if constexpr (sizeof(T) == 4) copy_async4(target + e, source + e, e < inside ? 4 : 0);
-          else target[e] = e < inside ? source[e] : T{};
-        }
+      for (int i = 0; i < kRuns; i += kTogether) {
+        const int skipped = run_of(i);
+        const int inside = skipped < runs ? (length < 0 ? 0 : (length < kUnit ? length : kUnit)) : 0;
+        copy_async16(place(run + skipped, element), source, inside * static_cast<int>(sizeof(T)));
+        source += (run_of(i + kTogether) - skipped) * stride;
       }
-      source += (kThreads / kUnits) * stride;
+    } else {
+      constexpr int kTogether = kThreads / kRun;
+#pragma unroll 1  // for the registers: unrolled, they spill
+      for (int i = 0; i < kRuns; i += kTogether) {
+        const int skipped = run_of(i);
+        const bool inside = skipped < runs && length > 0;
+        T* target = place(run + skipped, element);
+        if constexpr (sizeof(T) == 4) {
+          copy_async4(target, source, inside ? 4 : 0);
+        } else {
+          Pack<T, 1> one{};
+          if (inside) one = load<1>(source);
+          store<1>(target, one);
+        }
+        source += (run_of(i + kTogether) - skipped) * stride;
+      }
     }
     if constexpr (kAlong) {
       at += kRun;
@@ -93,8 +112,9 @@ struct Patch {
 };
 
 // Products by FMA. kAlong: the operand's runs go along the depth (else along the rows of A, the columns of B).
-// One thread has 8 x 8 sums. Along the depth, its rows are kRows / 8 apart and a tile's pitch is one 16-byte unit more than its run:
-// the eight rows that a warp reads together then lie in different banks. Otherwise its rows are two packs of four.
+// One thread has 8 x 8 sums. Along the depth, its rows are kRows / 8 apart and a tile's pitch is one 16-byte unit more than its run, five
+// units: the eight rows that a warp reads together then lie in different banks, and so do two runs of four units that are copied
+// together, if they are four apart. Otherwise its rows are two packs of four.
 template <class A, class B, bool kAAlong, bool kBAlong, int kRows, int kColumns>
 struct FmaProduct {
   static constexpr int kThreads = kRows * kColumns / 64, kDepth = 16;
@@ -103,10 +123,11 @@ struct FmaProduct {
   template <class T, bool kAlong, int kLength>
   struct Tile {
     static constexpr int kRuns = kAlong ? kLength : kDepth, kLong = kAlong ? kDepth : kLength;
-    static constexpr int kPitch = kAlong ? kDepth + 16 / static_cast<int>(sizeof(T)) : kLength;
+    static constexpr int kPitch = kAlong ? kDepth + 4 : kLength;
+    static_assert(!kAlong || sizeof(T) == 4);
     alignas(16) T v[kRuns * kPitch];
 
-    using From = Reader<T, kAlong, kRuns, kLong, kThreads>;
+    using From = Reader<T, kAlong, kRuns, kLong, kThreads, kAlong ? 4 : 1>;
     __device__ void fill(From& from) {
       from.copy([&](int run, int at) { return v + run * kPitch + at; });
     }
@@ -207,9 +228,9 @@ struct MmaProduct {
     alignas(16) T v[kLength * kDepth];
 
     __device__ static int place(int run, int unit) { return run * kDepth + (unit ^ (run / 2 % 4)) * 8; }
-    using From = Reader<T, true, kLength, kDepth, kThreads>;
+    using From = Reader<T, true, kLength, kDepth, kThreads, 1>;
     __device__ void fill(From& from) {
-      from.copy([&](int run, int at) { return v + place(run, at / 8); });
+      from.copy([&](int run, int at) { return v + place(run, at / 8) + at % 8; });
     }
   };
   struct Stage {

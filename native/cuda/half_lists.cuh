@@ -21,6 +21,7 @@ namespace {
 
 constexpr int kKeyColumns = 128;  // half-keys of a tile
 constexpr int kManyRows = 64, kFewRows = 32;  // tokens of a tile: fewer leave more shared memory to long lists
+constexpr int kBlocks = 3;                     // at most that the shared memory of a multiprocessor holds: its registers are theirs
 constexpr uint32_t kUnselectable = 0x007fffff;  // ordered_bits(-Infinity)
 
 template <class T, int kRows>
@@ -43,7 +44,7 @@ struct HalfTile {
 // blockIdx: x token tile, all of one (head, half) together so that its keys stay in L2; y piece. The lists lie in shared memory behind
 // the tile, or in global memory where they are too long.
 template <class T, int kRows>
-__global__ void __launch_bounds__(kRows* kKeyColumns / 64, 512 / (kRows * kKeyColumns / 64))
+__global__ void __launch_bounds__(kRows* kKeyColumns / 64, kBlocks)
     half_lists_kernel(Guard guard, HalfLists a, Operand<T> query, Operand<T> keys, bool shared_lists) {
   if (guard.closed()) return;
   using Tile = HalfTile<T, kRows>;

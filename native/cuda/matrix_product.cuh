@@ -28,14 +28,60 @@ constexpr int64_t kLargeTilesPerProcessor = 1;     // fewer large tiles than thi
 constexpr int64_t kWantedThreads = 1 << 17;        // K is cut until so many threads work: 500 and more on each of 132 or 142 processors
 constexpr int64_t kLeastPiece = 256, kMostPieces = 64;  // of K
 
+// Rows of a tile of C in shared memory, on their way out: sums lie in a thread as the products want them, and leave as whole rows.
+template <int kTile>
+struct OutRows {
+  static constexpr int kRows = 64;
+  static constexpr int kPitch = kTile + 8;  // eight banks more than a row: the four rows that a warp writes at once lie in different ones
+  alignas(16) float v[kRows * kPitch];
+};
+
+template <class Product, int kTile>
+constexpr size_t kProductBytes = kStages * sizeof(typename Product::Stage) > sizeof(OutRows<kTile>) ? kStages * sizeof(typename Product::Stage)
+                                                                                                      : sizeof(OutRows<kTile>);
+
+// Where a tile of C goes: `rows` by `columns` of it lie inside C.
+struct Target {
+  float* c;
+  int64_t ldc;
+  const float* bias;  // of the tile's first column on, or nullptr
+  int rows, columns;
+  bool accumulate;
+};
+
+// The block stores the tile's rows row0 …; each thread kVec elements at once, always of the same columns.
+template <int kVec, int kTile, int kThreads>
+__device__ inline void store_rows(const Target& to, const OutRows<kTile>& s, int row0) {
+  constexpr int kAcross = kTile / kVec, kTogether = kThreads / kAcross;  // threads of a row, rows
+  static_assert(kThreads % kAcross == 0);
+  const int column = thread_of_block() % kAcross * kVec;
+  if (column >= to.columns) return;
+  const Pack<float, kVec> bias = to.bias ? load<kVec>(to.bias + column) : Pack<float, kVec>{};
+#pragma unroll 2
+  for (int row = thread_of_block() / kAcross; row < OutRows<kTile>::kRows && row0 + row < to.rows; row += kTogether) {
+    float* c = to.c + (row0 + row) * to.ldc + column;
+    Pack<float, kVec> v = load<kVec>(s.v + row * OutRows<kTile>::kPitch + column);
+    if (to.accumulate) {
+      const Pack<float, kVec> old = load<kVec>(c);
+#pragma unroll
+      for (int e = 0; e < kVec; ++e) v.v[e] += old.v[e];
+    }
+    if (to.bias) {
+#pragma unroll
+      for (int e = 0; e < kVec; ++e) v.v[e] += bias.v[e];
+    }
+    store<kVec>(c, v);
+  }
+}
+
 // One block computes a tile of C for one piece of K. blockIdx: x tile, columns first; y piece; z matrix.
 // piece: its length. Pieces go to `partials` [pieces, M, N], or straight to C where there is one.
 template <class Product, int kTile, class A, class B>
 __global__ void __launch_bounds__(Product::kThreads, 512 / Product::kThreads)
     product_kernel(Guard guard, float* partials, MatrixProduct<A, B> p, int64_t piece) {
   if (guard.closed()) return;
-  const int64_t across = (p.N + kTile - 1) / kTile;
-  const int64_t row0 = blockIdx.x / across * kTile, column0 = blockIdx.x % across * kTile;
+  const unsigned across = static_cast<unsigned>((p.N + kTile - 1) / kTile);
+  const int64_t row0 = static_cast<int64_t>(blockIdx.x / across) * kTile, column0 = static_cast<int64_t>(blockIdx.x % across) * kTile;
   const int64_t k0 = blockIdx.y * piece, k1 = k0 + piece < p.K ? k0 + piece : p.K;
   p.a.data += blockIdx.z * p.a_batch;
   p.b.data += blockIdx.z * p.b_batch;
@@ -43,32 +89,27 @@ __global__ void __launch_bounds__(Product::kThreads, 512 / Product::kThreads)
   multiply_tile(product, reinterpret_cast<typename Product::Stage*>(shared_bytes()), p.a, row0, p.M, p.b, column0, p.N, k0, k1);
 
   const int64_t ldc = partials ? p.N : p.ldc;
-  float* c = (partials ? partials + blockIdx.y * p.M * p.N : p.c + blockIdx.z * p.c_batch) + row0 * ldc + column0;
-  const float* bias = partials || !p.bias ? nullptr : p.bias + column0;
-  const bool accumulate = p.accumulate && !partials;
-  const int rows = p.M - row0 < kTile ? static_cast<int>(p.M - row0) : kTile;  // of the tile inside C
-  const int columns = p.N - column0 < kTile ? static_cast<int>(p.N - column0) : kTile;
-  constexpr int kRun = Product::kRun;
-  const bool packed = kRun > 1 && ldc % kRun == 0 && reinterpret_cast<uintptr_t>(c) % (kRun * sizeof(float)) == 0;
-  product.each([&](int row, int column, const float* sums) {
-    if (row >= rows) return;
-    float* to = c + row * ldc + column;
-    Pack<float, kRun> v;
+  const Target to{(partials ? partials + blockIdx.y * p.M * p.N : p.c + blockIdx.z * p.c_batch) + row0 * ldc + column0,
+                  ldc,
+                  partials || !p.bias ? nullptr : p.bias + column0,
+                  p.M - row0 < kTile ? static_cast<int>(p.M - row0) : kTile,
+                  p.N - column0 < kTile ? static_cast<int>(p.N - column0) : kTile,
+                  p.accumulate && !partials};
+  const bool packed = (ldc | to.columns) % 4 == 0 && (reinterpret_cast<uintptr_t>(to.c) | reinterpret_cast<uintptr_t>(to.bias)) % 16 == 0;
+  OutRows<kTile>& s = shared<OutRows<kTile>>();
+#pragma unroll 1
+  for (int first = 0; first < kTile && first < to.rows; first += OutRows<kTile>::kRows) {
+    if (first > 0) block_sync();
+    product.each([&](int row, int column, const float* sums) {
+      if (row / OutRows<kTile>::kRows * OutRows<kTile>::kRows != first) return;
+      Pack<float, Product::kRun> run;
 #pragma unroll
-    for (int e = 0; e < kRun; ++e) {
-      v.v[e] = sums[e];
-      if (column + e >= columns) continue;
-      if (accumulate) v.v[e] += to[e];
-      if (bias) v.v[e] += bias[column + e];
-    }
-    if (packed && column + kRun <= columns) {
-      store<kRun>(to, v);
-    } else {
-#pragma unroll
-      for (int e = 0; e < kRun; ++e)
-        if (column + e < columns) to[e] = v.v[e];
-    }
-  });
+      for (int e = 0; e < Product::kRun; ++e) run.v[e] = sums[e];
+      store<Product::kRun>(s.v + (row - first) * OutRows<kTile>::kPitch + column, run);
+    });
+    block_sync();
+    packed ? store_rows<4, kTile, Product::kThreads>(to, s, first) : store_rows<1, kTile, Product::kThreads>(to, s, first);
+  }
 }
 
 // One thread adds the pieces of an element in order.
@@ -95,8 +136,7 @@ void launch_product(CudaStream& stream, const MatrixProduct<A, B>& p, int64_t pi
   const int64_t used = p.K == 0 ? 1 : (p.K + piece - 1) / piece;
   float* partials = used > 1 ? stream.scratch<float>(used * p.M * p.N) : nullptr;
   const dim3 grid(static_cast<unsigned>(tiles_of(p.M, p.N, kTile)), static_cast<unsigned>(used), static_cast<unsigned>(p.batches));
-  launch(product_kernel<Product, kTile, A, B>, grid, dim3(Product::kThreads), kStages * sizeof(typename Product::Stage), stream, partials, p,
-         piece);
+  launch(product_kernel<Product, kTile, A, B>, grid, dim3(Product::kThreads), kProductBytes<Product, kTile>, stream, partials, p, piece);
   if (partials)
     launch(add_pieces_kernel, dim3(blocks_for(p.M * p.N, kThreads)), dim3(kThreads), 0, stream, p.c, partials, p.ldc, used, p.M, p.N, p.bias,
            p.accumulate);

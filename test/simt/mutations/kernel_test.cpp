@@ -111,7 +111,7 @@ void topk() {
 
 void lookup() {
   Pair p;
-  for (const auto& [T, H, n, half, k] : {std::array<int64_t, 5>{5, 2, 70, 16, 8}, {40, 1, 33, 9, 33}}) {
+  for (const auto& [T, H, n, half, k] : {std::array<int64_t, 5>{5, 2, 70, 16, 8}, {40, 1, 33, 9, 33}, {70, 1, 9, 20, 12}}) {
     const Both query = numbers(p, {T, H, 2, half}, 6), keys = numbers(p, {H, 2, n, half}, 7), scores = room(p, {T, H, k}),
                ids = room(p, {T, H, k}, DType::i32), weights = room(p, {T, H, k});
     on_both(p, &Operations::product_key_lookup,

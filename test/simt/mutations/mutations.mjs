@@ -80,8 +80,16 @@ const mutations = [
     file: 'native/cuda/matrix_product.cuh',
     unit: 'native/ops/linear.cu',
     test: 'linear',
-    from: 'kRun > 1 && ldc % kRun == 0 && reinterpret_cast<uintptr_t>(c) % (kRun * sizeof(float)) == 0',
-    to: 'kRun > 1',
+    from: '(ldc | to.columns) % 4 == 0 && (reinterpret_cast<uintptr_t>(to.c) | reinterpret_cast<uintptr_t>(to.bias)) % 16 == 0',
+    to: 'to.columns % 4 == 0',
+  },
+  {
+    what: 'a tile that leaves before all have written it',
+    file: 'native/cuda/matrix_product.cuh',
+    unit: 'native/ops/linear.cu',
+    test: 'linear',
+    from: 'block_sync();\n    packed ?',
+    to: 'warp_sync();\n    packed ?',
   },
   {
     what: 'one piece too many',

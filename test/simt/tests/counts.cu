@@ -128,6 +128,108 @@ void vector_conflicts() {
   expect(same(simt::counts("vectors_kernel").shared_stores, 1, 512, 4), "every second vector: one more pass a quarter");
 }
 
+// 8-byte vectors go in two halves.
+__global__ void pairs_kernel(Guard guard, float* out, int step) {
+  if (guard.closed()) return;
+  float* s = reinterpret_cast<float*>(shared_bytes());
+  store(s + 2 * step * lane(), Pack<float, 2>{{1, 2}});
+  out[lane()] = load<2>(s + 2 * step * lane()).v[1];
+}
+void pair_conflicts() {
+  Device d;
+  auto* out = d.array<float>(32);
+  launch(pairs_kernel, 1, 32, 32 * 8, d.stream, out, 1);
+  d.wait();
+  expect(same(simt::counts("pairs_kernel").shared_stores, 1, 256, 0), "the halves may share banks");
+  simt::reset_counts();
+  launch(pairs_kernel, 1, 32, 32 * 24, d.stream, out, 3);
+  d.wait();
+  expect(same(simt::counts("pairs_kernel").shared_stores, 1, 256, 0), "every third pair: each bank once");
+  simt::reset_counts();
+  launch(pairs_kernel, 1, 32, 32 * 32, d.stream, out, 4);
+  d.wait();
+  expect(same(simt::counts("pairs_kernel").shared_stores, 1, 256, 2 * 3), "every fourth pair: four passes a half");
+  expect(same(simt::counts("pairs_kernel").shared_loads, 1, 256, 2 * 3), "loads as stores");
+}
+
+// Lanes that want the same word share it, at each width.
+template <int n>
+__device__ float shared_word(const float* s, int words, int pitch) {
+  return load<n>(s + lane() % words * pitch).v[n - 1];
+}
+__global__ void broadcast_kernel(Guard guard, float* out, int words, int pitch) {
+  if (guard.closed()) return;
+  float* s = reinterpret_cast<float*>(shared_bytes());
+  for (int i = lane(); i < 128; i += 32) s[i] = 1;
+  warp_sync();
+  out[lane()] = shared_word<1>(s, words, pitch) + shared_word<2>(s, words, pitch) + shared_word<4>(s, words, pitch);
+}
+void broadcasts() {
+  Device d;
+  auto* out = d.array<float>(32);
+  launch(broadcast_kernel, 1, 32, 512, d.stream, out, 1, 0);
+  d.wait();
+  expect(same(simt::counts("broadcast_kernel").shared_loads, 3, 128 + 256 + 512, 0), "one word for all");
+  simt::reset_counts();
+  launch(broadcast_kernel, 1, 32, 512, d.stream, out, 4, 4);
+  d.wait();
+  expect(same(simt::counts("broadcast_kernel").shared_loads, 3, 128 + 256 + 512, 0), "four words in different banks");
+  simt::reset_counts();
+  launch(broadcast_kernel, 1, 32, 512, d.stream, out, 2, 32);
+  d.wait();
+  expect(same(simt::counts("broadcast_kernel").shared_loads, 3, 128 + 256 + 512, 1 + 2 + 4), "two words of one bank: a pass more each time");
+}
+
+// Asynchronous copies write shared memory like stores of 16 bytes: eight runs of four units of 16 bytes, with a pitch of five units.
+__global__ void copies_kernel(Guard guard, float* out, const float* in, int apart) {
+  if (guard.closed()) return;
+  float* s = reinterpret_cast<float*>(shared_bytes());
+  const int i = lane() / 4, run = apart == 1 ? i : i % 2 * 4 + i / 2, at = lane() % 4 * 4;
+  copy_async16(s + run * 20 + at, in + run * 16 + at, 16);
+  copy_async_commit();
+  copy_async_wait<0>();
+  warp_sync();
+  out[lane()] = s[lane() / 16 * 20 + lane() % 16];
+}
+void copy_conflicts() {
+  Device d;
+  auto* out = d.array<float>(32);
+  const auto* in = d.array(std::vector<float>(128));
+  launch(copies_kernel, 1, 32, 8 * 80, d.stream, out, in, 1);
+  d.wait();
+  auto c = simt::counts("copies_kernel");
+  expect(same(c.shared_stores, 1, 512, 4), "neighbouring runs: one bank of units twice in each quarter");
+  expect(same(c.loads, 2, 512 + kGuardBytes, 16 + 1), "all of the sectors");
+  simt::reset_counts();
+  launch(copies_kernel, 1, 32, 8 * 80, d.stream, out, in, 4);
+  d.wait();
+  c = simt::counts("copies_kernel");
+  expect(same(c.shared_stores, 1, 512, 0), "runs that are four apart: every bank once");
+  expect(same(c.loads, 2, 512 + kGuardBytes, 16 + 1), "the same sectors");
+}
+
+// ldmatrix loads eight rows of 16 bytes at a time.
+__global__ void matrices_kernel(Guard guard, uint32_t* out, int pitch) {
+  if (guard.closed()) return;
+  char* s = shared_bytes();
+  for (int i = 0; i < 4; i++) store(reinterpret_cast<uint32_t*>(s + lane() * pitch + 16 * i), Pack<uint32_t, 4>{});
+  warp_sync();
+  uint32_t r[4];
+  ldmatrix_x4(r, s + lane() * pitch);
+  out[lane()] = r[0];
+}
+void matrix_conflicts() {
+  Device d;
+  auto* out = d.array<uint32_t>(32);
+  launch(matrices_kernel, 1, 32, 32 * 64, d.stream, out, 64);
+  d.wait();
+  expect(same(simt::counts("matrices_kernel").shared_loads, 1, 512, 4 * 3), "rows of 64 bytes: four of eight begin in one bank");
+  simt::reset_counts();
+  launch(matrices_kernel, 1, 32, 32 * 80, d.stream, out, 80);
+  d.wait();
+  expect(same(simt::counts("matrices_kernel").shared_loads, 1, 512, 0), "rows of 80 bytes: every bank once");
+}
+
 // 16-bit elements: two lanes share a word, which is one access of the bank.
 __global__ void halves_kernel(Guard guard, float* out) {
   if (guard.closed()) return;
@@ -168,6 +270,7 @@ const std::vector<Test>& count_tests() {
   static const std::vector<Test> tests = {
       {"coalesced accesses", coalesced}, {"strided accesses", strided},          {"vectors of rows", rows},
       {"ragged loops", ragged},          {"bank conflicts", bank_conflicts},     {"bank conflicts of vectors", vector_conflicts},
+      {"bank conflicts of pairs", pair_conflicts}, {"words that lanes share", broadcasts}, {"bank conflicts of copies", copy_conflicts}, {"bank conflicts of matrices", matrix_conflicts},
       {"16-bit elements", halves},       {"other operations", operations},
   };
   return tests;

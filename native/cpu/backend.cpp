@@ -6,7 +6,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <fstream>
+#include <memory>
 
 #include "cpu/context.h"
 #include "cpu/isa.h"
@@ -132,10 +132,12 @@ void give(void* data, int64_t bytes) {
 }
 
 std::string processor() {
-  std::ifstream info("/proc/cpuinfo");
-  for (std::string line; std::getline(info, line);) {
-    if (line.rfind("model name", 0) == 0) return line.substr(line.find(':') + 2);
-  }
+  // Not a C++ stream: its locales would be a tenth of the binary.
+  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> info(std::fopen("/proc/cpuinfo", "r"), std::fclose);
+  char line[256];
+  constexpr const char* kStart = "model name\t: ";
+  while (info && std::fgets(line, sizeof line, info.get()))
+    if (std::strncmp(line, kStart, std::strlen(kStart)) == 0) return {line + std::strlen(kStart), line + std::strcspn(line, "\n")};
   return "CPU";
 }
 

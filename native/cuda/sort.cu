@@ -5,6 +5,11 @@
 #include <functional>
 #include <memory>
 #else
+// CUB includes <iostream>, whose static object would link every locale into the binary, 0.4 MB. It needs <ostream> alone, so libstdc++ is
+// told that <iostream> was here.
+#define _GLIBCXX_IOSTREAM 1
+#include <ostream>
+
 #include <cub/device/device_radix_sort.cuh>
 #include <cub/device/device_scan.cuh>
 #endif

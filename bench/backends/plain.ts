@@ -109,40 +109,13 @@ export class Plain implements Backend {
     if (2 * tokens * heads * nKeys * half > 2 * mostWorkOfSlow) return undefined
     const indices = new Int32Array(tokens * heads * knn)
     const weights = new Float32Array(tokens * heads * knn)
-    const scores = new Float32Array(nKeys)
-    const best = [new Int32Array(knn), new Int32Array(knn)] as const
-    const value = [new Float32Array(knn), new Float32Array(knn)] as const
-    const pair = new Float32Array(knn)
-    const slot = new Int32Array(knn)
+    const lookup = headLookup({ knn, half, nKeys }, keys)
     const run = (set: number) => {
-      const query = queries[set]!
       for (let t = 0; t < tokens; t++)
         for (let h = 0; h < heads; h++) {
-          for (let p = 0; p < 2; p++) {
-            const q = ((t * heads + h) * 2 + p) * half
-            for (let j = 0; j < nKeys; j++) {
-              const key = ((h * 2 + p) * nKeys + j) * half
-              let sum = 0
-              for (let c = 0; c < half; c++) sum += query[q + c]! * keys[key + c]!
-              scores[j] = sum
-            }
-            keepBest(
-              nKeys,
-              (j) => scores[j]!,
-              (j) => j,
-              value[p]!,
-              best[p]!,
-            )
-          }
-          const combine = (i: number) => value[0]![Math.floor(i / knn)]! + value[1]![i % knn]!
-          const name = (i: number) => best[0]![Math.floor(i / knn)]! * nKeys + best[1]![i % knn]!
-          keepBest(knn * knn, combine, name, pair, slot)
-          let sum = 0
-          for (let r = 0; r < knn; r++) sum += Math.exp(pair[r]! - pair[0]!)
-          for (let r = 0; r < knn; r++) {
-            indices[(t * heads + h) * knn + r] = slot[r]!
-            weights[(t * heads + h) * knn + r] = Math.exp(pair[r]! - pair[0]!) / sum
-          }
+          const { slots, weights: w } = lookup(h, queries[set]!, (t * heads + h) * 2 * half)
+          indices.set(slots, (t * heads + h) * knn)
+          weights.set(w, (t * heads + h) * knn)
         }
     }
     return { run, result: () => after(run, { indices, weights }) }
@@ -181,39 +154,48 @@ export function oneToken(
   const values = state['values.weight']!
   const width = values.length / nKeys ** 2
   const y = new Float32Array(width)
+  const lookup = headLookup({ knn, half, nKeys }, state['keys']!)
+  for (let h = 0; h < heads; h++) {
+    const { slots, weights } = lookup(h, query, h * 2 * half)
+    for (let r = 0; r < knn; r++) for (let c = 0; c < width; c++) y[c]! += weights[r]! * values[slots[r]! * width + c]!
+    rows.set(slots, h * knn)
+  }
+  const gate = affine(state, 'swilu_projection', x)
+  for (let c = 0; c < width; c++) y[c]! *= gate[c]! / (1 + Math.exp(-gate[c]!))
+  return { y: affine(state, 'value_proj', y), rows }
+}
+
+/** The product-key lookup of one head, whose query begins at `at`. Its answers are overwritten by the next call. */
+function headLookup({ knn, half, nKeys }: { knn: number; half: number; nKeys: number }, keys: Float32Array) {
   const best = [new Int32Array(knn), new Int32Array(knn)] as const
   const value = [new Float32Array(knn), new Float32Array(knn)] as const
-  const pair = new Float32Array(knn)
-  const slot = new Int32Array(knn)
   const scores = new Float32Array(nKeys)
-  for (let h = 0; h < heads; h++) {
-    for (let p = 0; p < 2; p++) {
+  const sums = new Float32Array(knn)
+  const slots = new Int32Array(knn)
+  const weights = new Float32Array(knn)
+  return (head: number, query: Float32Array, at: number) => {
+    for (const p of [0, 1] as const) {
       for (let j = 0; j < nKeys; j++) {
+        const key = ((head * 2 + p) * nKeys + j) * half
         let sum = 0
-        for (let c = 0; c < half; c++) sum += query[(h * 2 + p) * half + c]! * state['keys']![((h * 2 + p) * nKeys + j) * half + c]!
+        for (let c = 0; c < half; c++) sum += query[at + p * half + c]! * keys[key + c]!
         scores[j] = sum
       }
       keepBest(
         nKeys,
         (j) => scores[j]!,
         (j) => j,
-        value[p]!,
-        best[p]!,
+        value[p],
+        best[p],
       )
     }
     const combine = (i: number) => value[0][Math.floor(i / knn)]! + value[1][i % knn]!
-    keepBest(knn * knn, combine, (i) => best[0][Math.floor(i / knn)]! * nKeys + best[1][i % knn]!, pair, slot)
+    keepBest(knn * knn, combine, (i) => best[0][Math.floor(i / knn)]! * nKeys + best[1][i % knn]!, sums, slots)
     let sum = 0
-    for (let r = 0; r < knn; r++) sum += Math.exp(pair[r]! - pair[0]!)
-    for (let r = 0; r < knn; r++) {
-      const weight = Math.exp(pair[r]! - pair[0]!) / sum
-      for (let c = 0; c < width; c++) y[c]! += weight * values[slot[r]! * width + c]!
-    }
-    rows.set(slot, h * knn)
+    for (let r = 0; r < knn; r++) sum += Math.exp(sums[r]! - sums[0]!)
+    for (let r = 0; r < knn; r++) weights[r] = Math.exp(sums[r]! - sums[0]!) / sum
+    return { slots, weights }
   }
-  const gate = affine(state, 'swilu_projection', x)
-  for (let c = 0; c < width; c++) y[c]! *= gate[c]! / (1 + Math.exp(-gate[c]!))
-  return { y: affine(state, 'value_proj', y), rows }
 }
 
 function affine(state: Record<string, Float32Array>, name: string, x: Float32Array): Float32Array {

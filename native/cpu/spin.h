@@ -4,17 +4,10 @@
 #include <chrono>
 #include <thread>
 
+#include "core/pause.h"
 #include "cpu/thread_pool.h"
 
 namespace ml::cpu {
-
-inline void pause_cpu() {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#elif defined(__aarch64__)
-  asm volatile("yield");
-#endif
-}
 
 // Returns when done() holds or the time is up; at once on a single core, where nobody else could make it hold meanwhile.
 template <class Done>

@@ -5,6 +5,7 @@
 #include <new>
 #include <utility>
 
+#include "core/pause.h"
 #include "cuda/checks.h"
 #include "cuda/launch.cuh"
 
@@ -14,14 +15,6 @@ namespace {
 constexpr int kSpins = 2000;              // about 10 µs before the front thread marks the stream and sleeps
 constexpr size_t kSmallWrite = 4096;      // bytes that kernels carry as arguments
 static_assert(sizeof(FaultRecord) <= kRecordRoom);
-
-inline void pause_cpu() {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#elif defined(__aarch64__)
-  asm volatile("yield");
-#endif
-}
 
 int attribute(cudaDeviceAttr which, int device) {
   int value = 0;

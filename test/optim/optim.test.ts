@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import { native } from '../../lib/binding.js'
 import {
   Adagrad,
   AdamW,
@@ -10,6 +11,7 @@ import {
   RowwiseAdagrad,
   Sgd,
 } from '../../lib/index.js'
+import { Embedding } from '../../lib/nn/index.js'
 import { testDevices } from '../support/devices.js'
 import { errorOf } from '../support/errors.js'
 import { Reference } from './reference.js'
@@ -73,6 +75,30 @@ describe.each(testDevices)('on %s', (name) => {
         x.set(got)
       }
     }
+  })
+
+  test('row-wise Adagrad: dy whose square is no float32, under a weight that makes it one', async () => {
+    const dim = 20
+    const embedding = new Embedding(device, { count: 3, dim, seed: 1 })
+    const before = await embedding.table.weight.data()
+    const dy = device.tensor(
+      Float32Array.from({ length: 2 * dim }, (_, i) => (i % 7 < 3 ? -1e25 : 2e25)),
+      [2, dim],
+    )
+    const indices = device.tensor([2, 0], [2, 1], 'int32')
+    const weights = device.tensor([1e-25, 1e-24], [2, 1])
+    native.tablePush(embedding.table.handle, indices.handle('test', 'i'), weights.handle('test', 'w'), dy.handle('test', 'dy'))
+    new RowwiseAdagrad(embedding.parameters(), { lr: 0.1 }).step()
+    const after = await embedding.table.weight.data()
+    for (const [row, place] of [
+      [2, 0],
+      [0, 1],
+    ] as const) {
+      const g = Array.from({ length: dim }, (_, c) => ((place * dim + c) % 7 < 3 ? -1 : 2))
+      const root = Math.sqrt(g.reduce((sum, x) => sum + x * x, 0) / dim)
+      for (let c = 0; c < dim; c++) expect(after[row * dim + c]).toBeCloseTo(before[row * dim + c]! - (0.1 * g[c]!) / root, 5)
+    }
+    expect(after.slice(dim, 2 * dim)).toEqual(before.slice(dim, 2 * dim))
   })
 
   test('rows that nothing read keep their bits, even under decay and momentum', async () => {

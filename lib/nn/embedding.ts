@@ -81,7 +81,7 @@ export class Embedding {
     if (dy.size !== indices.size * this.table.dim)
       fail('ERR_SHAPE', where, 'dy', `have ${indices.size} rows of ${this.table.dim}, as the output has`, text(dy.shape))
     const rows = dy.reshape([indices.size, this.table.dim])
-    const own = ops.add(rows, rows, { beta: 0 }) // the caller may write to dy before the step reads it
+    const own = rows.to('float32') // the caller may write to dy before the step reads it
     native.tablePush(this.table.handle, indices.handle(where, 'tokens'), weights.handle(where, 'weights'), own.handle(where, 'dy'))
     for (const t of [rows, own]) t.dispose()
     context.dispose()

@@ -147,7 +147,7 @@ void products(DType dtype, int64_t R, int64_t I, int64_t O) {
 
 void rows() {
   const int64_t T = 32, C = 1024, bytes = T * C * 4;
-  const Tensor x = normal({T, C}), y = normal({T, C}), out = empty(*device, {T, C}), other = empty(*device, {T, C}), targets = integers({T}, C), loss = empty(*device, {T});
+  const Tensor x = normal({T, C}), y = normal({T, C}), out = empty(*device, {T, C}), other = empty(*device, {T, C});
   count("copy", 2 * bytes, &Operations::copy, Copy{out.view(), x.view()});
   count("combine", 3 * bytes, &Operations::combine, Combine{out.view(), x.view(), y.view(), 1, 1});
   count("activate", 2 * bytes, &Operations::activate, Activate{out.view(), x.view(), Activation::gelu});
@@ -157,7 +157,6 @@ void rows() {
   const Tensor g = normal({T, 1}), dg = empty(*device, {T, 1});
   count("sigmoid_gate", 2 * bytes + T * 4, &Operations::sigmoid_gate, SigmoidGate{out.view(), x.view(), g.view()});
   count("sigmoid_gate_backward", 3 * bytes + T * 8, &Operations::sigmoid_gate_backward, SigmoidGateBackward{other.view(), dg.view(), out.view(), x.view(), g.view()});
-  count("softmax", 2 * bytes, &Operations::softmax, Softmax{out.view(), x.view()});
   const Tensor gain = normal({C}), dgain = zeros(*device, {C}), norm = empty(*device, {1}), sum = zeros(*device, {1});
   count("rms_norm_backward with gain", 3 * bytes + C * 12, &Operations::rms_norm_backward, RmsNormBackward{out.view(), dgain.view(), y.view(), x.view(), gain.view()});
   count("sum_squares", bytes, &Operations::sum_squares, SumSquares{sum.view(), x.view(), {}});
@@ -165,21 +164,18 @@ void rows() {
   const int64_t k = 32;
   const Tensor best = empty(*device, {T, k}), places = empty(*device, {T, k}, DType::i32);
   count("topk", bytes + T * k * 8, &Operations::topk, TopK{best.view(), places.view(), x.view()});
-  count("cross_entropy", bytes + T * 8, &Operations::cross_entropy, CrossEntropy{loss.view(), x.view(), targets.view()});
-  count("softmax_backward", 3 * bytes, &Operations::softmax_backward, SoftmaxBackward{other.view(), y.view(), out.view()});
-  count("cross_entropy_backward", 2 * bytes + T * 8, &Operations::cross_entropy_backward,
-        CrossEntropyBackward{out.view(), loss.view(), x.view(), targets.view()});
   count("rms_norm", 2 * bytes, &Operations::rms_norm, RmsNorm{out.view(), x.view(), {}});
   count("rms_norm_backward", 3 * bytes, &Operations::rms_norm_backward, RmsNormBackward{out.view(), {}, y.view(), x.view(), {}});
-  for (const int64_t n : {8192, 32000, 50000}) {  // a row to a block, and one that none holds
-    const Tensor logits = normal({2, n}), p = empty(*device, {2, n}), dp = normal({2, n}), two = integers({2}, n), sums = empty(*device, {2});
-    const std::string label = " " + std::to_string(n);
-    count("softmax" + label, 2 * n * 8, &Operations::softmax, Softmax{p.view(), logits.view()});
-    count("softmax_backward" + label, 3 * n * 8, &Operations::softmax_backward, SoftmaxBackward{logits.view(), dp.view(), p.view()});
-    count("cross_entropy" + label, n * 8 + 16, &Operations::cross_entropy, CrossEntropy{sums.view(), logits.view(), two.view()});
-    count("cross_entropy_backward" + label, 2 * n * 8 + 16, &Operations::cross_entropy_backward,
-          CrossEntropyBackward{p.view(), sums.view(), logits.view(), two.view()});
-  }
+}
+
+void probabilities(int64_t rows, int64_t n, const std::string& label) {
+  const int64_t bytes = rows * n * 4;
+  const Tensor logits = normal({rows, n}), p = empty(*device, {rows, n}), dp = normal({rows, n}), targets = integers({rows}, n), loss = empty(*device, {rows});
+  count("softmax" + label, 2 * bytes, &Operations::softmax, Softmax{p.view(), logits.view()});
+  count("softmax_backward" + label, 3 * bytes, &Operations::softmax_backward, SoftmaxBackward{logits.view(), dp.view(), p.view()});
+  count("cross_entropy" + label, bytes + rows * 8, &Operations::cross_entropy, CrossEntropy{loss.view(), logits.view(), targets.view()});
+  count("cross_entropy_backward" + label, 2 * bytes + rows * 8, &Operations::cross_entropy_backward,
+        CrossEntropyBackward{p.view(), loss.view(), logits.view(), targets.view()});
 }
 
 // The floor: every operand once. Each query reads all keys before it again, so what is moved grows with the time.
@@ -224,6 +220,8 @@ int main() {
     products(dtype, 127, 254, 253);
   }
   rows();
+  probabilities(32, 1024, "");
+  for (const int64_t n : {8192, 32000, 50000}) probabilities(2, n, " " + std::to_string(n));  // a row to a block, and one that none holds
   attentions();
   experts();
   std::printf("\n]\n");

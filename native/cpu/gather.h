@@ -79,14 +79,9 @@ inline int64_t take(const Table<T>& table, const Places& p, const Coming& next, 
   return l;
 }
 
-inline int64_t rows_ahead(int64_t bytes) {
-  const int64_t rows = kAheadBytes / (bytes > 0 ? bytes : 1);
-  return rows > kMostAhead ? kMostAhead : (rows < 2 ? 2 : rows);
-}
-
 // The rows that a piece of work begins with, and their scales: nothing before it has prefetched them.
 [[gnu::always_inline]] inline void prefetch_first(const Coming& first, int64_t bytes, const float* scales) {
-  const int64_t rows = rows_ahead(bytes) < first.count ? rows_ahead(bytes) : first.count;
+  const int64_t ahead = rows_ahead(bytes, kAheadBytes, kMostAhead), rows = ahead < first.count ? ahead : first.count;
   for (int64_t l = 0; l < rows; ++l) {
     if (first.indices[l] < 0) continue;
     if (scales) prefetch_line(scales + first.indices[l]);
@@ -195,7 +190,7 @@ inline void bag_sum(const Table<T>& table, const Places& p, int64_t c0, int64_t 
   Sums<T> sums;
   for (int64_t c = c0; c < c1; c += Sums<T>::kColumns) {
     const int64_t columns = c1 - c < Sums<T>::kColumns ? c1 - c : Sums<T>::kColumns;
-    const int64_t distance = rows_ahead(columns * static_cast<int64_t>(sizeof(T)));
+    const int64_t distance = rows_ahead(columns * static_cast<int64_t>(sizeof(T)), kAheadBytes, kMostAhead);
     const Coming then = c + columns < c1 ? coming(table, p.indices + p.begin, p.end - p.begin, c + columns) : next;
     sums.start(accumulate ? y + c : nullptr, columns);
     Group<T, Sums<T>::kRows> g;
@@ -212,7 +207,7 @@ template <class T>
 inline void bag_dots(const Table<T>& table, const Places& p, const float* x, float* out, const Coming& next) {
   constexpr int kStep = Sums<T>::kStep;
   const int64_t V = table.width;
-  const int64_t distance = rows_ahead(V * static_cast<int64_t>(sizeof(T)));
+  const int64_t distance = rows_ahead(V * static_cast<int64_t>(sizeof(T)), kAheadBytes, kMostAhead);
   Group<T, kDotRows> g;
   for (int64_t l = p.begin, done = p.begin; l < p.end;) {
     l = take(table, p, next, 0, distance, l, g);

@@ -15,4 +15,10 @@ constexpr int64_t kLine = 64;
   for (int64_t i = 0; i < bytes; i += kLine) __builtin_prefetch(static_cast<const char*>(p) + i, 1, 3);
 }
 
+// How many rows ahead of the reading to prefetch: `bytes` of them, but at most `most`.
+inline int64_t rows_ahead(int64_t row_bytes, int64_t bytes, int64_t most) {
+  const int64_t rows = bytes / (row_bytes > 0 ? row_bytes : 1);
+  return rows > most ? most : (rows < 2 ? 2 : rows);
+}
+
 }  // namespace ml::cpu

@@ -104,6 +104,8 @@ struct RowTeam {
   }
 };
 
+inline int64_t rows_of(const View& x) { return x.dim(-1) == 0 ? 0 : x.size() / x.dim(-1); }
+
 // kernel_of(std::type_identity<Team>) gives the instance for a team; rows are held in kSlots elements a thread.
 template <int kSlots, class KernelOf, class... Arguments>
 void launch_rows(int64_t rows, int64_t n, CudaStream& stream, KernelOf kernel_of, const Arguments&... arguments) {

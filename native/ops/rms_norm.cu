@@ -59,7 +59,6 @@ __global__ void __launch_bounds__(Team::kBlock, Team::kBlocks)
   if (factors && team.leads()) factors[team.row] = rs;
 }
 
-int64_t rows_of(const View& x) { return x.dim(-1) == 0 ? 0 : x.size() / x.dim(-1); }
 
 const float* given(const View& gain) { return gain ? gain.as<float>() : nullptr; }
 

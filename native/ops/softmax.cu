@@ -36,7 +36,6 @@ __global__ void __launch_bounds__(Team::kBlock, Team::kBlocks)
   });
 }
 
-int64_t rows_of(const View& x) { return x.dim(-1) == 0 ? 0 : x.size() / x.dim(-1); }
 
 }  // namespace
 

@@ -111,11 +111,11 @@ inline float advance(const RowwiseAdagradRule& rule, const RowOf<T>& row, float 
   return __builtin_sqrtf(*row.s1) + rule.eps;
 }
 
-// root: the row-wise rule's divisor
-template <class T, class Rule>
-inline void update_row(const Rule& rule, const RowOf<T>& row, const Coming<T>& coming, const ReadPlaces::Place& g, float root, int64_t V) {
+// mean(): the mean square of g.dy, for the row-wise rule
+template <class T, class Rule, class Mean>
+inline void update_row(const Rule& rule, const RowOf<T>& row, const Coming<T>& coming, const ReadPlaces::Place& g, int64_t V, Mean mean) {
   if constexpr (kRowwise<Rule>) {
-    update_elements(rule, row, coming, g, V, root);
+    update_elements(rule, row, coming, g, V, advance(rule, row, g.weight, mean()));
   } else {
     update_elements(rule, row, coming, g, V, [](Vec v) { return sqrt(v); });
   }
@@ -130,18 +130,13 @@ template <class T, class Rule>
   if constexpr (!std::is_same_v<T, float>) prefetch_to_write(row.rounded, V * 2);
 }
 
-inline int64_t rows_ahead(int64_t row_bytes) {
-  const int64_t rows = kAheadBytes / (row_bytes > 0 ? row_bytes : 1);
-  return rows > kMostAhead ? kMostAhead : (rows < 2 ? 2 : rows);
-}
-
 // Touched rows begin … end. g: room for one row; means: mean squares of the rows of dy, for the row-wise rule.
 template <class T, class Rule>
 void touched_rows(const SparseUpdate& a, const HotRows& gradients, const double* means, int64_t begin, int64_t end, float* g) {
   const Rule rule(a.hyper, *a.step.as<int32_t>());
   const int32_t* rows = a.rows.as<int32_t>();
   const int64_t V = a.table.dim(1);
-  const int64_t ahead = rows_ahead(V * static_cast<int64_t>((1 + Rule::kStates) * sizeof(float)));
+  const int64_t ahead = rows_ahead(V * static_cast<int64_t>((1 + Rule::kStates) * sizeof(float)), kAheadBytes, kMostAhead);
   for (int64_t r = begin; r < end && r < begin + ahead; ++r) prefetch_row<T, Rule>(row_of<T>(a, rows[r]), V);
   for (int64_t r = begin; r < end; ++r) {
     const RowOf<T> row = row_of<T>(a, rows[r]);
@@ -151,10 +146,7 @@ void touched_rows(const SparseUpdate& a, const HotRows& gradients, const double*
     prefetch_line(place.weight);
     if constexpr (kRowwise<Rule>) prefetch_to_write(coming.row.s1, 1);
     const ReadPlaces::Place gradient = gradients.gradient_of(r, g);
-    float root = 0;
-    if constexpr (kRowwise<Rule>)
-      root = advance(rule, row, gradient.weight, gradients.one_place(r) ? means[gradients.first_place(r).bag] : mean_square(g, V));
-    update_row(rule, row, coming, gradient, root, V);
+    update_row(rule, row, coming, gradient, V, [&] { return gradients.one_place(r) ? means[gradients.first_place(r).bag] : mean_square(g, V); });
   }
 }
 
@@ -172,9 +164,7 @@ void every_row(const SparseUpdate& a, const HotRows& gradients, int64_t begin, i
       std::memset(g, 0, static_cast<size_t>(V) * sizeof(float));
     }
     const RowOf<T> row = row_of<T>(a, u);
-    float root = 0;
-    if constexpr (kRowwise<Rule>) root = advance(rule, row, gradient.weight, mean_square(gradient.dy, V));
-    update_row(rule, row, {row, gradient.dy}, gradient, root, V);
+    update_row(rule, row, {row, gradient.dy}, gradient, V, [&] { return mean_square(gradient.dy, V); });
   }
 }
 

@@ -20,6 +20,15 @@ bool same(const simt::Shared& a, uint64_t accesses, uint64_t bytes, uint64_t con
   return ok;
 }
 
+// What one launch of a warp with `bytes` of shared memory counts.
+template <class... Parameters, class... Arguments>
+auto counted(Device& d, const char* name, void (*kernel)(Guard, Parameters...), size_t bytes, Arguments... arguments) {
+  simt::reset_counts();
+  launch(kernel, 1, 32, bytes, d.stream, arguments...);
+  d.wait();
+  return simt::counts(name);
+}
+
 // Each kernel's guard is one access of 4 bytes a lane, one sector a warp.
 constexpr uint64_t kGuardBytes = 4 * 32;
 
@@ -97,16 +106,11 @@ __global__ void tile_kernel(Guard guard, float* out, int row) {
 void bank_conflicts() {
   Device d;
   auto* out = d.array<float>(32);
-  launch(tile_kernel, 1, 32, 32 * 32 * 4, d.stream, out, 32);
-  d.wait();
-  auto c = simt::counts("tile_kernel");
+  const auto c = counted(d, "tile_kernel", tile_kernel, 32 * 32 * 4, out, 32);
   expect(same(c.shared_stores, 32, 32 * 128, 0), "rows have no conflicts");
   expect(same(c.shared_loads, 8, 8 * 128, 8 * 31), "32 passes for a column");
   expect(c.barriers == 1, "one barrier");
-  simt::reset_counts();
-  launch(tile_kernel, 1, 32, 32 * 33 * 4, d.stream, out, 33);
-  d.wait();
-  expect(same(simt::counts("tile_kernel").shared_loads, 8, 8 * 128, 0), "padded rows have none");
+  expect(same(counted(d, "tile_kernel", tile_kernel, 32 * 33 * 4, out, 33).shared_loads, 8, 8 * 128, 0), "padded rows have none");
 }
 
 // 16-byte vectors go in four quarters; every second vector makes two passes of each.
@@ -119,13 +123,8 @@ __global__ void vectors_kernel(Guard guard, float* out, int step) {
 void vector_conflicts() {
   Device d;
   auto* out = d.array<float>(32);
-  launch(vectors_kernel, 1, 32, 32 * 16, d.stream, out, 1);
-  d.wait();
-  expect(same(simt::counts("vectors_kernel").shared_stores, 1, 512, 0), "neighbouring vectors have no conflicts");
-  simt::reset_counts();
-  launch(vectors_kernel, 1, 32, 32 * 32, d.stream, out, 2);
-  d.wait();
-  expect(same(simt::counts("vectors_kernel").shared_stores, 1, 512, 4), "every second vector: one more pass a quarter");
+  expect(same(counted(d, "vectors_kernel", vectors_kernel, 32 * 16, out, 1).shared_stores, 1, 512, 0), "neighbouring vectors have no conflicts");
+  expect(same(counted(d, "vectors_kernel", vectors_kernel, 32 * 32, out, 2).shared_stores, 1, 512, 4), "every second vector: one more pass a quarter");
 }
 
 // 8-byte vectors go in two halves.
@@ -138,18 +137,11 @@ __global__ void pairs_kernel(Guard guard, float* out, int step) {
 void pair_conflicts() {
   Device d;
   auto* out = d.array<float>(32);
-  launch(pairs_kernel, 1, 32, 32 * 8, d.stream, out, 1);
-  d.wait();
-  expect(same(simt::counts("pairs_kernel").shared_stores, 1, 256, 0), "the halves may share banks");
-  simt::reset_counts();
-  launch(pairs_kernel, 1, 32, 32 * 24, d.stream, out, 3);
-  d.wait();
-  expect(same(simt::counts("pairs_kernel").shared_stores, 1, 256, 0), "every third pair: each bank once");
-  simt::reset_counts();
-  launch(pairs_kernel, 1, 32, 32 * 32, d.stream, out, 4);
-  d.wait();
-  expect(same(simt::counts("pairs_kernel").shared_stores, 1, 256, 2 * 3), "every fourth pair: four passes a half");
-  expect(same(simt::counts("pairs_kernel").shared_loads, 1, 256, 2 * 3), "loads as stores");
+  expect(same(counted(d, "pairs_kernel", pairs_kernel, 32 * 8, out, 1).shared_stores, 1, 256, 0), "the halves may share banks");
+  expect(same(counted(d, "pairs_kernel", pairs_kernel, 32 * 24, out, 3).shared_stores, 1, 256, 0), "every third pair: each bank once");
+  const auto c = counted(d, "pairs_kernel", pairs_kernel, 32 * 32, out, 4);
+  expect(same(c.shared_stores, 1, 256, 2 * 3), "every fourth pair: four passes a half");
+  expect(same(c.shared_loads, 1, 256, 2 * 3), "loads as stores");
 }
 
 // Lanes that want the same word share it, at each width.
@@ -167,17 +159,9 @@ __global__ void broadcast_kernel(Guard guard, float* out, int words, int pitch) 
 void broadcasts() {
   Device d;
   auto* out = d.array<float>(32);
-  launch(broadcast_kernel, 1, 32, 512, d.stream, out, 1, 0);
-  d.wait();
-  expect(same(simt::counts("broadcast_kernel").shared_loads, 3, 128 + 256 + 512, 0), "one word for all");
-  simt::reset_counts();
-  launch(broadcast_kernel, 1, 32, 512, d.stream, out, 4, 4);
-  d.wait();
-  expect(same(simt::counts("broadcast_kernel").shared_loads, 3, 128 + 256 + 512, 0), "four words in different banks");
-  simt::reset_counts();
-  launch(broadcast_kernel, 1, 32, 512, d.stream, out, 2, 32);
-  d.wait();
-  expect(same(simt::counts("broadcast_kernel").shared_loads, 3, 128 + 256 + 512, 1 + 2 + 4), "two words of one bank: a pass more each time");
+  expect(same(counted(d, "broadcast_kernel", broadcast_kernel, 512, out, 1, 0).shared_loads, 3, 128 + 256 + 512, 0), "one word for all");
+  expect(same(counted(d, "broadcast_kernel", broadcast_kernel, 512, out, 4, 4).shared_loads, 3, 128 + 256 + 512, 0), "four words in different banks");
+  expect(same(counted(d, "broadcast_kernel", broadcast_kernel, 512, out, 2, 32).shared_loads, 3, 128 + 256 + 512, 1 + 2 + 4), "two words of one bank: a pass more each time");
 }
 
 // Asynchronous copies write shared memory like stores of 16 bytes: eight runs of four units of 16 bytes, with a pitch of five units.
@@ -195,15 +179,10 @@ void copy_conflicts() {
   Device d;
   auto* out = d.array<float>(32);
   const auto* in = d.array(std::vector<float>(128));
-  launch(copies_kernel, 1, 32, 8 * 80, d.stream, out, in, 1);
-  d.wait();
-  auto c = simt::counts("copies_kernel");
+  auto c = counted(d, "copies_kernel", copies_kernel, 8 * 80, out, in, 1);
   expect(same(c.shared_stores, 1, 512, 4), "neighbouring runs: one bank of units twice in each quarter");
   expect(same(c.loads, 2, 512 + kGuardBytes, 16 + 1), "all of the sectors");
-  simt::reset_counts();
-  launch(copies_kernel, 1, 32, 8 * 80, d.stream, out, in, 4);
-  d.wait();
-  c = simt::counts("copies_kernel");
+  c = counted(d, "copies_kernel", copies_kernel, 8 * 80, out, in, 4);
   expect(same(c.shared_stores, 1, 512, 0), "runs that are four apart: every bank once");
   expect(same(c.loads, 2, 512 + kGuardBytes, 16 + 1), "the same sectors");
 }
@@ -221,13 +200,8 @@ __global__ void matrices_kernel(Guard guard, uint32_t* out, int pitch) {
 void matrix_conflicts() {
   Device d;
   auto* out = d.array<uint32_t>(32);
-  launch(matrices_kernel, 1, 32, 32 * 64, d.stream, out, 64);
-  d.wait();
-  expect(same(simt::counts("matrices_kernel").shared_loads, 1, 512, 4 * 3), "rows of 64 bytes: four of eight begin in one bank");
-  simt::reset_counts();
-  launch(matrices_kernel, 1, 32, 32 * 80, d.stream, out, 80);
-  d.wait();
-  expect(same(simt::counts("matrices_kernel").shared_loads, 1, 512, 0), "rows of 80 bytes: every bank once");
+  expect(same(counted(d, "matrices_kernel", matrices_kernel, 32 * 64, out, 64).shared_loads, 1, 512, 4 * 3), "rows of 64 bytes: four of eight begin in one bank");
+  expect(same(counted(d, "matrices_kernel", matrices_kernel, 32 * 80, out, 80).shared_loads, 1, 512, 0), "rows of 80 bytes: every bank once");
 }
 
 // 16-bit elements: two lanes share a word, which is one access of the bank.

@@ -2,6 +2,7 @@
 
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'
+import { ratioOf } from './harness.js'
 import { timingOf } from './report.js'
 import type { Results } from './results.js'
 
@@ -44,7 +45,7 @@ function points({ cases }: Results): Point[] {
       const threads = timingOf(result, name, all) ? all : 1
       const theirs = timingOf(result, name, threads)
       const ours = timingOf(result, 'memory-layers', threads)
-      return theirs && ours ? [{ row, name, times: theirs.seconds / ours.seconds }] : []
+      return theirs && ours ? [{ row, name, times: ratioOf(theirs, ours) }] : []
     })
   })
 }

@@ -28,6 +28,8 @@ export interface Timing {
   low: number
   high: number
   reps: number
+  /** Seconds a call by round of the race, nothing where it took no part: what is compared was timed side by side. */
+  rounds?: (number | null)[]
 }
 
 export interface Entrant {
@@ -57,9 +59,10 @@ interface Lane {
   entrant: Entrant
   calls: number
   reps: number
-  samples: number[]
+  /** By round. */
+  samples: Map<number, number>
   /** Of rounds that other processes disturbed: used only where there are too few others. */
-  disturbed: number[]
+  disturbed: Map<number, number>
   next: number
 }
 
@@ -106,7 +109,7 @@ export async function race(entrants: readonly Entrant[], sets: number, effort: E
   const whole = watchOthers(helpers)
   const lanes: Lane[] = []
   for (const entrant of entrants) {
-    const lane: Lane = { entrant, calls: 1, reps: effort.fewest, samples: [], disturbed: [], next: 1 }
+    const lane: Lane = { entrant, calls: 1, reps: effort.fewest, samples: new Map(), disturbed: new Map(), next: 1 }
     const first = await once(lane, sets, 1)
     const second = first > effort.budget ? first : await once(lane, sets, 1)
     lane.calls = Math.max(1, Math.min(64, Math.ceil(effort.rep / second)))
@@ -115,7 +118,8 @@ export async function race(entrants: readonly Entrant[], sets: number, effort: E
   }
   const rounds = Math.max(0, ...lanes.map((lane) => lane.reps))
   let again = rounds
-  for (let round = 0; round < rounds; round++) {
+  let run = 0
+  for (let round = 0; round < rounds; round++, run++) {
     const others = watchOthers(helpers)
     const times: [Lane, number][] = []
     for (let i = 0; i < lanes.length; i++) {
@@ -125,17 +129,38 @@ export async function race(entrants: readonly Entrant[], sets: number, effort: E
       if (due > 0) times.push([lane, await once(lane, sets, lane.calls)])
     }
     const disturbed = (others() ?? 0) > mostOthers
-    for (const [lane, seconds] of times) (disturbed ? lane.disturbed : lane.samples).push(seconds)
+    for (const [lane, seconds] of times) (disturbed ? lane.disturbed : lane.samples).set(run, seconds)
     if (disturbed && again > 0) {
       again--
       round--
     }
   }
-  return { timings: lanes.map(timingOfLane), others: whole() }
+  return { timings: lanes.map((lane) => timingOfLane(lane, run)), others: whole() }
 }
 
-function timingOfLane({ entrant, samples, disturbed }: Lane): Timing {
-  return timingOf(entrant.name, entrant.threads, samples.length > 1 ? samples : [...samples, ...disturbed])
+function timingOfLane({ entrant, samples, disturbed }: Lane, runs: number): Timing {
+  const used = samples.size > 1 ? samples : new Map([...samples, ...disturbed])
+  const rounds = Array.from({ length: runs }, (_, run) => used.get(run) ?? null)
+  return { ...timingOf(entrant.name, entrant.threads, [...used.values()]), rounds }
+}
+
+const fewestPairs = 3
+
+/**
+ * How many times as long `a` takes as `b`: the median of the ratios of the rounds in which both took part, which a machine that slows down and
+ * recovers does not move; of the medians where there are too few such rounds.
+ */
+export function ratioOf(a: Timing, b: Timing): number {
+  const ratios = (a.rounds ?? []).flatMap((seconds, round) => {
+    const other = b.rounds?.[round]
+    return seconds && other ? [seconds / other] : []
+  })
+  return ratios.length < fewestPairs
+    ? a.seconds / b.seconds
+    : quantile(
+        ratios.sort((x, y) => x - y),
+        0.5,
+      )
 }
 
 export function timingOf(name: string, threads: number, samples: readonly number[]): Timing {

@@ -1,7 +1,7 @@
 // Results as text: times, rates, shares of the ceiling, and how many times as long the others take.
 
 import type { CaseResult } from './groups/case.js'
-import { mostOthers, type Timing } from './harness.js'
+import { mostOthers, ratioOf, type Timing } from './harness.js'
 
 export function duration(seconds: number): string {
   const us = seconds * 1e6
@@ -22,13 +22,13 @@ export const timingOf = (result: CaseResult | undefined, name: string, threads: 
 /** Share of the ceiling with the same threads. */
 export function share(result: CaseResult, t: Timing): number | undefined {
   const ceiling = timingOf(result, 'ceiling', t.threads)
-  return ceiling && t.name !== 'ceiling' ? ceiling.seconds / t.seconds : undefined
+  return ceiling && t.name !== 'ceiling' ? ratioOf(ceiling, t) : undefined
 }
 
 /** How many times as long as ours it takes: with the same threads, or with one where it has only one. */
 export function slower(result: CaseResult, t: Timing): number | undefined {
   const ours = timingOf(result, 'memory-layers', t.threads)
-  return ours && t !== ours ? t.seconds / ours.seconds : undefined
+  return ours && t !== ours ? ratioOf(t, ours) : undefined
 }
 
 export interface Row {

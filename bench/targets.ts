@@ -1,6 +1,6 @@
 // What the project wants to reach, and what the results say.
 
-import { quantile, type Timing } from './harness.js'
+import { quantile, ratioOf, type Timing } from './harness.js'
 import { share, timingOf } from './report.js'
 import type { Measured, Results } from './results.js'
 
@@ -26,11 +26,11 @@ const shares = (r: Measured) => ours(r).map((t) => share(r, t))
 const times = (name: string) => (r: Measured) =>
   ours(r).map((t) => {
     const other = timingOf(r, name, t.threads)
-    return other && other.seconds / t.seconds
+    return other && ratioOf(other, t)
   })
 const scaling = (r: Measured) => {
   const all = ours(r)
-  return [all.length > 1 ? all[0]!.seconds / all.at(-1)!.seconds : undefined]
+  return [all.length > 1 ? ratioOf(all[0]!, all.at(-1)!) : undefined]
 }
 const note = (pattern: RegExp) => (r: Measured) =>
   Object.entries(r.notes ?? {})

@@ -13,7 +13,7 @@ import { drawRows, makeTable } from '../bench/data.js'
 import { bagCases } from '../bench/groups/bag.js'
 import type { Environment } from '../bench/groups/case.js'
 import { lookupCases } from '../bench/groups/lookup.js'
-import { efforts, expectNear, type Result, WrongResult } from '../bench/harness.js'
+import { efforts, expectNear, type Result, race, ratioOf, timingOf, WrongResult } from '../bench/harness.js'
 import { parse, UsageError } from '../bench/options.js'
 import { encodeModel } from '../bench/peers/onnx.js'
 import type { Results } from '../bench/results.js'
@@ -123,6 +123,44 @@ describe('a wrong result fails the benchmark', () => {
     expect(() => expectNear('y', [Number.NaN], [1], 1)).toThrow(WrongResult)
     expect(() => expectNear('y', undefined, [1], 1)).toThrow(WrongResult)
     expect(() => expectNear('y', [1, 2], [1], 1)).toThrow(WrongResult)
+  })
+})
+
+describe('contenders of a race are compared round by round', () => {
+  const timing = (rounds: (number | null)[]) => ({
+    ...timingOf(
+      'x',
+      1,
+      rounds.filter((t) => t !== null),
+    ),
+    rounds,
+  })
+
+  test('a machine that slows down does not move the ratio', () => {
+    const mood = [1, 1, 1, 3, 3, 3, 3]
+    const b = timing(mood)
+    const a = timing(mood.map((m, i) => (i % 2 ? null : 2 * m)))
+    expect(a.seconds / b.seconds).not.toBeCloseTo(2)
+    expect(ratioOf(a, b)).toBe(2)
+  })
+
+  test('medians are compared where they met too seldom', () => {
+    expect(ratioOf(timing([4, null, null, 6]), timing([null, 2, 2, 2]))).toBe(2.5)
+    expect(ratioOf(timingOf('a', 1, [6]), timingOf('b', 1, [2]))).toBe(3)
+  })
+
+  test('each round holds what ran in it', async () => {
+    const contender = (milliseconds: number) => ({
+      run: () => undefined,
+      time: async (sets: readonly number[]) => (sets.length * milliseconds) / 1e3,
+      result: () => ({}),
+    })
+    const entrants = [1, 100].map((ms) => ({ name: `${ms}`, threads: 1, contender: contender(ms) }))
+    const { timings } = await race(entrants, 2, { budget: 0.4, fewest: 3, most: 12, rep: 0 })
+    expect(timings[0]!.reps).toBeGreaterThan(timings[1]!.reps)
+    for (const t of timings) expect(t.rounds!.filter((s) => s !== null)).toHaveLength(t.reps)
+    expect(timings[0]!.rounds).toHaveLength(timings[1]!.rounds!.length)
+    expect(ratioOf(timings[1]!, timings[0]!)).toBeCloseTo(100)
   })
 })
 

@@ -6,7 +6,7 @@ import type { Ours } from '../backends/ours.js'
 import { oneToken } from '../backends/plain.js'
 import { uniform } from '../data.js'
 import { watchOthers } from '../disturbance.js'
-import { type Contender, expectNear, type Timing, timingOf } from '../harness.js'
+import { type Contender, expectNear, ratioOf, type Timing, timingOf } from '../harness.js'
 import type { LayerShape, Shapes } from '../shapes.js'
 import { type Case, CheckFailed, contest, spread } from './case.js'
 
@@ -105,9 +105,10 @@ function growingCase(shape: LayerShape): Case {
           for (let i = 0; i < runs.length; i++) runs[(i + rep) % runs.length]!.train(x, dy, rep >= 2)
         }
         const timings = runs.flatMap((run) =>
-          ([...phases, 'whole'] as const).map((phase) =>
-            timingOf(`${millions(run.rows)} rows, ${phase}`, ours.threads, run.samples[phase]),
-          ),
+          ([...phases, 'whole'] as const).map((phase) => ({
+            ...timingOf(`${millions(run.rows)} rows, ${phase}`, ours.threads, run.samples[phase]),
+            rounds: run.samples[phase],
+          })),
         )
         return { name, timings, others: others(), notes: notesOf(runs, timings) }
       } finally {
@@ -120,16 +121,17 @@ function growingCase(shape: LayerShape): Case {
 }
 
 function notesOf(runs: readonly Growing[], timings: readonly Timing[]): Record<string, number> {
-  const whole = (run: Growing) => timings.find((t) => t.name === `${millions(run.rows)} rows, whole`)!.seconds
+  const whole = (run: Growing) => timings.find((t) => t.name === `${millions(run.rows)} rows, whole`)!
   const first = runs[0]!
   const last = runs.at(-1)!
   const notes: Record<string, number> = {}
   const mean = first.samples.whole.reduce((a, b) => a + b, 0) / first.samples.whole.length
   notes['operations of a step, sum over whole'] = first.parts(() => true) / mean
   for (const [i, run] of runs.entries()) {
-    if (i > 0) notes[`${millions(run.rows)} rows over ${millions(runs[i - 1]!.rows)}, whole step`] = whole(run) / whole(runs[i - 1]!)
+    if (i > 0)
+      notes[`${millions(run.rows)} rows over ${millions(runs[i - 1]!.rows)}, whole step`] = ratioOf(whole(run), whole(runs[i - 1]!))
   }
-  notes[`${millions(last.rows)} rows over ${millions(first.rows)}, whole step`] = whole(last) / whole(first)
+  notes[`${millions(last.rows)} rows over ${millions(first.rows)}, whole step`] = ratioOf(whole(last), whole(first))
   const apart = (run: Growing) => run.parts((operation) => !ofTheKeys.test(operation))
   notes[`${millions(last.rows)} rows over ${millions(first.rows)}, without what grows with the half-keys`] = apart(last) / apart(first)
   const total = first.parts(() => true)

@@ -43,7 +43,8 @@ void update_range(const bench::RowWalk& w, int64_t begin, int64_t end) {
 }
 
 float fma_range(int64_t rounds) {
-  Vec sum[kChains] = {};
+  Vec sum[kChains];
+  for (int j = 0; j < kChains; ++j) sum[j] = set1(static_cast<float>(j));  // all different, else the compiler computes one
   const Vec a = set1(0.5f), b = set1(1.0f);
   for (int64_t i = 0; i < rounds; ++i)
     for (int j = 0; j < kChains; ++j) sum[j] = fma(sum[j], a, b);

@@ -11,7 +11,11 @@ import { gotText, type Target, targets } from './targets.js'
 const folder = fileURLToPath(new URL('../docs/', import.meta.url))
 
 const groups: readonly [RegExp, string, string][] = [
-  [/^bag\//, 'Embedding bag, forward', 'Table / dtype / tokens x bag / draws. The ceiling reads the same rows and adds them up.'],
+  [
+    /^bag\//,
+    'Embedding bag, forward',
+    'Table / dtype / tokens x bag / draws. The ceiling reads the same rows, and the scales of int8 rows, and adds them up.',
+  ],
   [/^dweights\//, "Gradient of the bag's weights", 'PyTorch: the backward alone.'],
   [
     /^update\//,
@@ -130,7 +134,7 @@ export async function writeDocs(results: Results): Promise<void> {
     '',
     'Every result is compared with plain float64 loops before it is timed. Contenders of a case are timed in one process in turn, round by round; a time is the median, the spread half the distance of the quarter',
     'points. Two figures are one thread / all threads; (x) is how many times as long as ours. Shares of the ceiling, multiples and scaling are medians of the ratios within a round, so that a machine that slows down and',
-    'recovers does not move them. The ceilings are loops that only move the same rows, or only multiply, with the best prefetch distance. Tables of ours and of the ceilings lie in huge pages; peers get ordinary',
+    'recovers does not move them. The ceilings are loops that only move the same rows, or only multiply, with the best prefetch distances. Tables of ours and of the ceilings lie in huge pages; peers get ordinary',
     'arrays, as their users do. Only ratios within a row mean anything: absolute speed differs from run to run on a shared machine.',
     '',
     ...(chart ? ['![Time of each operation by contender](benchmarks.svg)', ''] : []),

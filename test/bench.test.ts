@@ -9,6 +9,7 @@ import { afterAll, describe, expect, test } from 'vitest'
 import type { Backend } from '../bench/backends/backend.js'
 import { Ours } from '../bench/backends/ours.js'
 import { Plain } from '../bench/backends/plain.js'
+import { loadCeilings } from '../bench/ceilings.js'
 import { drawRows, makeTable } from '../bench/data.js'
 import { bagCases } from '../bench/groups/bag.js'
 import type { Environment } from '../bench/groups/case.js'
@@ -73,6 +74,22 @@ test.each([
 ])('%s is refused', (args, message) => {
   expect(() => parse(args)).toThrow(UsageError)
   expect(() => parse(args)).toThrow(message)
+})
+
+// Every float of the memory is 1, and a list this short is one piece of work: the sum counts what was read.
+test.each([
+  [0, 0],
+  [3, 0],
+  [3, 1],
+  [500, 200],
+])('the gather ceiling reads every byte, prefetched %i and %i rows ahead', (ahead, again) => {
+  const ceilings = loadCeilings()
+  const memory = ceilings.allocate(40 * (128 + 4))
+  const rows = ceilings.rowList(Int32Array.of(0, 39, 7, 7, 20), 40)
+  expect(ceilings.gather(memory, rows, 128, false, ahead, again, 1)).toBe(5 * 32)
+  expect(ceilings.gather(memory, rows, 128, true, ahead, again, 1)).toBe(5 * 33)
+  const tooMany = ceilings.rowList(Int32Array.of(0), 41)
+  expect(() => ceilings.gather(memory, tooMany, 128, true, ahead, again, 1)).toThrow(RangeError)
 })
 
 describe('a wrong result fails the benchmark', () => {

@@ -8,6 +8,17 @@ import type { Backend, BagProblem, GemmProblem, LookupProblem, Rule, TokenProble
 const partsOf: Record<Rule, number> = { sgd: 1, rowwiseAdagrad: 1, adamw: 3 }
 const aheadBytes = [0, 2048, 4096, 8192, 16384, 32768, 65536]
 
+/** Rows between a read and the prefetch of its row, and rows between it and a second prefetch; 0 for none. */
+interface Distances {
+  ahead: number
+  again: number
+}
+
+const distancesFor = (rowBytes: number): Distances[] =>
+  [...new Set(aheadBytes.map((bytes) => Math.ceil(bytes / rowBytes)))].flatMap((ahead) =>
+    [...new Set([0, Math.floor(ahead / 4), Math.floor(ahead / 2)])].map((again) => ({ ahead, again })),
+  )
+
 const seconds = (f: () => void): number => {
   const begin = performance.now()
   f()
@@ -45,20 +56,19 @@ export class Ceiling implements Backend {
   readonly name = 'ceiling'
   readonly threads: number
   readonly #shared: CeilingMemory
-  #best = new Map<string, number>()
+  #best = new Map<string, Distances>()
 
   constructor(threads: number, shared: CeilingMemory) {
     this.threads = threads
     this.#shared = shared
   }
 
-  // The best distance for this kind of walk, found once: the least of three tries for each.
-  #ahead(key: string, rowBytes: number, walk: (ahead: number) => void): number {
+  // The best distances for this kind of walk, found once: the least of three tries for each.
+  #distances(key: string, rowBytes: number, walk: (d: Distances) => void): Distances {
     let best = this.#best.get(key)
     if (best === undefined) {
-      const candidates = [...new Set(aheadBytes.map((bytes) => Math.ceil(bytes / rowBytes)))]
-      const times = candidates.map((ahead) => ({ ahead, time: Math.min(...[0, 1, 2].map(() => seconds(() => walk(ahead)))) }))
-      best = times.reduce((a, b) => (b.time < a.time ? b : a)).ahead
+      const times = distancesFor(rowBytes).map((d) => ({ d, time: Math.min(...[0, 1, 2].map(() => seconds(() => walk(d)))) }))
+      best = times.reduce((a, b) => (b.time < a.time ? b : a)).d
       this.#best.set(key, best)
     }
     return best
@@ -67,16 +77,17 @@ export class Ceiling implements Backend {
   #gather(table: HostTable, lists: readonly RowList[], key: string): Contender {
     const { native } = this.#shared
     const rowBytes = table.dim * bytesOf[table.dtype]
-    const memory = this.#shared.of(table.slots * rowBytes)
+    const scaled = table.scales !== undefined
+    const memory = this.#shared.of(table.slots * (rowBytes + (scaled ? 4 : 0)))
+    const walk = (list: RowList, d: Distances) => native.gather(memory, list, rowBytes, scaled, d.ahead, d.again, this.threads)
     let turn = 0
-    const walk = (ahead: number) => native.gather(memory, lists[turn++ % lists.length]!, rowBytes, 1, ahead, this.threads)
-    const ahead = this.#ahead(key, rowBytes, walk)
-    return { run: (set) => native.gather(memory, lists[set]!, rowBytes, 1, ahead, this.threads), result: () => ({}) }
+    const best = this.#distances(key, rowBytes, (d) => walk(lists[turn++ % lists.length]!, d))
+    return { run: (set) => walk(lists[set]!, best), result: () => ({}) }
   }
 
   async bag({ table, sets, tokens, bag }: BagProblem): Promise<Contender> {
     const lists = sets.map((s) => this.#shared.native.rowList(s.indices, table.slots))
-    return this.#gather(table, lists, `gather ${table.slots} ${table.dim * bytesOf[table.dtype]} ${tokens * bag}`)
+    return this.#gather(table, lists, `gather ${table.key} ${tokens * bag}`)
   }
 
   bagWeights = this.bag
@@ -131,8 +142,8 @@ export class Ceiling implements Backend {
     const lists = rows.map((r) => native.rowList(r, slots))
     const ahead = Math.ceil(16384 / rowBytes)
     const run = (set: number) => {
-      native.gather(memory, lists[set]!, rowBytes, 1, ahead, this.threads)
-      native.gather(matrices, all, 4096, 1, 2, this.threads)
+      native.gather(memory, lists[set]!, rowBytes, false, ahead, 0, this.threads)
+      native.gather(matrices, all, 4096, false, 2, 0, this.threads)
     }
     return { run, result: () => ({}) }
   }

@@ -12,16 +12,23 @@ constexpr int kChains = 12;  // more than latency times pipes on any core known
 
 float gather_range(const bench::RowWalk& w, int64_t begin, int64_t end) {
   Vec sum[4] = {};
+  float scales = 0;
   for (int64_t i = begin; i < end; ++i) {
     const char* row = w.data + w.rows[i] * w.row_bytes;
-    const bool coming = w.ahead > 0 && i + w.ahead < w.count;
-    const char* next = w.data + w.rows[coming ? i + w.ahead : i] * w.row_bytes;
+    const bool far = w.ahead > 0 && i + w.ahead < w.count, near = w.again > 0 && i + w.again < w.count;
+    const int64_t later = w.rows[far ? i + w.ahead : i], sooner = w.rows[near ? i + w.again : i];
+    if (w.scales) {
+      if (far) prefetch_line(w.scales + later);
+      if (near) prefetch_line(w.scales + sooner);
+      scales += w.scales[w.rows[i]];
+    }
     for (int64_t c = 0; c < w.row_bytes; c += kLine) {
-      if (coming) prefetch_line(next + c);
+      if (far) prefetch_line(w.data + later * w.row_bytes + c);
+      if (near) prefetch_line(w.data + sooner * w.row_bytes + c);
       for (int v = 0; v < kLineVectors; ++v) sum[v] += load(reinterpret_cast<const float*>(row + c + v * kVectorBytes));
     }
   }
-  return reduce_add((sum[0] + sum[1]) + (sum[2] + sum[3]));
+  return scales + reduce_add((sum[0] + sum[1]) + (sum[2] + sum[3]));
 }
 
 void update_range(const bench::RowWalk& w, int64_t begin, int64_t end) {

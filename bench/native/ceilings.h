@@ -1,12 +1,13 @@
 #pragma once
 // What this machine can do at best: loops that move rows or multiply, and nothing else. For the benchmark alone; never published.
 //
-//   gather_rows   reads every byte of the listed rows                            bytes: rows * row_bytes
+//   gather_rows   reads every byte of the listed rows, and the scale of each     bytes: rows * row_bytes
 //   update_rows   reads and writes every byte of the listed rows of `parts` tables that lie one behind the other
 //                                                                                bytes: 2 * parts * rows * row_bytes
 //   fma_peak      independent multiply-adds in registers                         flops: the return value
 //
-// `ahead`: rows between a read and the prefetch of its row, 0 for none. row_bytes: a multiple of 64.
+// `ahead`: rows between a read and the prefetch of its row, 0 for none. `again`: rows between a read and a second prefetch, which finds
+// what the first has lost, 0 for none. row_bytes: a multiple of 64.
 
 #include <cstdint>
 #include <vector>
@@ -40,9 +41,11 @@ struct RowWalk {
   int64_t row_bytes;
   int64_t part_bytes;  // from a row of one table to the same row of the next
   int parts;
+  const float* scales;  // by row, or nullptr
   const int32_t* rows;
   int64_t count;
   int64_t ahead;
+  int64_t again;
 };
 
 float gather_rows(const RowWalk& walk, int threads);

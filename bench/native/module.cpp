@@ -44,23 +44,27 @@ Napi::Value row_list(const Napi::CallbackInfo& info) {
   return hold(info.Env(), list.release());
 }
 
-// (memory, row list, row bytes, parts, ahead, threads)
-ml::bench::RowWalk walk_of(const Napi::CallbackInfo& info) {
+// (memory, row list, row bytes, …): `parts` tables of rows, and behind them a scale for each row where they have scales
+ml::bench::RowWalk walk_of(const Napi::CallbackInfo& info, int64_t parts, bool scaled, int64_t ahead, int64_t again) {
   const Memory& memory = held<Memory>(info[0]);
   const RowList& list = held<RowList>(info[1]);
-  const int64_t row_bytes = integer(info[2]), parts = integer(info[3]);
-  if (row_bytes <= 0 || row_bytes % 64 != 0 || parts < 1 || parts * list.slots * row_bytes > memory.bytes())
+  const int64_t row_bytes = integer(info[2]), part_bytes = list.slots * row_bytes;
+  if (row_bytes <= 0 || row_bytes % 64 != 0 || parts < 1 || parts * part_bytes + (scaled ? 4 * list.slots : 0) > memory.bytes())
     throw Napi::RangeError::New(info.Env(), "ceilings: the rows do not fit the memory, or are not whole cache lines");
-  return {memory.data(), row_bytes, list.slots * row_bytes, static_cast<int>(parts), list.rows.data(),
-          static_cast<int64_t>(list.rows.size()), integer(info[4])};
+  const float* scales = scaled ? reinterpret_cast<const float*>(memory.data() + parts * part_bytes) : nullptr;
+  return {memory.data(), row_bytes, part_bytes, static_cast<int>(parts), scales, list.rows.data(),
+          static_cast<int64_t>(list.rows.size()), ahead, again};
 }
 
+// (memory, row list, row bytes, scaled, ahead, again, threads)
 Napi::Value gather(const Napi::CallbackInfo& info) {
-  return Napi::Number::New(info.Env(), ml::bench::gather_rows(walk_of(info), static_cast<int>(integer(info[5]))));
+  const auto walk = walk_of(info, 1, info[3].ToBoolean(), integer(info[4]), integer(info[5]));
+  return Napi::Number::New(info.Env(), ml::bench::gather_rows(walk, static_cast<int>(integer(info[6]))));
 }
 
+// (memory, row list, row bytes, parts, ahead, threads)
 Napi::Value update(const Napi::CallbackInfo& info) {
-  ml::bench::update_rows(walk_of(info), static_cast<int>(integer(info[5])));
+  ml::bench::update_rows(walk_of(info, integer(info[3]), false, integer(info[4]), 0), static_cast<int>(integer(info[5])));
   return info.Env().Undefined();
 }
 

@@ -1,18 +1,24 @@
 // Random rows of a table: their weighted sum, and their products with one vector. Included inside an instruction-set pass, like simd.h.
 //
 // Rows are taken several at a time, so that sums that lie in the first cache are loaded and stored once for all of them, and a row is walked
-// from end to end. While a line is read, a line of the row that comes a fixed number of bytes later is prefetched, across the borders of
-// column blocks and bags: the memory never waits for a bag to end.
+// from end to end. While a line is read, the same line of a later row is prefetched, across the borders of column blocks and bags: the
+// memory never waits for a bag to end.
 
 #include "cpu/prefetch.h"
 
 namespace ml::cpu::ML_ISA {
 namespace {
 
-constexpr int kDotRows = 4;                 // taken at a time for products: each has two sums in registers
-constexpr int64_t kBlockBytes = 1024;       // of a row: a column block
-constexpr int64_t kAheadBytes = 8192;       // prefetched before they are read
-constexpr int64_t kMostAhead = 16;          // rows: their pages and those being read fit the first TLB
+constexpr int kDotRows = 4;            // taken at a time for products: each has two sums in registers
+constexpr int64_t kBlockBytes = 2048;  // of a row: a column block. Rows whole pages apart share the sets of their columns: not too few columns
+constexpr int64_t kAheadBytes = 32768;  // prefetched before they are read
+constexpr int64_t kMostAhead = 16;      // rows: their pages and those being read fit the first TLB
+
+// A core drops prefetches while its line buffers are full (Zen 3: up to a ninth). Where elements are narrow, the arithmetic of a row fills the
+// reorder window, so that a read of a dropped line is waited for with nothing behind it: lines are prefetched again, half as far ahead.
+// Rows of float32 are read fast enough to overlap those waits, and lose by the instructions.
+template <class T>
+constexpr bool kTwice = sizeof(T) < sizeof(float);
 
 template <class T>
 struct Table {
@@ -43,11 +49,21 @@ inline Coming coming(const Table<T>& table, const int32_t* indices, int64_t coun
   return {indices, count, table.at(0, column), table.width * static_cast<int64_t>(sizeof(T))};
 }
 
+// The row of a place among those; its scale is prefetched. `none` where there is none.
+[[gnu::always_inline]] inline const char* coming_row(const Coming& c, int64_t place, const float* scales, const char* none) {
+  if (place >= c.count) return none;
+  const int32_t index = c.indices[place];
+  if (index < 0) return none;
+  if (scales) prefetch_line(scales + index);
+  return c.base + index * c.row_bytes;
+}
+
 // The walk over a bag's places in groups of rows, empty places left out.
 template <class T, int kRows>
 struct Group {
   const T* row[kRows];
-  const char* ahead[kRows];  // to prefetch; the row itself where nothing comes
+  const char* far[kRows];   // to prefetch; the row itself where nothing comes
+  const char* near[kRows];  // to prefetch again, if kTwice
   float weight[kRows];
   int64_t place[kRows];
   int count;
@@ -56,26 +72,26 @@ struct Group {
 // Takes the next rows from place l on, their columns from `column` on; returns the place behind them.
 template <class T, int kRows>
 inline int64_t take(const Table<T>& table, const Places& p, const Coming& next, int64_t column, int64_t distance, int64_t l, Group<T, kRows>& g) {
-  g.count = 0;
-  for (; l < p.end && g.count < kRows; ++l) {
-    const int32_t index = p.indices[l];
+  // Copies: the compiler can't know that writes to the group leave the originals alone.
+  const int32_t* const indices = p.indices;
+  const float *const weights = p.weights, *const scales = p.scales;
+  const Coming own = coming(table, indices, p.end, column), then = next;
+  const auto later = [&](int64_t place, const char* none) {
+    return place < own.count ? coming_row(own, place, scales, none) : coming_row(then, place - own.count, scales, none);
+  };
+  int count = 0;
+  for (; l < own.count && count < kRows; ++l) {
+    const int32_t index = indices[l];
     if (index < 0) continue;
-    const int i = g.count++;
+    const int i = count++;
+    const char* row = own.base + index * own.row_bytes;
     g.place[i] = l;
-    g.weight[i] = (p.weights ? p.weights[l] : 1.0f) * (p.scales ? p.scales[index] : 1.0f);
-    g.row[i] = table.row(index) + column;
-    g.ahead[i] = reinterpret_cast<const char*>(g.row[i]);
-    const int64_t later = l + distance;
-    int32_t other = -1;
-    if (later < p.end) {
-      other = p.indices[later];
-      if (other >= 0) g.ahead[i] = table.at(other, column);
-    } else if (later - p.end < next.count) {
-      other = next.indices[later - p.end];
-      if (other >= 0) g.ahead[i] = next.base + other * next.row_bytes;
-    }
-    if (p.scales && other >= 0) prefetch_line(p.scales + other);
+    g.weight[i] = (weights ? weights[l] : 1.0f) * (scales ? scales[index] : 1.0f);
+    g.row[i] = reinterpret_cast<const T*>(row);
+    g.far[i] = later(l + distance, row);
+    if constexpr (kTwice<T>) g.near[i] = later(l + distance / 2, row);
   }
+  g.count = count;
   return l;
 }
 
@@ -87,6 +103,15 @@ inline int64_t take(const Table<T>& table, const Places& p, const Coming& next, 
     if (scales) prefetch_line(scales + first.indices[l]);
     for (int64_t b = 0; b < bytes; b += kLine) prefetch_line(first.base + first.indices[l] * first.row_bytes + b);
   }
+}
+
+// The line of a column, of each row that comes.
+template <class T, int rows>
+[[gnu::always_inline]] inline void prefetch_lines(const char* const* far, const char* const* near, int64_t column) {
+  const int64_t at = column * static_cast<int64_t>(sizeof(T));
+  for (int r = 0; r < rows; ++r) prefetch_line(far[r] + at);
+  if constexpr (kTwice<T>)
+    for (int r = 0; r < rows; ++r) prefetch_line(near[r] + at);
 }
 
 // Sums of a column block. A pair of vectors of bfloat16 is kept as its even and its odd elements, which are a shift and a mask away from
@@ -139,15 +164,16 @@ class Sums {
   void add_rows(const Group<T, kRows>& g, int first, int64_t columns) {
     Vec w[rows];
     const T* row[rows];
-    const char* ahead[rows];
+    const char *far[rows], *near[rows];
     for (int r = 0; r < rows; ++r) {
       w[r] = set1(g.weight[first + r]);
       row[r] = g.row[first + r];
-      ahead[r] = g.ahead[first + r];
+      far[r] = g.far[first + r];
+      if constexpr (kTwice<T>) near[r] = g.near[first + r];
     }
     int64_t c = 0;
     for (; c + kStep <= columns; c += kStep) {
-      for (int r = 0; r < rows; ++r) prefetch_line(ahead[r] + c * static_cast<int64_t>(sizeof(T)));
+      prefetch_lines<T, rows>(far, near, c);
       if constexpr (kPairs) {
         for (int64_t v = c; v < c + kStep; v += 2 * kWidth) {
           Vec even = load(sum + v), odd = load(sum + v + kWidth);
@@ -168,7 +194,7 @@ class Sums {
       }
     }
     if (c == columns) return;
-    for (int r = 0; r < rows; ++r) prefetch_line(ahead[r] + columns * static_cast<int64_t>(sizeof(T)) - 1);
+    prefetch_lines<T, rows>(far, near, columns - 1);
     for (; c + kWidth <= columns; c += kWidth) {
       Vec s = load(sum + c);
       for (int r = 0; r < rows; ++r) s = fma(w[r], load(row[r] + c), s);
@@ -215,12 +241,13 @@ inline void bag_dots(const Table<T>& table, const Places& p, const float* x, flo
     if (g.count == 0) break;
     for (int r = g.count; r < kDotRows; ++r) {
       g.row[r] = g.row[0];
-      g.ahead[r] = g.ahead[0];
+      g.far[r] = g.far[0];
+      if constexpr (kTwice<T>) g.near[r] = g.near[0];
     }
     Vec even[kDotRows] = {}, odd[kDotRows] = {};
     int64_t c = 0;
     for (; c + kStep <= V; c += kStep) {
-      for (int r = 0; r < kDotRows; ++r) prefetch_line(g.ahead[r] + c * static_cast<int64_t>(sizeof(T)));
+      prefetch_lines<T, kDotRows>(g.far, g.near, c);
       for (int64_t v = c; v < c + kStep; v += kWidth) {
         const Vec a = load(x + v);
         for (int r = 0; r < kDotRows; ++r) {
@@ -229,8 +256,7 @@ inline void bag_dots(const Table<T>& table, const Places& p, const float* x, flo
         }
       }
     }
-    if (c < V)
-      for (int r = 0; r < kDotRows; ++r) prefetch_line(g.ahead[r] + V * static_cast<int64_t>(sizeof(T)) - 1);
+    if (c < V) prefetch_lines<T, kDotRows>(g.far, g.near, V - 1);
     for (; c + kWidth <= V; c += kWidth)
       for (int r = 0; r < kDotRows; ++r) even[r] = fma(load(x + c), load(g.row[r] + c), even[r]);
     for (int r = 0; r < g.count; ++r) {

@@ -16,6 +16,9 @@ export type ErrorCode =
   | 'ERR_UNSUPPORTED'
   | 'ERR_CUDA'
 
+// The addon throws the class of the copy that was loaded last: the ES modules and the CommonJS modules are two copies.
+const brand = Symbol.for('memory-layers.error')
+
 /**
  * The one error this package throws. `code` is stable; the message names the operation, the argument, what was wanted,
  * what was got, and the likely mend. After it nothing has changed: no parameter, no gradient, no file.
@@ -29,6 +32,14 @@ export class MemoryLayersError extends Error {
     super(message)
     this.name = `MemoryLayersError [${code}]`
     this.code = code
+    Object.defineProperty(this, brand, { value: true })
+  }
+
+  /** Errors of every copy of this package in the process, so that `import` and `require` may be mixed. */
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    // biome-ignore lint/complexity/noThisInStatic: it is asked of subclasses, too
+    if (this !== MemoryLayersError) return Function.prototype[Symbol.hasInstance].call(this, value)
+    return typeof value === 'object' && value !== null && brand in value
   }
 }
 

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { fileURLToPath } from 'node:url'
-import { expect, test } from 'vitest'
+import { expect, test, vi } from 'vitest'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 
@@ -16,5 +16,29 @@ test('a handle of the wrong kind is refused, not used', async () => {
   const device = native.openDevice('cpu', 1)
   for (const wrong of [{}, null, 3, device]) {
     expect(() => native.tensorDispose(wrong as never)).toThrowError(expect.objectContaining({ code: 'ERR_VALUE' }))
+  }
+})
+
+test('errors of the addon are of the class of every copy of the package: import and require have one each', async () => {
+  const copy = async () => {
+    vi.resetModules()
+    return import('../lib/index.js')
+  }
+  const copies = [await copy(), await copy()]
+  expect(copies[0]!.MemoryLayersError).not.toBe(copies[1]!.MemoryLayersError)
+  for (const { openDevice, ops } of copies) {
+    const device = openDevice('cpu')
+    let error: unknown
+    try {
+      ops.softmax(device.zeros([2], 'int32'))
+    } catch (e) {
+      error = e
+    }
+    for (const { MemoryLayersError } of copies) {
+      expect(error).toBeInstanceOf(MemoryLayersError)
+      expect(new Error('other')).not.toBeInstanceOf(MemoryLayersError)
+      class Own extends MemoryLayersError {}
+      expect(error).not.toBeInstanceOf(Own)
+    }
   }
 })

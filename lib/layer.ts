@@ -85,7 +85,7 @@ export abstract class TableLayer {
   }
 
   /**
-   * Copies published tensors in, all or nothing. `keys` may be `[H*2*n, d]`. Shared tables may be left out.
+   * Copies published tensors in, all or nothing. `keys` may be `[H*2*n, d]`. Shared tables may be left out; a mapped one is compared in shape alone.
    * @throws ERR_STATE_DICT
    */
   loadStateDict(state: StateDict): void {

@@ -60,7 +60,7 @@ export function stateDictOf(parameters: readonly Parameter[]): StateDict {
 
 /**
  * Copies a state dict into parameters: all names, shapes and dtypes are checked first, so on an error nothing was loaded.
- * A tensor may have another shape of the same sizes only as `reshapes` allows (`keys` as `[H*2*n, d]`).
+ * A tensor may have another shape of the same sizes only as `sameShape` allows (`keys` as `[H*2*n, d]`). The rows of a mapped table stay its file's.
  */
 export function loadInto(where: string, parameters: readonly Parameter[], state: StateDict, checkOnly: readonly string[] = []): void {
   if (typeof state !== 'object' || state === null) {
@@ -96,7 +96,7 @@ export function loadInto(where: string, parameters: readonly Parameter[], state:
     if (given.dtype !== p.value.dtype && !(float(given.dtype) && float(p.value.dtype))) {
       throw new MemoryLayersError('ERR_STATE_DICT', `${where}: "${p.name}" must be ${p.value.dtype}, got ${given.dtype}.`)
     }
-    copies.push([p.value, given])
+    if (p.kind === 'dense' || !p.table.mapped) copies.push([p.value, given])
   }
   for (const [value, given] of copies) copyAcross(value, given)
 }

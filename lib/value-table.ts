@@ -69,6 +69,8 @@ export class ValueTable {
   readonly weight: Tensor
   /** `[slots]` float32: the factor of each row of an int8 table. */
   readonly scales: Tensor | undefined
+  /** @internal Whether the rows lie in a file, which nothing writes to. */
+  readonly mapped: boolean
   /** @internal */
   readonly handle: TableHandle
 
@@ -79,6 +81,7 @@ export class ValueTable {
   constructor(device: Device, given: ValueTableOptions | MappedRows) {
     const where = 'ValueTable'
     expectDevice(where, device)
+    this.mapped = given instanceof MappedRows
     if (given instanceof MappedRows) {
       this.device = device
       this.weight = given.weight

@@ -58,7 +58,19 @@ describe('ValueTable.map', () => {
     expect(await errorOf('ERR_UNSUPPORTED', () => table.weight.rows(0, 5).write(new Float32Array(30)))).toMatch(refused)
     expect(await errorOf('ERR_UNSUPPORTED', () => table.weight.copyFrom(rows))).toMatch(refused)
     expect(await errorOf('ERR_UNSUPPORTED', () => ops.relu(rows, { out: table.weight }))).toMatch(refused)
-    expect(await errorOf('ERR_UNSUPPORTED', () => mapped.loadStateDict({ ...mapped.stateDict(), 'values.weight': rows }))).toMatch(refused)
+    expect(await table.weight.data()).toEqual(await rows.data())
+  })
+
+  test('a state dict with the rows of the table is compared with it in shape, and loads the rest', async () => {
+    const table = ValueTable.map(path, 'rows', { device })
+    const options = { inputDim: 6, heads: 2, knn: 3, nKeys: 8, keyDim: 4, values: table } as const
+    const from = new MemoryLayer(device, { ...options, seed: 2 })
+    const layer = new MemoryLayer(device, { ...options, seed: 3 })
+    const before = await layer.stateDict()['keys']!.data()
+    await errorOf('ERR_STATE_DICT', () => layer.loadStateDict({ ...from.stateDict(), 'values.weight': device.zeros([64, 5]) }))
+    expect(await layer.stateDict()['keys']!.data()).toEqual(before)
+    layer.loadStateDict({ ...from.stateDict(), 'values.weight': device.zeros([64, 6]) })
+    expect(await layer.stateDict()['keys']!.data()).toEqual(await from.stateDict()['keys']!.data())
     expect(await table.weight.data()).toEqual(await rows.data())
   })
 

@@ -1,6 +1,7 @@
 import { type ContextHandle, native } from './binding.js'
 import type { Device } from './device.js'
-import { MemoryLayersError } from './errors.js'
+import { isTypedArray, type TypedArray } from './dtype.js'
+import { fail, MemoryLayersError } from './errors.js'
 import { Tensor } from './tensor.js'
 
 /** What a forward saved for one backward. Several may be pending at once; each is spent by its backward. */
@@ -44,7 +45,7 @@ export class Context {
 }
 
 /** Input or gradient of a layer: a tensor `[tokens, width]` or `[batch, time, width]`, or numbers as rows of that width. */
-export type LayerInput = Tensor | Float32Array | readonly number[]
+export type LayerInput = Tensor | TypedArray | readonly number[]
 
 /** @internal Input of a layer: a tensor, or numbers as rows of the layer's width. `temporary` is disposed by the caller. */
 export function takeInput(
@@ -55,14 +56,11 @@ export function takeInput(
   width: number,
 ): { tensor: Tensor; temporary?: Tensor } {
   if (x instanceof Tensor) return { tensor: x }
-  if (!(x instanceof Float32Array) && !Array.isArray(x)) {
-    throw new MemoryLayersError('ERR_DTYPE', `${where}: "${name}" must be a Tensor, a Float32Array or an array of numbers.`)
+  if (!isTypedArray(x) && !Array.isArray(x)) {
+    fail('ERR_DTYPE', where, name, 'be a Tensor, a typed array or an array of numbers', x, 'Make a tensor with device.tensor(data, shape).')
   }
   if (x.length % width !== 0) {
-    throw new MemoryLayersError(
-      'ERR_SHAPE',
-      `${where}: "${name}" must have a multiple of ${width} elements, got ${x.length}.\n  They are taken as rows [tokens, ${width}].`,
-    )
+    fail('ERR_SHAPE', where, name, `have a multiple of ${width} elements`, x.length, `They are taken as rows [tokens, ${width}].`)
   }
   const temporary = device.tensor(x, [x.length / width, width], 'float32')
   return { tensor: temporary, temporary }

@@ -56,6 +56,11 @@ function isFloat16Array(data: object): boolean {
   return data.constructor.name === 'Float16Array'
 }
 
+/** A typed array of numbers: not a DataView, not of 64-bit integers. */
+export function isTypedArray(data: unknown): data is TypedArray {
+  return ArrayBuffer.isView(data) && !(data instanceof DataView) && !(data instanceof BigInt64Array) && !(data instanceof BigUint64Array)
+}
+
 /** The dtype that data has by itself. */
 export function naturalDType(data: TypedArray | readonly number[]): DType {
   if (data instanceof Int32Array) return 'int32'

@@ -51,7 +51,7 @@ export function devices(): readonly DeviceInfo[] {
 export function openDevice(name?: DeviceName, given?: DeviceOptions): Device {
   const { threads } = options('openDevice', given, ['threads'])
   const count = threads === undefined ? 0 : integer('openDevice', 'threads', threads, 1, 1024)
-  const asked = name ?? 'auto'
+  const asked = name === undefined ? 'auto' : name
   if (typeof asked !== 'string') fail('ERR_DEVICE', 'openDevice', 'name', "be 'auto', 'cpu', 'cuda', 'cuda:N' or 'simt'", asked)
   const override = asked === 'auto' ? process.env['MEMORY_LAYERS_DEVICE'] : undefined
   const wanted = override || asked
@@ -125,7 +125,7 @@ export class Device {
    */
   tensor(data: TypedArray | readonly number[], shape?: readonly number[], dtype?: DType): Tensor {
     const where = 'device.tensor'
-    if (!Array.isArray(data) && !ArrayBuffer.isView(data)) {
+    if (!Array.isArray(data) && (!ArrayBuffer.isView(data) || data instanceof DataView)) {
       fail('ERR_DTYPE', where, 'data', 'be a typed array or an array of numbers', data)
     }
     const type = dtype ?? naturalDType(data)

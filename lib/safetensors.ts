@@ -6,7 +6,7 @@ import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
 import { type FileHandle, open, rename, rm } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { native } from './binding.js'
-import { type Device, openDevice } from './device.js'
+import { type Device, expectDevice, openDevice } from './device.js'
 import { type DType, dtypeRow, dtypes } from './dtype.js'
 import { fail, MemoryLayersError } from './errors.js'
 import { options } from './options.js'
@@ -63,11 +63,12 @@ interface Entry {
 /**
  * Writes tensors to a safetensors file: streamed piece by piece to a temporary file beside it, flushed to disk, then renamed. On an error the
  * file that was there before is still there.
- * @throws ERR_VALUE, ERR_DISPOSED, ERR_OPTION, and the system's own errors
+ * @throws ERR_VALUE, ERR_DTYPE, ERR_DISPOSED, ERR_OPTION, and the system's own errors
  */
 export async function saveSafetensors(path: string, tensors: StateDict, given?: SaveOptions): Promise<void> {
   const where = 'saveSafetensors'
   const o = options(where, given, ['metadata', 'onProgress'])
+  if (typeof tensors !== 'object' || tensors === null) fail('ERR_VALUE', where, 'tensors', 'be an object of tensors by name', tensors)
   const header: Record<string, unknown> = {}
   if (o.metadata !== undefined) header['__metadata__'] = checkMetadata(where, o.metadata)
   let total = 0
@@ -133,7 +134,7 @@ async function syncFolder(path: string): Promise<void> {
 /**
  * Reads a safetensors file, streamed. The header is checked whole before anything is read: lengths, names, dtypes, shapes, ranges, overlap.
  * @returns the tensors by name
- * @throws ERR_FILE_FORMAT for a file that is truncated or not what it says; ERR_VALUE for a name that is not in it; ERR_OPTION
+ * @throws ERR_FILE_FORMAT for a file that is truncated or not what it says; ERR_VALUE for a name that is not in it; ERR_DEVICE, ERR_OPTION
  */
 export async function loadSafetensors(path: string, given?: LoadOptions): Promise<StateDict> {
   return (await readSafetensors(path, given)).tensors
@@ -143,6 +144,8 @@ export async function loadSafetensors(path: string, given?: LoadOptions): Promis
 export async function readSafetensors(path: string, given?: LoadOptions): Promise<LoadedTensors> {
   const where = 'loadSafetensors'
   const o = options(where, given, ['device', 'names', 'onProgress'])
+  if (o.device !== undefined) expectDevice(where, o.device)
+  if (o.names !== undefined && !Array.isArray(o.names)) fail('ERR_VALUE', where, 'names', 'be an array of names', o.names)
   const file = await open(path, 'r')
   const tensors: StateDict = {}
   try {

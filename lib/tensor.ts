@@ -102,6 +102,8 @@ export class Tensor {
       native.tensorCopy(copy, handle)
       return new Tensor(this.device, copy)
     }
+    // Device is a type here, so its class is taken from the device at hand.
+    if (!(target instanceof this.device.constructor)) fail('ERR_DEVICE', 'Tensor.to', 'target', 'be a Device or a dtype', target)
     const copy = native.tensorEmpty(target.handle, this.shape, dtypeCode('Tensor.to', this.dtype))
     if (target === this.device) native.tensorCopy(copy, handle)
     else native.tensorTransfer(copy, handle)

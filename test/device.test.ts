@@ -33,7 +33,7 @@ describe('openDevice', () => {
       if (!d.available) expect(await errorOf('ERR_DEVICE', () => openDevice(d.name as 'cuda'))).toContain(d.reason!)
     }
     await errorOf('ERR_DEVICE', () => openDevice('cuda:7'))
-    await errorOf('ERR_DEVICE', () => openDevice(3 as never))
+    for (const other of [3, null]) await errorOf('ERR_DEVICE', () => openDevice(other as never))
   })
 
   test('threads is checked, and a misspelt option is named', async () => {

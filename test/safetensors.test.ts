@@ -60,6 +60,8 @@ test('streams in pieces, tells the progress, and reads only the names asked for'
   const part = await loadSafetensors(path, { device, names: ['small'] })
   expect(Object.keys(part)).toEqual(['small'])
   expect(await errorOf('ERR_VALUE', () => loadSafetensors(path, { device, names: ['smal'] }))).toMatch(/It has: big, small/)
+  expect(await errorOf('ERR_VALUE', () => loadSafetensors(path, { device, names: 'small' as never }))).toMatch(/"names"/)
+  expect(await errorOf('ERR_DEVICE', () => loadSafetensors(path, { device: 'cpu' as never }))).toMatch(/"device"/)
   const all = await loadSafetensors(path, { device })
   // As bytes: comparing six million numbers one by one takes half a minute.
   const bytes = async (t: Tensor) => Buffer.from((await t.data()).buffer)
@@ -73,6 +75,7 @@ test('a failed save leaves the old file and nothing else', async () => {
   gone.dispose()
   await errorOf('ERR_DISPOSED', () => saveSafetensors(path, { gone }))
   await errorOf('ERR_VALUE', () => saveSafetensors(path, {}, { metadata: { n: 1 } as never }))
+  for (const tensors of [null, 5]) await errorOf('ERR_VALUE', () => saveSafetensors(path, tensors as never))
   await errorOf('ERR_OPTION', () => saveSafetensors(path, {}, { metdata: {} } as never))
   // A fault of work before the save is found while it writes.
   const bad = device.tensor(new Int32Array([9]), [1, 1])

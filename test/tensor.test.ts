@@ -53,6 +53,7 @@ onEveryDevice((device) => {
       await errorOf('ERR_SHAPE', () => device.tensor([1], [-1]))
       await errorOf('ERR_SHAPE', () => device.empty([1.5]))
       await errorOf('ERR_DTYPE', () => device.tensor('abc' as never))
+      await errorOf('ERR_DTYPE', () => device.tensor(new DataView(new ArrayBuffer(4)) as never))
       await errorOf('ERR_DTYPE', () => device.tensor([1], [1], 'float64' as never))
       await errorOf('ERR_DTYPE', () => device.tensor(new BigInt64Array(1) as never, [1], 'int32'))
       await errorOf('ERR_DTYPE', () => device.tensor(new Uint16Array(2)))
@@ -93,6 +94,7 @@ onEveryDevice((device) => {
   test('to() copies between devices, in the order of both', async () => {
     const other = openDevice('cpu', { threads: 1 })
     const t = device.normal([100_000], { seed: 3 })
+    for (const target of [null, undefined, 5, {}]) await errorOf('ERR_DEVICE', () => t.to(target as never))
     const there = t.to(other)
     t.write(new Float32Array(100_000))
     const again = device.normal([100_000], { seed: 3 })

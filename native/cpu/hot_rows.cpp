@@ -5,41 +5,36 @@
 
 namespace ml::cpu {
 
-HotRows::HotRows(Context& ctx, const ReadPlaces& places, const int32_t* starts, const int32_t* order, int64_t R, SumPlaces sum)
-    : places_(places), starts_(starts), order_(order), sum_(sum) {
+HotRows::HotRows(Context& ctx, const ReadPlaces& places, const int32_t* starts, int64_t R, SumPlaces sum)
+    : places_(places), starts_(starts), sum_(sum) {
   struct Chunk {
     int64_t begin, end;
   };
+  const int64_t most = starts[R] / kHotPlaces;  // hot rows, and as many chunks that are not whole
+  Hot* hot = ctx.scratch<Hot>(most);
+  Chunk* chunks = ctx.scratch<Chunk>(2 * most);
   int64_t count = 0;
   for (int64_t r = 0; r < R; ++r) {
-    const int64_t length = starts[r + 1] - starts[r];
-    if (length > kHotPlaces) count += (length + kHotPlaces - 1) / kHotPlaces;
-  }
-  if (count == 0) return;
-  Chunk* chunks = ctx.scratch<Chunk>(count);
-  int32_t* first = ctx.scratch<int32_t>(R);
-  float* partials = ctx.scratch<float>(count * places.width);
-  int64_t at = 0;
-  for (int64_t r = 0; r < R; ++r) {
-    first[r] = -1;
     if (starts[r + 1] - starts[r] <= kHotPlaces) continue;
-    first[r] = static_cast<int32_t>(at);
-    for (int64_t i = starts[r]; i < starts[r + 1]; i += kHotPlaces)
-      chunks[at++] = {i, std::min<int64_t>(starts[r + 1], i + kHotPlaces)};
+    hot[hot_count_++] = {r, count};
+    for (int64_t i = starts[r]; i < starts[r + 1]; i += kHotPlaces) chunks[count++] = {i, std::min<int64_t>(starts[r + 1], i + kHotPlaces)};
   }
+  float* partials = ctx.scratch<float>(count * places.width);
   ctx.parallel_for(count, 1, [&](int64_t begin, int64_t end, int) {
-    for (int64_t c = begin; c < end; ++c) sum(places, order, chunks[c].begin, chunks[c].end, partials + c * places.width);
+    for (int64_t c = begin; c < end; ++c) sum(places, chunks[c].begin, chunks[c].end, partials + c * places.width);
   });
-  first_ = first;
+  hot_ = hot;
   partials_ = partials;
 }
 
 void HotRows::gradient(int64_t r, float* g) const {
-  if (!first_ || first_[r] < 0) return sum_(places_, order_, starts_[r], starts_[r + 1], g);
+  const int64_t begin = starts_[r], end = starts_[r + 1];
+  if (end - begin <= kHotPlaces) return sum_(places_, begin, end, g);
   const int64_t V = places_.width;
-  const float* partial = partials_ + first_[r] * V;
+  const Hot* at = std::lower_bound(hot_, hot_ + hot_count_, r, [](const Hot& hot, int64_t row) { return hot.row < row; });
+  const float* partial = partials_ + at->partial * V;
   std::memcpy(g, partial, static_cast<size_t>(V) * sizeof(float));
-  const int64_t chunks = (starts_[r + 1] - starts_[r] + kHotPlaces - 1) / kHotPlaces;
+  const int64_t chunks = (end - begin + kHotPlaces - 1) / kHotPlaces;
   for (int64_t k = 1; k < chunks; ++k)
     for (int64_t c = 0; c < V; ++c) g[c] += partial[k * V + c];
 }

@@ -9,6 +9,7 @@ namespace ml::cpu {
 constexpr int64_t kLine = 64;
 
 [[gnu::always_inline]] inline void prefetch_line(const void* p) { __builtin_prefetch(p, 0, 3); }
+[[gnu::always_inline]] inline void prefetch_second(const void* p) { __builtin_prefetch(p, 0, 2); }  // into the second cache
 
 // The lines of `bytes` bytes from p on, to be read or written.
 [[gnu::always_inline]] inline void prefetch_to_write(const void* p, int64_t bytes) {

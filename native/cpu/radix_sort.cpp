@@ -3,72 +3,97 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <utility>
 
 namespace ml::cpu {
 namespace {
 
-constexpr int kMostBits = 11;               // 2048 counters: L1
-constexpr int64_t kSmallest = 1 << 14;      // pairs for which a second thread pays
-constexpr int64_t kBatch = 128;             // pairs whose places are found before any is written
+constexpr int64_t kBucket = 256;    // keys of an even bucket: it, its copy and its counters fit the first cache
+constexpr int kMostBucketBits = 8;  // as many lines are written at a time while the positions are parted: they fit it, too
+constexpr int kMostDigitBits = 8;
+constexpr int64_t kFew = 16;        // keys for which counters do not pay
+constexpr int64_t kBatch = 128;     // keys whose places are found before any is written
 constexpr int kUnrolled = 8;
 
-// Moves pairs begin … end to where the counters say. First the places of a batch, then its writes, several loads before their stores:
-// a load that follows a store to a place just computed would wait for it.
-void scatter(const Pair* from, Pair* to, int64_t begin, int64_t end, int shift, uint64_t mask, uint32_t* next) {
+int bits_of(int64_t below) { return std::bit_width(static_cast<uint64_t>(std::max<int64_t>(below, 1) - 1)); }
+
+// Keys are distinct numbers, so any sort of them is the stable one.
+template <class Key>
+void sort_few(Key* keys, int64_t n) {
+  for (int64_t i = 1; i < n; ++i) {
+    const Key key = keys[i];
+    int64_t at = i;
+    for (; at > 0 && keys[at - 1] > key; --at) keys[at] = keys[at - 1];
+    keys[at] = key;
+  }
+}
+
+// Moves n keys to where the counters say. First the places of a batch, then its writes, several loads before their stores: a load that
+// follows a store to a place just computed would wait for it.
+template <class Key>
+void scatter(const Key* from, Key* to, int64_t n, int shift, Key mask, uint32_t* next) {
   uint32_t place[kBatch];
-  for (int64_t b = begin; b < end; b += kBatch) {
-    const int64_t count = std::min(kBatch, end - b);
-    for (int64_t i = 0; i < count; ++i) place[i] = next[(from[b + i] >> shift) & mask]++;
+  for (int64_t b = 0; b < n; b += kBatch) {
+    const int64_t count = std::min(kBatch, n - b);
+    for (int64_t i = 0; i < count; ++i) place[i] = next[from[b + i] >> shift & mask]++;
     int64_t i = 0;
     for (; i + kUnrolled <= count; i += kUnrolled) {
-      Pair pair[kUnrolled];
+      Key key[kUnrolled];
       uint32_t at[kUnrolled];
       for (int k = 0; k < kUnrolled; ++k) {
-        pair[k] = from[b + i + k];
+        key[k] = from[b + i + k];
         at[k] = place[i + k];
       }
-      for (int k = 0; k < kUnrolled; ++k) to[at[k]] = pair[k];
+      for (int k = 0; k < kUnrolled; ++k) to[at[k]] = key[k];
     }
     for (; i < count; ++i) to[place[i]] = from[b + i];
   }
 }
 
-// One pass: a digit of `bits` bits at `shift`. counts: room for chunks * 2^bits.
-void pass(Context& ctx, const Pair* from, Pair* to, int64_t n, int shift, int bits, int64_t chunks, uint32_t* counts) {
+template <int passes, class Key>
+Key* sort_digits(Key* keys, Key* other, int64_t n, int lowest, int bits) {
   const int64_t digits = int64_t{1} << bits;
-  const uint64_t mask = static_cast<uint64_t>(digits - 1);
-  const int64_t size = (n + chunks - 1) / chunks;
-  std::memset(counts, 0, static_cast<size_t>(chunks * digits) * sizeof(uint32_t));
-  ctx.parallel_for(chunks, 1, [&](int64_t c, int64_t, int) {
-    uint32_t* own = counts + c * digits;
-    for (int64_t i = c * size; i < std::min(n, (c + 1) * size); ++i) ++own[(from[i] >> shift) & mask];
-  });
-  uint32_t sum = 0;
-  for (int64_t d = 0; d < digits; ++d) {
-    for (int64_t c = 0; c < chunks; ++c) {
-      const uint32_t count = counts[c * digits + d];
-      counts[c * digits + d] = sum;
-      sum += count;
-    }
+  const Key mask = static_cast<Key>(digits - 1);
+  uint32_t counts[passes][1 << kMostDigitBits];
+  for (int p = 0; p < passes; ++p) std::memset(counts[p], 0, static_cast<size_t>(digits) * sizeof(uint32_t));
+  for (int64_t i = 0; i < n; ++i)
+    for (int p = 0; p < passes; ++p) ++counts[p][keys[i] >> (lowest + p * bits) & mask];
+  for (int p = 0; p < passes; ++p) {
+    uint32_t sum = 0;
+    for (int64_t d = 0; d < digits; ++d) sum += std::exchange(counts[p][d], sum);
+    scatter(keys, other, n, lowest + p * bits, mask, counts[p]);
+    std::swap(keys, other);
   }
-  ctx.parallel_for(chunks, 1, [&](int64_t c, int64_t, int) {
-    scatter(from, to, c * size, std::min(n, (c + 1) * size), shift, mask, counts + c * digits);
-  });
+  return keys;
 }
 
 }  // namespace
 
-Pair* radix_sort(Context& ctx, Pair* pairs, Pair* other, int64_t n, int64_t limit) {
-  const int width = std::max(1, static_cast<int>(std::bit_width(static_cast<uint64_t>(std::max<int64_t>(1, limit - 1)))));
-  const int passes = (width + kMostBits - 1) / kMostBits;
-  const int bits = (width + passes - 1) / passes;
-  const int64_t chunks = std::clamp<int64_t>(n / kSmallest, 1, ctx.threads());
-  uint32_t* counts = ctx.scratch<uint32_t>(chunks << bits);
-  for (int p = 0; p < passes; ++p) {
-    pass(ctx, pairs, other, n, 32 + p * bits, bits, chunks, counts);
-    std::swap(pairs, other);
-  }
-  return pairs;
+RadixPlan::RadixPlan(int64_t n, int64_t limit) {
+  const int width = bits_of(limit);
+  bucket_bits_ = std::min({width, kMostBucketBits, bits_of(n / kBucket)});
+  lower_bits_ = width - bucket_bits_;
+  position_bits_ = bits_of(n);
+  passes_ = (lower_bits_ + kMostDigitBits - 1) / kMostDigitBits;
+  digit_bits_ = passes_ > 0 ? (lower_bits_ + passes_ - 1) / passes_ : 0;
 }
+
+template <class Key>
+Key* RadixPlan::sort_bucket(Key* keys, Key* other, int64_t n) const {
+  if (n <= kFew) {
+    sort_few(keys, n);
+    return keys;
+  }
+  switch (passes_) {
+    case 0: return keys;
+    case 1: return sort_digits<1>(keys, other, n, position_bits_, digit_bits_);
+    case 2: return sort_digits<2>(keys, other, n, position_bits_, digit_bits_);
+    case 3: return sort_digits<3>(keys, other, n, position_bits_, digit_bits_);
+    default: return sort_digits<4>(keys, other, n, position_bits_, digit_bits_);
+  }
+}
+
+template uint32_t* RadixPlan::sort_bucket(uint32_t*, uint32_t*, int64_t) const;
+template uint64_t* RadixPlan::sort_bucket(uint64_t*, uint64_t*, int64_t) const;
 
 }  // namespace ml::cpu

@@ -5,6 +5,8 @@
 #include "cpu/row_gradient.h"
 #else
 #include <algorithm>
+#include <atomic>
+#include <utility>
 
 #include "cpu/hot_rows.h"
 #include "cpu/places.h"
@@ -17,7 +19,8 @@
 namespace ml::cpu {
 namespace {
 
-constexpr int64_t kChunk = 1 << 14;  // pairs of one piece
+constexpr int64_t kChunk = 1 << 13;  // places of one piece
+constexpr int64_t kBuckets = 4;      // of one piece
 constexpr int64_t kRows = 64;        // of one piece
 constexpr int64_t kBags = 1024;      // of one piece
 
@@ -26,37 +29,111 @@ template <class F>
 void for_places(const std::vector<TableRead>& reads, int64_t begin, int64_t end, F&& f) {
   int64_t first = 0;  // position of the read's first place
   for (const TableRead& r : reads) {
-    const int32_t* index = r.indices.as<int32_t>() - first;
+    const int32_t* index = r.indices.as<int32_t>();
     const int64_t last = first + r.indices.size();
-    for (int64_t i = std::max(begin, first); i < std::min(end, last); ++i) f(i, index[i]);
+    for (int64_t i = std::max(begin, first); i < std::min(end, last); ++i) f(i, index[i - first]);
     first = last;
   }
 }
 
-// The places that are not empty, as pairs in the order of their positions; returns how many.
-int64_t gather_pairs(Context& ctx, const std::vector<TableRead>& reads, int64_t places, Pair* pairs) {
-  const int64_t chunks = (places + kChunk - 1) / kChunk;
-  int64_t* before = ctx.scratch<int64_t>(chunks + 1);  // pairs before each chunk
+// The places that are not empty, as keys parted into the plan's buckets in the order of their positions; bucket b is begins[b] … begins[b + 1].
+// Throws before anything is written if an index or an offset is not sound.
+template <class Key>
+Key* part(Context& ctx, const SortRows& a, const RadixPlan& shared, int64_t places, int64_t* begins) {
+  const int64_t chunks = (places + kChunk - 1) / kChunk, buckets = shared.buckets();
+  uint32_t* counts = ctx.scratch<uint32_t>(chunks * buckets);
+  std::atomic<bool> sound{true};
   ctx.parallel_for(places, kChunk, [&](int64_t begin, int64_t end, int) {
-    int64_t count = 0;
-    for_places(reads, begin, end, [&](int64_t, int32_t index) { count += index >= 0; });
-    before[begin / kChunk + 1] = count;
+    const RadixPlan plan = shared;  // a copy that no store can reach
+    const uint32_t slots = static_cast<uint32_t>(a.slots);
+    uint32_t* own = counts + begin / kChunk * buckets;
+    std::memset(own, 0, static_cast<size_t>(buckets) * sizeof(uint32_t));
+    uint32_t bad = 0;
+    for_places(a.reads, begin, end, [&](int64_t, int32_t index) {
+      const uint32_t u = static_cast<uint32_t>(index);
+      bad |= u + 1u > slots;  // not -1 … slots - 1
+      own[plan.bucket_of(u)] += index >= 0;
+    });
+    if (bad) sound.store(false, std::memory_order_relaxed);
   });
-  before[0] = 0;
-  for (int64_t c = 0; c < chunks; ++c) before[c + 1] += before[c];
+  for (const TableRead& r : a.reads) {
+    if (!sound) validate_indices(ctx, "embeddingBagBackward", "indices", r.indices, a.slots);
+    if (r.offsets) validate_offsets("embeddingBagBackward", r.offsets, r.indices.size());
+  }
+  int64_t sum = 0;
+  for (int64_t b = 0; b < buckets; ++b) {
+    begins[b] = sum;
+    for (int64_t c = 0; c < chunks; ++c) sum += std::exchange(counts[c * buckets + b], static_cast<uint32_t>(sum));
+  }
+  begins[buckets] = sum;
+  Key* keys = ctx.scratch<Key>(sum);
   ctx.parallel_for(places, kChunk, [&](int64_t begin, int64_t end, int) {
-    Pair* to = pairs + before[begin / kChunk];
-    for_places(reads, begin, end, [&](int64_t position, int32_t index) {
-      if (index >= 0) *to++ = static_cast<uint64_t>(static_cast<uint32_t>(index)) << 32 | static_cast<uint64_t>(position);
+    const RadixPlan plan = shared;
+    uint32_t* next = counts + begin / kChunk * buckets;
+    Key* to = keys;
+    for_places(a.reads, begin, end, [&](int64_t position, int32_t index) {
+      const uint32_t u = static_cast<uint32_t>(index);
+      if (index >= 0) to[next[plan.bucket_of(u)]++] = plan.key_of<Key>(u, static_cast<uint32_t>(position));
     });
   });
-  return before[chunks];
+  return keys;
+}
+
+template <class Key>
+void sort_places(Context& ctx, const SortRows& a, const RadixPlan& shared, int64_t places) {
+  const int64_t buckets = shared.buckets();
+  int64_t* begins = ctx.scratch<int64_t>(buckets + 1);
+  Key* keys = part<Key>(ctx, a, shared, places, begins);
+  const int64_t n = begins[buckets];
+
+  // Each bucket's rows and their last places, until it is known how many rows lie before it.
+  Key* other = ctx.scratch<Key>(n);
+  int32_t *own_rows = ctx.scratch<int32_t>(n), *own_lasts = ctx.scratch<int32_t>(n), *order = a.order.as<int32_t>();
+  int64_t* before = ctx.scratch<int64_t>(buckets + 1);
+  ctx.parallel_for(buckets, kBuckets, [&](int64_t first, int64_t last, int) {
+    const RadixPlan plan = shared;
+    for (int64_t b = first; b < last; ++b) {
+      const int64_t begin = begins[b], end = begins[b + 1];
+      const Key* sorted = plan.sort_bucket(keys + begin, other + begin, end - begin) - begin;
+      int64_t r = begin;
+      for (int64_t i = begin; i < end; ++i) {
+        order[i] = static_cast<int32_t>(plan.position_of(sorted[i]));
+        const uint32_t lower = plan.lower_of(sorted[i]);
+        own_rows[r] = static_cast<int32_t>(plan.index_of(static_cast<uint32_t>(b), lower));
+        own_lasts[r] = static_cast<int32_t>(i);
+        r += i + 1 == end || plan.lower_of(sorted[i + 1]) != lower;
+      }
+      before[b + 1] = r - begin;
+    }
+  });
+  before[0] = 0;
+  for (int64_t b = 0; b < buckets; ++b) before[b + 1] += before[b];
+  ctx.parallel_for(buckets, kBuckets, [&](int64_t first, int64_t last, int) {
+    for (int64_t b = first; b < last; ++b) {
+      const int64_t count = before[b + 1] - before[b];
+      std::copy_n(own_rows + begins[b], count, a.rows.as<int32_t>() + before[b]);
+      int32_t* ends = a.starts.as<int32_t>() + before[b] + 1;
+      for (int64_t r = 0; r < count; ++r) ends[r] = own_lasts[begins[b] + r] + 1;
+    }
+  });
+  a.starts.as<int32_t>()[0] = 0;
+  *a.count.as<int32_t>() = static_cast<int32_t>(before[buckets]);
 }
 
 }  // namespace
 
-ReadPlaces lay_out(Context& ctx, const std::vector<TableRead>& reads, int64_t width) {
-  ReadSpan* spans = ctx.scratch<ReadSpan>(static_cast<int64_t>(reads.size()));
+ReadPlaces lay_out(Context& ctx, const std::vector<TableRead>& reads, const int32_t* order, int64_t n, int64_t width) {
+  struct Span {
+    int64_t begin, end;
+    const float* weights;
+    uint32_t first_bag;
+    const int32_t* bags;  // of each place, for ragged reads
+    double per_place;     // 1 / bag size
+  };
+  int64_t bags_in_all = 0;
+  for (const TableRead& r : reads) bags_in_all += r.dy.dim(0);
+  const float** dy = ctx.scratch<const float*>(bags_in_all);
+  Span* spans = ctx.scratch<Span>(static_cast<int64_t>(reads.size()));
   int64_t at = 0, first_bag = 0;
   for (size_t i = 0; i < reads.size(); ++i) {
     const TableRead& r = reads[i];
@@ -70,53 +147,40 @@ ReadPlaces lay_out(Context& ctx, const std::vector<TableRead>& reads, int64_t wi
           for (int64_t l = o[b]; l < o[b + 1]; ++l) bags[l] = static_cast<int32_t>(b);
       });
     }
-    const uint32_t bag_size = r.offsets ? 1 : static_cast<uint32_t>(r.indices.dim(1));
-    spans[i] = {at, at + places, r.weights.as<float>(), r.dy.as<float>(), first_bag, bags, bag_size};
+    ctx.parallel_for(r.dy.dim(0), kBags, [&](int64_t begin, int64_t end, int) {
+      for (int64_t b = begin; b < end; ++b) dy[first_bag + b] = r.dy.as<float>() + b * width;
+    });
+    const double per_place = r.offsets ? 0 : 1.0 / static_cast<double>(r.indices.dim(1));
+    spans[i] = {at, at + places, r.weights.as<float>(), static_cast<uint32_t>(first_bag), bags, per_place};
     at += places;
     first_bag += r.dy.dim(0);
   }
-  return {spans, static_cast<int>(reads.size()), width};
+  Place* out = ctx.scratch<Place>(n);
+  ctx.parallel_for(n, kChunk, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i) {
+      int s = 0;
+      while (order[i] >= spans[s].end) ++s;
+      const Span& span = spans[s];
+      const int64_t local = order[i] - span.begin;
+      // local / bag size; half a place more is further from a whole number of bags than the product is from exact.
+      const uint32_t even = static_cast<uint32_t>((static_cast<double>(local) + 0.5) * span.per_place);
+      out[i] = {span.weights[local], span.first_bag + (span.bags ? static_cast<uint32_t>(span.bags[local]) : even)};
+    }
+  });
+  return {out, dy, width};
 }
 
 void sort_rows(Context& ctx, const SortRows& a) {
-  for (const TableRead& r : a.reads) {
-    validate_indices(ctx, "embeddingBagBackward", "indices", r.indices, a.slots);
-    if (r.offsets) validate_offsets("embeddingBagBackward", r.offsets, r.indices.size());
-  }
   const int64_t places = places_of(a.reads);
-  Pair* pairs = ctx.scratch<Pair>(places + 1);
-  const int64_t n = gather_pairs(ctx, a.reads, places, pairs);
-  const Pair* sorted = radix_sort(ctx, pairs, ctx.scratch<Pair>(places + 1), n, a.slots);
-
-  int32_t *rows = a.rows.as<int32_t>(), *starts = a.starts.as<int32_t>(), *order = a.order.as<int32_t>();
-  const int64_t chunks = (n + kChunk - 1) / kChunk;
-  int32_t* before = ctx.scratch<int32_t>(chunks + 1);  // distinct rows that begin before each chunk
-  const auto begins = [&](int64_t i) { return i == 0 || index_of(sorted[i]) != index_of(sorted[i - 1]); };
-  ctx.parallel_for(n, kChunk, [&](int64_t begin, int64_t end, int) {
-    int32_t count = 0;
-    for (int64_t i = begin; i < end; ++i) count += begins(i);
-    before[begin / kChunk + 1] = count;
-  });
-  before[0] = 0;
-  for (int64_t c = 0; c < chunks; ++c) before[c + 1] += before[c];
-  ctx.parallel_for(n, kChunk, [&](int64_t begin, int64_t end, int) {
-    int32_t r = before[begin / kChunk];
-    for (int64_t i = begin; i < end; ++i) {
-      order[i] = static_cast<int32_t>(position_of(sorted[i]));
-      if (!begins(i)) continue;
-      rows[r] = static_cast<int32_t>(index_of(sorted[i]));
-      starts[r++] = static_cast<int32_t>(i);
-    }
-  });
-  const int32_t R = before[chunks];
-  starts[R] = static_cast<int32_t>(n);
-  *a.count.as<int32_t>() = R;
+  const RadixPlan plan(places, a.slots);
+  plan.narrow() ? sort_places<uint32_t>(ctx, a, plan, places) : sort_places<uint64_t>(ctx, a, plan, places);
 }
 
 void sparse_grad_values(Context& ctx, const SparseGradValues& a) {
   const int64_t R = *a.count.as<int32_t>(), V = a.values.dim(1);
-  const ReadPlaces places = lay_out(ctx, a.reads, V);
-  const HotRows rows(ctx, places, a.starts.as<int32_t>(), a.order.as<int32_t>(), R, ML_DISPATCH(sum_places));
+  const int32_t* starts = a.starts.as<int32_t>();
+  const ReadPlaces places = lay_out(ctx, a.reads, a.order.as<int32_t>(), starts[R], V);
+  const HotRows rows(ctx, places, starts, R, ML_DISPATCH(sum_places));
   ctx.parallel_for(R, kRows, [&](int64_t begin, int64_t end, int) {
     for (int64_t r = begin; r < end; ++r) rows.gradient(r, a.values.as<float>() + r * V);
   });

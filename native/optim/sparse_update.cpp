@@ -13,7 +13,8 @@ namespace ml::cpu::ML_ISA {
 namespace {
 
 constexpr int64_t kAheadBytes = 16384;  // of rows and states, prefetched before they are updated
-constexpr int64_t kMostAhead = 8;       // rows
+constexpr int64_t kMostAhead = 16;      // rows; for the single numbers of the row-wise rule always as many
+constexpr int64_t kMostSoon = 4;        // rows ahead, prefetched once more
 
 template <class Rule>
 constexpr bool kRowwise = std::is_same_v<Rule, RowwiseAdagradRule>;
@@ -57,26 +58,32 @@ inline void update_vector(const Rule& rule, const RowOf<T>& row, Vec g, int64_t 
   }
 }
 
-// What is updated a few rows later: its lines are prefetched while this row's are updated. Whatever was not prefetched would wait behind all
-// that was.
+// What is updated later. Its lines are prefetched while this row's are updated, since a read that was not prefetched waits behind all that
+// were: `far` into the second cache, `soon` into the first, where it also stands in for prefetches that the processor has dropped.
 template <class T>
 struct Coming {
-  RowOf<T> row;
-  const float* dy;
+  RowOf<T> far, soon;
+  const float* dy;  // of `soon`
 };
+
+// f of the line with element c of a row, and of each of its states
+template <class T, class Rule, class F>
+[[gnu::always_inline]] inline void prefetch_row_line(const RowOf<T>& row, int64_t c, F f) {
+  f(row.x + c);
+  if constexpr (Rule::kStates >= 1) f(row.s1 + c);
+  if constexpr (Rule::kStates >= 2) f(row.s2 + c);
+  if constexpr (!std::is_same_v<T, float>)
+    if (c % (2 * kStep) == 0) f(row.rounded + c);
+}
 
 // Line by line; with each, the same line of what comes is prefetched.
 template <class T, class Rule, class Root>
-inline void update_elements(const Rule& rule, const RowOf<T>& row, const Coming<T>& coming, const ReadPlaces::Place& g, int64_t V, Root root) {
-  constexpr int kStep = kLine / static_cast<int>(sizeof(float));
+inline void update_elements(const Rule& rule, const RowOf<T>& row, const Coming<T>& coming, const Term& g, int64_t V, Root root) {
   const Vec w = set1(g.weight);
   const auto prefetch = [&](int64_t c) __attribute__((always_inline)) {
-    prefetch_to_write(coming.row.x + c, 1);
+    prefetch_row_line<T, Rule>(coming.far, c, [](const void* p) __attribute__((always_inline)) { prefetch_second(p); });
+    prefetch_row_line<T, Rule>(coming.soon, c, [](const void* p) __attribute__((always_inline)) { prefetch_line(p); });
     prefetch_line(coming.dy + c);
-    if constexpr (Rule::kStates >= 1) prefetch_to_write(coming.row.s1 + c, 1);
-    if constexpr (Rule::kStates >= 2) prefetch_to_write(coming.row.s2 + c, 1);
-    if constexpr (!std::is_same_v<T, float>)
-      if (c % (2 * kStep) == 0) prefetch_to_write(coming.row.rounded + c, 1);
   };
   int64_t c = 0;
   for (; c + kStep <= V; c += kStep) {
@@ -92,12 +99,20 @@ inline void update_elements(const Rule& rule, const RowOf<T>& row, const Coming<
 
 // The mean of x^2, in float64: it neither overflows nor vanishes where the gradient does not.
 inline double mean_square(const float* x, int64_t V) {
-  double sum[4] = {};
+  typedef double Wide __attribute__((vector_size(32)));
+  typedef float Quad __attribute__((vector_size(16)));
+  typedef float UnalignedQuad __attribute__((vector_size(16), aligned(1), may_alias));
+  Wide sum[4] = {};
   int64_t c = 0;
-  for (; c + 4 <= V; c += 4)
-    for (int i = 0; i < 4; ++i) sum[i] += static_cast<double>(x[c + i]) * x[c + i];
-  for (; c < V; ++c) sum[0] += static_cast<double>(x[c]) * x[c];
-  return ((sum[0] + sum[1]) + (sum[2] + sum[3])) / static_cast<double>(V);
+  for (; c + 16 <= V; c += 16)
+    for (int i = 0; i < 4; ++i) {
+      const Wide wide = __builtin_convertvector(static_cast<Quad>(*reinterpret_cast<const UnalignedQuad*>(x + c + 4 * i)), Wide);
+      sum[i] += wide * wide;
+    }
+  const Wide four = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+  double all = (four[0] + four[1]) + (four[2] + four[3]);
+  for (; c < V; ++c) all += static_cast<double>(x[c]) * x[c];
+  return all / static_cast<double>(V);
 }
 
 void mean_squares(const float* x, int64_t begin, int64_t end, int64_t V, double* means) {
@@ -111,60 +126,88 @@ inline float advance(const RowwiseAdagradRule& rule, const RowOf<T>& row, float 
   return __builtin_sqrtf(*row.s1) + rule.eps;
 }
 
-// mean(): the mean square of g.dy, for the row-wise rule
-template <class T, class Rule, class Mean>
-inline void update_row(const Rule& rule, const RowOf<T>& row, const Coming<T>& coming, const ReadPlaces::Place& g, int64_t V, Mean mean) {
-  if constexpr (kRowwise<Rule>) {
-    update_elements(rule, row, coming, g, V, advance(rule, row, g.weight, mean()));
+// What a row's update needs of its gradient: the term that is its sum, and the divisor of the row-wise rule.
+struct Gradient {
+  Term sum;
+  float root;
+};
+
+// A row with one place, most rows of a large table, takes its gradient where it lies; others are summed into g.
+template <class T, class Rule>
+inline Gradient gradient_of(const Rule& rule, const HotRows& gradients, const double* means, const RowOf<T>& row, int64_t r, int64_t V, float* g) {
+  Gradient result{{1.0f, g}, 0};
+  double mean = 0;
+  if (gradients.one_place(r)) {
+    const Place& place = gradients.first_place(r);
+    result.sum = {place.weight, gradients.first_dy(r)};
+    if constexpr (kRowwise<Rule>) mean = means[place.bag];
   } else {
-    update_elements(rule, row, coming, g, V, [](Vec v) { return sqrt(v); });
+    gradients.gradient(r, g);
+    if constexpr (kRowwise<Rule>) mean = mean_square(g, V);
   }
+  if constexpr (kRowwise<Rule>) result.root = advance(rule, row, result.sum.weight, mean);
+  return result;
 }
 
 template <class T, class Rule>
-[[gnu::always_inline]] inline void prefetch_row(const RowOf<T>& row, int64_t V) {
-  prefetch_to_write(row.x, V * 4);
-  if constexpr (Rule::kStates >= 1) prefetch_to_write(row.s1, V * 4);
-  if constexpr (Rule::kStates >= 2) prefetch_to_write(row.s2, V * 4);
-  if constexpr (kRowwise<Rule>) prefetch_to_write(row.s1, 1);
-  if constexpr (!std::is_same_v<T, float>) prefetch_to_write(row.rounded, V * 2);
+inline void update_row(const Rule& rule, const RowOf<T>& row, const Coming<T>& coming, const Gradient& g, int64_t V) {
+  if constexpr (kRowwise<Rule>) {
+    update_elements(rule, row, coming, g.sum, V, g.root);
+  } else {
+    update_elements(rule, row, coming, g.sum, V, [](Vec v) { return sqrt(v); });
+  }
 }
 
-// Touched rows begin … end. g: room for one row; means: mean squares of the rows of dy, for the row-wise rule.
+// Touched rows begin … end. A row's gradient is known before the row ahead of it is updated, so that its divisor is not waited for.
+// g: room for two rows; means: mean squares of the rows of dy, for the row-wise rule.
 template <class T, class Rule>
 void touched_rows(const SparseUpdate& a, const HotRows& gradients, const double* means, int64_t begin, int64_t end, float* g) {
   const Rule rule(a.hyper, *a.step.as<int32_t>());
   const int32_t* rows = a.rows.as<int32_t>();
   const int64_t V = a.table.dim(1);
   const int64_t ahead = rows_ahead(V * static_cast<int64_t>((1 + Rule::kStates) * sizeof(float)), kAheadBytes, kMostAhead);
-  for (int64_t r = begin; r < end && r < begin + ahead; ++r) prefetch_row<T, Rule>(row_of<T>(a, rows[r]), V);
+  const int64_t soon = ahead < kMostSoon ? ahead : kMostSoon;
+  const auto row_at = [&](int64_t r) { return row_of<T>(a, rows[r < end ? r : end - 1]); };
+  const auto gradient_at = [&](const RowOf<T>& row, int64_t r) {
+    return gradient_of<T>(rule, gradients, means, row, r, V, g + (r - begin) % 2 * gradients.room());
+  };
+  for (int64_t r = begin; r < end && r < begin + ahead; ++r)
+    for (int64_t c = 0; c < V; c += kStep)
+      prefetch_row_line<T, Rule>(row_at(r), c, [](const void* p) __attribute__((always_inline)) { prefetch_line(p); });
+  for (int64_t r = begin; kRowwise<Rule> && r < end && r < begin + kMostAhead; ++r) prefetch_line(row_at(r).s1);
+  RowOf<T> row = row_at(begin);
+  Gradient gradient = gradient_at(row, begin);
   for (int64_t r = begin; r < end; ++r) {
-    const RowOf<T> row = row_of<T>(a, rows[r]);
-    const int64_t later = r + ahead < end ? r + ahead : r;
-    const ReadPlaces::Address place = gradients.first_place(later);
-    const Coming<T> coming{row_of<T>(a, rows[later]), place.dy};
-    prefetch_line(place.weight);
-    if constexpr (kRowwise<Rule>) prefetch_to_write(coming.row.s1, 1);
-    const ReadPlaces::Place gradient = gradients.gradient_of(r, g);
-    update_row(rule, row, coming, gradient, V, [&] { return gradients.one_place(r) ? means[gradients.first_place(r).bag] : mean_square(g, V); });
+    const Coming<T> coming{row_at(r + ahead), row_at(r + soon), gradients.first_dy(r + soon < end ? r + soon : end - 1)};
+    if constexpr (kRowwise<Rule>) {
+      prefetch_line(row_at(r + kMostAhead).s1);
+      prefetch_line(coming.soon.s1);
+    }
+    const RowOf<T> next = row_at(r + 1);
+    const Gradient later = r + 1 < end ? gradient_at(next, r + 1) : gradient;
+    update_row(rule, row, coming, gradient, V);
+    row = next;
+    gradient = later;
   }
 }
 
 // Rows begin … end of the table, touched or not; `first` is the first touched row from `begin` on.
 template <class T, class Rule>
-void every_row(const SparseUpdate& a, const HotRows& gradients, int64_t begin, int64_t end, int64_t first, float* g) {
+void every_row(const SparseUpdate& a, const HotRows& gradients, const double* means, int64_t begin, int64_t end, int64_t first, float* g) {
   const Rule rule(a.hyper, *a.step.as<int32_t>());
   const int32_t* rows = a.rows.as<int32_t>();
   const int64_t R = *a.count.as<int32_t>(), V = a.table.dim(1);
+  float* none = g + gradients.room();
+  std::memset(none, 0, static_cast<size_t>(V) * sizeof(float));
   for (int64_t u = begin; u < end; ++u) {
-    ReadPlaces::Place gradient{1.0f, g};
-    if (first < R && rows[first] == u) {
-      gradient = gradients.gradient_of(first++, g);
-    } else {
-      std::memset(g, 0, static_cast<size_t>(V) * sizeof(float));
-    }
     const RowOf<T> row = row_of<T>(a, u);
-    update_row(rule, row, {row, gradient.dy}, gradient, V, [&] { return mean_square(gradient.dy, V); });
+    Gradient gradient{{1.0f, none}, 0};
+    if (first < R && rows[first] == u) {
+      gradient = gradient_of<T>(rule, gradients, means, row, first++, V, g);
+    } else if constexpr (kRowwise<Rule>) {
+      gradient.root = advance(rule, row, 1.0f, 0);
+    }
+    update_row(rule, row, {row, row, gradient.sum.dy}, gradient, V);
   }
 }
 
@@ -172,7 +215,7 @@ template <class Rule>
 void update_rows(const SparseUpdate& a, const HotRows& gradients, const double* means, int64_t begin, int64_t end, int64_t first, float* g) {
   dispatch_float(a.table.dtype, [&](auto t) {
     using T = decltype(t);
-    if (a.every_row) return every_row<T, Rule>(a, gradients, begin, end, first, g);
+    if (a.every_row) return every_row<T, Rule>(a, gradients, means, begin, end, first, g);
     touched_rows<T, Rule>(a, gradients, means, begin, end, g);
   });
 }
@@ -222,10 +265,11 @@ const double* means_of(Context& ctx, const std::vector<TableRead>& reads, int64_
 void sparse_update(Context& ctx, const SparseUpdate& a) {
   const int64_t R = *a.count.as<int32_t>(), V = a.table.dim(1);
   const int32_t* rows = a.rows.as<int32_t>();
-  const ReadPlaces places = lay_out(ctx, a.reads, V);
-  const HotRows gradients(ctx, places, a.starts.as<int32_t>(), a.order.as<int32_t>(), R, ML_DISPATCH(sum_places));
+  const int32_t* starts = a.starts.as<int32_t>();
+  const ReadPlaces places = lay_out(ctx, a.reads, a.order.as<int32_t>(), starts[R], V);
+  const HotRows gradients(ctx, places, starts, R, ML_DISPATCH(sum_places));
   const double* means = a.rule == Rule::rowwise_adagrad ? means_of(ctx, a.reads, V) : nullptr;
-  const int64_t room = V + 16;
+  const int64_t room = 2 * gradients.room();
   float* buffers = ctx.scratch<float>(ctx.threads() * room);
   const auto update = ML_DISPATCH(update_piece);
   ctx.parallel_for(a.every_row ? a.table.dim(0) : R, kRows, [&](int64_t begin, int64_t end, int worker) {

@@ -211,6 +211,28 @@ onEveryDevice((device) => {
       const bags = { indices: new Int32Array(B * 2).fill(1), weights: weights.data, offsets: reference.fixedOffsets(B, 2) }
       expectClose('hot row', got.values, reference.embeddingBagBackward(dy.data, table.data, 70, bags).dTable.slice(70, 140), 1e-5)
     })
+
+    test('few rows of very many: touched rows ascend, and each is the sum of its places', async () => {
+      const slots = 2 ** 24
+      const B = 300
+      const spread = Int32Array.from({ length: 2 * B }, (_, i) =>
+        i % 7 === 0 ? slots - 1 : (Math.imul(i % 250, 0x9e3779b1) >>> 8) % slots,
+      )
+      const weights = draw(device, [B, 2], 2)
+      const dy = draw(device, [B, 1], 3)
+      const wanted = new Map<number, number>()
+      for (const [i, row] of spread.entries()) wanted.set(row, (wanted.get(row) ?? 0) + weights.data[i]! * dy.data[i >> 1]!)
+      const { dTable } = ops.embeddingBagBackward(dy.tensor, device.zeros([slots, 1]), device.tensor(spread, [B, 2]), weights.tensor)
+      const got = await dTable.data()
+      const rows = [...wanted.keys()].sort((a, b) => a - b)
+      expect(Array.from(got.rows)).toEqual(rows)
+      expectClose(
+        'sums',
+        got.values,
+        Float64Array.from(rows, (row) => wanted.get(row)!),
+        1e-5,
+      )
+    })
   })
 
   describe('edges', () => {

@@ -51,6 +51,12 @@ export function isHalf(dtype: DType): boolean {
   return dtype === 'float16' || dtype === 'bfloat16'
 }
 
+/** Whether a copy from one dtype to the other is made: of one dtype, or rounding between floats. */
+export function convertible(from: DType, to: DType): boolean {
+  const float = (dtype: DType) => dtype === 'float32' || isHalf(dtype)
+  return from === to || (float(from) && float(to))
+}
+
 /** Float16Array, where the runtime has it: its elements are taken as bits. */
 function isFloat16Array(data: object): boolean {
   return data.constructor.name === 'Float16Array'

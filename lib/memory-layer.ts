@@ -85,7 +85,9 @@ function tableOf(
   const valueDim = o.valueDim === undefined ? undefined : integer(where, 'valueDim', o.valueDim)
   if (o.values === undefined) {
     const dim = valueDim ?? outputDim
-    return new ValueTable(device, { slots, dim, dtype: o.dtype ?? 'float32', init: { std: 1 / Math.sqrt(dim), seed } })
+    const dtype = o.dtype ?? 'float32'
+    choice(where, 'dtype', dtype, ['float32', 'bfloat16', 'float16'])
+    return new ValueTable(device, { slots, dim, dtype, init: { std: 1 / Math.sqrt(dim), seed } })
   }
   const shared = checkShared(where, o.values, device, slots, valueDim)
   if (o.dtype !== undefined && o.dtype !== shared.dtype)

@@ -1,5 +1,6 @@
 import { native, type ParameterHandle } from './binding.js'
 import type { Device } from './device.js'
+import { convertible } from './dtype.js'
 import { describe, MemoryLayersError } from './errors.js'
 import type { SparseGrad } from './ops.js'
 import { Tensor, text } from './tensor.js'
@@ -86,14 +87,14 @@ export function loadInto(where: string, parameters: readonly Parameter[], state:
       throw new MemoryLayersError('ERR_STATE_DICT', `${where}: "${p.name}" must be a Tensor, got ${describe(given)}.`)
     }
     given.handle(where, p.name)
+    p.value.handle(where, p.name)
     if (!sameShape(p.name, given.shape, p.value.shape)) {
       throw new MemoryLayersError(
         'ERR_STATE_DICT',
         `${where}: "${p.name}" must have shape ${text(p.value.shape)}, got ${text(given.shape)}.`,
       )
     }
-    const float = (dtype: string) => dtype === 'float32' || dtype === 'float16' || dtype === 'bfloat16'
-    if (given.dtype !== p.value.dtype && !(float(given.dtype) && float(p.value.dtype))) {
+    if (!convertible(given.dtype, p.value.dtype)) {
       throw new MemoryLayersError('ERR_STATE_DICT', `${where}: "${p.name}" must be ${p.value.dtype}, got ${given.dtype}.`)
     }
     if (p.kind === 'dense' || !p.table.mapped) copies.push([p.value, given])

@@ -1,6 +1,6 @@
 import { native, type TensorHandle } from './binding.js'
 import type { Device } from './device.js'
-import { type DType, dtypeCode, dtypeRow, dtypes, encode, isHalf, type TensorData, type TypedArray } from './dtype.js'
+import { convertible, type DType, dtypeCode, dtypeRow, dtypes, encode, isHalf, type TensorData, type TypedArray } from './dtype.js'
 import { describe, fail, MemoryLayersError } from './errors.js'
 import { integer } from './options.js'
 
@@ -89,16 +89,24 @@ export class Tensor {
    * @throws ERR_SHAPE, ERR_DTYPE, ERR_DEVICE_MISMATCH
    */
   copyFrom(other: Tensor): this {
-    const [from] = handles('Tensor.copyFrom', { other }, this.device)
-    native.tensorCopy(this.handle('Tensor.copyFrom', 'this'), from!)
+    const where = 'Tensor.copyFrom'
+    const to = this.handle(where, 'this')
+    const [from] = handles(where, { other }, this.device)
+    if (text(other.shape) !== text(this.shape)) fail('ERR_SHAPE', where, 'other', `have shape ${text(this.shape)}`, text(other.shape))
+    if (!convertible(other.dtype, this.dtype)) fail('ERR_DTYPE', where, 'other', `be ${this.dtype}`, other.dtype)
+    native.tensorCopy(to, from!)
     return this
   }
 
-  /** A copy on another device, or in another float dtype. A new tensor in any case. */
+  /** A copy on another device, or in another float dtype. A new tensor in any case. @throws ERR_DTYPE, ERR_DEVICE, ERR_OUT_OF_MEMORY */
   to(target: Device | DType): Tensor {
     const handle = this.handle('Tensor.to', 'this')
     if (typeof target === 'string') {
-      const copy = native.tensorEmpty(this.device.handle, this.shape, dtypeCode('Tensor.to', target))
+      const code = dtypeCode('Tensor.to', target)
+      if (!convertible(this.dtype, target)) {
+        fail('ERR_DTYPE', 'Tensor.to', 'dtype', `be ${this.dtype}, the tensor's own: floats alone are converted`, target)
+      }
+      const copy = native.tensorEmpty(this.device.handle, this.shape, code)
       native.tensorCopy(copy, handle)
       return new Tensor(this.device, copy)
     }

@@ -1,6 +1,6 @@
 import { native, type TableHandle } from './binding.js'
 import { type Device, expectDevice } from './device.js'
-import { type DType, dtypeCode, dtypeRow, isHalf } from './dtype.js'
+import { convertible, type DType, dtypeCode, dtypeRow } from './dtype.js'
 import { fail } from './errors.js'
 import { SparseGrad } from './ops.js'
 import { choice, integer, number, options } from './options.js'
@@ -152,14 +152,12 @@ export class ValueTable {
 
   /** Overwrites the rows with a `[slots, dim]` tensor, which may be on another device or of another float dtype. @throws ERR_SHAPE, ERR_DTYPE */
   load(weight: Tensor): void {
-    handles('ValueTable.load', { weight }, weight.device)
+    handles('ValueTable.load', { weight })
+    this.weight.handle('ValueTable.load', 'this')
     if (text(weight.shape) !== text(this.weight.shape)) {
       fail('ERR_SHAPE', 'ValueTable.load', 'weight', `have shape ${text(this.weight.shape)}`, text(weight.shape))
     }
-    const float = (dtype: DType) => dtype === 'float32' || isHalf(dtype)
-    if (weight.dtype !== this.dtype && !(float(weight.dtype) && float(this.dtype))) {
-      fail('ERR_DTYPE', 'ValueTable.load', 'weight', `be ${this.dtype}`, weight.dtype)
-    }
+    if (!convertible(weight.dtype, this.dtype)) fail('ERR_DTYPE', 'ValueTable.load', 'weight', `be ${this.dtype}`, weight.dtype)
     copyAcross(this.weight, weight)
   }
 

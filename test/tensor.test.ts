@@ -95,12 +95,15 @@ onEveryDevice((device) => {
     const other = openDevice('cpu', { threads: 1 })
     const t = device.normal([100_000], { seed: 3 })
     for (const target of [null, undefined, 5, {}]) await errorOf('ERR_DEVICE', () => t.to(target as never))
+    expect(await errorOf('ERR_DTYPE', () => t.to('int32'))).toMatch(/^Tensor\.to: "dtype" must be float32/)
     const there = t.to(other)
     t.write(new Float32Array(100_000))
     const again = device.normal([100_000], { seed: 3 })
     expect(there.device).toBe(other)
     expect(await there.data()).toEqual(await again.data())
     await errorOf('ERR_DEVICE_MISMATCH', () => there.copyFrom(t))
+    expect(await errorOf('ERR_SHAPE', () => t.copyFrom(t.rows(0, 2)))).toMatch(/^Tensor\.copyFrom: "other" .*\[100000\], got \[2\]/)
+    expect(await errorOf('ERR_DTYPE', () => t.copyFrom(device.zeros([100_000], 'int32')))).toMatch(/^Tensor\.copyFrom: "other"/)
   })
 
   test('dispose is idempotent, and a use after it names tensor and operation', async () => {

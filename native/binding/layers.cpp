@@ -9,7 +9,7 @@ Napi::Value undefined(Arguments& a) { return a.env().Undefined(); }
 
 template <class Object>
 Object& live(const std::unique_ptr<Object>& object, const char* where) {
-  if (!object) throw Error(Code::disposed, std::string(where) + ": this object was disposed.");
+  if (!object) throw Error(Code::disposed, std::string(where) + ": \"this\" was disposed.\n  Use it before dispose(), or make another.");
   return *object;
 }
 

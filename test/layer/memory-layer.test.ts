@@ -192,6 +192,7 @@ describe.each(testDevices)('on %s', (name) => {
       [{ ...small, nKeys: 50_000 }, 'ERR_VALUE', /"nKeys"/],
       [{ ...small, gate: 'swilu' }, 'ERR_VALUE', /Did you mean 'silu'/],
       [{ ...small, outputGate: 1 }, 'ERR_VALUE', /"outputGate"/],
+      [{ ...small, dtype: 'int8' }, 'ERR_VALUE', /^MemoryLayer: "dtype"/],
       [{ ...small, queryNorm: 'rm' }, 'ERR_VALUE', /'rms'/],
       [{ ...small, values: {} }, 'ERR_VALUE', /ValueTable/],
       [{ ...small, values: new ValueTable(device, { slots: 35, dim: 12 }) }, 'ERR_SHAPE', /36 slots/],
@@ -279,6 +280,17 @@ describe.each(testDevices)('on %s', (name) => {
     const third = new MemoryLayer(away, { ...small, outputGate: true, seed: 10 })
     third.loadStateDict(state)
     expect(await values(third.parameters())).toEqual(await values(layer.parameters()))
+  })
+
+  test('a state dict for a table that was disposed loads nothing', async () => {
+    const table = new ValueTable(device, { slots: 36, dim: 12 })
+    const layer = new MemoryLayer(device, { ...small, values: table })
+    const dense = layer.parameters().filter((p) => p.kind === 'dense')
+    const before = await values(dense)
+    table.dispose()
+    const state = new MemoryLayer(device, { ...small, seed: 9 }).stateDict()
+    expect(await errorOf('ERR_DISPOSED', () => layer.loadStateDict(state))).toMatch(/^MemoryLayer\.loadStateDict: "values\.weight"/)
+    expect(await values(dense)).toEqual(before)
   })
 
   test('three crossings a layer and step, and one for the gradients to zero', () => {

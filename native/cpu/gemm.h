@@ -3,7 +3,7 @@
 //
 // B is packed into panels of kTileColumns columns, A into panels of kTileRows rows; the micro-kernel keeps one tile of C in registers and
 // walks K once, in order. K is cut into blocks, added one after another, so the sum of an element has one order whatever
-// the number of threads (Goto and van de Geijn 2008). Few rows or columns go to cpu/gemm_few.h, which packs no B.
+// the number of threads (Goto and van de Geijn 2008); a part of C takes all blocks before the next part begins. Few rows or columns go to cpu/gemm_few.h, which packs no B.
 
 #include "cpu/pack.h"
 
@@ -22,7 +22,9 @@ constexpr int kTileVectors = 2;  // 8 of 16
 #endif
 constexpr int kTileColumns = kTileVectors * kWidth;
 constexpr int64_t kMostBlockK = 320;  // a panel of B and one of A then lie in a first-level cache together
-constexpr int64_t kMostBlockTiles = 12;  // of rows: a block of A then takes a fifth of a small second-level cache
+constexpr int64_t kMostBlockTiles = 4;   // of rows: their block of A and their part of C stay in a small second-level cache
+
+constexpr int64_t kMostPacked = int64_t{2} << 20;  // numbers of B, 8 MiB: a third-level cache has them
 
 struct Matrix {
   const float* data;
@@ -146,20 +148,30 @@ struct Cut {
   const int64_t blocks_k = divide_up(p.K, kMostBlockK);
   const int64_t depth = divide_up(p.K, blocks_k);
   const Cut cut(p, ctx.threads());
-  float* packed_b = ctx.scratch<float>(cut.column_panels * kTileColumns * depth);
+  // Several blocks of K are packed at a time, so that a part of C takes them one after another while it is in the cache.
+  const int64_t block = cut.column_panels * kTileColumns * depth;
+  const int64_t most = kMostPacked / block, packed = most < 1 ? 1 : (most < blocks_k ? most : blocks_k);
+  float* packed_b = ctx.scratch<float>(packed * block);
   const int64_t room = cut.most_tiles() * kTileRows * depth;
   float* panels_a = ctx.scratch<float>(ctx.threads() * room);
-  for (int64_t k0 = 0; k0 < p.K; k0 += depth) {
-    const int64_t k1 = k0 + depth < p.K ? k0 + depth : p.K;
-    ctx.parallel_for(cut.column_panels, divide_up(cut.column_panels, 4 * ctx.threads()), [&](int64_t begin, int64_t end, int) {
-      for (int64_t j = begin; j < end; ++j) pack_columns(packed_b + j * (k1 - k0) * kTileColumns, p.b, k0, k1, j * kTileColumns, p.N);
+  const auto end_of = [&](int64_t k) { return k + depth < p.K ? k + depth : p.K; };
+  for (int64_t k0 = 0; k0 < p.K; k0 += packed * depth) {
+    const int64_t left = divide_up(p.K - k0, depth), blocks = left < packed ? left : packed;
+    ctx.parallel_for(blocks * cut.column_panels, divide_up(blocks * cut.column_panels, 4 * ctx.threads()), [&](int64_t begin, int64_t end, int) {
+      for (int64_t u = begin; u < end; ++u) {
+        const int64_t k = k0 + u / cut.column_panels * depth, j = u % cut.column_panels;
+        pack_columns(packed_b + u / cut.column_panels * block + j * (end_of(k) - k) * kTileColumns, p.b, k, end_of(k), j * kTileColumns, p.N);
+      }
     });
     ctx.parallel_for(cut.row_blocks * cut.column_blocks, 1, [&](int64_t begin, int64_t end, int worker) {
       for (int64_t u = begin; u < end; ++u) {
         const int64_t i = u / cut.column_blocks, j = u % cut.column_blocks;
-        multiply_block(p, packed_b, panels_a + worker * room, i * cut.row_tiles / cut.row_blocks,
-                       (i + 1) * cut.row_tiles / cut.row_blocks, j * cut.column_panels / cut.column_blocks,
-                       (j + 1) * cut.column_panels / cut.column_blocks, k0, k1);
+        for (int64_t b = 0; b < blocks; ++b) {
+          const int64_t k = k0 + b * depth;
+          multiply_block(p, packed_b + b * block, panels_a + worker * room, i * cut.row_tiles / cut.row_blocks,
+                         (i + 1) * cut.row_tiles / cut.row_blocks, j * cut.column_panels / cut.column_blocks,
+                         (j + 1) * cut.column_panels / cut.column_blocks, k, end_of(k));
+        }
       }
     });
   }

@@ -69,6 +69,13 @@ onEveryDevice((device) => {
       })
     })
 
+    test.runIf(device.kind === 'cpu')('a weight that is packed in several parts', async () => {
+      const [R, I, O] = [25, 1500, 2100]
+      const x = draw(device, [R, I], 1)
+      const weight = draw(device, [O, I], 2)
+      expectClose('y', await ops.linear(x.tensor, weight.tensor).data(), reference.linear(x.data, weight.data, undefined, R, I, O), 2e-6)
+    })
+
     test('the same bits in every run, with the inner dimension cut into pieces', async () => {
       const x = draw(device, [3000, 20], 1)
       const weight = draw(device, [30, 20], 2)

@@ -1,4 +1,5 @@
 import { native, type TensorHandle } from '../binding.js'
+import { isTypedArray, type TypedArray } from '../dtype.js'
 import { fail, MemoryLayersError } from '../errors.js'
 import { boolean, choice, options } from '../options.js'
 import { handles, optionalHandle, Tensor, text } from '../tensor.js'
@@ -14,13 +15,13 @@ export interface BagOptions extends OutOptions {
 }
 
 /** Indices as a tensor, or as numbers in the shape of the weights; numbers are checked here, at the call. */
-export type Indices = Tensor | Int32Array | readonly number[]
+export type Indices = Tensor | TypedArray | readonly number[]
 
 /** Uploads indices given as numbers. `temporary` is disposed by the caller. */
 function takeIndices(where: string, indices: Indices, weights: Tensor, slots: number): { tensor: Tensor; temporary?: Tensor } {
   if (indices instanceof Tensor) return { tensor: indices }
-  if (!(indices instanceof Int32Array) && !Array.isArray(indices)) {
-    fail('ERR_DTYPE', where, 'indices', 'be an int32 Tensor, an Int32Array or an array of integers', indices)
+  if (!isTypedArray(indices) && !Array.isArray(indices)) {
+    fail('ERR_DTYPE', where, 'indices', 'be an int32 Tensor, a typed array or an array of integers', indices)
   }
   for (let i = 0; i < indices.length; i++) {
     const index = indices[i]!

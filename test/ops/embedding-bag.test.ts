@@ -302,6 +302,17 @@ onEveryDevice((device) => {
       await device.synchronize()
     })
 
+    test('indices may be numbers of any array, as long as they are integers in range', async () => {
+      const table = draw(device, [5, 8], 1)
+      const weights = device.tensor([1, 2, 3, 4], [2, 2])
+      const wanted = await ops.embeddingBag(table.tensor, device.tensor(Int32Array.of(4, 0, 1, 1), [2, 2]), weights).data()
+      for (const indices of [Int32Array, Uint32Array, Int16Array, Uint8Array, Float64Array, Array].map((A) => A.of(4, 0, 1, 1)))
+        expect(await ops.embeddingBag(table.tensor, indices, weights).data()).toEqual(wanted)
+      await errorOf('ERR_INDEX_RANGE', () => ops.embeddingBag(table.tensor, Uint32Array.of(4, 0, 2 ** 32 - 1, 1), weights))
+      await errorOf('ERR_INDEX_RANGE', () => ops.embeddingBag(table.tensor, [4, 0, 0.5, 1], weights))
+      await errorOf('ERR_DTYPE', () => ops.embeddingBag(table.tensor, new BigInt64Array(4) as never, weights))
+    })
+
     test('shapes, dtypes, devices and options are checked at the call', async () => {
       const table = device.zeros([5, 8])
       const indices = device.zeros([2, 3], 'int32')

@@ -17,7 +17,8 @@ interface Spec {
   wanted: string
   cases: RegExp
   figures(result: Measured): (number | undefined)[]
-  reached(value: number): boolean
+  /** Not there for a figure that is only to compare with. */
+  reached?(value: number): boolean
 }
 
 const ours = (r: Measured): Timing[] => r.timings.filter((t) => t.name === 'memory-layers')
@@ -28,8 +29,9 @@ const times = (name: string) => (r: Measured) =>
     const other = timingOf(r, name, t.threads)
     return other && ratioOf(other, t)
   })
-const scaling = (r: Measured) => {
-  const all = ours(r)
+/** How many times as fast all threads are as one. */
+const scaling = (name: string) => (r: Measured) => {
+  const all = r.timings.filter((t) => t.name === name)
   return [all.length > 1 ? ratioOf(all[0]!, all.at(-1)!) : undefined]
 }
 const note = (pattern: RegExp) => (r: Measured) =>
@@ -102,7 +104,14 @@ const specs: Spec[] = [
     reached: atLeast(0.75),
   },
   { operation: '', wanted: '>= 6x PyTorch', cases: /^update\/rowwiseAdagrad/, figures: times('PyTorch'), reached: atLeast(6) },
-  { operation: '', wanted: 'all threads >= 1.7x one', cases: /^update\/rowwiseAdagrad/, figures: scaling, reached: atLeast(1.7) },
+  {
+    operation: '',
+    wanted: 'all threads >= 1.7x one where bandwidth allows',
+    cases: /^update\/rowwiseAdagrad/,
+    figures: scaling('memory-layers'),
+    reached: atLeast(1.7),
+  },
+  { operation: '', wanted: 'the same of the ceiling, to compare', cases: /^update\/rowwiseAdagrad/, figures: scaling('ceiling') },
   {
     operation: 'table gradient + AdamW',
     wanted: '>= 0.75 of the read-modify-write ceiling',
@@ -111,7 +120,14 @@ const specs: Spec[] = [
     reached: atLeast(0.75),
   },
   { operation: '', wanted: '>= 6x PyTorch', cases: /^update\/adamw/, figures: times('PyTorch'), reached: atLeast(6) },
-  { operation: '', wanted: 'all threads >= 1.7x one', cases: /^update\/adamw/, figures: scaling, reached: atLeast(1.7) },
+  {
+    operation: '',
+    wanted: 'all threads >= 1.7x one where bandwidth allows',
+    cases: /^update\/adamw/,
+    figures: scaling('memory-layers'),
+    reached: atLeast(1.7),
+  },
+  { operation: '', wanted: 'the same of the ceiling, to compare', cases: /^update\/adamw/, figures: scaling('ceiling') },
   {
     operation: 'product-key lookup, n >= 1,024, half >= 128',
     wanted: '<= 1.25x its own products alone',
@@ -172,7 +188,7 @@ export function targets({ cases }: Results): Target[] {
       operation,
       wanted,
       got: { median, least: values[0]!, greatest: values.at(-1)!, count: values.length },
-      reached: reached(median),
+      reached: reached?.(median),
     }
   })
 }
@@ -189,6 +205,9 @@ export function targetsText(results: Results): string {
   if (rows.length === 0) return ''
   const width = (pick: (t: Target) => string) => Math.max(...rows.map((t) => pick(t).length))
   const [a, b] = [width((t) => t.operation), width((t) => t.wanted)]
-  const lines = rows.map((t) => `  ${t.operation.padEnd(a)}  ${t.wanted.padEnd(b)}  ${t.reached ? 'yes' : 'no '}  ${gotText(t)}`)
+  const lines = rows.map(
+    (t) =>
+      `  ${t.operation.padEnd(a)}  ${t.wanted.padEnd(b)}  ${t.reached === undefined ? '   ' : t.reached ? 'yes' : 'no '}  ${gotText(t)}`,
+  )
   return ['Targets: median over shapes and threads (least … greatest, how many)', ...lines].join('\n')
 }

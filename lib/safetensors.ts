@@ -11,7 +11,7 @@ import { type DType, dtypeRow, dtypes } from './dtype.js'
 import { fail, MemoryLayersError } from './errors.js'
 import { options } from './options.js'
 import type { StateDict } from './parameter.js'
-import { handles } from './tensor.js'
+import { handles, type Tensor } from './tensor.js'
 
 const pieceBytes = 16 * 2 ** 20
 const headerLimit = 100 * 2 ** 20
@@ -71,10 +71,14 @@ export async function saveSafetensors(path: string, tensors: StateDict, given?: 
   if (typeof tensors !== 'object' || tensors === null) fail('ERR_VALUE', where, 'tensors', 'be an object of tensors by name', tensors)
   const header: Record<string, unknown> = {}
   if (o.metadata !== undefined) header['__metadata__'] = checkMetadata(where, o.metadata)
-  let total = 0
   for (const [name, tensor] of Object.entries(tensors)) {
     handles(where, { [name]: tensor })
     if (name === '__metadata__') fail('ERR_VALUE', where, 'tensors', 'not use the reserved name', name)
+    header[name] = undefined // the names keep their order in the header
+  }
+  const ordered = wideFirst(tensors)
+  let total = 0
+  for (const [name, tensor] of ordered) {
     const end = total + tensor.byteLength
     header[name] = { dtype: dtypeRow(tensor.dtype).safetensors, shape: tensor.shape, data_offsets: [total, end] }
     total = end
@@ -89,7 +93,7 @@ export async function saveSafetensors(path: string, tensors: StateDict, given?: 
   try {
     await writeAll(file, padded)
     let done = 0
-    for (const [name, tensor] of Object.entries(tensors)) {
+    for (const [name, tensor] of ordered) {
       const flat = tensor.reshape([tensor.size])
       const step = pieceBytes / dtypeRow(tensor.dtype).bytes
       for (let at = 0; at < flat.size; at += step) {
@@ -111,6 +115,12 @@ export async function saveSafetensors(path: string, tensors: StateDict, given?: 
     await rm(temporary, { force: true })
     throw error
   }
+}
+
+// Wide elements before narrow ones: each tensor then begins at a multiple of its element's size, so that any can be mapped.
+function wideFirst(tensors: StateDict): [string, Tensor][] {
+  const bytes = (t: Tensor) => dtypeRow(t.dtype).bytes
+  return Object.entries(tensors).sort(([, a], [, b]) => bytes(b) - bytes(a))
 }
 
 function checkMetadata(where: string, metadata: Record<string, string>): Record<string, string> {

@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { AdamW, MemoryLayer, openDevice, ops, saveSafetensors, ValueTable } from '../lib/index.js'
+import { AdamW, loadSafetensors, MemoryLayer, openDevice, ops, saveSafetensors, ValueTable } from '../lib/index.js'
 import { errorOf } from './support/errors.js'
 
 const device = openDevice('cpu')
@@ -59,6 +59,17 @@ describe('ValueTable.map', () => {
     expect(await errorOf('ERR_UNSUPPORTED', () => table.weight.copyFrom(rows))).toMatch(refused)
     expect(await errorOf('ERR_UNSUPPORTED', () => ops.relu(rows, { out: table.weight }))).toMatch(refused)
     expect(await table.weight.data()).toEqual(await rows.data())
+  })
+
+  test('any table of a saved file can be mapped, whatever was saved before it', async () => {
+    const file = join(folder, 'mixed.safetensors')
+    const saved = { bytes: device.tensor(Int8Array.of(1, 2, 3)), half: device.normal([3, 1], { seed: 1, dtype: 'bfloat16' }), rows }
+    await saveSafetensors(file, saved)
+    for (const name of ['half', 'rows'] as const)
+      expect(await ValueTable.map(file, name, { device }).weight.data()).toEqual(await saved[name].data())
+    const back = await loadSafetensors(file, { device })
+    expect(Object.keys(back)).toEqual(['bytes', 'half', 'rows'])
+    expect(await back['bytes']!.data()).toEqual(Int8Array.of(1, 2, 3))
   })
 
   test('a state dict with the rows of the table is compared with it in shape, and loads the rest', async () => {

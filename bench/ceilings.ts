@@ -2,6 +2,7 @@
 
 import { createRequire } from 'node:module'
 import { fileURLToPath } from 'node:url'
+import type { TensorHandle } from '../binding.js'
 
 declare const handle: unique symbol
 export interface Memory {
@@ -16,8 +17,19 @@ export interface Ceilings {
   allocate(bytes: number): Memory
   /** A list of rows, each in [0, slots). */
   rowList(rows: Int32Array, slots: number): RowList
-  /** Reads the listed rows, and of each its scale if `scaled` (float32, behind the rows); prefetches `ahead` rows before, and once more `again` rows before. */
-  gather(memory: Memory, rows: RowList, rowBytes: number, scaled: boolean, ahead: number, again: number, threads: number): number
+  /**
+   * Reads the listed rows, and of each its float32 in `scales`; prefetches `ahead` rows before, and once more `again` rows before. Returns the
+   * sum of all 32-bit words of the last piece of work.
+   */
+  gather(
+    memory: Memory | TensorHandle,
+    scales: Memory | TensorHandle | undefined,
+    rows: RowList,
+    rowBytes: number,
+    ahead: number,
+    again: number,
+    threads: number,
+  ): number
   /** Adds one to every float of the listed rows, in each of `parts` tables. */
   update(memory: Memory, rows: RowList, rowBytes: number, parts: number, ahead: number, threads: number): void
   /** Multiply-adds in registers; returns how many operations it did. */

@@ -115,7 +115,7 @@ async function run(options: Options): Promise<void> {
   const ours = counts.map((threads) => new Ours(threads))
   const contenders: Record<string, string> = {}
   const helpers: number[] = []
-  const backends: Backend[] = [...counts.map((threads) => new Ceiling(threads, memory)), ...ours]
+  const backends: Backend[] = [...ours.map((o) => new Ceiling(o.threads, memory, o)), ...ours]
   backends.push(...(await others(options, counts, contenders, helpers)))
 
   const fresh: Results = { machine: machine(), contenders, cases: {} }

@@ -19,6 +19,7 @@ import { parse, UsageError } from '../bench/options.js'
 import { encodeModel } from '../bench/peers/onnx.js'
 import type { Results } from '../bench/results.js'
 import { tiny } from '../bench/shapes.js'
+import { openDevice } from '../lib/index.js'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const folder = mkdtempSync(join(tmpdir(), 'memory-layers-bench-'))
@@ -76,7 +77,7 @@ test.each([
   expect(() => parse(args)).toThrow(message)
 })
 
-// Every float of the memory is 1, and a list this short is one piece of work: the sum counts what was read.
+// Every float of the memory is 1, and a list this short is one piece of work: the sum of the bits counts what was read.
 test.each([
   [0, 0],
   [3, 0],
@@ -84,12 +85,17 @@ test.each([
   [500, 200],
 ])('the gather ceiling reads every byte, prefetched %i and %i rows ahead', (ahead, again) => {
   const ceilings = loadCeilings()
-  const memory = ceilings.allocate(40 * (128 + 4))
+  const memory = ceilings.allocate(40 * 128)
+  const scales = openDevice('cpu').tensor(new Float32Array(40).fill(1))
   const rows = ceilings.rowList(Int32Array.of(0, 39, 7, 7, 20), 40)
-  expect(ceilings.gather(memory, rows, 128, false, ahead, again, 1)).toBe(5 * 32)
-  expect(ceilings.gather(memory, rows, 128, true, ahead, again, 1)).toBe(5 * 33)
-  const tooMany = ceilings.rowList(Int32Array.of(0), 41)
-  expect(() => ceilings.gather(memory, tooMany, 128, true, ahead, again, 1)).toThrow(RangeError)
+  const sumOfOnes = (count: number) => Math.imul(count, 0x3f800000) >>> 0
+  const handle = scales.handle('test', 'scales')
+  expect(ceilings.gather(memory, undefined, rows, 128, ahead, again, 1)).toBe(sumOfOnes(5 * 32))
+  expect(ceilings.gather(memory, handle, rows, 128, ahead, again, 1)).toBe(sumOfOnes(5 * 33))
+  const more = ceilings.rowList(Int32Array.of(0), 41)
+  expect(() => ceilings.gather(memory, undefined, more, 128, ahead, again, 1)).toThrow(RangeError)
+  expect(() => ceilings.gather(handle, undefined, rows, 128, ahead, again, 1)).toThrow(RangeError)
+  expect(() => ceilings.gather(ceilings.allocate(41 * 128), handle, more, 128, ahead, again, 1)).toThrow(RangeError)
 })
 
 describe('a wrong result fails the benchmark', () => {

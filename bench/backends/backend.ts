@@ -2,7 +2,7 @@
 
 import type { HostTable } from '../data.js'
 import type { Contender } from '../harness.js'
-import type { GemmShape, LookupShape, TokenShape } from '../shapes.js'
+import type { Distribution, GemmShape, LookupShape, TokenShape } from '../shapes.js'
 
 export interface Reads {
   indices: Int32Array
@@ -14,6 +14,8 @@ export interface BagProblem {
   table: HostTable
   tokens: number
   bag: number
+  /** Of the rows that are drawn. */
+  distribution: Distribution
   sets: readonly Reads[]
 }
 

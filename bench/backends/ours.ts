@@ -42,7 +42,8 @@ export class Ours implements Backend {
     this.#probe.dataSync()
   }
 
-  #table(table: HostTable) {
+  /** The table on the device, made once. */
+  table(table: HostTable): { weight: Tensor; scales: Tensor | undefined } {
     let kept = this.#tables.get(table.key)
     if (!kept) {
       const weight = this.device.tensor(table.data, [table.slots, table.dim], table.dtype)
@@ -60,7 +61,7 @@ export class Ours implements Backend {
   }
 
   async bag(problem: BagProblem): Promise<Contender> {
-    const { weight, scales } = this.#table(problem.table)
+    const { weight, scales } = this.table(problem.table)
     const reads = this.#reads(problem)
     const out = this.device.empty([problem.tokens, problem.table.dim])
     const run = (set: number) => ops.embeddingBag(weight, reads[set]!.indices, reads[set]!.weights, { scales, out })
@@ -73,7 +74,7 @@ export class Ours implements Backend {
   }
 
   async bagWeights(problem: BagWeightsProblem): Promise<Contender> {
-    const { weight, scales } = this.#table(problem.table)
+    const { weight, scales } = this.table(problem.table)
     const reads = this.#reads(problem)
     const dy = this.device.tensor(problem.dy, [problem.tokens, problem.table.dim])
     const run = (set: number) =>

@@ -23,7 +23,8 @@ function problemOf(env: Environment, s: Spec): BagWeightsProblem {
     indices: drawRows(s.distribution, count, s.slots, 100 + i),
     weights: uniform(count, 200 + i),
   }))
-  return { table: env.table(s.slots, s.dim, s.dtype), tokens: s.tokens, bag: s.bag, sets, dy: uniform(s.tokens * s.dim, 300) }
+  const { tokens, bag, distribution } = s
+  return { table: env.table(s.slots, s.dim, s.dtype), tokens, bag, distribution, sets, dy: uniform(tokens * s.dim, 300) }
 }
 
 // A contender may compute in float16 where the table is float16.

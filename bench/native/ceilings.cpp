@@ -6,13 +6,15 @@
 namespace ml::cpu::ML_ISA {
 namespace {
 
+typedef uint32_t UVec __attribute__((vector_size(4 * kWidth)));
 constexpr int64_t kVectorBytes = 4 * kWidth;
 constexpr int kLineVectors = kLine > kVectorBytes ? static_cast<int>(kLine / kVectorBytes) : 1;
 constexpr int kChains = 12;  // more than latency times pipes on any core known
 
-float gather_range(const bench::RowWalk& w, int64_t begin, int64_t end) {
-  Vec sum[4] = {};
-  float scales = 0;
+// Adds integers: the rows may hold any bits, and some of them are numbers that a core is slow to add as floats.
+uint32_t gather_range(const bench::RowWalk& w, int64_t begin, int64_t end) {
+  UVec sum[4] = {};
+  uint32_t scales = 0;
   for (int64_t i = begin; i < end; ++i) {
     const char* row = w.data + w.rows[i] * w.row_bytes;
     const bool far = w.ahead > 0 && i + w.ahead < w.count, near = w.again > 0 && i + w.again < w.count;
@@ -20,15 +22,17 @@ float gather_range(const bench::RowWalk& w, int64_t begin, int64_t end) {
     if (w.scales) {
       if (far) prefetch_line(w.scales + later);
       if (near) prefetch_line(w.scales + sooner);
-      scales += w.scales[w.rows[i]];
+      scales += __builtin_bit_cast(uint32_t, w.scales[w.rows[i]]);
     }
     for (int64_t c = 0; c < w.row_bytes; c += kLine) {
       if (far) prefetch_line(w.data + later * w.row_bytes + c);
       if (near) prefetch_line(w.data + sooner * w.row_bytes + c);
-      for (int v = 0; v < kLineVectors; ++v) sum[v] += load(reinterpret_cast<const float*>(row + c + v * kVectorBytes));
+      for (int v = 0; v < kLineVectors; ++v) sum[v] += reinterpret_cast<UVec>(load(reinterpret_cast<const float*>(row + c + v * kVectorBytes)));
     }
   }
-  return scales + reduce_add((sum[0] + sum[1]) + (sum[2] + sum[3]));
+  const UVec all = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+  for (int i = 0; i < kWidth; ++i) scales += all[i];
+  return scales;
 }
 
 void update_range(const bench::RowWalk& w, int64_t begin, int64_t end) {
@@ -82,7 +86,8 @@ namespace {
 constexpr int64_t kHugePage = int64_t{2} << 20;
 constexpr int64_t kGrain = 256;  // rows of one piece
 
-std::atomic<float> sink;  // keeps sums alive
+std::atomic<float> sink;            // keeps sums alive
+std::atomic<uint32_t> gathered;
 
 template <class F>
 void share(int threads, int64_t n, int64_t grain, F body) {
@@ -102,10 +107,10 @@ Memory::Memory(int64_t bytes) : mapped_bytes_(bytes + kHugePage), bytes_(bytes) 
 
 Memory::~Memory() { munmap(mapped_, static_cast<size_t>(mapped_bytes_)); }
 
-float gather_rows(const RowWalk& walk, int threads) {
+uint32_t gather_rows(const RowWalk& walk, int threads) {
   const auto range = ML_DISPATCH(gather_range);
-  share(threads, walk.count, kGrain, [&](int64_t begin, int64_t end) { sink.store(range(walk, begin, end), std::memory_order_relaxed); });
-  return sink.load();
+  share(threads, walk.count, kGrain, [&](int64_t begin, int64_t end) { gathered.store(range(walk, begin, end), std::memory_order_relaxed); });
+  return gathered.load();
 }
 
 void update_rows(const RowWalk& walk, int threads) {

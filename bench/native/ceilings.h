@@ -1,7 +1,8 @@
 #pragma once
 // What this machine can do at best: loops that move rows or multiply, and nothing else. For the benchmark alone; never published.
 //
-//   gather_rows   reads every byte of the listed rows, and the scale of each     bytes: rows * row_bytes
+//   gather_rows   reads every byte of the listed rows, and the scale of each; returns a sum of the last of them, as integers
+//                                                                                bytes: rows * row_bytes
 //   update_rows   reads and writes every byte of the listed rows of `parts` tables that lie one behind the other
 //                                                                                bytes: 2 * parts * rows * row_bytes
 //   fma_peak      independent multiply-adds in registers                         flops: the return value
@@ -48,7 +49,7 @@ struct RowWalk {
   int64_t again;
 };
 
-float gather_rows(const RowWalk& walk, int threads);
+uint32_t gather_rows(const RowWalk& walk, int threads);
 void update_rows(const RowWalk& walk, int threads);
 double fma_peak(int64_t rounds, int threads);
 

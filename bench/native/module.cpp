@@ -4,6 +4,7 @@
 
 #include <string>
 
+#include "binding/handles.h"
 #include "ceilings.h"
 #include "cpu/isa.h"
 
@@ -44,27 +45,55 @@ Napi::Value row_list(const Napi::CallbackInfo& info) {
   return hold(info.Env(), list.release());
 }
 
-// (memory, row list, row bytes, …): `parts` tables of rows, and behind them a scale for each row where they have scales
-ml::bench::RowWalk walk_of(const Napi::CallbackInfo& info, int64_t parts, bool scaled, int64_t ahead, int64_t again) {
-  const Memory& memory = held<Memory>(info[0]);
-  const RowList& list = held<RowList>(info[1]);
-  const int64_t row_bytes = integer(info[2]), part_bytes = list.slots * row_bytes;
-  if (row_bytes <= 0 || row_bytes % 64 != 0 || parts < 1 || parts * part_bytes + (scaled ? 4 * list.slots : 0) > memory.bytes())
-    throw Napi::RangeError::New(info.Env(), "ceilings: the rows do not fit the memory, or are not whole cache lines");
-  const float* scales = scaled ? reinterpret_cast<const float*>(memory.data() + parts * part_bytes) : nullptr;
-  return {memory.data(), row_bytes, part_bytes, static_cast<int>(parts), scales, list.rows.data(),
-          static_cast<int64_t>(list.rows.size()), ahead, again};
+// Bytes that rows can lie in: memory of ours, or a tensor of the package's.
+struct Bytes {
+  char* data;
+  int64_t size;
+};
+
+Bytes bytes_of(const Napi::Value& value) {
+  if (value.IsExternal()) return {held<Memory>(value).data(), held<Memory>(value).bytes()};
+  try {
+    const ml::Tensor& tensor = ml::binding::unwrap<ml::binding::TensorBox>(value, "memory").tensor;
+    return {tensor.view().as<char>(), tensor.bytes()};
+  } catch (const ml::Error& error) {
+    throw Napi::TypeError::New(value.Env(), error.what());
+  }
 }
 
-// (memory, row list, row bytes, scaled, ahead, again, threads)
+// `parts` tables of the listed rows, one behind the other.
+ml::bench::RowWalk walk_of(const Napi::Env& env, const Bytes& bytes, const RowList& list, int64_t row_bytes, int64_t parts) {
+  if (row_bytes <= 0 || row_bytes % 64 != 0 || parts < 1 || parts * list.slots * row_bytes > bytes.size)
+    throw Napi::RangeError::New(env, "ceilings: the rows do not fit the memory, or are not whole cache lines");
+  ml::bench::RowWalk walk{};
+  walk.data = bytes.data;
+  walk.row_bytes = row_bytes;
+  walk.part_bytes = list.slots * row_bytes;
+  walk.parts = static_cast<int>(parts);
+  walk.rows = list.rows.data();
+  walk.count = static_cast<int64_t>(list.rows.size());
+  return walk;
+}
+
+// (memory, scales or undefined, row list, row bytes, ahead, again, threads) -> sum
 Napi::Value gather(const Napi::CallbackInfo& info) {
-  const auto walk = walk_of(info, 1, info[3].ToBoolean(), integer(info[4]), integer(info[5]));
+  const RowList& list = held<RowList>(info[2]);
+  auto walk = walk_of(info.Env(), bytes_of(info[0]), list, integer(info[3]), 1);
+  if (!info[1].IsUndefined()) {
+    const Bytes scales = bytes_of(info[1]);
+    if (4 * list.slots > scales.size) throw Napi::RangeError::New(info.Env(), "ceilings: a row has no scale");
+    walk.scales = reinterpret_cast<const float*>(scales.data);
+  }
+  walk.ahead = integer(info[4]);
+  walk.again = integer(info[5]);
   return Napi::Number::New(info.Env(), ml::bench::gather_rows(walk, static_cast<int>(integer(info[6]))));
 }
 
 // (memory, row list, row bytes, parts, ahead, threads)
 Napi::Value update(const Napi::CallbackInfo& info) {
-  ml::bench::update_rows(walk_of(info, integer(info[3]), false, integer(info[4]), 0), static_cast<int>(integer(info[5])));
+  auto walk = walk_of(info.Env(), bytes_of(info[0]), held<RowList>(info[1]), integer(info[2]), integer(info[3]));
+  walk.ahead = integer(info[4]);
+  ml::bench::update_rows(walk, static_cast<int>(integer(info[5])));
   return info.Env().Undefined();
 }
 

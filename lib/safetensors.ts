@@ -7,14 +7,14 @@ import { type FileHandle, open, rename, rm } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { native } from './binding.js'
 import { type Device, expectDevice, openDevice } from './device.js'
-import { type DType, dtypeRow, dtypes } from './dtype.js'
-import { fail, MemoryLayersError } from './errors.js'
+import { type DType, dtypeRow } from './dtype.js'
+import { fail } from './errors.js'
 import { options } from './options.js'
 import type { StateDict } from './parameter.js'
+import { bad, headerLength, parseHeader, select } from './safetensors-header.js'
 import { handles, type Tensor } from './tensor.js'
 
 const pieceBytes = 16 * 2 ** 20
-const headerLimit = 100 * 2 ** 20
 
 /** Where a save or load stands, after each piece. */
 export interface FileProgress {
@@ -50,14 +50,6 @@ export interface LoadedTensors {
   tensors: StateDict
   /** The file's `__metadata__`. */
   metadata: Record<string, string>
-}
-
-interface Entry {
-  name: string
-  dtype: DType
-  shape: number[]
-  begin: number
-  end: number
 }
 
 /**
@@ -185,13 +177,6 @@ export async function readSafetensors(path: string, given?: LoadOptions): Promis
   }
 }
 
-function bad(where: string, path: string, what: string): never {
-  throw new MemoryLayersError(
-    'ERR_FILE_FORMAT',
-    `${where}: "${path}" is not a sound safetensors file: ${what}.\n  It may be truncated or not a safetensors file; write it again.`,
-  )
-}
-
 async function readAll(where: string, path: string, file: FileHandle, into: Uint8Array, position: number): Promise<void> {
   for (let at = 0; at < into.length; ) {
     const { bytesRead } = await file.read(into, at, into.length - at, position + at)
@@ -224,87 +209,4 @@ export function locateTensor(where: string, path: string, name: string): { dtype
   } finally {
     closeSync(file)
   }
-}
-
-function headerLength(where: string, path: string, size: number, prefix: Buffer): number {
-  if (size < 8) bad(where, path, `it has ${size} bytes, fewer than the 8 of the header's length`)
-  const length = prefix.readBigUInt64LE(0)
-  if (length > BigInt(headerLimit) || length > BigInt(size - 8)) {
-    bad(where, path, `its header claims ${length} bytes of a file of ${size}`)
-  }
-  return Number(length)
-}
-
-function parseHeader(where: string, path: string, size: number, text: Buffer) {
-  let header: unknown
-  try {
-    header = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(text))
-  } catch {
-    bad(where, path, 'its header is not JSON')
-  }
-  if (typeof header !== 'object' || header === null || Array.isArray(header)) bad(where, path, 'its header is not an object')
-  const dataStart = 8 + text.length
-  const metadata: Record<string, string> = {}
-  const entries: Entry[] = []
-  for (const [name, value] of Object.entries(header)) {
-    if (name === '__metadata__') Object.assign(metadata, readMetadata(where, path, value))
-    else entries.push(readEntry(where, path, name, value))
-  }
-  checkRanges(where, path, entries, size - dataStart)
-  return { entries, metadata, dataStart }
-}
-
-function readMetadata(where: string, path: string, value: unknown): Record<string, string> {
-  if (typeof value !== 'object' || value === null || Array.isArray(value) || Object.values(value).some((v) => typeof v !== 'string')) {
-    bad(where, path, 'its __metadata__ is not an object of strings')
-  }
-  return value as Record<string, string>
-}
-
-function readEntry(where: string, path: string, name: string, value: unknown): Entry {
-  const entry = (typeof value === 'object' && value !== null ? value : {}) as { dtype?: unknown; shape?: unknown; data_offsets?: unknown }
-  const dtype = dtypes.find((d) => dtypeRow(d).safetensors === entry.dtype)
-  if (!dtype)
-    bad(
-      where,
-      path,
-      `tensor "${name}" has dtype ${JSON.stringify(entry.dtype)}; known are ${dtypes.map((d) => dtypeRow(d).safetensors).join(', ')}`,
-    )
-  const whole = (v: unknown): v is number => typeof v === 'number' && Number.isSafeInteger(v) && v >= 0
-  const shape = entry.shape
-  if (!Array.isArray(shape) || !shape.every(whole) || shape.length > 6) bad(where, path, `tensor "${name}" has no sound shape`)
-  const [begin, end] = Array.isArray(entry.data_offsets) && entry.data_offsets.length === 2 ? entry.data_offsets : [1, 0]
-  if (!whole(begin) || !whole(end) || begin > end) bad(where, path, `tensor "${name}" has no sound data_offsets`)
-  const bytes = shape.reduce((a: number, b: number) => a * b, dtypeRow(dtype).bytes)
-  if (bytes !== end - begin) {
-    bad(where, path, `tensor "${name}" ${entry.dtype} [${shape.join(', ')}] needs ${bytes} bytes but has ${end - begin}`)
-  }
-  return { name, dtype, shape, begin, end }
-}
-
-// The format wants the tensors to fill the data without holes or overlap.
-function checkRanges(where: string, path: string, entries: readonly Entry[], size: number): void {
-  let at = 0
-  for (const e of [...entries].sort((a, b) => a.begin - b.begin || a.end - b.end)) {
-    if (e.begin < at) bad(where, path, `tensor "${e.name}" overlaps the one before it`)
-    if (e.begin > at) bad(where, path, `there is a hole before tensor "${e.name}"`)
-    at = e.end
-  }
-  if (at !== size) bad(where, path, `its tensors need ${at} bytes but ${size} follow the header`)
-}
-
-function select(
-  where: string,
-  path: string,
-  entries: readonly Entry[],
-  names: readonly string[] | undefined,
-  argument = 'names',
-): readonly Entry[] {
-  if (names === undefined) return entries
-  return names.map((name) => {
-    const entry = entries.find((e) => e.name === name)
-    if (!entry)
-      fail('ERR_VALUE', where, argument, `be among the tensors of "${path}"`, name, `It has: ${entries.map((e) => e.name).join(', ')}.`)
-    return entry
-  })
 }

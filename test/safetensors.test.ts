@@ -97,7 +97,9 @@ describe('a file that is not sound is refused whole', () => {
     'a header that is not UTF-8': Buffer.concat([fileOf('', undefined, 2n), Buffer.from([0xff, 0xfe])]),
     'a header that is an array': fileOf([]),
     'metadata that is not strings': fileOf({ __metadata__: { a: 1 } }),
-    'an unknown dtype': fileOf({ a: { ...good, dtype: 'F64' } }, new Uint8Array(8)),
+    'an unknown dtype': fileOf({ a: { ...good, dtype: 'F65' } }, new Uint8Array(8)),
+    'a dtype of the format that tensors can not have': fileOf({ a: { ...good, shape: [1], dtype: 'F64' } }, new Uint8Array(8)),
+    'such a dtype with a shape that disagrees': fileOf({ a: { ...good, dtype: 'F64' } }, new Uint8Array(8)),
     'no shape': fileOf({ a: { ...good, shape: 3 } }, new Uint8Array(8)),
     'a negative size': fileOf({ a: { ...good, shape: [-2] } }, new Uint8Array(8)),
     'a size that is not an integer': fileOf({ a: { ...good, shape: [0.5, 4] } }, new Uint8Array(8)),
@@ -119,6 +121,15 @@ describe('a file that is not sound is refused whole', () => {
       expect(device.memory().allocated).toBe(before)
     })
   }
+
+  test('tensors beside one of a dtype that can not be had are read by name', async () => {
+    const header = { count: { dtype: 'I64', shape: [1], data_offsets: [0, 8] }, a: { ...good, data_offsets: [8, 16] } }
+    writeFileSync(path, fileOf(header, new Uint8Array(Float32Array.of(0, 0, 3, 4).buffer)))
+    const { a } = await loadSafetensors(path, { device, names: ['a'] })
+    expect(await a!.data()).toEqual(Float32Array.of(3, 4))
+    expect(await errorOf('ERR_FILE_FORMAT', () => loadSafetensors(path, { device }))).toMatch(/"count".*got I64/)
+    expect(await errorOf('ERR_FILE_FORMAT', () => loadSafetensors(path, { device, names: ['count'] }))).toMatch(/Leave it out/)
+  })
 
   test('any corruption of one byte gives tensors or ERR_FILE_FORMAT, never anything else', async () => {
     const sound = fileOf({ a: good, b: { dtype: 'I8', shape: [3], data_offsets: [8, 11] } }, new Uint8Array(11))

@@ -134,7 +134,7 @@ export class ValueTable {
     return new ValueTable(device, new MappedRows(weight, factors))
   }
 
-  /** Number of reads that wait for the optimizer. */
+  /** Number of reads that wait for the optimizer; none ever of a table that is read only, int8 or mapped. */
   get pendingReads(): number {
     return native.tablePending(this.handle)
   }

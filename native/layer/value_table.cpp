@@ -24,6 +24,7 @@ void ValueTable::forget() {
 }
 
 void ValueTable::push(Read read) {
+  if (read_only()) return;
   forget();
   queue_.push_back({std::move(read), device().stream().submitted(), 0, {}, 0});
 }

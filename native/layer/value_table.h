@@ -36,7 +36,9 @@ class ValueTable {
   int64_t slots() const { return weight_.shape[0]; }
   int64_t dim() const { return weight_.shape[1]; }
 
-  void push(Read read);
+  bool read_only() const { return weight_.dtype == DType::i8 || weight_.storage->read_only(); }
+
+  void push(Read read);            // of a read-only table nothing: no optimizer would ever take it
   void clear();                    // zeroGrad
   std::vector<Read> pending();     // in the order of the pushes
   void dispose() { *this = ValueTable(Tensor{}, Tensor{}); }

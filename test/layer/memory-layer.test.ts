@@ -119,6 +119,25 @@ describe.each(testDevices)('on %s', (name) => {
     expect(layer.values.pendingReads).toBe(0)
   })
 
+  test('a table that is read only keeps no reads: nothing would ever take them', async () => {
+    const rows = device.tensor(new Int8Array(36 * 12).fill(3), [36, 12])
+    const frozen = new ValueTable(device, { slots: 36, dim: 12, dtype: 'int8' })
+    frozen.weight.copyFrom(rows)
+    frozen.scales!.copyFrom(device.tensor(new Float32Array(36).fill(0.5), [36]))
+    const layer = new MemoryLayer(device, { ...small, values: frozen })
+    const dense = layer.parameters().filter((p) => p.kind === 'dense')
+    const optimizer = new Sgd(dense, { lr: 0.1 })
+    for (let step = 0; step < 3; step++) {
+      layer.backward(layer.forward(x()).context, dy())
+      expect(dense.length).toBeGreaterThan(0)
+      expect((await gradients(dense)).flat(2).some((g) => g !== 0)).toBe(true)
+      optimizer.step()
+      optimizer.zeroGrad()
+      expect(frozen.pendingReads).toBe(0)
+    }
+    expect((await frozen.gradient().data()).rows.length).toBe(0)
+  })
+
   test('a shared table: one gradient, one update of each touched row', async () => {
     const values = new ValueTable(device, { slots: 36, dim: 12, init: { seed: 1 } })
     const layers = [0, 1, 2].map((seed) => new MemoryLayer(device, { ...small, seed, values }))

@@ -32,6 +32,8 @@ class Growing {
   readonly #optimizer: RowwiseAdagrad | AdamW
   readonly #ours: Ours
   readonly samples: Record<(typeof phases)[number] | 'whole', number[]> = { forward: [], backward: [], step: [], whole: [] }
+  /** Seconds of the operations whose cost does not grow with the half-keys. */
+  readonly apart: number[] = []
   /** Seconds by operation, over all samples. */
   readonly operations = new Map<string, number>()
 
@@ -64,14 +66,18 @@ class Growing {
     if (!keep) return
     for (const [i, phase] of phases.entries()) this.samples[phase].push((times[i + 1]! - times[i]!) / 1e3)
     this.samples.whole.push((times[3]! - times[0]!) / 1e3)
+    let apart = 0
     for (const [name, { milliseconds }] of Object.entries(profile)) {
-      if (name !== 'read') this.operations.set(name, (this.operations.get(name) ?? 0) + milliseconds / 1e3)
+      if (name === 'read') continue
+      this.operations.set(name, (this.operations.get(name) ?? 0) + milliseconds / 1e3)
+      if (!ofTheKeys.test(name)) apart += milliseconds / 1e3
     }
+    this.apart.push(apart)
   }
 
-  /** Seconds of the operations whose name matches, or does not, for each whole step. */
-  parts(matches: (name: string) => boolean): number {
-    return [...this.operations].reduce((sum, [name, s]) => sum + (matches(name) ? s : 0), 0) / this.samples.whole.length
+  /** Seconds of all operations of a step, on average. */
+  parts(): number {
+    return [...this.operations.values()].reduce((a, b) => a + b, 0) / this.samples.whole.length
   }
 
   dispose(): void {
@@ -126,15 +132,18 @@ function notesOf(runs: readonly Growing[], timings: readonly Timing[]): Record<s
   const last = runs.at(-1)!
   const notes: Record<string, number> = {}
   const mean = first.samples.whole.reduce((a, b) => a + b, 0) / first.samples.whole.length
-  notes['operations of a step, sum over whole'] = first.parts(() => true) / mean
+  notes['operations of a step, sum over whole'] = first.parts() / mean
   for (const [i, run] of runs.entries()) {
     if (i > 0)
       notes[`${millions(run.rows)} rows over ${millions(runs[i - 1]!.rows)}, whole step`] = ratioOf(whole(run), whole(runs[i - 1]!))
   }
   notes[`${millions(last.rows)} rows over ${millions(first.rows)}, whole step`] = ratioOf(whole(last), whole(first))
-  const apart = (run: Growing) => run.parts((operation) => !ofTheKeys.test(operation))
-  notes[`${millions(last.rows)} rows over ${millions(first.rows)}, without what grows with the half-keys`] = apart(last) / apart(first)
-  const total = first.parts(() => true)
+  const apart = (run: Growing) => ({ ...timingOf('apart', 0, run.apart), rounds: run.apart })
+  notes[`${millions(last.rows)} rows over ${millions(first.rows)}, without what grows with the half-keys`] = ratioOf(
+    apart(last),
+    apart(first),
+  )
+  const total = first.parts()
   for (const [operation, seconds] of [...first.operations].sort((a, b) => b[1] - a[1]).slice(0, 8))
     notes[`share of ${operation}, ${millions(first.rows)} rows`] = seconds / first.samples.whole.length / total
   return notes

@@ -6,7 +6,7 @@ import { writeChart } from './chart.js'
 import { mostOthers, quantile } from './harness.js'
 import { duration, share, slower, spreadOf, timingOf } from './report.js'
 import type { Measured, Results } from './results.js'
-import { gotText, type Target, targets } from './targets.js'
+import { gotText, reachedText, type Target, targets } from './targets.js'
 
 const folder = fileURLToPath(new URL('../docs/', import.meta.url))
 
@@ -145,9 +145,7 @@ export async function writeDocs(results: Results): Promise<void> {
     '',
     '| operation | wanted | measured | reached |',
     '|---|---|---|---|',
-    ...named(targets(results)).map(
-      (t) => `| ${t.operation} | ${t.wanted} | ${gotText(t)} | ${t.reached === undefined ? '' : t.reached ? 'yes' : 'no'} |`,
-    ),
+    ...named(targets(results)).map((t) => `| ${t.operation} | ${t.wanted} | ${gotText(t)} | ${reachedText(t)} |`),
     '',
     ...groups.flatMap(([pattern, title, text]) => {
       const own = cases.filter(([name]) => pattern.test(name))

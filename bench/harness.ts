@@ -29,7 +29,7 @@ export interface Timing {
   high: number
   reps: number
   /** Seconds a call by round of the race, nothing where it took no part: what is compared was timed side by side. */
-  rounds?: (number | null)[]
+  rounds?: readonly (number | null)[]
 }
 
 export interface Entrant {
@@ -148,8 +148,11 @@ export async function race(entrants: readonly Entrant[], sets: number, effort: E
 
 function timingOfLane({ entrant, samples, disturbed }: Lane, runs: number): Timing {
   const used = samples.size > 1 ? samples : new Map([...samples, ...disturbed])
-  const rounds = Array.from({ length: runs }, (_, run) => used.get(run) ?? null)
-  return { ...timingOf(entrant.name, entrant.threads, [...used.values()]), rounds }
+  return timingOf(
+    entrant.name,
+    entrant.threads,
+    Array.from({ length: runs }, (_, run) => used.get(run) ?? null),
+  )
 }
 
 const fewestPairs = 3
@@ -171,9 +174,18 @@ export function ratioOf(a: Timing, b: Timing): number {
       )
 }
 
-export function timingOf(name: string, threads: number, samples: readonly number[]): Timing {
-  const sorted = [...samples].sort((a, b) => a - b)
-  return { name, threads, seconds: quantile(sorted, 0.5), low: quantile(sorted, 0.25), high: quantile(sorted, 0.75), reps: sorted.length }
+/** The timing of what took so many seconds in each round, null where it took no part. */
+export function timingOf(name: string, threads: number, rounds: readonly (number | null)[]): Timing {
+  const sorted = rounds.filter((seconds) => seconds !== null).sort((a, b) => a - b)
+  return {
+    name,
+    threads,
+    seconds: quantile(sorted, 0.5),
+    low: quantile(sorted, 0.25),
+    high: quantile(sorted, 0.75),
+    reps: sorted.length,
+    rounds,
+  }
 }
 
 export class WrongResult extends Error {}

@@ -1,5 +1,5 @@
 import { type DeviceHandle, type DeviceInfo, type MemoryInfo, native } from './binding.js'
-import { type DType, dtypeCode, encode, isHalf, naturalDType, type TypedArray } from './dtype.js'
+import { type DType, dtypeCode, encode, expectData, isHalf, naturalDType, type TypedArray } from './dtype.js'
 import { fail, MemoryLayersError } from './errors.js'
 import { integer, nearest, number, options } from './options.js'
 import { elements, Tensor, text } from './tensor.js'
@@ -125,9 +125,7 @@ export class Device {
    */
   tensor(data: TypedArray | readonly number[], shape?: readonly number[], dtype?: DType): Tensor {
     const where = 'device.tensor'
-    if (!Array.isArray(data) && (!ArrayBuffer.isView(data) || data instanceof DataView)) {
-      fail('ERR_DTYPE', where, 'data', 'be a typed array or an array of numbers', data)
-    }
+    expectData(where, data)
     const type = dtype ?? naturalDType(data)
     const code = dtypeCode(where, type)
     const sizes = shape ?? [data.length]

@@ -67,6 +67,13 @@ export function isTypedArray(data: unknown): data is TypedArray {
   return ArrayBuffer.isView(data) && !(data instanceof DataView) && !(data instanceof BigInt64Array) && !(data instanceof BigUint64Array)
 }
 
+/** @internal Throws ERR_DTYPE unless `data` is a view of elements or an array. */
+export function expectData(where: string, data: unknown): void {
+  if (!Array.isArray(data) && (!ArrayBuffer.isView(data) || data instanceof DataView)) {
+    fail('ERR_DTYPE', where, 'data', 'be a typed array or an array of numbers', data)
+  }
+}
+
 /** The dtype that data has by itself. */
 export function naturalDType(data: TypedArray | readonly number[]): DType {
   if (data instanceof Int32Array) return 'int32'
@@ -81,9 +88,7 @@ export function naturalDType(data: TypedArray | readonly number[]): DType {
  * (the device rounds). Throws ERR_DTYPE and ERR_VALUE.
  */
 export function encode(where: string, data: TypedArray | readonly number[], dtype: DType): TensorData {
-  if (!Array.isArray(data) && (!ArrayBuffer.isView(data) || data instanceof DataView)) {
-    fail('ERR_DTYPE', where, 'data', 'be a typed array or an array of numbers', data)
-  }
+  expectData(where, data)
   const array = data as TypedArray
   if (data instanceof BigInt64Array || data instanceof BigUint64Array) {
     fail('ERR_DTYPE', where, 'data', 'hold numbers', data, 'Convert 64-bit integers with Number() first.')

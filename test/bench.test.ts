@@ -150,14 +150,7 @@ describe('a wrong result fails the benchmark', () => {
 })
 
 describe('contenders of a race are compared round by round', () => {
-  const timing = (rounds: (number | null)[]) => ({
-    ...timingOf(
-      'x',
-      1,
-      rounds.filter((t) => t !== null),
-    ),
-    rounds,
-  })
+  const timing = (rounds: (number | null)[]) => timingOf('x', 1, rounds)
 
   test('a machine that slows down does not move the ratio', () => {
     const mood = [1, 1, 1, 3, 3, 3, 3]

@@ -111,10 +111,9 @@ function growingCase(shape: LayerShape): Case {
           for (let i = 0; i < runs.length; i++) runs[(i + rep) % runs.length]!.train(x, dy, rep >= 2)
         }
         const timings = runs.flatMap((run) =>
-          ([...phases, 'whole'] as const).map((phase) => ({
-            ...timingOf(`${millions(run.rows)} rows, ${phase}`, ours.threads, run.samples[phase]),
-            rounds: run.samples[phase],
-          })),
+          ([...phases, 'whole'] as const).map((phase) =>
+            timingOf(`${millions(run.rows)} rows, ${phase}`, ours.threads, run.samples[phase]),
+          ),
         )
         return { name, timings, others: others(), notes: notesOf(runs, timings) }
       } finally {
@@ -138,7 +137,7 @@ function notesOf(runs: readonly Growing[], timings: readonly Timing[]): Record<s
       notes[`${millions(run.rows)} rows over ${millions(runs[i - 1]!.rows)}, whole step`] = ratioOf(whole(run), whole(runs[i - 1]!))
   }
   notes[`${millions(last.rows)} rows over ${millions(first.rows)}, whole step`] = ratioOf(whole(last), whole(first))
-  const apart = (run: Growing) => ({ ...timingOf('apart', 0, run.apart), rounds: run.apart })
+  const apart = (run: Growing) => timingOf('apart', 0, run.apart)
   notes[`${millions(last.rows)} rows over ${millions(first.rows)}, without what grows with the half-keys`] = ratioOf(
     apart(last),
     apart(first),

@@ -43,7 +43,7 @@ void update_range(const bench::RowWalk& w, int64_t begin, int64_t end) {
       char* row = w.data + part * w.part_bytes + w.rows[i] * w.row_bytes;
       const char* next = w.data + part * w.part_bytes + w.rows[coming ? i + w.ahead : i] * w.row_bytes;
       for (int64_t c = 0; c < w.row_bytes; c += kLine) {
-        if (coming) prefetch_to_write(next + c, kLine);
+        if (coming) __builtin_prefetch(next + c, 1, 3);
         for (int v = 0; v < kLineVectors; ++v) {
           float* at = reinterpret_cast<float*>(row + c + v * kVectorBytes);
           store(at, load(at) + one);

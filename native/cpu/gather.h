@@ -24,8 +24,6 @@ template <class T>
 struct Table {
   const T* rows;
   int64_t width;
-  const T* row(int64_t index) const { return rows + index * width; }
-  const char* at(int64_t index, int64_t column) const { return reinterpret_cast<const char*>(row(index) + column); }
 };
 
 // Places of one bag within the flat lists of indices and weights.
@@ -46,7 +44,7 @@ struct Coming {
 
 template <class T>
 inline Coming coming(const Table<T>& table, const int32_t* indices, int64_t count, int64_t column) {
-  return {indices, count, table.at(0, column), table.width * static_cast<int64_t>(sizeof(T))};
+  return {indices, count, reinterpret_cast<const char*>(table.rows + column), table.width * static_cast<int64_t>(sizeof(T))};
 }
 
 // The row of a place among those; its scale is prefetched. `none` where there is none.

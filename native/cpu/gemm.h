@@ -3,7 +3,8 @@
 //
 // B is packed into panels of kTileColumns columns, A into panels of kTileRows rows; the micro-kernel keeps one tile of C in registers and
 // walks K once, in order. K is cut into blocks, added one after another, so the sum of an element has one order whatever
-// the number of threads (Goto and van de Geijn 2008); a part of C takes all blocks before the next part begins. Few rows or columns go to cpu/gemm_few.h, which packs no B.
+// the number of threads (Goto and van de Geijn 2008); a part of C takes all blocks before the next part begins. Few rows or columns go
+// to cpu/gemm_few.h, which packs no B.
 
 #include "cpu/pack.h"
 
@@ -21,9 +22,8 @@ constexpr int kTileRows = 4;
 constexpr int kTileVectors = 2;  // 8 of 16
 #endif
 constexpr int kTileColumns = kTileVectors * kWidth;
-constexpr int64_t kMostBlockK = 320;  // a panel of B and one of A then lie in a first-level cache together
+constexpr int64_t kMostBlockK = 320;    // a panel of B and one of A then lie in a first-level cache together
 constexpr int64_t kMostBlockTiles = 4;   // of rows: their block of A and their part of C stay in a small second-level cache
-
 constexpr int64_t kMostPacked = int64_t{2} << 20;  // numbers of B, 8 MiB: a third-level cache has them
 
 struct Matrix {

@@ -11,11 +11,6 @@ constexpr int64_t kLine = 64;
 [[gnu::always_inline]] inline void prefetch_line(const void* p) { __builtin_prefetch(p, 0, 3); }
 [[gnu::always_inline]] inline void prefetch_second(const void* p) { __builtin_prefetch(p, 0, 2); }  // into the second cache
 
-// The lines of `bytes` bytes from p on, to be read or written.
-[[gnu::always_inline]] inline void prefetch_to_write(const void* p, int64_t bytes) {
-  for (int64_t i = 0; i < bytes; i += kLine) __builtin_prefetch(static_cast<const char*>(p) + i, 1, 3);
-}
-
 // How many rows ahead of the reading to prefetch: `bytes` of them, but at most `most`.
 inline int64_t rows_ahead(int64_t row_bytes, int64_t bytes, int64_t most) {
   const int64_t rows = bytes / (row_bytes > 0 ? row_bytes : 1);

@@ -59,7 +59,6 @@ __global__ void __launch_bounds__(Team::kBlock, Team::kBlocks)
   if (factors && team.leads()) factors[team.row] = rs;
 }
 
-
 const float* given(const View& gain) { return gain ? gain.as<float>() : nullptr; }
 
 }  // namespace

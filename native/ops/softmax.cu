@@ -36,7 +36,6 @@ __global__ void __launch_bounds__(Team::kBlock, Team::kBlocks)
   });
 }
 
-
 }  // namespace
 
 void softmax(CudaStream& stream, const Softmax& a) {

@@ -2,23 +2,17 @@
 //
 // Rows are taken several at a time, so that sums that lie in the first cache are loaded and stored once for all of them, and a row is walked
 // from end to end. While a line is read, the same line of a later row is prefetched, across the borders of column blocks and bags: the
-// memory never waits for a bag to end.
+// memory never waits for a bag to end. Into the second cache: it waits for more lines at a time than the first, drops none, and its
+// latency is one that a core hides.
 
 #include "cpu/prefetch.h"
 
 namespace ml::cpu::ML_ISA {
 namespace {
 
-constexpr int kDotRows = 4;            // taken at a time for products: each has two sums in registers
-constexpr int64_t kBlockBytes = 2048;  // of a row: a column block. Rows whole pages apart share the sets of their columns: not too few columns
+constexpr int kDotRows = 4;             // taken at a time for products: each has two sums in registers
 constexpr int64_t kAheadBytes = 32768;  // prefetched before they are read
-constexpr int64_t kMostAhead = 16;      // rows: their pages and those being read fit the first TLB
-
-// A core drops prefetches while its line buffers are full (Zen 3: up to a ninth). Where elements are narrow, the arithmetic of a row fills the
-// reorder window, so that a read of a dropped line is waited for with nothing behind it: lines are prefetched again, half as far ahead.
-// Rows of float32 are read fast enough to overlap those waits, and lose by the instructions.
-template <class T>
-constexpr bool kTwice = sizeof(T) < sizeof(float);
+constexpr int64_t kMostAhead = 24;      // rows: their pages and those being read fit the first TLB
 
 template <class T>
 struct Table {
@@ -52,7 +46,7 @@ inline Coming coming(const Table<T>& table, const int32_t* indices, int64_t coun
   if (place >= c.count) return none;
   const int32_t index = c.indices[place];
   if (index < 0) return none;
-  if (scales) prefetch_line(scales + index);
+  if (scales) prefetch_second(scales + index);
   return c.base + index * c.row_bytes;
 }
 
@@ -60,8 +54,7 @@ inline Coming coming(const Table<T>& table, const int32_t* indices, int64_t coun
 template <class T, int kRows>
 struct Group {
   const T* row[kRows];
-  const char* far[kRows];   // to prefetch; the row itself where nothing comes
-  const char* near[kRows];  // to prefetch again, if kTwice
+  const char* coming[kRows];  // to prefetch; the row itself where nothing comes
   float weight[kRows];
   int64_t place[kRows];
   int count;
@@ -86,8 +79,7 @@ inline int64_t take(const Table<T>& table, const Places& p, const Coming& next, 
     g.place[i] = l;
     g.weight[i] = (weights ? weights[l] : 1.0f) * (scales ? scales[index] : 1.0f);
     g.row[i] = reinterpret_cast<const T*>(row);
-    g.far[i] = later(l + distance, row);
-    if constexpr (kTwice<T>) g.near[i] = later(l + distance / 2, row);
+    g.coming[i] = later(l + distance, row);
   }
   g.count = count;
   return l;
@@ -98,18 +90,15 @@ inline int64_t take(const Table<T>& table, const Places& p, const Coming& next, 
   const int64_t ahead = rows_ahead(bytes, kAheadBytes, kMostAhead), rows = ahead < first.count ? ahead : first.count;
   for (int64_t l = 0; l < rows; ++l) {
     if (first.indices[l] < 0) continue;
-    if (scales) prefetch_line(scales + first.indices[l]);
-    for (int64_t b = 0; b < bytes; b += kLine) prefetch_line(first.base + first.indices[l] * first.row_bytes + b);
+    if (scales) prefetch_second(scales + first.indices[l]);
+    for (int64_t b = 0; b < bytes; b += kLine) prefetch_second(first.base + first.indices[l] * first.row_bytes + b);
   }
 }
 
 // The line of a column, of each row that comes.
 template <class T, int rows>
-[[gnu::always_inline]] inline void prefetch_lines(const char* const* far, const char* const* near, int64_t column) {
-  const int64_t at = column * static_cast<int64_t>(sizeof(T));
-  for (int r = 0; r < rows; ++r) prefetch_line(far[r] + at);
-  if constexpr (kTwice<T>)
-    for (int r = 0; r < rows; ++r) prefetch_line(near[r] + at);
+[[gnu::always_inline]] inline void prefetch_lines(const char* const* coming, int64_t column) {
+  for (int r = 0; r < rows; ++r) prefetch_second(coming[r] + column * static_cast<int64_t>(sizeof(T)));
 }
 
 // Sums of a column block. A pair of vectors of bfloat16 is kept as its even and its odd elements, which are a shift and a mask away from
@@ -117,7 +106,7 @@ template <class T, int rows>
 template <class T>
 class Sums {
  public:
-  static constexpr int64_t kColumns = kBlockBytes / static_cast<int64_t>(sizeof(T));
+  static constexpr int64_t kColumns = 1024;
   static constexpr int kStep = kLine / static_cast<int>(sizeof(T));  // elements of a line
   static constexpr int kRows = sizeof(T) == 1 ? 4 : 8;  // taken at a time: the conversion of bytes leaves no registers for more
   static constexpr bool kPairs = std::is_same_v<T, BFloat16>;
@@ -162,16 +151,15 @@ class Sums {
   void add_rows(const Group<T, kRows>& g, int first, int64_t columns) {
     Vec w[rows];
     const T* row[rows];
-    const char *far[rows], *near[rows];
+    const char* coming[rows];
     for (int r = 0; r < rows; ++r) {
       w[r] = set1(g.weight[first + r]);
       row[r] = g.row[first + r];
-      far[r] = g.far[first + r];
-      if constexpr (kTwice<T>) near[r] = g.near[first + r];
+      coming[r] = g.coming[first + r];
     }
     int64_t c = 0;
     for (; c + kStep <= columns; c += kStep) {
-      prefetch_lines<T, rows>(far, near, c);
+      prefetch_lines<T, rows>(coming, c);
       if constexpr (kPairs) {
         for (int64_t v = c; v < c + kStep; v += 2 * kWidth) {
           Vec even = load(sum + v), odd = load(sum + v + kWidth);
@@ -192,7 +180,7 @@ class Sums {
       }
     }
     if (c == columns) return;
-    prefetch_lines<T, rows>(far, near, columns - 1);
+    prefetch_lines<T, rows>(coming, columns - 1);
     for (; c + kWidth <= columns; c += kWidth) {
       Vec s = load(sum + c);
       for (int r = 0; r < rows; ++r) s = fma(w[r], load(row[r] + c), s);
@@ -239,13 +227,12 @@ inline void bag_dots(const Table<T>& table, const Places& p, const float* x, flo
     if (g.count == 0) break;
     for (int r = g.count; r < kDotRows; ++r) {
       g.row[r] = g.row[0];
-      g.far[r] = g.far[0];
-      if constexpr (kTwice<T>) g.near[r] = g.near[0];
+      g.coming[r] = g.coming[0];
     }
     Vec even[kDotRows] = {}, odd[kDotRows] = {};
     int64_t c = 0;
     for (; c + kStep <= V; c += kStep) {
-      prefetch_lines<T, kDotRows>(g.far, g.near, c);
+      prefetch_lines<T, kDotRows>(g.coming, c);
       for (int64_t v = c; v < c + kStep; v += kWidth) {
         const Vec a = load(x + v);
         for (int r = 0; r < kDotRows; ++r) {
@@ -254,7 +241,7 @@ inline void bag_dots(const Table<T>& table, const Places& p, const float* x, flo
         }
       }
     }
-    if (c < V) prefetch_lines<T, kDotRows>(g.far, g.near, V - 1);
+    if (c < V) prefetch_lines<T, kDotRows>(g.coming, V - 1);
     for (; c + kWidth <= V; c += kWidth)
       for (int r = 0; r < kDotRows; ++r) even[r] = fma(load(x + c), load(g.row[r] + c), even[r]);
     for (int r = 0; r < g.count; ++r) {

@@ -136,7 +136,12 @@ typedef float UnalignedVec __attribute__((vector_size(4 * kWidth), aligned(1), m
 
 // p = even[0], odd[0], even[1], …
 [[maybe_unused]] inline void interleave(float* p, Vec even, Vec odd) {
-#if ML_ISA_LEVEL == 2
+#if ML_ISA_LEVEL == 3
+  const __m512i low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+  const __m512i high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
+  store(p, reinterpret_cast<Vec>(_mm512_permutex2var_ps((__m512)even, low, (__m512)odd)));
+  store(p + kWidth, reinterpret_cast<Vec>(_mm512_permutex2var_ps((__m512)even, high, (__m512)odd)));
+#elif ML_ISA_LEVEL == 2
   const __m256 low = _mm256_unpacklo_ps((__m256)even, (__m256)odd), high = _mm256_unpackhi_ps((__m256)even, (__m256)odd);
   store(p, reinterpret_cast<Vec>(_mm256_permute2f128_ps(low, high, 0x20)));
   store(p + kWidth, reinterpret_cast<Vec>(_mm256_permute2f128_ps(low, high, 0x31)));

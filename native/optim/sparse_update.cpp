@@ -97,19 +97,37 @@ inline void update_elements(const Rule& rule, const RowOf<T>& row, const Coming<
   }
 }
 
+#if ML_ISA_LEVEL == 3
+constexpr int kLanes = 8;  // of float64
+#else
+constexpr int kLanes = 4;
+#endif
+typedef double Wide __attribute__((vector_size(8 * kLanes)));
+
+// sum + x^2 of kLanes floats, whose squares are exact in float64: the same bits whether it is one rounding or two
+inline Wide add_squares(const float* x, Wide sum) {
+#if ML_ISA_LEVEL == 3
+  const __m512d wide = _mm512_cvtps_pd(_mm256_loadu_ps(x));
+  return reinterpret_cast<Wide>(_mm512_fmadd_pd(wide, wide, (__m512d)sum));
+#elif ML_ISA_LEVEL == 2
+  const __m256d wide = _mm256_cvtps_pd(_mm_loadu_ps(x));
+  return reinterpret_cast<Wide>(_mm256_fmadd_pd(wide, wide, (__m256d)sum));
+#else
+  Wide wide;
+  for (int l = 0; l < kLanes; ++l) wide[l] = x[l];
+  return sum + wide * wide;
+#endif
+}
+
 // The mean of x^2, in float64: it neither overflows nor vanishes where the gradient does not.
 inline double mean_square(const float* x, int64_t V) {
-  typedef double Wide __attribute__((vector_size(32)));
-  typedef float Quad __attribute__((vector_size(16)));
-  typedef float UnalignedQuad __attribute__((vector_size(16), aligned(1), may_alias));
-  Wide sum[4] = {};
+  Wide sum[16 / kLanes] = {};
   int64_t c = 0;
   for (; c + 16 <= V; c += 16)
-    for (int i = 0; i < 4; ++i) {
-      const Wide wide = __builtin_convertvector(static_cast<Quad>(*reinterpret_cast<const UnalignedQuad*>(x + c + 4 * i)), Wide);
-      sum[i] += wide * wide;
-    }
-  const Wide four = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+    for (int i = 0; i < 16 / kLanes; ++i) sum[i] = add_squares(x + c + kLanes * i, sum[i]);
+  double lane[16], four[4];
+  std::memcpy(lane, sum, sizeof lane);
+  for (int l = 0; l < 4; ++l) four[l] = (lane[l] + lane[4 + l]) + (lane[8 + l] + lane[12 + l]);
   double all = (four[0] + four[1]) + (four[2] + four[3]);
   for (; c < V; ++c) all += static_cast<double>(x[c]) * x[c];
   return all / static_cast<double>(V);
@@ -166,21 +184,21 @@ void touched_rows(const SparseUpdate& a, const HotRows& gradients, const double*
   const int32_t* rows = a.rows.as<int32_t>();
   const int64_t V = a.table.dim(1);
   const int64_t ahead = rows_ahead(V * static_cast<int64_t>((1 + Rule::kStates) * sizeof(float)), kAheadBytes, kMostAhead);
-  const int64_t soon = ahead < kMostSoon ? ahead : kMostSoon;
+  const int64_t soon = ahead / 2 < kMostSoon ? ahead / 2 : kMostSoon;  // later than `far`, also of wide rows
   const auto row_at = [&](int64_t r) { return row_of<T>(a, rows[r < end ? r : end - 1]); };
   const auto gradient_at = [&](const RowOf<T>& row, int64_t r) {
     return gradient_of<T>(rule, gradients, means, row, r, V, g + (r - begin) % 2 * gradients.room());
   };
   for (int64_t r = begin; r < end && r < begin + ahead; ++r)
     for (int64_t c = 0; c < V; c += kStep)
-      prefetch_row_line<T, Rule>(row_at(r), c, [](const void* p) __attribute__((always_inline)) { prefetch_line(p); });
-  for (int64_t r = begin; kRowwise<Rule> && r < end && r < begin + kMostAhead; ++r) prefetch_line(row_at(r).s1);
+      prefetch_row_line<T, Rule>(row_at(r), c, [](const void* p) __attribute__((always_inline)) { prefetch_second(p); });
+  for (int64_t r = begin; kRowwise<Rule> && r < end && r < begin + kMostAhead; ++r) prefetch_second(row_at(r).s1);
   RowOf<T> row = row_at(begin);
   Gradient gradient = gradient_at(row, begin);
   for (int64_t r = begin; r < end; ++r) {
     const Coming<T> coming{row_at(r + ahead), row_at(r + soon), gradients.first_dy(r + soon < end ? r + soon : end - 1)};
     if constexpr (kRowwise<Rule>) {
-      prefetch_line(row_at(r + kMostAhead).s1);
+      prefetch_second(row_at(r + kMostAhead).s1);
       prefetch_line(coming.soon.s1);
     }
     const RowOf<T> next = row_at(r + 1);

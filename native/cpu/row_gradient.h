@@ -30,7 +30,7 @@ inline void add_terms(const Term* t, const float* const* coming, int64_t V, floa
   }
   int64_t c = 0;
   for (; c + kStep <= V; c += kStep) {
-    for (int i = 0; i < count; ++i) prefetch_line(next[i] + c);
+    for (int i = 0; i < count; ++i) prefetch_second(next[i] + c);
     for (int64_t v = c; v < c + kStep; v += kWidth) {
       Vec sum = first ? w[0] * load(dy[0] + v) : load(g + v);
       for (int i = first; i < count; ++i) sum = fma(w[i], load(dy[i] + v), sum);
@@ -59,7 +59,7 @@ inline void add_group(int count, const Term* t, const float* const* coming, int6
   }
 }
 
-// g[0 … width) = sum over places begin … end of weight * dy, one after another
+// g[0 … width) = sum over places begin … end of weight * dy, one after another. What is prefetched may be another row's: most have few places.
 [[maybe_unused]] inline void sum_places(const ReadPlaces& places, int64_t begin, int64_t end, float* g) {
   Term now[kPlaces];
   const float* coming[kPlaces];
@@ -67,7 +67,7 @@ inline void add_group(int count, const Term* t, const float* const* coming, int6
     const int count = end - i < kPlaces ? static_cast<int>(end - i) : kPlaces;
     for (int k = 0; k < count; ++k) {
       now[k] = term_of(places, i + k);
-      coming[k] = term_of(places, i + k + kPlaces < end ? i + k + kPlaces : i + k).dy;
+      coming[k] = term_of(places, i + k + kPlaces < places.count ? i + k + kPlaces : i + k).dy;
     }
     i == begin ? add_group<true>(count, now, coming, places.width, g) : add_group<false>(count, now, coming, places.width, g);
   }

@@ -59,7 +59,7 @@ inline void update_vector(const Rule& rule, const RowOf<T>& row, Vec g, int64_t 
 }
 
 // What is updated later. Its lines are prefetched while this row's are updated, since a read that was not prefetched waits behind all that
-// were: `far` into the second cache, `soon` into the first, where it also stands in for prefetches that the processor has dropped.
+// were: `far` into the second cache, `soon` into the first. Rows of dy lie in the second or the third, and only that far they are taken.
 template <class T>
 struct Coming {
   RowOf<T> far, soon;
@@ -83,7 +83,7 @@ inline void update_elements(const Rule& rule, const RowOf<T>& row, const Coming<
   const auto prefetch = [&](int64_t c) __attribute__((always_inline)) {
     prefetch_row_line<T, Rule>(coming.far, c, [](const void* p) __attribute__((always_inline)) { prefetch_second(p); });
     prefetch_row_line<T, Rule>(coming.soon, c, [](const void* p) __attribute__((always_inline)) { prefetch_line(p); });
-    prefetch_line(coming.dy + c);
+    prefetch_second(coming.dy + c);
   };
   int64_t c = 0;
   for (; c + kStep <= V; c += kStep) {

@@ -3,7 +3,7 @@
 // 1. The row is folded into lane maxima, twice as many as k; a threshold that at least k of them reach is found by bisection. Each maximum is
 //    an element of its own, so at least k elements reach the threshold.
 // 2. What reaches it, and every NaN, is compressed into a buffer, in ascending index.
-// 3. Survivors are ranked by counting how many stand before each.
+// 3. Survivors are ranked by counting how many are greater; of equal ones, how many stand before.
 // Rows it can't take (NaN, infinite thresholds, too many survivors, large k) go to cpu/order.h, which has the same order.
 
 #include "cpu/order.h"
@@ -130,31 +130,24 @@ struct LaneTable {
 constexpr LaneTable kLaneTable;
 #endif
 
-// Values that are not below the threshold, NaN among them, in ascending index; -1 if they do not fit.
+// What is not below the threshold, NaN among it, in ascending index; -1 if it does not fit.
 [[maybe_unused]] inline int64_t collect(const float* x, int64_t n, float threshold, Survivors& s) {
   int64_t count = 0;
   int64_t i = 0;
 #if ML_ISA_LEVEL == 3
-  __m512i index = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
   const __m512 t = _mm512_set1_ps(threshold);
-  for (; i < n; i += kWidth, index = _mm512_add_epi32(index, _mm512_set1_epi32(kWidth))) {
-    const int64_t left = n - i;
-    const __mmask16 inside = left >= kWidth ? __mmask16{0xffff} : static_cast<__mmask16>((1u << left) - 1u);
-    const __m512 v = _mm512_maskz_loadu_ps(inside, x + i);
-    const __mmask16 keep = _mm512_mask_cmp_ps_mask(inside, v, t, _CMP_NLT_UQ);
-    _mm512_storeu_ps(s.values + count, _mm512_maskz_compress_ps(keep, v));
+  __m512i index = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  for (; i + kWidth <= n; i += kWidth, index = _mm512_add_epi32(index, _mm512_set1_epi32(kWidth))) {
+    const __mmask16 keep = _mm512_cmp_ps_mask(_mm512_loadu_ps(x + i), t, _CMP_NLT_UQ);
     _mm512_storeu_si512(s.indices + count, _mm512_maskz_compress_epi32(keep, index));
     count += bits_set(keep);
     if (count > kMostSurvivors) return -1;
   }
-#else
-#if ML_ISA_LEVEL == 2
+#elif ML_ISA_LEVEL == 2
   const __m256 t = _mm256_set1_ps(threshold);
   for (; i + kWidth <= n; i += kWidth) {
-    const __m256 v = _mm256_loadu_ps(x + i);
-    const int keep = _mm256_movemask_ps(_mm256_cmp_ps(v, t, _CMP_NLT_UQ));
+    const int keep = _mm256_movemask_ps(_mm256_cmp_ps(_mm256_loadu_ps(x + i), t, _CMP_NLT_UQ));
     const __m256i lanes = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(kLaneTable.lanes + keep)));
-    _mm256_storeu_ps(s.values + count, _mm256_permutevar8x32_ps(v, lanes));
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(s.indices + count), _mm256_add_epi32(lanes, _mm256_set1_epi32(static_cast<int>(i))));
     count += bits_set(static_cast<uint32_t>(keep));
     if (count > kMostSurvivors) return -1;
@@ -162,76 +155,66 @@ constexpr LaneTable kLaneTable;
 #else
   const Vec t = set1(threshold);
   for (; i + kWidth <= n; i += kWidth) {
-    const Vec v = load(x + i);
-    for (uint32_t mask = ~greater_bits(t, v) & ((1u << kWidth) - 1); mask; mask &= mask - 1) {
-      const int64_t at = i + __builtin_ctz(mask);
-      s.values[count] = x[at];
-      s.indices[count++] = static_cast<int32_t>(at);
-    }
+    for (uint32_t mask = ~greater_bits(t, load(x + i)) & ((1u << kWidth) - 1); mask; mask &= mask - 1)
+      s.indices[count++] = static_cast<int32_t>(i + __builtin_ctz(mask));
     if (count > kMostSurvivors) return -1;
   }
 #endif
   for (; i < n; ++i) {
-    s.values[count] = x[i];
     s.indices[count] = static_cast<int32_t>(i);
     count += !(x[i] < threshold);
     if (count > kMostSurvivors) return -1;
   }
-#endif
+  for (int64_t c = 0; c < count; ++c) s.values[c] = x[s.indices[c]];
   return count;
 }
 
-// Ranks of kVectors vectors of survivors, from vector v0 on, among all of them: how many are greater, or equal and of smaller index. Survivors
-// are in ascending index, so those before a vector count if they are not smaller, those behind it if they are greater.
+// ranks[l] of kVectors vectors of survivors, from lane `first` on: how many of all are greater.
 template <int kVectors>
-[[maybe_unused]] inline void rank_vectors(const Survivors& s, int64_t v0, int64_t count, int32_t* ranks) {
+[[maybe_unused]] inline void count_greater(const Survivors& s, int64_t first, int64_t count, int32_t* ranks) {
   IVec rank[kVectors] = {};
   Vec own[kVectors];
-  for (int v = 0; v < kVectors; ++v) own[v] = load(s.values + (v0 + v) * kWidth);
-  const float* x = s.values;
-  // Comparisons are -1 where true.
-  for (const float* end = x + v0 * kWidth; x < end; ++x)
-    for (int v = 0; v < kVectors; ++v) rank[v] -= set1(*x) >= own[v];
-  for (int d = 0; d < kVectors; ++d) {
-    IVec behind;  // lanes behind the one that is compared with
-    for (int l = 0; l < kWidth; ++l) behind[l] = l;
-    for (int l = 0; l < kWidth; ++l, ++x) {
-      behind -= 1;
-      const Vec one = set1(*x);
-      for (int v = 0; v < kVectors; ++v) {
-        if (v < d) rank[v] -= one > own[v];
-        if (v > d) rank[v] -= one >= own[v];
-        if (v == d) rank[v] -= (one > own[v]) | ((one == own[v]) & (behind >= 0));
-      }
+  for (int v = 0; v < kVectors; ++v) own[v] = load(s.values + first + v * kWidth);
+  for (int64_t i = 0; i < count; ++i) {
+    const Vec one = set1(s.values[i]);
+    for (int v = 0; v < kVectors; ++v) {
+#if ML_ISA_LEVEL == 3
+      rank[v] = (IVec)_mm512_mask_add_epi32((__m512i)rank[v], _mm512_cmp_ps_mask((__m512)one, (__m512)own[v], _CMP_GT_OQ), (__m512i)rank[v],
+                                            _mm512_set1_epi32(1));
+#else
+      rank[v] -= one > own[v];  // -1 where true
+#endif
     }
   }
-  for (const float* end = s.values + count; x < end; ++x)
-    for (int v = 0; v < kVectors; ++v) rank[v] -= set1(*x) > own[v];
-  for (int v = 0; v < kVectors; ++v) __builtin_memcpy(ranks + v * kWidth, &rank[v], sizeof(IVec));
+  for (int v = 0; v < kVectors; ++v) __builtin_memcpy(ranks + first + v * kWidth, &rank[v], sizeof(IVec));
+}
+
+// Of equal survivors the first comes first; false if one is NaN.
+[[maybe_unused]] __attribute__((noinline)) bool rank_ties(const Survivors& s, int64_t count, int32_t* ranks) {
+  for (int64_t i = 0; i < count; ++i) {
+    if (s.values[i] != s.values[i]) return false;
+    for (int64_t before = 0; before < i; ++before) ranks[i] += s.values[before] == s.values[i];
+  }
+  return true;
 }
 
 // Writes the k first of the survivors in the total order; false if there is a NaN among them.
 [[maybe_unused]] inline bool rank_survivors(Survivors& s, int64_t count, int64_t k, float* values, int32_t* indices) {
   constexpr int kVectors = 3;
-  const int64_t vectors = (count + kWidth - 1) / kWidth;
-  IVec unordered{};
+  int32_t ranks[kMostSurvivors + kVectors * kWidth];
   store(s.values + count, set1(-__builtin_inff()));
-  for (int64_t v = 0; v < vectors; ++v) {
-    const Vec x = load(s.values + v * kWidth);
-    unordered |= x != x;
+  for (int64_t first = 0; first < count;) {
+    const bool several = count - first > (kVectors - 1) * kWidth;
+    several ? count_greater<kVectors>(s, first, count, ranks) : count_greater<1>(s, first, count, ranks);
+    first += (several ? kVectors : 1) * kWidth;
   }
-  if (any_lane(unordered)) return false;
-  int32_t ranks[kVectors * kWidth];
-  int64_t v = 0;
-  while (v < vectors) {
-    const int step = vectors - v >= kVectors ? kVectors : 1;
-    step == kVectors ? rank_vectors<kVectors>(s, v, count, ranks) : rank_vectors<1>(s, v, count, ranks);
-    const int64_t base = v * kWidth, lanes = count - base < step * kWidth ? count - base : step * kWidth;
-    for (int64_t l = 0; l < lanes; ++l) {
-      s.ranked_values[ranks[l]] = s.values[base + l];
-      s.ranked_indices[ranks[l]] = s.indices[base + l];
-    }
-    v += step;
+  // 0 + 1 + … if every rank is there once: no two are equal, none is NaN.
+  int64_t sum = 0;
+  for (int64_t i = 0; i < count; ++i) sum += ranks[i];
+  if (sum != count * (count - 1) / 2 && !rank_ties(s, count, ranks)) return false;
+  for (int64_t i = 0; i < count; ++i) {
+    s.ranked_values[ranks[i]] = s.values[i];
+    s.ranked_indices[ranks[i]] = s.indices[i];
   }
   const int64_t found = count < k ? count : k;
   __builtin_memcpy(values, s.ranked_values, static_cast<size_t>(found) * sizeof(float));

@@ -225,19 +225,6 @@ template <class Join>
   return reduce(v, [](Vec a, Vec b) { return min(a, b); });
 }
 
-// Lanes as a comparison gives them: 0 or -1.
-[[maybe_unused]] inline bool any_lane(IVec v) {
-#if ML_ISA_LEVEL == 3
-  return _mm512_test_epi32_mask((__m512i)v, (__m512i)v) != 0;
-#elif ML_ISA_LEVEL == 2
-  return _mm256_movemask_epi8((__m256i)v) != 0;
-#else
-  int any = 0;
-  for (int l = 0; l < kWidth; ++l) any |= v[l];
-  return any != 0;
-#endif
-}
-
 // One bit per lane where a > b (false for NaN).
 [[maybe_unused]] inline uint32_t greater_bits(Vec a, Vec b) {
 #if ML_ISA_LEVEL == 3

@@ -157,12 +157,11 @@ inline __attribute__((always_inline)) void keep_tile(const Tile& acc, float* til
     for (int v = 0; v < kTileVectors; ++v) store(tile + r * columns + v * kWidth, acc[r][v]);
 }
 
-// Its lane maxima into those of its rows, which are `stride` apart.
-inline __attribute__((always_inline)) void fold_tile(const Tile& acc, float* maxima, int64_t stride, bool first) {
-  for (int r = 0; r < kTileRows; ++r) {
-    float* m = maxima + r * stride;
-    const Vec greatest = max(acc[r][0], acc[r][1]);
-    store(m, first ? greatest : max(greatest, load(m)));
+// Its lane maxima into those of its rows, which are `stride` apart. Read back from the cache: the registers belong to the product.
+inline void fold_tile(const float* tile, int64_t columns, float* maxima, int64_t stride, bool first) {
+  for (int r = 0; r < kTileRows; ++r, tile += columns, maxima += stride) {
+    const Vec greatest = max(load(tile), load(tile + kWidth));
+    store(maxima, first ? greatest : max(greatest, load(maxima)));
   }
 }
 
@@ -173,18 +172,16 @@ inline void score_block(const ProductKeyLookup& a, const Room& room, const Plan&
   const int64_t columns = plan.columns, folds = plan.folds;
   const Matrix query{a.query.as<float>() + hp * d, H * 2 * d, 1};
   for (int64_t i = 0; i < rows; i += kTileRows) pack_rows(room.panel_a + i * d, query, 0, d, t0 + i, T);
-  Vec edge[kTileVectors] = {};
-  for (int64_t j = 0, fold = 0; j < columns; j += kTileColumns, fold = fold + 1 == folds ? 0 : fold + 1) {
-    for (int64_t c = n; c < j + kTileColumns; ++c) edge[(c - j) / kWidth][(c - j) % kWidth] = -__builtin_inff();
+  for (int64_t j = 0, fold = 0; j < columns; j += kTileColumns, fold = fold + 1 == folds ? 0 : fold + 1)
     for (int64_t i = 0; i < rows; i += kTileRows) {
+      float* tile = room.tile + i * columns;
       Tile acc{};
       multiply_tile(acc, room.panel_a + i * d, keys + j * d, kTileColumns, d);
-      for (int r = 0; r < kTileRows; ++r)
-        for (int v = 0; v < kTileVectors; ++v) acc[r][v] += edge[v];
-      keep_tile(acc, room.tile + i * columns + j, columns);
-      if (folds) fold_tile(acc, room.maxima + (i * folds + fold) * kWidth, folds * kWidth, j < folds * kTileColumns);
+      keep_tile(acc, tile + j, columns);
+      for (int64_t c = n; c < j + kTileColumns; ++c)
+        for (int r = 0; r < kTileRows; ++r) tile[r * columns + c] = -__builtin_inff();
+      if (folds) fold_tile(tile + j, columns, room.maxima + (i * folds + fold) * kWidth, folds * kWidth, j < folds * kTileColumns);
     }
-  }
 }
 
 // One block of tokens and one head: both score tiles, their half lists, the combination.

@@ -20,8 +20,6 @@ constexpr float kGreatest = 3.402823466e38f;
 struct Survivors {
   alignas(64) float values[kMostSurvivors + kWidth];
   alignas(64) int32_t indices[kMostSurvivors + kWidth];
-  float ranked_values[kMostSurvivors + kWidth];
-  int32_t ranked_indices[kMostSurvivors + kWidth];
 };
 
 [[maybe_unused]] inline int bits_set(uint32_t mask) { return __builtin_popcount(mask); }
@@ -212,13 +210,13 @@ template <int kVectors>
   int64_t sum = 0;
   for (int64_t i = 0; i < count; ++i) sum += ranks[i];
   if (sum != count * (count - 1) / 2 && !rank_ties(s, count, ranks)) return false;
-  for (int64_t i = 0; i < count; ++i) {
-    s.ranked_values[ranks[i]] = s.values[i];
-    s.ranked_indices[ranks[i]] = s.indices[i];
-  }
+  int32_t order[kMostSurvivors];
+  for (int64_t i = 0; i < count; ++i) order[ranks[i]] = static_cast<int32_t>(i);
   const int64_t found = count < k ? count : k;
-  __builtin_memcpy(values, s.ranked_values, static_cast<size_t>(found) * sizeof(float));
-  __builtin_memcpy(indices, s.ranked_indices, static_cast<size_t>(found) * sizeof(int32_t));
+  for (int64_t r = 0; r < found; ++r) {
+    values[r] = s.values[order[r]];
+    indices[r] = s.indices[order[r]];
+  }
   return true;
 }
 

@@ -35,6 +35,7 @@ struct Plan {
   int64_t block_rows, columns, pairs, k;
   int64_t folds;         // 0: maxima are not taken from the tiles
   const int32_t* width;  // [k]: how many j there are for each i of the pairs
+  const int32_t* reach;  // [k]: the first j with (i + 1)(j + 1) >= k
 };
 
 // The pairs (i, j) with (i + 1)(j + 1) <= k, in ascending (i, j).
@@ -73,43 +74,52 @@ inline void write_weights(Gate gate, const float* scores, int64_t found, int64_t
   for (int64_t r = found; r < k; ++r) weights[r] = 0;
 }
 
-// The candidates of two sorted half lists, in ascending (i, j), so that ties fall by position. Returns how many.
+// The candidates of two sorted half lists of finite scores, in ascending (i, j), so that ties fall by position. Returns how many.
 inline int64_t add_pairs(const Plan& plan, int64_t n, const Room& room, const float* const t[2], const int32_t* const ids[2],
                          const int32_t found[2]) {
+  // Copies: the compiler can't know that what is written leaves them alone.
+  float* const sums = room.pair_sums;
+  int32_t* const slots = room.pair_slots;
+  const float *const first = t[0], *const second = t[1];
   int64_t count = 0;
   for (int64_t i = 0; i < found[0]; ++i) {
     const int64_t width = plan.width[i] < found[1] ? plan.width[i] : found[1];
-    const Vec own = clamp_finite(set1(t[0][i]));
+    const Vec own = set1(first[i]);
     const IVec base = IVec{} + static_cast<int32_t>(ids[0][i] * n);
     for (int64_t j = 0; j < width; j += kWidth) {
       // What is written past the width is written over by the next i, or lies in the room behind.
-      store(room.pair_sums + count + j, clamp_finite(own + clamp_finite(load(t[1] + j))));
+      store(sums + count + j, clamp_finite(own + load(second + j)));
       IVec slot;
       __builtin_memcpy(&slot, ids[1] + j, sizeof(slot));
       slot += base;
-      __builtin_memcpy(room.pair_slots + count + j, &slot, sizeof(slot));
+      __builtin_memcpy(slots + count + j, &slot, sizeof(slot));
     }
     count += width;
   }
   return count;
 }
 
-// A sum that at least k candidates reach: (i+1)(j+1) pairs stand before the pair (i, j) or are it. The least of all if a list is short.
+// A sum that at least k candidates reach: (i + 1)(j + 1) pairs stand before the pair (i, j) or are it. The least of all if a list is short.
 inline float pair_threshold(const Plan& plan, const float* const t[2], const int32_t found[2]) {
-  float threshold = -kGreatest;
-  if (found[0] < plan.k || found[1] < plan.k) return threshold;
+  if (found[0] < plan.k || found[1] < plan.k) return -kGreatest;
+  constexpr int kChains = 4;  // of comparisons, so that they need not wait for each other
+  float best[kChains];
+  for (float& b : best) b = -kGreatest;
   for (int64_t i = 0; i < plan.k; ++i) {
-    const int64_t j = plan.width[i] * (i + 1) == plan.k ? plan.width[i] - 1 : plan.width[i];  // the first with (i+1)(j+1) >= k
-    const float sum = pair_score(clamp_finite(t[0][i]), clamp_finite(t[1][j]));
-    threshold = sum > threshold ? sum : threshold;
+    const float sum = t[0][i] + t[1][plan.reach[i]];
+    float& b = best[i % kChains];
+    b = sum > b ? sum : b;
   }
-  return threshold;
+  for (float b : best) best[0] = b > best[0] ? b : best[0];
+  return clamp_finite(best[0]);
 }
 
 // The exact best k pairs of two sorted half lists.
-inline void combine_halves(const ProductKeyLookup& a, const Room& room, const Plan& plan, int64_t th, const float* const t[2], const int32_t* const ids[2],
-                           const int32_t found[2], bool nan) {
+inline void combine_halves(const ProductKeyLookup& a, const Room& room, const Plan& plan, int64_t th, float* const t[2],
+                           const int32_t* const ids[2], const int32_t found[2], bool nan) {
   const int64_t k = plan.k;
+  for (int p = 0; p < 2; ++p)
+    for (int64_t r = 0; r < found[p]; ++r) t[p][r] = clamp_finite(t[p][r]);
   const int64_t count = add_pairs(plan, a.keys.dim(2), room, t, ids, found);
   float* scores = a.scores.as<float>() + th * k;
   int32_t* indices = a.indices.as<int32_t>() + th * k;
@@ -145,7 +155,7 @@ inline void select_half(const ProductKeyLookup& a, const Room& room, const Plan&
 
 inline void finish_row(const ProductKeyLookup& a, const Room& room, const Plan& plan, int64_t th, int64_t r, bool nan) {
   const int64_t second = plan.block_rows + r, k = plan.k;
-  const float* const t[2] = {room.half_scores + r * k, room.half_scores + second * k};
+  float* const t[2] = {room.half_scores + r * k, room.half_scores + second * k};
   const int32_t* const ids[2] = {room.half_ids + r * k, room.half_ids + second * k};
   const int32_t found[2] = {room.half_found[r], room.half_found[second]};
   combine_halves(a, room, plan, th, t, ids, found, nan);
@@ -211,9 +221,13 @@ Plan make_plan(Context& ctx, const ProductKeyLookup& a) {
   // Every fold needs a panel of its own, else there are too few maxima; masked scores are masked after the product.
   const bool fold = !a.mask && plan.k <= kMostFast && folds_of(plan.k) <= plan.columns / kTileColumns;
   plan.folds = fold ? folds_of(plan.k) : 0;
-  int32_t* width = ctx.scratch<int32_t>(plan.k);
-  for (int64_t i = 0; i < plan.k; ++i) width[i] = static_cast<int32_t>(plan.k / (i + 1));
+  int32_t *width = ctx.scratch<int32_t>(plan.k), *reach = ctx.scratch<int32_t>(plan.k);
+  for (int64_t i = 0; i < plan.k; ++i) {
+    width[i] = static_cast<int32_t>(plan.k / (i + 1));
+    reach[i] = static_cast<int32_t>((plan.k - 1) / (i + 1));
+  }
   plan.width = width;
+  plan.reach = reach;
   return plan;
 }
 

@@ -18,8 +18,8 @@ export interface Ceilings {
   /** A list of rows, each in [0, slots). */
   rowList(rows: Int32Array, slots: number): RowList
   /**
-   * Reads the listed rows, and of each its float32 in `scales`; prefetches `ahead` rows before, and once more `again` rows before. Returns the
-   * sum of all 32-bit words of the last piece of work.
+   * Reads the listed rows, and of each its float32 in `scales`; prefetches into the first or second `cache`, `ahead` rows before, and once more
+   * into the first, `again` rows before. Returns the sum of all 32-bit words of the last piece of work.
    */
   gather(
     memory: Memory | TensorHandle,
@@ -28,10 +28,11 @@ export interface Ceilings {
     rowBytes: number,
     ahead: number,
     again: number,
+    cache: 1 | 2,
     threads: number,
   ): number
   /** Adds one to every float of the listed rows, in each of `parts` tables. */
-  update(memory: Memory, rows: RowList, rowBytes: number, parts: number, ahead: number, threads: number): void
+  update(memory: Memory, rows: RowList, rowBytes: number, parts: number, ahead: number, cache: 1 | 2, threads: number): void
   /** Multiply-adds in registers; returns how many operations it did. */
   fma(rounds: number, threads: number): number
   /** The instruction set the loops use. */

@@ -134,7 +134,7 @@ export async function writeDocs(results: Results): Promise<void> {
     '',
     'Every result is compared with plain float64 loops before it is timed. Contenders of a case are timed in one process in turn, round by round; a time is the median, the spread half the distance of the quarter',
     'points. Two figures are one thread / all threads; (x) is how many times as long as ours. Shares of the ceiling, multiples and scaling are medians of the ratios within a round, so that a machine that slows down and',
-    'recovers does not move them. The ceilings are loops that only move the same rows, or only multiply, with the best prefetch distances; where the table is only read, they read ours, since one',
+    'recovers does not move them. The ceilings are loops that only move the same rows, or only multiply, with the best prefetches, into the first or the second cache; where the table is only read, they read ours, since one',
     'allocation is not as fast as the next. Tables of ours and of the ceilings lie in huge pages; peers get ordinary',
     'arrays, as their users do. Only ratios within a row mean anything: absolute speed differs from run to run on a shared machine.',
     '',

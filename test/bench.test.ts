@@ -79,23 +79,23 @@ test.each([
 
 // Every float of the memory is 1, and a list this short is one piece of work: the sum of the bits counts what was read.
 test.each([
-  [0, 0],
-  [3, 0],
-  [3, 1],
-  [500, 200],
-])('the gather ceiling reads every byte, prefetched %i and %i rows ahead', (ahead, again) => {
+  [0, 0, 1],
+  [3, 0, 1],
+  [3, 1, 2],
+  [500, 200, 2],
+] as const)('the gather ceiling reads every byte, prefetched %i and %i rows ahead, into cache %i', (ahead, again, cache) => {
   const ceilings = loadCeilings()
   const memory = ceilings.allocate(40 * 128)
   const scales = openDevice('cpu').tensor(new Float32Array(40).fill(1))
   const rows = ceilings.rowList(Int32Array.of(0, 39, 7, 7, 20), 40)
   const sumOfOnes = (count: number) => Math.imul(count, 0x3f800000) >>> 0
   const handle = scales.handle('test', 'scales')
-  expect(ceilings.gather(memory, undefined, rows, 128, ahead, again, 1)).toBe(sumOfOnes(5 * 32))
-  expect(ceilings.gather(memory, handle, rows, 128, ahead, again, 1)).toBe(sumOfOnes(5 * 33))
+  expect(ceilings.gather(memory, undefined, rows, 128, ahead, again, cache, 1)).toBe(sumOfOnes(5 * 32))
+  expect(ceilings.gather(memory, handle, rows, 128, ahead, again, cache, 1)).toBe(sumOfOnes(5 * 33))
   const more = ceilings.rowList(Int32Array.of(0), 41)
-  expect(() => ceilings.gather(memory, undefined, more, 128, ahead, again, 1)).toThrow(RangeError)
-  expect(() => ceilings.gather(handle, undefined, rows, 128, ahead, again, 1)).toThrow(RangeError)
-  expect(() => ceilings.gather(ceilings.allocate(41 * 128), handle, more, 128, ahead, again, 1)).toThrow(RangeError)
+  expect(() => ceilings.gather(memory, undefined, more, 128, ahead, again, cache, 1)).toThrow(RangeError)
+  expect(() => ceilings.gather(handle, undefined, rows, 128, ahead, again, cache, 1)).toThrow(RangeError)
+  expect(() => ceilings.gather(ceilings.allocate(41 * 128), handle, more, 128, ahead, again, cache, 1)).toThrow(RangeError)
 })
 
 describe('a wrong result fails the benchmark', () => {

@@ -9,15 +9,18 @@ import type { Ours } from './ours.js'
 const partsOf: Record<Rule, number> = { sgd: 1, rowwiseAdagrad: 1, adamw: 3 }
 const aheadBytes = [0, 2048, 4096, 8192, 16384, 32768, 65536]
 
-/** Rows between a read and the prefetch of its row, and rows between it and a second prefetch; 0 for none. */
-interface Distances {
+/** Rows between a read and the prefetch of its row into the first or second cache, and rows between it and a second prefetch into the first; 0 for none. */
+interface Prefetch {
   ahead: number
+  cache: 1 | 2
   again: number
 }
 
-const distancesFor = (rowBytes: number): Distances[] =>
+const caches = [1, 2] as const
+
+const prefetchesFor = (rowBytes: number): Prefetch[] =>
   [...new Set(aheadBytes.map((bytes) => Math.ceil(bytes / rowBytes)))].flatMap((ahead) =>
-    [...new Set([0, Math.floor(ahead / 4), Math.floor(ahead / 2)])].map((again) => ({ ahead, again })),
+    caches.flatMap((cache) => [...new Set([0, Math.floor(ahead / 4), Math.floor(ahead / 2)])].map((again) => ({ ahead, cache, again }))),
   )
 
 const seconds = (f: () => void): number => {
@@ -58,7 +61,7 @@ export class Ceiling implements Backend {
   readonly threads: number
   readonly #shared: CeilingMemory
   readonly #ours: Ours
-  #best = new Map<string, Distances>()
+  #best = new Map<string, Prefetch>()
 
   /** Reads the tables of `ours`: equal loops on two pieces of memory differ by up to 1.4 times, by how the machine's host backs them. */
   constructor(threads: number, shared: CeilingMemory, ours: Ours) {
@@ -67,12 +70,12 @@ export class Ceiling implements Backend {
     this.#ours = ours
   }
 
-  // The best distances for this kind of walk, found once: the least of three tries for each.
-  #distances(key: string, rowBytes: number, walk: (d: Distances) => void): Distances {
+  // The best prefetches for this kind of walk, found once: the least of three tries for each.
+  #prefetch(key: string, rowBytes: number, walk: (p: Prefetch) => void): Prefetch {
     let best = this.#best.get(key)
     if (best === undefined) {
-      const times = distancesFor(rowBytes).map((d) => ({ d, time: Math.min(...[0, 1, 2].map(() => seconds(() => walk(d)))) }))
-      best = times.reduce((a, b) => (b.time < a.time ? b : a)).d
+      const times = prefetchesFor(rowBytes).map((p) => ({ p, time: Math.min(...[0, 1, 2].map(() => seconds(() => walk(p)))) }))
+      best = times.reduce((a, b) => (b.time < a.time ? b : a)).p
       this.#best.set(key, best)
     }
     return best
@@ -84,9 +87,9 @@ export class Ceiling implements Backend {
     const { weight, scales } = this.#ours.table(table)
     this.#ours.wait()
     const [rows, factors] = [weight.handle('bench', 'table'), scales?.handle('bench', 'scales')]
-    const walk = (list: RowList, d: Distances) => native.gather(rows, factors, list, rowBytes, d.ahead, d.again, this.threads)
+    const walk = (list: RowList, p: Prefetch) => native.gather(rows, factors, list, rowBytes, p.ahead, p.again, p.cache, this.threads)
     let turn = 0
-    const best = this.#distances(key, rowBytes, (d) => walk(lists[turn++ % lists.length]!, d))
+    const best = this.#prefetch(key, rowBytes, (p) => walk(lists[turn++ % lists.length]!, p))
     return { run: (set) => walk(lists[set]!, best), result: () => ({}) }
   }
 
@@ -105,17 +108,19 @@ export class Ceiling implements Backend {
     const ascending = sets.map((s) => touched(s.indices))
     // Ascending rows share pages; drawn order does not. The ceiling is the faster one.
     const orders = [ascending, ascending.map(shuffled)].map((rows) => rows.map((r) => native.rowList(r, table.slots)))
-    let best: { time: number; lists: RowList[]; ahead: number } | undefined
+    let best: { time: number; lists: RowList[]; ahead: number; cache: 1 | 2 } | undefined
     for (const lists of orders) {
       let turn = 0
-      const walk = (ahead: number) => native.update(memory, lists[turn++ % lists.length]!, rowBytes, parts, ahead, this.threads)
-      for (const ahead of [...new Set(aheadBytes.map((bytes) => Math.ceil(bytes / rowBytes / parts)))]) {
-        const time = Math.min(...[0, 1, 2].map(() => seconds(() => walk(ahead))))
-        if (!best || time < best.time) best = { time, lists, ahead }
-      }
+      const walk = (ahead: number, cache: 1 | 2) =>
+        native.update(memory, lists[turn++ % lists.length]!, rowBytes, parts, ahead, cache, this.threads)
+      for (const ahead of [...new Set(aheadBytes.map((bytes) => Math.ceil(bytes / rowBytes / parts)))])
+        for (const cache of caches) {
+          const time = Math.min(...[0, 1, 2].map(() => seconds(() => walk(ahead, cache))))
+          if (!best || time < best.time) best = { time, lists, ahead, cache }
+        }
     }
-    const { lists, ahead } = best!
-    return { run: (set) => native.update(memory, lists[set]!, rowBytes, parts, ahead, this.threads), result: () => ({}) }
+    const { lists, ahead, cache } = best!
+    return { run: (set) => native.update(memory, lists[set]!, rowBytes, parts, ahead, cache, this.threads), result: () => ({}) }
   }
 
   // As many multiply-adds as the product has, at the rate of the registers.
@@ -147,8 +152,8 @@ export class Ceiling implements Backend {
     const lists = rows.map((r) => native.rowList(r, slots))
     const ahead = Math.ceil(16384 / rowBytes)
     const run = (set: number) => {
-      native.gather(memory, undefined, lists[set]!, rowBytes, ahead, 0, this.threads)
-      native.gather(matrices, undefined, all, 4096, 2, 0, this.threads)
+      native.gather(memory, undefined, lists[set]!, rowBytes, ahead, 0, 1, this.threads)
+      native.gather(matrices, undefined, all, 4096, 2, 0, 1, this.threads)
     }
     return { run, result: () => ({}) }
   }

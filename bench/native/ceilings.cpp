@@ -11,8 +11,15 @@ constexpr int64_t kVectorBytes = 4 * kWidth;
 constexpr int kLineVectors = kLine > kVectorBytes ? static_cast<int>(kLine / kVectorBytes) : 1;
 constexpr int kChains = 12;  // more than latency times pipes on any core known
 
+template <int cache>
+[[gnu::always_inline]] inline void prefetch_into(const void* p) {
+  if constexpr (cache == 1) prefetch_line(p);
+  else prefetch_second(p);
+}
+
 // Adds integers: the rows may hold any bits, and some of them are numbers that a core is slow to add as floats.
-uint32_t gather_range(const bench::RowWalk& w, int64_t begin, int64_t end) {
+template <int cache>
+uint32_t gather_with(const bench::RowWalk& w, int64_t begin, int64_t end) {
   UVec sum[4] = {};
   uint32_t scales = 0;
   for (int64_t i = begin; i < end; ++i) {
@@ -20,12 +27,12 @@ uint32_t gather_range(const bench::RowWalk& w, int64_t begin, int64_t end) {
     const bool far = w.ahead > 0 && i + w.ahead < w.count, near = w.again > 0 && i + w.again < w.count;
     const int64_t later = w.rows[far ? i + w.ahead : i], sooner = w.rows[near ? i + w.again : i];
     if (w.scales) {
-      if (far) prefetch_line(w.scales + later);
+      if (far) prefetch_into<cache>(w.scales + later);
       if (near) prefetch_line(w.scales + sooner);
       scales += __builtin_bit_cast(uint32_t, w.scales[w.rows[i]]);
     }
     for (int64_t c = 0; c < w.row_bytes; c += kLine) {
-      if (far) prefetch_line(w.data + later * w.row_bytes + c);
+      if (far) prefetch_into<cache>(w.data + later * w.row_bytes + c);
       if (near) prefetch_line(w.data + sooner * w.row_bytes + c);
       for (int v = 0; v < kLineVectors; ++v) sum[v] += reinterpret_cast<UVec>(load(reinterpret_cast<const float*>(row + c + v * kVectorBytes)));
     }
@@ -35,7 +42,12 @@ uint32_t gather_range(const bench::RowWalk& w, int64_t begin, int64_t end) {
   return scales;
 }
 
-void update_range(const bench::RowWalk& w, int64_t begin, int64_t end) {
+uint32_t gather_range(const bench::RowWalk& w, int64_t begin, int64_t end) {
+  return w.cache == 1 ? gather_with<1>(w, begin, end) : gather_with<2>(w, begin, end);
+}
+
+template <int cache>
+void update_with(const bench::RowWalk& w, int64_t begin, int64_t end) {
   const Vec one = set1(1.0f);
   for (int64_t i = begin; i < end; ++i) {
     const bool coming = w.ahead > 0 && i + w.ahead < w.count;
@@ -43,7 +55,7 @@ void update_range(const bench::RowWalk& w, int64_t begin, int64_t end) {
       char* row = w.data + part * w.part_bytes + w.rows[i] * w.row_bytes;
       const char* next = w.data + part * w.part_bytes + w.rows[coming ? i + w.ahead : i] * w.row_bytes;
       for (int64_t c = 0; c < w.row_bytes; c += kLine) {
-        if (coming) __builtin_prefetch(next + c, 1, 3);
+        if (coming) prefetch_into<cache>(next + c);
         for (int v = 0; v < kLineVectors; ++v) {
           float* at = reinterpret_cast<float*>(row + c + v * kVectorBytes);
           store(at, load(at) + one);
@@ -51,6 +63,10 @@ void update_range(const bench::RowWalk& w, int64_t begin, int64_t end) {
       }
     }
   }
+}
+
+void update_range(const bench::RowWalk& w, int64_t begin, int64_t end) {
+  w.cache == 1 ? update_with<1>(w, begin, end) : update_with<2>(w, begin, end);
 }
 
 float fma_range(int64_t rounds) {

@@ -7,8 +7,8 @@
 //                                                                                bytes: 2 * parts * rows * row_bytes
 //   fma_peak      independent multiply-adds in registers                         flops: the return value
 //
-// `ahead`: rows between a read and the prefetch of its row, 0 for none. `again`: rows between a read and a second prefetch, which finds
-// what the first has lost, 0 for none. row_bytes: a multiple of 64.
+// `ahead`: rows between a read and the prefetch of its row, 0 for none. `cache`: the cache that prefetch is for, 1 or 2. `again`: rows between a
+// read and a second prefetch, into the first cache, 0 for none. row_bytes: a multiple of 64.
 
 #include <cstdint>
 #include <vector>
@@ -47,6 +47,7 @@ struct RowWalk {
   int64_t count;
   int64_t ahead;
   int64_t again;
+  int cache;
 };
 
 uint32_t gather_rows(const RowWalk& walk, int threads);

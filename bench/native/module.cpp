@@ -75,7 +75,7 @@ ml::bench::RowWalk walk_of(const Napi::Env& env, const Bytes& bytes, const RowLi
   return walk;
 }
 
-// (memory, scales or undefined, row list, row bytes, ahead, again, threads) -> sum
+// (memory, scales or undefined, row list, row bytes, ahead, again, cache, threads) -> sum
 Napi::Value gather(const Napi::CallbackInfo& info) {
   const RowList& list = held<RowList>(info[2]);
   auto walk = walk_of(info.Env(), bytes_of(info[0]), list, integer(info[3]), 1);
@@ -86,14 +86,16 @@ Napi::Value gather(const Napi::CallbackInfo& info) {
   }
   walk.ahead = integer(info[4]);
   walk.again = integer(info[5]);
-  return Napi::Number::New(info.Env(), ml::bench::gather_rows(walk, static_cast<int>(integer(info[6]))));
+  walk.cache = static_cast<int>(integer(info[6]));
+  return Napi::Number::New(info.Env(), ml::bench::gather_rows(walk, static_cast<int>(integer(info[7]))));
 }
 
-// (memory, row list, row bytes, parts, ahead, threads)
+// (memory, row list, row bytes, parts, ahead, cache, threads)
 Napi::Value update(const Napi::CallbackInfo& info) {
   auto walk = walk_of(info.Env(), bytes_of(info[0]), held<RowList>(info[1]), integer(info[2]), integer(info[3]));
   walk.ahead = integer(info[4]);
-  ml::bench::update_rows(walk, static_cast<int>(integer(info[5])));
+  walk.cache = static_cast<int>(integer(info[5]));
+  ml::bench::update_rows(walk, static_cast<int>(integer(info[6])));
   return info.Env().Undefined();
 }
 

@@ -16,7 +16,7 @@ export type ErrorCode =
   | 'ERR_UNSUPPORTED'
   | 'ERR_CUDA'
 
-// The addon throws the class of the copy that was loaded last: the ES modules and the CommonJS modules are two copies.
+// The addon throws the class of the copy that was loaded last: a test runner that resets its modules loads several.
 const brand = Symbol.for('memory-layers.error')
 
 /**
@@ -35,7 +35,7 @@ export class MemoryLayersError extends Error {
     Object.defineProperty(this, brand, { value: true })
   }
 
-  /** Errors of every copy of this package in the process, so that `import` and `require` may be mixed. */
+  /** Errors of every copy of this package in the process. */
   static override [Symbol.hasInstance](value: unknown): boolean {
     // biome-ignore lint/complexity/noThisInStatic: it is asked of subclasses, too
     if (this !== MemoryLayersError) return Function.prototype[Symbol.hasInstance].call(this, value)

@@ -54,7 +54,7 @@ describe.each(['NODE_20', 'NODE_22', 'NODE_24'])('%s', (name) => {
   test('as CommonJS', () => {
     const { status, stdout, stderr } = run(folder, node, ['commonjs.cjs'])
     expect({ status, stderr }).toEqual({ status: 0, stderr: '' })
-    expect(JSON.parse(stdout)).toEqual({ size: 1024, same: true, nn: 'function' })
+    expect(JSON.parse(stdout)).toEqual({ shape: [64, 4], same: true, nn: 'function' })
   })
 
   test('in worker threads', () => {

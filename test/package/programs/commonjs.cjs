@@ -1,4 +1,4 @@
-// The same package by require, and by import beside it: one addon, one set of numbers.
+// The same package by require, and by import beside it: one copy of every class.
 
 const { AdamW, MemoryLayer, openDevice } = require('memory-layers')
 const { CrossEntropy } = require('memory-layers/nn')
@@ -10,10 +10,11 @@ async function main() {
   const { output, context } = layer.forward(device.normal([64, 16], { seed: 1 }))
   layer.backward(context, output)
   optimizer.step()
-  const { openDevice: fromModule } = await import('memory-layers')
-  const numbers = await device.normal([4], { seed: 7 }).data()
-  const same = await fromModule('cpu').normal([4], { seed: 7 }).data()
-  console.log(JSON.stringify({ size: (await output.data()).length, same: numbers.join() === same.join(), nn: typeof CrossEntropy }))
+  const modules = await import('memory-layers')
+  const { Linear } = await import('memory-layers/nn')
+  const linear = new Linear(device, { inputDim: 16, outputDim: 4 })
+  const sum = modules.ops.add(linear.infer(output), device.zeros([64, 4]))
+  console.log(JSON.stringify({ shape: sum.shape, same: modules.Device === device.constructor, nn: typeof CrossEntropy }))
 }
 
 main()

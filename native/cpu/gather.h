@@ -2,17 +2,25 @@
 //
 // Rows are taken several at a time, so that sums that lie in the first cache are loaded and stored once for all of them, and a row is walked
 // from end to end. While a line is read, the same line of a later row is prefetched, across the borders of column blocks and bags: the
-// memory never waits for a bag to end. Into the second cache: it waits for more lines at a time than the first, drops none, and its
-// latency is one that a core hides.
+// memory never waits for a bag to end.
 
 #include "cpu/prefetch.h"
 
 namespace ml::cpu::ML_ISA {
 namespace {
 
-constexpr int kDotRows = 4;             // taken at a time for products: each has two sums in registers
-constexpr int64_t kAheadBytes = 32768;  // prefetched before they are read
-constexpr int64_t kMostAhead = 24;      // rows: their pages and those being read fit the first TLB
+// Prefetches ask for the second cache: it waits for more lines at a time than the first (on Zen 4 for half as many again), and its latency
+// is one that a core hides. Processors before AVX-512, Zen 3 among them, take that for the first cache, whose two dozen line buffers drop
+// what comes while they are full. Where elements are narrow, the arithmetic of a row fills the reorder window, so that a read of a dropped
+// line is waited for with nothing behind it: there lines are prefetched again, half as far ahead. Rows of float32 are read fast enough to
+// overlap those waits, and lose by the instructions.
+constexpr bool kSecondCache = kWidth == 16;
+template <class T>
+constexpr bool kTwice = !kSecondCache && sizeof(T) < sizeof(float);
+
+constexpr int kDotRows = 4;  // taken at a time for products: each has two sums in registers
+constexpr int64_t kAheadBytes = 32768;                  // prefetched before they are read
+constexpr int64_t kMostAhead = kSecondCache ? 24 : 16;  // rows: their pages and those being read fit the first TLB
 
 template <class T>
 struct Table {
@@ -54,7 +62,8 @@ inline Coming coming(const Table<T>& table, const int32_t* indices, int64_t coun
 template <class T, int kRows>
 struct Group {
   const T* row[kRows];
-  const char* coming[kRows];  // to prefetch; the row itself where nothing comes
+  const char* far[kRows];   // to prefetch; the row itself where nothing comes
+  const char* near[kRows];  // to prefetch again, if kTwice
   float weight[kRows];
   int64_t place[kRows];
   int count;
@@ -79,7 +88,8 @@ inline int64_t take(const Table<T>& table, const Places& p, const Coming& next, 
     g.place[i] = l;
     g.weight[i] = (weights ? weights[l] : 1.0f) * (scales ? scales[index] : 1.0f);
     g.row[i] = reinterpret_cast<const T*>(row);
-    g.coming[i] = later(l + distance, row);
+    g.far[i] = later(l + distance, row);
+    if constexpr (kTwice<T>) g.near[i] = later(l + distance / 2, row);
   }
   g.count = count;
   return l;
@@ -97,8 +107,11 @@ inline int64_t take(const Table<T>& table, const Places& p, const Coming& next, 
 
 // The line of a column, of each row that comes.
 template <class T, int rows>
-[[gnu::always_inline]] inline void prefetch_lines(const char* const* coming, int64_t column) {
-  for (int r = 0; r < rows; ++r) prefetch_second(coming[r] + column * static_cast<int64_t>(sizeof(T)));
+[[gnu::always_inline]] inline void prefetch_lines(const char* const* far, const char* const* near, int64_t column) {
+  const int64_t at = column * static_cast<int64_t>(sizeof(T));
+  for (int r = 0; r < rows; ++r) prefetch_second(far[r] + at);
+  if constexpr (kTwice<T>)
+    for (int r = 0; r < rows; ++r) prefetch_line(near[r] + at);
 }
 
 // Sums of a column block. A pair of vectors of bfloat16 is kept as its even and its odd elements, which are a shift and a mask away from
@@ -106,7 +119,7 @@ template <class T, int rows>
 template <class T>
 class Sums {
  public:
-  static constexpr int64_t kColumns = 1024;
+  static constexpr int64_t kColumns = kSecondCache ? 1024 : 2048 / static_cast<int64_t>(sizeof(T));
   static constexpr int kStep = kLine / static_cast<int>(sizeof(T));  // elements of a line
   static constexpr int kRows = sizeof(T) == 1 ? 4 : 8;  // taken at a time: the conversion of bytes leaves no registers for more
   static constexpr bool kPairs = std::is_same_v<T, BFloat16>;
@@ -151,15 +164,16 @@ class Sums {
   void add_rows(const Group<T, kRows>& g, int first, int64_t columns) {
     Vec w[rows];
     const T* row[rows];
-    const char* coming[rows];
+    const char *far[rows], *near[rows];
     for (int r = 0; r < rows; ++r) {
       w[r] = set1(g.weight[first + r]);
       row[r] = g.row[first + r];
-      coming[r] = g.coming[first + r];
+      far[r] = g.far[first + r];
+      if constexpr (kTwice<T>) near[r] = g.near[first + r];
     }
     int64_t c = 0;
     for (; c + kStep <= columns; c += kStep) {
-      prefetch_lines<T, rows>(coming, c);
+      prefetch_lines<T, rows>(far, near, c);
       if constexpr (kPairs) {
         for (int64_t v = c; v < c + kStep; v += 2 * kWidth) {
           Vec even = load(sum + v), odd = load(sum + v + kWidth);
@@ -180,7 +194,7 @@ class Sums {
       }
     }
     if (c == columns) return;
-    prefetch_lines<T, rows>(coming, columns - 1);
+    prefetch_lines<T, rows>(far, near, columns - 1);
     for (; c + kWidth <= columns; c += kWidth) {
       Vec s = load(sum + c);
       for (int r = 0; r < rows; ++r) s = fma(w[r], load(row[r] + c), s);
@@ -227,12 +241,13 @@ inline void bag_dots(const Table<T>& table, const Places& p, const float* x, flo
     if (g.count == 0) break;
     for (int r = g.count; r < kDotRows; ++r) {
       g.row[r] = g.row[0];
-      g.coming[r] = g.coming[0];
+      g.far[r] = g.far[0];
+      if constexpr (kTwice<T>) g.near[r] = g.near[0];
     }
     Vec even[kDotRows] = {}, odd[kDotRows] = {};
     int64_t c = 0;
     for (; c + kStep <= V; c += kStep) {
-      prefetch_lines<T, kDotRows>(g.coming, c);
+      prefetch_lines<T, kDotRows>(g.far, g.near, c);
       for (int64_t v = c; v < c + kStep; v += kWidth) {
         const Vec a = load(x + v);
         for (int r = 0; r < kDotRows; ++r) {
@@ -241,7 +256,7 @@ inline void bag_dots(const Table<T>& table, const Places& p, const float* x, flo
         }
       }
     }
-    if (c < V) prefetch_lines<T, kDotRows>(g.coming, V - 1);
+    if (c < V) prefetch_lines<T, kDotRows>(g.far, g.near, V - 1);
     for (; c + kWidth <= V; c += kWidth)
       for (int r = 0; r < kDotRows; ++r) even[r] = fma(load(x + c), load(g.row[r] + c), even[r]);
     for (int r = 0; r < g.count; ++r) {

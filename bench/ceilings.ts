@@ -31,8 +31,18 @@ export interface Ceilings {
     cache: 1 | 2,
     threads: number,
   ): number
-  /** Adds one to every float of the listed rows, in each of `parts` tables. */
-  update(memory: Memory, rows: RowList, rowBytes: number, parts: number, ahead: number, cache: 1 | 2, threads: number): void
+  /** Adds one to every float of the listed rows in each of `parts` tables, `apart` bytes from one to the next, and to one number of each row behind them. */
+  update(
+    memory: Memory,
+    rows: RowList,
+    rowBytes: number,
+    parts: number,
+    apart: number,
+    numbers: boolean,
+    ahead: number,
+    cache: 1 | 2,
+    threads: number,
+  ): void
   /** Multiply-adds in registers; returns how many operations it did. */
   fma(rounds: number, threads: number): number
   /** The instruction set the loops use. */

@@ -20,7 +20,7 @@ const groups: readonly [RegExp, string, string][] = [
   [
     /^update\//,
     "Table's gradient with the optimizer",
-    'Sort, sum and rule on each touched row. The ceiling reads and writes the touched rows, and the states for AdamW. PyTorch: sparse backward and step; its Adagrad keeps a sum for each element.',
+    'Sort, sum and rule on each touched row. The ceiling reads and writes the touched rows and their states, and nothing else: no row of dy, no sort. PyTorch: sparse backward and step; its Adagrad keeps a sum for each element.',
   ],
   [
     /^lookup\//,

@@ -98,6 +98,34 @@ test.each([
   expect(() => ceilings.gather(ceilings.allocate(41 * 128), handle, more, 128, ahead, again, cache, 1)).toThrow(RangeError)
 })
 
+test.each([1, 2] as const)(
+  'the update ceiling writes the listed rows of every part and their numbers, prefetched into cache %i',
+  (cache) => {
+    const ceilings = loadCeilings()
+    const [slots, rowBytes, parts] = [40, 128, 3]
+    const apart = slots * rowBytes + 64
+    const lines = 246 // three parts and, behind them, a number for each row
+    const memory = ceilings.allocate(lines * 64)
+    const rows = ceilings.rowList(Int32Array.of(0, 39, 7), slots)
+    const all = ceilings.rowList(
+      Int32Array.from({ length: lines }, (_, i) => i),
+      lines,
+    )
+    const twos = () => {
+      const bits = ceilings.gather(memory, undefined, all, 64, 0, 0, 1, 1)
+      return ((bits - Math.imul(lines * 16, 0x3f800000)) >>> 0) / (0x40000000 - 0x3f800000)
+    }
+    expect(twos()).toBe(0)
+    ceilings.update(memory, rows, rowBytes, parts, apart, false, 1, cache, 1)
+    expect(twos()).toBe(3 * parts * (rowBytes / 4))
+    const fresh = ceilings.allocate(lines * 64)
+    expect(() => ceilings.update(fresh, rows, rowBytes, parts, apart - 128, false, 1, cache, 1)).toThrow(RangeError)
+    expect(() => ceilings.update(fresh, rows, rowBytes, parts + 1, apart, false, 1, cache, 1)).toThrow(RangeError)
+    ceilings.update(memory, ceilings.rowList(Int32Array.of(1), slots), rowBytes, parts, apart, true, 1, cache, 1)
+    expect(twos()).toBe(4 * parts * (rowBytes / 4) + 1)
+  },
+)
+
 describe('a wrong result fails the benchmark', () => {
   const ours = new Ours(1)
   const environment = (backends: readonly Backend[]): Environment => ({

@@ -6,7 +6,10 @@ import type { Contender } from '../harness.js'
 import type { Backend, BagProblem, GemmProblem, LookupProblem, Rule, TokenProblem, UpdateProblem } from './backend.js'
 import type { Ours } from './ours.js'
 
+/** Tables that a rule updates; row-wise Adagrad keeps one number a row besides. */
 const partsOf: Record<Rule, number> = { sgd: 1, rowwiseAdagrad: 1, adamw: 3 }
+/** Between two of them: tables that are a power of two apart share the sets of the cache. */
+const gap = 2 << 20
 const aheadBytes = [0, 2048, 4096, 8192, 16384, 32768, 65536]
 
 /** Rows between a read and the prefetch of its row into the first or second cache, and rows between it and a second prefetch into the first; 0 for none. */
@@ -104,23 +107,25 @@ export class Ceiling implements Backend {
     const { native } = this.#shared
     const parts = partsOf[rule]
     const rowBytes = table.dim * 4
-    const memory = this.#shared.of(parts * table.slots * rowBytes)
+    const numbers = rule === 'rowwiseAdagrad'
+    const apart = table.slots * rowBytes + gap
+    const memory = this.#shared.of(parts * apart + 4 * table.slots)
+    const walk = (list: RowList, ahead: number, cache: 1 | 2) =>
+      native.update(memory, list, rowBytes, parts, apart, numbers, ahead, cache, this.threads)
     const ascending = sets.map((s) => touched(s.indices))
     // Ascending rows share pages; drawn order does not. The ceiling is the faster one.
     const orders = [ascending, ascending.map(shuffled)].map((rows) => rows.map((r) => native.rowList(r, table.slots)))
     let best: { time: number; lists: RowList[]; ahead: number; cache: 1 | 2 } | undefined
     for (const lists of orders) {
       let turn = 0
-      const walk = (ahead: number, cache: 1 | 2) =>
-        native.update(memory, lists[turn++ % lists.length]!, rowBytes, parts, ahead, cache, this.threads)
       for (const ahead of [...new Set(aheadBytes.map((bytes) => Math.ceil(bytes / rowBytes / parts)))])
         for (const cache of caches) {
-          const time = Math.min(...[0, 1, 2].map(() => seconds(() => walk(ahead, cache))))
+          const time = Math.min(...[0, 1, 2].map(() => seconds(() => walk(lists[turn++ % lists.length]!, ahead, cache))))
           if (!best || time < best.time) best = { time, lists, ahead, cache }
         }
     }
     const { lists, ahead, cache } = best!
-    return { run: (set) => native.update(memory, lists[set]!, rowBytes, parts, ahead, cache, this.threads), result: () => ({}) }
+    return { run: (set) => walk(lists[set]!, ahead, cache), result: () => ({}) }
   }
 
   // As many multiply-adds as the product has, at the rate of the registers.

@@ -51,6 +51,10 @@ void update_with(const bench::RowWalk& w, int64_t begin, int64_t end) {
   const Vec one = set1(1.0f);
   for (int64_t i = begin; i < end; ++i) {
     const bool coming = w.ahead > 0 && i + w.ahead < w.count;
+    if (w.numbers) {
+      if (coming) prefetch_into<cache>(w.numbers + w.rows[i + w.ahead]);
+      w.numbers[w.rows[i]] += 1.0f;
+    }
     for (int part = 0; part < w.parts; ++part) {
       char* row = w.data + part * w.part_bytes + w.rows[i] * w.row_bytes;
       const char* next = w.data + part * w.part_bytes + w.rows[coming ? i + w.ahead : i] * w.row_bytes;

@@ -3,7 +3,7 @@
 //
 //   gather_rows   reads every byte of the listed rows, and the scale of each; returns a sum of the last of them, as integers
 //                                                                                bytes: rows * row_bytes
-//   update_rows   reads and writes every byte of the listed rows of `parts` tables that lie one behind the other
+//   update_rows   reads and writes every byte of the listed rows of `parts` tables that lie one behind the other, and the number of each
 //                                                                                bytes: 2 * parts * rows * row_bytes
 //   fma_peak      independent multiply-adds in registers                         flops: the return value
 //
@@ -43,6 +43,7 @@ struct RowWalk {
   int64_t part_bytes;  // from a row of one table to the same row of the next
   int parts;
   const float* scales;  // by row, or nullptr
+  float* numbers;       // by row, or nullptr
   const int32_t* rows;
   int64_t count;
   int64_t ahead;

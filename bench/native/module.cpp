@@ -61,15 +61,12 @@ Bytes bytes_of(const Napi::Value& value) {
   }
 }
 
-// `parts` tables of the listed rows, one behind the other.
-ml::bench::RowWalk walk_of(const Napi::Env& env, const Bytes& bytes, const RowList& list, int64_t row_bytes, int64_t parts) {
-  if (row_bytes <= 0 || row_bytes % 64 != 0 || parts < 1 || parts * list.slots * row_bytes > bytes.size)
+ml::bench::RowWalk walk_of(const Napi::Env& env, const Bytes& bytes, const RowList& list, int64_t row_bytes) {
+  if (row_bytes <= 0 || row_bytes % 64 != 0 || list.slots * row_bytes > bytes.size)
     throw Napi::RangeError::New(env, "ceilings: the rows do not fit the memory, or are not whole cache lines");
   ml::bench::RowWalk walk{};
   walk.data = bytes.data;
   walk.row_bytes = row_bytes;
-  walk.part_bytes = list.slots * row_bytes;
-  walk.parts = static_cast<int>(parts);
   walk.rows = list.rows.data();
   walk.count = static_cast<int64_t>(list.rows.size());
   return walk;
@@ -78,7 +75,7 @@ ml::bench::RowWalk walk_of(const Napi::Env& env, const Bytes& bytes, const RowLi
 // (memory, scales or undefined, row list, row bytes, ahead, again, cache, threads) -> sum
 Napi::Value gather(const Napi::CallbackInfo& info) {
   const RowList& list = held<RowList>(info[2]);
-  auto walk = walk_of(info.Env(), bytes_of(info[0]), list, integer(info[3]), 1);
+  auto walk = walk_of(info.Env(), bytes_of(info[0]), list, integer(info[3]));
   if (!info[1].IsUndefined()) {
     const Bytes scales = bytes_of(info[1]);
     if (4 * list.slots > scales.size) throw Napi::RangeError::New(info.Env(), "ceilings: a row has no scale");
@@ -90,12 +87,21 @@ Napi::Value gather(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), ml::bench::gather_rows(walk, static_cast<int>(integer(info[7]))));
 }
 
-// (memory, row list, row bytes, parts, ahead, cache, threads)
+// (memory, row list, row bytes, parts, from one part to the next, numbers, ahead, cache, threads)
 Napi::Value update(const Napi::CallbackInfo& info) {
-  auto walk = walk_of(info.Env(), bytes_of(info[0]), held<RowList>(info[1]), integer(info[2]), integer(info[3]));
-  walk.ahead = integer(info[4]);
-  walk.cache = static_cast<int>(integer(info[5]));
-  ml::bench::update_rows(walk, static_cast<int>(integer(info[6])));
+  const Bytes memory = bytes_of(info[0]);
+  const RowList& list = held<RowList>(info[1]);
+  auto walk = walk_of(info.Env(), memory, list, integer(info[2]));
+  walk.parts = static_cast<int>(integer(info[3]));
+  walk.part_bytes = integer(info[4]);
+  const bool numbers = info[5].As<Napi::Boolean>();
+  if (walk.parts < 1 || walk.part_bytes < list.slots * walk.row_bytes || walk.part_bytes % 64 != 0 ||
+      walk.parts * walk.part_bytes + (numbers ? 4 * list.slots : 0) > memory.size)
+    throw Napi::RangeError::New(info.Env(), "ceilings: the tables do not fit the memory, or lie in one another");
+  if (numbers) walk.numbers = reinterpret_cast<float*>(memory.data + walk.parts * walk.part_bytes);
+  walk.ahead = integer(info[6]);
+  walk.cache = static_cast<int>(integer(info[7]));
+  ml::bench::update_rows(walk, static_cast<int>(integer(info[8])));
   return info.Env().Undefined();
 }
 

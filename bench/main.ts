@@ -2,6 +2,7 @@
 
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
+import { endWithReader } from '../lib/cli/text.js'
 import type { Backend } from './backends/backend.js'
 import { threadCounts } from './backends/backend.js'
 import { Ceiling, CeilingMemory } from './backends/ceiling.js'
@@ -168,6 +169,7 @@ async function runCases(cases: readonly Case[], env: Environment, options: Optio
   }
 }
 
+endWithReader()
 try {
   const options = parse(process.argv.slice(2))
   if (options.help) console.log(usage)

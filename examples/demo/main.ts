@@ -5,6 +5,7 @@ import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { styleText } from 'node:util'
 import cliProgress from 'cli-progress'
+import { endWithReader } from '../../lib/cli/text.js'
 import { type Device, type DeviceName, MemoryLayersError, openDevice } from '../../lib/index.js'
 import { writeChart } from './chart.js'
 import { type Checkpoint, loadCheckpoint, saveCheckpoint } from './checkpoint.js'
@@ -160,6 +161,7 @@ async function main(): Promise<void> {
   else await learn(device, flags)
 }
 
+endWithReader()
 main().catch((error) => {
   const mistake = error instanceof UsageError || error instanceof MemoryLayersError
   console.error(mistake ? error.message : error)

@@ -7,7 +7,7 @@ import { root } from '../binary.js'
 import { nearest } from '../options.js'
 import { build } from './build.js'
 import { doctor } from './doctor.js'
-import { print, printError } from './text.js'
+import { endWithReader, print, printError } from './text.js'
 
 const usage = `Usage: npx memory-layers <command>
 
@@ -57,4 +57,5 @@ function version(): string {
   return JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')).version
 }
 
+endWithReader()
 process.exitCode = await main(process.argv.slice(2))

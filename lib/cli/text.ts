@@ -2,6 +2,14 @@
 
 export const width = 80
 
+/** Ends the program quietly once nobody reads what it prints, as in `memory-layers doctor | head -1`. */
+export function endWithReader(): void {
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error
+    process.exit()
+  })
+}
+
 export function print(text: string): void {
   process.stdout.write(`${text}\n`)
 }

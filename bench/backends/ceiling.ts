@@ -32,6 +32,12 @@ const seconds = (f: () => void): number => {
   return (performance.now() - begin) / 1e3
 }
 
+/** Of several ways the one whose least time of three tries is the least. */
+function fastest<Way>(ways: readonly Way[], walk: (way: Way) => void): Way {
+  const times = ways.map((way) => ({ way, time: Math.min(...[0, 1, 2].map(() => seconds(() => walk(way)))) }))
+  return times.reduce((a, b) => (b.time < a.time ? b : a)).way
+}
+
 /** The rows a read touches, each once, ascending. */
 export function touched(indices: Int32Array): Int32Array {
   const sorted = indices.slice().sort()
@@ -73,12 +79,11 @@ export class Ceiling implements Backend {
     this.#ours = ours
   }
 
-  // The best prefetches for this kind of walk, found once: the least of three tries for each.
+  // The best prefetches for this kind of walk, found once.
   #prefetch(key: string, rowBytes: number, walk: (p: Prefetch) => void): Prefetch {
     let best = this.#best.get(key)
     if (best === undefined) {
-      const times = prefetchesFor(rowBytes).map((p) => ({ p, time: Math.min(...[0, 1, 2].map(() => seconds(() => walk(p)))) }))
-      best = times.reduce((a, b) => (b.time < a.time ? b : a)).p
+      best = fastest(prefetchesFor(rowBytes), walk)
       this.#best.set(key, best)
     }
     return best
@@ -115,16 +120,10 @@ export class Ceiling implements Backend {
     const ascending = sets.map((s) => touched(s.indices))
     // Ascending rows share pages; drawn order does not. The ceiling is the faster one.
     const orders = [ascending, ascending.map(shuffled)].map((rows) => rows.map((r) => native.rowList(r, table.slots)))
-    let best: { time: number; lists: RowList[]; ahead: number; cache: 1 | 2 } | undefined
-    for (const lists of orders) {
-      let turn = 0
-      for (const ahead of [...new Set(aheadBytes.map((bytes) => Math.ceil(bytes / rowBytes / parts)))])
-        for (const cache of caches) {
-          const time = Math.min(...[0, 1, 2].map(() => seconds(() => walk(lists[turn++ % lists.length]!, ahead, cache))))
-          if (!best || time < best.time) best = { time, lists, ahead, cache }
-        }
-    }
-    const { lists, ahead, cache } = best!
+    const aheads = [...new Set(aheadBytes.map((bytes) => Math.ceil(bytes / rowBytes / parts)))]
+    const ways = orders.flatMap((lists) => aheads.flatMap((ahead) => caches.map((cache) => ({ lists, ahead, cache }))))
+    let turn = 0
+    const { lists, ahead, cache } = fastest(ways, (w) => walk(w.lists[turn++ % w.lists.length]!, w.ahead, w.cache))
     return { run: (set) => walk(lists[set]!, ahead, cache), result: () => ({}) }
   }
 

@@ -16,35 +16,24 @@ typedef float UnalignedFour __attribute__((vector_size(16), aligned(1), may_alia
 [[maybe_unused]] inline Four load_four(const float* p) { return *reinterpret_cast<const UnalignedFour*>(p); }
 [[maybe_unused]] inline void store_four(float* p, Four v) { *reinterpret_cast<UnalignedFour*>(p) = v; }
 
-[[maybe_unused]] inline void transpose(Four& a, Four& b, Four& c, Four& d) {
-  const Four ab0 = __builtin_shufflevector(a, b, 0, 4, 1, 5), ab1 = __builtin_shufflevector(a, b, 2, 6, 3, 7);
-  const Four cd0 = __builtin_shufflevector(c, d, 0, 4, 1, 5), cd1 = __builtin_shufflevector(c, d, 2, 6, 3, 7);
-  a = __builtin_shufflevector(ab0, cd0, 0, 1, 4, 5);
-  b = __builtin_shufflevector(ab0, cd0, 2, 3, 6, 7);
-  c = __builtin_shufflevector(ab1, cd1, 0, 1, 4, 5);
-  d = __builtin_shufflevector(ab1, cd1, 2, 3, 6, 7);
+// In every four lanes: numbers i0 … i3 of the eight of a and of b there.
+template <int i0, int i1, int i2, int i3, class V, int... lane>
+[[maybe_unused]] inline V pick(V a, V b, std::integer_sequence<int, lane...>) {
+  constexpr int from[4] = {i0, i1, i2, i3};
+  return __builtin_shufflevector(a, b, (lane / 4 * 4 + from[lane % 4] % 4 + (from[lane % 4] < 4 ? 0 : static_cast<int>(sizeof...(lane))))...);
 }
 
-#if ML_ISA_LEVEL >= 2
-// The same in every four lanes.
-[[maybe_unused]] inline void transpose(Vec& a, Vec& b, Vec& c, Vec& d) {
-#if ML_ISA_LEVEL == 3
-  const __m512d ab0 = (__m512d)_mm512_unpacklo_ps((__m512)a, (__m512)b), ab1 = (__m512d)_mm512_unpackhi_ps((__m512)a, (__m512)b);
-  const __m512d cd0 = (__m512d)_mm512_unpacklo_ps((__m512)c, (__m512)d), cd1 = (__m512d)_mm512_unpackhi_ps((__m512)c, (__m512)d);
-  a = reinterpret_cast<Vec>(_mm512_unpacklo_pd(ab0, cd0));
-  b = reinterpret_cast<Vec>(_mm512_unpackhi_pd(ab0, cd0));
-  c = reinterpret_cast<Vec>(_mm512_unpacklo_pd(ab1, cd1));
-  d = reinterpret_cast<Vec>(_mm512_unpackhi_pd(ab1, cd1));
-#else
-  const __m256d ab0 = (__m256d)_mm256_unpacklo_ps((__m256)a, (__m256)b), ab1 = (__m256d)_mm256_unpackhi_ps((__m256)a, (__m256)b);
-  const __m256d cd0 = (__m256d)_mm256_unpacklo_ps((__m256)c, (__m256)d), cd1 = (__m256d)_mm256_unpackhi_ps((__m256)c, (__m256)d);
-  a = reinterpret_cast<Vec>(_mm256_unpacklo_pd(ab0, cd0));
-  b = reinterpret_cast<Vec>(_mm256_unpackhi_pd(ab0, cd0));
-  c = reinterpret_cast<Vec>(_mm256_unpacklo_pd(ab1, cd1));
-  d = reinterpret_cast<Vec>(_mm256_unpackhi_pd(ab1, cd1));
-#endif
+// In every four lanes, 4 x 4 numbers.
+template <class V>
+[[maybe_unused]] inline void transpose(V& a, V& b, V& c, V& d) {
+  constexpr std::make_integer_sequence<int, sizeof(V) / sizeof(float)> lanes{};
+  const V ab0 = pick<0, 4, 1, 5>(a, b, lanes), ab1 = pick<2, 6, 3, 7>(a, b, lanes);
+  const V cd0 = pick<0, 4, 1, 5>(c, d, lanes), cd1 = pick<2, 6, 3, 7>(c, d, lanes);
+  a = pick<0, 1, 4, 5>(ab0, cd0, lanes);
+  b = pick<2, 3, 6, 7>(ab0, cd0, lanes);
+  c = pick<0, 1, 4, 5>(ab1, cd1, lanes);
+  d = pick<2, 3, 6, 7>(ab1, cd1, lanes);
 }
-#endif
 
 // Four numbers of each of kWidth / 4 lines, `apart` from one another.
 [[maybe_unused]] inline Vec load_fours(const float* p, [[maybe_unused]] int64_t apart) {

@@ -25,7 +25,7 @@ const groups: readonly [RegExp, string, string][] = [
   [
     /^lookup\//,
     'Product-key lookup',
-    'Tokens / half-key width / half-keys; 4 heads, k = 32. The ceiling is the multiply-adds of the half scores at the rate of the registers.',
+    'Tokens / half-key width / half-keys; 4 heads, k = 32. The ceiling is the multiply-adds of all half scores in float32 at the rate of the registers, which avx512vnni need not do.',
   ],
   [/^gemm\//, 'Dense products', 'Rows x inner x columns. onnxruntime-node has its weights packed ahead.'],
   [

@@ -87,7 +87,7 @@ export class Device {
   readonly name: string
   /** Which backend runs its work. */
   readonly kind: 'cpu' | 'cuda' | 'simt'
-  /** For people: `'AMD EPYC, avx512, 2 threads'`. */
+  /** For people: `'AMD EPYC, avx512vnni, 2 threads'`. */
   readonly description: string
   /** Why this device was taken. */
   readonly reason: string

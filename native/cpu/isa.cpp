@@ -18,12 +18,14 @@ bool runs(Isa candidate) {
                       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512cd");
   if (candidate == Isa::avx2) return avx2;
   if (candidate == Isa::avx512) return avx512;
+  if (candidate == Isa::avx512vnni) return avx512 && __builtin_cpu_supports("avx512vnni");
 #endif
   return candidate == Isa::baseline;
 }
 
 const char* name(Isa isa) {
   switch (isa) {
+    case Isa::avx512vnni: return "avx512vnni";
     case Isa::avx512: return "avx512";
     case Isa::avx2: return "avx2";
     case Isa::baseline: break;
@@ -35,7 +37,7 @@ const char* name(Isa isa) {
 #endif
 }
 
-constexpr Isa kBestFirst[] = {Isa::avx512, Isa::avx2, Isa::baseline};
+constexpr Isa kBestFirst[] = {Isa::avx512vnni, Isa::avx512, Isa::avx2, Isa::baseline};
 
 Isa choose() {
   const char* wanted = std::getenv("MEMORY_LAYERS_ISA");

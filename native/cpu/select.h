@@ -210,12 +210,15 @@ template <int kVectors>
   int64_t sum = 0;
   for (int64_t i = 0; i < count; ++i) sum += ranks[i];
   if (sum != count * (count - 1) / 2 && !rank_ties(s, count, ranks)) return false;
-  int32_t order[kMostSurvivors];
-  for (int64_t i = 0; i < count; ++i) order[ranks[i]] = static_cast<int32_t>(i);
+  struct Place {
+    float value;
+    int32_t index;
+  } sorted[kMostSurvivors];
+  for (int64_t i = 0; i < count; ++i) sorted[ranks[i]] = {s.values[i], s.indices[i]};
   const int64_t found = count < k ? count : k;
   for (int64_t r = 0; r < found; ++r) {
-    values[r] = s.values[order[r]];
-    indices[r] = s.indices[order[r]];
+    values[r] = sorted[r].value;
+    indices[r] = sorted[r].index;
   }
   return true;
 }

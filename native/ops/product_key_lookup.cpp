@@ -4,6 +4,7 @@
 #include "cpu/gemm.h"
 #include "cpu/rows.h"
 #include "cpu/select.h"
+#include "cpu/screen.h"
 
 namespace ml::cpu::ML_ISA {
 namespace {
@@ -19,7 +20,7 @@ inline Vec clamp_finite(Vec x) {
 // The buffers of one thread.
 struct Room {
   float* panel_a;       // packed queries
-  float* tile;          // scores of a block [rows, columns]
+  float* tile;          // scores of a block [rows, stride]
   float* maxima;        // lane maxima of those rows [rows, folds * kWidth]
   float* lanes;         // for find_thresholds
   float* thresholds;    // [rows]; NaN: this row has none
@@ -33,6 +34,7 @@ struct Room {
 
 struct Plan {
   int64_t block_rows, columns, pairs, k;
+  int64_t stride;        // of the rows of a tile: not a power of two, so that neighbours do not lie in the same sets of the cache
   int64_t folds;         // 0: maxima are not taken from the tiles
   const int32_t* width;  // [k]: how many j there are for each i of the pairs
   const int32_t* reach;  // [k]: the first j with (i + 1)(j + 1) >= k
@@ -162,14 +164,14 @@ inline void finish_row(const ProductKeyLookup& a, const Room& room, const Plan& 
 }
 
 // A tile of scores into its rows of the block.
-inline __attribute__((always_inline)) void keep_tile(const Tile& acc, float* tile, int64_t columns) {
+inline __attribute__((always_inline)) void keep_tile(const Tile& acc, float* tile, int64_t stride) {
   for (int r = 0; r < kTileRows; ++r)
-    for (int v = 0; v < kTileVectors; ++v) store(tile + r * columns + v * kWidth, acc[r][v]);
+    for (int v = 0; v < kTileVectors; ++v) store(tile + r * stride + v * kWidth, acc[r][v]);
 }
 
 // Its lane maxima into those of its rows, which are `stride` apart. Read back from the cache: the registers belong to the product.
-inline void fold_tile(const float* tile, int64_t columns, float* maxima, int64_t stride, bool first) {
-  for (int r = 0; r < kTileRows; ++r, tile += columns, maxima += stride) {
+inline void fold_tile(const float* tile, int64_t tile_stride, float* maxima, int64_t stride, bool first) {
+  for (int r = 0; r < kTileRows; ++r, tile += tile_stride, maxima += stride) {
     const Vec greatest = max(load(tile), load(tile + kWidth));
     store(maxima, first ? greatest : max(greatest, load(maxima)));
   }
@@ -184,40 +186,37 @@ inline void score_block(const ProductKeyLookup& a, const Room& room, const Plan&
   for (int64_t i = 0; i < rows; i += kTileRows) pack_rows(room.panel_a + i * d, query, 0, d, t0 + i, T);
   for (int64_t j = 0, fold = 0; j < columns; j += kTileColumns, fold = fold + 1 == folds ? 0 : fold + 1)
     for (int64_t i = 0; i < rows; i += kTileRows) {
-      float* tile = room.tile + i * columns;
+      float* tile = room.tile + i * plan.stride;
       Tile acc{};
       multiply_tile(acc, room.panel_a + i * d, keys + j * d, kTileColumns, d);
-      keep_tile(acc, tile + j, columns);
+      keep_tile(acc, tile + j, plan.stride);
       for (int64_t c = n; c < j + kTileColumns; ++c)
-        for (int r = 0; r < kTileRows; ++r) tile[r * columns + c] = -__builtin_inff();
-      if (folds) fold_tile(tile + j, columns, room.maxima + (i * folds + fold) * kWidth, folds * kWidth, j < folds * kTileColumns);
+        for (int r = 0; r < kTileRows; ++r) tile[r * plan.stride + c] = -__builtin_inff();
+      if (folds) fold_tile(tile + j, plan.stride, room.maxima + (i * folds + fold) * kWidth, folds * kWidth, j < folds * kTileColumns);
     }
 }
 
-// One block of tokens and one head: both score tiles, their half lists, the combination.
-inline void lookup_block(const ProductKeyLookup& a, const Room& room, const Plan& plan, const float* packed, int64_t t0, int64_t rows,
-                         int64_t h) {
-  const int64_t H = a.query.dim(1), d = a.query.dim(3), maxima = plan.folds * kWidth;
-  uint8_t nan[kMostBlockRows] = {};
-  for (int p = 0; p < 2; ++p) {
-    score_block(a, room, plan, packed + (h * 2 + p) * plan.columns * d, t0, rows, h * 2 + p);
-    for (int64_t r = 0; r < rows; r += kWidth) {
-      if (maxima) find_thresholds(room.maxima + r * maxima, maxima, plan.k, room.lanes, room.thresholds + r);
-      else store(room.thresholds + r, set1(__builtin_nanf("")));
-    }
-    for (int64_t r = 0; r < rows; ++r)
-      select_half(a, room, plan, h, p, r, room.tile + r * plan.columns, plan.columns, room.thresholds[r], nan[r]);
+// The half lists of a block of tokens in one half of a head, from its scores. packed: the keys of that half.
+inline void select_block(const ProductKeyLookup& a, const Room& room, const Plan& plan, const float* packed, int64_t t0, int64_t rows,
+                         int64_t h, int p, uint8_t* nan) {
+  const int64_t maxima = plan.folds * kWidth;
+  score_block(a, room, plan, packed, t0, rows, h * 2 + p);
+  for (int64_t r = 0; r < rows; r += kWidth) {
+    if (maxima) find_thresholds(room.maxima + r * maxima, maxima, plan.k, room.lanes, room.thresholds + r);
+    else store(room.thresholds + r, set1(__builtin_nanf("")));
   }
-  for (int64_t r = 0; r < rows; ++r) finish_row(a, room, plan, (t0 + r) * H + h, r, nan[r]);
+  for (int64_t r = 0; r < rows; ++r)
+    select_half(a, room, plan, h, p, r, room.tile + r * plan.stride, plan.columns, room.thresholds[r], nan[r]);
 }
 
 Plan make_plan(Context& ctx, const ProductKeyLookup& a) {
   Plan plan;
   plan.k = a.scores.dim(2);
   plan.columns = round_up(a.keys.dim(2), kTileColumns);
+  plan.stride = plan.columns + kTileColumns;
   plan.pairs = pairs_of(plan.k);
   plan.block_rows = kMostBlockRows;
-  while (plan.block_rows > kTileRows && plan.block_rows * plan.columns * 4 > kTileBytes) plan.block_rows -= kTileRows;
+  while (plan.block_rows > kTileRows && plan.block_rows * plan.stride * 4 > kTileBytes) plan.block_rows -= kTileRows;
   // Every fold needs a panel of its own, else there are too few maxima; masked scores are masked after the product.
   const bool fold = !a.mask && plan.k <= kMostFast && folds_of(plan.k) <= plan.columns / kTileColumns;
   plan.folds = fold ? folds_of(plan.k) : 0;
@@ -235,7 +234,7 @@ Room* make_rooms(Context& ctx, const Plan& plan, int64_t d) {
   Room* rooms = ctx.scratch<Room>(ctx.threads());
   for (int w = 0; w < ctx.threads(); ++w) {
     rooms[w].panel_a = ctx.scratch<float>(plan.block_rows * d);
-    rooms[w].tile = ctx.scratch<float>(plan.block_rows * plan.columns);
+    rooms[w].tile = ctx.scratch<float>(plan.block_rows * plan.stride);
     rooms[w].maxima = ctx.scratch<float>(round_up(plan.block_rows, kWidth) * plan.folds * kWidth);
     rooms[w].lanes = ctx.scratch<float>(plan.folds * kWidth * kWidth);
     rooms[w].thresholds = ctx.scratch<float>(round_up(plan.block_rows, kWidth));
@@ -270,6 +269,107 @@ void lookup_few(Context& ctx, const ProductKeyLookup& a, const Plan& plan, const
   });
 }
 
+// select(worker, t0, rows, h, p, nan): the half lists of a block of tokens in half p of head h, into the worker's room.
+template <class Select>
+void lookup_blocks(Context& ctx, const ProductKeyLookup& a, const Plan& plan, const Room* rooms, Select&& select) {
+  const int64_t T = a.query.dim(0), H = a.query.dim(1), blocks = divide_up(T, plan.block_rows);
+  // Head by head, so that the packed keys of one head stay in the cache over its blocks.
+  ctx.parallel_for(H * blocks, 1, [&](int64_t begin, int64_t end, int worker) {
+    for (int64_t u = begin; u < end; ++u) {
+      const int64_t h = u / blocks, t0 = u % blocks * plan.block_rows;
+      const int64_t rows = T - t0 < plan.block_rows ? T - t0 : plan.block_rows;
+      uint8_t nan[kMostBlockRows] = {};
+      for (int p = 0; p < 2; ++p) select(worker, t0, rows, h, p, nan);
+      for (int64_t r = 0; r < rows; ++r) finish_row(a, rooms[worker], plan, (t0 + r) * H + h, r, nan[r]);
+    }
+  });
+}
+
+#if ML_ISA_LEVEL == 3
+// What one thread knows of the head it is at.
+struct ScreenRoom {
+  ByteRows rows;  // queries of a block
+  int64_t head;
+  int64_t failed[2];  // rows of its last block, in each half, of which too many scores might be among the greatest
+};
+
+// Bounds of the scores of a block's rows, into the tile, and the thresholds that k of each row's reach.
+inline void bound_block(const Room& room, const Plan& plan, const ByteRows& rows, const ByteColumns& keys, int64_t count, int64_t d) {
+  const int64_t folds = plan.folds, groups = groups_of(d);
+  for (int64_t i = 0; i < count * folds * kWidth; i += kWidth) store(room.maxima + i, set1(-__builtin_inff()));
+  for (int64_t j = 0, fold = 0; j < plan.columns; j += kTileColumns, fold = fold + 1 == folds ? 0 : fold + 1)
+    for (int64_t r = 0; r < count; r += kTileRows)
+      bound_tile(rows, r, keys, j, groups, room.tile + r * plan.stride + j, plan.stride, room.maxima + (r * folds + fold) * kWidth,
+                 folds * kWidth);
+  for (int64_t r = 0; r < count; r += kWidth)
+    find_thresholds(room.maxima + r * folds * kWidth, folds * kWidth, plan.k, room.lanes, room.thresholds + r);
+}
+
+// The half lists of a block of tokens in one half of a head, from bounds of its scores, or from all scores where bounds don't help.
+inline void screen_block(const ProductKeyLookup& a, const Room& room, const Plan& plan, ScreenRoom& screen, const ByteColumns& keys,
+                         const ByteBounds& bounds, int64_t t0, int64_t rows, int64_t h, int p, uint8_t* nan) {
+  const int64_t H = a.query.dim(1), d = a.query.dim(3), n = a.keys.dim(2), hp = h * 2 + p;
+  const float* lines = a.keys.as<float>() + hp * n * d;
+  const auto query = [&](int64_t r) { return a.query.as<float>() + ((t0 + r) * H * 2 + hp) * d; };
+  if (screen.head != h) screen.head = h, screen.failed[0] = screen.failed[1] = 0;
+  const bool worth = screen.failed[p] <= plan.block_rows / 2;  // else this block is much like the last one
+  if (worth) {
+    for (int64_t r = 0; r < rows; ++r) pack_byte_row(screen.rows, r, query(r), d, bounds);
+    bound_block(room, plan, screen.rows, keys, rows, d);
+  }
+  int64_t failed[kMostBlockRows], count = 0;
+  for (int64_t r = 0; r < rows; ++r) {
+    const int64_t at = p * plan.block_rows + r;
+    const float threshold = room.thresholds[r], first = threshold + 2 * screen.rows.slack[r] * bounds.norm;
+    room.half_found[at] = static_cast<int32_t>(plan.k);
+    if (!worth || !select_screened(query(r), lines, d, room.tile + r * plan.stride, n, plan.k, screen.rows.scales[r], threshold, first,
+                                   room.half_scores + at * plan.k, room.half_ids + at * plan.k))
+      failed[count++] = r;
+  }
+  screen.failed[p] = count;
+  for (int64_t i = 0; i < count; i += kScoredRows) {
+    const float* x[kScoredRows];
+    float* scores[kScoredRows];
+    for (int64_t s = 0; s < kScoredRows; ++s) {
+      const int64_t r = failed[i + s < count ? i + s : count - 1];
+      x[s] = query(r);
+      scores[s] = room.tile + r * plan.stride;
+    }
+    score_all(x, lines, d, n, scores);
+  }
+  for (int64_t i = 0; i < count; ++i)
+    select_half(a, room, plan, h, p, failed[i], room.tile + failed[i] * plan.stride, n, __builtin_nanf(""), nan[failed[i]]);
+}
+
+// The lookup by bounds of the scores; false, and nothing written, if the keys are not fit for them.
+bool lookup_screened(Context& ctx, const ProductKeyLookup& a, const Plan& plan, const Room* rooms) {
+  const int64_t H = a.query.dim(1), d = a.query.dim(3), n = a.keys.dim(2), panels = plan.columns / kTileColumns, bytes = groups_of(d) * kGroup;
+  const auto columns = ctx.scratch<ByteColumns>(2 * H);
+  const auto bounds = ctx.scratch<ByteBounds>(2 * H * panels);  // of each panel; the first of a half becomes that of all
+  for (int64_t hp = 0; hp < 2 * H; ++hp)
+    columns[hp] = {ctx.scratch<uint8_t>(plan.columns * bytes), ctx.scratch<float>(plan.columns), ctx.scratch<float>(plan.columns)};
+  ctx.parallel_for(2 * H * panels, 8, [&](int64_t begin, int64_t end, int) {
+    for (int64_t u = begin; u < end; ++u) {
+      const int64_t hp = u / panels;
+      bounds[u] = pack_byte_columns(columns[hp], a.keys.as<float>() + hp * n * d, d, u % panels * kTileColumns, n);
+    }
+  });
+  for (int64_t hp = 0; hp < 2 * H; ++hp) {
+    for (int64_t i = 1; i < panels; ++i) bounds[hp * panels].join(bounds[hp * panels + i]);
+    if (!bounds[hp * panels].usable) return false;
+  }
+  const auto screens = ctx.scratch<ScreenRoom>(ctx.threads());
+  for (int w = 0; w < ctx.threads(); ++w)
+    screens[w] = {{ctx.scratch<int8_t>(plan.block_rows * bytes), ctx.scratch<int32_t>(plan.block_rows), ctx.scratch<float>(plan.block_rows),
+                   ctx.scratch<float>(plan.block_rows)}, -1, {}};
+  lookup_blocks(ctx, a, plan, rooms, [&](int worker, int64_t t0, int64_t rows, int64_t h, int p, uint8_t* nan) {
+    const int64_t hp = h * 2 + p;
+    screen_block(a, rooms[worker], plan, screens[worker], columns[hp], bounds[hp * panels], t0, rows, h, p, nan);
+  });
+  return true;
+}
+#endif
+
 void lookup(Context& ctx, const ProductKeyLookup& a) {
   const int64_t T = a.query.dim(0), H = a.query.dim(1), d = a.query.dim(3), n = a.keys.dim(2);
   if (T == 0 || H == 0) return;
@@ -277,6 +377,9 @@ void lookup(Context& ctx, const ProductKeyLookup& a) {
   const Room* rooms = make_rooms(ctx, plan, d);
   if (T <= kFewRows) return lookup_few(ctx, a, plan, rooms);
 
+#if ML_ISA_LEVEL == 3
+  if (isa() == Isa::avx512vnni && plan.folds && n >= kFewestScreened && d <= kLongestScreened && lookup_screened(ctx, a, plan, rooms)) return;
+#endif
   float* packed = ctx.scratch<float>(2 * H * plan.columns * d);
   const int64_t panels = plan.columns / kTileColumns;
   ctx.parallel_for(2 * H * panels, 8, [&](int64_t begin, int64_t end, int) {
@@ -285,14 +388,8 @@ void lookup(Context& ctx, const ProductKeyLookup& a) {
       pack_columns(packed + hp * plan.columns * d + j * d, {a.keys.as<float>() + hp * n * d, 1, d}, 0, d, j, n);
     }
   });
-  const int64_t blocks = divide_up(T, plan.block_rows);
-  // Head by head, so that the packed keys of one head stay in the cache over its blocks.
-  ctx.parallel_for(H * blocks, 1, [&](int64_t begin, int64_t end, int worker) {
-    for (int64_t u = begin; u < end; ++u) {
-      const int64_t t0 = u % blocks * plan.block_rows;
-      const int64_t rows = T - t0 < plan.block_rows ? T - t0 : plan.block_rows;
-      lookup_block(a, rooms[worker], plan, packed, t0, rows, u / blocks);
-    }
+  lookup_blocks(ctx, a, plan, rooms, [&](int worker, int64_t t0, int64_t rows, int64_t h, int p, uint8_t* nan) {
+    select_block(a, rooms[worker], plan, packed + (h * 2 + p) * plan.columns * d, t0, rows, h, p, nan);
   });
 }
 

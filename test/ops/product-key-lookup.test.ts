@@ -6,7 +6,7 @@ import { expectClose, magnitude } from '../support/close.js'
 import { onEveryDevice } from '../support/devices.js'
 import { expectSlope, inner } from '../support/differences.js'
 import { errorOf } from '../support/errors.js'
-import { draw, drawRounded, integers } from '../support/random.js'
+import { draw, drawRounded, integers, uniform } from '../support/random.js'
 
 const gates: Gate[] = ['softmax', 'relu', 'sigmoid', 'none']
 
@@ -137,6 +137,104 @@ onEveryDevice((device) => {
         mask: device.tensor(mask, [1, 2, n]),
       })
       expectClose('weights', await found.weights.data(), new Float32Array(8).fill(1 / 8), 1e-6)
+    })
+  })
+
+  // Enough half-keys for bounds by products of bytes, where a machine has them.
+  describe('many half-keys', () => {
+    const s = { T: 60, H: 2, n: 601, d: 37, k: 16 }
+    const each = (count: number, at: (line: number, i: number) => number) =>
+      Float32Array.from({ length: count * s.d }, (_, i) => at(Math.floor(i / s.d), i % s.d))
+    const noise = uniform(s.H * 2 * s.n * s.d, 31)
+    const plain = (line: number, i: number) => noise[(line * s.d + i) % noise.length]!
+    const tan = (line: number, i: number) => Math.tan(1.5 * plain(line, i))
+    const kinds: Record<string, { query?: typeof plain; keys: typeof plain }> = {
+      uniform: { keys: plain },
+      'norms far apart': { keys: (j, i) => plain(j, i) * 10 ** (4 * plain(j, 0)) },
+      'heavy tails': { query: tan, keys: tan },
+      'one great dimension': { query: (t, i) => plain(t, i) * (i === 5 ? 30 : 1), keys: (j, i) => plain(j, i) * (i === 5 ? 30 : 1) },
+      'nearly equal': { keys: (j, i) => plain(0, i) + 1e-4 * plain(j, i) },
+      'few distinct': { keys: (j, i) => plain(j % 7, i) },
+      'zero lines': { query: (t, i) => (t % 3 ? plain(t, i) : 0), keys: (j, i) => (j % 5 ? plain(j, i) : 0) },
+      'all negative scores': { query: (t, i) => 1 + plain(t, i) / 2, keys: (j, i) => -1 - plain(j, i) / 2 },
+      'some rows too great': { query: (t, i) => plain(t, i) * (t % 4 ? 1 : 1e17), keys: plain },
+      'some rows too small': { query: (t, i) => plain(t, i) * (t % 4 ? 1 : 1e-20), keys: plain },
+      'keys too great': { keys: (j, i) => plain(j, i) * (j % 100 ? 1 : 1e18) },
+    }
+    test.each(Object.entries(kinds))(
+      '%s: each chosen score is exact, and none that was left is greater',
+      async (_, { query = plain, keys }) => {
+        const [q, k] = [each(s.T * s.H * 2, query), each(s.H * 2 * s.n, keys)]
+        const found = ops.productKeyLookup(device.tensor(q, [s.T, s.H, 2, s.d]), device.tensor(k, [s.H, 2, s.n, s.d]), { knn: s.k })
+        const [scores, indices] = [await found.scores.data(), await found.indices.data()]
+        const half = reference.halfScores(q, k, s)
+        const sizes = reference.halfScores(q.map(Math.abs), k.map(Math.abs), s) // of what each score is added up from
+        for (let th = 0; th < s.T * s.H; th++) {
+          const own = (values: Float64Array, slot: number) => [
+            values[th * 2 * s.n + Math.floor(slot / s.n)]!,
+            values[(th * 2 + 1) * s.n + (slot % s.n)]!,
+          ]
+          const best = reference.lookup(half.subarray(th * 2 * s.n, (th + 1) * 2 * s.n), { ...s, T: 1, H: 1 }, 'none').scores
+          const slots = indices.subarray(th * s.k, (th + 1) * s.k)
+          expect(new Set(slots).size).toBe(s.k)
+          for (const [r, slot] of slots.entries()) {
+            const [one, other] = own(half, slot)
+            const room = 3e-6 * (own(sizes, slot)[0]! + own(sizes, slot)[1]!)
+            expect(Math.abs(scores[th * s.k + r]! - (one! + other!))).toBeLessThanOrEqual(room + 1e-30)
+            expect(scores[th * s.k + r]!).toBeGreaterThanOrEqual(best[r]! - 2 * room - 1e-30)
+          }
+        }
+      },
+    )
+
+    test('exact in every tie: small integers, whose sums have no rounding', async () => {
+      for (const seed of [1, 2, 3]) {
+        const shape = { T: 40, H: 1, n: 520, d: 6, k: 32 }
+        const q = Float32Array.from(integers(shape.T * 12, -9, 10, seed))
+        const k = Float32Array.from(integers(shape.n * 12, -9, 10, seed + 10))
+        const found = ops.productKeyLookup(device.tensor(q, [40, 1, 2, 6]), device.tensor(k, [1, 2, 520, 6]), { knn: 32 })
+        const wanted = reference.lookup(reference.halfScores(q, k, shape), shape, 'softmax')
+        expect(Array.from(await found.indices.data())).toEqual(Array.from(wanted.indices))
+        expect(Array.from(await found.scores.data(), (v) => v + 0)).toEqual(Array.from(wanted.scores, (v) => v + 0))
+      }
+    })
+
+    test('a token has the same bits whatever stands beside it', async () => {
+      const [q, k] = [each(s.T * s.H * 2, plain), each(s.H * 2 * s.n, plain)]
+      const keys = device.tensor(k, [s.H, 2, s.n, s.d])
+      const alone = ops.productKeyLookup(device.tensor(q, [s.T, s.H, 2, s.d]), keys, { knn: s.k })
+      const row = s.H * 2 * s.d
+      const beside = new Float32Array(2 * q.length) // every other row of zeros, all of whose scores are equal
+      for (let t = 0; t < s.T; t++) beside.set(q.subarray(t * row, (t + 1) * row), 2 * t * row)
+      const both = ops.productKeyLookup(device.tensor(beside, [2 * s.T, s.H, 2, s.d]), keys, { knn: s.k })
+      const out = s.H * s.k
+      for (const part of ['scores', 'indices', 'weights'] as const) {
+        const [one, two] = [await alone[part].data(), await both[part].data()]
+        for (let t = 0; t < s.T; t++)
+          expect(two.subarray(2 * t * out, (2 * t + 1) * out), `${part} of token ${t}`).toEqual(one.subarray(t * out, (t + 1) * out))
+      }
+    })
+
+    test('NaN and infinities stay with their token, or with the keys of their head', async () => {
+      const [q, k] = [each(s.T * s.H * 2, plain), each(s.H * 2 * s.n, plain)]
+      const run = (query: Float32Array, keys: Float32Array) =>
+        ops.productKeyLookup(device.tensor(query, [s.T, s.H, 2, s.d]), device.tensor(keys, [s.H, 2, s.n, s.d]), { knn: s.k })
+      const clean = await run(q, k).weights.data()
+      const bad = q.slice()
+      bad[(7 * s.H + 1) * 2 * s.d + 3] = Number.NaN // token 7, head 1
+      const weights = await run(bad, k).weights.data()
+      for (let th = 0; th < s.T * s.H; th++) {
+        const own = weights.subarray(th * s.k, (th + 1) * s.k)
+        if (th === 7 * s.H + 1) expect(own.every(Number.isNaN)).toBe(true)
+        else expect(own).toEqual(clean.subarray(th * s.k, (th + 1) * s.k))
+      }
+      const worse = k.slice()
+      worse[3] = Number.NaN // a key of head 0
+      const all = await run(q, worse).weights.data()
+      for (let th = 0; th < s.T * s.H; th++) {
+        const own = all.subarray(th * s.k, (th + 1) * s.k)
+        expect(own.every(th % s.H === 0 ? Number.isNaN : Number.isFinite)).toBe(true)
+      }
     })
   })
 

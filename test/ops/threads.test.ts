@@ -30,6 +30,7 @@ test.each([
   [3, 2, 700, 24, 16],
   [70, 3, 300, 40, 32],
   [200, 1, 90, 70, 8],
+  [300, 2, 600, 50, 32],
 ] as const)('lookup of %i tokens, %i heads, %i keys of %i, k %i: every thread count gives the same bits', (T, H, n, d, k) =>
   expectSameBits((device) => {
     const [query, keys] = [draw(device, [T, H, 2, d], 1).tensor, draw(device, [H, 2, n, d], 2).tensor]

@@ -21,7 +21,7 @@ describe('memory-layers on the command line', () => {
     expect(stdout).toMatch(/^Platform +linux-x64 \(glibc 2\.\d+\), Node \d+\.\d+\.\d+ \(Node-API \d+\)/m)
     expect(stdout).toMatch(/^Processor +\S.*, \d+ threads?$/m)
     expect(stdout).toMatch(/^Prebuilt +linux-arm64 \(glibc\), linux-x64 \(glibc\)$/m)
-    expect(stdout).toMatch(/^Code for +(avx512, )?(avx2, )?baseline/m)
+    expect(stdout).toMatch(/^Code for +(avx512vnni, )?(avx512, )?(avx2, )?baseline/m)
     expect(stdout).toMatch(/^cpu +usable: .*, \d+ threads?, [\d.]+ GB$/m)
     expect(stdout).toMatch(/The (CPU|GPU and the CPU) can be used/)
     for (const line of stdout.split('\n')) if (!line.includes(packageFolder(folder))) expect(line.length, line).toBeLessThanOrEqual(80)

@@ -1,4 +1,4 @@
-// docs/benchmarks.md: the kept results, with the machine, the commits and the commands they came from.
+// docs/benchmarks.md: the kept results, with the machine, the commits and, last, the commands they came from.
 
 import { writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
@@ -128,9 +128,6 @@ export async function writeDocs(results: Results): Promise<void> {
     `- commit ${of((m) => m.commit)}, ${of((m) => m.date)}`,
     `- other processes used ${othersText(cases.map(([, m]) => m.others))}; rounds that they disturbed were run again where that helped`,
     ...(disturbed(cases) ? ['- **the machine did other work meanwhile: the figures are rough, those with all threads most of all**'] : []),
-    `- commands: ${unique(cases.map(([, m]) => m.command))
-      .map((c) => `\`${c}\``)
-      .join(', ')}`,
     '',
     'Every result is compared with plain float64 loops before it is timed. Contenders of a case are timed in one process in turn, round by round; a time is the median, the spread half the distance of the quarter',
     'points. Two figures are one thread / all threads; (x) is how many times as long as ours. Shares of the ceiling, multiples and scaling are medians of the ratios within a round, so that a machine that slows down and',
@@ -155,5 +152,6 @@ export async function writeDocs(results: Results): Promise<void> {
   const growing = cases.filter(([name]) => name.startsWith('layer/'))
   if (growing.length > 0)
     lines.push('## Whole layer as the table grows', '', 'Tokens x width / lookup / optimizer; all threads.', '', ...layers(growing))
+  lines.push('## Commands', '', ...unique(cases.map(([, m]) => m.command)).map((c) => `- \`${c}\``))
   writeFileSync(`${folder}benchmarks.md`, `${lines.join('\n').trimEnd()}\n`)
 }

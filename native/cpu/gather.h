@@ -218,6 +218,9 @@ inline void bag_sum(const Table<T>& table, const Places& p, int64_t c0, int64_t 
     const int64_t columns = c1 - c < Sums<T>::kColumns ? c1 - c : Sums<T>::kColumns;
     const int64_t distance = rows_ahead(columns * static_cast<int64_t>(sizeof(T)), kAheadBytes, kMostAhead);
     const Coming then = c + columns < c1 ? coming(table, p.indices + p.begin, p.end - p.begin, c + columns) : next;
+    // The stores at the end would wait for one line after another where y is not in the caches.
+    if constexpr (kSecondCache)
+      for (int64_t i = 0; i < columns; i += kLine / static_cast<int64_t>(sizeof(float))) prefetch_second(y + c + i);
     sums.start(accumulate ? y + c : nullptr, columns);
     Group<T, Sums<T>::kRows> g;
     for (int64_t l = p.begin; l < p.end;) {

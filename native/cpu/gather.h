@@ -121,7 +121,7 @@ class Sums {
  public:
   static constexpr int64_t kColumns = kSecondCache ? 1024 : 2048 / static_cast<int64_t>(sizeof(T));
   static constexpr int kStep = kLine / static_cast<int>(sizeof(T));  // elements of a line
-  static constexpr int kRows = sizeof(T) == 1 ? 4 : 8;  // taken at a time: the conversion of bytes leaves no registers for more
+  static constexpr int kRows = sizeof(T) > 1 ? 8 : kSecondCache ? 2 : 4;  // taken at a time: bytes need registers to be converted in
   static constexpr bool kPairs = std::is_same_v<T, BFloat16>;
 
   // From y, or from zero.
@@ -210,24 +210,70 @@ class Sums {
   alignas(64) float sum[kColumns];
 };
 
-// y[c0 … c1) (+)= sum over the places of weight * row, in the order of the places.
+// Sums of the columns of a few lines, which stay in registers from the first row of a bag to the last. Rows are taken one at a time, each
+// prefetched in one go: two or four at a time are slower. Unrolled early, or the compiler keeps a copy of the sums in memory.
+template <class T, int kLines>
+class HeldSums {
+ public:
+  static constexpr int kRows = 1;
+
+  void start(const float* y, int64_t) {
+#pragma GCC unroll 16
+    for (int v = 0; v < kVectors; ++v) sum[v] = y ? load(y + v * kWidth) : set1(0);
+  }
+  void finish(float* y, int64_t) const {
+#pragma GCC unroll 16
+    for (int v = 0; v < kVectors; ++v) store(y + v * kWidth, sum[v]);
+  }
+  void add(const Group<T, kRows>& g, int64_t) {
+    if (g.count == 0) return;
+    for (int i = 0; i < kLines; ++i) prefetch_second(g.far[0] + i * kLine);
+    const Vec w = set1(g.weight[0]);
+#pragma GCC unroll 16
+    for (int v = 0; v < kVectors; ++v) sum[v] = fma(w, load(g.row[0] + v * kWidth), sum[v]);
+  }
+
+ private:
+  static constexpr int kVectors = kLines * kLine / static_cast<int>(sizeof(T)) / kWidth;
+  Vec sum[kVectors];
+};
+
+// As many lines as HeldSums may have: int8's sums of 256 columns fill half of the registers of AVX-512. Wider elements gain nothing.
+template <class T>
+constexpr int kMostHeld = kSecondCache && sizeof(T) == 1 ? 4 : 0;
+
+// y[0 … columns) (+)= sum over the places of weight * row from `column` on, in the order of the places.
+template <class S, class T>
+inline void sum_with(const Table<T>& table, const Places& p, int64_t column, int64_t columns, float* y, bool accumulate, const Coming& next) {
+  // The stores at the end would wait for one line after another where y is not in the caches.
+  if constexpr (kSecondCache)
+    for (int64_t c = 0; c < columns; c += kLine / static_cast<int64_t>(sizeof(float))) prefetch_second(y + c);
+  const int64_t distance = rows_ahead(columns * static_cast<int64_t>(sizeof(T)), kAheadBytes, kMostAhead);
+  S sums;
+  sums.start(accumulate ? y : nullptr, columns);
+  Group<T, S::kRows> g;
+  for (int64_t l = p.begin; l < p.end;) {
+    l = take(table, p, next, column, distance, l, g);
+    sums.add(g, columns);
+  }
+  sums.finish(y, columns);
+}
+
+// The same, with the sums that suit the columns.
+template <class T, int kLines = kMostHeld<T>>
+inline void block_sum(const Table<T>& table, const Places& p, int64_t column, int64_t columns, float* y, bool accumulate, const Coming& next) {
+  if constexpr (kLines == 0) sum_with<Sums<T>>(table, p, column, columns, y, accumulate, next);
+  else if (columns == kLines * Sums<T>::kStep) sum_with<HeldSums<T, kLines>>(table, p, column, columns, y, accumulate, next);
+  else block_sum<T, kLines - 1>(table, p, column, columns, y, accumulate, next);
+}
+
+// y[c0 … c1) (+)= sum over the places of weight * row.
 template <class T>
 inline void bag_sum(const Table<T>& table, const Places& p, int64_t c0, int64_t c1, float* y, bool accumulate, const Coming& next) {
-  Sums<T> sums;
   for (int64_t c = c0; c < c1; c += Sums<T>::kColumns) {
     const int64_t columns = c1 - c < Sums<T>::kColumns ? c1 - c : Sums<T>::kColumns;
-    const int64_t distance = rows_ahead(columns * static_cast<int64_t>(sizeof(T)), kAheadBytes, kMostAhead);
     const Coming then = c + columns < c1 ? coming(table, p.indices + p.begin, p.end - p.begin, c + columns) : next;
-    // The stores at the end would wait for one line after another where y is not in the caches.
-    if constexpr (kSecondCache)
-      for (int64_t i = 0; i < columns; i += kLine / static_cast<int64_t>(sizeof(float))) prefetch_second(y + c + i);
-    sums.start(accumulate ? y + c : nullptr, columns);
-    Group<T, Sums<T>::kRows> g;
-    for (int64_t l = p.begin; l < p.end;) {
-      l = take(table, p, then, c, distance, l, g);
-      sums.add(g, columns);
-    }
-    sums.finish(y + c, columns);
+    block_sum(table, p, c, columns, y + c, accumulate, then);
   }
 }
 

@@ -73,7 +73,7 @@ onEveryDevice((device) => {
     ['bfloat16', 2 ** -8],
     ['int8', 0],
   ])('%s tables are read as they are stored', async (dtype) => {
-    for (const V of [5, 16, 40, 100, 300]) {
+    for (const V of [5, 16, 40, 64, 100, 128, 192, 256, 300]) {
       const N = 30
       const indices = integers(4 * 6, 0, N, V)
       const weights = draw(device, [4, 6], V + 1)

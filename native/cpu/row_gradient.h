@@ -17,20 +17,17 @@ struct Term {
 
 inline Term term_of(const ReadPlaces& places, int64_t i) { return {places.places[i].weight, places.dy[places.places[i].bag]}; }
 
-// g += weight * dy for the terms one after another; `first`: g is not read. The lines of `coming` are prefetched.
+// g += weight * dy for the terms one after another; `first`: g is not read.
 template <int count, bool first>
-inline void add_terms(const Term* t, const float* const* coming, int64_t V, float* g) {
+inline void add_terms(const Term* t, int64_t V, float* g) {
   Vec w[count];
   const float* dy[count];
-  const float* next[count];
   for (int i = 0; i < count; ++i) {
     w[i] = set1(t[i].weight);
     dy[i] = t[i].dy;
-    next[i] = coming[i];
   }
   int64_t c = 0;
   for (; c + kStep <= V; c += kStep) {
-    for (int i = 0; i < count; ++i) prefetch_second(next[i] + c);
     for (int64_t v = c; v < c + kStep; v += kWidth) {
       Vec sum = first ? w[0] * load(dy[0] + v) : load(g + v);
       for (int i = first; i < count; ++i) sum = fma(w[i], load(dy[i] + v), sum);
@@ -46,30 +43,27 @@ inline void add_terms(const Term* t, const float* const* coming, int64_t V, floa
 }
 
 template <bool first>
-inline void add_group(int count, const Term* t, const float* const* coming, int64_t V, float* g) {
+inline void add_group(int count, const Term* t, int64_t V, float* g) {
   switch (count) {
-    case 1: return add_terms<1, first>(t, coming, V, g);
-    case 2: return add_terms<2, first>(t, coming, V, g);
-    case 3: return add_terms<3, first>(t, coming, V, g);
-    case 4: return add_terms<4, first>(t, coming, V, g);
-    case 5: return add_terms<5, first>(t, coming, V, g);
-    case 6: return add_terms<6, first>(t, coming, V, g);
-    case 7: return add_terms<7, first>(t, coming, V, g);
-    default: return add_terms<8, first>(t, coming, V, g);
+    case 1: return add_terms<1, first>(t, V, g);
+    case 2: return add_terms<2, first>(t, V, g);
+    case 3: return add_terms<3, first>(t, V, g);
+    case 4: return add_terms<4, first>(t, V, g);
+    case 5: return add_terms<5, first>(t, V, g);
+    case 6: return add_terms<6, first>(t, V, g);
+    case 7: return add_terms<7, first>(t, V, g);
+    default: return add_terms<8, first>(t, V, g);
   }
 }
 
-// g[0 … width) = sum over places begin … end of weight * dy, one after another. What is prefetched may be another row's: most have few places.
+// g[0 … width) = sum over places begin … end of weight * dy, one after another. Nothing is prefetched: dy lies in the second or the third
+// cache, and the loads of several rows at a time wait together.
 [[maybe_unused]] inline void sum_places(const ReadPlaces& places, int64_t begin, int64_t end, float* g) {
   Term now[kPlaces];
-  const float* coming[kPlaces];
   for (int64_t i = begin; i < end; i += kPlaces) {
     const int count = end - i < kPlaces ? static_cast<int>(end - i) : kPlaces;
-    for (int k = 0; k < count; ++k) {
-      now[k] = term_of(places, i + k);
-      coming[k] = term_of(places, i + k + kPlaces < places.count ? i + k + kPlaces : i + k).dy;
-    }
-    i == begin ? add_group<true>(count, now, coming, places.width, g) : add_group<false>(count, now, coming, places.width, g);
+    for (int k = 0; k < count; ++k) now[k] = term_of(places, i + k);
+    i == begin ? add_group<true>(count, now, places.width, g) : add_group<false>(count, now, places.width, g);
   }
 }
 

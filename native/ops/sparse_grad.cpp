@@ -10,6 +10,7 @@
 
 #include "cpu/hot_rows.h"
 #include "cpu/places.h"
+#include "cpu/prefetch.h"
 #include "cpu/radix_sort.h"
 #include "ops/sparse_grad_cpu.h"
 
@@ -154,6 +155,12 @@ ReadPlaces lay_out(Context& ctx, const std::vector<TableRead>& reads, const int3
     spans[i] = {at, at + places, r.weights.as<float>(), static_cast<uint32_t>(first_bag), bags, per_place};
     at += places;
     first_bag += r.dy.dim(0);
+  }
+  // Their order is no order of the weights': read from there, a line would be waited for many times as long as here, one after another.
+  for (const TableRead& r : reads) {
+    ctx.parallel_for(r.weights.size(), kChunk, [&](int64_t begin, int64_t end, int) {
+      for (int64_t i = begin; i < end; i += kLine / 4) prefetch_second(r.weights.as<float>() + i);
+    });
   }
   Place* out = ctx.scratch<Place>(n);
   ctx.parallel_for(n, kChunk, [&](int64_t begin, int64_t end, int) {

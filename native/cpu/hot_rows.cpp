@@ -4,6 +4,18 @@
 #include <cstring>
 
 namespace ml::cpu {
+namespace {
+
+constexpr int64_t kRowsAtOnce = 64;
+
+// Whether none of so many rows is hot: without a branch for each.
+bool none_hot(const int32_t* starts) {
+  int32_t hot = 0;
+  for (int64_t r = 0; r < kRowsAtOnce; ++r) hot |= starts[r + 1] - starts[r] > static_cast<int32_t>(kHotPlaces);
+  return !hot;
+}
+
+}  // namespace
 
 HotRows::HotRows(Context& ctx, const ReadPlaces& places, const int32_t* starts, int64_t R, SumPlaces sum)
     : places_(places), starts_(starts), sum_(sum) {
@@ -15,7 +27,8 @@ HotRows::HotRows(Context& ctx, const ReadPlaces& places, const int32_t* starts, 
   Chunk* chunks = ctx.scratch<Chunk>(2 * most);
   int64_t count = 0;
   for (int64_t r = 0; r < R; ++r) {
-    if (starts[r + 1] - starts[r] <= kHotPlaces) continue;
+    while (R - r >= kRowsAtOnce && none_hot(starts + r)) r += kRowsAtOnce;
+    if (r == R || starts[r + 1] - starts[r] <= kHotPlaces) continue;
     hot[hot_count_++] = {r, count};
     for (int64_t i = starts[r]; i < starts[r + 1]; i += kHotPlaces) chunks[count++] = {i, std::min<int64_t>(starts[r + 1], i + kHotPlaces)};
   }

@@ -212,6 +212,23 @@ onEveryDevice((device) => {
       expectClose('hot row', got.values, reference.embeddingBagBackward(dy.data, table.data, 70, bags).dTable.slice(70, 140), 1e-5)
     })
 
+    test('hot rows first, last and side by side among rows of one place', async () => {
+      const slots = 150
+      const hot = new Map([0, 63, 64, 127, 149].map((row) => [row, 900]))
+      hot.set(65, 256).set(66, 257)
+      const rows = Array.from({ length: slots }, (_, row) => row)
+      const inOrder = rows.flatMap((row) => Array.from({ length: hot.get(row) ?? 1 }, () => row))
+      const places = Int32Array.from(inOrder, (_, i) => inOrder[(i * 7) % inOrder.length]!)
+      const weights = draw(device, [places.length, 1], 2)
+      const dy = draw(device, [places.length, 3], 3)
+      const table = draw(device, [slots, 3], 4)
+      const indices = device.tensor(places, [places.length, 1])
+      const got = await ops.embeddingBagBackward(dy.tensor, table.tensor, indices, weights.tensor).dTable.data()
+      expect(Array.from(got.rows)).toEqual(rows)
+      const bags = { indices: places, weights: weights.data, offsets: reference.fixedOffsets(places.length, 1) }
+      expectClose('rows', got.values, reference.embeddingBagBackward(dy.data, table.data, 3, bags).dTable, 1e-5)
+    })
+
     test('few rows of very many: touched rows ascend, and each is the sum of its places', async () => {
       const slots = 2 ** 24
       const B = 300

@@ -8,12 +8,10 @@
 namespace ml::cpu {
 namespace {
 
-constexpr int64_t kBucket = 256;    // keys of an even bucket: it, its copy and its counters fit the first cache
+constexpr int64_t kBucket = 2048;   // keys of an even bucket: it, its copy and its counters fit the first cache
 constexpr int kMostBucketBits = 8;  // as many lines are written at a time while the positions are parted: they fit it, too
 constexpr int kMostDigitBits = 8;
 constexpr int64_t kFew = 16;        // keys for which counters do not pay
-constexpr int64_t kBatch = 128;     // keys whose places are found before any is written
-constexpr int kUnrolled = 8;
 
 int bits_of(int64_t below) { return std::bit_width(static_cast<uint64_t>(std::max<int64_t>(below, 1) - 1)); }
 
@@ -28,25 +26,12 @@ void sort_few(Key* keys, int64_t n) {
   }
 }
 
-// Moves n keys to where the counters say. First the places of a batch, then its writes, several loads before their stores: a load that
-// follows a store to a place just computed would wait for it.
+// Moves n keys to where the counters say.
 template <class Key>
 void scatter(const Key* from, Key* to, int64_t n, int shift, Key mask, uint32_t* next) {
-  uint32_t place[kBatch];
-  for (int64_t b = 0; b < n; b += kBatch) {
-    const int64_t count = std::min(kBatch, n - b);
-    for (int64_t i = 0; i < count; ++i) place[i] = next[from[b + i] >> shift & mask]++;
-    int64_t i = 0;
-    for (; i + kUnrolled <= count; i += kUnrolled) {
-      Key key[kUnrolled];
-      uint32_t at[kUnrolled];
-      for (int k = 0; k < kUnrolled; ++k) {
-        key[k] = from[b + i + k];
-        at[k] = place[i + k];
-      }
-      for (int k = 0; k < kUnrolled; ++k) to[at[k]] = key[k];
-    }
-    for (; i < count; ++i) to[place[i]] = from[b + i];
+  for (int64_t i = 0; i < n; ++i) {
+    const Key key = from[i];
+    to[next[key >> shift & mask]++] = key;
   }
 }
 

@@ -21,7 +21,6 @@ namespace ml::cpu {
 namespace {
 
 constexpr int64_t kChunk = 1 << 13;  // places of one piece
-constexpr int64_t kBuckets = 4;      // of one piece
 constexpr int64_t kRows = 64;        // of one piece
 constexpr int64_t kBags = 1024;      // of one piece
 
@@ -87,34 +86,33 @@ void sort_places(Context& ctx, const SortRows& a, const RadixPlan& shared, int64
   Key* keys = part<Key>(ctx, a, shared, places, begins);
   const int64_t n = begins[buckets];
 
-  // Each bucket's rows and their last places, until it is known how many rows lie before it.
+  // A bucket's rows are counted before any are written: where they go depends on how many lie before it.
   Key* other = ctx.scratch<Key>(n);
-  int32_t *own_rows = ctx.scratch<int32_t>(n), *own_lasts = ctx.scratch<int32_t>(n), *order = a.order.as<int32_t>();
+  const Key** sorted = ctx.scratch<const Key*>(buckets);
   int64_t* before = ctx.scratch<int64_t>(buckets + 1);
-  ctx.parallel_for(buckets, kBuckets, [&](int64_t first, int64_t last, int) {
+  ctx.parallel_for(buckets, 1, [&](int64_t b, int64_t, int) {
     const RadixPlan plan = shared;
-    for (int64_t b = first; b < last; ++b) {
-      const int64_t begin = begins[b], end = begins[b + 1];
-      const Key* sorted = plan.sort_bucket(keys + begin, other + begin, end - begin) - begin;
-      int64_t r = begin;
-      for (int64_t i = begin; i < end; ++i) {
-        order[i] = static_cast<int32_t>(plan.position_of(sorted[i]));
-        const uint32_t lower = plan.lower_of(sorted[i]);
-        own_rows[r] = static_cast<int32_t>(plan.index_of(static_cast<uint32_t>(b), lower));
-        own_lasts[r] = static_cast<int32_t>(i);
-        r += i + 1 == end || plan.lower_of(sorted[i + 1]) != lower;
-      }
-      before[b + 1] = r - begin;
-    }
+    const int64_t count = begins[b + 1] - begins[b];
+    const Key* own = plan.sort_bucket(keys + begins[b], other + begins[b], count);
+    int64_t rows = count > 0;
+    for (int64_t i = 1; i < count; ++i) rows += plan.lower_of(own[i]) != plan.lower_of(own[i - 1]);
+    sorted[b] = own;
+    before[b + 1] = rows;
   });
   before[0] = 0;
   for (int64_t b = 0; b < buckets; ++b) before[b + 1] += before[b];
-  ctx.parallel_for(buckets, kBuckets, [&](int64_t first, int64_t last, int) {
-    for (int64_t b = first; b < last; ++b) {
-      const int64_t count = before[b + 1] - before[b];
-      std::copy_n(own_rows + begins[b], count, a.rows.as<int32_t>() + before[b]);
-      int32_t* ends = a.starts.as<int32_t>() + before[b] + 1;
-      for (int64_t r = 0; r < count; ++r) ends[r] = own_lasts[begins[b] + r] + 1;
+  ctx.parallel_for(buckets, 1, [&](int64_t b, int64_t, int) {
+    const RadixPlan plan = shared;
+    const int64_t begin = begins[b], count = begins[b + 1] - begin;
+    const Key* own = sorted[b];
+    int32_t *order = a.order.as<int32_t>(), *rows = a.rows.as<int32_t>(), *ends = a.starts.as<int32_t>() + 1;
+    int64_t r = before[b];
+    for (int64_t i = 0; i < count; ++i) {
+      const uint32_t lower = plan.lower_of(own[i]);
+      order[begin + i] = static_cast<int32_t>(plan.position_of(own[i]));
+      rows[r] = static_cast<int32_t>(plan.index_of(static_cast<uint32_t>(b), lower));
+      ends[r] = static_cast<int32_t>(begin + i + 1);
+      r += i + 1 == count || plan.lower_of(own[i + 1]) != lower;
     }
   });
   a.starts.as<int32_t>()[0] = 0;

@@ -14,7 +14,6 @@ struct ReadPlaces {
   const Place* places;
   const float* const* dy;  // of each bag: its row
   int64_t width;
-  int64_t count;  // of all rows' places
 };
 
 }  // namespace ml::cpu

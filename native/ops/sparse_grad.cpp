@@ -172,7 +172,7 @@ ReadPlaces lay_out(Context& ctx, const std::vector<TableRead>& reads, const int3
       out[i] = {span.weights[local], span.first_bag + (span.bags ? static_cast<uint32_t>(span.bags[local]) : even)};
     }
   });
-  return {out, dy, width, n};
+  return {out, dy, width};
 }
 
 void sort_rows(Context& ctx, const SortRows& a) {

@@ -7,6 +7,7 @@
 #include <mutex>
 #include <thread>
 
+#include "cpu/placement.h"
 #include "cpu/spin.h"
 
 namespace ml::cpu {
@@ -31,8 +32,11 @@ class Pool {
     next_.store(0, std::memory_order_relaxed);
     const uint32_t turn = turn_.load(std::memory_order_relaxed) + 1;
     gate_.store(uint64_t{turn} << 32 | kOpen | static_cast<uint64_t>(helpers) << 16, std::memory_order_release);
-    turn_.store(turn, std::memory_order_release);
-    turn_.notify_all();
+    {
+      const KeepOff own_core(helpers_, helpers);
+      turn_.store(turn, std::memory_order_release);
+      turn_.notify_all();
+    }
     inside_ = true;
     work(0);
     inside_ = false;
@@ -50,8 +54,14 @@ class Pool {
 
   void loop(int id, uint32_t seen) {
     inside_ = true;
+    Whereabouts& self = helpers_[id];
+    self.introduce();
     for (;;) {
-      spin_until([&] { return turn_.load(std::memory_order_acquire) != seen; });
+      spin_until([&] {
+        self.look();
+        return turn_.load(std::memory_order_acquire) != seen;
+      });
+      self.sleep();
       turn_.wait(seen, std::memory_order_acquire);
       seen = turn_.load(std::memory_order_acquire);
       if (!enter(id, seen)) continue;
@@ -80,6 +90,7 @@ class Pool {
 
   std::mutex busy_;
   int made_ = 0;
+  Whereabouts helpers_[kMostHelpers];
   RangeBody body_{};
   int64_t n_ = 0;
   int64_t grain_ = 1;

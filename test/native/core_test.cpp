@@ -1,6 +1,10 @@
 // The native core without Node, for the sanitizers: odd shapes, every dtype, empty sizes, faults, several threads and streams.
 // What the numbers must be is tested in TypeScript; here every access is.
 
+#include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include <atomic>
 #include <chrono>
 #include <cstdio>
@@ -10,6 +14,7 @@
 
 #include "cpu/backend.h"
 #include "cpu/isa.h"
+#include "cpu/placement.h"
 #include "layer/memory_layer.h"
 #include "layer/optimizer.h"
 #include "layer/peer_layer.h"
@@ -62,7 +67,7 @@ void bags(const std::shared_ptr<Device>& d) {
 
 void lookups(const std::shared_ptr<Device>& d) {
   for (int64_t T : {0, 1, 3, 5, 50})
-    for (int64_t n : {1, 2, 15, 31, 32, 33, 70, 300})
+    for (int64_t n : {1, 2, 15, 31, 32, 33, 70, 300, 520, 601})
       for (int64_t k : {1, 5, 33, 70}) {
         const int64_t H = 2, half = 1 + n % 37;
         const Tensor query = random_tensor(*d, {T, H, 2, half}, 1), keys = random_tensor(*d, {H, 2, n, half}, 2);
@@ -154,6 +159,48 @@ void hand_over(const std::shared_ptr<Device>& d) {
   }
 }
 
+// A helper that sleeps, and one that stands on the caller's core, may not go there while they are kept off, and everywhere afterwards.
+void placement() {
+  const auto cores_of = [](pid_t thread) {
+    cpu_set_t set;
+    require(sched_getaffinity(thread, sizeof(set), &set) == 0, "the cores of a thread can be asked for");
+    return set;
+  };
+  cpu::Whereabouts helpers[2];
+  std::atomic<pid_t> threads[2] = {};
+  std::atomic<bool> done{false};
+  std::thread running[2];
+  for (int i = 0; i < 2; ++i)
+    running[i] = std::thread([&, i] {
+      helpers[i].introduce();
+      if (i == 0) helpers[i].sleep();
+      threads[i] = static_cast<pid_t>(syscall(SYS_gettid));
+      while (!done) std::this_thread::sleep_for(std::chrono::microseconds(100));
+    });
+  while (threads[0] == 0 || threads[1] == 0) std::this_thread::yield();
+  const cpu_set_t before = cores_of(0);
+  cpu_set_t one;
+  CPU_ZERO(&one);
+  CPU_SET(sched_getcpu(), &one);
+  require(sched_setaffinity(0, sizeof(one), &one) == 0, "a thread can be kept on its core");
+  helpers[1].look();  // in its place: on the caller's core
+  {
+    const cpu::KeepOff kept(helpers, 2);
+    for (const auto& thread : threads) {
+      const cpu_set_t during = cores_of(thread);
+      require(CPU_COUNT(&before) == 1 || !CPU_ISSET(sched_getcpu(), &during), "a helper is kept off the caller's core");
+      require(CPU_COUNT(&during) > 0, "a helper has a core");
+    }
+  }
+  for (const auto& thread : threads) {
+    const cpu_set_t after = cores_of(thread);
+    require(CPU_EQUAL(&after, &before), "a helper may go everywhere afterwards");
+  }
+  sched_setaffinity(0, sizeof(before), &before);
+  done = true;
+  for (std::thread& thread : running) thread.join();
+}
+
 // An environment that goes down waits for the stream, and then takes down what completions call.
 void completions(const std::shared_ptr<Device>& d) {
   const Tensor t = zeros(*d, {4});
@@ -186,6 +233,7 @@ void faults(const std::shared_ptr<Device>& d) {
 }  // namespace
 
 int main() {
+  placement();
   for (int threads : {1, 2, 3}) {
     const auto device = cpu::open(threads);
     bags(device);

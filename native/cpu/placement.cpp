@@ -7,25 +7,22 @@ namespace ml::cpu {
 
 void Whereabouts::introduce() { thread_.store(static_cast<pid_t>(syscall(SYS_gettid)), std::memory_order_release); }
 
-KeepOff::KeepOff(const Whereabouts* helpers, int count) {
+void send_off(Whereabouts* helpers, int count, uint32_t turn) {
   const int own = sched_getcpu();
   if (own < 0 || own >= CPU_SETSIZE) return;
-  for (int i = 0; i < count && count_ < kMost; ++i) {
+  for (int i = 0; i < count; ++i) {
     const pid_t thread = helpers[i].thread_.load(std::memory_order_acquire);
     const int core = helpers[i].core_.load(std::memory_order_relaxed);
-    if (thread == 0 || (core != own && core != Whereabouts::kAsleep)) continue;
-    Kept& kept = kept_[count_];
-    if (sched_getaffinity(thread, sizeof(kept.allowed), &kept.allowed) != 0) continue;
-    cpu_set_t others = kept.allowed;
+    const bool behind = core == own || core == Whereabouts::kAsleep;  // asleep: woken, but it has not run yet
+    if (thread == 0 || !behind || helpers[i].turn_.load(std::memory_order_relaxed) == turn) continue;
+    cpu_set_t allowed;
+    if (sched_getaffinity(thread, sizeof(allowed), &allowed) != 0) continue;
+    cpu_set_t others = allowed;
     CPU_CLR(own, &others);
-    if (CPU_COUNT(&others) == 0 || sched_setaffinity(thread, sizeof(others), &others) != 0) continue;
-    kept.thread = thread;
-    ++count_;
+    if (CPU_COUNT(&others) == 0) continue;
+    sched_setaffinity(thread, sizeof(others), &others);
+    sched_setaffinity(thread, sizeof(allowed), &allowed);
   }
-}
-
-KeepOff::~KeepOff() {
-  for (int i = 0; i < count_; ++i) sched_setaffinity(kept_[i].thread, sizeof(kept_[i].allowed), &kept_[i].allowed);
 }
 
 }  // namespace ml::cpu

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <mutex>
 #include <thread>
 
@@ -14,6 +15,7 @@ namespace ml::cpu {
 namespace {
 
 constexpr int kMostHelpers = 255;
+constexpr std::chrono::microseconds kLate{20};  // after which a helper that has not come is looked for
 
 class Pool {
  public:
@@ -32,13 +34,16 @@ class Pool {
     next_.store(0, std::memory_order_relaxed);
     const uint32_t turn = turn_.load(std::memory_order_relaxed) + 1;
     gate_.store(uint64_t{turn} << 32 | kOpen | static_cast<uint64_t>(helpers) << 16, std::memory_order_release);
-    {
-      const KeepOff own_core(helpers_, helpers);
-      turn_.store(turn, std::memory_order_release);
-      turn_.notify_all();
-    }
+    turn_.store(turn, std::memory_order_release);
+    turn_.notify_all();
     inside_ = true;
-    work(0);
+    const auto late = std::chrono::steady_clock::now() + kLate;
+    bool sent = false;
+    while (piece(0)) {
+      if (sent || std::chrono::steady_clock::now() < late) continue;
+      send_off(helpers_, helpers, turn);
+      sent = true;
+    }
     inside_ = false;
     // Every piece is taken. Helpers that did not come in time are shut out; those inside finish theirs.
     gate_.fetch_and(~kOpen, std::memory_order_relaxed);
@@ -65,7 +70,8 @@ class Pool {
       turn_.wait(seen, std::memory_order_acquire);
       seen = turn_.load(std::memory_order_acquire);
       if (!enter(id, seen)) continue;
-      work(id + 1);
+      self.come(seen);
+      while (piece(id + 1)) continue;
       gate_.fetch_sub(1, std::memory_order_release);
     }
   }
@@ -80,12 +86,12 @@ class Pool {
     return true;
   }
 
-  void work(int worker) {
-    for (;;) {
-      const int64_t begin = next_.fetch_add(1, std::memory_order_relaxed) * grain_;
-      if (begin >= n_) return;
-      body_.call(body_.object, begin, std::min(n_, begin + grain_), worker);
-    }
+  // Does the next piece; false if none is left.
+  bool piece(int worker) {
+    const int64_t begin = next_.fetch_add(1, std::memory_order_relaxed) * grain_;
+    if (begin >= n_) return false;
+    body_.call(body_.object, begin, std::min(n_, begin + grain_), worker);
+    return true;
   }
 
   std::mutex busy_;

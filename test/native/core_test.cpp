@@ -159,46 +159,39 @@ void hand_over(const std::shared_ptr<Device>& d) {
   }
 }
 
-// A helper that sleeps, and one that stands on the caller's core, may not go there while they are kept off, and everywhere afterwards.
+// Helpers that have not come are sent from the caller's core, and may go everywhere afterwards.
 void placement() {
   const auto cores_of = [](pid_t thread) {
     cpu_set_t set;
     require(sched_getaffinity(thread, sizeof(set), &set) == 0, "the cores of a thread can be asked for");
     return set;
   };
-  cpu::Whereabouts helpers[2];
-  std::atomic<pid_t> threads[2] = {};
-  std::atomic<bool> done{false};
-  std::thread running[2];
-  for (int i = 0; i < 2; ++i)
-    running[i] = std::thread([&, i] {
-      helpers[i].introduce();
-      if (i == 0) helpers[i].sleep();
-      threads[i] = static_cast<pid_t>(syscall(SYS_gettid));
-      while (!done) std::this_thread::sleep_for(std::chrono::microseconds(100));
-    });
-  while (threads[0] == 0 || threads[1] == 0) std::this_thread::yield();
-  const cpu_set_t before = cores_of(0);
+  const cpu_set_t all = cores_of(0);
   cpu_set_t one;
   CPU_ZERO(&one);
   CPU_SET(sched_getcpu(), &one);
   require(sched_setaffinity(0, sizeof(one), &one) == 0, "a thread can be kept on its core");
-  helpers[1].look();  // in its place: on the caller's core
-  {
-    const cpu::KeepOff kept(helpers, 2);
-    for (const auto& thread : threads) {
-      const cpu_set_t during = cores_of(thread);
-      require(CPU_COUNT(&before) == 1 || !CPU_ISSET(sched_getcpu(), &during), "a helper is kept off the caller's core");
-      require(CPU_COUNT(&during) > 0, "a helper has a core");
-    }
-  }
-  for (const auto& thread : threads) {
-    const cpu_set_t after = cores_of(thread);
-    require(CPU_EQUAL(&after, &before), "a helper may go everywhere afterwards");
-  }
-  sched_setaffinity(0, sizeof(before), &before);
+  cpu::Whereabouts helper;
+  std::atomic<int> core{-1};
+  std::atomic<pid_t> thread{0};
+  std::atomic<bool> done{false};
+  std::thread running([&] {
+    helper.introduce();
+    helper.look();
+    thread = static_cast<pid_t>(syscall(SYS_gettid));
+    while (!done) core = sched_getcpu();
+  });
+  while (thread == 0) std::this_thread::yield();
+  require(sched_setaffinity(thread, sizeof(all), &all) == 0, "a thread can be let go");
+  cpu::send_off(&helper, 1, 1);
+  const cpu_set_t after = cores_of(thread);
+  require(CPU_EQUAL(&after, &all), "a helper may go everywhere afterwards");
+  // It runs, though this thread does not leave its own core.
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+  while (CPU_COUNT(&all) > 1 && core.exchange(-1) == -1) require(std::chrono::steady_clock::now() < end, "a helper has a core of its own");
+  sched_setaffinity(0, sizeof(all), &all);
   done = true;
-  for (std::thread& thread : running) thread.join();
+  running.join();
 }
 
 // An environment that goes down waits for the stream, and then takes down what completions call.

@@ -2,7 +2,7 @@
 
 import { type Ceilings, loadCeilings, type Memory, type RowList } from '../ceilings.js'
 import { bytesOf, type HostTable } from '../data.js'
-import { type Contender, quantile } from '../harness.js'
+import { type Contender, timingOf } from '../harness.js'
 import type { Backend, BagProblem, GemmProblem, LookupProblem, Rule, TokenProblem, UpdateProblem } from './backend.js'
 import type { Ours } from './ours.js'
 
@@ -38,11 +38,7 @@ function fastest<Way>(ways: readonly Way[], walk: (way: Way) => void): Way {
   const best = tries.sort((a, b) => Math.min(...a.times) - Math.min(...b.times)).slice(0, 5)
   for (const one of best) one.times = []
   for (let i = 0; i < 9; i++) for (const { way, times } of best) times.push(seconds(() => walk(way)))
-  const median = (times: readonly number[]) =>
-    quantile(
-      [...times].sort((a, b) => a - b),
-      0.5,
-    )
+  const median = (times: readonly number[]) => timingOf('a walk', 0, times).seconds
   return best.reduce((a, b) => (median(b.times) < median(a.times) ? b : a)).way
 }
 

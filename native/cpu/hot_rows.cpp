@@ -8,11 +8,11 @@ namespace {
 
 constexpr int64_t kRowsAtOnce = 64;
 
-// Whether none of so many rows is hot: without a branch for each.
-bool none_hot(const int32_t* starts) {
+// Whether one of the rows is hot: without a branch for each.
+bool any_hot(const int32_t* starts, int64_t begin, int64_t end) {
   int32_t hot = 0;
-  for (int64_t r = 0; r < kRowsAtOnce; ++r) hot |= starts[r + 1] - starts[r] > static_cast<int32_t>(kHotPlaces);
-  return !hot;
+  for (int64_t r = begin; r < end; ++r) hot |= starts[r + 1] - starts[r] > static_cast<int32_t>(kHotPlaces);
+  return hot;
 }
 
 }  // namespace
@@ -26,11 +26,14 @@ HotRows::HotRows(Context& ctx, const ReadPlaces& places, const int32_t* starts, 
   Hot* hot = ctx.scratch<Hot>(most);
   Chunk* chunks = ctx.scratch<Chunk>(2 * most);
   int64_t count = 0;
-  for (int64_t r = 0; r < R; ++r) {
-    while (R - r >= kRowsAtOnce && none_hot(starts + r)) r += kRowsAtOnce;
-    if (r == R || starts[r + 1] - starts[r] <= kHotPlaces) continue;
-    hot[hot_count_++] = {r, count};
-    for (int64_t i = starts[r]; i < starts[r + 1]; i += kHotPlaces) chunks[count++] = {i, std::min<int64_t>(starts[r + 1], i + kHotPlaces)};
+  for (int64_t first = 0; first < R; first += kRowsAtOnce) {
+    const int64_t last = std::min(R, first + kRowsAtOnce);
+    if (!any_hot(starts, first, last)) continue;
+    for (int64_t r = first; r < last; ++r) {
+      if (starts[r + 1] - starts[r] <= kHotPlaces) continue;
+      hot[hot_count_++] = {r, count};
+      for (int64_t i = starts[r]; i < starts[r + 1]; i += kHotPlaces) chunks[count++] = {i, std::min<int64_t>(starts[r + 1], i + kHotPlaces)};
+    }
   }
   float* partials = ctx.scratch<float>(count * places.width);
   ctx.parallel_for(count, 1, [&](int64_t begin, int64_t end, int) {

@@ -269,11 +269,8 @@ inline bool select_screened(const float* x, const float* lines, int64_t d, const
   float least;
   if (!find_threshold(folds, static_cast<int>(divide_up(scored, kWidth)), k, least)) return false;
   score(least / scale, first);
-  const int64_t left = find_between(scores, count, least, __builtin_inff(), positions);
-  for (int64_t i = 0; i < left; ++i) {
-    best.values[i] = scores[positions[i]];
-    best.indices[i] = all.indices[positions[i]];
-  }
+  const int64_t left = collect(scores, count, least, best);
+  for (int64_t i = 0; i < left; ++i) best.indices[i] = all.indices[best.indices[i]];
   return rank_survivors(best, left, k, values, indices);
 }
 

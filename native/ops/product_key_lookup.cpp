@@ -196,15 +196,20 @@ inline void score_block(const ProductKeyLookup& a, const Room& room, const Plan&
     }
 }
 
-// The half lists of a block of tokens in one half of a head, from its scores. packed: the keys of that half.
-inline void select_block(const ProductKeyLookup& a, const Room& room, const Plan& plan, const float* packed, int64_t t0, int64_t rows,
-                         int64_t h, int p, uint8_t* nan) {
+// The thresholds of a block's rows, from their maxima.
+inline void block_thresholds(const Room& room, const Plan& plan, int64_t rows) {
   const int64_t maxima = plan.folds * kWidth;
-  score_block(a, room, plan, packed, t0, rows, h * 2 + p);
   for (int64_t r = 0; r < rows; r += kWidth) {
     if (maxima) find_thresholds(room.maxima + r * maxima, maxima, plan.k, room.lanes, room.thresholds + r);
     else store(room.thresholds + r, set1(__builtin_nanf("")));
   }
+}
+
+// The half lists of a block of tokens in one half of a head, from its scores. packed: the keys of that half.
+inline void select_block(const ProductKeyLookup& a, const Room& room, const Plan& plan, const float* packed, int64_t t0, int64_t rows,
+                         int64_t h, int p, uint8_t* nan) {
+  score_block(a, room, plan, packed, t0, rows, h * 2 + p);
+  block_thresholds(room, plan, rows);
   for (int64_t r = 0; r < rows; ++r)
     select_half(a, room, plan, h, p, r, room.tile + r * plan.stride, plan.columns, room.thresholds[r], nan[r]);
 }
@@ -301,8 +306,7 @@ inline void bound_block(const Room& room, const Plan& plan, const ByteRows& rows
     for (int64_t r = 0; r < count; r += kTileRows)
       bound_tile(rows, r, keys, j, groups, room.tile + r * plan.stride + j, plan.stride, room.maxima + (r * folds + fold) * kWidth,
                  folds * kWidth);
-  for (int64_t r = 0; r < count; r += kWidth)
-    find_thresholds(room.maxima + r * folds * kWidth, folds * kWidth, plan.k, room.lanes, room.thresholds + r);
+  block_thresholds(room, plan, count);
 }
 
 // The half lists of a block of tokens in one half of a head, from bounds of its scores, or from all scores where bounds don't help.
@@ -320,10 +324,11 @@ inline void screen_block(const ProductKeyLookup& a, const Room& room, const Plan
   int64_t failed[kMostBlockRows], count = 0;
   for (int64_t r = 0; r < rows; ++r) {
     const int64_t at = p * plan.block_rows + r;
-    const float threshold = room.thresholds[r], first = threshold + 2 * screen.rows.slack[r] * bounds.norm;
+    const float threshold = room.thresholds[r];
     room.half_found[at] = static_cast<int32_t>(plan.k);
-    if (!worth || !select_screened(query(r), lines, d, room.tile + r * plan.stride, n, plan.k, screen.rows.scales[r], threshold, first,
-                                   room.half_scores + at * plan.k, room.half_ids + at * plan.k))
+    if (!worth || !select_screened(query(r), lines, d, room.tile + r * plan.stride, n, plan.k, screen.rows.scales[r], threshold,
+                                   threshold + 2 * screen.rows.slack[r] * bounds.norm, room.half_scores + at * plan.k,
+                                   room.half_ids + at * plan.k))
       failed[count++] = r;
   }
   screen.failed[p] = count;

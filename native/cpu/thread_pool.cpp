@@ -17,6 +17,28 @@ namespace {
 constexpr int kMostHelpers = 255;
 constexpr std::chrono::microseconds kLate{20};  // after which a helper that has not come is looked for
 
+// Pieces that are not taken yet: the first, and 32 bits above it the one past the last.
+struct alignas(64) Share {
+  std::atomic<int64_t> left{0};
+
+  bool take_first(int64_t& piece) {
+    int64_t now = left.load(std::memory_order_relaxed);
+    do {
+      piece = now & 0xffffffff;
+      if (piece >= now >> 32) return false;
+    } while (!left.compare_exchange_weak(now, now + 1, std::memory_order_relaxed));
+    return true;
+  }
+  bool take_last(int64_t& piece) {
+    int64_t now = left.load(std::memory_order_relaxed);
+    do {
+      piece = (now >> 32) - 1;
+      if (piece < (now & 0xffffffff)) return false;
+    } while (!left.compare_exchange_weak(now, now - (int64_t{1} << 32), std::memory_order_relaxed));
+    return true;
+  }
+};
+
 class Pool {
  public:
   void run(int threads, int64_t n, int64_t grain, RangeBody body) {
@@ -31,7 +53,9 @@ class Pool {
     body_ = body;
     n_ = n;
     grain_ = grain;
-    next_.store(0, std::memory_order_relaxed);
+    workers_ = helpers + 1;
+    for (int w = 0; w < workers_; ++w)
+      shares_[w].left.store(pieces * w / workers_ | pieces * (w + 1) / workers_ << 32, std::memory_order_relaxed);
     const uint32_t turn = turn_.load(std::memory_order_relaxed) + 1;
     gate_.store(uint64_t{turn} << 32 | kOpen | static_cast<uint64_t>(helpers) << 16, std::memory_order_release);
     turn_.store(turn, std::memory_order_release);
@@ -86,12 +110,17 @@ class Pool {
     return true;
   }
 
-  // Does the next piece; false if none is left.
+  // Does the next piece of the worker's own share, or the last of another's; false if none is left.
   bool piece(int worker) {
-    const int64_t begin = next_.fetch_add(1, std::memory_order_relaxed) * grain_;
-    if (begin >= n_) return false;
-    body_.call(body_.object, begin, std::min(n_, begin + grain_), worker);
-    return true;
+    for (int i = 0; i < workers_; ++i) {
+      const int whose = worker + i < workers_ ? worker + i : worker + i - workers_;
+      int64_t p;
+      if (!(i == 0 ? shares_[whose].take_first(p) : shares_[whose].take_last(p))) continue;
+      const int64_t begin = p * grain_;
+      body_.call(body_.object, begin, std::min(n_, begin + grain_), worker);
+      return true;
+    }
+    return false;
   }
 
   std::mutex busy_;
@@ -105,7 +134,8 @@ class Pool {
   static constexpr uint64_t kInside = 0xffff;
   alignas(64) std::atomic<uint32_t> turn_{0};  // what helpers wait for
   alignas(64) std::atomic<uint64_t> gate_{0};
-  alignas(64) std::atomic<int64_t> next_{0};
+  Share shares_[kMostHelpers + 1];
+  int workers_ = 1;
   static thread_local bool inside_;
 };
 

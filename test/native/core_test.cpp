@@ -11,10 +11,12 @@
 #include <cstdlib>
 #include <cstring>
 #include <thread>
+#include <vector>
 
 #include "cpu/backend.h"
 #include "cpu/isa.h"
 #include "cpu/placement.h"
+#include "cpu/thread_pool.h"
 #include "layer/memory_layer.h"
 #include "layer/optimizer.h"
 #include "layer/peer_layer.h"
@@ -194,6 +196,29 @@ void placement() {
   running.join();
 }
 
+// Every piece is done once, by one thread of a number at a time, whoever is slow.
+void pieces() {
+  for (int threads : {1, 2, 3, 7}) {
+    for (int64_t n : {1, 6, 41, 1000}) {
+      constexpr int64_t kGrain = 7;
+      for (int slow = 0; slow < threads; ++slow) {
+        std::vector<std::atomic<int>> done(static_cast<size_t>((n + kGrain - 1) / kGrain)), inside(static_cast<size_t>(threads));
+        const auto body = [&](int64_t begin, int64_t end, int worker) {
+          require(begin % kGrain == 0 && end == std::min(n, begin + kGrain), "pieces are cut by the grain alone");
+          require(inside[static_cast<size_t>(worker)].fetch_add(1) == 0, "one thread has a number");
+          if (worker == slow) pause(2);
+          done[static_cast<size_t>(begin / kGrain)].fetch_add(1);
+          inside[static_cast<size_t>(worker)].fetch_sub(1);
+        };
+        using Body = const decltype(body);
+        cpu::pool_run(threads, n, kGrain, {[](void* o, int64_t begin, int64_t end, int worker) { (*static_cast<Body*>(o))(begin, end, worker); },
+                                           const_cast<void*>(static_cast<const void*>(&body))});
+        for (const auto& count : done) require(count == 1, "every piece is done once");
+      }
+    }
+  }
+}
+
 // An environment that goes down waits for the stream, and then takes down what completions call.
 void completions(const std::shared_ptr<Device>& d) {
   const Tensor t = zeros(*d, {4});
@@ -227,6 +252,7 @@ void faults(const std::shared_ptr<Device>& d) {
 
 int main() {
   placement();
+  pieces();
   for (int threads : {1, 2, 3}) {
     const auto device = cpu::open(threads);
     bags(device);

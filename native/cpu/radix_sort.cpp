@@ -5,6 +5,8 @@
 #include <cstring>
 #include <utility>
 
+#include "cpu/prefetch.h"
+
 namespace ml::cpu {
 namespace {
 
@@ -69,6 +71,7 @@ Key* RadixPlan::sort_bucket(Key* keys, Key* other, int64_t n) const {
     sort_few(keys, n);
     return keys;
   }
+  for (int64_t i = 0; i < n; i += kLine / static_cast<int64_t>(sizeof(Key))) prefetch_to_write(other + i);
   switch (passes_) {
     case 0: return keys;
     case 1: return sort_digits<1>(keys, other, n, position_bits_, digit_bits_);

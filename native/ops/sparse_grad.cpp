@@ -22,7 +22,6 @@ namespace {
 
 constexpr int64_t kChunk = 1 << 13;  // places of one piece
 constexpr int64_t kRows = 64;        // of one piece
-constexpr int64_t kBags = 1024;      // of one piece
 
 // f(position, index) for positions begin … end of the reads laid end to end
 template <class F>
@@ -73,7 +72,10 @@ Key* part(Context& ctx, const SortRows& a, const RadixPlan& shared, int64_t plac
     Key* to = keys;
     for_places(a.reads, begin, end, [&](int64_t position, int32_t index) {
       const uint32_t u = static_cast<uint32_t>(index);
-      if (index >= 0) to[next[plan.bucket_of(u)]++] = plan.key_of<Key>(u, static_cast<uint32_t>(position));
+      if (index < 0) return;
+      Key* at = to + next[plan.bucket_of(u)]++;
+      prefetch_to_write(at + kLine / sizeof(Key));
+      *at = plan.key_of<Key>(u, static_cast<uint32_t>(position));
     });
   });
   return keys;
@@ -122,55 +124,31 @@ void sort_places(Context& ctx, const SortRows& a, const RadixPlan& shared, int64
 }  // namespace
 
 ReadPlaces lay_out(Context& ctx, const std::vector<TableRead>& reads, const int32_t* order, int64_t n, int64_t width) {
-  struct Span {
-    int64_t begin, end;
-    const float* weights;
-    uint32_t first_bag;
-    const int32_t* bags;  // of each place, for ragged reads
-    double per_place;     // 1 / bag size
-  };
   int64_t bags_in_all = 0;
   for (const TableRead& r : reads) bags_in_all += r.dy.dim(0);
   const float** dy = ctx.scratch<const float*>(bags_in_all);
-  Span* spans = ctx.scratch<Span>(static_cast<int64_t>(reads.size()));
-  int64_t at = 0, first_bag = 0;
-  for (size_t i = 0; i < reads.size(); ++i) {
-    const TableRead& r = reads[i];
-    const int64_t places = r.indices.size();
-    int32_t* bags = nullptr;
-    if (r.offsets) {
-      bags = ctx.scratch<int32_t>(places);
-      const int32_t* o = r.offsets.as<int32_t>();
-      ctx.parallel_for(r.offsets.size() - 1, kBags, [&](int64_t begin, int64_t end, int) {
-        for (int64_t b = begin; b < end; ++b)
-          for (int64_t l = o[b]; l < o[b + 1]; ++l) bags[l] = static_cast<int32_t>(b);
-      });
-    }
-    ctx.parallel_for(r.dy.dim(0), kBags, [&](int64_t begin, int64_t end, int) {
-      for (int64_t b = begin; b < end; ++b) dy[first_bag + b] = r.dy.as<float>() + b * width;
-    });
-    const double per_place = r.offsets ? 0 : 1.0 / static_cast<double>(r.indices.dim(1));
-    spans[i] = {at, at + places, r.weights.as<float>(), static_cast<uint32_t>(first_bag), bags, per_place};
-    at += places;
-    first_bag += r.dy.dim(0);
-  }
-  // Their order is no order of the weights': read from there, a line would be waited for many times as long as here, one after another.
+  Place* drawn = ctx.scratch<Place>(places_of(reads));  // by position
+  int64_t first_bag = 0, first = 0;
   for (const TableRead& r : reads) {
-    ctx.parallel_for(r.weights.size(), kChunk, [&](int64_t begin, int64_t end, int) {
-      for (int64_t i = begin; i < end; i += kLine / 4) prefetch_second(r.weights.as<float>() + i);
+    const int64_t bags = r.dy.dim(0), places = r.indices.size();
+    const int64_t bag_size = r.offsets ? 0 : r.indices.dim(1);
+    const int32_t* offsets = r.offsets ? r.offsets.as<int32_t>() : nullptr;
+    ctx.parallel_for(bags, std::max<int64_t>(1, kChunk * bags / std::max<int64_t>(places, 1)), [&](int64_t begin, int64_t end, int) {
+      const float* weights = r.weights.as<float>();
+      Place* to = drawn + first;
+      for (int64_t b = begin; b < end; ++b) {
+        const uint32_t bag = static_cast<uint32_t>(first_bag + b);
+        dy[bag] = r.dy.as<float>() + b * width;
+        const int64_t last = offsets ? offsets[b + 1] : (b + 1) * bag_size;
+        for (int64_t l = offsets ? offsets[b] : b * bag_size; l < last; ++l) to[l] = {weights[l], bag};
+      }
     });
+    first_bag += bags;
+    first += places;
   }
   Place* out = ctx.scratch<Place>(n);
   ctx.parallel_for(n, kChunk, [&](int64_t begin, int64_t end, int) {
-    for (int64_t i = begin; i < end; ++i) {
-      int s = 0;
-      while (order[i] >= spans[s].end) ++s;
-      const Span& span = spans[s];
-      const int64_t local = order[i] - span.begin;
-      // local / bag size; half a place more is further from a whole number of bags than the product is from exact.
-      const uint32_t even = static_cast<uint32_t>((static_cast<double>(local) + 0.5) * span.per_place);
-      out[i] = {span.weights[local], span.first_bag + (span.bags ? static_cast<uint32_t>(span.bags[local]) : even)};
-    }
+    for (int64_t i = begin; i < end; ++i) out[i] = drawn[order[i]];
   });
   return {out, dy, width};
 }

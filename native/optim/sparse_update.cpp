@@ -15,6 +15,8 @@ namespace {
 constexpr int64_t kAheadBytes = 16384;  // of rows and states, prefetched before they are updated
 constexpr int64_t kMostAhead = 16;      // rows; for the single numbers of the row-wise rule always as many
 constexpr int64_t kMostSoon = 4;        // rows ahead, prefetched once more
+constexpr int kChains = 4;              // sums of squares side by side
+constexpr double kLeastSquares = 0x1p-100, kMostSquares = 0x1p127;  // sums between them are exact enough in float32
 
 template <class Rule>
 constexpr bool kRowwise = std::is_same_v<Rule, RowwiseAdagradRule>;
@@ -97,40 +99,21 @@ inline void update_elements(const Rule& rule, const RowOf<T>& row, const Coming<
   }
 }
 
-#if ML_ISA_LEVEL == 3
-constexpr int kLanes = 8;  // of float64
-#else
-constexpr int kLanes = 4;
-#endif
-typedef double Wide __attribute__((vector_size(8 * kLanes)));
-
-// sum + x^2 of kLanes floats, whose squares are exact in float64: the same bits whether it is one rounding or two
-inline Wide add_squares(const float* x, Wide sum) {
-#if ML_ISA_LEVEL == 3
-  const __m512d wide = _mm512_cvtps_pd(_mm256_loadu_ps(x));
-  return reinterpret_cast<Wide>(_mm512_fmadd_pd(wide, wide, (__m512d)sum));
-#elif ML_ISA_LEVEL == 2
-  const __m256d wide = _mm256_cvtps_pd(_mm_loadu_ps(x));
-  return reinterpret_cast<Wide>(_mm256_fmadd_pd(wide, wide, (__m256d)sum));
-#else
-  Wide wide;
-  for (int l = 0; l < kLanes; ++l) wide[l] = x[l];
-  return sum + wide * wide;
-#endif
-}
-
-// The mean of x^2, in float64: it neither overflows nor vanishes where the gradient does not.
+// The mean of x^2. It neither overflows nor vanishes where the gradient does not: where a sum in float32 might, it is made once more in float64.
 inline double mean_square(const float* x, int64_t V) {
-  Wide sum[16 / kLanes] = {};
+  Vec sum[kChains] = {};
   int64_t c = 0;
-  for (; c + 16 <= V; c += 16)
-    for (int i = 0; i < 16 / kLanes; ++i) sum[i] = add_squares(x + c + kLanes * i, sum[i]);
-  double lane[16], four[4];
-  std::memcpy(lane, sum, sizeof lane);
-  for (int l = 0; l < 4; ++l) four[l] = (lane[l] + lane[4 + l]) + (lane[8 + l] + lane[12 + l]);
-  double all = (four[0] + four[1]) + (four[2] + four[3]);
-  for (; c < V; ++c) all += static_cast<double>(x[c]) * x[c];
-  return all / static_cast<double>(V);
+  for (; c + kChains * kWidth <= V; c += kChains * kWidth)
+    for (int i = 0; i < kChains; ++i) sum[i] = fma(load(x + c + i * kWidth), load(x + c + i * kWidth), sum[i]);
+  for (int i = 0; c < V; c += kWidth, ++i) {
+    const Vec v = load_n(x + c, V - c < kWidth ? static_cast<int>(V - c) : kWidth);
+    sum[i] = fma(v, v, sum[i]);
+  }
+  const double in_short = reduce_add((sum[0] + sum[1]) + (sum[2] + sum[3]));
+  if (in_short >= kLeastSquares && in_short <= kMostSquares) return in_short / static_cast<double>(V);
+  double exact[kChains] = {};
+  for (c = 0; c < V; ++c) exact[c % kChains] += static_cast<double>(x[c]) * x[c];
+  return ((exact[0] + exact[1]) + (exact[2] + exact[3])) / static_cast<double>(V);
 }
 
 void mean_squares(const float* x, int64_t begin, int64_t end, int64_t V, double* means) {
@@ -182,10 +165,10 @@ template <class T, class Rule>
 void touched_rows(const SparseUpdate& a, const HotRows& gradients, const double* means, int64_t begin, int64_t end, float* g) {
   const Rule rule(a.hyper, *a.step.as<int32_t>());
   const int32_t* rows = a.rows.as<int32_t>();
-  const int64_t V = a.table.dim(1);
+  const int64_t R = *a.count.as<int32_t>(), V = a.table.dim(1);
   const int64_t ahead = rows_ahead(V * static_cast<int64_t>((1 + Rule::kStates) * sizeof(float)), kAheadBytes, kMostAhead);
   const int64_t soon = ahead / 2 < kMostSoon ? ahead / 2 : kMostSoon;  // later than `far`, also of wide rows
-  const auto row_at = [&](int64_t r) { return row_of<T>(a, rows[r < end ? r : end - 1]); };
+  const auto row_at = [&](int64_t r) { return row_of<T>(a, rows[r < R ? r : R - 1]); };
   const auto gradient_at = [&](const RowOf<T>& row, int64_t r) {
     return gradient_of<T>(rule, gradients, means, row, r, V, g + (r - begin) % 2 * gradients.room());
   };
@@ -196,7 +179,7 @@ void touched_rows(const SparseUpdate& a, const HotRows& gradients, const double*
   RowOf<T> row = row_at(begin);
   Gradient gradient = gradient_at(row, begin);
   for (int64_t r = begin; r < end; ++r) {
-    const Coming<T> coming{row_at(r + ahead), row_at(r + soon), gradients.first_dy(r + soon < end ? r + soon : end - 1)};
+    const Coming<T> coming{row_at(r + ahead), row_at(r + soon), gradients.first_dy(r + soon < R ? r + soon : R - 1)};
     if constexpr (kRowwise<Rule>) {
       prefetch_second(row_at(r + kMostAhead).s1);
       prefetch_line(coming.soon.s1);

@@ -77,24 +77,30 @@ describe.each(testDevices)('on %s', (name) => {
     }
   })
 
-  test('row-wise Adagrad: dy whose square is no float32, under a weight that makes it one', async () => {
-    const dim = 20
+  test.each([
+    [1e25, 20],
+    [1e25, 200],
+    [1e-25, 20],
+    [1e-25, 200],
+  ])('row-wise Adagrad: dy of %d whose square is no float32, %d wide, under a weight that makes it one', async (scale, dim) => {
     const embedding = new Embedding(device, { count: 3, dim, seed: 1 })
     const before = await embedding.table.weight.data()
+    const unit = (bag: number, c: number) => ((bag * dim + c) % 7 < 3 ? -1 : 2)
     const dy = device.tensor(
-      Float32Array.from({ length: 2 * dim }, (_, i) => (i % 7 < 3 ? -1e25 : 2e25)),
+      Float32Array.from({ length: 2 * dim }, (_, i) => scale * unit(0, i)),
       [2, dim],
     )
-    const indices = device.tensor([2, 0], [2, 1], 'int32')
-    const weights = device.tensor([1e-25, 1e-24], [2, 1])
+    // Row 2 is read by both bags, row 0 by the second.
+    const indices = device.tensor([2, -1, 2, 0], [2, 2], 'int32')
+    const weights = device.tensor([1 / scale, 0, 0.5 / scale, 10 / scale], [2, 2])
     native.tablePush(embedding.table.handle, indices.handle('test', 'i'), weights.handle('test', 'w'), dy.handle('test', 'dy'))
     new RowwiseAdagrad(embedding.parameters(), { lr: 0.1 }).step()
     const after = await embedding.table.weight.data()
-    for (const [row, place] of [
-      [2, 0],
-      [0, 1],
+    for (const [row, gradient] of [
+      [2, (c: number) => unit(0, c) + 0.5 * unit(1, c)],
+      [0, (c: number) => 10 * unit(1, c)],
     ] as const) {
-      const g = Array.from({ length: dim }, (_, c) => ((place * dim + c) % 7 < 3 ? -1 : 2))
+      const g = Array.from({ length: dim }, (_, c) => gradient(c))
       const root = Math.sqrt(g.reduce((sum, x) => sum + x * x, 0) / dim)
       for (let c = 0; c < dim; c++) expect(after[row * dim + c]).toBeCloseTo(before[row * dim + c]! - (0.1 * g[c]!) / root, 5)
     }

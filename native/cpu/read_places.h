@@ -13,6 +13,7 @@ struct Place {
 struct ReadPlaces {
   const Place* places;
   const float* const* dy;  // of each bag: its row
+  int64_t bags;
   int64_t width;
 };
 

@@ -150,7 +150,7 @@ ReadPlaces lay_out(Context& ctx, const std::vector<TableRead>& reads, const int3
   ctx.parallel_for(n, kChunk, [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i) out[i] = drawn[order[i]];
   });
-  return {out, dy, width};
+  return {out, dy, bags_in_all, width};
 }
 
 void sort_rows(Context& ctx, const SortRows& a) {

@@ -13,9 +13,10 @@ namespace ml::cpu::ML_ISA {
 namespace {
 
 constexpr int64_t kAheadBytes = 16384;  // of rows and states, prefetched before they are updated
-constexpr int64_t kMostAhead = 16;      // rows; for the single numbers of the row-wise rule always as many
+constexpr int64_t kMostAhead = 32;      // rows; for the single numbers of the row-wise rule always as many
 constexpr int64_t kMostSoon = 4;        // rows ahead, prefetched once more
-constexpr int kChains = 4;              // sums of squares side by side
+constexpr int64_t kNearBytes = 1 << 18;  // of dy: if it has no more, it lies in the second cache by itself
+constexpr int kChains = 4;               // sums of squares side by side
 constexpr double kLeastSquares = 0x1p-100, kMostSquares = 0x1p127;  // sums between them are exact enough in float32
 
 template <class Rule>
@@ -28,14 +29,31 @@ struct RowOf {
   T* rounded;
 };
 
-template <class T>
-inline RowOf<T> row_of(const SparseUpdate& a, int64_t u) {
-  const int64_t V = a.table.dim(1);
-  float* exact = a.master ? a.master.as<float>() : a.table.as<float>();
-  const bool per_row = a.rule == Rule::rowwise_adagrad;
-  return {exact + u * V, a.state1 ? a.state1.as<float>() + (per_row ? u : u * V) : nullptr,
-          a.state2 ? a.state2.as<float>() + u * V : nullptr, a.master ? a.table.as<T>() + u * V : nullptr};
-}
+// Where the rows of a table lie. Held as a local, its pointers are not read again behind each store.
+template <class T, class Rule>
+class Rows {
+ public:
+  explicit Rows(const SparseUpdate& a)
+      : V_(a.table.dim(1)),
+        x_(a.master ? a.master.as<float>() : a.table.as<float>()),
+        s1_(a.state1 ? a.state1.as<float>() : nullptr),
+        s2_(a.state2 ? a.state2.as<float>() : nullptr),
+        rounded_(a.table.as<T>()) {}
+
+  [[gnu::always_inline]] RowOf<T> at(int64_t u) const {
+    RowOf<T> row{x_ + u * V_, nullptr, nullptr, nullptr};
+    if constexpr (kRowwise<Rule>) row.s1 = s1_ + u;
+    if constexpr (Rule::kStates >= 1) row.s1 = s1_ + u * V_;
+    if constexpr (Rule::kStates >= 2) row.s2 = s2_ + u * V_;
+    if constexpr (!std::is_same_v<T, float>) row.rounded = rounded_ + u * V_;
+    return row;
+  }
+
+ private:
+  int64_t V_;
+  float *x_, *s1_, *s2_;
+  T* rounded_;
+};
 
 // Elements c … c + n of a row.
 template <class T, class Rule, class Root>
@@ -61,11 +79,12 @@ inline void update_vector(const Rule& rule, const RowOf<T>& row, Vec g, int64_t 
 }
 
 // What is updated later. Its lines are prefetched while this row's are updated, since a read that was not prefetched waits behind all that
-// were: `far` into the second cache, `soon` into the first. Rows of dy lie in the second or the third, and only that far they are taken.
+// were: `far` into the second cache, `soon` into the first, and into the second the rows of dy of the first and the last place of `soon`, since
+// most rows have one or two. nullptr: all of dy is near. Beside the lines of states the last one does not pay.
 template <class T>
 struct Coming {
   RowOf<T> far, soon;
-  const float* dy;  // of `soon`
+  const float *first_dy, *last_dy;
 };
 
 // f of the line with element c of a row, and of each of its states
@@ -85,12 +104,15 @@ inline void update_elements(const Rule& rule, const RowOf<T>& row, const Coming<
   const auto prefetch = [&](int64_t c) __attribute__((always_inline)) {
     prefetch_row_line<T, Rule>(coming.far, c, [](const void* p) __attribute__((always_inline)) { prefetch_second(p); });
     prefetch_row_line<T, Rule>(coming.soon, c, [](const void* p) __attribute__((always_inline)) { prefetch_line(p); });
-    prefetch_second(coming.dy + c);
+    if (coming.first_dy) {
+      prefetch_second(coming.first_dy + c);
+      if constexpr (Rule::kStates == 0) prefetch_second(coming.last_dy + c);
+    }
   };
   int64_t c = 0;
   for (; c + kStep <= V; c += kStep) {
     prefetch(c);
-    for (int64_t v = c; v < c + kStep; v += kWidth) update_vector(rule, row, w * load(g.dy + v), v, kWidth, root);
+    for (int v = 0; v < kStep; v += kWidth) update_vector(rule, row, w * load(g.dy + c + v), c + v, kWidth, root);
   }
   if (c < V) prefetch(V - 1);
   for (; c < V; c += kWidth) {
@@ -133,18 +155,26 @@ struct Gradient {
   float root;
 };
 
-// A row with one place, most rows of a large table, takes its gradient where it lies; others are summed into g.
+// Sums the gradient of a row of several places into g; returns its mean square, where the rule is row-wise.
+template <class Rule>
+[[gnu::noinline]] double sum_row(const HotRows& gradients, int64_t r, int64_t V, float* g) {
+  gradients.gradient(r, g);
+  return kRowwise<Rule> ? mean_square(g, V) : 0;
+}
+
+// A row with one place, most rows of a large table, takes its gradient where it lies; others are summed into g. own: a copy of `gradients`
+// that no store can reach.
 template <class T, class Rule>
-inline Gradient gradient_of(const Rule& rule, const HotRows& gradients, const double* means, const RowOf<T>& row, int64_t r, int64_t V, float* g) {
+[[gnu::always_inline]] inline Gradient gradient_of(const Rule& rule, const HotRows& gradients, const HotRows::Reads& own, const double* means,
+                                                   const RowOf<T>& row, int64_t r, int64_t V, float* g) {
   Gradient result{{1.0f, g}, 0};
   double mean = 0;
-  if (gradients.one_place(r)) {
-    const Place& place = gradients.first_place(r);
-    result.sum = {place.weight, gradients.first_dy(r)};
+  if (own.one_place(r)) {
+    const Place place = own.first_place(r);
+    result.sum = {place.weight, own.dy_of(place)};
     if constexpr (kRowwise<Rule>) mean = means[place.bag];
   } else {
-    gradients.gradient(r, g);
-    if constexpr (kRowwise<Rule>) mean = mean_square(g, V);
+    mean = sum_row<Rule>(gradients, r, V, g);
   }
   if constexpr (kRowwise<Rule>) result.root = advance(rule, row, result.sum.weight, mean);
   return result;
@@ -164,13 +194,17 @@ inline void update_row(const Rule& rule, const RowOf<T>& row, const Coming<T>& c
 template <class T, class Rule>
 void touched_rows(const SparseUpdate& a, const HotRows& gradients, const double* means, int64_t begin, int64_t end, float* g) {
   const Rule rule(a.hyper, *a.step.as<int32_t>());
+  const Rows<T, Rule> table(a);
+  const HotRows::Reads own = gradients.reads();
   const int32_t* rows = a.rows.as<int32_t>();
-  const int64_t R = *a.count.as<int32_t>(), V = a.table.dim(1);
+  const int64_t last = *a.count.as<int32_t>() - 1, V = a.table.dim(1), room = gradients.room();
   const int64_t ahead = rows_ahead(V * static_cast<int64_t>((1 + Rule::kStates) * sizeof(float)), kAheadBytes, kMostAhead);
   const int64_t soon = ahead / 2 < kMostSoon ? ahead / 2 : kMostSoon;  // later than `far`, also of wide rows
-  const auto row_at = [&](int64_t r) { return row_of<T>(a, rows[r < R ? r : R - 1]); };
-  const auto gradient_at = [&](const RowOf<T>& row, int64_t r) {
-    return gradient_of<T>(rule, gradients, means, row, r, V, g + (r - begin) % 2 * gradients.room());
+  const bool near_dy = Rule::kStates == 0 && own.dy_bytes() <= kNearBytes;
+  const auto to_last = [&](int64_t r) __attribute__((always_inline)) { return r < last ? r : last; };
+  const auto row_at = [&](int64_t r) __attribute__((always_inline)) { return table.at(rows[to_last(r)]); };
+  const auto gradient_at = [&](const RowOf<T>& row, int64_t r) __attribute__((always_inline)) {
+    return gradient_of<T>(rule, gradients, own, means, row, r, V, g + (r - begin) % 2 * room);
   };
   for (int64_t r = begin; r < end && r < begin + ahead; ++r)
     for (int64_t c = 0; c < V; c += kStep)
@@ -179,7 +213,8 @@ void touched_rows(const SparseUpdate& a, const HotRows& gradients, const double*
   RowOf<T> row = row_at(begin);
   Gradient gradient = gradient_at(row, begin);
   for (int64_t r = begin; r < end; ++r) {
-    const Coming<T> coming{row_at(r + ahead), row_at(r + soon), gradients.first_dy(r + soon < R ? r + soon : R - 1)};
+    const int64_t at = to_last(r + soon);
+    const Coming<T> coming{row_at(r + ahead), table.at(rows[at]), near_dy ? nullptr : own.dy_of(own.first_place(at)), own.dy_of(own.last_place(at))};
     if constexpr (kRowwise<Rule>) {
       prefetch_second(row_at(r + kMostAhead).s1);
       prefetch_line(coming.soon.s1);
@@ -196,19 +231,21 @@ void touched_rows(const SparseUpdate& a, const HotRows& gradients, const double*
 template <class T, class Rule>
 void every_row(const SparseUpdate& a, const HotRows& gradients, const double* means, int64_t begin, int64_t end, int64_t first, float* g) {
   const Rule rule(a.hyper, *a.step.as<int32_t>());
+  const Rows<T, Rule> table(a);
+  const HotRows::Reads own = gradients.reads();
   const int32_t* rows = a.rows.as<int32_t>();
   const int64_t R = *a.count.as<int32_t>(), V = a.table.dim(1);
   float* none = g + gradients.room();
   std::memset(none, 0, static_cast<size_t>(V) * sizeof(float));
   for (int64_t u = begin; u < end; ++u) {
-    const RowOf<T> row = row_of<T>(a, u);
+    const RowOf<T> row = table.at(u);
     Gradient gradient{{1.0f, none}, 0};
     if (first < R && rows[first] == u) {
-      gradient = gradient_of<T>(rule, gradients, means, row, first++, V, g);
+      gradient = gradient_of<T>(rule, gradients, own, means, row, first++, V, g);
     } else if constexpr (kRowwise<Rule>) {
       gradient.root = advance(rule, row, 1.0f, 0);
     }
-    update_row(rule, row, {row, row, gradient.sum.dy}, gradient, V);
+    update_row(rule, row, {row, row, nullptr, nullptr}, gradient, V);
   }
 }
 

@@ -14,7 +14,7 @@ const groups: readonly [RegExp, string, string][] = [
   [
     /^bag\//,
     'Embedding bag, forward',
-    'Table / dtype / tokens x bag / draws. The ceiling reads the same rows, and the scales of int8 rows, and adds them up.',
+    'Table / dtype / tokens x bag / draws. The ceiling reads the same rows, and the scales of int8 rows, and adds them up. Whole rows by the first cache: the same loop where it may prefetch there alone.',
   ],
   [/^dweights\//, "Gradient of the bag's weights", 'PyTorch: the backward alone.'],
   [
@@ -74,6 +74,7 @@ function table(cases: readonly [string, Measured][]): string[] {
     'memory-layers',
     'ceiling',
     'its own products alone',
+    'whole rows by the first cache',
     'onnxruntime-node',
     'PyTorch',
     'plain TypeScript',

@@ -79,6 +79,8 @@ export const full: Shapes = {
   layers: [
     // 1, 4 and 16 million rows
     { inputDim: 256, heads: 4, knn: 32, keyDim: 128, valueDim: 64, tokens: 512, optimizer: 'rowwiseAdagrad', nKeys: [1024, 2048, 4096] },
+    // 1 and 16 million, twice as wide
+    { inputDim: 256, heads: 4, knn: 32, keyDim: 128, valueDim: 128, tokens: 512, optimizer: 'rowwiseAdagrad', nKeys: [1024, 4096] },
     // 262,144 rows, twice and twice again as many, with a state of two tables more
     { inputDim: 128, heads: 4, knn: 16, keyDim: 128, valueDim: 128, tokens: 512, optimizer: 'adamw', nKeys: [512, 724, 1024] },
   ],
@@ -93,7 +95,7 @@ export const quick: Shapes = {
   tokens: [256],
   lookups: lookups([256], [128], [512, 1024, 2048]),
   gemms: full.gemms.slice(1, 3),
-  layers: full.layers.slice(1),
+  layers: full.layers.slice(-1),
 }
 
 /** Milliseconds in all, odd sizes among them: for tests. */

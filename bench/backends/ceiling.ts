@@ -1,7 +1,7 @@
 // What the machine can do at best: the same rows, only read, or only read and written; multiply-adds in registers.
 
 import { type Ceilings, loadCeilings, type Memory, type RowList } from '../ceilings.js'
-import { bytesOf, type HostTable } from '../data.js'
+import { bytesOf } from '../data.js'
 import { type Contender, timingOf } from '../harness.js'
 import type { Backend, BagProblem, GemmProblem, LookupProblem, Rule, TokenProblem, UpdateProblem } from './backend.js'
 import type { Ours } from './ours.js'
@@ -21,9 +21,9 @@ interface Prefetch {
 
 const caches = [1, 2] as const
 
-const prefetchesFor = (rowBytes: number): Prefetch[] =>
+const prefetchesFor = (rowBytes: number, into: readonly (1 | 2)[]): Prefetch[] =>
   [...new Set(aheadBytes.map((bytes) => Math.ceil(bytes / rowBytes)))].flatMap((ahead) =>
-    caches.flatMap((cache) => [...new Set([0, Math.floor(ahead / 4), Math.floor(ahead / 2)])].map((again) => ({ ahead, cache, again }))),
+    into.flatMap((cache) => [...new Set([0, Math.floor(ahead / 4), Math.floor(ahead / 2)])].map((again) => ({ ahead, cache, again }))),
   )
 
 const seconds = (f: () => void): number => {
@@ -84,16 +84,18 @@ export class Ceiling implements Backend {
   }
 
   // The best prefetches for this kind of walk, found once.
-  #prefetch(key: string, rowBytes: number, walk: (p: Prefetch) => void): Prefetch {
+  #prefetch(key: string, rowBytes: number, into: readonly (1 | 2)[], walk: (p: Prefetch) => void): Prefetch {
     let best = this.#best.get(key)
     if (best === undefined) {
-      best = fastest(prefetchesFor(rowBytes), walk)
+      best = fastest(prefetchesFor(rowBytes, into), walk)
       this.#best.set(key, best)
     }
     return best
   }
 
-  #gather(table: HostTable, lists: readonly RowList[], key: string): Contender {
+  #gather({ table, sets, tokens, bag, distribution }: BagProblem, into: readonly (1 | 2)[]): Contender {
+    const lists = sets.map((s) => this.#shared.native.rowList(s.indices, table.slots))
+    const key = `gather ${table.key} ${tokens * bag} ${distribution} ${into.join()}`
     const { native } = this.#shared
     const rowBytes = table.dim * bytesOf[table.dtype]
     const { weight, scales } = this.#ours.table(table)
@@ -101,13 +103,17 @@ export class Ceiling implements Backend {
     const [rows, factors] = [weight.handle('bench', 'table'), scales?.handle('bench', 'scales')]
     const walk = (list: RowList, p: Prefetch) => native.gather(rows, factors, list, rowBytes, p.ahead, p.again, p.cache, this.threads)
     let turn = 0
-    const best = this.#prefetch(key, rowBytes, (p) => walk(lists[turn++ % lists.length]!, p))
+    const best = this.#prefetch(key, rowBytes, into, (p) => walk(lists[turn++ % lists.length]!, p))
     return { run: (set) => walk(lists[set]!, best), result: () => ({}) }
   }
 
-  async bag({ table, sets, tokens, bag, distribution }: BagProblem): Promise<Contender> {
-    const lists = sets.map((s) => this.#shared.native.rowList(s.indices, table.slots))
-    return this.#gather(table, lists, `gather ${table.key} ${tokens * bag} ${distribution}`)
+  async bag(problem: BagProblem): Promise<Contender> {
+    return this.#gather(problem, caches)
+  }
+
+  /** The same loop where it may prefetch into the first cache only. */
+  bagByFirst(problem: BagProblem): Contender {
+    return this.#gather(problem, [1])
   }
 
   bagWeights = this.bag

@@ -1,9 +1,9 @@
 // Embedding bag forward, the gradient of its weights, and the table's gradient with the optimizer.
 
 import { adagradEps, adam, type BagProblem, type BagWeightsProblem, lr, type Rule, rules, type UpdateProblem } from '../backends/backend.js'
-import { touched } from '../backends/ceiling.js'
+import { Ceiling, touched } from '../backends/ceiling.js'
 import { bytesOf, decoder, drawRows, type HostTable, uniform } from '../data.js'
-import { expectNear, type Result } from '../harness.js'
+import { type Entrant, expectNear, type Result } from '../harness.js'
 import { type Distribution, distributions, type Shapes, type TableDType, type TableShape } from '../shapes.js'
 import { type Case, contest, type Environment, setsFor, spread } from './case.js'
 
@@ -104,6 +104,15 @@ function wantedRows({ table, tokens, bag, sets, dy, rule, sample }: UpdateProble
 
 const rowBytes = (table: HostTable) => table.dim * bytesOf[table.dtype]
 
+const pageBytes = 4096
+
+/** Wide rows, one after another, by the first cache alone: what the bag is to beat, since it need not walk a row from end to end. */
+const rowByRow = (ceiling: Ceiling, problem: BagProblem): Entrant => ({
+  name: 'whole rows by the first cache',
+  threads: ceiling.threads,
+  contender: ceiling.bagByFirst(problem),
+})
+
 /** The bag, or the gradient of its weights: both read every row once. */
 function readCase(s: Spec, what: 'bag' | 'dweights'): Case {
   const name = `${what}/${nameOf(s)}`
@@ -112,12 +121,14 @@ function readCase(s: Spec, what: 'bag' | 'dweights'): Case {
     resident: `${s.slots}x${s.dim}/${s.dtype}`,
     async run(env) {
       const problem = problemOf(env, s)
+      const wide = what === 'bag' && rowBytes(problem.table) >= pageBytes
       const r = await contest(
         env,
         problem.sets.length,
         problem,
         (b, p) => (what === 'bag' ? b.bag?.(p) : b.bagWeights?.(p)),
         (result) => (what === 'bag' ? checkBag(problem, result) : checkWeights(problem, result)),
+        wide ? env.backends.flatMap((b) => (b instanceof Ceiling ? [rowByRow(b, problem)] : [])) : [],
       )
       return { name, unit: 'GB/s', work: s.tokens * s.bag * rowBytes(problem.table), of: 'rows read', ...r }
     },

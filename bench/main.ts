@@ -24,7 +24,7 @@ import { commit, machine } from './machine.js'
 import { type Options, parse, UsageError, usage } from './options.js'
 import { peerVersion } from './peers/require.js'
 import { print } from './report.js'
-import { merge, type Results, readResults, writeResults } from './results.js'
+import { leftOut, merge, type Results, readResults, writeResults } from './results.js'
 import { full, quick, type TableDType, tiny } from './shapes.js'
 import { targetsText } from './targets.js'
 
@@ -48,7 +48,7 @@ async function others(
 ): Promise<Backend[]> {
   const backends: Backend[] = []
   const wanted = (name: string, label: string) => {
-    if (options.without.has(name)) contenders[label] = 'left out with --without'
+    if (options.without.has(name)) contenders[label] = leftOut
     return !options.without.has(name)
   }
   if (wanted('plain', 'plain TypeScript')) {

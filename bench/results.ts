@@ -29,11 +29,16 @@ export function readResults(path: string): Results | undefined {
   return JSON.parse(text) as Results
 }
 
+/** In place of a version. */
+export const leftOut = 'left out with --without'
+
 export function merge(old: Results | undefined, fresh: Results): Results {
   const same = old && JSON.stringify(old.machine) === JSON.stringify(fresh.machine)
+  const present = Object.fromEntries(Object.entries(fresh.contenders).filter(([, version]) => version !== leftOut))
   return {
     ...fresh,
-    contenders: { ...(same ? old.contenders : {}), ...fresh.contenders },
+    // Whoever is left out of this run took part in cases that are kept.
+    contenders: { ...fresh.contenders, ...(same ? old.contenders : {}), ...present },
     cases: { ...(same ? old.cases : {}), ...fresh.cases },
   }
 }

@@ -17,7 +17,7 @@ import { lookupCases } from '../bench/groups/lookup.js'
 import { efforts, expectNear, type Result, race, ratioOf, timingOf, WrongResult } from '../bench/harness.js'
 import { parse, UsageError } from '../bench/options.js'
 import { encodeModel } from '../bench/peers/onnx.js'
-import type { Results } from '../bench/results.js'
+import { leftOut, merge, type Results } from '../bench/results.js'
 import { tiny } from '../bench/shapes.js'
 import { openDevice } from '../lib/index.js'
 
@@ -28,6 +28,17 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }))
 const json = join(folder, 'results.json')
 const bench = (...args: string[]) =>
   spawnSync(process.execPath, ['--import', 'tsx', 'bench/main.ts', '--tiny', '--json', json, ...args], { cwd: root, encoding: 'utf8' })
+
+test('a run keeps the cases and the versions of contenders that it did not measure, and drops those of another machine', () => {
+  const machine = { processor: 'one' } as Results['machine']
+  const measured = (name: string) => ({ name, timings: [], commit: 'c', date: 'd', command: name })
+  const old: Results = { machine, contenders: { plain: '1', PyTorch: '1', tfjs: leftOut }, cases: { a: measured('a'), b: measured('b') } }
+  const fresh: Results = { machine, contenders: { plain: leftOut, PyTorch: '2', tfjs: leftOut }, cases: { b: measured('new') } }
+  const merged = merge(old, fresh)
+  expect(merged.contenders).toEqual({ plain: '1', PyTorch: '2', tfjs: leftOut })
+  expect(merged.cases).toEqual({ a: old.cases['a'], b: fresh.cases['b'] })
+  expect(merge({ ...old, machine: { ...machine, processor: 'other' } }, fresh)).toEqual(fresh)
+})
 
 describe('npm run bench, tiny shapes', () => {
   const without = ['onnxruntime', 'tfjs', 'pytorch'].flatMap((name) => ['--without', name])

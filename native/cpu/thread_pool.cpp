@@ -15,9 +15,10 @@ namespace ml::cpu {
 namespace {
 
 constexpr int kMostHelpers = 255;
+constexpr int64_t kMostPieces = INT32_MAX;  // a share counts them in 32 bits; more are done by the caller alone
 constexpr std::chrono::microseconds kLate{20};  // after which a helper that has not come is looked for
 
-// Pieces that are not taken yet: the first, and 32 bits above it the one past the last.
+// The pieces of one thread that are not taken yet: the first, and 32 bits above it the one past the last.
 struct alignas(64) Share {
   std::atomic<int64_t> left{0};
 
@@ -45,7 +46,7 @@ class Pool {
     const int64_t pieces = (n + grain - 1) / grain;
     const int helpers = static_cast<int>(std::min<int64_t>({threads - 1, pieces - 1, kMostHelpers}));
     std::unique_lock<std::mutex> lock(busy_, std::defer_lock);
-    if (helpers <= 0 || inside_ || !lock.try_lock()) {
+    if (helpers <= 0 || pieces > kMostPieces || inside_ || !lock.try_lock()) {
       for (int64_t p = 0; p < pieces; ++p) body.call(body.object, p * grain, std::min(n, (p + 1) * grain), 0);
       return;
     }

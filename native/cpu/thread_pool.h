@@ -9,7 +9,8 @@ namespace ml::cpu {
 int usable_cores();  // cores this process may run on
 
 // Runs body over [0, n) in pieces of `grain` on at most `threads` threads, the caller among them; returns when
-// all is done. If another stream is using the pool, the caller does all the pieces itself.
+// all is done. Each thread begins with its own share, pieces side by side and the same from run to run, and then
+// takes from the ends of the others'. If another stream is using the pool, the caller does all the pieces itself.
 void pool_run(int threads, int64_t n, int64_t grain, RangeBody body);
 
 }  // namespace ml::cpu

@@ -117,6 +117,10 @@ export async function writeDocs(results: Results): Promise<void> {
   const { processor, cores, instructions, memory, system, node, hugePages } = results.machine
   const of = (pick: (m: Measured) => string) => unique(cases.map(([, m]) => pick(m))).join(', ')
   const lines = [
+    '---',
+    'title: Benchmarks',
+    '---',
+    '',
     '# Benchmarks',
     '',
     'Written by `npm run bench -- --write-docs`; do not edit. Run it on your machine: `npm run bench` (`--quick` takes a few minutes, `--help` lists the rest). Peers are',
@@ -153,6 +157,6 @@ export async function writeDocs(results: Results): Promise<void> {
   const growing = cases.filter(([name]) => name.startsWith('layer/'))
   if (growing.length > 0)
     lines.push('## Whole layer as the table grows', '', 'Tokens x width / lookup / optimizer; all threads.', '', ...layers(growing))
-  lines.push('## Commands', '', ...unique(cases.map(([, m]) => m.command)).map((c) => `- \`${c}\``))
+  lines.push('## Commands', '', '```sh', ...unique(cases.map(([, m]) => m.command)), '```')
   writeFileSync(`${folder}benchmarks.md`, `${lines.join('\n').trimEnd()}\n`)
 }

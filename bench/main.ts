@@ -39,6 +39,9 @@ function allCases(options: Options): Case[] {
   return [...bagCases(shapes), ...lookupCases(shapes), ...gemmCases(shapes), ...layerCases(shapes)]
 }
 
+/** As a shell takes it for one word. */
+const quoted = (arg: string) => (/^[\w./:=@,^-]+$/.test(arg) ? arg : `'${arg.replaceAll("'", "'\\''")}'`)
+
 /** Plain loops and the peers that are here; `contenders` gets their versions, or why they are absent. */
 async function others(
   options: Options,
@@ -149,7 +152,7 @@ async function run(options: Options): Promise<void> {
 async function runCases(cases: readonly Case[], env: Environment, options: Options, fresh: Results): Promise<void> {
   // Where the results are kept says nothing about them.
   const args = process.argv.slice(2).filter((arg, i, all) => !arg.startsWith('--json') && all[i - 1] !== '--json')
-  const command = ['npm run bench --', ...args].join(' ')
+  const command = ['npm run bench --', ...args.map(quoted)].join(' ')
   let resident = ''
   for (const c of cases) {
     if (c.resident !== resident) {

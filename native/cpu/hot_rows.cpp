@@ -17,8 +17,8 @@ bool any_hot(const int32_t* starts, int64_t begin, int64_t end) {
 
 }  // namespace
 
-HotRows::HotRows(Context& ctx, const ReadPlaces& places, const int32_t* starts, int64_t R, SumPlaces sum)
-    : reads_{places, starts}, sum_(sum) {
+HotRows::HotRows(Context& ctx, const ReadPlaces& places, int64_t R, SumPlaces sum) : places_(places), sum_(sum) {
+  const int32_t* starts = places.starts;
   struct Chunk {
     int64_t begin, end;
   };
@@ -44,9 +44,9 @@ HotRows::HotRows(Context& ctx, const ReadPlaces& places, const int32_t* starts, 
 }
 
 void HotRows::gradient(int64_t r, float* g) const {
-  const int64_t begin = reads_.starts[r], end = reads_.starts[r + 1];
-  if (end - begin <= kHotPlaces) return sum_(reads_.places, begin, end, g);
-  const int64_t V = reads_.places.width;
+  const int64_t begin = places_.starts[r], end = places_.starts[r + 1];
+  if (end - begin <= kHotPlaces) return sum_(places_, begin, end, g);
+  const int64_t V = places_.width;
   const Hot* at = std::lower_bound(hot_, hot_ + hot_count_, r, [](const Hot& hot, int64_t row) { return hot.row < row; });
   const float* partial = partials_ + at->partial * V;
   std::memcpy(g, partial, static_cast<size_t>(V) * sizeof(float));

@@ -15,7 +15,7 @@ struct Term {
   const float* dy;
 };
 
-inline Term term_of(const ReadPlaces& places, int64_t i) { return {places.places[i].weight, places.dy[places.places[i].bag]}; }
+inline Term term_of(const ReadPlaces& places, int64_t i) { return {places.places[i].weight, places.dy_of(places.places[i])}; }
 
 // g += weight * dy for the terms one after another; `first`: g is not read.
 template <int count, bool first>

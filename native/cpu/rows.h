@@ -21,11 +21,20 @@ template <class F>
   }
 }
 
-// sum of x[i] * y[i], in the same order whatever calls it
+// sum of x[i] * y[i], in the same order whatever calls it; kChains (a power of two): sums side by side, where one would be waited for
+template <int kChains = 1>
 [[maybe_unused]] inline float dot(const float* x, const float* y, int64_t count) {
-  Vec sum{};
-  for_vectors(count, [&](int64_t i, int n) { sum = fma(load_n(x + i, n), load_n(y + i, n), sum); });
-  return reduce_add(sum);
+  Vec sum[kChains] = {};
+  int64_t i = 0;
+  for (; i + kChains * kWidth <= count; i += kChains * kWidth)
+    for (int v = 0; v < kChains; ++v) sum[v] = fma(load(x + i + v * kWidth), load(y + i + v * kWidth), sum[v]);
+  for (int v = 0; i < count; i += kWidth, ++v) {
+    const int n = count - i < kWidth ? static_cast<int>(count - i) : kWidth;
+    sum[v] = fma(load_n(x + i, n), load_n(y + i, n), sum[v]);
+  }
+  for (int step = 1; step < kChains; step *= 2)
+    for (int v = 0; v < kChains; v += 2 * step) sum[v] += sum[v + step];
+  return reduce_add(sum[0]);
 }
 
 // The greatest of x, NaN left out; -Inf of none.

@@ -22,20 +22,14 @@ constexpr std::chrono::microseconds kLate{20};  // after which a helper that has
 struct alignas(64) Share {
   std::atomic<int64_t> left{0};
 
-  bool take_first(int64_t& piece) {
+  // The first of them, or the last.
+  bool take(bool first, int64_t& piece) {
     int64_t now = left.load(std::memory_order_relaxed);
     do {
-      piece = now & 0xffffffff;
-      if (piece >= now >> 32) return false;
-    } while (!left.compare_exchange_weak(now, now + 1, std::memory_order_relaxed));
-    return true;
-  }
-  bool take_last(int64_t& piece) {
-    int64_t now = left.load(std::memory_order_relaxed);
-    do {
-      piece = (now >> 32) - 1;
-      if (piece < (now & 0xffffffff)) return false;
-    } while (!left.compare_exchange_weak(now, now - (int64_t{1} << 32), std::memory_order_relaxed));
+      const int64_t begin = now & 0xffffffff, end = now >> 32;
+      if (begin >= end) return false;
+      piece = first ? begin : end - 1;
+    } while (!left.compare_exchange_weak(now, first ? now + 1 : now - (int64_t{1} << 32), std::memory_order_relaxed));
     return true;
   }
 };
@@ -116,7 +110,7 @@ class Pool {
     for (int i = 0; i < workers_; ++i) {
       const int whose = worker + i < workers_ ? worker + i : worker + i - workers_;
       int64_t p;
-      if (!(i == 0 ? shares_[whose].take_first(p) : shares_[whose].take_last(p))) continue;
+      if (!shares_[whose].take(i == 0, p)) continue;
       const int64_t begin = p * grain_;
       body_.call(body_.object, begin, std::min(n_, begin + grain_), worker);
       return true;

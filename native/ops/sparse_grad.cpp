@@ -123,7 +123,7 @@ void sort_places(Context& ctx, const SortRows& a, const RadixPlan& shared, int64
 
 }  // namespace
 
-ReadPlaces lay_out(Context& ctx, const std::vector<TableRead>& reads, const int32_t* order, int64_t n, int64_t width) {
+ReadPlaces lay_out(Context& ctx, const std::vector<TableRead>& reads, const int32_t* order, const int32_t* starts, int64_t R, int64_t width) {
   int64_t bags_in_all = 0;
   for (const TableRead& r : reads) bags_in_all += r.dy.dim(0);
   const float** dy = ctx.scratch<const float*>(bags_in_all);
@@ -146,11 +146,12 @@ ReadPlaces lay_out(Context& ctx, const std::vector<TableRead>& reads, const int3
     first_bag += bags;
     first += places;
   }
+  const int64_t n = starts[R];
   Place* out = ctx.scratch<Place>(n);
   ctx.parallel_for(n, kChunk, [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i) out[i] = drawn[order[i]];
   });
-  return {out, dy, bags_in_all, width};
+  return {out, starts, dy, bags_in_all, width};
 }
 
 void sort_rows(Context& ctx, const SortRows& a) {
@@ -161,9 +162,7 @@ void sort_rows(Context& ctx, const SortRows& a) {
 
 void sparse_grad_values(Context& ctx, const SparseGradValues& a) {
   const int64_t R = *a.count.as<int32_t>(), V = a.values.dim(1);
-  const int32_t* starts = a.starts.as<int32_t>();
-  const ReadPlaces places = lay_out(ctx, a.reads, a.order.as<int32_t>(), starts[R], V);
-  const HotRows rows(ctx, places, starts, R, ML_DISPATCH(sum_places));
+  const HotRows rows(ctx, lay_out(ctx, a.reads, a.order.as<int32_t>(), a.starts.as<int32_t>(), R, V), R, ML_DISPATCH(sum_places));
   ctx.parallel_for(R, kRows, [&](int64_t begin, int64_t end, int) {
     for (int64_t r = begin; r < end; ++r) rows.gradient(r, a.values.as<float>() + r * V);
   });

@@ -10,7 +10,7 @@ namespace ml::cpu {
 
 class Context;
 
-// The n places of `order`, in scratch memory of this call.
-ReadPlaces lay_out(Context& ctx, const std::vector<TableRead>& reads, const int32_t* order, int64_t n, int64_t width);
+// The places of `order`, those of R touched rows, in scratch memory of this call.
+ReadPlaces lay_out(Context& ctx, const std::vector<TableRead>& reads, const int32_t* order, const int32_t* starts, int64_t R, int64_t width);
 
 }  // namespace ml::cpu

@@ -12,9 +12,9 @@
 namespace ml::cpu::ML_ISA {
 namespace {
 
-constexpr int64_t kAheadBytes = 16384;  // of rows and states, prefetched before they are updated
-constexpr int64_t kMostAhead = 32;      // rows; for the single numbers of the row-wise rule always as many
-constexpr int64_t kMostSoon = 4;        // rows ahead, prefetched once more
+constexpr int64_t kAheadBytes = 16384;   // of rows and states, prefetched before they are updated
+constexpr int64_t kMostAhead = 32;       // rows; for the single numbers of the row-wise rule always as many
+constexpr int64_t kMostSoon = 4;         // rows ahead, prefetched once more
 constexpr int64_t kNearBytes = 1 << 18;  // of dy: if it has no more, it lies in the second cache by itself
 constexpr int kChains = 4;               // sums of squares side by side
 constexpr double kLeastSquares = 0x1p-100, kMostSquares = 0x1p127;  // sums between them are exact enough in float32
@@ -123,23 +123,15 @@ inline void update_elements(const Rule& rule, const RowOf<T>& row, const Coming<
 
 // The mean of x^2. It neither overflows nor vanishes where the gradient does not: where a sum in float32 might, it is made once more in float64.
 inline double mean_square(const float* x, int64_t V) {
-  Vec sum[kChains] = {};
-  int64_t c = 0;
-  for (; c + kChains * kWidth <= V; c += kChains * kWidth)
-    for (int i = 0; i < kChains; ++i) sum[i] = fma(load(x + c + i * kWidth), load(x + c + i * kWidth), sum[i]);
-  for (int i = 0; c < V; c += kWidth, ++i) {
-    const Vec v = load_n(x + c, V - c < kWidth ? static_cast<int>(V - c) : kWidth);
-    sum[i] = fma(v, v, sum[i]);
-  }
-  const double in_short = reduce_add((sum[0] + sum[1]) + (sum[2] + sum[3]));
+  const double in_short = dot<kChains>(x, x, V);
   if (in_short >= kLeastSquares && in_short <= kMostSquares) return in_short / static_cast<double>(V);
   double exact[kChains] = {};
-  for (c = 0; c < V; ++c) exact[c % kChains] += static_cast<double>(x[c]) * x[c];
+  for (int64_t c = 0; c < V; ++c) exact[c % kChains] += static_cast<double>(x[c]) * x[c];
   return ((exact[0] + exact[1]) + (exact[2] + exact[3])) / static_cast<double>(V);
 }
 
-void mean_squares(const float* x, int64_t begin, int64_t end, int64_t V, double* means) {
-  for (int64_t r = begin; r < end; ++r) means[r] = mean_square(x + r * V, V);
+void mean_squares(const float* const* dy, int64_t begin, int64_t end, int64_t V, double* means) {
+  for (int64_t b = begin; b < end; ++b) means[b] = mean_square(dy[b], V);
 }
 
 // Adds the mean square of weight * dy to the row's own number; returns the divisor of the row-wise rule. mean: that of dy.
@@ -162,10 +154,10 @@ template <class Rule>
   return kRowwise<Rule> ? mean_square(g, V) : 0;
 }
 
-// A row with one place, most rows of a large table, takes its gradient where it lies; others are summed into g. own: a copy of `gradients`
+// A row with one place, most rows of a large table, takes its gradient where it lies; others are summed into g. own: a copy of their places
 // that no store can reach.
 template <class T, class Rule>
-[[gnu::always_inline]] inline Gradient gradient_of(const Rule& rule, const HotRows& gradients, const HotRows::Reads& own, const double* means,
+[[gnu::always_inline]] inline Gradient gradient_of(const Rule& rule, const HotRows& gradients, const ReadPlaces& own, const double* means,
                                                    const RowOf<T>& row, int64_t r, int64_t V, float* g) {
   Gradient result{{1.0f, g}, 0};
   double mean = 0;
@@ -195,7 +187,7 @@ template <class T, class Rule>
 void touched_rows(const SparseUpdate& a, const HotRows& gradients, const double* means, int64_t begin, int64_t end, float* g) {
   const Rule rule(a.hyper, *a.step.as<int32_t>());
   const Rows<T, Rule> table(a);
-  const HotRows::Reads own = gradients.reads();
+  const ReadPlaces own = gradients.places();
   const int32_t* rows = a.rows.as<int32_t>();
   const int64_t last = *a.count.as<int32_t>() - 1, V = a.table.dim(1), room = gradients.room();
   const int64_t ahead = rows_ahead(V * static_cast<int64_t>((1 + Rule::kStates) * sizeof(float)), kAheadBytes, kMostAhead);
@@ -232,7 +224,7 @@ template <class T, class Rule>
 void every_row(const SparseUpdate& a, const HotRows& gradients, const double* means, int64_t begin, int64_t end, int64_t first, float* g) {
   const Rule rule(a.hyper, *a.step.as<int32_t>());
   const Rows<T, Rule> table(a);
-  const HotRows::Reads own = gradients.reads();
+  const ReadPlaces own = gradients.places();
   const int32_t* rows = a.rows.as<int32_t>();
   const int64_t R = *a.count.as<int32_t>(), V = a.table.dim(1);
   float* none = g + gradients.room();
@@ -284,17 +276,11 @@ constexpr int64_t kRows = 256;  // of one piece
 
 // The mean square of every row of dy of all reads. A touched row that one place reads, most rows of a large table, then needs no pass over
 // its gradient.
-const double* means_of(Context& ctx, const std::vector<TableRead>& reads, int64_t V) {
-  int64_t bags = 0;
-  for (const TableRead& r : reads) bags += r.dy.dim(0);
-  double* means = ctx.scratch<double>(bags);
-  double* at = means;
-  for (const TableRead& r : reads) {
-    ctx.parallel_for(r.dy.dim(0), kRows / 8, [&](int64_t begin, int64_t end, int) {
-      ML_DISPATCH(mean_squares)(r.dy.as<float>(), begin, end, V, at);
-    });
-    at += r.dy.dim(0);
-  }
+const double* means_of(Context& ctx, const ReadPlaces& places) {
+  double* means = ctx.scratch<double>(places.bags);
+  ctx.parallel_for(places.bags, kRows / 8, [&](int64_t begin, int64_t end, int) {
+    ML_DISPATCH(mean_squares)(places.dy, begin, end, places.width, means);
+  });
   return means;
 }
 
@@ -303,10 +289,8 @@ const double* means_of(Context& ctx, const std::vector<TableRead>& reads, int64_
 void sparse_update(Context& ctx, const SparseUpdate& a) {
   const int64_t R = *a.count.as<int32_t>(), V = a.table.dim(1);
   const int32_t* rows = a.rows.as<int32_t>();
-  const int32_t* starts = a.starts.as<int32_t>();
-  const ReadPlaces places = lay_out(ctx, a.reads, a.order.as<int32_t>(), starts[R], V);
-  const HotRows gradients(ctx, places, starts, R, ML_DISPATCH(sum_places));
-  const double* means = a.rule == Rule::rowwise_adagrad ? means_of(ctx, a.reads, V) : nullptr;
+  const HotRows gradients(ctx, lay_out(ctx, a.reads, a.order.as<int32_t>(), a.starts.as<int32_t>(), R, V), R, ML_DISPATCH(sum_places));
+  const double* means = a.rule == Rule::rowwise_adagrad ? means_of(ctx, gradients.places()) : nullptr;
   const int64_t room = 2 * gradients.room();
   float* buffers = ctx.scratch<float>(ctx.threads() * room);
   const auto update = ML_DISPATCH(update_piece);

@@ -14,9 +14,9 @@
 #include <vector>
 
 #include "cpu/backend.h"
+#include "cpu/context.h"
 #include "cpu/isa.h"
 #include "cpu/placement.h"
-#include "cpu/thread_pool.h"
 #include "layer/memory_layer.h"
 #include "layer/optimizer.h"
 #include "layer/peer_layer.h"
@@ -203,16 +203,13 @@ void pieces() {
       constexpr int64_t kGrain = 7;
       for (int slow = 0; slow < threads; ++slow) {
         std::vector<std::atomic<int>> done(static_cast<size_t>((n + kGrain - 1) / kGrain)), inside(static_cast<size_t>(threads));
-        const auto body = [&](int64_t begin, int64_t end, int worker) {
+        cpu::Context(threads).parallel_for(n, kGrain, [&](int64_t begin, int64_t end, int worker) {
           require(begin % kGrain == 0 && end == std::min(n, begin + kGrain), "pieces are cut by the grain alone");
           require(inside[static_cast<size_t>(worker)].fetch_add(1) == 0, "one thread has a number");
           if (worker == slow) pause(2);
           done[static_cast<size_t>(begin / kGrain)].fetch_add(1);
           inside[static_cast<size_t>(worker)].fetch_sub(1);
-        };
-        using Body = const decltype(body);
-        cpu::pool_run(threads, n, kGrain, {[](void* o, int64_t begin, int64_t end, int worker) { (*static_cast<Body*>(o))(begin, end, worker); },
-                                           const_cast<void*>(static_cast<const void*>(&body))});
+        });
         for (const auto& count : done) require(count == 1, "every piece is done once");
       }
     }

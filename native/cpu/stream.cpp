@@ -5,6 +5,7 @@
 #include <cstring>
 #include <memory>
 #include <new>
+#include <optional>
 #include <utility>
 
 #include "cpu/spin.h"
@@ -59,6 +60,7 @@ void CpuStream::read(void* target, const void* source, size_t bytes, Completion 
 
 std::optional<Fault> CpuStream::wait() {
   run_here();
+  Waiting::expect();  // who waits once soon waits again
   return wait_for_submitted();
 }
 
@@ -102,26 +104,47 @@ void CpuStream::run_next(std::unique_lock<std::mutex>& lock) {
   running_.store(false, std::memory_order_release);
 }
 
+// Awake for a while, to see whether done() comes to hold; helps with runs as long as there are any. Returns done().
+template <class Done>
+bool CpuStream::look_until(const Done& done) {
+  std::optional<Waiting> self;
+  if (context_.threads() > 1) self.emplace();
+  for (bool helped = true; helped && !done();) {
+    helped = false;
+    spin_until([&] { return done() || (helped = self && self->help()); });
+  }
+  return done();
+}
+
 void CpuStream::loop() {
   std::unique_lock<std::mutex> lock(queue_mutex_);
+  const auto has_work = [this] { return !taken_over_.load(std::memory_order_relaxed) && pushed_.load(std::memory_order_acquire) != completed(); };
   for (;;) {
-    arrived_.wait(lock, [this] { return stop_ || (!queue_.empty() && !taken_over_); });
+    arrived_.wait(lock, [this] { return stop_ || !queue_.empty(); });
     if (queue_.empty()) return;
-    while (!queue_.empty() && !taken_over_) {
-      run_next(lock);
-      if (taken_over_) handed_over_.notify_one();
-      if (taken_over_ || !queue_.empty()) continue;
+    for (bool awake = true; awake;) {
+      if (has_work()) {
+        run_next(lock);
+        if (taken_over_) handed_over_.notify_one();
+        continue;
+      }
       lock.unlock();
-      spin_until([this, done = completed()] { return pushed_.load(std::memory_order_acquire) != done; });
+      awake = look_until(has_work);
       lock.lock();
     }
+    if (taken_over_) arrived_.wait(lock, [this] { return stop_ || !taken_over_; });
   }
 }
 
-// Who waits has nothing else to do, and is awake: it runs what is left of the queue, since a thread takes longer to wake than a small
-// operation to run. The stream's own thread finishes what it is at.
+// Who waits has nothing else to do, and is awake. It helps the stream's own thread, or runs the queue in its place and is helped by it, if
+// it is on its way: a thread takes longer to wake than a small operation to run.
 void CpuStream::run_here() {
   std::unique_lock<std::mutex> lock(queue_mutex_);
+  if (running_.load(std::memory_order_relaxed) && context_.threads() > 1) {
+    lock.unlock();
+    if (look_until([this] { return completed() == submitted(); })) return;
+    lock.lock();
+  }
   taken_over_ = true;
   if (running_.load(std::memory_order_relaxed)) {
     lock.unlock();
@@ -129,6 +152,7 @@ void CpuStream::run_here() {
     lock.lock();
     handed_over_.wait(lock, [this] { return !running_.load(std::memory_order_relaxed); });
   }
+  if (!queue_.empty()) Waiting::expect();
   while (!queue_.empty()) run_next(lock);
   taken_over_ = false;
 }

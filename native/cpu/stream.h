@@ -37,6 +37,8 @@ class CpuStream final : public Stream {
   void run_next(std::unique_lock<std::mutex>& lock);
   void run_here();
   void loop();
+  template <class Done>
+  bool look_until(const Done& done);
   void perform(Work& work, Ticket ticket);
 
   // Whoever runs the work
@@ -44,13 +46,14 @@ class CpuStream final : public Stream {
   std::optional<Fault> failed_;  // makes work void, until it is acknowledged
 
   std::atomic<Ticket> pushed_{0};     // the newest work in the queue
-  std::atomic<bool> running_{false};  // somebody is at a piece of work; changes under queue_mutex_
+  // Change under queue_mutex_
+  std::atomic<bool> running_{false};     // somebody is at a piece of work
+  std::atomic<bool> taken_over_{false};  // by the thread that waits
 
   std::mutex queue_mutex_;  // guards what follows
   std::condition_variable arrived_;
   std::condition_variable handed_over_;
   std::deque<Work> queue_;
-  bool taken_over_ = false;  // by the thread that waits
   bool stop_ = false;
 
   std::thread thread_;

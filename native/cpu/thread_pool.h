@@ -13,4 +13,19 @@ int usable_cores();  // cores this process may run on
 // takes from the ends of the others'. If another stream is using the pool, the caller does all the pieces itself.
 void pool_run(int threads, int64_t n, int64_t grain, RangeBody body);
 
+// A thread that waits and meanwhile helps: it is awake, and a helper of the pool's own, in whose place it works, may sleep.
+class Waiting {
+ public:
+  Waiting();
+  ~Waiting();
+  Waiting(const Waiting&) = delete;
+  Waiting& operator=(const Waiting&) = delete;
+
+  // Takes part in the run there is, until none of its pieces is left; false if there is none, or somebody was quicker.
+  bool help();
+
+  // A thread will soon wait: the next runs keep a place for it, and call a helper only if it does not come.
+  static void expect();
+};
+
 }  // namespace ml::cpu

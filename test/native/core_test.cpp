@@ -17,6 +17,7 @@
 #include "cpu/context.h"
 #include "cpu/isa.h"
 #include "cpu/placement.h"
+#include "cpu/thread_pool.h"
 #include "layer/memory_layer.h"
 #include "layer/optimizer.h"
 #include "layer/peer_layer.h"
@@ -216,6 +217,32 @@ void pieces() {
   }
 }
 
+// Who waits takes part in runs, and is counted like a helper. Where a thread is expected and does not come, a helper is called.
+void waiting() {
+  std::atomic<bool> stop{false};
+  std::atomic<int> helped{0};
+  std::vector<std::thread> others;
+  for (int i = 0; i < 2; ++i)
+    others.emplace_back([&] {
+      while (!stop) {
+        cpu::Waiting self;
+        helped += self.help();
+        std::this_thread::yield();
+      }
+    });
+  while (helped < 100) pieces();
+  stop = true;
+  for (std::thread& t : others) t.join();
+
+  cpu::Waiting::expect();
+  std::atomic<int> elsewhere{0};
+  cpu::Context(2).parallel_for(100, 1, [&](int64_t, int64_t, int worker) {
+    pause(10);
+    elsewhere += worker;
+  });
+  require(elsewhere > 0, "a helper comes in place of a thread that does not");
+}
+
 // An environment that goes down waits for the stream, and then takes down what completions call.
 void completions(const std::shared_ptr<Device>& d) {
   const Tensor t = zeros(*d, {4});
@@ -250,6 +277,7 @@ void faults(const std::shared_ptr<Device>& d) {
 int main() {
   placement();
   pieces();
+  waiting();
   for (int threads : {1, 2, 3}) {
     const auto device = cpu::open(threads);
     bags(device);

@@ -11,7 +11,6 @@ namespace ml::cpu {
 namespace {
 
 constexpr int64_t kBucket = 2048;   // keys of an even bucket: it, its copy and its counters fit the first cache
-constexpr int kMostBucketBits = 8;  // as many lines are written at a time while the positions are parted: they fit it, too
 constexpr int kMostDigitBits = 8;
 constexpr int64_t kFew = 16;        // keys for which counters do not pay
 

@@ -10,6 +10,8 @@ namespace ml::cpu {
 // What each bit of an index below `limit` is used for when the positions below n are sorted.
 class RadixPlan {
  public:
+  static constexpr int kMostBucketBits = 8;  // as many lines are written at a time while the positions are parted: they fit the first cache
+
   RadixPlan(int64_t n, int64_t limit);
 
   bool narrow() const { return lower_bits_ + position_bits_ <= 32; }  // keys fit uint32_t; else uint64_t
@@ -20,6 +22,7 @@ class RadixPlan {
   Key key_of(uint32_t index, uint32_t position) const {
     return static_cast<Key>(index & ((uint32_t{1} << lower_bits_) - 1)) << position_bits_ | static_cast<Key>(position);
   }
+  int position_bits() const { return position_bits_; }
   template <class Key>
   uint32_t lower_of(Key key) const {  // bits of the index
     return static_cast<uint32_t>(key >> position_bits_);

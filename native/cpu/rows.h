@@ -21,6 +21,13 @@ template <class F>
   }
 }
 
+// Neighbours first. A tree of calls, since the compiler does not unroll the loops and keeps the vectors in memory.
+template <int n>
+[[gnu::always_inline, maybe_unused]] inline Vec sum_of(const Vec* v) {
+  if constexpr (n == 1) return v[0];
+  else return sum_of<n / 2>(v) + sum_of<n / 2>(v + n / 2);
+}
+
 // sum of x[i] * y[i], in the same order whatever calls it; kChains (a power of two): sums side by side, where one would be waited for
 template <int kChains = 1>
 [[maybe_unused]] inline float dot(const float* x, const float* y, int64_t count) {
@@ -28,13 +35,13 @@ template <int kChains = 1>
   int64_t i = 0;
   for (; i + kChains * kWidth <= count; i += kChains * kWidth)
     for (int v = 0; v < kChains; ++v) sum[v] = fma(load(x + i + v * kWidth), load(y + i + v * kWidth), sum[v]);
-  for (int v = 0; i < count; i += kWidth, ++v) {
+#pragma GCC unroll 4
+  for (int v = 0; v < kChains; ++v, i += kWidth) {
+    if (i >= count) break;
     const int n = count - i < kWidth ? static_cast<int>(count - i) : kWidth;
     sum[v] = fma(load_n(x + i, n), load_n(y + i, n), sum[v]);
   }
-  for (int step = 1; step < kChains; step *= 2)
-    for (int v = 0; v < kChains; v += 2 * step) sum[v] += sum[v + step];
-  return reduce_add(sum[0]);
+  return reduce_add(sum_of<kChains>(sum));
 }
 
 // The greatest of x, NaN left out; -Inf of none.

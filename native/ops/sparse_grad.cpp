@@ -1,8 +1,66 @@
 #include "ops/sparse_grad.h"
 
 #ifdef ML_ISA
+#include "cpu/radix_sort.h"
 #include "cpu/rows.h"
 #include "cpu/row_gradient.h"
+
+namespace ml::cpu::ML_ISA {
+namespace {
+
+// What a sorted bucket of `count` keys says: of each key its position, of each row its index and where its places end; the bucket's first place
+// is `begin`.
+template <class Key>
+[[maybe_unused]] void list_rows(const RadixPlan& shared, const Key* keys, int64_t count, uint32_t bucket, int64_t begin, int32_t* order, int32_t* rows,
+                                int32_t* ends) {
+  const RadixPlan plan = shared;  // a copy that no store can reach
+  int64_t i = 0;
+#if ML_ISA_LEVEL == 3
+  if constexpr (sizeof(Key) == sizeof(uint32_t)) {
+    const __m128i shift = _mm_cvtsi32_si128(plan.position_bits());
+    const __m512i upper = _mm512_set1_epi32(static_cast<int>(plan.index_of(bucket, 0)));
+    const __m512i position = _mm512_set1_epi32(static_cast<int>(plan.position_of(~Key{0})));
+    const __m512i counted = _mm512_setr_epi32(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16);
+    for (; i + kWidth < count; i += kWidth) {
+      const __m512i key = _mm512_loadu_si512(keys + i), lower = _mm512_srl_epi32(key, shift);
+      const __m512i next = _mm512_srl_epi32(_mm512_loadu_si512(keys + i + 1), shift);
+      const __m512i end = _mm512_add_epi32(counted, _mm512_set1_epi32(static_cast<int>(begin + i)));
+      const __mmask16 last = _mm512_cmpneq_epi32_mask(lower, next);
+      const int n = __builtin_popcount(last);
+      const __mmask16 first_n = static_cast<__mmask16>((1u << n) - 1u);  // other threads write what lies behind
+      _mm512_storeu_si512(order + i, _mm512_and_si512(key, position));
+      _mm512_mask_storeu_epi32(rows, first_n, _mm512_maskz_compress_epi32(last, _mm512_or_si512(lower, upper)));
+      _mm512_mask_storeu_epi32(ends, first_n, _mm512_maskz_compress_epi32(last, end));
+      rows += n;
+      ends += n;
+    }
+  }
+#endif
+  for (; i < count; ++i) {
+    const uint32_t lower = plan.lower_of(keys[i]);
+    order[i] = static_cast<int32_t>(plan.position_of(keys[i]));
+    *rows = static_cast<int32_t>(plan.index_of(bucket, lower));
+    *ends = static_cast<int32_t>(begin + i + 1);
+    const int64_t n = i + 1 == count || plan.lower_of(keys[i + 1]) != lower;
+    rows += n;
+    ends += n;
+  }
+}
+
+// The places of bags begin … end, by position from the first bag's first on. offsets: where each bag begins, or nullptr: each has bag_size.
+[[maybe_unused]] void draw_places(const float* weights, const int32_t* offsets, int64_t bag_size, int64_t begin, int64_t end, uint32_t first_bag, Place* to) {
+  for (int64_t b = begin; b < end; ++b) {
+    const uint32_t bag = first_bag + static_cast<uint32_t>(b);
+    const Vec bags = as_float(IVec{} + static_cast<int32_t>(bag));
+    const int64_t last = offsets ? offsets[b + 1] : (b + 1) * bag_size;
+    int64_t l = offsets ? offsets[b] : b * bag_size;
+    for (; l + kWidth <= last; l += kWidth) interleave(reinterpret_cast<float*>(to + l), load(weights + l), bags);
+    for (; l < last; ++l) to[l] = {weights[l], bag};
+  }
+}
+
+}  // namespace
+}  // namespace ml::cpu::ML_ISA
 #else
 #include <algorithm>
 #include <atomic>
@@ -23,16 +81,38 @@ namespace {
 constexpr int64_t kChunk = 1 << 13;  // places of one piece
 constexpr int64_t kRows = 64;        // of one piece
 
-// f(position, index) for positions begin … end of the reads laid end to end
+// f(position, indices, count) for what each read has of positions begin … end, the reads laid end to end
 template <class F>
-void for_places(const std::vector<TableRead>& reads, int64_t begin, int64_t end, F&& f) {
+void for_reads(const std::vector<TableRead>& reads, int64_t begin, int64_t end, F&& f) {
   int64_t first = 0;  // position of the read's first place
   for (const TableRead& r : reads) {
-    const int32_t* index = r.indices.as<int32_t>();
-    const int64_t last = first + r.indices.size();
-    for (int64_t i = std::max(begin, first); i < std::min(end, last); ++i) f(i, index[i - first]);
+    const int64_t last = first + r.indices.size(), from = std::max(begin, first), to = std::min(end, last);
+    if (from < to) f(from, r.indices.as<int32_t>() + (from - first), to - from);
     first = last;
   }
+}
+
+// Adds to counts[b] how many of the indices fall into bucket b; whether all are sound. An index of -1 is an empty place, which is not counted.
+bool count_places(const RadixPlan& shared, const int32_t* indices, int64_t n, int64_t slots, uint32_t* counts) {
+  constexpr int kSides = 4;  // counters of a bucket, or one index waits for the last
+  const RadixPlan plan = shared;  // a copy that no store can reach
+  const uint32_t limit = static_cast<uint32_t>(slots);
+  uint32_t unsound = 0, empty = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    unsound |= static_cast<uint32_t>(indices[i]) + 1u > limit;  // not -1 … slots - 1
+    empty += indices[i] < 0;
+  }
+  const int64_t buckets = plan.buckets();
+  uint32_t sides[kSides << RadixPlan::kMostBucketBits];
+  std::memset(sides, 0, static_cast<size_t>(kSides * buckets) * sizeof(uint32_t));
+  int64_t i = 0;
+  for (; i + kSides <= n; i += kSides)
+    for (int k = 0; k < kSides; ++k) ++sides[k * buckets + plan.bucket_of(static_cast<uint32_t>(indices[i + k]))];
+  for (; i < n; ++i) ++sides[plan.bucket_of(static_cast<uint32_t>(indices[i]))];
+  for (int64_t b = 0; b < buckets; ++b)
+    for (int k = 0; k < kSides; ++k) counts[b] += sides[k * buckets + b];
+  counts[plan.bucket_of(~uint32_t{0})] -= empty;
+  return !unsound;
 }
 
 // The places that are not empty, as keys parted into the plan's buckets in the order of their positions; bucket b is begins[b] … begins[b + 1].
@@ -43,17 +123,11 @@ Key* part(Context& ctx, const SortRows& a, const RadixPlan& shared, int64_t plac
   uint32_t* counts = ctx.scratch<uint32_t>(chunks * buckets);
   std::atomic<bool> sound{true};
   ctx.parallel_for(places, kChunk, [&](int64_t begin, int64_t end, int) {
-    const RadixPlan plan = shared;  // a copy that no store can reach
-    const uint32_t slots = static_cast<uint32_t>(a.slots);
     uint32_t* own = counts + begin / kChunk * buckets;
     std::memset(own, 0, static_cast<size_t>(buckets) * sizeof(uint32_t));
-    uint32_t bad = 0;
-    for_places(a.reads, begin, end, [&](int64_t, int32_t index) {
-      const uint32_t u = static_cast<uint32_t>(index);
-      bad |= u + 1u > slots;  // not -1 … slots - 1
-      own[plan.bucket_of(u)] += index >= 0;
-    });
-    if (bad) sound.store(false, std::memory_order_relaxed);
+    bool all = true;
+    for_reads(a.reads, begin, end, [&](int64_t, const int32_t* indices, int64_t n) { all &= count_places(shared, indices, n, a.slots, own); });
+    if (!all) sound.store(false, std::memory_order_relaxed);
   });
   for (const TableRead& r : a.reads) {
     if (!sound) validate_indices(ctx, "embeddingBagBackward", "indices", r.indices, a.slots);
@@ -70,12 +144,14 @@ Key* part(Context& ctx, const SortRows& a, const RadixPlan& shared, int64_t plac
     const RadixPlan plan = shared;
     uint32_t* next = counts + begin / kChunk * buckets;
     Key* to = keys;
-    for_places(a.reads, begin, end, [&](int64_t position, int32_t index) {
-      const uint32_t u = static_cast<uint32_t>(index);
-      if (index < 0) return;
-      Key* at = to + next[plan.bucket_of(u)]++;
-      prefetch_to_write(at + kLine / sizeof(Key));
-      *at = plan.key_of<Key>(u, static_cast<uint32_t>(position));
+    for_reads(a.reads, begin, end, [&](int64_t first, const int32_t* indices, int64_t n) {
+      for (int64_t i = 0; i < n; ++i) {
+        const uint32_t u = static_cast<uint32_t>(indices[i]);
+        if (indices[i] < 0) continue;
+        Key* at = to + next[plan.bucket_of(u)]++;
+        prefetch_to_write(at + kLine / sizeof(Key));
+        *at = plan.key_of<Key>(u, static_cast<uint32_t>(first + i));
+      }
     });
   });
   return keys;
@@ -103,19 +179,10 @@ void sort_places(Context& ctx, const SortRows& a, const RadixPlan& shared, int64
   });
   before[0] = 0;
   for (int64_t b = 0; b < buckets; ++b) before[b + 1] += before[b];
+  const auto list = ML_DISPATCH(list_rows<Key>);
   ctx.parallel_for(buckets, 1, [&](int64_t b, int64_t, int) {
-    const RadixPlan plan = shared;
-    const int64_t begin = begins[b], count = begins[b + 1] - begin;
-    const Key* own = sorted[b];
-    int32_t *order = a.order.as<int32_t>(), *rows = a.rows.as<int32_t>(), *ends = a.starts.as<int32_t>() + 1;
-    int64_t r = before[b];
-    for (int64_t i = 0; i < count; ++i) {
-      const uint32_t lower = plan.lower_of(own[i]);
-      order[begin + i] = static_cast<int32_t>(plan.position_of(own[i]));
-      rows[r] = static_cast<int32_t>(plan.index_of(static_cast<uint32_t>(b), lower));
-      ends[r] = static_cast<int32_t>(begin + i + 1);
-      r += i + 1 == count || plan.lower_of(own[i + 1]) != lower;
-    }
+    list(shared, sorted[b], begins[b + 1] - begins[b], static_cast<uint32_t>(b), begins[b], a.order.as<int32_t>() + begins[b],
+         a.rows.as<int32_t>() + before[b], a.starts.as<int32_t>() + 1 + before[b]);
   });
   a.starts.as<int32_t>()[0] = 0;
   *a.count.as<int32_t>() = static_cast<int32_t>(before[buckets]);
@@ -134,14 +201,8 @@ ReadPlaces lay_out(Context& ctx, const std::vector<TableRead>& reads, const int3
     const int64_t bag_size = r.offsets ? 0 : r.indices.dim(1);
     const int32_t* offsets = r.offsets ? r.offsets.as<int32_t>() : nullptr;
     ctx.parallel_for(bags, std::max<int64_t>(1, kChunk * bags / std::max<int64_t>(places, 1)), [&](int64_t begin, int64_t end, int) {
-      const float* weights = r.weights.as<float>();
-      Place* to = drawn + first;
-      for (int64_t b = begin; b < end; ++b) {
-        const uint32_t bag = static_cast<uint32_t>(first_bag + b);
-        dy[bag] = r.dy.as<float>() + b * width;
-        const int64_t last = offsets ? offsets[b + 1] : (b + 1) * bag_size;
-        for (int64_t l = offsets ? offsets[b] : b * bag_size; l < last; ++l) to[l] = {weights[l], bag};
-      }
+      for (int64_t b = begin; b < end; ++b) dy[first_bag + b] = r.dy.as<float>() + b * width;
+      ML_DISPATCH(draw_places)(r.weights.as<float>(), offsets, bag_size, begin, end, static_cast<uint32_t>(first_bag), drawn + first);
     });
     first_bag += bags;
     first += places;

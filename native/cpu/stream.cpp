@@ -105,20 +105,19 @@ void CpuStream::run_next(std::unique_lock<std::mutex>& lock) {
 }
 
 // Awake for a while, to see whether done() comes to hold; helps with runs as long as there are any. Returns done().
-template <class Done>
-bool CpuStream::look_until(const Done& done) {
+bool CpuStream::look_until(const std::function<bool()>& done) {
   std::optional<Waiting> self;
   if (context_.threads() > 1) self.emplace();
   for (bool helped = true; helped && !done();) {
     helped = false;
-    spin_until([&] { return done() || (helped = self && self->help()); });
+    spin_until([&] { return done() || (helped = self && self->help(done)); });
   }
   return done();
 }
 
 void CpuStream::loop() {
   std::unique_lock<std::mutex> lock(queue_mutex_);
-  const auto has_work = [this] { return !taken_over_.load(std::memory_order_relaxed) && pushed_.load(std::memory_order_acquire) != completed(); };
+  const std::function<bool()> has_work = [this] { return !taken_over_.load(std::memory_order_relaxed) && pushed_.load(std::memory_order_acquire) != completed(); };
   for (;;) {
     arrived_.wait(lock, [this] { return stop_ || !queue_.empty(); });
     if (queue_.empty()) return;

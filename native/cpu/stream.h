@@ -4,6 +4,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <deque>
+#include <functional>
 #include <mutex>
 #include <thread>
 
@@ -37,8 +38,7 @@ class CpuStream final : public Stream {
   void run_next(std::unique_lock<std::mutex>& lock);
   void run_here();
   void loop();
-  template <class Done>
-  bool look_until(const Done& done);
+  bool look_until(const std::function<bool()>& done);
   void perform(Work& work, Ticket ticket);
 
   // Whoever runs the work

@@ -77,14 +77,14 @@ class Pool {
   void wait(int threads) { waiting_.fetch_add(threads, std::memory_order_relaxed); }
   void expect() { expected_.store(std::chrono::steady_clock::now(), std::memory_order_relaxed); }
 
-  // Takes the seat of a run, if there is one that is free; returns when no piece of the run is left.
-  bool sit_in() {
+  // Takes the seat of a run, if there is one that is free.
+  bool sit_in(const std::function<bool()>& done) {
     uint64_t gate = gate_.load(std::memory_order_relaxed);
     do {
       if ((gate & kSeat) == 0) return false;
     } while (!gate_.compare_exchange_weak(gate, (gate & ~kSeat) + 1, std::memory_order_acquire, std::memory_order_relaxed));
     inside_ = true;
-    while (piece(workers_ - 1)) continue;
+    while (piece(workers_ - 1) && !done()) continue;
     inside_ = false;
     gate_.fetch_sub(1, std::memory_order_release);
     return true;
@@ -187,6 +187,6 @@ void pool_run(int threads, int64_t n, int64_t grain, RangeBody body) {
 Waiting::Waiting() { pool().wait(1); }
 Waiting::~Waiting() { pool().wait(-1); }
 void Waiting::expect() { pool().expect(); }
-bool Waiting::help() { return pool().sit_in(); }
+bool Waiting::help(const std::function<bool()>& done) { return pool().sit_in(done); }
 
 }  // namespace ml::cpu

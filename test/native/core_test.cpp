@@ -217,7 +217,7 @@ void pieces() {
   }
 }
 
-// Who waits takes part in runs, and is counted like a helper. Where a thread is expected and does not come, a helper is called.
+// Who waits takes part in runs, is counted like a helper, and goes when it may. Where a thread is expected and does not come, a helper is called.
 void waiting() {
   std::atomic<bool> stop{false};
   std::atomic<int> helped{0};
@@ -226,13 +226,29 @@ void waiting() {
     others.emplace_back([&] {
       while (!stop) {
         cpu::Waiting self;
-        helped += self.help();
+        helped += self.help([] { return false; });
         std::this_thread::yield();
       }
     });
   while (helped < 100) pieces();
   stop = true;
   for (std::thread& t : others) t.join();
+
+  const auto here = std::this_thread::get_id();
+  std::atomic<int> mine{0};
+  std::thread caller([&] {
+    cpu::Context(2).parallel_for(50, 1, [&](int64_t, int64_t, int) {
+      pause(1);
+      mine += std::this_thread::get_id() == here;
+    });
+    stop = false;
+  });
+  {
+    cpu::Waiting self;
+    while (stop && !self.help([] { return true; })) std::this_thread::yield();
+  }
+  caller.join();
+  require(mine <= 1, "who waits does no more pieces once it may go");
 
   cpu::Waiting::expect();
   std::atomic<int> elsewhere{0};

@@ -52,7 +52,7 @@ async function run(
   bar.stop()
   const last = points.at(-1)!
   console.log(
-    `  ${label}: ${percent(last.recall)} of ${thousands(data.facts.names.length)} facts after ${epochs} epochs, ${last.seconds.toFixed(1)} s`,
+    `  ${label}: ${percent(last.recall)} of ${thousands(data.facts.names.length)} facts after ${epochs} ${epochs === 1 ? 'epoch' : 'epochs'}, ${last.seconds.toFixed(1)} s`,
   )
   if (flags.profile) printProfile(profile, epochs * stepsOf(data.facts.names.length), last.seconds)
   return { model, result: { label, kind, epochs, points, size: model.size } }

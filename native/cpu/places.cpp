@@ -4,15 +4,19 @@
 
 namespace ml::cpu {
 
-void validate_indices(Context& ctx, const char* op, const char* argument, const View& indices, int64_t slots) {
-  const int32_t* index = indices.as<int32_t>();
+bool sound_indices(const int32_t* indices, int64_t n, int64_t slots) {
   // -1 … slots - 1 as an unsigned number below slots + 1
   const uint32_t limit = static_cast<uint32_t>(slots);
+  uint32_t bad = 0;
+  for (int64_t i = 0; i < n; ++i) bad |= static_cast<uint32_t>(indices[i]) + 1u > limit;
+  return !bad;
+}
+
+void validate_indices(Context& ctx, const char* op, const char* argument, const View& indices, int64_t slots) {
+  const int32_t* index = indices.as<int32_t>();
   std::atomic<bool> sound{true};
   ctx.parallel_for(indices.size(), 1 << 16, [&](int64_t begin, int64_t end, int) {
-    uint32_t bad = 0;
-    for (int64_t i = begin; i < end; ++i) bad |= static_cast<uint32_t>(index[i]) + 1u > limit;
-    if (bad) sound.store(false, std::memory_order_relaxed);
+    if (!sound_indices(index + begin, end - begin, slots)) sound.store(false, std::memory_order_relaxed);
   });
   if (sound.load(std::memory_order_relaxed)) return;
   for (int64_t i = 0; i < indices.size(); ++i) {

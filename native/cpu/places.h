@@ -6,6 +6,9 @@
 
 namespace ml::cpu {
 
+// Whether each of n indices is -1 or in [0, slots).
+bool sound_indices(const int32_t* indices, int64_t n, int64_t slots);
+
 // Every index must be -1 or in [0, slots); throws ERR_INDEX_RANGE with the first that is not.
 void validate_indices(Context& ctx, const char* op, const char* argument, const View& indices, int64_t slots);
 

@@ -108,10 +108,11 @@ void CpuStream::run_next(std::unique_lock<std::mutex>& lock) {
 bool CpuStream::look_until(const std::function<bool()>& done) {
   std::optional<Waiting> self;
   if (context_.threads() > 1) self.emplace();
-  for (bool helped = true; helped && !done();) {
+  bool helped;
+  do {
     helped = false;
     spin_until([&] { return done() || (helped = self && self->help(done)); });
-  }
+  } while (helped);
   return done();
 }
 
@@ -135,19 +136,14 @@ void CpuStream::loop() {
   }
 }
 
-// Who waits has nothing else to do, and is awake. It helps the stream's own thread, or runs the queue in its place and is helped by it, if
-// it is on its way: a thread takes longer to wake than a small operation to run.
+// Who waits has nothing else to do, and is awake: it runs what is left of the queue, since a thread takes longer to wake than a small
+// operation to run. The stream's own thread finishes what it is at, and is helped with it; then, or if it is on its way, it helps.
 void CpuStream::run_here() {
   std::unique_lock<std::mutex> lock(queue_mutex_);
-  if (running_.load(std::memory_order_relaxed) && context_.threads() > 1) {
-    lock.unlock();
-    if (look_until([this] { return completed() == submitted(); })) return;
-    lock.lock();
-  }
   taken_over_ = true;
   if (running_.load(std::memory_order_relaxed)) {
     lock.unlock();
-    spin_until([this] { return !running_.load(std::memory_order_acquire); });
+    look_until([this] { return !running_.load(std::memory_order_acquire); });
     lock.lock();
     handed_over_.wait(lock, [this] { return !running_.load(std::memory_order_relaxed); });
   }

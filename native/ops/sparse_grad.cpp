@@ -92,16 +92,12 @@ void for_reads(const std::vector<TableRead>& reads, int64_t begin, int64_t end, 
   }
 }
 
-// Adds to counts[b] how many of the indices fall into bucket b; whether all are sound. An index of -1 is an empty place, which is not counted.
-bool count_places(const RadixPlan& shared, const int32_t* indices, int64_t n, int64_t slots, uint32_t* counts) {
+// Adds to counts[b] how many of the indices fall into bucket b. An index of -1 is an empty place, which is not counted.
+void count_places(const RadixPlan& shared, const int32_t* indices, int64_t n, uint32_t* counts) {
   constexpr int kSides = 4;  // counters of a bucket, or one index waits for the last
   const RadixPlan plan = shared;  // a copy that no store can reach
-  const uint32_t limit = static_cast<uint32_t>(slots);
-  uint32_t unsound = 0, empty = 0;
-  for (int64_t i = 0; i < n; ++i) {
-    unsound |= static_cast<uint32_t>(indices[i]) + 1u > limit;  // not -1 … slots - 1
-    empty += indices[i] < 0;
-  }
+  uint32_t empty = 0;
+  for (int64_t i = 0; i < n; ++i) empty += indices[i] < 0;
   const int64_t buckets = plan.buckets();
   uint32_t sides[kSides << RadixPlan::kMostBucketBits];
   std::memset(sides, 0, static_cast<size_t>(kSides * buckets) * sizeof(uint32_t));
@@ -112,7 +108,6 @@ bool count_places(const RadixPlan& shared, const int32_t* indices, int64_t n, in
   for (int64_t b = 0; b < buckets; ++b)
     for (int k = 0; k < kSides; ++k) counts[b] += sides[k * buckets + b];
   counts[plan.bucket_of(~uint32_t{0})] -= empty;
-  return !unsound;
 }
 
 // The places that are not empty, as keys parted into the plan's buckets in the order of their positions; bucket b is begins[b] … begins[b + 1].
@@ -125,9 +120,10 @@ Key* part(Context& ctx, const SortRows& a, const RadixPlan& shared, int64_t plac
   ctx.parallel_for(places, kChunk, [&](int64_t begin, int64_t end, int) {
     uint32_t* own = counts + begin / kChunk * buckets;
     std::memset(own, 0, static_cast<size_t>(buckets) * sizeof(uint32_t));
-    bool all = true;
-    for_reads(a.reads, begin, end, [&](int64_t, const int32_t* indices, int64_t n) { all &= count_places(shared, indices, n, a.slots, own); });
-    if (!all) sound.store(false, std::memory_order_relaxed);
+    for_reads(a.reads, begin, end, [&](int64_t, const int32_t* indices, int64_t n) {
+      if (!sound_indices(indices, n, a.slots)) sound.store(false, std::memory_order_relaxed);
+      count_places(shared, indices, n, own);
+    });
   });
   for (const TableRead& r : a.reads) {
     if (!sound) validate_indices(ctx, "embeddingBagBackward", "indices", r.indices, a.slots);

@@ -1,5 +1,6 @@
-// What every kernel asks of memory, counted by the emulator, at shapes of the design's roofline scaled down in tokens: counts per token
-// stay as they are. Prints JSON: for each case its floor (the bytes that no schedule can do without) and the counts of its kernels.
+// What every kernel asks of memory, counted by the emulator, at shapes of the design's roofline
+// scaled down in tokens: counts per token stay as they are. Prints JSON: for each case its floor
+// (the bytes that no schedule can do without) and the counts of its kernels.
 
 #include <cstdio>
 #include <cstdlib>
@@ -28,14 +29,17 @@ void wait() {
 
 Tensor normal(const Shape& shape, DType dtype = DType::f32, uint64_t seed = 1) {
   Tensor t = empty(*device, shape, dtype);
-  run(*device, &Operations::random_fill, RandomFill{t.view(), RandomFill::Kind::normal, 0, 1, seed});
+  run(*device, &Operations::random_fill,
+      RandomFill{t.view(), RandomFill::Kind::normal, 0, 1, seed});
   return t;
 }
 
 Tensor integers(const Shape& shape, int64_t below) {
   std::vector<int32_t> values(static_cast<size_t>(shape.size()));
   uint64_t state = 1;
-  for (int32_t& v : values) v = static_cast<int32_t>(((state = state * 6364136223846793005u + 1442695040888963407u) >> 33) % static_cast<uint64_t>(below));
+  for (int32_t& v : values)
+    v = static_cast<int32_t>(((state = state * 6364136223846793005u + 1442695040888963407u) >> 33) %
+                             static_cast<uint64_t>(below));
   Tensor t = empty(*device, shape, DType::i32);
   device->stream().write(t.view().data, values.data(), values.size() * 4, true);
   return t;
@@ -47,49 +51,73 @@ void count(const std::string& name, int64_t floor, const std::function<void()>& 
   ::simt::reset_counts();
   work();
   wait();
-  std::printf("%s\n  {\"name\": \"%s\", \"floor\": %lld, \"kernels\": %s}", first_case ? "" : ",", name.c_str(), static_cast<long long>(floor),
-              ::simt::counts_json().c_str());
+  std::printf("%s\n  {\"name\": \"%s\", \"floor\": %lld, \"kernels\": %s}", first_case ? "" : ",",
+              name.c_str(), static_cast<long long>(floor), ::simt::counts_json().c_str());
   first_case = false;
 }
 
 template <class Args>
-void count(const std::string& name, int64_t floor, Slot<Args> Operations::*slot, const Args& args) {
+void count(const std::string& name, int64_t floor, Slot<Args> Operations::* slot,
+           const Args& args) {
   count(name, floor, [&] { run(*device, slot, args); });
 }
 
 void bags(DType dtype, int64_t T, int64_t V) {
   const int64_t L = 128, N = 1000, width = bytes_of(dtype);
-  const Tensor table = normal({N, V}, dtype), indices = integers({T, L}, N), weights = normal({T, L}), y = empty(*device, {T, V}), dw = empty(*device, {T, L});
-  const std::string label = std::string(" ") + name_of(dtype) + ", tokens " + std::to_string(T) + ", dim " + std::to_string(V);
+  const Tensor table = normal({N, V}, dtype), indices = integers({T, L}, N),
+               weights = normal({T, L}), y = empty(*device, {T, V}), dw = empty(*device, {T, L});
+  const std::string label = std::string(" ") + name_of(dtype) + ", tokens " + std::to_string(T) +
+                            ", dim " + std::to_string(V);
   const int64_t floor = T * L * (V * width + 8) + T * V * 4;
-  count("embedding_bag" + label, floor, &Operations::embedding_bag, EmbeddingBag{y.view(), table.view(), indices.view(), weights.view(), {}, {}});
-  count("embedding_bag_weights_backward" + label, floor, &Operations::embedding_bag_weights_backward,
+  count("embedding_bag" + label, floor, &Operations::embedding_bag,
+        EmbeddingBag{y.view(), table.view(), indices.view(), weights.view(), {}, {}});
+  count("embedding_bag_weights_backward" + label, floor,
+        &Operations::embedding_bag_weights_backward,
         EmbeddingBagWeightsBackward{dw.view(), y.view(), table.view(), indices.view(), {}, {}});
 }
 
 void tables(int64_t V) {
   const int64_t T = 32, L = 32, N = 600, places = T * L;
-  const Tensor indices = integers({T, L}, N), weights = normal({T, L}), dy = normal({T, V}), step = zeros(*device, {1}, DType::i32);
+  const Tensor indices = integers({T, L}, N), weights = normal({T, L}), dy = normal({T, V}),
+               step = zeros(*device, {1}, DType::i32);
   run(*device, &Operations::step_advance, StepAdvance{step.view()});
   const TouchedRows t = touched_rows(*device, {{indices, weights, dy, {}}}, N);
   int32_t R = 0;
   device->stream().read(&R, t.count.view().data, sizeof(R), nullptr);
   wait();
-  const int64_t walk = places * (V * 4 + 8) + R * 8;  // rows of dy, weights and positions, rows and their starts
+  // rows of dy, weights and positions, rows and their starts
+  const int64_t walk = places * (V * 4 + 8) + R * 8;
   const Tensor values = empty(*device, {t.rows.shape[0], V});
   const std::string label = " dim " + std::to_string(V);
   count("sparse_grad_values" + label, walk + R * V * 4, &Operations::sparse_grad_values,
-        SparseGradValues{values.view(), t.rows.view(), t.starts.view(), t.order.view(), t.count.view(), t.reads});
+        SparseGradValues{values.view(), t.rows.view(), t.starts.view(), t.order.view(),
+                         t.count.view(), t.reads});
   constexpr struct {
     Rule rule;
     const char* name;
     int64_t per_element, per_row;
-  } kRules[] = {{Rule::sgd, "sgd", 8, 0}, {Rule::adagrad, "adagrad", 16, 0}, {Rule::rowwise_adagrad, "rowwise_adagrad", 8, 8}, {Rule::adamw, "adamw", 24, 0}};
+  } kRules[] = {{Rule::sgd, "sgd", 8, 0},
+                {Rule::adagrad, "adagrad", 16, 0},
+                {Rule::rowwise_adagrad, "rowwise_adagrad", 8, 8},
+                {Rule::adamw, "adamw", 24, 0}};
   for (const auto& r : kRules) {
-    const Tensor table = normal({N, V}), one = zeros(*device, r.per_row ? Shape{N} : Shape{N, V}), two = zeros(*device, {N, V});
-    count(std::string("sparse_update ") + r.name + label, walk + R * (V * r.per_element + r.per_row), &Operations::sparse_update,
-          SparseUpdate{table.view(), {}, r.rule == Rule::sgd ? View{} : one.view(), r.rule == Rule::adamw ? two.view() : View{}, step.view(),
-                       t.rows.view(), t.starts.view(), t.order.view(), t.count.view(), t.reads, r.rule, Hyper{.lr = 0.1f}, false});
+    const Tensor table = normal({N, V}), one = zeros(*device, r.per_row ? Shape{N} : Shape{N, V}),
+                 two = zeros(*device, {N, V});
+    count(std::string("sparse_update ") + r.name + label,
+          walk + R * (V * r.per_element + r.per_row), &Operations::sparse_update,
+          SparseUpdate{table.view(),
+                       {},
+                       r.rule == Rule::sgd ? View{} : one.view(),
+                       r.rule == Rule::adamw ? two.view() : View{},
+                       step.view(),
+                       t.rows.view(),
+                       t.starts.view(),
+                       t.order.view(),
+                       t.count.view(),
+                       t.reads,
+                       r.rule,
+                       Hyper{.lr = 0.1f},
+                       false});
   }
 }
 
@@ -100,16 +128,26 @@ std::vector<int32_t> to_host(const Tensor& indices) {
   return host;
 }
 
-// Floor forward: query, keys and what comes out, once. Backward: a half-key's row for each different half-key of a (token, head), to dquery,
-// and the query's row for it, to dkeys; dquery written; each row of dkeys that gets something read and written; what there is of each
-// winner. (On a GPU most of these gathers come from L2: its DRAM need move query, keys and dkeys but once.)
+// Floor forward: query, keys and what comes out, once. Backward: a half-key's row for each
+// different half-key of a (token, head), to dquery, and the query's row for it, to dkeys; dquery
+// written; each row of dkeys that gets something read and written; what there is of each winner.
+// (On a GPU most of these gathers come from L2: its DRAM need move query, keys and dkeys but once.)
 void lookups(DType dtype, int64_t n, int64_t half) {
   const int64_t T = 64, H = 1, k = 32, width = bytes_of(dtype);
   const Tensor query = normal({T, H, 2, half}, dtype), keys = normal({H, 2, n, half}, dtype, 2);
-  const Tensor scores = empty(*device, {T, H, k}), indices = empty(*device, {T, H, k}, DType::i32), weights = empty(*device, {T, H, k});
-  const std::string label = std::string(" ") + name_of(dtype) + ", n " + std::to_string(n) + ", half " + std::to_string(half);
-  count("product_key_lookup" + label, (query.size() + keys.size()) * width + T * H * k * 12, &Operations::product_key_lookup,
-        ProductKeyLookup{scores.view(), indices.view(), weights.view(), query.view(), keys.view(), {}, Gate::softmax});
+  const Tensor scores = empty(*device, {T, H, k}), indices = empty(*device, {T, H, k}, DType::i32),
+               weights = empty(*device, {T, H, k});
+  const std::string label = std::string(" ") + name_of(dtype) + ", n " + std::to_string(n) +
+                            ", half " + std::to_string(half);
+  count("product_key_lookup" + label, (query.size() + keys.size()) * width + T * H * k * 12,
+        &Operations::product_key_lookup,
+        ProductKeyLookup{scores.view(),
+                         indices.view(),
+                         weights.view(),
+                         query.view(),
+                         keys.view(),
+                         {},
+                         Gate::softmax});
   int64_t gathered = 0;
   std::set<int64_t> rows;
   const std::vector<int32_t> slots = to_host(indices);
@@ -126,74 +164,104 @@ void lookups(DType dtype, int64_t n, int64_t half) {
   }
   const Tensor dquery = empty(*device, query.shape), dkeys = zeros(*device, keys.shape);
   count("product_key_lookup_backward" + label,
-        2 * gathered * half * width + query.size() * 4 + static_cast<int64_t>(rows.size()) * half * 8 + T * H * k * 16,
+        2 * gathered * half * width + query.size() * 4 +
+            static_cast<int64_t>(rows.size()) * half * 8 + T * H * k * 16,
         &Operations::product_key_lookup_backward,
-        ProductKeyLookupBackward{dquery.view(), dkeys.view(), weights.view(), scores.view(), indices.view(), weights.view(), query.view(), keys.view(), Gate::softmax});
+        ProductKeyLookupBackward{dquery.view(), dkeys.view(), weights.view(), scores.view(),
+                                 indices.view(), weights.view(), query.view(), keys.view(),
+                                 Gate::softmax});
   const Tensor all = empty(*device, {T, H, 2, n});
-  count("product_key_scores" + label, (query.size() + keys.size()) * width + all.size() * 4, &Operations::product_key_scores,
-        ProductKeyScores{all.view(), query.view(), keys.view()});
+  count("product_key_scores" + label, (query.size() + keys.size()) * width + all.size() * 4,
+        &Operations::product_key_scores, ProductKeyScores{all.view(), query.view(), keys.view()});
 }
 
-// Floor: every matrix once. A tile of C, 64 or 128 rows and columns, reads its rows of A and its columns of B anew, of which all but the first
-// reading comes from L2.
+// Floor: every matrix once. A tile of C, 64 or 128 rows and columns, reads its rows of A and its
+// columns of B anew, of which all but the first reading comes from L2.
 void products(DType dtype, int64_t R, int64_t I, int64_t O) {
   const int64_t width = bytes_of(dtype);
-  const Tensor x = normal({R, I}, dtype), w = normal({O, I}, dtype), b = normal({O}), y = empty(*device, {R, O}), dw = zeros(*device, {O, I}), db = zeros(*device, {O}), dx = empty(*device, {R, I});
-  const std::string label = std::string(" ") + name_of(dtype) + ", " + std::to_string(R) + " x " + std::to_string(I) + " -> " + std::to_string(O);
-  count("linear" + label, (R * I + O * I) * width + (O + R * O) * 4, &Operations::linear, Linear{y.view(), x.view(), w.view(), b.view()});
-  count("linear_backward" + label, (R * I + O * I) * width + (R * I + 2 * O * I + R * O + 2 * O) * 4, &Operations::linear_backward,
+  const Tensor x = normal({R, I}, dtype), w = normal({O, I}, dtype), b = normal({O}),
+               y = empty(*device, {R, O}), dw = zeros(*device, {O, I}), db = zeros(*device, {O}),
+               dx = empty(*device, {R, I});
+  const std::string label = std::string(" ") + name_of(dtype) + ", " + std::to_string(R) + " x " +
+                            std::to_string(I) + " -> " + std::to_string(O);
+  count("linear" + label, (R * I + O * I) * width + (O + R * O) * 4, &Operations::linear,
+        Linear{y.view(), x.view(), w.view(), b.view()});
+  count("linear_backward" + label,
+        (R * I + O * I) * width + (R * I + 2 * O * I + R * O + 2 * O) * 4,
+        &Operations::linear_backward,
         LinearBackward{dx.view(), dw.view(), db.view(), y.view(), x.view(), w.view(), false});
 }
 
 void rows() {
   const int64_t T = 32, C = 1024, bytes = T * C * 4;
-  const Tensor x = normal({T, C}), y = normal({T, C}), out = empty(*device, {T, C}), other = empty(*device, {T, C});
+  const Tensor x = normal({T, C}), y = normal({T, C}), out = empty(*device, {T, C}),
+               other = empty(*device, {T, C});
   count("copy", 2 * bytes, &Operations::copy, Copy{out.view(), x.view()});
   count("combine", 3 * bytes, &Operations::combine, Combine{out.view(), x.view(), y.view(), 1, 1});
-  count("activate", 2 * bytes, &Operations::activate, Activate{out.view(), x.view(), Activation::gelu});
-  count("random_fill", bytes, &Operations::random_fill, RandomFill{out.view(), RandomFill::Kind::normal, 0, 1, 1});
+  count("activate", 2 * bytes, &Operations::activate,
+        Activate{out.view(), x.view(), Activation::gelu});
+  count("random_fill", bytes, &Operations::random_fill,
+        RandomFill{out.view(), RandomFill::Kind::normal, 0, 1, 1});
   count("silu_gate", 3 * bytes, &Operations::silu_gate, SiluGate{out.view(), x.view(), y.view()});
-  count("silu_gate_backward", 5 * bytes, &Operations::silu_gate_backward, SiluGateBackward{out.view(), other.view(), x.view(), y.view(), x.view()});
+  count("silu_gate_backward", 5 * bytes, &Operations::silu_gate_backward,
+        SiluGateBackward{out.view(), other.view(), x.view(), y.view(), x.view()});
   const Tensor g = normal({T, 1}), dg = empty(*device, {T, 1});
-  count("sigmoid_gate", 2 * bytes + T * 4, &Operations::sigmoid_gate, SigmoidGate{out.view(), x.view(), g.view()});
-  count("sigmoid_gate_backward", 3 * bytes + T * 8, &Operations::sigmoid_gate_backward, SigmoidGateBackward{other.view(), dg.view(), out.view(), x.view(), g.view()});
-  const Tensor gain = normal({C}), dgain = zeros(*device, {C}), norm = empty(*device, {1}), sum = zeros(*device, {1});
-  count("rms_norm_backward with gain", 3 * bytes + C * 12, &Operations::rms_norm_backward, RmsNormBackward{out.view(), dgain.view(), y.view(), x.view(), gain.view()});
+  count("sigmoid_gate", 2 * bytes + T * 4, &Operations::sigmoid_gate,
+        SigmoidGate{out.view(), x.view(), g.view()});
+  count("sigmoid_gate_backward", 3 * bytes + T * 8, &Operations::sigmoid_gate_backward,
+        SigmoidGateBackward{other.view(), dg.view(), out.view(), x.view(), g.view()});
+  const Tensor gain = normal({C}), dgain = zeros(*device, {C}), norm = empty(*device, {1}),
+               sum = zeros(*device, {1});
+  count("rms_norm_backward with gain", 3 * bytes + C * 12, &Operations::rms_norm_backward,
+        RmsNormBackward{out.view(), dgain.view(), y.view(), x.view(), gain.view()});
   count("sum_squares", bytes, &Operations::sum_squares, SumSquares{sum.view(), x.view(), {}});
-  count("clip_scale", 2 * bytes, &Operations::clip_scale, ClipScale{out.view(), norm.view(), sum.view(), 1});
+  count("clip_scale", 2 * bytes, &Operations::clip_scale,
+        ClipScale{out.view(), norm.view(), sum.view(), 1});
   const int64_t k = 32;
   const Tensor best = empty(*device, {T, k}), places = empty(*device, {T, k}, DType::i32);
   count("topk", bytes + T * k * 8, &Operations::topk, TopK{best.view(), places.view(), x.view()});
   count("rms_norm", 2 * bytes, &Operations::rms_norm, RmsNorm{out.view(), x.view(), {}});
-  count("rms_norm_backward", 3 * bytes, &Operations::rms_norm_backward, RmsNormBackward{out.view(), {}, y.view(), x.view(), {}});
+  count("rms_norm_backward", 3 * bytes, &Operations::rms_norm_backward,
+        RmsNormBackward{out.view(), {}, y.view(), x.view(), {}});
 }
 
 void probabilities(int64_t rows, int64_t n, const std::string& label) {
   const int64_t bytes = rows * n * 4;
-  const Tensor logits = normal({rows, n}), p = empty(*device, {rows, n}), dp = normal({rows, n}), targets = integers({rows}, n), loss = empty(*device, {rows});
+  const Tensor logits = normal({rows, n}), p = empty(*device, {rows, n}), dp = normal({rows, n}),
+               targets = integers({rows}, n), loss = empty(*device, {rows});
   count("softmax" + label, 2 * bytes, &Operations::softmax, Softmax{p.view(), logits.view()});
-  count("softmax_backward" + label, 3 * bytes, &Operations::softmax_backward, SoftmaxBackward{logits.view(), dp.view(), p.view()});
-  count("cross_entropy" + label, bytes + rows * 8, &Operations::cross_entropy, CrossEntropy{loss.view(), logits.view(), targets.view()});
+  count("softmax_backward" + label, 3 * bytes, &Operations::softmax_backward,
+        SoftmaxBackward{logits.view(), dp.view(), p.view()});
+  count("cross_entropy" + label, bytes + rows * 8, &Operations::cross_entropy,
+        CrossEntropy{loss.view(), logits.view(), targets.view()});
   count("cross_entropy_backward" + label, 2 * bytes + rows * 8, &Operations::cross_entropy_backward,
         CrossEntropyBackward{p.view(), loss.view(), logits.view(), targets.view()});
 }
 
-// The floor: every operand once. Each query reads all keys before it again, so what is moved grows with the time.
+// The floor: every operand once. Each query reads all keys before it again, so what is moved grows
+// with the time.
 void attentions() {
   const int64_t T = 64, H = 2, d = 64, bytes = T * H * d * 4;
   const Shape shape{1, T, H, d};
-  const Tensor q = normal(shape), k = normal(shape), v = normal(shape), y = empty(*device, shape), lse = empty(*device, {1, H, T});
-  count("attention 64 x 64", 4 * bytes + T * H * 4, &Operations::attention, Attention{y.view(), lse.view(), q.view(), k.view(), v.view(), 0.125f, true});
-  const Tensor dy = normal(shape), dq = empty(*device, shape), dk = empty(*device, shape), dv = empty(*device, shape);
+  const Tensor q = normal(shape), k = normal(shape), v = normal(shape), y = empty(*device, shape),
+               lse = empty(*device, {1, H, T});
+  count("attention 64 x 64", 4 * bytes + T * H * 4, &Operations::attention,
+        Attention{y.view(), lse.view(), q.view(), k.view(), v.view(), 0.125f, true});
+  const Tensor dy = normal(shape), dq = empty(*device, shape), dk = empty(*device, shape),
+               dv = empty(*device, shape);
   count("attention_backward 64 x 64", 8 * bytes + T * H * 4, &Operations::attention_backward,
-        AttentionBackward{dq.view(), dk.view(), dv.view(), dy.view(), y.view(), lse.view(), q.view(), k.view(), v.view(), 0.125f, true});
+        AttentionBackward{dq.view(), dk.view(), dv.view(), dy.view(), y.view(), lse.view(),
+                          q.view(), k.view(), v.view(), 0.125f, true});
 }
 
 void experts() {
   const int64_t T = 8, L = 64, C = 256, N = 500;
-  const Tensor x = normal({T, C}), down = normal({N, C}), up = normal({N, C}), indices = integers({T, L}, N), weights = normal({T, L}), out = empty(*device, {T, C}), u = empty(*device, {T, L});
+  const Tensor x = normal({T, C}), down = normal({N, C}), up = normal({N, C}),
+               indices = integers({T, L}, N), weights = normal({T, L}),
+               out = empty(*device, {T, C}), u = empty(*device, {T, L});
   count("peer dim 256", T * L * (2 * C * 4 + 12) + T * C * 8, &Operations::peer,
-        Peer{out.view(), u.view(), x.view(), down.view(), up.view(), indices.view(), weights.view(), Activation::gelu});
+        Peer{out.view(), u.view(), x.view(), down.view(), up.view(), indices.view(), weights.view(),
+             Activation::gelu});
 }
 
 }  // namespace
@@ -221,7 +289,8 @@ int main() {
   }
   rows();
   probabilities(32, 1024, "");
-  for (const int64_t n : {8192, 32000, 50000}) probabilities(2, n, " " + std::to_string(n));  // a row to a block, and one that none holds
+  // a row to a block, and one that none holds
+  for (const int64_t n : {8192, 32000, 50000}) probabilities(2, n, " " + std::to_string(n));
   attentions();
   experts();
   std::printf("\n]\n");

@@ -13,18 +13,22 @@ constexpr int kChains = 12;  // more than latency times pipes on any core known
 
 template <int cache>
 [[gnu::always_inline]] inline void prefetch_into(const void* p) {
-  if constexpr (cache == 1) prefetch_line(p);
-  else prefetch_second(p);
+  if constexpr (cache == 1)
+    prefetch_line(p);
+  else
+    prefetch_second(p);
 }
 
-// Adds integers: the rows may hold any bits, and some of them are numbers that a core is slow to add as floats.
+// Adds integers: the rows may hold any bits, and some of them are numbers that a core is slow to
+// add as floats.
 template <int cache>
 uint32_t gather_with(const bench::RowWalk& w, int64_t begin, int64_t end) {
   UVec sum[4] = {};
   uint32_t scales = 0;
   for (int64_t i = begin; i < end; ++i) {
     const char* row = w.data + w.rows[i] * w.row_bytes;
-    const bool far = w.ahead > 0 && i + w.ahead < w.count, near = w.again > 0 && i + w.again < w.count;
+    const bool far = w.ahead > 0 && i + w.ahead < w.count,
+               near = w.again > 0 && i + w.again < w.count;
     const int64_t later = w.rows[far ? i + w.ahead : i], sooner = w.rows[near ? i + w.again : i];
     if (w.scales) {
       if (far) prefetch_into<cache>(w.scales + later);
@@ -34,7 +38,9 @@ uint32_t gather_with(const bench::RowWalk& w, int64_t begin, int64_t end) {
     for (int64_t c = 0; c < w.row_bytes; c += kLine) {
       if (far) prefetch_into<cache>(w.data + later * w.row_bytes + c);
       if (near) prefetch_line(w.data + sooner * w.row_bytes + c);
-      for (int v = 0; v < kLineVectors; ++v) sum[v] += reinterpret_cast<UVec>(load(reinterpret_cast<const float*>(row + c + v * kVectorBytes)));
+      for (int v = 0; v < kLineVectors; ++v)
+        sum[v] += reinterpret_cast<UVec>(
+            load(reinterpret_cast<const float*>(row + c + v * kVectorBytes)));
     }
   }
   const UVec all = (sum[0] + sum[1]) + (sum[2] + sum[3]);
@@ -57,7 +63,8 @@ void update_with(const bench::RowWalk& w, int64_t begin, int64_t end) {
     }
     for (int part = 0; part < w.parts; ++part) {
       char* row = w.data + part * w.part_bytes + w.rows[i] * w.row_bytes;
-      const char* next = w.data + part * w.part_bytes + w.rows[coming ? i + w.ahead : i] * w.row_bytes;
+      const char* next =
+          w.data + part * w.part_bytes + w.rows[coming ? i + w.ahead : i] * w.row_bytes;
       for (int64_t c = 0; c < w.row_bytes; c += kLine) {
         if (coming) prefetch_into<cache>(next + c);
         for (int v = 0; v < kLineVectors; ++v) {
@@ -75,7 +82,8 @@ void update_range(const bench::RowWalk& w, int64_t begin, int64_t end) {
 
 float fma_range(int64_t rounds) {
   Vec sum[kChains];
-  for (int j = 0; j < kChains; ++j) sum[j] = set1(static_cast<float>(j));  // all different, else the compiler computes one
+  // all different, else the compiler computes one
+  for (int j = 0; j < kChains; ++j) sum[j] = set1(static_cast<float>(j));
   const Vec a = set1(0.5f), b = set1(1.0f);
   for (int64_t i = 0; i < rounds; ++i)
     for (int j = 0; j < kChains; ++j) sum[j] = fma(sum[j], a, b);
@@ -106,21 +114,25 @@ namespace {
 constexpr int64_t kHugePage = int64_t{2} << 20;
 constexpr int64_t kGrain = 256;  // rows of one piece
 
-std::atomic<float> sink;            // keeps sums alive
+std::atomic<float> sink;  // keeps sums alive
 std::atomic<uint32_t> gathered;
 
 template <class F>
 void share(int threads, int64_t n, int64_t grain, F body) {
-  cpu::pool_run(threads, n, grain, {[](void* o, int64_t begin, int64_t end, int) { (*static_cast<F*>(o))(begin, end); }, &body});
+  cpu::pool_run(
+      threads, n, grain,
+      {[](void* o, int64_t begin, int64_t end, int) { (*static_cast<F*>(o))(begin, end); }, &body});
 }
 
 }  // namespace
 
 Memory::Memory(int64_t bytes) : mapped_bytes_(bytes + kHugePage), bytes_(bytes) {
-  void* p = mmap(nullptr, static_cast<size_t>(mapped_bytes_), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  void* p = mmap(nullptr, static_cast<size_t>(mapped_bytes_), PROT_READ | PROT_WRITE,
+                 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (p == MAP_FAILED) throw std::bad_alloc();
   mapped_ = static_cast<char*>(p);
-  data_ = reinterpret_cast<char*>((reinterpret_cast<uintptr_t>(p) + kHugePage - 1) / kHugePage * kHugePage);
+  data_ = reinterpret_cast<char*>((reinterpret_cast<uintptr_t>(p) + kHugePage - 1) / kHugePage *
+                                  kHugePage);
   madvise(data_, static_cast<size_t>(bytes_), MADV_HUGEPAGE);
   std::fill_n(reinterpret_cast<float*>(data_), bytes_ / 4, 1.0f);
 }
@@ -129,7 +141,9 @@ Memory::~Memory() { munmap(mapped_, static_cast<size_t>(mapped_bytes_)); }
 
 uint32_t gather_rows(const RowWalk& walk, int threads) {
   const auto range = ML_DISPATCH(gather_range);
-  share(threads, walk.count, kGrain, [&](int64_t begin, int64_t end) { gathered.store(range(walk, begin, end), std::memory_order_relaxed); });
+  share(threads, walk.count, kGrain, [&](int64_t begin, int64_t end) {
+    gathered.store(range(walk, begin, end), std::memory_order_relaxed);
+  });
   return gathered.load();
 }
 
@@ -140,8 +154,10 @@ void update_rows(const RowWalk& walk, int threads) {
 
 double fma_peak(int64_t rounds, int threads) {
   const auto range = ML_DISPATCH(fma_range);
-  share(threads, threads, 1, [&](int64_t, int64_t) { sink.store(range(rounds), std::memory_order_relaxed); });
-  return static_cast<double>(rounds) * static_cast<double>(threads) * static_cast<double>(ML_DISPATCH(fma_flops)());
+  share(threads, threads, 1,
+        [&](int64_t, int64_t) { sink.store(range(rounds), std::memory_order_relaxed); });
+  return static_cast<double>(rounds) * static_cast<double>(threads) *
+         static_cast<double>(ML_DISPATCH(fma_flops)());
 }
 
 }  // namespace ml::bench

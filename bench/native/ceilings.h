@@ -1,14 +1,21 @@
 #pragma once
-// What this machine can do at best: loops that move rows or multiply, and nothing else. For the benchmark alone; never published.
+// What this machine can do at best: loops that move rows or multiply, and nothing else. For the
+// benchmark alone; never published.
 //
-//   gather_rows   reads every byte of the listed rows, and the scale of each; returns a sum of the last of them, as integers
-//                                                                                bytes: rows * row_bytes
-//   update_rows   reads and writes every byte of the listed rows of `parts` tables that lie one behind the other, and the number of each
-//                                                                                bytes: 2 * parts * rows * row_bytes
-//   fma_peak      independent multiply-adds in registers                         flops: the return value
+//   gather_rows   reads every byte of the listed rows, and the scale of each; returns a sum of the
+//   last of them, as integers
+//                                                                                bytes: rows *
+//                                                                                row_bytes
+//   update_rows   reads and writes every byte of the listed rows of `parts` tables that lie one
+//   behind the other, and the number of each
+//                                                                                bytes: 2 * parts *
+//                                                                                rows * row_bytes
+//   fma_peak      independent multiply-adds in registers                         flops: the return
+//   value
 //
-// `ahead`: rows between a read and the prefetch of its row, 0 for none. `cache`: the cache that prefetch is for, 1 or 2. `again`: rows between a
-// read and a second prefetch, into the first cache, 0 for none. row_bytes: a multiple of 64.
+// `ahead`: rows between a read and the prefetch of its row, 0 for none. `cache`: the cache that
+// prefetch is for, 1 or 2. `again`: rows between a read and a second prefetch, into the first
+// cache, 0 for none. row_bytes: a multiple of 64.
 
 #include <cstdint>
 #include <vector>

@@ -15,7 +15,8 @@ using ml::bench::RowList;
 
 template <class T>
 T& held(const Napi::Value& value) {
-  if (!value.IsExternal()) throw Napi::TypeError::New(value.Env(), "ceilings: an argument is not a handle");
+  if (!value.IsExternal())
+    throw Napi::TypeError::New(value.Env(), "ceilings: an argument is not a handle");
   return *value.As<Napi::External<T>>().Data();
 }
 
@@ -31,7 +32,8 @@ Napi::Value allocate(const Napi::CallbackInfo& info) {
   try {
     return hold(info.Env(), new Memory(integer(info[0])));
   } catch (const std::bad_alloc&) {
-    throw Napi::Error::New(info.Env(), "ceilings: no memory for " + std::to_string(integer(info[0])) + " bytes");
+    throw Napi::Error::New(
+        info.Env(), "ceilings: no memory for " + std::to_string(integer(info[0])) + " bytes");
   }
 }
 
@@ -39,9 +41,12 @@ Napi::Value allocate(const Napi::CallbackInfo& info) {
 Napi::Value row_list(const Napi::CallbackInfo& info) {
   const auto rows = info[0].As<Napi::Int32Array>();
   const int64_t slots = integer(info[1]);
-  auto list = std::make_unique<RowList>(RowList{{rows.Data(), rows.Data() + rows.ElementLength()}, slots});
+  auto list =
+      std::make_unique<RowList>(RowList{{rows.Data(), rows.Data() + rows.ElementLength()}, slots});
   for (int32_t row : list->rows)
-    if (row < 0 || row >= slots) throw Napi::RangeError::New(info.Env(), "ceilings: row " + std::to_string(row) + " is out of range");
+    if (row < 0 || row >= slots)
+      throw Napi::RangeError::New(info.Env(),
+                                  "ceilings: row " + std::to_string(row) + " is out of range");
   return hold(info.Env(), list.release());
 }
 
@@ -61,9 +66,11 @@ Bytes bytes_of(const Napi::Value& value) {
   }
 }
 
-ml::bench::RowWalk walk_of(const Napi::Env& env, const Bytes& bytes, const RowList& list, int64_t row_bytes) {
+ml::bench::RowWalk walk_of(const Napi::Env& env, const Bytes& bytes, const RowList& list,
+                           int64_t row_bytes) {
   if (row_bytes <= 0 || row_bytes % 64 != 0 || list.slots * row_bytes > bytes.size)
-    throw Napi::RangeError::New(env, "ceilings: the rows do not fit the memory, or are not whole cache lines");
+    throw Napi::RangeError::New(
+        env, "ceilings: the rows do not fit the memory, or are not whole cache lines");
   ml::bench::RowWalk walk{};
   walk.data = bytes.data;
   walk.row_bytes = row_bytes;
@@ -78,13 +85,15 @@ Napi::Value gather(const Napi::CallbackInfo& info) {
   auto walk = walk_of(info.Env(), bytes_of(info[0]), list, integer(info[3]));
   if (!info[1].IsUndefined()) {
     const Bytes scales = bytes_of(info[1]);
-    if (4 * list.slots > scales.size) throw Napi::RangeError::New(info.Env(), "ceilings: a row has no scale");
+    if (4 * list.slots > scales.size)
+      throw Napi::RangeError::New(info.Env(), "ceilings: a row has no scale");
     walk.scales = reinterpret_cast<const float*>(scales.data);
   }
   walk.ahead = integer(info[4]);
   walk.again = integer(info[5]);
   walk.cache = static_cast<int>(integer(info[6]));
-  return Napi::Number::New(info.Env(), ml::bench::gather_rows(walk, static_cast<int>(integer(info[7]))));
+  return Napi::Number::New(info.Env(),
+                           ml::bench::gather_rows(walk, static_cast<int>(integer(info[7]))));
 }
 
 // (memory, row list, row bytes, parts, from one part to the next, numbers, ahead, cache, threads)
@@ -95,9 +104,11 @@ Napi::Value update(const Napi::CallbackInfo& info) {
   walk.parts = static_cast<int>(integer(info[3]));
   walk.part_bytes = integer(info[4]);
   const bool numbers = info[5].As<Napi::Boolean>();
-  if (walk.parts < 1 || walk.part_bytes < list.slots * walk.row_bytes || walk.part_bytes % 64 != 0 ||
+  if (walk.parts < 1 || walk.part_bytes < list.slots * walk.row_bytes ||
+      walk.part_bytes % 64 != 0 ||
       walk.parts * walk.part_bytes + (numbers ? 4 * list.slots : 0) > memory.size)
-    throw Napi::RangeError::New(info.Env(), "ceilings: the tables do not fit the memory, or lie in one another");
+    throw Napi::RangeError::New(
+        info.Env(), "ceilings: the tables do not fit the memory, or lie in one another");
   if (numbers) walk.numbers = reinterpret_cast<float*>(memory.data + walk.parts * walk.part_bytes);
   walk.ahead = integer(info[6]);
   walk.cache = static_cast<int>(integer(info[7]));
@@ -107,10 +118,13 @@ Napi::Value update(const Napi::CallbackInfo& info) {
 
 // (rounds, threads) -> flops
 Napi::Value fma(const Napi::CallbackInfo& info) {
-  return Napi::Number::New(info.Env(), ml::bench::fma_peak(integer(info[0]), static_cast<int>(integer(info[1]))));
+  return Napi::Number::New(
+      info.Env(), ml::bench::fma_peak(integer(info[0]), static_cast<int>(integer(info[1]))));
 }
 
-Napi::Value isa(const Napi::CallbackInfo& info) { return Napi::String::New(info.Env(), ml::cpu::isa_name()); }
+Napi::Value isa(const Napi::CallbackInfo& info) {
+  return Napi::String::New(info.Env(), ml::cpu::isa_name());
+}
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   const auto define = [&](const char* name, Napi::Value (*function)(const Napi::CallbackInfo&)) {

@@ -31,7 +31,8 @@ void settle(napi_env raw, napi_value, void*, void* data) {
   }
 }
 
-// Before anything of the environment goes, its streams come to rest: they write into its array buffers.
+// Before anything of the environment goes, its streams come to rest: they write into its array
+// buffers.
 void clean_up(void* data) {
   Addon* addon = static_cast<Addon*>(data);
   for (const auto& weak : addon->devices)
@@ -48,23 +49,26 @@ void start(Napi::Env env) {
   env.SetInstanceData(addon);
   napi_value name;
   napi_create_string_utf8(env, "memory-layers", NAPI_AUTO_LENGTH, &name);
-  napi_create_threadsafe_function(env, nullptr, nullptr, name, 0, 1, nullptr, nullptr, nullptr, settle,
-                                  &addon->deliver);
+  napi_create_threadsafe_function(env, nullptr, nullptr, name, 0, 1, nullptr, nullptr, nullptr,
+                                  settle, &addon->deliver);
   napi_unref_threadsafe_function(env, addon->deliver);
   napi_add_env_cleanup_hook(env, clean_up, addon);
 }
 
-Napi::Promise read_later(Napi::Env env, const std::shared_ptr<Device>& device, void* target, const void* source,
-                         size_t bytes, MakeValue value) {
+Napi::Promise read_later(Napi::Env env, const std::shared_ptr<Device>& device, void* target,
+                         const void* source, size_t bytes, MakeValue value) {
   Addon& addon = addon_of(env);
   auto* d = new Delivery{device, Napi::Promise::Deferred::New(env), std::move(value), std::nullopt};
   const Napi::Promise promise = d->deferred.Promise();
   if (addon.waiting++ == 0) napi_ref_threadsafe_function(env, addon.deliver);
-  // The stream's thread holds no owner of the device: the last one must go on the JavaScript thread.
-  device->stream().read(target, source, bytes, [d, deliver = addon.deliver](const std::optional<Fault>& fault) {
-    d->fault = fault;
-    napi_call_threadsafe_function(deliver, d, napi_tsfn_nonblocking);  // fails only while the environment goes
-  });
+  // The stream's thread holds no owner of the device: the last one must go on the JavaScript
+  // thread.
+  device->stream().read(target, source, bytes,
+                        [d, deliver = addon.deliver](const std::optional<Fault>& fault) {
+                          d->fault = fault;
+                          // fails only while the environment goes
+                          napi_call_threadsafe_function(deliver, d, napi_tsfn_nonblocking);
+                        });
   return promise;
 }
 

@@ -21,11 +21,11 @@ struct Addon {
 Addon& addon_of(Napi::Env env);
 void start(Napi::Env env);  // makes the Addon, its thread-safe function and its clean-up hook
 
-// A promise that settles when the stream has run all work so far. `value` makes its result on the JavaScript thread and
-// keeps alive what `target` belongs to.
+// A promise that settles when the stream has run all work so far. `value` makes its result on the
+// JavaScript thread and keeps alive what `target` belongs to.
 using MakeValue = std::function<Napi::Value(Napi::Env)>;
-Napi::Promise read_later(Napi::Env env, const std::shared_ptr<Device>& device, void* target, const void* source,
-                         size_t bytes, MakeValue value);
+Napi::Promise read_later(Napi::Env env, const std::shared_ptr<Device>& device, void* target,
+                         const void* source, size_t bytes, MakeValue value);
 
 Napi::Error to_js(Napi::Env env, const Error& error);
 

@@ -21,8 +21,8 @@ Napi::Value crossings(Arguments& a) {
   return Napi::Number::New(a.env(), static_cast<double>(addon_of(a.env()).crossings));
 }
 
-Napi::Object describe_device(Napi::Env env, const std::string& name, const char* kind, const std::string& text,
-                             const std::string& reason, int64_t memory) {
+Napi::Object describe_device(Napi::Env env, const std::string& name, const char* kind,
+                             const std::string& text, const std::string& reason, int64_t memory) {
   Napi::Object d = Napi::Object::New(env);
   d.Set("name", name);
   d.Set("kind", kind);
@@ -53,8 +53,12 @@ Napi::Value devices(Arguments& a) {
   Napi::Env env = a.env();
   Napi::Array list = Napi::Array::New(env);
   list.Set(0u, describe_device(env, "cpu", "cpu", cpu::describe(0), "", cpu::total_memory()));
-  for (const CudaDevice& d : cuda_devices()) list.Set(list.Length(), describe_device(env, d.name, "cuda", d.description, d.reason, d.memory));
-  for (const CudaDevice& d : emulated_devices()) list.Set(list.Length(), describe_device(env, d.name, "simt", d.description, d.reason, d.memory));
+  for (const CudaDevice& d : cuda_devices())
+    list.Set(list.Length(),
+             describe_device(env, d.name, "cuda", d.description, d.reason, d.memory));
+  for (const CudaDevice& d : emulated_devices())
+    list.Set(list.Length(),
+             describe_device(env, d.name, "simt", d.description, d.reason, d.memory));
   return list;
 }
 
@@ -129,7 +133,8 @@ struct Bytes {
 Bytes bytes_of(const Napi::Value& value) {
   if (!value.IsTypedArray()) throw Error(Code::value, "binding: \"data\" is not a typed array.");
   const Napi::TypedArray array = value.As<Napi::TypedArray>();
-  return {static_cast<const char*>(array.ArrayBuffer().Data()) + array.ByteOffset(), array.ByteLength()};
+  return {static_cast<const char*>(array.ArrayBuffer().Data()) + array.ByteOffset(),
+          array.ByteLength()};
 }
 
 // (device, typed array with the tensor's own bytes, shape, dtype)
@@ -153,7 +158,9 @@ Napi::Value tensor_map(Arguments& a) {
   const Shape shape = a.shape("shape");
   const DType dtype = a.dtype("dtype");
   if (device->kind != "cpu")
-    throw Error(Code::unsupported, "ValueTable.map: a file can be mapped on the CPU only, not on \"" + device->name + "\".\n  Load it with loadSafetensors.");
+    throw Error(Code::unsupported,
+                "ValueTable.map: a file can be mapped on the CPU only, not on \"" + device->name +
+                    "\".\n  Load it with loadSafetensors.");
   const int64_t bytes = shape.size() * ml::bytes_of(dtype);
   cpu::MappedFile file = cpu::map_file(path, offset, bytes);
   auto storage = std::make_shared<Storage>(device, file.data, bytes, std::move(file.release));
@@ -176,7 +183,8 @@ Napi::Value tensor_random(Arguments& a) {
   const Tensor t = a.output("tensor");
   const auto kind = a.choice<RandomFill::Kind>("kind", 2);
   const float first = static_cast<float>(a.number("a")), second = static_cast<float>(a.number("b"));
-  run(t.device(), &Operations::random_fill, RandomFill{t.view(), kind, first, second, a.seed("seed")});
+  run(t.device(), &Operations::random_fill,
+      RandomFill{t.view(), kind, first, second, a.seed("seed")});
   return a.env().Undefined();
 }
 
@@ -185,8 +193,8 @@ Napi::Value tensor_read(Arguments& a) {
   const View v = t.view();
   Napi::ArrayBuffer buffer = Napi::ArrayBuffer::New(a.env(), static_cast<size_t>(v.bytes()));
   auto keep = std::make_shared<Napi::ObjectReference>(Napi::Persistent(buffer.As<Napi::Object>()));
-  return read_later(a.env(), t.device().shared_from_this(), buffer.Data(), v.data, static_cast<size_t>(v.bytes()),
-                    [keep](Napi::Env) { return keep->Value(); });
+  return read_later(a.env(), t.device().shared_from_this(), buffer.Data(), v.data,
+                    static_cast<size_t>(v.bytes()), [keep](Napi::Env) { return keep->Value(); });
 }
 
 std::optional<Fault> wait_for(Device& device) {
@@ -199,7 +207,8 @@ Napi::Value tensor_read_sync(Arguments& a) {
   const Tensor t = a.tensor("tensor");
   const View v = t.view();
   Napi::ArrayBuffer buffer = Napi::ArrayBuffer::New(a.env(), static_cast<size_t>(v.bytes()));
-  t.device().stream().read(buffer.Data(), v.data, static_cast<size_t>(v.bytes()), [](const std::optional<Fault>&) {});
+  t.device().stream().read(buffer.Data(), v.data, static_cast<size_t>(v.bytes()),
+                           [](const std::optional<Fault>&) {});
   if (auto fault = wait_for(t.device())) throw fault->error;
   return buffer;
 }
@@ -211,8 +220,9 @@ Napi::Value tensor_write(Arguments& a) {
   const Bytes bytes = bytes_of(a.next());
   const View v = t.view();
   if (offset < 0 || offset + static_cast<int64_t>(bytes.size) > v.bytes())
-    throw Error(Code::shape, "Tensor.write: " + std::to_string(bytes.size) + " bytes at " + std::to_string(offset) +
-                                 " do not fit a tensor of " + std::to_string(v.bytes()) + " bytes.");
+    throw Error(Code::shape, "Tensor.write: " + std::to_string(bytes.size) + " bytes at " +
+                                 std::to_string(offset) + " do not fit a tensor of " +
+                                 std::to_string(v.bytes()) + " bytes.");
   t.device().stream().write(static_cast<char*>(v.data) + offset, bytes.data, bytes.size);
   return a.env().Undefined();
 }
@@ -233,8 +243,9 @@ Napi::Value tensor_transfer(Arguments& a) {
   auto staged = std::make_shared<std::vector<char>>(bytes);
   auto arrived = std::make_shared<std::promise<std::optional<Fault>>>();
   auto future = std::make_shared<std::future<std::optional<Fault>>>(arrived->get_future());
-  from.device().stream().read(staged->data(), from.view().data, bytes,
-                              [arrived](const std::optional<Fault>& fault) { arrived->set_value(fault); });
+  from.device().stream().read(
+      staged->data(), from.view().data, bytes,
+      [arrived](const std::optional<Fault>& fault) { arrived->set_value(fault); });
   to.device().stream().produce(to.view().data, bytes, [staged, future, bytes](void* target) {
     if (const auto fault = future->get()) throw fault->error;
     if (bytes) std::memcpy(target, staged->data(), bytes);
@@ -248,8 +259,9 @@ Napi::Value tensor_view(Arguments& a) {
   const int64_t offset = a.integer("offset");
   const Shape shape = a.shape("shape");
   if (offset < 0 || offset + shape.size() > t.size())
-    throw Error(Code::shape, "a view of shape " + to_string(shape) + " at element " + std::to_string(offset) +
-                                 " does not fit a tensor of shape " + to_string(t.shape) + ".");
+    throw Error(Code::shape, "a view of shape " + to_string(shape) + " at element " +
+                                 std::to_string(offset) + " does not fit a tensor of shape " +
+                                 to_string(t.shape) + ".");
   t.offset += offset * ml::bytes_of(t.dtype);
   t.shape = shape;
   return give(a.env(), t, false);

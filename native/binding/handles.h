@@ -1,6 +1,7 @@
 #pragma once
-// Native objects as JavaScript sees them: plain objects that are type-tagged and own a C++ object, and the reading of
-// arguments. Anything of the wrong kind is an error here, before native code uses it.
+// Native objects as JavaScript sees them: plain objects that are type-tagged and own a C++ object,
+// and the reading of arguments. Anything of the wrong kind is an error here, before native code
+// uses it.
 
 #include <cmath>
 #include <memory>
@@ -40,11 +41,11 @@ struct OptimizerBox {
 
 template <class Box>
 struct Tag;
-#define ML_TAG(Box, number)                                            \
-  template <>                                                          \
-  struct Tag<Box> {                                                    \
+#define ML_TAG(Box, number)                                           \
+  template <>                                                         \
+  struct Tag<Box> {                                                   \
     static constexpr napi_type_tag value{0x6d656d6f72796c61, number}; \
-    static constexpr const char* name = #Box;                          \
+    static constexpr const char* name = #Box;                         \
   };
 ML_TAG(TensorBox, 1)
 ML_TAG(DeviceBox, 2)
@@ -80,9 +81,11 @@ Napi::Object wrap(Napi::Env env, Box box) {
 template <class Box>
 Box& unwrap(const Napi::Value& value, const char* argument) {
   bool tagged = false;
-  if (value.IsObject()) must(value.Env(), napi_check_object_type_tag(value.Env(), value, &Tag<Box>::value, &tagged));
+  if (value.IsObject())
+    must(value.Env(), napi_check_object_type_tag(value.Env(), value, &Tag<Box>::value, &tagged));
   if (!tagged)
-    throw Error(Code::value, std::string("binding: \"") + argument + "\" is not a native " + Tag<Box>::name + ".");
+    throw Error(Code::value, std::string("binding: \"") + argument + "\" is not a native " +
+                                 Tag<Box>::name + ".");
   void* data = nullptr;
   must(value.Env(), napi_unwrap(value.Env(), value, &data));
   return *static_cast<Box*>(data);
@@ -108,7 +111,9 @@ class Arguments {
   Tensor output(const char* name);
   Tensor optional_output(const char* name);
   std::vector<Tensor> tensors(const char* name);
-  std::shared_ptr<ValueTable> table(const char* name) { return unwrap<TableBox>(next(), name).table; }
+  std::shared_ptr<ValueTable> table(const char* name) {
+    return unwrap<TableBox>(next(), name).table;
+  }
   std::vector<std::shared_ptr<ValueTable>> tables(const char* name);
 
   double number(const char* name);
@@ -119,7 +124,8 @@ class Arguments {
   template <class Enum>
   Enum choice(const char* name, int count) {
     const int64_t i = integer(name);
-    if (i < 0 || i >= count) throw Error(Code::value, std::string("binding: \"") + name + "\" has no such choice.");
+    if (i < 0 || i >= count)
+      throw Error(Code::value, std::string("binding: \"") + name + "\" has no such choice.");
     return static_cast<Enum>(i);
   }
   DType dtype(const char* name) { return choice<DType>(name, kDTypeCount); }
@@ -142,7 +148,8 @@ Napi::Value guard(const Napi::CallbackInfo& info) {
   } catch (const Error& error) {
     throw to_js(info.Env(), error);
   } catch (const std::bad_alloc&) {
-    throw to_js(info.Env(), Error(Code::out_of_memory, "no memory left for the bookkeeping of this call."));
+    throw to_js(info.Env(),
+                Error(Code::out_of_memory, "no memory left for the bookkeeping of this call."));
   }
 }
 

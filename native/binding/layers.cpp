@@ -9,7 +9,10 @@ Napi::Value undefined(Arguments& a) { return a.env().Undefined(); }
 
 template <class Object>
 Object& live(const std::unique_ptr<Object>& object, const char* where) {
-  if (!object) throw Error(Code::disposed, std::string(where) + ": \"this\" was disposed.\n  Use it before dispose(), or make another.");
+  if (!object)
+    throw Error(Code::disposed,
+                std::string(where) +
+                    ": \"this\" was disposed.\n  Use it before dispose(), or make another.");
   return *object;
 }
 
@@ -121,16 +124,21 @@ Napi::Value memory_layer_infer(Arguments& a) {
 template <class C>
 C& expect_context(const char* where, const std::unique_ptr<C>& context, const void* owner) {
   if (!context)
-    throw Error(Code::context, std::string(where) +
-                                   ": \"context\" was spent by an earlier backward, disposed, or belongs to a layer of another kind."
-                                   "\n  Each forward gives a context for one backward; run forward again.");
+    throw Error(Code::context,
+                std::string(where) +
+                    ": \"context\" was spent by an earlier backward, disposed, or belongs to a "
+                    "layer of another kind."
+                    "\n  Each forward gives a context for one backward; run forward again.");
   if (context->owner != owner)
-    throw Error(Code::context, std::string(where) + ": \"context\" is from another layer's forward.\n  Pass the context that this layer's forward returned.");
+    throw Error(Code::context, std::string(where) +
+                                   ": \"context\" is from another layer's forward.\n  Pass the "
+                                   "context that this layer's forward returned.");
   return *context;
 }
 
 Napi::Value memory_layer_backward(Arguments& a) {
-  MemoryLayer& layer = live(unwrap<MemoryLayerBox>(a.next(), "layer").layer, "MemoryLayer.backward");
+  MemoryLayer& layer =
+      live(unwrap<MemoryLayerBox>(a.next(), "layer").layer, "MemoryLayer.backward");
   ContextBox& box = unwrap<ContextBox>(a.next(), "context");
   MemoryContext& context = expect_context("MemoryLayer.backward", box.memory, &layer);
   const Tensor dx = layer.backward(context, a.tensor("dy"));
@@ -149,7 +157,8 @@ Napi::Value context_dispose(Arguments& a) {
 Napi::Value context_lookup(Arguments& a) {
   ContextBox& box = unwrap<ContextBox>(a.next(), "context");
   if (!box.memory && !box.peer)
-    throw Error(Code::context, "Context.lookup: the context was spent.\n  Read it before backward.");
+    throw Error(Code::context,
+                "Context.lookup: the context was spent.\n  Read it before backward.");
   const QueryContext& q = box.memory ? box.memory->query : box.peer->query;
   Napi::Object o = Napi::Object::New(a.env());
   o.Set("scores", give(a.env(), q.scores, false));
@@ -201,7 +210,8 @@ Napi::Value optimizer_create(Arguments& a) {
   const auto rule = a.choice<Rule>("rule", 4);
   const std::vector<Tensor> values = a.tensors("values"), grads = a.tensors("grads");
   auto tables = a.tables("tables");
-  if (values.size() != grads.size()) throw Error(Code::value, "binding: values and gradients differ in number.");
+  if (values.size() != grads.size())
+    throw Error(Code::value, "binding: values and gradients differ in number.");
   std::vector<Optimizer::Dense> dense;
   for (size_t i = 0; i < values.size(); ++i) dense.push_back({values[i], grads[i]});
   OptimizerBox box{std::make_unique<Optimizer>(device, rule, dense, tables)};
@@ -238,7 +248,8 @@ Hyper hyper(Arguments& a) {
 
 // (optimizer, lr, beta1, beta2, eps, weightDecay, table's lr, every row)
 Napi::Value optimizer_step(Arguments& a) {
-  Optimizer& optimizer = live(unwrap<OptimizerBox>(a.next(), "optimizer").optimizer, "optimizer.step");
+  Optimizer& optimizer =
+      live(unwrap<OptimizerBox>(a.next(), "optimizer").optimizer, "optimizer.step");
   const Hyper dense = hyper(a);
   Hyper table = dense;
   table.lr = static_cast<float>(a.number("tableLr"));
@@ -261,7 +272,8 @@ Napi::Value clip_gradients(Arguments& a) {
   Device& device = a.device();
   const std::vector<Tensor> grads = a.tensors("grads");
   const auto tables = a.tables("tables");
-  return give(a.env(), clip_grad_norm(device, grads, tables, static_cast<float>(a.number("maxNorm"))));
+  return give(a.env(),
+              clip_grad_norm(device, grads, tables, static_cast<float>(a.number("maxNorm"))));
 }
 
 }  // namespace

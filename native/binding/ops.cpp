@@ -1,16 +1,19 @@
-// The operations: read the arguments, make the outputs, run. The first argument of most is `out`, or undefined.
+// The operations: read the arguments, make the outputs, run. The first argument of most is `out`,
+// or undefined.
 
 #include "binding/handles.h"
 
 namespace ml::binding {
 namespace {
 
-Tensor or_empty(const Tensor& out, const Tensor& like, const Shape& shape, DType dtype = DType::f32) {
+Tensor or_empty(const Tensor& out, const Tensor& like, const Shape& shape,
+                DType dtype = DType::f32) {
   return out ? out : empty(like.device(), shape, dtype);
 }
 
 // One of several outputs: the caller's, if it is what the result will be, or a new tensor.
-Tensor output(const char* op, const char* name, const Tensor& out, const Tensor& like, const Shape& shape, DType dtype = DType::f32) {
+Tensor output(const char* op, const char* name, const Tensor& out, const Tensor& like,
+              const Shape& shape, DType dtype = DType::f32) {
   if (!out) return empty(like.device(), shape, dtype);
   expect_dtype(op, name, out.view(), dtype);
   expect_shape(op, name, out.view(), shape);
@@ -36,16 +39,19 @@ Napi::Value product_key_scores(Arguments& a) {
   const Tensor out = a.optional_output("out"), query = a.tensor("query"), keys = a.tensor("keys");
   expect_query("productKeyScores", query, keys);
   Tensor scores = or_empty(out, query, {query.shape[0], query.shape[1], 2, keys.shape[2]});
-  run(query.device(), &Operations::product_key_scores, ProductKeyScores{scores.view(), query.view(), keys.view()});
+  run(query.device(), &Operations::product_key_scores,
+      ProductKeyScores{scores.view(), query.view(), keys.view()});
   return give(a.env(), scores);
 }
 
 Napi::Value topk(Arguments& a) {
-  const Tensor out_values = a.optional_output("out.values"), out_indices = a.optional_output("out.indices"), x = a.tensor("x");
+  const Tensor out_values = a.optional_output("out.values"),
+               out_indices = a.optional_output("out.indices"), x = a.tensor("x");
   const int64_t k = a.integer("k");
   if (x.shape.rank == 0) fail(Code::shape, "topK", "x", "have at least one axis", "a scalar");
-  expect(k >= 1 && k <= x.shape[-1], Code::value, "topK", "k", "be from 1 to " + std::to_string(x.shape[-1]),
-         std::to_string(k), "The last axis of \"x\" " + to_string(x.shape) + " has that many values.");
+  expect(k >= 1 && k <= x.shape[-1], Code::value, "topK", "k",
+         "be from 1 to " + std::to_string(x.shape[-1]), std::to_string(k),
+         "The last axis of \"x\" " + to_string(x.shape) + " has that many values.");
   Tensor values = output("topK", "out.values", out_values, x, last_axis(x, k)),
          indices = output("topK", "out.indices", out_indices, x, last_axis(x, k), DType::i32);
   run(x.device(), &Operations::topk, TopK{values.view(), indices.view(), x.view()});
@@ -53,7 +59,8 @@ Napi::Value topk(Arguments& a) {
 }
 
 Napi::Value product_key_lookup(Arguments& a) {
-  const Tensor out_scores = a.optional_output("out.scores"), out_indices = a.optional_output("out.indices"),
+  const Tensor out_scores = a.optional_output("out.scores"),
+               out_indices = a.optional_output("out.indices"),
                out_weights = a.optional_output("out.weights");
   const Tensor query = a.tensor("query"), keys = a.tensor("keys"), mask = a.optional_tensor("mask");
   const int64_t k = a.integer("knn");
@@ -63,26 +70,30 @@ Napi::Value product_key_lookup(Arguments& a) {
   const Shape shape{query.shape[0], query.shape[1], k};
   Device& device = query.device();
   const char* op = "productKeyLookup";
-  Tensor scores = output(op, "out.scores", out_scores, query, shape), indices = output(op, "out.indices", out_indices, query, shape, DType::i32),
+  Tensor scores = output(op, "out.scores", out_scores, query, shape),
+         indices = output(op, "out.indices", out_indices, query, shape, DType::i32),
          weights = output(op, "out.weights", out_weights, query, shape);
   run(device, &Operations::product_key_lookup,
-      ProductKeyLookup{scores.view(), indices.view(), weights.view(), query.view(), keys.view(), mask.view(), gate});
+      ProductKeyLookup{scores.view(), indices.view(), weights.view(), query.view(), keys.view(),
+                       mask.view(), gate});
   return result(a.env(), {{"scores", scores}, {"indices", indices}, {"weights", weights}});
 }
 
 Napi::Value product_key_lookup_backward(Arguments& a) {
-  const Tensor out_query = a.optional_output("out.dQuery"), out_keys = a.optional_output("out.dKeys");
+  const Tensor out_query = a.optional_output("out.dQuery"),
+               out_keys = a.optional_output("out.dKeys");
   const Tensor dweights = a.tensor("dWeights"), scores = a.tensor("lookup.scores"),
-               indices = a.tensor("lookup.indices"), weights = a.tensor("lookup.weights"), query = a.tensor("query"),
-               keys = a.tensor("keys");
+               indices = a.tensor("lookup.indices"), weights = a.tensor("lookup.weights"),
+               query = a.tensor("query"), keys = a.tensor("keys");
   const Gate gate = a.choice<Gate>("gate", 4);
   expect_query("productKeyLookupBackward", query, keys);
   const char* op = "productKeyLookupBackward";
-  Tensor dquery = output(op, "out.dQuery", out_query, query, query.shape), dkeys = output(op, "out.dKeys", out_keys, query, keys.shape);
+  Tensor dquery = output(op, "out.dQuery", out_query, query, query.shape),
+         dkeys = output(op, "out.dKeys", out_keys, query, keys.shape);
   fill(dkeys, 0);
   run(query.device(), &Operations::product_key_lookup_backward,
-      ProductKeyLookupBackward{dquery.view(), dkeys.view(), dweights.view(), scores.view(), indices.view(),
-                               weights.view(), query.view(), keys.view(), gate});
+      ProductKeyLookupBackward{dquery.view(), dkeys.view(), dweights.view(), scores.view(),
+                               indices.view(), weights.view(), query.view(), keys.view(), gate});
   return result(a.env(), {{"dQuery", dquery}, {"dKeys", dkeys}});
 }
 
@@ -97,14 +108,15 @@ int64_t bags_of(const char* op, const Tensor& indices, const Tensor& offsets) {
 }
 
 Napi::Value embedding_bag(Arguments& a) {
-  const Tensor out = a.optional_output("out"), table = a.tensor("table"), indices = a.tensor("indices"),
-               weights = a.tensor("weights"), offsets = a.optional_tensor("offsets"),
-               scales = a.optional_tensor("scales");
+  const Tensor out = a.optional_output("out"), table = a.tensor("table"),
+               indices = a.tensor("indices"), weights = a.tensor("weights"),
+               offsets = a.optional_tensor("offsets"), scales = a.optional_tensor("scales");
   expect_rank("embeddingBag", "table", table.view(), 2, "[slots, dim]");
   const int64_t bags = bags_of("embeddingBag", indices, offsets);
   Tensor y = or_empty(out, table, {bags, table.shape[1]});
   run(table.device(), &Operations::embedding_bag,
-      EmbeddingBag{y.view(), table.view(), indices.view(), weights.view(), offsets.view(), scales.view()});
+      EmbeddingBag{y.view(), table.view(), indices.view(), weights.view(), offsets.view(),
+                   scales.view()});
   return give(a.env(), y);
 }
 
@@ -125,19 +137,22 @@ Napi::Value embedding_bag_backward(Arguments& a) {
   expect_rank(op, "table", table.view(), 2, "[slots, dim]");
   expect_shape(op, "dy", dy.view(), {bags_of(op, indices, offsets), table.shape[1]});
   expect_shape(op, "weights", weights.view(), indices.shape);
-  expect(!wants_table || !scales, Code::unsupported, op, "needs.table", "be false for a table with scales", "true",
-         "An int8 table is read only; its weights' gradient is there with needs: { table: false }.");
+  expect(
+      !wants_table || !scales, Code::unsupported, op, "needs.table",
+      "be false for a table with scales", "true",
+      "An int8 table is read only; its weights' gradient is there with needs: { table: false }.");
   Napi::Object o = Napi::Object::New(a.env());
   if (wants_weights) {
     Tensor dweights = output(op, "out.dWeights", out_weights, table, weights.shape);
     run(table.device(), &Operations::embedding_bag_weights_backward,
-        EmbeddingBagWeightsBackward{dweights.view(), dy.view(), table.view(), indices.view(), offsets.view(),
-                                    scales.view()});
+        EmbeddingBagWeightsBackward{dweights.view(), dy.view(), table.view(), indices.view(),
+                                    offsets.view(), scales.view()});
     o.Set("dWeights", give(a.env(), dweights));
   }
   if (wants_table)
-    o.Set("dTable", give_sparse(a.env(), sparse_grad(table.device(), {{indices, weights, dy, offsets}},
-                                                     table.shape[0], table.shape[1])));
+    o.Set("dTable",
+          give_sparse(a.env(), sparse_grad(table.device(), {{indices, weights, dy, offsets}},
+                                           table.shape[0], table.shape[1])));
   return o;
 }
 
@@ -159,9 +174,11 @@ Napi::Value linear(Arguments& a) {
   return give(a.env(), y);
 }
 
-// (dy, x, weight, wants x, wants weight, wants bias, and tensors to add the last two to, or undefined)
+// (dy, x, weight, wants x, wants weight, wants bias, and tensors to add the last two to, or
+// undefined)
 Napi::Value linear_backward(Arguments& a) {
-  const Tensor out_x = a.optional_output("out.dx"), dy = a.tensor("dy"), x = a.tensor("x"), weight = a.tensor("weight");
+  const Tensor out_x = a.optional_output("out.dx"), dy = a.tensor("dy"), x = a.tensor("x"),
+               weight = a.tensor("weight");
   const bool wants_x = a.boolean("wantsX"), wants_weight = a.boolean("wantsWeight"),
              wants_bias = a.boolean("wantsBias");
   Tensor dweight = a.optional_output("dWeight"), dbias = a.optional_output("dBias");
@@ -172,8 +189,9 @@ Napi::Value linear_backward(Arguments& a) {
   if (wants_weight && !dweight) dweight = zeros(device, weight.shape);
   if (wants_bias && !dbias) dbias = zeros(device, {weight.shape[0]});
   run(device, &Operations::linear_backward,
-      LinearBackward{dx.view(), wants_weight ? dweight.view() : View{}, wants_bias ? dbias.view() : View{}, dy.view(),
-                     x.view(), weight.view(), false});
+      LinearBackward{dx.view(), wants_weight ? dweight.view() : View{},
+                     wants_bias ? dbias.view() : View{}, dy.view(), x.view(), weight.view(),
+                     false});
   return result(a.env(), {{"dx", dx},
                           {"dWeight", wants_weight ? dweight : Tensor{}},
                           {"dBias", wants_bias ? dbias : Tensor{}}});
@@ -223,7 +241,8 @@ Napi::Value rms_norm(Arguments& a) {
 
 // (dy, x, gain, eps, tensor to add the gain's gradient to, or undefined)
 Napi::Value rms_norm_backward(Arguments& a) {
-  const Tensor out_x = a.optional_output("out.dx"), dy = a.tensor("dy"), x = a.tensor("x"), gain = a.optional_tensor("gain");
+  const Tensor out_x = a.optional_output("out.dx"), dy = a.tensor("dy"), x = a.tensor("x"),
+               gain = a.optional_tensor("gain");
   const float eps = static_cast<float>(a.number("eps"));
   Tensor dgain = a.optional_output("dGain");
   Tensor dx = output("rmsNormBackward", "out.dx", out_x, x, x.shape);
@@ -250,7 +269,8 @@ Napi::Value softmax_backward(Arguments& a) {
 Napi::Value activate(Arguments& a) {
   const Tensor out = a.optional_output("out"), x = a.tensor("x");
   Tensor y = or_empty(out, x, x.shape);
-  run(x.device(), &Operations::activate, Activate{y.view(), x.view(), a.choice<Activation>("kind", 4)});
+  run(x.device(), &Operations::activate,
+      Activate{y.view(), x.view(), a.choice<Activation>("kind", 4)});
   return give(a.env(), y);
 }
 
@@ -265,23 +285,26 @@ Napi::Value activate_backward(Arguments& a) {
 // (out, x, y, alpha, beta): alpha x + beta y
 Napi::Value add(Arguments& a) {
   const Tensor out = a.optional_output("out"), x = a.tensor("x"), y = a.tensor("y");
-  const float alpha = static_cast<float>(a.number("alpha")), beta = static_cast<float>(a.number("beta"));
+  const float alpha = static_cast<float>(a.number("alpha")),
+              beta = static_cast<float>(a.number("beta"));
   Tensor z = or_empty(out, x, x.shape);
   run(x.device(), &Operations::combine, Combine{z.view(), x.view(), y.view(), alpha, beta});
   return give(a.env(), z);
 }
 
 Napi::Value cross_entropy(Arguments& a) {
-  const Tensor out = a.optional_output("out"), logits = a.tensor("logits"), targets = a.tensor("targets");
+  const Tensor out = a.optional_output("out"), logits = a.tensor("logits"),
+               targets = a.tensor("targets");
   expect_rank("crossEntropy", "logits", logits.view(), 2, "[tokens, classes]");
   Tensor loss = or_empty(out, logits, {logits.shape[0]});
-  run(logits.device(), &Operations::cross_entropy, CrossEntropy{loss.view(), logits.view(), targets.view()});
+  run(logits.device(), &Operations::cross_entropy,
+      CrossEntropy{loss.view(), logits.view(), targets.view()});
   return give(a.env(), loss);
 }
 
 Napi::Value cross_entropy_backward(Arguments& a) {
-  const Tensor out = a.optional_output("out"), dloss = a.tensor("dLoss"), logits = a.tensor("logits"),
-               targets = a.tensor("targets");
+  const Tensor out = a.optional_output("out"), dloss = a.tensor("dLoss"),
+               logits = a.tensor("logits"), targets = a.tensor("targets");
   Tensor dlogits = or_empty(out, logits, logits.shape);
   run(logits.device(), &Operations::cross_entropy_backward,
       CrossEntropyBackward{dlogits.view(), dloss.view(), logits.view(), targets.view()});
@@ -296,40 +319,47 @@ Napi::Value attention(Arguments& a) {
   expect_rank("attention", "q", q.view(), 4, "[batch, time, heads, width]");
   Tensor y = output("attention", "out.y", out_y, q, q.shape),
          lse = output("attention", "out.lse", out_lse, q, {q.shape[0], q.shape[2], q.shape[1]});
-  run(q.device(), &Operations::attention, Attention{y.view(), lse.view(), q.view(), k.view(), v.view(), scale, causal});
+  run(q.device(), &Operations::attention,
+      Attention{y.view(), lse.view(), q.view(), k.view(), v.view(), scale, causal});
   return result(a.env(), {{"y", y}, {"lse", lse}});
 }
 
 Napi::Value attention_backward(Arguments& a) {
   const char* op = "attentionBackward";
-  const Tensor out_q = a.optional_output("out.dq"), out_k = a.optional_output("out.dk"), out_v = a.optional_output("out.dv");
-  const Tensor dy = a.tensor("dy"), y = a.tensor("y"), lse = a.tensor("lse"), q = a.tensor("q"), k = a.tensor("k"), v = a.tensor("v");
+  const Tensor out_q = a.optional_output("out.dq"), out_k = a.optional_output("out.dk"),
+               out_v = a.optional_output("out.dv");
+  const Tensor dy = a.tensor("dy"), y = a.tensor("y"), lse = a.tensor("lse"), q = a.tensor("q"),
+               k = a.tensor("k"), v = a.tensor("v");
   const float scale = static_cast<float>(a.number("scale"));
   const bool causal = a.boolean("causal");
   Tensor dq = output(op, "out.dq", out_q, q, q.shape), dk = output(op, "out.dk", out_k, q, q.shape),
          dv = output(op, "out.dv", out_v, q, q.shape);
   run(q.device(), &Operations::attention_backward,
-      AttentionBackward{dq.view(), dk.view(), dv.view(), dy.view(), y.view(), lse.view(), q.view(), k.view(), v.view(), scale, causal});
+      AttentionBackward{dq.view(), dk.view(), dv.view(), dy.view(), y.view(), lse.view(), q.view(),
+                        k.view(), v.view(), scale, causal});
   return result(a.env(), {{"dq", dq}, {"dk", dk}, {"dv", dv}});
 }
 
 Napi::Value peer(Arguments& a) {
   const Tensor out_output = a.optional_output("out.output"), out_u = a.optional_output("out.u");
-  const Tensor x = a.tensor("x"), down = a.tensor("down"), up = a.tensor("up"), indices = a.tensor("indices"),
-               weights = a.tensor("weights");
+  const Tensor x = a.tensor("x"), down = a.tensor("down"), up = a.tensor("up"),
+               indices = a.tensor("indices"), weights = a.tensor("weights");
   const auto activation = a.choice<Activation>("activation", 4);
   expect_rank("peer", "x", x.view(), 2, "[tokens, width]");
   expect_rank("peer", "up", up.view(), 2, "[slots, width]");
-  Tensor out = output("peer", "out.output", out_output, x, {x.shape[0], up.shape[1]}), u = output("peer", "out.u", out_u, x, indices.shape);
+  Tensor out = output("peer", "out.output", out_output, x, {x.shape[0], up.shape[1]}),
+         u = output("peer", "out.u", out_u, x, indices.shape);
   run(x.device(), &Operations::peer,
-      Peer{out.view(), u.view(), x.view(), down.view(), up.view(), indices.view(), weights.view(), activation});
+      Peer{out.view(), u.view(), x.view(), down.view(), up.view(), indices.view(), weights.view(),
+           activation});
   return result(a.env(), {{"output", out}, {"u", u}});
 }
 
 Napi::Value peer_backward(Arguments& a) {
   const Tensor out_x = a.optional_output("out.dx"), out_weights = a.optional_output("out.dWeights");
-  const Tensor dout = a.tensor("dOut"), x = a.tensor("x"), down = a.tensor("down"), up = a.tensor("up"),
-               indices = a.tensor("indices"), weights = a.tensor("weights"), u = a.tensor("u");
+  const Tensor dout = a.tensor("dOut"), x = a.tensor("x"), down = a.tensor("down"),
+               up = a.tensor("up"), indices = a.tensor("indices"), weights = a.tensor("weights"),
+               u = a.tensor("u");
   const auto activation = a.choice<Activation>("activation", 4);
   expect_rank("peerBackward", "down", down.view(), 2, "[slots, width]");
   expect_rank("peerBackward", "up", up.view(), 2, "[slots, width]");
@@ -337,14 +367,15 @@ Napi::Value peer_backward(Arguments& a) {
   Tensor dx = output("peerBackward", "out.dx", out_x, x, x.shape),
          dweights = output("peerBackward", "out.dWeights", out_weights, x, weights.shape);
   fill(dx, 0);
-  Tensor du = empty(device, weights.shape),
-         coefficient = empty(device, weights.shape);
+  Tensor du = empty(device, weights.shape), coefficient = empty(device, weights.shape);
   run(device, &Operations::peer_backward,
-      PeerBackward{dx.view(), dweights.view(), du.view(), coefficient.view(), dout.view(), u.view(), x.view(),
-                   down.view(), up.view(), indices.view(), weights.view(), activation});
+      PeerBackward{dx.view(), dweights.view(), du.view(), coefficient.view(), dout.view(), u.view(),
+                   x.view(), down.view(), up.view(), indices.view(), weights.view(), activation});
   Napi::Object o = result(a.env(), {{"dx", dx}, {"dWeights", dweights}});
-  o.Set("dDown", give_sparse(a.env(), sparse_grad(device, {{indices, du, x, {}}}, down.shape[0], down.shape[1])));
-  o.Set("dUp", give_sparse(a.env(), sparse_grad(device, {{indices, coefficient, dout, {}}}, up.shape[0], up.shape[1])));
+  o.Set("dDown", give_sparse(a.env(), sparse_grad(device, {{indices, du, x, {}}}, down.shape[0],
+                                                  down.shape[1])));
+  o.Set("dUp", give_sparse(a.env(), sparse_grad(device, {{indices, coefficient, dout, {}}},
+                                                up.shape[0], up.shape[1])));
   return o;
 }
 

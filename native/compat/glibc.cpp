@@ -1,4 +1,5 @@
-// Hidden definitions in place of what the addon and libstdc++.a would take from a glibc newer than 2.28. See cmake/glibc_floor.cmake.
+// Hidden definitions in place of what the addon and libstdc++.a would take from a glibc newer
+// than 2.28. See cmake/glibc_floor.cmake.
 
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -22,10 +23,12 @@ __asm__(".symver ml_old_pow, pow@" ML_FIRST_VERSION);
 
 #pragma GCC visibility push(hidden)
 
-// "This process has one thread": glibc 2.32 keeps it true while it can. Never true is right too: reference counts are atomic then.
+// "This process has one thread": glibc 2.32 keeps it true while it can. Never true is right too:
+// reference counts are atomic then.
 char __libc_single_threaded = 0;
 
-// Functions of their own since glibc 2.33. On 64-bit systems the kernel fills the struct that glibc declares for both.
+// Functions of their own since glibc 2.33. On 64-bit systems the kernel fills the struct that glibc
+// declares for both.
 int ml_fstat(int file, void* result) __asm__("fstat");
 int ml_fstat64(int file, void* result) __asm__("fstat64");
 int ml_fstat(int file, void* result) { return static_cast<int>(syscall(SYS_fstat, file, result)); }

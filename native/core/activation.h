@@ -4,6 +4,7 @@
 
 namespace ml {
 
-enum class Activation : uint8_t { relu, gelu, silu, sigmoid };  // gelu is the exact one: x/2 (1 + erf(x/sqrt 2))
+// gelu is the exact one: x/2 (1 + erf(x/sqrt 2))
+enum class Activation : uint8_t { relu, gelu, silu, sigmoid };
 
 }  // namespace ml

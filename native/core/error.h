@@ -25,9 +25,9 @@ enum class Code {
 };
 
 inline constexpr const char* kCodeNames[] = {
-    "ERR_SHAPE",           "ERR_DTYPE",   "ERR_VALUE",      "ERR_OPTION",      "ERR_INDEX_RANGE",
-    "ERR_DISPOSED",        "ERR_DEVICE",  "ERR_DEVICE_MISMATCH", "ERR_CONTEXT", "ERR_STATE_DICT",
-    "ERR_FILE_FORMAT",     "ERR_OUT_OF_MEMORY", "ERR_UNSUPPORTED", "ERR_CUDA",
+    "ERR_SHAPE",       "ERR_DTYPE",         "ERR_VALUE",           "ERR_OPTION",  "ERR_INDEX_RANGE",
+    "ERR_DISPOSED",    "ERR_DEVICE",        "ERR_DEVICE_MISMATCH", "ERR_CONTEXT", "ERR_STATE_DICT",
+    "ERR_FILE_FORMAT", "ERR_OUT_OF_MEMORY", "ERR_UNSUPPORTED",     "ERR_CUDA",
 };
 
 class Error : public std::exception {

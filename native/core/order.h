@@ -8,7 +8,8 @@
 
 namespace ml {
 
-// The order of values as integers: ascending as the floats are, NaN above +Inf, both zeros the same. Never 0.
+// The order of values as integers: ascending as the floats are, NaN above +Inf, both zeros the
+// same. Never 0.
 ML_HOST_DEVICE constexpr uint32_t ordered_bits(float x) {
   if (x != x) return 0xffffffffu;
   const uint32_t u = std::bit_cast<uint32_t>(x + 0.0f);  // -0 + 0 = +0
@@ -25,6 +26,8 @@ ML_HOST_DEVICE constexpr uint64_t order_key(uint32_t bits, uint32_t index) {
   return static_cast<uint64_t>(bits) << 32 | (0xffffffffu - index);
 }
 ML_HOST_DEVICE constexpr uint32_t bits_of(uint64_t key) { return static_cast<uint32_t>(key >> 32); }
-ML_HOST_DEVICE constexpr uint32_t index_of(uint64_t key) { return 0xffffffffu - static_cast<uint32_t>(key); }
+ML_HOST_DEVICE constexpr uint32_t index_of(uint64_t key) {
+  return 0xffffffffu - static_cast<uint32_t>(key);
+}
 
 }  // namespace ml

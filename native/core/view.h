@@ -1,6 +1,6 @@
 #pragma once
-// Views: a pointer, an element type and a shape, without ownership. Kernels see nothing else of a tensor.
-// A view is always dense and row major.
+// Views: a pointer, an element type and a shape, without ownership. Kernels see nothing else of a
+// tensor. A view is always dense and row major.
 
 #include <array>
 #include <cstdint>
@@ -64,10 +64,17 @@ struct View {
 template <class F>
 bool dispatch_float(DType dtype, F&& f) {
   switch (dtype) {
-    case DType::f32: f(float{}); return true;
-    case DType::f16: f(Half{}); return true;
-    case DType::bf16: f(BFloat16{}); return true;
-    default: return false;
+    case DType::f32:
+      f(float{});
+      return true;
+    case DType::f16:
+      f(Half{});
+      return true;
+    case DType::bf16:
+      f(BFloat16{});
+      return true;
+    default:
+      return false;
   }
 }
 

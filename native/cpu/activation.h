@@ -6,17 +6,20 @@
 namespace ml::cpu::ML_ISA {
 namespace {
 
-// Phi(x), the normal distribution function: for x <= 0 it is exp(-x^2 / 2) * erfcx(-x / sqrt 2) / 2. (1 + 2z) erfcx(z) for z >= 0 is a
-// polynomial in t = (z - 3.75) / (z + 3.75) (Shepherd and Laframboise 1981), here of degree 11 on Chebyshev nodes: about 3e-7 relative, in the tail too.
+// Phi(x), the normal distribution function: for x <= 0 it is exp(-x^2 / 2) * erfcx(-x / sqrt 2)
+// / 2. (1 + 2z) erfcx(z) for z >= 0 is a polynomial in t = (z - 3.75) / (z + 3.75) (Shepherd and
+// Laframboise 1981), here of degree 11 on Chebyshev nodes: about 3e-7 relative, in the tail too.
 [[maybe_unused]] inline Vec normal_cdf(Vec x) {
-  constexpr float kErfcx[] = {
-      -0.000228747231f, 0.00039670465f, 0.00168866222f, -0.0098454915f, 0.0283964816f, -0.0586459823f,
-      0.0922963694f, -0.108814582f, 0.0822774172f, 0.00358631019f, -0.14024061f, 1.23751259f};
-  x = x < -40.0f ? set1(-40.0f) : (x > 40.0f ? set1(40.0f) : x);  // both ends are exact there, and Inf gives no NaN
+  constexpr float kErfcx[] = {-0.000228747231f, 0.00039670465f, 0.00168866222f, -0.0098454915f,
+                              0.0283964816f,    -0.0586459823f, 0.0922963694f,  -0.108814582f,
+                              0.0822774172f,    0.00358631019f, -0.14024061f,   1.23751259f};
+  // both ends are exact there, and Inf gives no NaN
+  x = x < -40.0f ? set1(-40.0f) : (x > 40.0f ? set1(40.0f) : x);
   const Vec z = (x < 0.0f ? -x : x) * 0.70710678118654752f;
   const Vec t = (z - 3.75f) / (z + 3.75f);
   Vec p = set1(kErfcx[0]);
-  for (int i = 1; i < static_cast<int>(sizeof(kErfcx) / sizeof(float)); ++i) p = fma(p, t, set1(kErfcx[i]));
+  for (int i = 1; i < static_cast<int>(sizeof(kErfcx) / sizeof(float)); ++i)
+    p = fma(p, t, set1(kErfcx[i]));
   const Vec tail = 0.5f * exp(-0.5f * x * x) * p / (1.0f + 2.0f * z);
   return x < 0.0f ? tail : 1.0f - tail;
 }
@@ -27,7 +30,8 @@ namespace {
 }
 
 [[maybe_unused]] inline Vec gelu_derivative(Vec x) {
-  const Vec bounded = x < -40.0f ? set1(-40.0f) : (x > 40.0f ? set1(40.0f) : x);  // keeps Inf * 0 away, not NaN
+  // keeps Inf * 0 away, not NaN
+  const Vec bounded = x < -40.0f ? set1(-40.0f) : (x > 40.0f ? set1(40.0f) : x);
   return normal_cdf(bounded) + bounded * exp(-0.5f * bounded * bounded) * 0.39894228040143268f;
 }
 
@@ -44,20 +48,28 @@ namespace {
 
 [[maybe_unused]] inline Vec activate(Activation kind, Vec x) {
   switch (kind) {
-    case Activation::relu: return x < 0.0f ? Vec{} : x;  // NaN stays
-    case Activation::gelu: return gelu(x);
-    case Activation::silu: return silu(x);
-    case Activation::sigmoid: break;
+    case Activation::relu:
+      return x < 0.0f ? Vec{} : x;  // NaN stays
+    case Activation::gelu:
+      return gelu(x);
+    case Activation::silu:
+      return silu(x);
+    case Activation::sigmoid:
+      break;
   }
   return sigmoid(x);
 }
 
 [[maybe_unused]] inline Vec activate_derivative(Activation kind, Vec x) {
   switch (kind) {
-    case Activation::relu: return x > 0.0f ? set1(1.0f) : (x != x ? x : Vec{});
-    case Activation::gelu: return gelu_derivative(x);
-    case Activation::silu: return silu_derivative(x);
-    case Activation::sigmoid: break;
+    case Activation::relu:
+      return x > 0.0f ? set1(1.0f) : (x != x ? x : Vec{});
+    case Activation::gelu:
+      return gelu_derivative(x);
+    case Activation::silu:
+      return silu_derivative(x);
+    case Activation::sigmoid:
+      break;
   }
   const Vec s = sigmoid(x);
   return s * (1.0f - s);

@@ -63,7 +63,8 @@ namespace {
 // A kernel as a slot: enqueued with a copy of its arguments.
 template <class Args, void (*kernel)(Context&, const Args&)>
 void enqueue(Stream& stream, const Args& args) {
-  static_cast<CpuStream&>(stream).launch(name_of(static_cast<const Args*>(nullptr)), [args](Context& context) { kernel(context, args); });
+  static_cast<CpuStream&>(stream).launch(name_of(static_cast<const Args*>(nullptr)),
+                                         [args](Context& context) { kernel(context, args); });
 }
 
 constexpr Operations kOperations = {
@@ -82,7 +83,8 @@ constexpr Operations kOperations = {
     .softmax = enqueue<Softmax, softmax>,
     .softmax_backward = enqueue<SoftmaxBackward, softmax_backward>,
     .embedding_bag = enqueue<EmbeddingBag, embedding_bag>,
-    .embedding_bag_weights_backward = enqueue<EmbeddingBagWeightsBackward, embedding_bag_weights_backward>,
+    .embedding_bag_weights_backward =
+        enqueue<EmbeddingBagWeightsBackward, embedding_bag_weights_backward>,
     .sort_rows = enqueue<SortRows, sort_rows>,
     .sparse_grad_values = enqueue<SparseGradValues, sparse_grad_values>,
     .sparse_grad_to_dense = enqueue<SparseGradToDense, sparse_grad_to_dense>,
@@ -107,15 +109,17 @@ constexpr Operations kOperations = {
 
 constexpr int64_t kHugePage = int64_t{2} << 20;
 
-// Large blocks come straight from the system, aligned to huge pages and asking for them: random rows of a table
-// then cost a quarter of the page walks. Small ones come from malloc.
+// Large blocks come straight from the system, aligned to huge pages and asking for them: random
+// rows of a table then cost a quarter of the page walks. Small ones come from malloc.
 void* take(int64_t bytes) {
   if (bytes < kHugePage) return std::aligned_alloc(64, static_cast<size_t>((bytes + 63) / 64 * 64));
   const size_t span = static_cast<size_t>(bytes + kHugePage);
-  void* raw = mmap(nullptr, span, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* raw = mmap(nullptr, span, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (raw == MAP_FAILED) return nullptr;
   char* base = static_cast<char*>(raw);
-  char* aligned = reinterpret_cast<char*>((reinterpret_cast<uintptr_t>(base) + kHugePage - 1) / kHugePage * kHugePage);
+  char* aligned = reinterpret_cast<char*>((reinterpret_cast<uintptr_t>(base) + kHugePage - 1) /
+                                          kHugePage * kHugePage);
   if (aligned != base) munmap(base, static_cast<size_t>(aligned - base));
   char* end = base + span;
   if (aligned + bytes != end) munmap(aligned + bytes, static_cast<size_t>(end - (aligned + bytes)));
@@ -133,22 +137,27 @@ void give(void* data, int64_t bytes) {
 
 std::string processor() {
   // Not a C++ stream: its locales would be a tenth of the binary.
-  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> info(std::fopen("/proc/cpuinfo", "r"), std::fclose);
+  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> info(std::fopen("/proc/cpuinfo", "r"),
+                                                             std::fclose);
   char line[256];
   constexpr const char* kStart = "model name\t: ";
   while (info && std::fgets(line, sizeof line, info.get()))
-    if (std::strncmp(line, kStart, std::strlen(kStart)) == 0) return {line + std::strlen(kStart), line + std::strcspn(line, "\n")};
+    if (std::strncmp(line, kStart, std::strlen(kStart)) == 0)
+      return {line + std::strlen(kStart), line + std::strcspn(line, "\n")};
   return "CPU";
 }
 
 }  // namespace
 
-int64_t total_memory() { return static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGE_SIZE); }
+int64_t total_memory() {
+  return static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGE_SIZE);
+}
 
 std::string describe(int threads) {
   const int used = threads > 0 ? threads : usable_cores();
   static const std::string name = processor();
-  return name + ", " + isa_name() + ", " + std::to_string(used) + (used == 1 ? " thread" : " threads");
+  return name + ", " + isa_name() + ", " + std::to_string(used) +
+         (used == 1 ? " thread" : " threads");
 }
 
 std::shared_ptr<Device> open(int threads) {

@@ -31,7 +31,8 @@ void* Context::scratch_bytes(int64_t bytes) {
     const int64_t size = (std::max(bytes, last * 2) + kHugePage - 1) / kHugePage * kHugePage;
     char* data = static_cast<char*>(std::aligned_alloc(kHugePage, static_cast<size_t>(size)));
     if (!data)
-      throw Error(Code::out_of_memory, "cpu: no memory for " + std::to_string(size) + " bytes of scratch space.");
+      throw Error(Code::out_of_memory,
+                  "cpu: no memory for " + std::to_string(size) + " bytes of scratch space.");
     madvise(data, static_cast<size_t>(size), MADV_HUGEPAGE);
     blocks_.push_back({data, size, 0});
   }

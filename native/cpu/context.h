@@ -1,7 +1,8 @@
 #pragma once
 // What a CPU kernel may use: threads and scratch memory. A kernel is a plain function
 //     void ml::cpu::<op>(Context&, const <Op>&)
-// which runs in the stream's order, one at a time, and may throw ml::Error before it has changed anything.
+// which runs in the stream's order, one at a time, and may throw ml::Error before it has changed
+// anything.
 
 #include <cstdint>
 #include <memory>
@@ -25,9 +26,10 @@ class Context {
 
   int threads() const { return threads_; }
 
-  // Calls body over [0, n) in pieces of `grain` (the last may be shorter), each exactly once. Which thread takes which piece is
-  // not fixed, but the pieces are: they depend on n and grain alone. So results are the same for any thread count whenever
-  // a piece writes only what is its own. The body must not throw. Nested calls run on the calling thread.
+  // Calls body over [0, n) in pieces of `grain` (the last may be shorter), each exactly once. Which
+  // thread takes which piece is not fixed, but the pieces are: they depend on n and grain alone. So
+  // results are the same for any thread count whenever a piece writes only what is its own. The
+  // body must not throw. Nested calls run on the calling thread.
   template <class F>
   void parallel_for(int64_t n, int64_t grain, F&& body) {
     using Body = std::remove_reference_t<F>;

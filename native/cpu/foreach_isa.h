@@ -1,5 +1,5 @@
-// Includes ML_ISA_SOURCE once per instruction set, each time under a target pragma and with ML_ISA set to
-// the namespace of that set. A source file has this form:
+// Includes ML_ISA_SOURCE once per instruction set, each time under a target pragma and with ML_ISA
+// set to the namespace of that set. A source file has this form:
 //
 //   #include "ops/topk.h"
 //   #ifdef ML_ISA
@@ -10,9 +10,10 @@
 //   namespace ml::cpu { … host function: ML_DISPATCH(rows)(…) … }
 //   #endif
 //
-// A pragma and not a compiler flag per file: with a flag, shared std:: templates are compiled with it too, and
-// the linker may keep that copy for a machine that can't run it. Every standard header must be included
-// before, so code in a pass uses no templates of std that are first instantiated there with ISA types.
+// A pragma and not a compiler flag per file: with a flag, shared std:: templates are compiled with
+// it too, and the linker may keep that copy for a machine that can't run it. Every standard header
+// must be included before, so code in a pass uses no templates of std that are first instantiated
+// there with ISA types.
 
 #include <cmath>
 #include <cstdint>
@@ -46,7 +47,9 @@
 #pragma GCC pop_options
 
 #pragma GCC push_options
-#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512cd,avx2,fma,f16c,bmi,bmi2,popcnt,lzcnt,prefer-vector-width=512")
+#pragma GCC target(                                                                    \
+    "avx512f,avx512bw,avx512dq,avx512vl,avx512cd,avx2,fma,f16c,bmi,bmi2,popcnt,lzcnt", \
+    "prefer-vector-width=512")
 #define ML_ISA avx512
 #define ML_ISA_LEVEL 3
 #include "cpu/simd.h"

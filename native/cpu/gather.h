@@ -1,26 +1,31 @@
-// Random rows of a table: their weighted sum, and their products with one vector. Included inside an instruction-set pass, like simd.h.
+// Random rows of a table: their weighted sum, and their products with one vector. Included inside
+// an instruction-set pass, like simd.h.
 //
-// Rows are taken several at a time, so that sums that lie in the first cache are loaded and stored once for all of them, and a row is walked
-// from end to end. While a line is read, the same line of a later row is prefetched, across the borders of column blocks and bags: the
-// memory never waits for a bag to end.
+// Rows are taken several at a time, so that sums that lie in the first cache are loaded and stored
+// once for all of them, and a row is walked from end to end. While a line is read, the same line of
+// a later row is prefetched, across the borders of column blocks and bags: the memory never waits
+// for a bag to end.
 
 #include "cpu/prefetch.h"
 
 namespace ml::cpu::ML_ISA {
 namespace {
 
-// Prefetches ask for the second cache: it waits for more lines at a time than the first (on Zen 4 for half as many again), and its latency
-// is one that a core hides. Processors before AVX-512, Zen 3 among them, take that for the first cache, whose two dozen line buffers drop
-// what comes while they are full. Where elements are narrow, the arithmetic of a row fills the reorder window, so that a read of a dropped
-// line is waited for with nothing behind it: there lines are prefetched again, half as far ahead. Rows of float32 are read fast enough to
-// overlap those waits, and lose by the instructions.
+// Prefetches ask for the second cache: it waits for more lines at a time than the first (on Zen 4
+// for half as many again), and its latency is one that a core hides. Processors before AVX-512, Zen
+// 3 among them, take that for the first cache, whose two dozen line buffers drop what comes while
+// they are full. Where elements are narrow, the arithmetic of a row fills the reorder window, so
+// that a read of a dropped line is waited for with nothing behind it: there lines are prefetched
+// again, half as far ahead. Rows of float32 are read fast enough to overlap those waits, and lose
+// by the instructions.
 constexpr bool kSecondCache = kWidth == 16;
 template <class T>
 constexpr bool kTwice = !kSecondCache && sizeof(T) < sizeof(float);
 
 constexpr int kDotRows = 4;  // taken at a time for products: each has two sums in registers
-constexpr int64_t kAheadBytes = 32768;                  // prefetched before they are read
-constexpr int64_t kMostAhead = kSecondCache ? 24 : 16;  // rows: their pages and those being read fit the first TLB
+constexpr int64_t kAheadBytes = 32768;  // prefetched before they are read
+// rows: their pages and those being read fit the first TLB
+constexpr int64_t kMostAhead = kSecondCache ? 24 : 16;
 
 template <class T>
 struct Table {
@@ -36,7 +41,8 @@ struct Places {
   int64_t begin, end;
 };
 
-// What is read after a bag: `count` places whose rows are base + index * row_bytes. Only prefetched.
+// What is read after a bag: `count` places whose rows are base + index * row_bytes. Only
+// prefetched.
 struct Coming {
   const int32_t* indices;
   int64_t count;
@@ -46,11 +52,13 @@ struct Coming {
 
 template <class T>
 inline Coming coming(const Table<T>& table, const int32_t* indices, int64_t count, int64_t column) {
-  return {indices, count, reinterpret_cast<const char*>(table.rows + column), table.width * static_cast<int64_t>(sizeof(T))};
+  return {indices, count, reinterpret_cast<const char*>(table.rows + column),
+          table.width * static_cast<int64_t>(sizeof(T))};
 }
 
 // The row of a place among those; its scale is prefetched. `none` where there is none.
-[[gnu::always_inline]] inline const char* coming_row(const Coming& c, int64_t place, const float* scales, const char* none) {
+[[gnu::always_inline]] inline const char* coming_row(const Coming& c, int64_t place,
+                                                     const float* scales, const char* none) {
   if (place >= c.count) return none;
   const int32_t index = c.indices[place];
   if (index < 0) return none;
@@ -69,15 +77,18 @@ struct Group {
   int count;
 };
 
-// Takes the next rows from place l on, their columns from `column` on; returns the place behind them.
+// Takes the next rows from place l on, their columns from `column` on; returns the place behind
+// them.
 template <class T, int kRows>
-inline int64_t take(const Table<T>& table, const Places& p, const Coming& next, int64_t column, int64_t distance, int64_t l, Group<T, kRows>& g) {
+inline int64_t take(const Table<T>& table, const Places& p, const Coming& next, int64_t column,
+                    int64_t distance, int64_t l, Group<T, kRows>& g) {
   // Copies: the compiler can't know that writes to the group leave the originals alone.
   const int32_t* const indices = p.indices;
   const float *const weights = p.weights, *const scales = p.scales;
   const Coming own = coming(table, indices, p.end, column), then = next;
   const auto later = [&](int64_t place, const char* none) {
-    return place < own.count ? coming_row(own, place, scales, none) : coming_row(then, place - own.count, scales, none);
+    return place < own.count ? coming_row(own, place, scales, none)
+                             : coming_row(then, place - own.count, scales, none);
   };
   int count = 0;
   for (; l < own.count && count < kRows; ++l) {
@@ -95,33 +106,39 @@ inline int64_t take(const Table<T>& table, const Places& p, const Coming& next, 
   return l;
 }
 
-// The rows that a piece of work begins with, and their scales: nothing before it has prefetched them.
-[[gnu::always_inline]] inline void prefetch_first(const Coming& first, int64_t bytes, const float* scales) {
-  const int64_t ahead = rows_ahead(bytes, kAheadBytes, kMostAhead), rows = ahead < first.count ? ahead : first.count;
+// The rows that a piece of work begins with, and their scales: nothing before it has prefetched
+// them.
+[[gnu::always_inline]] inline void prefetch_first(const Coming& first, int64_t bytes,
+                                                  const float* scales) {
+  const int64_t ahead = rows_ahead(bytes, kAheadBytes, kMostAhead),
+                rows = ahead < first.count ? ahead : first.count;
   for (int64_t l = 0; l < rows; ++l) {
     if (first.indices[l] < 0) continue;
     if (scales) prefetch_second(scales + first.indices[l]);
-    for (int64_t b = 0; b < bytes; b += kLine) prefetch_second(first.base + first.indices[l] * first.row_bytes + b);
+    for (int64_t b = 0; b < bytes; b += kLine)
+      prefetch_second(first.base + first.indices[l] * first.row_bytes + b);
   }
 }
 
 // The line of a column, of each row that comes.
 template <class T, int rows>
-[[gnu::always_inline]] inline void prefetch_lines(const char* const* far, const char* const* near, int64_t column) {
+[[gnu::always_inline]] inline void prefetch_lines(const char* const* far, const char* const* near,
+                                                  int64_t column) {
   const int64_t at = column * static_cast<int64_t>(sizeof(T));
   for (int r = 0; r < rows; ++r) prefetch_second(far[r] + at);
   if constexpr (kTwice<T>)
     for (int r = 0; r < rows; ++r) prefetch_line(near[r] + at);
 }
 
-// Sums of a column block. A pair of vectors of bfloat16 is kept as its even and its odd elements, which are a shift and a mask away from
-// the row; everything else lies in order.
+// Sums of a column block. A pair of vectors of bfloat16 is kept as its even and its odd elements,
+// which are a shift and a mask away from the row; everything else lies in order.
 template <class T>
 class Sums {
  public:
   static constexpr int64_t kColumns = kSecondCache ? 1024 : 2048 / static_cast<int64_t>(sizeof(T));
   static constexpr int kStep = kLine / static_cast<int>(sizeof(T));  // elements of a line
-  static constexpr int kRows = sizeof(T) > 1 ? 8 : kSecondCache ? 2 : 4;  // taken at a time: bytes need registers to be converted in
+  // taken at a time: bytes need registers to be converted in
+  static constexpr int kRows = sizeof(T) > 1 ? 8 : kSecondCache ? 2 : 4;
   static constexpr bool kPairs = std::is_same_v<T, BFloat16>;
 
   // From y, or from zero.
@@ -140,7 +157,8 @@ class Sums {
   void finish(float* y, int64_t columns) const {
     int64_t c = 0;
     if constexpr (kPairs)
-      for (; c < columns / kStep * kStep; c += 2 * kWidth) interleave(y + c, load(sum + c), load(sum + c + kWidth));
+      for (; c < columns / kStep * kStep; c += 2 * kWidth)
+        interleave(y + c, load(sum + c), load(sum + c + kWidth));
     std::memcpy(y + c, sum + c, static_cast<size_t>(columns - c) * sizeof(float));
   }
 
@@ -210,8 +228,9 @@ class Sums {
   alignas(64) float sum[kColumns];
 };
 
-// Sums of the columns of a few lines, which stay in registers from the first row of a bag to the last. Rows are taken one at a time, each
-// prefetched in one go: two or four at a time are slower. Unrolled early, or the compiler keeps a copy of the sums in memory.
+// Sums of the columns of a few lines, which stay in registers from the first row of a bag to the
+// last. Rows are taken one at a time, each prefetched in one go: two or four at a time are slower.
+// Unrolled early, or the compiler keeps a copy of the sums in memory.
 template <class T, int kLines>
 class HeldSums {
  public:
@@ -238,17 +257,22 @@ class HeldSums {
   Vec sum[kVectors];
 };
 
-// As many lines as HeldSums may have: int8's sums of 256 columns fill half of the registers of AVX-512. Wider elements gain nothing.
+// As many lines as HeldSums may have: int8's sums of 256 columns fill half of the registers of
+// AVX-512. Wider elements gain nothing.
 template <class T>
 constexpr int kMostHeld = kSecondCache && sizeof(T) == 1 ? 4 : 0;
 
-// y[0 … columns) (+)= sum over the places of weight * row from `column` on, in the order of the places.
+// y[0 … columns) (+)= sum over the places of weight * row from `column` on, in the order of the
+// places.
 template <class S, class T>
-inline void sum_with(const Table<T>& table, const Places& p, int64_t column, int64_t columns, float* y, bool accumulate, const Coming& next) {
+inline void sum_with(const Table<T>& table, const Places& p, int64_t column, int64_t columns,
+                     float* y, bool accumulate, const Coming& next) {
   // The stores at the end would wait for one line after another where y is not in the caches.
   if constexpr (kSecondCache)
-    for (int64_t c = 0; c < columns; c += kLine / static_cast<int64_t>(sizeof(float))) prefetch_second(y + c);
-  const int64_t distance = rows_ahead(columns * static_cast<int64_t>(sizeof(T)), kAheadBytes, kMostAhead);
+    for (int64_t c = 0; c < columns; c += kLine / static_cast<int64_t>(sizeof(float)))
+      prefetch_second(y + c);
+  const int64_t distance =
+      rows_ahead(columns * static_cast<int64_t>(sizeof(T)), kAheadBytes, kMostAhead);
   S sums;
   sums.start(accumulate ? y : nullptr, columns);
   Group<T, S::kRows> g;
@@ -261,25 +285,33 @@ inline void sum_with(const Table<T>& table, const Places& p, int64_t column, int
 
 // The same, with the sums that suit the columns.
 template <class T, int kLines = kMostHeld<T>>
-inline void block_sum(const Table<T>& table, const Places& p, int64_t column, int64_t columns, float* y, bool accumulate, const Coming& next) {
-  if constexpr (kLines == 0) sum_with<Sums<T>>(table, p, column, columns, y, accumulate, next);
-  else if (columns == kLines * Sums<T>::kStep) sum_with<HeldSums<T, kLines>>(table, p, column, columns, y, accumulate, next);
-  else block_sum<T, kLines - 1>(table, p, column, columns, y, accumulate, next);
+inline void block_sum(const Table<T>& table, const Places& p, int64_t column, int64_t columns,
+                      float* y, bool accumulate, const Coming& next) {
+  if constexpr (kLines == 0)
+    sum_with<Sums<T>>(table, p, column, columns, y, accumulate, next);
+  else if (columns == kLines * Sums<T>::kStep)
+    sum_with<HeldSums<T, kLines>>(table, p, column, columns, y, accumulate, next);
+  else
+    block_sum<T, kLines - 1>(table, p, column, columns, y, accumulate, next);
 }
 
 // y[c0 … c1) (+)= sum over the places of weight * row.
 template <class T>
-inline void bag_sum(const Table<T>& table, const Places& p, int64_t c0, int64_t c1, float* y, bool accumulate, const Coming& next) {
+inline void bag_sum(const Table<T>& table, const Places& p, int64_t c0, int64_t c1, float* y,
+                    bool accumulate, const Coming& next) {
   for (int64_t c = c0; c < c1; c += Sums<T>::kColumns) {
     const int64_t columns = c1 - c < Sums<T>::kColumns ? c1 - c : Sums<T>::kColumns;
-    const Coming then = c + columns < c1 ? coming(table, p.indices + p.begin, p.end - p.begin, c + columns) : next;
+    const Coming then =
+        c + columns < c1 ? coming(table, p.indices + p.begin, p.end - p.begin, c + columns) : next;
     block_sum(table, p, c, columns, y + c, accumulate, then);
   }
 }
 
-// out[l] = scale * <x, row of place l>; 0 at an empty place. A product has one order whichever rows it is taken with.
+// out[l] = scale * <x, row of place l>; 0 at an empty place. A product has one order whichever rows
+// it is taken with.
 template <class T>
-inline void bag_dots(const Table<T>& table, const Places& p, const float* x, float* out, const Coming& next) {
+inline void bag_dots(const Table<T>& table, const Places& p, const float* x, float* out,
+                     const Coming& next) {
   constexpr int kStep = Sums<T>::kStep;
   const int64_t V = table.width;
   const int64_t distance = rows_ahead(V * static_cast<int64_t>(sizeof(T)), kAheadBytes, kMostAhead);

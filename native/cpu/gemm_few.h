@@ -8,13 +8,14 @@ namespace {
 constexpr int64_t kFewRows = 2 * kTileRows;  // packing B costs about as much as two tiles of rows
 constexpr int64_t kFewColumns = 2;           // of an output that is hardly wider than a number
 constexpr int kLineFloats = kLine / static_cast<int>(sizeof(float));
-constexpr int64_t kDotAhead = 8192;          // bytes of B that are prefetched before they are read
-// Columns of a block of dot products: enough sums to hide the latency of an addition, in the registers there are.
+constexpr int64_t kDotAhead = 8192;  // bytes of B that are prefetched before they are read
+// Columns of a block of dot products: enough sums to hide the latency of an addition, in the
+// registers there are.
 template <int kRows>
 constexpr int kDotColumns = kRows == 1 ? 4 : 2;
 
-// c[r][j] of kRows rows and kColumns columns as dot products of contiguous lines. K is walked in whole vectors, the odd rest last; the
-// columns of a later block are prefetched.
+// c[r][j] of kRows rows and kColumns columns as dot products of contiguous lines. K is walked in
+// whole vectors, the odd rest last; the columns of a later block are prefetched.
 template <int kRows, int kColumns>
 [[maybe_unused]] inline void dot_block(const Product& p, int64_t i, int64_t j) {
   const float* a = p.a.data + i * p.a.row;
@@ -28,8 +29,10 @@ template <int kRows, int kColumns>
       for (int v = 0; v < kColumns; ++v) acc[r][v] = fma(y, x[v], acc[r][v]);
     }
   };
-  const int64_t block = p.K == 0 ? 1 : kColumns * p.b.column;  // floats; without a K nothing is read, and columns may be none apart
-  const float* ahead = b + divide_up(kDotAhead / static_cast<int64_t>(sizeof(float)), block) * block;
+  // floats; without a K nothing is read, and columns may be none apart
+  const int64_t block = p.K == 0 ? 1 : kColumns * p.b.column;
+  const float* ahead =
+      b + divide_up(kDotAhead / static_cast<int64_t>(sizeof(float)), block) * block;
   const auto whole = [](const float* at) __attribute__((always_inline)) { return load(at); };
   int64_t k = 0;
   for (; k + kLineFloats <= p.K; k += kLineFloats) {
@@ -37,10 +40,12 @@ template <int kRows, int kColumns>
     for (int i = 0; i < kLineFloats; i += kWidth) step(k + i, whole);
   }
   for (; k + kWidth <= p.K; k += kWidth) step(k, whole);
-  if (k < p.K) step(k, [n = static_cast<int>(p.K - k)](const float* at) { return load_partial(at, n); });
+  if (k < p.K)
+    step(k, [n = static_cast<int>(p.K - k)](const float* at) { return load_partial(at, n); });
   for (int r = 0; r < kRows; ++r) {
     float* c = p.c + (i + r) * p.ldc + j;
-    for (int v = 0; v < kColumns; ++v) c[v] = reduce_add(acc[r][v]) + (p.accumulate ? c[v] : 0.0f) + (p.bias ? p.bias[j + v] : 0.0f);
+    for (int v = 0; v < kColumns; ++v)
+      c[v] = reduce_add(acc[r][v]) + (p.accumulate ? c[v] : 0.0f) + (p.bias ? p.bias[j + v] : 0.0f);
   }
 }
 
@@ -53,18 +58,24 @@ template <int kRows>
 }
 
 // Rows i0 … i1, columns j0 … j1 of C, where rows of A and columns of B are contiguous.
-[[maybe_unused]] inline void multiply_dots(const Product& p, int64_t i0, int64_t i1, int64_t j0, int64_t j1) {
+[[maybe_unused]] inline void multiply_dots(const Product& p, int64_t i0, int64_t i1, int64_t j0,
+                                           int64_t j1) {
   int64_t i = i0;
   for (; i + 4 <= i1; i += 4) dot_columns<4>(p, i, j0, j1);
   switch (i1 - i) {
-    case 3: return dot_columns<3>(p, i, j0, j1);
-    case 2: return dot_columns<2>(p, i, j0, j1);
-    case 1: return dot_columns<1>(p, i, j0, j1);
+    case 3:
+      return dot_columns<3>(p, i, j0, j1);
+    case 2:
+      return dot_columns<2>(p, i, j0, j1);
+    case 1:
+      return dot_columns<1>(p, i, j0, j1);
   }
 }
 
-// Column panels j0 … j1 of C, all rows, where rows of B are contiguous. panels_a: A, packed. panel_b: for the odd last panel.
-[[maybe_unused]] inline void multiply_in_place(const Product& p, const float* panels_a, float* panel_b, int64_t j0, int64_t j1) {
+// Column panels j0 … j1 of C, all rows, where rows of B are contiguous. panels_a: A, packed.
+// panel_b: for the odd last panel.
+[[maybe_unused]] inline void multiply_in_place(const Product& p, const float* panels_a,
+                                               float* panel_b, int64_t j0, int64_t j1) {
   for (int64_t j = j0 * kTileColumns; j < j1 * kTileColumns; j += kTileColumns) {
     const float* b = p.b.data + j;
     int64_t ldb = p.b.row;
@@ -85,11 +96,13 @@ template <int kRows>
 [[maybe_unused]] inline bool multiply_few(Context& ctx, const Product& p) {
   const bool dots = p.a.column == 1 && p.b.row == 1;
   if (p.K == 0 || (dots && p.M <= kFewRows)) {
-    ctx.parallel_for(p.N, 64, [&](int64_t begin, int64_t end, int) { multiply_dots(p, 0, p.M, begin, end); });
+    ctx.parallel_for(
+        p.N, 64, [&](int64_t begin, int64_t end, int) { multiply_dots(p, 0, p.M, begin, end); });
     return true;
   }
   if (dots && p.N <= kFewColumns) {
-    ctx.parallel_for(p.M, 64, [&](int64_t begin, int64_t end, int) { multiply_dots(p, begin, end, 0, p.N); });
+    ctx.parallel_for(
+        p.M, 64, [&](int64_t begin, int64_t end, int) { multiply_dots(p, begin, end, 0, p.N); });
     return true;
   }
   if (p.M > kFewRows || p.b.column != 1) return false;
@@ -98,7 +111,9 @@ template <int kRows>
   float* panel_b = ctx.scratch<float>(p.K * kTileColumns);
   for (int64_t i = 0; i < rows; i += kTileRows) pack_rows(panels_a + i * p.K, p.a, 0, p.K, i, p.M);
   // Only the last panel can be odd, so one thread alone writes panel_b.
-  ctx.parallel_for(divide_up(p.N, kTileColumns), 8, [&](int64_t begin, int64_t end, int) { multiply_in_place(p, panels_a, panel_b, begin, end); });
+  ctx.parallel_for(divide_up(p.N, kTileColumns), 8, [&](int64_t begin, int64_t end, int) {
+    multiply_in_place(p, panels_a, panel_b, begin, end);
+  });
   return true;
 }
 

@@ -11,13 +11,15 @@ constexpr int64_t kRowsAtOnce = 64;
 // Whether one of the rows is hot: without a branch for each.
 bool any_hot(const int32_t* starts, int64_t begin, int64_t end) {
   int32_t hot = 0;
-  for (int64_t r = begin; r < end; ++r) hot |= starts[r + 1] - starts[r] > static_cast<int32_t>(kHotPlaces);
+  for (int64_t r = begin; r < end; ++r)
+    hot |= starts[r + 1] - starts[r] > static_cast<int32_t>(kHotPlaces);
   return hot;
 }
 
 }  // namespace
 
-HotRows::HotRows(Context& ctx, const ReadPlaces& places, int64_t R, SumPlaces sum) : places_(places), sum_(sum) {
+HotRows::HotRows(Context& ctx, const ReadPlaces& places, int64_t R, SumPlaces sum)
+    : places_(places), sum_(sum) {
   const int32_t* starts = places.starts;
   struct Chunk {
     int64_t begin, end;
@@ -32,12 +34,14 @@ HotRows::HotRows(Context& ctx, const ReadPlaces& places, int64_t R, SumPlaces su
     for (int64_t r = first; r < last; ++r) {
       if (starts[r + 1] - starts[r] <= kHotPlaces) continue;
       hot[hot_count_++] = {r, count};
-      for (int64_t i = starts[r]; i < starts[r + 1]; i += kHotPlaces) chunks[count++] = {i, std::min<int64_t>(starts[r + 1], i + kHotPlaces)};
+      for (int64_t i = starts[r]; i < starts[r + 1]; i += kHotPlaces)
+        chunks[count++] = {i, std::min<int64_t>(starts[r + 1], i + kHotPlaces)};
     }
   }
   float* partials = ctx.scratch<float>(count * places.width);
   ctx.parallel_for(count, 1, [&](int64_t begin, int64_t end, int) {
-    for (int64_t c = begin; c < end; ++c) sum(places, chunks[c].begin, chunks[c].end, partials + c * places.width);
+    for (int64_t c = begin; c < end; ++c)
+      sum(places, chunks[c].begin, chunks[c].end, partials + c * places.width);
   });
   hot_ = hot;
   partials_ = partials;
@@ -47,7 +51,8 @@ void HotRows::gradient(int64_t r, float* g) const {
   const int64_t begin = places_.starts[r], end = places_.starts[r + 1];
   if (end - begin <= kHotPlaces) return sum_(places_, begin, end, g);
   const int64_t V = places_.width;
-  const Hot* at = std::lower_bound(hot_, hot_ + hot_count_, r, [](const Hot& hot, int64_t row) { return hot.row < row; });
+  const Hot* at = std::lower_bound(hot_, hot_ + hot_count_, r,
+                                   [](const Hot& hot, int64_t row) { return hot.row < row; });
   const float* partial = partials_ + at->partial * V;
   std::memcpy(g, partial, static_cast<size_t>(V) * sizeof(float));
   const int64_t chunks = (end - begin + kHotPlaces - 1) / kHotPlaces;

@@ -1,6 +1,7 @@
 #pragma once
-// The gradients of touched rows. Rows that very many places read are cut into chunks of fixed size whose partial sums are made by all
-// threads and added in order: the bits are the same for any number of threads, and one hot row does not hold up the rest.
+// The gradients of touched rows. Rows that very many places read are cut into chunks of fixed size
+// whose partial sums are made by all threads and added in order: the bits are the same for any
+// number of threads, and one hot row does not hold up the rest.
 
 #include "cpu/context.h"
 #include "cpu/read_places.h"
@@ -20,7 +21,8 @@ class HotRows {
   // g = the whole sum of row r
   void gradient(int64_t r, float* g) const;
 
-  int64_t room() const { return (places_.width + 31) / 16 * 16; }  // floats for g: whole lines, and one between two threads
+  // floats for g: whole lines, and one between two threads
+  int64_t room() const { return (places_.width + 31) / 16 * 16; }
   const ReadPlaces& places() const { return places_; }
 
  private:

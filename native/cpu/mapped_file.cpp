@@ -14,11 +14,12 @@ namespace ml::cpu {
 
 MappedFile map_file(const std::string& path, int64_t offset, int64_t bytes) {
   const auto bad = [&](const std::string& what) -> Error {
-    return Error(Code::file_format, "ValueTable.map: \"" + path + "\" can't be mapped: " + what + ".");
+    return Error(Code::file_format,
+                 "ValueTable.map: \"" + path + "\" can't be mapped: " + what + ".");
   };
   const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (file < 0) throw bad(std::strerror(errno));
-  struct stat info {};
+  struct stat info{};
   const bool known = ::fstat(file, &info) == 0;
   if (!known || info.st_size < offset + bytes) {
     ::close(file);
@@ -26,11 +27,13 @@ MappedFile map_file(const std::string& path, int64_t offset, int64_t bytes) {
   }
   const int64_t page = ::sysconf(_SC_PAGESIZE), lead = offset % page;
   const size_t span = static_cast<size_t>(lead + bytes);
-  void* base = ::mmap(nullptr, span, PROT_READ, MAP_SHARED, file, static_cast<off_t>(offset - lead));
+  void* base =
+      ::mmap(nullptr, span, PROT_READ, MAP_SHARED, file, static_cast<off_t>(offset - lead));
   const int failure = errno;
   ::close(file);
   if (base == MAP_FAILED) throw bad(std::strerror(failure));
-  ::madvise(base, span, MADV_RANDOM);  // rows are read here and there: reading ahead would fetch what nobody asked for
+  // rows are read here and there: reading ahead would fetch what nobody asked for
+  ::madvise(base, span, MADV_RANDOM);
   return {static_cast<char*>(base) + lead, [base, span] { ::munmap(base, span); }};
 }
 

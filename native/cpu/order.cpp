@@ -5,7 +5,8 @@
 
 namespace ml::cpu {
 
-int64_t sort_top(const float* x, int64_t n, int64_t k, bool skip_masked, float* values, int32_t* indices, uint64_t* keys) {
+int64_t sort_top(const float* x, int64_t n, int64_t k, bool skip_masked, float* values,
+                 int32_t* indices, uint64_t* keys) {
   int64_t count = 0;
   for (int64_t i = 0; i < n; ++i) {
     if (skip_masked && x[i] == -__builtin_inff()) continue;

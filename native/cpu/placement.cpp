@@ -5,7 +5,9 @@
 
 namespace ml::cpu {
 
-void Whereabouts::introduce() { thread_.store(static_cast<pid_t>(syscall(SYS_gettid)), std::memory_order_release); }
+void Whereabouts::introduce() {
+  thread_.store(static_cast<pid_t>(syscall(SYS_gettid)), std::memory_order_release);
+}
 
 void send_off(Whereabouts* helpers, int count, uint32_t turn) {
   const int own = sched_getcpu();
@@ -13,8 +15,10 @@ void send_off(Whereabouts* helpers, int count, uint32_t turn) {
   for (int i = 0; i < count; ++i) {
     const pid_t thread = helpers[i].thread_.load(std::memory_order_acquire);
     const int core = helpers[i].core_.load(std::memory_order_relaxed);
-    const bool behind = core == own || core == Whereabouts::kAsleep;  // asleep: woken, but it has not run yet
-    if (thread == 0 || !behind || helpers[i].turn_.load(std::memory_order_relaxed) == turn) continue;
+    // asleep: woken, but it has not run yet
+    const bool behind = core == own || core == Whereabouts::kAsleep;
+    if (thread == 0 || !behind || helpers[i].turn_.load(std::memory_order_relaxed) == turn)
+      continue;
     cpu_set_t allowed;
     if (sched_getaffinity(thread, sizeof(allowed), &allowed) != 0) continue;
     cpu_set_t others = allowed;

@@ -1,6 +1,7 @@
 #pragma once
-// Where the helpers of a run wait. When every core is busy for a moment, for instance with a thread that is about to wait for the run, the
-// scheduler puts a helper on the caller's own core and leaves it there for milliseconds, while another core idles.
+// Where the helpers of a run wait. When every core is busy for a moment, for instance with a thread
+// that is about to wait for the run, the scheduler puts a helper on the caller's own core and
+// leaves it there for milliseconds, while another core idles.
 
 #include <sched.h>
 #include <sys/types.h>
@@ -14,7 +15,8 @@ namespace ml::cpu {
 class Whereabouts {
  public:
   void introduce();  // once, first of all
-  void look() { core_.store(sched_getcpu(), std::memory_order_relaxed); }  // while it looks for work
+  // while it looks for work
+  void look() { core_.store(sched_getcpu(), std::memory_order_relaxed); }
   void sleep() { core_.store(kAsleep, std::memory_order_relaxed); }
   void come(uint32_t turn) { turn_.store(turn, std::memory_order_relaxed); }
 
@@ -26,8 +28,8 @@ class Whereabouts {
   std::atomic<uint32_t> turn_{0};
 };
 
-// Sends helpers that have not come to this turn from the caller's core, behind which they may stand, to another. They may go everywhere
-// again at once: a thread stays where it was sent.
+// Sends helpers that have not come to this turn from the caller's core, behind which they may
+// stand, to another. They may go everywhere again at once: a thread stays where it was sent.
 void send_off(Whereabouts* helpers, int count, uint32_t turn);
 
 }  // namespace ml::cpu

@@ -12,17 +12,20 @@ bool sound_indices(const int32_t* indices, int64_t n, int64_t slots) {
   return !bad;
 }
 
-void validate_indices(Context& ctx, const char* op, const char* argument, const View& indices, int64_t slots) {
+void validate_indices(Context& ctx, const char* op, const char* argument, const View& indices,
+                      int64_t slots) {
   const int32_t* index = indices.as<int32_t>();
   std::atomic<bool> sound{true};
   ctx.parallel_for(indices.size(), 1 << 16, [&](int64_t begin, int64_t end, int) {
-    if (!sound_indices(index + begin, end - begin, slots)) sound.store(false, std::memory_order_relaxed);
+    if (!sound_indices(index + begin, end - begin, slots))
+      sound.store(false, std::memory_order_relaxed);
   });
   if (sound.load(std::memory_order_relaxed)) return;
   for (int64_t i = 0; i < indices.size(); ++i) {
     if (index[i] < -1 || index[i] >= slots)
-      throw Error(Code::index_range, std::string(op) + ": \"" + argument + "\"[" + std::to_string(i) + "] is " +
-                                         std::to_string(index[i]) + ", outside [0, " + std::to_string(slots) +
+      throw Error(Code::index_range, std::string(op) + ": \"" + argument + "\"[" +
+                                         std::to_string(i) + "] is " + std::to_string(index[i]) +
+                                         ", outside [0, " + std::to_string(slots) +
                                          ").\n  -1 marks an empty place.");
   }
 }
@@ -31,8 +34,9 @@ void validate_offsets(const char* op, const View& offsets, int64_t places) {
   const int32_t* o = offsets.as<int32_t>();
   const int64_t bags = offsets.size() - 1;
   const auto bad = [&](int64_t at, const std::string& wanted) {
-    throw Error(Code::value, std::string(op) + ": \"offsets\"[" + std::to_string(at) + "] must be " + wanted + ", got " +
-                                 std::to_string(o[at]) + ".\n  offsets[0] is 0, then where each bag ends, up to " +
+    throw Error(Code::value, std::string(op) + ": \"offsets\"[" + std::to_string(at) +
+                                 "] must be " + wanted + ", got " + std::to_string(o[at]) +
+                                 ".\n  offsets[0] is 0, then where each bag ends, up to " +
                                  std::to_string(places) + ".");
   };
   if (o[0] != 0) bad(0, "0");

@@ -1,6 +1,6 @@
 #pragma once
-// Prefetches of whole cache lines. A macro-like inline: the compiler takes a function that only prefetches for one without effect and
-// drops its calls, so these must be part of their callers.
+// Prefetches of whole cache lines. A macro-like inline: the compiler takes a function that only
+// prefetches for one without effect and drops its calls, so these must be part of their callers.
 
 #include <cstdint>
 
@@ -9,9 +9,10 @@ namespace ml::cpu {
 constexpr int64_t kLine = 64;
 
 [[gnu::always_inline]] inline void prefetch_line(const void* p) { __builtin_prefetch(p, 0, 3); }
-[[gnu::always_inline]] inline void prefetch_second(const void* p) { __builtin_prefetch(p, 0, 2); }  // into the second cache
-// Takes the line from other cores, too: one that is only read first is asked for twice. Every x86 core of 64 bits knows the instruction, or passes it over;
-// the compiler needs to be told so.
+// into the second cache
+[[gnu::always_inline]] inline void prefetch_second(const void* p) { __builtin_prefetch(p, 0, 2); }
+// Takes the line from other cores, too: one that is only read first is asked for twice. Every x86
+// core of 64 bits knows the instruction, or passes it over; the compiler needs to be told so.
 [[gnu::always_inline]] inline void prefetch_to_write(const void* p) {
 #if defined(__x86_64__)
   asm volatile("prefetchw %0" : : "m"(*static_cast<const char*>(p)));

@@ -10,11 +10,14 @@
 namespace ml::cpu {
 namespace {
 
-constexpr int64_t kBucket = 2048;   // keys of an even bucket: it, its copy and its counters fit the first cache
+// keys of an even bucket: it, its copy and its counters fit the first cache
+constexpr int64_t kBucket = 2048;
 constexpr int kMostDigitBits = 8;
-constexpr int64_t kFew = 16;        // keys for which counters do not pay
+constexpr int64_t kFew = 16;  // keys for which counters do not pay
 
-int bits_of(int64_t below) { return std::bit_width(static_cast<uint64_t>(std::max<int64_t>(below, 1) - 1)); }
+int bits_of(int64_t below) {
+  return std::bit_width(static_cast<uint64_t>(std::max<int64_t>(below, 1) - 1));
+}
 
 // Keys are distinct numbers, so any sort of them is the stable one.
 template <class Key>
@@ -38,11 +41,13 @@ void scatter(const Key* from, Key* to, int64_t n, int shift, Key mask, uint32_t*
 
 template <int passes, class Key>
 Key* sort_digits(Key* keys, Key* other, int64_t n, int lowest, int bits) {
-  for (int64_t i = 0; i < n; i += kLine / static_cast<int64_t>(sizeof(Key))) prefetch_to_write(other + i);
+  for (int64_t i = 0; i < n; i += kLine / static_cast<int64_t>(sizeof(Key)))
+    prefetch_to_write(other + i);
   const int64_t digits = int64_t{1} << bits;
   const Key mask = static_cast<Key>(digits - 1);
   uint32_t counts[passes][1 << kMostDigitBits];
-  for (int p = 0; p < passes; ++p) std::memset(counts[p], 0, static_cast<size_t>(digits) * sizeof(uint32_t));
+  for (int p = 0; p < passes; ++p)
+    std::memset(counts[p], 0, static_cast<size_t>(digits) * sizeof(uint32_t));
   for (int64_t i = 0; i < n; ++i)
     for (int p = 0; p < passes; ++p) ++counts[p][keys[i] >> (lowest + p * bits) & mask];
   for (int p = 0; p < passes; ++p) {
@@ -72,11 +77,16 @@ Key* RadixPlan::sort_bucket(Key* keys, Key* other, int64_t n) const {
     return keys;
   }
   switch (passes_) {
-    case 0: return keys;
-    case 1: return sort_digits<1>(keys, other, n, position_bits_, digit_bits_);
-    case 2: return sort_digits<2>(keys, other, n, position_bits_, digit_bits_);
-    case 3: return sort_digits<3>(keys, other, n, position_bits_, digit_bits_);
-    default: return sort_digits<4>(keys, other, n, position_bits_, digit_bits_);
+    case 0:
+      return keys;
+    case 1:
+      return sort_digits<1>(keys, other, n, position_bits_, digit_bits_);
+    case 2:
+      return sort_digits<2>(keys, other, n, position_bits_, digit_bits_);
+    case 3:
+      return sort_digits<3>(keys, other, n, position_bits_, digit_bits_);
+    default:
+      return sort_digits<4>(keys, other, n, position_bits_, digit_bits_);
   }
 }
 

@@ -1,4 +1,5 @@
-// The gradient of one touched row: an ordered sum over its places. Included inside an instruction-set pass, like simd.h.
+// The gradient of one touched row: an ordered sum over its places. Included inside an
+// instruction-set pass, like simd.h.
 
 #include "cpu/prefetch.h"
 #include "cpu/read_places.h"
@@ -15,7 +16,9 @@ struct Term {
   const float* dy;
 };
 
-inline Term term_of(const ReadPlaces& places, int64_t i) { return {places.places[i].weight, places.dy_of(places.places[i])}; }
+inline Term term_of(const ReadPlaces& places, int64_t i) {
+  return {places.places[i].weight, places.dy_of(places.places[i])};
+}
 
 // g += weight * dy for the terms one after another; `first`: g is not read.
 template <int count, bool first>
@@ -45,25 +48,36 @@ inline void add_terms(const Term* t, int64_t V, float* g) {
 template <bool first>
 inline void add_group(int count, const Term* t, int64_t V, float* g) {
   switch (count) {
-    case 1: return add_terms<1, first>(t, V, g);
-    case 2: return add_terms<2, first>(t, V, g);
-    case 3: return add_terms<3, first>(t, V, g);
-    case 4: return add_terms<4, first>(t, V, g);
-    case 5: return add_terms<5, first>(t, V, g);
-    case 6: return add_terms<6, first>(t, V, g);
-    case 7: return add_terms<7, first>(t, V, g);
-    default: return add_terms<8, first>(t, V, g);
+    case 1:
+      return add_terms<1, first>(t, V, g);
+    case 2:
+      return add_terms<2, first>(t, V, g);
+    case 3:
+      return add_terms<3, first>(t, V, g);
+    case 4:
+      return add_terms<4, first>(t, V, g);
+    case 5:
+      return add_terms<5, first>(t, V, g);
+    case 6:
+      return add_terms<6, first>(t, V, g);
+    case 7:
+      return add_terms<7, first>(t, V, g);
+    default:
+      return add_terms<8, first>(t, V, g);
   }
 }
 
-// g[0 … width) = sum over places begin … end of weight * dy, one after another. Nothing is prefetched: dy lies in the second or the third
-// cache, and the loads of several rows at a time wait together.
-[[maybe_unused]] inline void sum_places(const ReadPlaces& places, int64_t begin, int64_t end, float* g) {
+// g[0 … width) = sum over places begin … end of weight * dy, one after another. Nothing is
+// prefetched: dy lies in the second or the third cache, and the loads of several rows at a time
+// wait together.
+[[maybe_unused]] inline void sum_places(const ReadPlaces& places, int64_t begin, int64_t end,
+                                        float* g) {
   Term now[kPlaces];
   for (int64_t i = begin; i < end; i += kPlaces) {
     const int count = end - i < kPlaces ? static_cast<int>(end - i) : kPlaces;
     for (int k = 0; k < count; ++k) now[k] = term_of(places, i + k);
-    i == begin ? add_group<true>(count, now, places.width, g) : add_group<false>(count, now, places.width, g);
+    i == begin ? add_group<true>(count, now, places.width, g)
+               : add_group<false>(count, now, places.width, g);
   }
 }
 

@@ -1,5 +1,5 @@
-// Loops over contiguous floats, whole vectors first and the odd rest as a partial vector. Included inside an
-// instruction-set pass, like simd.h.
+// Loops over contiguous floats, whole vectors first and the odd rest as a partial vector. Included
+// inside an instruction-set pass, like simd.h.
 
 namespace ml::cpu::ML_ISA {
 namespace {
@@ -12,7 +12,9 @@ template <class F>
   if (i < count) body(i, static_cast<int>(count - i));
 }
 
-[[maybe_unused]] inline Vec load_n(const float* p, int n) { return n == kWidth ? load(p) : load_partial(p, n); }
+[[maybe_unused]] inline Vec load_n(const float* p, int n) {
+  return n == kWidth ? load(p) : load_partial(p, n);
+}
 [[maybe_unused]] inline void store_n(float* p, Vec v, int n) {
   if (n == kWidth) {
     store(p, v);
@@ -21,20 +23,25 @@ template <class F>
   }
 }
 
-// Neighbours first. A tree of calls, since the compiler does not unroll the loops and keeps the vectors in memory.
+// Neighbours first. A tree of calls, since the compiler does not unroll the loops and keeps the
+// vectors in memory.
 template <int n>
 [[gnu::always_inline, maybe_unused]] inline Vec sum_of(const Vec* v) {
-  if constexpr (n == 1) return v[0];
-  else return sum_of<n / 2>(v) + sum_of<n / 2>(v + n / 2);
+  if constexpr (n == 1)
+    return v[0];
+  else
+    return sum_of<n / 2>(v) + sum_of<n / 2>(v + n / 2);
 }
 
-// sum of x[i] * y[i], in the same order whatever calls it; kChains (a power of two): sums side by side, where one would be waited for
+// sum of x[i] * y[i], in the same order whatever calls it; kChains (a power of two): sums side by
+// side, where one would be waited for
 template <int kChains = 1>
 [[maybe_unused]] inline float dot(const float* x, const float* y, int64_t count) {
   Vec sum[kChains] = {};
   int64_t i = 0;
   for (; i + kChains * kWidth <= count; i += kChains * kWidth)
-    for (int v = 0; v < kChains; ++v) sum[v] = fma(load(x + i + v * kWidth), load(y + i + v * kWidth), sum[v]);
+    for (int v = 0; v < kChains; ++v)
+      sum[v] = fma(load(x + i + v * kWidth), load(y + i + v * kWidth), sum[v]);
 #pragma GCC unroll 4
   for (int v = 0; v < kChains; ++v, i += kWidth) {
     if (i >= count) break;

@@ -1,29 +1,36 @@
-// Scores <x, y_j> of which only the greatest are wanted: products of bytes bound each from above, and only what may be among the greatest
-// is multiplied in float32. Included inside an instruction-set pass, after cpu/gemm.h and cpu/select.h.
+// Scores <x, y_j> of which only the greatest are wanted: products of bytes bound each from above,
+// and only what may be among the greatest is multiplied in float32. Included inside an
+// instruction-set pass, after cpu/gemm.h and cpu/select.h.
 //
-// A line x becomes bytes, x ~ a b with a = max |x| / 127 and b rounded; y_j likewise, y_j ~ a_j b_j. By Cauchy and Schwarz
-//   |<x, y_j> - <a b, a_j b_j>|  <=  |x| |y_j - a_j b_j| + |x - a b| |a_j b_j|  <=  (|x| rho + |x - a b|) |a_j b_j|
-// where rho is the greatest |y_j - a_j b_j| / |a_j b_j|. So, everything divided by a, which is the same for all j,
+// A line x becomes bytes, x ~ a b with a = max |x| / 127 and b rounded; y_j likewise, y_j ~ a_j
+// b_j. By Cauchy and Schwarz
+//   |<x, y_j> - <a b, a_j b_j>|  <=  |x| |y_j - a_j b_j| + |x - a b| |a_j b_j|  <=  (|x| rho + |x -
+//   a b|) |a_j b_j|
+// where rho is the greatest |y_j - a_j b_j| / |a_j b_j|. So, everything divided by a, which is the
+// same for all j,
 //   bound_j = a_j <b, b_j> + c |a_j b_j|,      c = (|x| rho + |x - a b|) / a
-// is at least the score, and bound_j - 2 c |a_j b_j| at most. If k of the latter reach t, no score whose bound is below t is among the k
-// greatest. c has room for the roundings of all this and of the float32 product.
+// is at least the score, and bound_j - 2 c |a_j b_j| at most. If k of the latter reach t, no score
+// whose bound is below t is among the k greatest. c has room for the roundings of all this and of
+// the float32 product.
 
 #if ML_ISA_LEVEL == 3
 
 namespace ml::cpu::ML_ISA {
 namespace {
 
-constexpr int kGroup = 4;  // bytes that one instruction adds up in each lane
-constexpr int64_t kFewestScreened = 512;       // lines; of fewer, float32 is as fast
-constexpr int64_t kLongestScreened = 1 << 16;  // <b, b_j> and what it is added up from stay below 2^31
-constexpr float kLeastScreened = 1e-15f;       // greatest number of a line: its square is neither subnormal
-constexpr float kMostScreened = 1e15f;         // nor infinite
+constexpr int kGroup = 4;                 // bytes that one instruction adds up in each lane
+constexpr int64_t kFewestScreened = 512;  // lines; of fewer, float32 is as fast
+// <b, b_j> and what it is added up from stay below 2^31
+constexpr int64_t kLongestScreened = 1 << 16;
+// greatest number of a line: its square is neither subnormal
+constexpr float kLeastScreened = 1e-15f;
+constexpr float kMostScreened = 1e15f;  // nor infinite
 
 // What is known of a line and its bytes.
 struct ByteLine {
-  bool usable;  // finite, and neither too small nor too great
+  bool usable;                           // finite, and neither too small nor too great
   float scale, norm, bytes_norm, error;  // a, |x|, |a b|, |x - a b|
-  int32_t sum;  // of its bytes
+  int32_t sum;                           // of its bytes
 };
 
 // keep(i, bytes): of 16 numbers from i on, zeros behind d.
@@ -62,19 +69,24 @@ inline ByteLine to_bytes(const float* x, int64_t d, Keep&& keep) {
   return line;
 }
 
-// Keeps bytes i … i + 15 of a line of d: each group at its place, the places `apart` bytes from one another.
+// Keeps bytes i … i + 15 of a line of d: each group at its place, the places `apart` bytes from one
+// another.
 template <class Byte>
-inline __attribute__((always_inline)) void keep_groups(Byte* line, int64_t apart, int64_t i, int64_t d, __m128i bytes) {
+inline __attribute__((always_inline)) void keep_groups(Byte* line, int64_t apart, int64_t i,
+                                                       int64_t d, __m128i bytes) {
   alignas(16) uint32_t groups[4];
   _mm_store_si128(reinterpret_cast<__m128i*>(groups), bytes);
-  for (int g = 0; g < 4 && i + g * kGroup < d; ++g) __builtin_memcpy(line + (i / kGroup + g) * apart, &groups[g], kGroup);
+  for (int g = 0; g < 4 && i + g * kGroup < d; ++g)
+    __builtin_memcpy(line + (i / kGroup + g) * apart, &groups[g], kGroup);
 }
 
 // The lines y of one matrix as bytes.
 struct ByteColumns {
-  uint8_t* panels;  // [columns / kTileColumns, groups, kTileColumns, kGroup], each 128 more than it is: one operand has no sign
-  float* scales;    // [columns], 0 past n
-  float* norms;     // [columns]: |a_j b_j|; -Inf past n
+  // [columns / kTileColumns, groups, kTileColumns, kGroup], each 128 more than it is: one operand
+  // has no sign
+  uint8_t* panels;
+  float* scales;  // [columns], 0 past n
+  float* norms;   // [columns]: |a_j b_j|; -Inf past n
 };
 
 // What a panel of them adds to what is known of all.
@@ -91,7 +103,8 @@ struct ByteBounds {
 inline int64_t groups_of(int64_t d) { return divide_up(d, kGroup); }
 
 // Panel of columns j0 … j0 + kTileColumns.
-inline ByteBounds pack_byte_columns(const ByteColumns& to, const float* lines, int64_t d, int64_t j0, int64_t n) {
+inline ByteBounds pack_byte_columns(const ByteColumns& to, const float* lines, int64_t d,
+                                    int64_t j0, int64_t n) {
   uint8_t* panel = to.panels + j0 * groups_of(d) * kGroup;
   ByteBounds all;
   for (int64_t j = n > j0 ? n : j0; j < j0 + kTileColumns; ++j) {
@@ -105,7 +118,8 @@ inline ByteBounds pack_byte_columns(const ByteColumns& to, const float* lines, i
     });
     to.scales[j] = line.scale;
     to.norms[j] = line.bytes_norm;
-    all.join({line.usable, line.bytes_norm > 0 ? line.error / line.bytes_norm : 0.0f, line.bytes_norm});
+    all.join(
+        {line.usable, line.bytes_norm > 0 ? line.error / line.bytes_norm : 0.0f, line.bytes_norm});
   }
   return all;
 }
@@ -119,28 +133,39 @@ struct ByteRows {
 };
 
 // Row r of the block. Its other rows may be whatever.
-inline void pack_byte_row(const ByteRows& to, int64_t r, const float* x, int64_t d, const ByteBounds& columns) {
-  int8_t* row = to.panels + r / kTileRows * kTileRows * groups_of(d) * kGroup + r % kTileRows * kGroup;
-  const ByteLine line = to_bytes(x, d, [&](int64_t i, __m128i bytes) { keep_groups(row, kTileRows * kGroup, i, d, bytes); });
+inline void pack_byte_row(const ByteRows& to, int64_t r, const float* x, int64_t d,
+                          const ByteBounds& columns) {
+  int8_t* row =
+      to.panels + r / kTileRows * kTileRows * groups_of(d) * kGroup + r % kTileRows * kGroup;
+  const ByteLine line = to_bytes(
+      x, d, [&](int64_t i, __m128i bytes) { keep_groups(row, kTileRows * kGroup, i, d, bytes); });
   to.offsets[r] = -128 * line.sum;
   to.scales[r] = line.scale;
-  // A float32 product of d terms in kWidth chains is within d / kWidth + 5 roundings of |x| |y|; as many again are more than those of the bounds.
+  // A float32 product of d terms in kWidth chains is within d / kWidth + 5 roundings of |x| |y|; as
+  // many again are more than those of the bounds.
   const float exact = static_cast<float>(d / kWidth + 32) * 0x1p-24f * (1.0f + columns.rounding);
   // Never 0, so that columns past n have bounds of -Inf.
-  to.slack[r] = line.usable ? 1.01f * (line.norm * (columns.rounding + exact) + line.error) / line.scale + 1e-30f : __builtin_nanf("");
+  to.slack[r] =
+      line.usable
+          ? 1.01f * (line.norm * (columns.rounding + exact) + line.error) / line.scale + 1e-30f
+          : __builtin_nanf("");
 }
 
-// In each lane: adds the products of four bytes of x, without sign, and four of y, with. As an intrinsic, g++ copies every sum to another
-// register and to memory at each step.
-[[maybe_unused]] inline __attribute__((always_inline)) __m512i add_byte_products(__m512i sum, __m512i x, __m512i y) {
+// In each lane: adds the products of four bytes of x, without sign, and four of y, with. As an
+// intrinsic, g++ copies every sum to another register and to memory at each step.
+[[maybe_unused]] inline __attribute__((always_inline)) __m512i add_byte_products(__m512i sum,
+                                                                                 __m512i x,
+                                                                                 __m512i y) {
   asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(x), "v"(y));
   return sum;
 }
 
-// bound_j of the kTileRows rows from r0 on and the columns of the panel at j, into a tile whose rows are `stride` apart, and the greatest
-// that a score is at least, of each lane, into the maxima of those rows.
-inline void bound_tile(const ByteRows& rows, int64_t r0, const ByteColumns& columns, int64_t j, int64_t groups, float* tile, int64_t stride,
-                       float* maxima, int64_t maxima_stride) {
+// bound_j of the kTileRows rows from r0 on and the columns of the panel at j, into a tile whose
+// rows are `stride` apart, and the greatest that a score is at least, of each lane, into the maxima
+// of those rows.
+inline void bound_tile(const ByteRows& rows, int64_t r0, const ByteColumns& columns, int64_t j,
+                       int64_t groups, float* tile, int64_t stride, float* maxima,
+                       int64_t maxima_stride) {
   const int8_t* a = rows.panels + r0 * groups * kGroup;
   const uint8_t* b = columns.panels + j * groups * kGroup;
   __m512i acc[kTileRows][kTileVectors];
@@ -178,18 +203,22 @@ inline Vec reduce_each(Vec (&v)[kWidth]) {
     transpose(v[4 * i], v[4 * i + 1], v[4 * i + 2], v[4 * i + 3]);
     s[i] = (__m512)((v[4 * i] + v[4 * i + 1]) + (v[4 * i + 2] + v[4 * i + 3]));
   }
-  const __m512 even01 = _mm512_shuffle_f32x4(s[0], s[1], 0x88), odd01 = _mm512_shuffle_f32x4(s[0], s[1], 0xdd);
-  const __m512 even23 = _mm512_shuffle_f32x4(s[2], s[3], 0x88), odd23 = _mm512_shuffle_f32x4(s[2], s[3], 0xdd);
-  const __m512 first = _mm512_add_ps(_mm512_shuffle_f32x4(even01, even23, 0x88), _mm512_shuffle_f32x4(odd01, odd23, 0x88));
-  const __m512 last = _mm512_add_ps(_mm512_shuffle_f32x4(even01, even23, 0xdd), _mm512_shuffle_f32x4(odd01, odd23, 0xdd));
+  const __m512 even01 = _mm512_shuffle_f32x4(s[0], s[1], 0x88),
+               odd01 = _mm512_shuffle_f32x4(s[0], s[1], 0xdd);
+  const __m512 even23 = _mm512_shuffle_f32x4(s[2], s[3], 0x88),
+               odd23 = _mm512_shuffle_f32x4(s[2], s[3], 0xdd);
+  const __m512 first = _mm512_add_ps(_mm512_shuffle_f32x4(even01, even23, 0x88),
+                                     _mm512_shuffle_f32x4(odd01, odd23, 0x88));
+  const __m512 last = _mm512_add_ps(_mm512_shuffle_f32x4(even01, even23, 0xdd),
+                                    _mm512_shuffle_f32x4(odd01, odd23, 0xdd));
   return (Vec)_mm512_add_ps(first, last);
 }
 
-// Lane r * kWidth / kRows + l: <rows[r], lines[l]>, of kRows rows and kWidth / kRows lines. A product has one order of its sum, whatever is
-// asked for beside it.
+// Lane r * kWidth / kRows + l: <rows[r], lines[l]>, of kRows rows and kWidth / kRows lines. A
+// product has one order of its sum, whatever is asked for beside it.
 template <int kRows>
-inline __attribute__((always_inline)) Vec exact_products(const float* const (&rows)[kRows], const float* const (&lines)[kWidth / kRows],
-                                                         int64_t d) {
+inline __attribute__((always_inline)) Vec exact_products(
+    const float* const (&rows)[kRows], const float* const (&lines)[kWidth / kRows], int64_t d) {
   constexpr int kLines = kWidth / kRows;
   Vec acc[kWidth] = {};
   for_vectors(d, [&](int64_t k, int n) __attribute__((always_inline)) {
@@ -204,7 +233,8 @@ inline __attribute__((always_inline)) Vec exact_products(const float* const (&ro
 }
 
 // scores[c] = <x, lines[indices[c]]>. `indices` and `scores` have room for a vector behind `count`.
-inline void score_lines(const float* x, const float* lines, int64_t d, int32_t* indices, int64_t count, float* scores) {
+inline void score_lines(const float* x, const float* lines, int64_t d, int32_t* indices,
+                        int64_t count, float* scores) {
   const float* const row[1] = {x};
   for (int i = 0; i < kWidth; ++i) indices[count + i] = indices[0];
   for (int64_t c = 0; c < count; c += kWidth) {
@@ -218,35 +248,42 @@ constexpr int kScoredRows = 4;  // as many rows as lines at once read the least
 static_assert(kScoredRows * kScoredRows == kWidth);
 
 // scores[r][j] = <rows[r], lines[j]> of all n lines. `scores` has room for a vector behind n.
-inline void score_all(const float* const (&rows)[kScoredRows], const float* lines, int64_t d, int64_t n,
-                      float* const (&scores)[kScoredRows]) {
+inline void score_all(const float* const (&rows)[kScoredRows], const float* lines, int64_t d,
+                      int64_t n, float* const (&scores)[kScoredRows]) {
   for (int64_t j = 0; j < n; j += kScoredRows) {
     const float* at[kScoredRows];
     for (int l = 0; l < kScoredRows; ++l) at[l] = lines + (j + l < n ? j + l : n - 1) * d;
     alignas(64) float sums[kWidth];
     store(sums, exact_products<kScoredRows>(rows, at, d));
-    for (int r = 0; r < kScoredRows; ++r) __builtin_memcpy(scores[r] + j, sums + r * kScoredRows, kScoredRows * sizeof(float));
+    for (int r = 0; r < kScoredRows; ++r)
+      __builtin_memcpy(scores[r] + j, sums + r * kScoredRows, kScoredRows * sizeof(float));
   }
 }
 
-// What of some numbers lies in [least, below): their positions, in ascending order. Returns how many.
-inline int64_t find_between(const float* x, int64_t n, float least, float below, int32_t* positions) {
+// What of some numbers lies in [least, below): their positions, in ascending order. Returns how
+// many.
+inline int64_t find_between(const float* x, int64_t n, float least, float below,
+                            int32_t* positions) {
   int64_t count = 0;
   __m512i position = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-  for (int64_t i = 0; i < n; i += kWidth, position = _mm512_add_epi32(position, _mm512_set1_epi32(kWidth))) {
+  for (int64_t i = 0; i < n;
+       i += kWidth, position = _mm512_add_epi32(position, _mm512_set1_epi32(kWidth))) {
     const __m512 v = (__m512)load(x + i);
     const __mmask16 least_reached = _mm512_cmp_ps_mask(v, (__m512)set1(least), _CMP_GE_OQ);
-    const __mmask16 found = _mm512_mask_cmp_ps_mask(least_reached, v, (__m512)set1(below), _CMP_LT_OQ);
+    const __mmask16 found =
+        _mm512_mask_cmp_ps_mask(least_reached, v, (__m512)set1(below), _CMP_LT_OQ);
     _mm512_storeu_si512(positions + count, _mm512_maskz_compress_epi32(found, position));
     count += bits_set(found);
   }
   return count;
 }
 
-// The k greatest of <x, lines[j]>, j in [0, n), by bounds of them. k scores reach `threshold`, and the bounds of k reach `first`. Bounds and
-// thresholds are divided by `scale`. False if too many must be multiplied.
-inline bool select_screened(const float* x, const float* lines, int64_t d, const float* bounds, int64_t n, int64_t k, float scale,
-                            float threshold, float first, float* values, int32_t* indices) {
+// The k greatest of <x, lines[j]>, j in [0, n), by bounds of them. k scores reach `threshold`, and
+// the bounds of k reach `first`. Bounds and thresholds are divided by `scale`. False if too many
+// must be multiplied.
+inline bool select_screened(const float* x, const float* lines, int64_t d, const float* bounds,
+                            int64_t n, int64_t k, float scale, float threshold, float first,
+                            float* values, int32_t* indices) {
   Survivors all, best;
   const int64_t count = collect(bounds, n, threshold, all);
   if (count < k) return false;

@@ -1,10 +1,12 @@
 // The k greatest of a row, by vectors. Included inside an instruction-set pass, after cpu/pack.h.
 //
-// 1. The row is folded into lane maxima, twice as many as k; a threshold that at least k of them reach is found by bisection. Each maximum is
+// 1. The row is folded into lane maxima, twice as many as k; a threshold that at least k of them
+// reach is found by bisection. Each maximum is
 //    an element of its own, so at least k elements reach the threshold.
 // 2. What reaches it, and every NaN, is compressed into a buffer, in ascending index.
 // 3. Survivors are ranked by counting how many are greater; of equal ones, how many stand before.
-// Rows it can't take (NaN, infinite thresholds, too many survivors, large k) go to cpu/order.h, which has the same order.
+// Rows it can't take (NaN, infinite thresholds, too many survivors, large k) go to cpu/order.h,
+// which has the same order.
 
 #include "cpu/order.h"
 
@@ -14,7 +16,7 @@ namespace {
 constexpr int64_t kMostFast = 64;        // greatest k of the vector path
 constexpr int64_t kMostSurvivors = 288;  // its buffer; more: the sorting path
 constexpr int kMostMaxima = 256;
-constexpr int kBisections = 8;           // leaves one or two maxima between the bounds
+constexpr int kBisections = 8;  // leaves one or two maxima between the bounds
 constexpr float kGreatest = 3.402823466e38f;
 
 struct Survivors {
@@ -40,13 +42,16 @@ struct Survivors {
 }
 
 // Vectors of maxima that make a good threshold for k.
-[[maybe_unused]] constexpr int folds_of(int64_t k) { return static_cast<int>((2 * k + kWidth - 1) / kWidth); }
+[[maybe_unused]] constexpr int folds_of(int64_t k) {
+  return static_cast<int>((2 * k + kWidth - 1) / kWidth);
+}
 
 // Lane maxima of x[0 … n); padded with -Inf to whole vectors. Returns the number of vectors.
 [[maybe_unused]] inline int fold_maxima(const float* x, int64_t n, int64_t k, Vec* maxima) {
   const int64_t vectors = (n + kWidth - 1) / kWidth;
   // Short rows are their own maxima.
-  const int folds = n <= kMostMaxima || vectors < folds_of(k) ? static_cast<int>(vectors) : folds_of(k);
+  const int folds =
+      n <= kMostMaxima || vectors < folds_of(k) ? static_cast<int>(vectors) : folds_of(k);
   const Vec lowest = set1(-__builtin_inff());
   for (int f = 0; f < folds; ++f) maxima[f] = lowest;
   int64_t i = 0;
@@ -65,7 +70,8 @@ struct Survivors {
 }
 
 // A finite threshold that k of the maxima reach, and few more; false if there is none.
-[[maybe_unused]] inline bool find_threshold(const Vec* maxima, int folds, int64_t k, float& threshold) {
+[[maybe_unused]] inline bool find_threshold(const Vec* maxima, int folds, int64_t k,
+                                            float& threshold) {
   Vec top = maxima[0], bottom = set1(kGreatest);
   for (int f = 0; f < folds; ++f) {
     top = max(maxima[f], top);
@@ -90,9 +96,10 @@ struct Survivors {
   return true;
 }
 
-// The same for kWidth rows at once, one in each lane. maxima [rows, count]; thresholds [kWidth], NaN where there is none. lanes: room for
-// count * kWidth.
-[[maybe_unused]] inline void find_thresholds(const float* maxima, int64_t count, int64_t k, float* lanes, float* thresholds) {
+// The same for kWidth rows at once, one in each lane. maxima [rows, count]; thresholds [kWidth],
+// NaN where there is none. lanes: room for count * kWidth.
+[[maybe_unused]] inline void find_thresholds(const float* maxima, int64_t count, int64_t k,
+                                             float* lanes, float* thresholds) {
   pack<kWidth>(lanes, {maxima, count, 1}, 0, kWidth, 0, count);
   Vec low = set1(kGreatest), high = set1(-__builtin_inff());
   IVec finite{};
@@ -145,15 +152,18 @@ constexpr LaneTable kLaneTable;
   const __m256 t = _mm256_set1_ps(threshold);
   for (; i + kWidth <= n; i += kWidth) {
     const int keep = _mm256_movemask_ps(_mm256_cmp_ps(_mm256_loadu_ps(x + i), t, _CMP_NLT_UQ));
-    const __m256i lanes = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(kLaneTable.lanes + keep)));
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(s.indices + count), _mm256_add_epi32(lanes, _mm256_set1_epi32(static_cast<int>(i))));
+    const __m256i lanes = _mm256_cvtepu8_epi32(
+        _mm_loadl_epi64(reinterpret_cast<const __m128i*>(kLaneTable.lanes + keep)));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(s.indices + count),
+                        _mm256_add_epi32(lanes, _mm256_set1_epi32(static_cast<int>(i))));
     count += bits_set(static_cast<uint32_t>(keep));
     if (count > kMostSurvivors) return -1;
   }
 #else
   const Vec t = set1(threshold);
   for (; i + kWidth <= n; i += kWidth) {
-    for (uint32_t mask = ~greater_bits(t, load(x + i)) & ((1u << kWidth) - 1); mask; mask &= mask - 1)
+    for (uint32_t mask = ~greater_bits(t, load(x + i)) & ((1u << kWidth) - 1); mask;
+         mask &= mask - 1)
       s.indices[count++] = static_cast<int32_t>(i + __builtin_ctz(mask));
     if (count > kMostSurvivors) return -1;
   }
@@ -169,7 +179,8 @@ constexpr LaneTable kLaneTable;
 
 // ranks[l] of kVectors vectors of survivors, from lane `first` on: how many of all are greater.
 template <int kVectors>
-[[maybe_unused]] inline void count_greater(const Survivors& s, int64_t first, int64_t count, int32_t* ranks) {
+[[maybe_unused]] inline void count_greater(const Survivors& s, int64_t first, int64_t count,
+                                           int32_t* ranks) {
   IVec rank[kVectors] = {};
   Vec own[kVectors];
   for (int v = 0; v < kVectors; ++v) own[v] = load(s.values + first + v * kWidth);
@@ -177,18 +188,21 @@ template <int kVectors>
     const Vec one = set1(s.values[i]);
     for (int v = 0; v < kVectors; ++v) {
 #if ML_ISA_LEVEL == 3
-      rank[v] = (IVec)_mm512_mask_add_epi32((__m512i)rank[v], _mm512_cmp_ps_mask((__m512)one, (__m512)own[v], _CMP_GT_OQ), (__m512i)rank[v],
-                                            _mm512_set1_epi32(1));
+      rank[v] = (IVec)_mm512_mask_add_epi32(
+          (__m512i)rank[v], _mm512_cmp_ps_mask((__m512)one, (__m512)own[v], _CMP_GT_OQ),
+          (__m512i)rank[v], _mm512_set1_epi32(1));
 #else
       rank[v] -= one > own[v];  // -1 where true
 #endif
     }
   }
-  for (int v = 0; v < kVectors; ++v) __builtin_memcpy(ranks + first + v * kWidth, &rank[v], sizeof(IVec));
+  for (int v = 0; v < kVectors; ++v)
+    __builtin_memcpy(ranks + first + v * kWidth, &rank[v], sizeof(IVec));
 }
 
 // Of equal survivors the first comes first; false if one is NaN.
-[[maybe_unused]] __attribute__((noinline)) bool rank_ties(const Survivors& s, int64_t count, int32_t* ranks) {
+[[maybe_unused]] __attribute__((noinline)) bool rank_ties(const Survivors& s, int64_t count,
+                                                          int32_t* ranks) {
   for (int64_t i = 0; i < count; ++i) {
     if (s.values[i] != s.values[i]) return false;
     for (int64_t before = 0; before < i; ++before) ranks[i] += s.values[before] == s.values[i];
@@ -197,13 +211,15 @@ template <int kVectors>
 }
 
 // Writes the k first of the survivors in the total order; false if there is a NaN among them.
-[[maybe_unused]] inline bool rank_survivors(Survivors& s, int64_t count, int64_t k, float* values, int32_t* indices) {
+[[maybe_unused]] inline bool rank_survivors(Survivors& s, int64_t count, int64_t k, float* values,
+                                            int32_t* indices) {
   constexpr int kVectors = 3;
   int32_t ranks[kMostSurvivors + kVectors * kWidth];
   store(s.values + count, set1(-__builtin_inff()));
   for (int64_t first = 0; first < count;) {
     const bool several = count - first > (kVectors - 1) * kWidth;
-    several ? count_greater<kVectors>(s, first, count, ranks) : count_greater<1>(s, first, count, ranks);
+    several ? count_greater<kVectors>(s, first, count, ranks)
+            : count_greater<1>(s, first, count, ranks);
     first += (several ? kVectors : 1) * kWidth;
   }
   // 0 + 1 + … if every rank is there once: no two are equal, none is NaN.
@@ -223,15 +239,19 @@ template <int kVectors>
   return true;
 }
 
-// The k first of x[0 … n), of which at least k are not below the threshold; false if this way can't take them.
-[[maybe_unused]] inline bool select_above(const float* x, int64_t n, int64_t k, float threshold, float* values, int32_t* indices) {
+// The k first of x[0 … n), of which at least k are not below the threshold; false if this way can't
+// take them.
+[[maybe_unused]] inline bool select_above(const float* x, int64_t n, int64_t k, float threshold,
+                                          float* values, int32_t* indices) {
   Survivors survivors;
   const int64_t count = collect(x, n, threshold, survivors);
   return count >= 0 && rank_survivors(survivors, count, k, values, indices);
 }
 
-// The same by sorting, for any row; `nan` is set if it holds one. Returns how many (see sort_top). keys: room for n.
-[[maybe_unused]] inline int64_t select_sorted(const float* x, int64_t n, int64_t k, bool skip_masked, float* values, int32_t* indices,
+// The same by sorting, for any row; `nan` is set if it holds one. Returns how many (see sort_top).
+// keys: room for n.
+[[maybe_unused]] inline int64_t select_sorted(const float* x, int64_t n, int64_t k,
+                                              bool skip_masked, float* values, int32_t* indices,
                                               uint64_t* keys, bool& nan) {
   nan = false;
   for (int64_t i = 0; i < n; ++i) nan |= x[i] != x[i];
@@ -239,13 +259,15 @@ template <int kVectors>
 }
 
 // The k first of x[0 … n) in the total order, by whichever way takes them.
-[[maybe_unused]] inline int64_t select_top(const float* x, int64_t n, int64_t k, bool skip_masked, float* values, int32_t* indices,
-                                           uint64_t* keys, bool& nan) {
+[[maybe_unused]] inline int64_t select_top(const float* x, int64_t n, int64_t k, bool skip_masked,
+                                           float* values, int32_t* indices, uint64_t* keys,
+                                           bool& nan) {
   if (k <= kMostFast && k < n) {
     Vec maxima[kMostMaxima / kWidth];
     float threshold;
     const int folds = fold_maxima(x, n, k, maxima);
-    if (find_threshold(maxima, folds, k, threshold) && select_above(x, n, k, threshold, values, indices)) {
+    if (find_threshold(maxima, folds, k, threshold) &&
+        select_above(x, n, k, threshold, values, indices)) {
       nan = false;
       return k;
     }

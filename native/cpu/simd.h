@@ -1,5 +1,5 @@
-// A thin vector of floats for one instruction set. Included by foreach_isa.h once per set, so there is no
-// include guard. `Vec` is a compiler vector type: + - * / work on it; the rest is here.
+// A thin vector of floats for one instruction set. Included by foreach_isa.h once per set, so there
+// is no include guard. `Vec` is a compiler vector type: + - * / work on it; the rest is here.
 //
 //   baseline: 4 floats (SSE2 or NEON)     avx2: 8 floats     avx512: 16 floats
 
@@ -18,7 +18,9 @@ typedef float Vec __attribute__((vector_size(4 * kWidth)));
 typedef int32_t IVec __attribute__((vector_size(4 * kWidth)));
 typedef float UnalignedVec __attribute__((vector_size(4 * kWidth), aligned(1), may_alias));
 
-[[maybe_unused]] inline Vec load(const float* p) { return *reinterpret_cast<const UnalignedVec*>(p); }
+[[maybe_unused]] inline Vec load(const float* p) {
+  return *reinterpret_cast<const UnalignedVec*>(p);
+}
 [[maybe_unused]] inline void store(float* p, Vec v) { *reinterpret_cast<UnalignedVec*>(p) = v; }
 // Not Vec{} + x, which the compiler must take for an addition (-0 + 0 is +0).
 [[maybe_unused]] inline Vec set1(float x) {
@@ -82,9 +84,11 @@ typedef float UnalignedVec __attribute__((vector_size(4 * kWidth), aligned(1), m
 }
 [[maybe_unused]] inline Vec load(const Half* p) {
 #if ML_ISA_LEVEL == 3
-  return reinterpret_cast<Vec>(_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))));
+  return reinterpret_cast<Vec>(
+      _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))));
 #elif ML_ISA_LEVEL == 2
-  return reinterpret_cast<Vec>(_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+  return reinterpret_cast<Vec>(
+      _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
 #else
   Vec r;
   for (int i = 0; i < kWidth; ++i) r[i] = to_float(p[i]);
@@ -106,7 +110,9 @@ typedef float UnalignedVec __attribute__((vector_size(4 * kWidth), aligned(1), m
 }
 
 // 2 * kWidth of them as they lie, two to a lane.
-[[maybe_unused]] inline IVec load_bits(const BFloat16* p) { return as_int(load(reinterpret_cast<const float*>(p))); }
+[[maybe_unused]] inline IVec load_bits(const BFloat16* p) {
+  return as_int(load(reinterpret_cast<const float*>(p)));
+}
 
 // Stores that round to nearest even: kWidth floats to elements of 16 bits.
 [[maybe_unused]] inline void store(BFloat16* p, Vec v) {
@@ -117,7 +123,8 @@ typedef float UnalignedVec __attribute__((vector_size(4 * kWidth), aligned(1), m
 #if ML_ISA_LEVEL == 3
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16((__m512i)bits));
 #else
-  const __m256i words = _mm256_permute4x64_epi64(_mm256_packus_epi32((__m256i)bits, (__m256i)bits), 0x08);
+  const __m256i words =
+      _mm256_permute4x64_epi64(_mm256_packus_epi32((__m256i)bits, (__m256i)bits), 0x08);
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_castsi256_si128(words));
 #endif
 #else
@@ -126,9 +133,11 @@ typedef float UnalignedVec __attribute__((vector_size(4 * kWidth), aligned(1), m
 }
 [[maybe_unused]] inline void store(Half* p, Vec v) {
 #if ML_ISA_LEVEL == 3
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
+                      _mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT));
 #elif ML_ISA_LEVEL == 2
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
+                   _mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT));
 #else
   for (int i = 0; i < kWidth; ++i) p[i] = to_half(v[i]);
 #endif
@@ -142,7 +151,8 @@ typedef float UnalignedVec __attribute__((vector_size(4 * kWidth), aligned(1), m
   store(p, reinterpret_cast<Vec>(_mm512_permutex2var_ps((__m512)even, low, (__m512)odd)));
   store(p + kWidth, reinterpret_cast<Vec>(_mm512_permutex2var_ps((__m512)even, high, (__m512)odd)));
 #elif ML_ISA_LEVEL == 2
-  const __m256 low = _mm256_unpacklo_ps((__m256)even, (__m256)odd), high = _mm256_unpackhi_ps((__m256)even, (__m256)odd);
+  const __m256 low = _mm256_unpacklo_ps((__m256)even, (__m256)odd),
+               high = _mm256_unpackhi_ps((__m256)even, (__m256)odd);
   store(p, reinterpret_cast<Vec>(_mm256_permute2f128_ps(low, high, 0x20)));
   store(p + kWidth, reinterpret_cast<Vec>(_mm256_permute2f128_ps(low, high, 0x31)));
 #else
@@ -238,8 +248,8 @@ template <class Join>
 #endif
 }
 
-// e^x within 2 ulp on the whole range: x = n ln 2 + r, a degree-6 polynomial in r, then a scale by 2^n.
-// Overflows to +Inf, underflows to 0 (through subnormals), NaN stays NaN.
+// e^x within 2 ulp on the whole range: x = n ln 2 + r, a degree-6 polynomial in r, then a scale by
+// 2^n. Overflows to +Inf, underflows to 0 (through subnormals), NaN stays NaN.
 [[maybe_unused]] inline Vec exp(Vec x) {
   const Vec clamped = x < -104.0f ? set1(-104.0f) : (x > 89.0f ? set1(89.0f) : x);
   const Vec magic = set1(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer

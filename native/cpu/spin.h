@@ -9,7 +9,8 @@
 
 namespace ml::cpu {
 
-// Returns when done() holds or the time is up; at once on a single core, where nobody else could make it hold meanwhile.
+// Returns when done() holds or the time is up; at once on a single core, where nobody else could
+// make it hold meanwhile.
 template <class Done>
 void spin_until(const Done& done) {
   constexpr std::chrono::microseconds kLongest{60};

@@ -36,7 +36,9 @@ void CpuStream::launch(const char* name, std::function<void(Context&)> kernel) {
   push({name, std::move(kernel), nullptr, nullptr});
 }
 
-void CpuStream::always(std::function<void()> action) { push({nullptr, nullptr, std::move(action), nullptr}); }
+void CpuStream::always(std::function<void()> action) {
+  push({nullptr, nullptr, std::move(action), nullptr});
+}
 
 void CpuStream::write(void* target, const void* source, size_t bytes, bool fresh) {
   if (bytes == 0) return;
@@ -45,7 +47,9 @@ void CpuStream::write(void* target, const void* source, size_t bytes, bool fresh
     return;
   }
   std::shared_ptr<void> staged(std::malloc(bytes), std::free);
-  if (!staged) throw Error(Code::out_of_memory, "write: no memory to stage " + std::to_string(bytes) + " bytes.");
+  if (!staged)
+    throw Error(Code::out_of_memory,
+                "write: no memory to stage " + std::to_string(bytes) + " bytes.");
   std::memcpy(staged.get(), source, bytes);
   launch("write", [=](Context&) { std::memcpy(target, staged.get(), bytes); });
 }
@@ -82,13 +86,16 @@ void CpuStream::perform(Work& work, Ticket ticket) {
   } catch (const Error& error) {
     failed_ = Fault{error, ticket};
   } catch (const std::bad_alloc&) {
-    failed_ = Fault{Error(Code::out_of_memory, "cpu: no memory for the bookkeeping of an operation."), ticket};
+    failed_ = Fault{
+        Error(Code::out_of_memory, "cpu: no memory for the bookkeeping of an operation."), ticket};
   }
   context_.reset_scratch();
-  operation_times_.add(work.name, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  operation_times_.add(
+      work.name, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
 }
 
-// Takes the first of the queue, which is not empty, and runs it. The lock is held before and after, not meanwhile.
+// Takes the first of the queue, which is not empty, and runs it. The lock is held before and after,
+// not meanwhile.
 void CpuStream::run_next(std::unique_lock<std::mutex>& lock) {
   {
     Work work = std::move(queue_.front());
@@ -97,14 +104,16 @@ void CpuStream::run_next(std::unique_lock<std::mutex>& lock) {
     lock.unlock();
     const Ticket ticket = completed() + 1;
     perform(work, ticket);
-    if (work.finished) work.finished(failed_);  // before the work counts as done: who has waited may take down what this calls
+    // before the work counts as done: who has waited may take down what this calls
+    if (work.finished) work.finished(failed_);
     complete(ticket, failed_);
   }
   lock.lock();
   running_.store(false, std::memory_order_release);
 }
 
-// Awake for a while, to see whether done() comes to hold; helps with runs as long as there are any. Returns done().
+// Awake for a while, to see whether done() comes to hold; helps with runs as long as there are any.
+// Returns done().
 bool CpuStream::look_until(const std::function<bool()>& done) {
   std::optional<Waiting> self;
   if (context_.threads() > 1) self.emplace();
@@ -118,7 +127,10 @@ bool CpuStream::look_until(const std::function<bool()>& done) {
 
 void CpuStream::loop() {
   std::unique_lock<std::mutex> lock(queue_mutex_);
-  const std::function<bool()> has_work = [this] { return !taken_over_.load(std::memory_order_relaxed) && pushed_.load(std::memory_order_acquire) != completed(); };
+  const std::function<bool()> has_work = [this] {
+    return !taken_over_.load(std::memory_order_relaxed) &&
+           pushed_.load(std::memory_order_acquire) != completed();
+  };
   for (;;) {
     arrived_.wait(lock, [this] { return stop_ || !queue_.empty(); });
     if (queue_.empty()) return;
@@ -136,8 +148,9 @@ void CpuStream::loop() {
   }
 }
 
-// Who waits has nothing else to do, and is awake: it runs what is left of the queue, since a thread takes longer to wake than a small
-// operation to run. The stream's own thread finishes what it is at, and is helped with it; then, or if it is on its way, it helps.
+// Who waits has nothing else to do, and is awake: it runs what is left of the queue, since a thread
+// takes longer to wake than a small operation to run. The stream's own thread finishes what it is
+// at, and is helped with it; then, or if it is on its way, it helps.
 void CpuStream::run_here() {
   std::unique_lock<std::mutex> lock(queue_mutex_);
   taken_over_ = true;

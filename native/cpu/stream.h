@@ -1,5 +1,6 @@
 #pragma once
-// The CPU's stream: a queue whose work is run in order over the thread pool, by a thread of its own, or by the one that waits for it.
+// The CPU's stream: a queue whose work is run in order over the thread pool, by a thread of its
+// own, or by the one that waits for it.
 
 #include <atomic>
 #include <condition_variable>
@@ -45,7 +46,7 @@ class CpuStream final : public Stream {
   Context context_;
   std::optional<Fault> failed_;  // makes work void, until it is acknowledged
 
-  std::atomic<Ticket> pushed_{0};     // the newest work in the queue
+  std::atomic<Ticket> pushed_{0};  // the newest work in the queue
   // Change under queue_mutex_
   std::atomic<bool> running_{false};     // somebody is at a piece of work
   std::atomic<bool> taken_over_{false};  // by the thread that waits

@@ -15,11 +15,14 @@ namespace ml::cpu {
 namespace {
 
 constexpr int kMostHelpers = 255;
-constexpr int64_t kMostPieces = INT32_MAX;  // a share counts them in 32 bits; more are done by the caller alone
-constexpr std::chrono::microseconds kLate{20};  // after which a helper that has not come is looked for
+// a share counts them in 32 bits; more are done by the caller alone
+constexpr int64_t kMostPieces = INT32_MAX;
+// after which a helper that has not come is looked for
+constexpr std::chrono::microseconds kLate{20};
 constexpr std::chrono::microseconds kNear{60};  // for which a thread is expected
 
-// The pieces of one thread that are not taken yet: the first, and 32 bits above it the one past the last.
+// The pieces of one thread that are not taken yet: the first, and 32 bits above it the one past the
+// last.
 struct alignas(64) Share {
   std::atomic<int64_t> left{0};
 
@@ -30,7 +33,8 @@ struct alignas(64) Share {
       const int64_t begin = now & 0xffffffff, end = now >> 32;
       if (begin >= end) return false;
       piece = first ? begin : end - 1;
-    } while (!left.compare_exchange_weak(now, first ? now + 1 : now - (int64_t{1} << 32), std::memory_order_relaxed));
+    } while (!left.compare_exchange_weak(now, first ? now + 1 : now - (int64_t{1} << 32),
+                                         std::memory_order_relaxed));
     return true;
   }
 };
@@ -39,10 +43,12 @@ class Pool {
  public:
   void run(int threads, int64_t n, int64_t grain, RangeBody body) {
     const int64_t pieces = (n + grain - 1) / grain;
-    const int helpers = static_cast<int>(std::min<int64_t>({threads - 1, pieces - 1, kMostHelpers}));
+    const int helpers =
+        static_cast<int>(std::min<int64_t>({threads - 1, pieces - 1, kMostHelpers}));
     std::unique_lock<std::mutex> lock(busy_, std::defer_lock);
     if (helpers <= 0 || pieces > kMostPieces || inside_ || !lock.try_lock()) {
-      for (int64_t p = 0; p < pieces; ++p) body.call(body.object, p * grain, std::min(n, (p + 1) * grain), 0);
+      for (int64_t p = 0; p < pieces; ++p)
+        body.call(body.object, p * grain, std::min(n, (p + 1) * grain), 0);
       return;
     }
     grow(helpers);
@@ -51,11 +57,15 @@ class Pool {
     grain_ = grain;
     workers_ = helpers + 1;
     for (int w = 0; w < workers_; ++w)
-      shares_[w].left.store(pieces * w / workers_ | pieces * (w + 1) / workers_ << 32, std::memory_order_relaxed);
+      shares_[w].left.store(pieces * w / workers_ | pieces * (w + 1) / workers_ << 32,
+                            std::memory_order_relaxed);
     const auto now = std::chrono::steady_clock::now();
     const uint32_t turn = turn_.load(std::memory_order_relaxed) + 1;
-    const bool kept = waiting_.load(std::memory_order_relaxed) > 0 || now - expected_.load(std::memory_order_relaxed) < kNear;
-    gate_.store(uint64_t{turn} << 32 | kOpen | kSeat | (kept ? kKept : 0) | static_cast<uint64_t>(helpers) << 16, std::memory_order_release);
+    const bool kept = waiting_.load(std::memory_order_relaxed) > 0 ||
+                      now - expected_.load(std::memory_order_relaxed) < kNear;
+    gate_.store(uint64_t{turn} << 32 | kOpen | kSeat | (kept ? kKept : 0) |
+                    static_cast<uint64_t>(helpers) << 16,
+                std::memory_order_release);
     if (helpers > 1 || !kept) call(turn);
     inside_ = true;
     bool looked = false;
@@ -63,11 +73,14 @@ class Pool {
       if (looked || std::chrono::steady_clock::now() - now < kLate) continue;
       looked = true;
       const bool empty = (gate_.fetch_and(~kKept, std::memory_order_relaxed) & kSeat) != 0;
-      if (kept && empty && helpers == 1) call(turn);
-      else send_off(helpers_, kept ? helpers - 1 : helpers, turn);
+      if (kept && empty && helpers == 1)
+        call(turn);
+      else
+        send_off(helpers_, kept ? helpers - 1 : helpers, turn);
     }
     inside_ = false;
-    // Every piece is taken. Helpers that did not come in time are shut out; those inside finish theirs.
+    // Every piece is taken. Helpers that did not come in time are shut out; those inside finish
+    // theirs.
     gate_.fetch_and(~(kOpen | kSeat), std::memory_order_relaxed);
     const auto left = [this] { return (gate_.load(std::memory_order_acquire) & kInside) == 0; };
     spin_until(left);
@@ -82,7 +95,8 @@ class Pool {
     uint64_t gate = gate_.load(std::memory_order_relaxed);
     do {
       if ((gate & kSeat) == 0) return false;
-    } while (!gate_.compare_exchange_weak(gate, (gate & ~kSeat) + 1, std::memory_order_acquire, std::memory_order_relaxed));
+    } while (!gate_.compare_exchange_weak(gate, (gate & ~kSeat) + 1, std::memory_order_acquire,
+                                          std::memory_order_relaxed));
     inside_ = true;
     while (piece(workers_ - 1) && !done()) continue;
     inside_ = false;
@@ -97,7 +111,8 @@ class Pool {
   }
 
   void grow(int helpers) {
-    for (; made_ < helpers; ++made_) std::thread([this, id = made_, seen = turn_.load()] { loop(id, seen); }).detach();
+    for (; made_ < helpers; ++made_)
+      std::thread([this, id = made_, seen = turn_.load()] { loop(id, seen); }).detach();
   }
 
   void loop(int id, uint32_t seen) {
@@ -125,7 +140,8 @@ class Pool {
     do {
       const int helpers = static_cast<int>(gate >> 16 & kMostHelpers);
       const bool last = id == helpers - 1, seat = (gate & (kSeat | kKept)) == kSeat;
-      const bool mine = gate >> 32 == turn && (gate & kOpen) != 0 && id < helpers && (!last || seat);
+      const bool mine =
+          gate >> 32 == turn && (gate & kOpen) != 0 && id < helpers && (!last || seat);
       if (!mine) return false;
       then = (last ? gate & ~kSeat : gate) + 1;
     } while (!gate_.compare_exchange_weak(gate, then, std::memory_order_acquire));
@@ -151,8 +167,9 @@ class Pool {
   RangeBody body_{};
   int64_t n_ = 0;
   int64_t grain_ = 1;
-  // The run's turn, whether it is open, how many helpers it wants, how many are inside. The place of the last of them is the seat: it goes
-  // to who comes first, the helper or a thread that waits, unless it is kept for the latter.
+  // The run's turn, whether it is open, how many helpers it wants, how many are inside. The place
+  // of the last of them is the seat: it goes to who comes first, the helper or a thread that waits,
+  // unless it is kept for the latter.
   static constexpr uint64_t kOpen = uint64_t{1} << 31;
   static constexpr uint64_t kSeat = uint64_t{1} << 30, kKept = uint64_t{1} << 29;
   static constexpr uint64_t kInside = 0xffff;
@@ -160,7 +177,7 @@ class Pool {
   alignas(64) std::atomic<uint64_t> gate_{0};
   Share shares_[kMostHelpers + 1];
   int workers_ = 1;
-  std::atomic<int> waiting_{0};  // threads
+  std::atomic<int> waiting_{0};                                    // threads
   std::atomic<std::chrono::steady_clock::time_point> expected_{};  // since then, one more
   static thread_local bool inside_;
 };

@@ -12,8 +12,10 @@ void widen_elements(float* to, const T* from, int64_t count) {
 }
 
 void widen_range(const View& to, const View& from, int64_t begin, int64_t end) {
-  if (from.dtype == DType::bf16) widen_elements(to.as<float>() + begin, from.as<BFloat16>() + begin, end - begin);
-  else widen_elements(to.as<float>() + begin, from.as<Half>() + begin, end - begin);
+  if (from.dtype == DType::bf16)
+    widen_elements(to.as<float>() + begin, from.as<BFloat16>() + begin, end - begin);
+  else
+    widen_elements(to.as<float>() + begin, from.as<Half>() + begin, end - begin);
 }
 
 }  // namespace
@@ -32,7 +34,8 @@ View widened(Context& ctx, const View& v) {
   copy.dtype = DType::f32;
   copy.data = ctx.scratch<float>(v.size());
   const auto range = ML_DISPATCH(widen_range);
-  ctx.parallel_for(v.size(), kPiece, [&](int64_t begin, int64_t end, int) { range(copy, v, begin, end); });
+  ctx.parallel_for(v.size(), kPiece,
+                   [&](int64_t begin, int64_t end, int) { range(copy, v, begin, end); });
   return copy;
 }
 

@@ -6,7 +6,8 @@
 
 namespace ml::cpu {
 
-// The view itself, or a float32 copy of a float16 or bfloat16 one in the call's scratch memory. Exact.
+// The view itself, or a float32 copy of a float16 or bfloat16 one in the call's scratch memory.
+// Exact.
 View widened(Context& ctx, const View& v);
 
 }  // namespace ml::cpu

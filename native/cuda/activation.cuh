@@ -1,5 +1,6 @@
 #pragma once
-// Activations and their derivatives (core/activation.h) of one number. NaN stays, and infinities give the limits.
+// Activations and their derivatives (core/activation.h) of one number. NaN stays, and infinities
+// give the limits.
 
 #include "core/activation.h"
 #include "cuda/namespace.h"
@@ -12,21 +13,28 @@ __device__ inline float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
 __device__ inline float normal_cdf(float x) { return 0.5f * erfcf(-0.70710678118654752f * x); }
 
 // Within ±limit: keeps Inf * 0 away, not NaN.
-__device__ inline float bounded(float x, float limit) { return x < -limit ? -limit : (x > limit ? limit : x); }
+__device__ inline float bounded(float x, float limit) {
+  return x < -limit ? -limit : (x > limit ? limit : x);
+}
 
 __device__ inline float activate(Activation kind, float x) {
   switch (kind) {
-    case Activation::relu: return x < 0.0f ? 0.0f : x;
-    case Activation::gelu: return x == -INFINITY ? -0.0f : x * normal_cdf(x);
-    case Activation::silu: return x == -INFINITY ? -0.0f : x * sigmoid(x);
-    case Activation::sigmoid: break;
+    case Activation::relu:
+      return x < 0.0f ? 0.0f : x;
+    case Activation::gelu:
+      return x == -INFINITY ? -0.0f : x * normal_cdf(x);
+    case Activation::silu:
+      return x == -INFINITY ? -0.0f : x * sigmoid(x);
+    case Activation::sigmoid:
+      break;
   }
   return sigmoid(x);
 }
 
 __device__ inline float activate_derivative(Activation kind, float x) {
   switch (kind) {
-    case Activation::relu: return x > 0.0f ? 1.0f : (x != x ? x : 0.0f);
+    case Activation::relu:
+      return x > 0.0f ? 1.0f : (x != x ? x : 0.0f);
     case Activation::gelu: {
       const float near = bounded(x, 40.0f);
       return normal_cdf(near) + near * expf(-0.5f * near * near) * 0.39894228040143268f;
@@ -35,7 +43,8 @@ __device__ inline float activate_derivative(Activation kind, float x) {
       const float s = sigmoid(x);
       return s * (1.0f + bounded(x, 100.0f) * (1.0f - s));
     }
-    case Activation::sigmoid: break;
+    case Activation::sigmoid:
+      break;
   }
   const float s = sigmoid(x);
   return s * (1.0f - s);

@@ -7,42 +7,42 @@
 namespace ml::ML_CUDA_NAMESPACE {
 
 // One line for each operation: its arguments, and its function and slot, which have one name.
-#define ML_CUDA_OPERATIONS(OPERATION)                                       \
-  OPERATION(Fill, fill)                                                     \
-  OPERATION(Copy, copy)                                                     \
-  OPERATION(Combine, combine)                                               \
-  OPERATION(Activate, activate)                                             \
-  OPERATION(ActivateBackward, activate_backward)                            \
-  OPERATION(RandomFill, random_fill)                                        \
-  OPERATION(Linear, linear)                                                 \
-  OPERATION(LinearBackward, linear_backward)                                \
-  OPERATION(ProductKeyScores, product_key_scores)                           \
-  OPERATION(TopK, topk)                                                     \
-  OPERATION(ProductKeyLookup, product_key_lookup)                           \
-  OPERATION(ProductKeyLookupBackward, product_key_lookup_backward)          \
-  OPERATION(Softmax, softmax)                                               \
-  OPERATION(SoftmaxBackward, softmax_backward)                              \
-  OPERATION(EmbeddingBag, embedding_bag)                                    \
-  OPERATION(EmbeddingBagWeightsBackward, embedding_bag_weights_backward)    \
-  OPERATION(SortRows, sort_rows)                                            \
-  OPERATION(SparseGradValues, sparse_grad_values)                           \
-  OPERATION(SparseGradToDense, sparse_grad_to_dense)                        \
-  OPERATION(SiluGate, silu_gate)                                            \
-  OPERATION(SiluGateBackward, silu_gate_backward)                           \
-  OPERATION(SigmoidGate, sigmoid_gate)                                      \
-  OPERATION(SigmoidGateBackward, sigmoid_gate_backward)                     \
-  OPERATION(RmsNorm, rms_norm)                                              \
-  OPERATION(RmsNormBackward, rms_norm_backward)                             \
-  OPERATION(CrossEntropy, cross_entropy)                                    \
-  OPERATION(CrossEntropyBackward, cross_entropy_backward)                   \
-  OPERATION(Attention, attention)                                           \
-  OPERATION(AttentionBackward, attention_backward)                          \
-  OPERATION(Peer, peer)                                                     \
-  OPERATION(PeerBackward, peer_backward)                                    \
-  OPERATION(StepAdvance, step_advance)                                      \
-  OPERATION(DenseUpdate, dense_update)                                      \
-  OPERATION(SparseUpdate, sparse_update)                                    \
-  OPERATION(SumSquares, sum_squares)                                        \
+#define ML_CUDA_OPERATIONS(OPERATION)                                    \
+  OPERATION(Fill, fill)                                                  \
+  OPERATION(Copy, copy)                                                  \
+  OPERATION(Combine, combine)                                            \
+  OPERATION(Activate, activate)                                          \
+  OPERATION(ActivateBackward, activate_backward)                         \
+  OPERATION(RandomFill, random_fill)                                     \
+  OPERATION(Linear, linear)                                              \
+  OPERATION(LinearBackward, linear_backward)                             \
+  OPERATION(ProductKeyScores, product_key_scores)                        \
+  OPERATION(TopK, topk)                                                  \
+  OPERATION(ProductKeyLookup, product_key_lookup)                        \
+  OPERATION(ProductKeyLookupBackward, product_key_lookup_backward)       \
+  OPERATION(Softmax, softmax)                                            \
+  OPERATION(SoftmaxBackward, softmax_backward)                           \
+  OPERATION(EmbeddingBag, embedding_bag)                                 \
+  OPERATION(EmbeddingBagWeightsBackward, embedding_bag_weights_backward) \
+  OPERATION(SortRows, sort_rows)                                         \
+  OPERATION(SparseGradValues, sparse_grad_values)                        \
+  OPERATION(SparseGradToDense, sparse_grad_to_dense)                     \
+  OPERATION(SiluGate, silu_gate)                                         \
+  OPERATION(SiluGateBackward, silu_gate_backward)                        \
+  OPERATION(SigmoidGate, sigmoid_gate)                                   \
+  OPERATION(SigmoidGateBackward, sigmoid_gate_backward)                  \
+  OPERATION(RmsNorm, rms_norm)                                           \
+  OPERATION(RmsNormBackward, rms_norm_backward)                          \
+  OPERATION(CrossEntropy, cross_entropy)                                 \
+  OPERATION(CrossEntropyBackward, cross_entropy_backward)                \
+  OPERATION(Attention, attention)                                        \
+  OPERATION(AttentionBackward, attention_backward)                       \
+  OPERATION(Peer, peer)                                                  \
+  OPERATION(PeerBackward, peer_backward)                                 \
+  OPERATION(StepAdvance, step_advance)                                   \
+  OPERATION(DenseUpdate, dense_update)                                   \
+  OPERATION(SparseUpdate, sparse_update)                                 \
+  OPERATION(SumSquares, sum_squares)                                     \
   OPERATION(ClipScale, clip_scale)
 
 // Hidden: one that is missing is an error of the linker, in the addon as in a program.
@@ -53,9 +53,10 @@ ML_CUDA_OPERATIONS(ML_DECLARE)
 namespace {
 
 // An operation as a slot: enqueued with a copy of its arguments, under its name in profiles.
-#define ML_SLOT(Args, name)                                                                                      \
-  .name = +[](Stream& stream, const Args& args) {                                                                \
-    static_cast<CudaStream&>(stream).launch(#name, [args](CudaStream& s) { ML_CUDA_NAMESPACE::name(s, args); }); \
+#define ML_SLOT(Args, name)                                                  \
+  .name = +[](Stream& stream, const Args& args) {                            \
+    static_cast<CudaStream&>(stream).launch(                                 \
+        #name, [args](CudaStream& s) { ML_CUDA_NAMESPACE::name(s, args); }); \
   },
 
 constexpr Operations kOperations = {ML_CUDA_OPERATIONS(ML_SLOT)};
@@ -69,21 +70,30 @@ constexpr const char* kKind = "cuda";
 constexpr bool kExactBlocks = false;
 #endif
 
-std::string version(int v) { return std::to_string(v / 1000) + "." + std::to_string(v % 1000 / 10); }
+std::string version(int v) {
+  return std::to_string(v / 1000) + "." + std::to_string(v % 1000 / 10);
+}
 
 // Why no device can be had. `status` is what cudaGetDeviceCount said.
 std::string why(cudaError_t status) {
   int runtime = 0, driver = 0;
   (void)cudaRuntimeGetVersion(&runtime);
   (void)cudaDriverGetVersion(&driver);
-  const std::string found = driver == 0 ? "libcuda.so.1 was not found" : "the driver's libcuda.so.1 is for CUDA " + version(driver);
+  const std::string found = driver == 0
+                                ? "libcuda.so.1 was not found"
+                                : "the driver's libcuda.so.1 is for CUDA " + version(driver);
   const std::string wanted = "CUDA " + version(runtime) + " needs driver 580 or newer";
-  if (status == cudaErrorInsufficientDriver) return "no usable NVIDIA driver (" + wanted + "; " + found + ")";
-  if (status == cudaSuccess || status == cudaErrorNoDevice) return "no NVIDIA GPU (the driver is there: " + found + ")";
-  return std::string("cudaGetDeviceCount: ") + cudaGetErrorString(status) + " (" + cudaGetErrorName(status) + "; " + wanted + "; " + found + ")";
+  if (status == cudaErrorInsufficientDriver)
+    return "no usable NVIDIA driver (" + wanted + "; " + found + ")";
+  if (status == cudaSuccess || status == cudaErrorNoDevice)
+    return "no NVIDIA GPU (the driver is there: " + found + ")";
+  return std::string("cudaGetDeviceCount: ") + cudaGetErrorString(status) + " (" +
+         cudaGetErrorName(status) + "; " + wanted + "; " + found + ")";
 }
 
-std::string device_name(int index, int count) { return count == 1 ? kKind : std::string(kKind) + ":" + std::to_string(index); }
+std::string device_name(int index, int count) {
+  return count == 1 ? kKind : std::string(kKind) + ":" + std::to_string(index);
+}
 
 CudaDevice describe(int index, int count) {
   CudaDevice d;
@@ -94,7 +104,8 @@ CudaDevice describe(int index, int count) {
     return d;
   }
   const int capability = 10 * p.major + p.minor;
-  d.description = std::string(p.name) + ", sm_" + std::to_string(capability) + ", " + std::to_string(p.multiProcessorCount) + " multiprocessors";
+  d.description = std::string(p.name) + ", sm_" + std::to_string(capability) + ", " +
+                  std::to_string(p.multiProcessorCount) + " multiprocessors";
   d.memory = static_cast<int64_t>(p.totalGlobalMem);
   if (capability < 75) d.reason = d.description + " is too old: sm_75 (Turing) or newer is wanted";
   return d;
@@ -137,8 +148,11 @@ std::vector<CudaDevice> devices() {
 std::shared_ptr<Device> open(int index) {
   const std::vector<CudaDevice> all = devices();
   const CudaDevice& found = all.at(static_cast<size_t>(index));
-  if (!found.reason.empty()) throw Error(Code::device, "openDevice: device \"" + found.name + "\" can't be had: " + found.reason + ".");
-  auto device = std::make_shared<Device>(kOperations, std::make_unique<CudaStream>(index), memory_of(index, found.memory));
+  if (!found.reason.empty())
+    throw Error(Code::device,
+                "openDevice: device \"" + found.name + "\" can't be had: " + found.reason + ".");
+  auto device = std::make_shared<Device>(kOperations, std::make_unique<CudaStream>(index),
+                                         memory_of(index, found.memory));
   device->name = found.name;
   device->kind = kKind;
   device->description = found.description;

@@ -1,5 +1,6 @@
 #pragma once
-// The CUDA devices of this machine: the real ones, and the emulated one of test/simt, which is compiled from the same files.
+// The CUDA devices of this machine: the real ones, and the emulated one of test/simt, which is
+// compiled from the same files.
 
 #include <memory>
 #include <string>

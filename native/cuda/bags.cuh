@@ -14,11 +14,14 @@ struct Bags {
   int64_t count, size;
 
   __device__ int64_t begin(int64_t bag) const { return offsets ? offsets[bag] : bag * size; }
-  __device__ int64_t end(int64_t bag) const { return offsets ? offsets[bag + 1] : (bag + 1) * size; }
+  __device__ int64_t end(int64_t bag) const {
+    return offsets ? offsets[bag + 1] : (bag + 1) * size;
+  }
 };
 
 inline Bags bags_of(const View& indices, const View& offsets, int64_t count) {
-  return {indices.as<int32_t>(), offsets ? offsets.as<int32_t>() : nullptr, count, offsets ? 0 : indices.dim(1)};
+  return {indices.as<int32_t>(), offsets ? offsets.as<int32_t>() : nullptr, count,
+          offsets ? 0 : indices.dim(1)};
 }
 
 // Part `piece` of `pieces` of a bag, as equal as can be.
@@ -31,7 +34,8 @@ __device__ inline Span part_of(int64_t begin, int64_t end, int64_t piece, int64_
   return {from < end ? from : end, to < end ? to : end};
 }
 
-// A row of `packs` packs over lane groups: the smallest group that holds it, or else slices of a whole warp.
+// A row of `packs` packs over lane groups: the smallest group that holds it, or else slices of a
+// whole warp.
 struct Slicing {
   int lanes, slices;
 };
@@ -41,9 +45,10 @@ constexpr Slicing slicing(int64_t packs, int vectors) {
   return {lanes, static_cast<int>((packs + lanes * vectors - 1) / (lanes * vectors))};
 }
 
-// Calls f(Tile{}, slicing) with the tile for rows of `width` elements that can be read in packs of n. Rows in flight times packs are eight
-// 16-byte loads a lane, 4 KB a warp: with eight warps a multiprocessor they cover the memory's latency at full speed (20 KB). Where both fit,
-// four packs, which fetch indices and weights least often.
+// Calls f(Tile{}, slicing) with the tile for rows of `width` elements that can be read in packs of
+// n. Rows in flight times packs are eight 16-byte loads a lane, 4 KB a warp: with eight warps a
+// multiprocessor they cover the memory's latency at full speed (20 KB). Where both fit, four packs,
+// which fetch indices and weights least often.
 template <class T, class F>
 void with_tile(int n, int64_t width, F f) {
   constexpr int most = 16 / static_cast<int>(sizeof(T));

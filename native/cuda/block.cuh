@@ -1,5 +1,6 @@
 #pragma once
-// One block: its shared memory, its barrier, reductions in a fixed order; and atomics between blocks.
+// One block: its shared memory, its barrier, reductions in a fixed order; and atomics between
+// blocks.
 
 #include <cstdint>
 
@@ -8,7 +9,8 @@
 
 namespace ml::ML_CUDA_NAMESPACE {
 
-// The block's dynamic shared memory, aligned to 128 bytes: as bytes, or as the type whose size was given to launch.
+// The block's dynamic shared memory, aligned to 128 bytes: as bytes, or as the type whose size was
+// given to launch.
 __device__ inline char* shared_bytes() {
 #ifdef ML_SIMT
   return static_cast<char*>(::simt::shared_memory());
@@ -32,8 +34,8 @@ __device__ inline void block_sync([[maybe_unused]] Place place = Place::here()) 
 #endif
 }
 
-// Sum over the block, the same bits in every thread. The block is whole warps; `scratch` has 32 floats in shared memory and is free
-// again when this returns.
+// Sum over the block, the same bits in every thread. The block is whole warps; `scratch` has 32
+// floats in shared memory and is free again when this returns.
 __device__ inline float block_sum(float v, float* scratch, Place place = Place::here()) {
   v = warp_sum(v, place);
   if (lane() == 0) scratch[warp_of_block()] = v;
@@ -55,17 +57,18 @@ __device__ inline float block_max(float v, float* scratch, Place place = Place::
   return v;
 }
 
-// Atomics on device memory, relaxed, device scope; each returns the old value. There is none for floats: sums of floats must not
-// depend on the order in which threads come.
+// Atomics on device memory, relaxed, device scope; each returns the old value. There is none for
+// floats: sums of floats must not depend on the order in which threads come.
 #ifdef ML_SIMT
-#define ML_ATOMIC(name, type, operation, intrinsic)                                                          \
-  __device__ inline type name(type* at, type v, Place place = Place::here()) {                               \
-    return static_cast<type>(::simt::atomic(::simt::Atomic::operation, at, sizeof(type), v, false, place)); \
+#define ML_ATOMIC(name, type, operation, intrinsic)                                    \
+  __device__ inline type name(type* at, type v, Place place = Place::here()) {         \
+    return static_cast<type>(                                                          \
+        ::simt::atomic(::simt::Atomic::operation, at, sizeof(type), v, false, place)); \
   }
 #else
-#define ML_ATOMIC(name, type, operation, intrinsic)                                   \
-  __device__ inline type name(type* at, type v, Place = Place::here()) {              \
-    using Word = detail::WordOf<type>;                                                \
+#define ML_ATOMIC(name, type, operation, intrinsic)                                         \
+  __device__ inline type name(type* at, type v, Place = Place::here()) {                    \
+    using Word = detail::WordOf<type>;                                                      \
     return static_cast<type>(intrinsic(reinterpret_cast<Word*>(at), static_cast<Word>(v))); \
   }
 #endif
@@ -82,17 +85,21 @@ ML_ATOMIC(atomic_exchange, uint64_t, exchange, atomicExch)
 #undef ML_ATOMIC
 
 // A read that may meet an atomic of another block.
-__device__ inline uint32_t atomic_load(const uint32_t* at, [[maybe_unused]] Place place = Place::here()) {
+__device__ inline uint32_t atomic_load(const uint32_t* at,
+                                       [[maybe_unused]] Place place = Place::here()) {
 #ifdef ML_SIMT
-  return static_cast<uint32_t>(::simt::atomic(::simt::Atomic::load, const_cast<uint32_t*>(at), 4, 0, false, place));
+  return static_cast<uint32_t>(
+      ::simt::atomic(::simt::Atomic::load, const_cast<uint32_t*>(at), 4, 0, false, place));
 #else
   return *static_cast<const volatile uint32_t*>(at);
 #endif
 }
 
-// For the counter of a last arriver: what this thread wrote (and, after a block_sync, what its block wrote) before is seen by who
-// comes later; it sees what they wrote who came before, and its block after a block_sync.
-__device__ inline uint32_t atomic_add_acq_rel(uint32_t* at, uint32_t v, [[maybe_unused]] Place place = Place::here()) {
+// For the counter of a last arriver: what this thread wrote (and, after a block_sync, what its
+// block wrote) before is seen by who comes later; it sees what they wrote who came before, and its
+// block after a block_sync.
+__device__ inline uint32_t atomic_add_acq_rel(uint32_t* at, uint32_t v,
+                                              [[maybe_unused]] Place place = Place::here()) {
 #ifdef ML_SIMT
   return static_cast<uint32_t>(::simt::atomic(::simt::Atomic::add, at, 4, v, true, place));
 #else

@@ -11,9 +11,11 @@
 namespace ml::ML_CUDA_NAMESPACE {
 
 inline Error error_of(cudaError_t status, const char* call) {
-  const std::string text = std::string(call) + ": " + cudaGetErrorString(status) + " (" + cudaGetErrorName(status) + ").";
+  const std::string text = std::string(call) + ": " + cudaGetErrorString(status) + " (" +
+                           cudaGetErrorName(status) + ").";
   if (status == cudaErrorMemoryAllocation)
-    return Error(Code::out_of_memory, text + "\n  Dispose tensors that are no longer needed, or use a smaller table.");
+    return Error(Code::out_of_memory,
+                 text + "\n  Dispose tensors that are no longer needed, or use a smaller table.");
   return Error(Code::cuda, text);
 }
 

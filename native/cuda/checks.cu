@@ -1,9 +1,8 @@
-#include "cuda/checks.h"
-
 #include <algorithm>
 #include <cstring>
 
 #include "cuda/block.cuh"
+#include "cuda/checks.h"
 #include "cuda/launch.cuh"
 #include "cuda/tuning.h"
 #include "cuda/vec.cuh"
@@ -17,20 +16,24 @@ constexpr int64_t kUploadPiece = 2048;  // bytes of one kernel's arguments, of 4
 // -1, or in [0, limit)
 struct IndexRule {
   int64_t limit;
-  __device__ bool bad(const int32_t* values, int64_t i) const { return values[i] < -1 || values[i] >= limit; }
+  __device__ bool bad(const int32_t* values, int64_t i) const {
+    return values[i] < -1 || values[i] >= limit;
+  }
 };
 
 struct OffsetRule {
   int64_t places, last;
   __device__ bool bad(const int32_t* values, int64_t i) const {
-    return (i == 0 && values[i] != 0) || (i > 0 && values[i] < values[i - 1]) || (i == last && values[i] != places);
+    return (i == 0 && values[i] != 0) || (i > 0 && values[i] < values[i - 1]) ||
+           (i == last && values[i] != places);
   }
 };
 
-// A block looks at every gridDim.x-th run of blockDim.x values. The last block to arrive raises the fault, when every block has asked
-// the guard.
+// A block looks at every gridDim.x-th run of blockDim.x values. The last block to arrive raises the
+// fault, when every block has asked the guard.
 template <class Rule>
-__global__ void check_kernel(Guard guard, Rule rule, uint32_t site, uint64_t ticket, const int32_t* values, int64_t n) {
+__global__ void check_kernel(Guard guard, Rule rule, uint32_t site, uint64_t ticket,
+                             const int32_t* values, int64_t n) {
   if (guard.closed()) return;
   FaultRecord* record = guard.record;
   const int64_t step = int64_t{gridDim.x} * blockDim.x;
@@ -78,44 +81,56 @@ struct Carried {
 };
 
 // One block: thread i stores bytes i, i + blockDim.x, …
-__global__ void upload_kernel(Guard guard, uint8_t* target, Carried carried, int bytes, bool fresh) {
+__global__ void upload_kernel(Guard guard, uint8_t* target, Carried carried, int bytes,
+                              bool fresh) {
   if (!fresh && guard.closed()) return;
-  for (int i = static_cast<int>(threadIdx.x); i < bytes; i += static_cast<int>(blockDim.x)) target[i] = carried.bytes[i];
+  for (int i = static_cast<int>(threadIdx.x); i < bytes; i += static_cast<int>(blockDim.x))
+    target[i] = carried.bytes[i];
 }
 
 }  // namespace
 
-void enqueue_check(CudaStream& stream, const FaultSite& site, uint32_t number, uint64_t ticket, const int32_t* values, int64_t n) {
-  const unsigned grid = striding_blocks(n, kThreads * kValuesPerThread, stream.limits().multiprocessors);
+void enqueue_check(CudaStream& stream, const FaultSite& site, uint32_t number, uint64_t ticket,
+                   const int32_t* values, int64_t n) {
+  const unsigned grid =
+      striding_blocks(n, kThreads * kValuesPerThread, stream.limits().multiprocessors);
   if (site.kind == FaultSite::Kind::offsets) {
-    launch(check_kernel<OffsetRule>, grid, kThreads, 0, stream, OffsetRule{site.limit, n - 1}, number, ticket, values, n);
+    launch(check_kernel<OffsetRule>, grid, kThreads, 0, stream, OffsetRule{site.limit, n - 1},
+           number, ticket, values, n);
   } else {
-    launch(check_kernel<IndexRule>, grid, kThreads, 0, stream, IndexRule{site.limit}, number, ticket, values, n);
+    launch(check_kernel<IndexRule>, grid, kThreads, 0, stream, IndexRule{site.limit}, number,
+           ticket, values, n);
   }
 }
 
 void enqueue_clear(CudaStream& stream) { launch(clear_kernel, 1, 1, 0, stream); }
 
-void enqueue_replay(CudaStream& stream, uint64_t ticket) { launch(replay_kernel, 1, 1, 0, stream, ticket); }
+void enqueue_replay(CudaStream& stream, uint64_t ticket) {
+  launch(replay_kernel, 1, 1, 0, stream, ticket);
+}
 
 void enqueue_copy(CudaStream& stream, void* target, const void* source, int64_t bytes) {
   auto* to = static_cast<uint8_t*>(target);
   const auto* from = static_cast<const uint8_t*>(source);
   const auto copy = [&](auto kernel, int64_t packs) {
-    launch(kernel, striding_blocks(packs, kThreads, stream.limits().multiprocessors), kThreads, 0, stream, to, from, packs);
+    launch(kernel, striding_blocks(packs, kThreads, stream.limits().multiprocessors), kThreads, 0,
+           stream, to, from, packs);
   };
-  const uintptr_t either = reinterpret_cast<uintptr_t>(target) | reinterpret_cast<uintptr_t>(source) | static_cast<uintptr_t>(bytes);
+  const uintptr_t either = reinterpret_cast<uintptr_t>(target) |
+                           reinterpret_cast<uintptr_t>(source) | static_cast<uintptr_t>(bytes);
   if (either % 16 == 0) return copy(copy_kernel<16>, bytes / 16);
   if (either % 4 == 0) return copy(copy_kernel<4>, bytes / 4);
   copy(copy_kernel<1>, bytes);
 }
 
-void enqueue_upload(CudaStream& stream, void* target, const void* source, int64_t bytes, bool fresh) {
+void enqueue_upload(CudaStream& stream, void* target, const void* source, int64_t bytes,
+                    bool fresh) {
   for (int64_t at = 0; at < bytes; at += kUploadPiece) {
     Carried carried{};
     const int64_t size = std::min(kUploadPiece, bytes - at);
     std::memcpy(carried.bytes, static_cast<const char*>(source) + at, static_cast<size_t>(size));
-    launch(upload_kernel, 1, kThreads, 0, stream, static_cast<uint8_t*>(target) + at, carried, static_cast<int>(size), fresh);
+    launch(upload_kernel, 1, kThreads, 0, stream, static_cast<uint8_t*>(target) + at, carried,
+           static_cast<int>(size), fresh);
   }
 }
 

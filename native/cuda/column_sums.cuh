@@ -1,6 +1,6 @@
 #pragma once
-// Sums over the rows of a matrix, for gradients of biases and gains. Rows are cut into fixed chunks, whose sums are added in order: the
-// bits depend on the shape alone.
+// Sums over the rows of a matrix, for gradients of biases and gains. Rows are cut into fixed
+// chunks, whose sums are added in order: the bits depend on the shape alone.
 
 #include "cuda/block.cuh"
 #include "cuda/launch.cuh"
@@ -27,12 +27,15 @@ struct SumTile {
   float v[kSumWarps][kWarp];
 };
 
-// One block sums 32 columns of one chunk: a thread a column of every eighth row, then the first warp adds the eight in order.
-__global__ void __launch_bounds__(kSumWarps* kWarp) column_chunks_kernel(Guard guard, float* partials, ColumnSums a) {
+// One block sums 32 columns of one chunk: a thread a column of every eighth row, then the first
+// warp adds the eight in order.
+__global__ void __launch_bounds__(kSumWarps* kWarp)
+    column_chunks_kernel(Guard guard, float* partials, ColumnSums a) {
   if (guard.closed()) return;
   SumTile& s = shared<SumTile>();
   const int64_t across = (a.columns + kWarp - 1) / kWarp;
-  const int64_t chunk = blockIdx.x / across, column = blockIdx.x % across * kWarp + lane();  // [0, columns) and past it
+  // [0, columns) and past it
+  const int64_t chunk = blockIdx.x / across, column = blockIdx.x % across * kWarp + lane();
   const int64_t end = (chunk + 1) * kSumRows < a.rows ? (chunk + 1) * kSumRows : a.rows;
   float sum = 0;
   if (column < a.columns) {
@@ -51,7 +54,9 @@ __global__ void __launch_bounds__(kSumWarps* kWarp) column_chunks_kernel(Guard g
 }
 
 // One thread adds the chunks of a column.
-__global__ void __launch_bounds__(kThreads) add_chunks_kernel(Guard guard, float* to, const float* partials, int64_t chunks, int64_t columns) {
+__global__ void __launch_bounds__(kThreads)
+    add_chunks_kernel(Guard guard, float* to, const float* partials, int64_t chunks,
+                      int64_t columns) {
   if (guard.closed()) return;
   const int64_t column = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (column < columns) {
@@ -63,10 +68,13 @@ __global__ void __launch_bounds__(kThreads) add_chunks_kernel(Guard guard, float
 
 void column_sums(CudaStream& stream, const ColumnSums& a) {
   if (a.rows == 0 || a.columns == 0) return;
-  const int64_t chunks = (a.rows + kSumRows - 1) / kSumRows, across = (a.columns + kWarp - 1) / kWarp;
+  const int64_t chunks = (a.rows + kSumRows - 1) / kSumRows,
+                across = (a.columns + kWarp - 1) / kWarp;
   float* partials = stream.scratch<float>(chunks * a.columns);
-  launch(column_chunks_kernel, dim3(static_cast<unsigned>(chunks * across)), dim3(kSumWarps * kWarp), sizeof(SumTile), stream, partials, a);
-  launch(add_chunks_kernel, dim3(blocks_for(a.columns, kThreads)), dim3(kThreads), 0, stream, a.to, partials, chunks, a.columns);
+  launch(column_chunks_kernel, dim3(static_cast<unsigned>(chunks * across)),
+         dim3(kSumWarps * kWarp), sizeof(SumTile), stream, partials, a);
+  launch(add_chunks_kernel, dim3(blocks_for(a.columns, kThreads)), dim3(kThreads), 0, stream, a.to,
+         partials, chunks, a.columns);
 }
 
 }  // namespace

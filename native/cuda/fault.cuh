@@ -1,6 +1,7 @@
 #pragma once
-// The device's record of a fault (an index out of range) and the guard that every kernel asks first: while a fault is raised, all work
-// is void, so no kernel reads or writes anything until the host has been told.
+// The device's record of a fault (an index out of range) and the guard that every kernel asks
+// first: while a fault is raised, all work is void, so no kernel reads or writes anything until the
+// host has been told.
 
 #include <cstdint>
 
@@ -16,16 +17,17 @@ struct FaultRecord {
   uint64_t candidate;  // lowest bad position that they have found
   // Of the fault that is raised:
   uint64_t position;
-  uint64_t ticket;  // the work that failed; 0: a recorded graph, see `replay`
-  uint32_t site;    // which check of which operation, as the host knows it
+  uint64_t ticket;        // the work that failed; 0: a recorded graph, see `replay`
+  uint32_t site;          // which check of which operation, as the host knows it
   int32_t value, before;  // what stands at the position, and before it
-  uint64_t replay;  // ticket of the newest replay of a graph
+  uint64_t replay;        // ticket of the newest replay of a graph
 };
 
 struct Guard {
   FaultRecord* record;
 
-  // Uniform for the whole grid: the record changes between kernels, or when all blocks of a check have asked.
+  // Uniform for the whole grid: the record changes between kernels, or when all blocks of a check
+  // have asked.
   __device__ bool closed() const { return record->raised != 0; }
 };
 

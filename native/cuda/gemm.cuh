@@ -1,11 +1,13 @@
 #pragma once
-// The tile product that linear, product_key_scores and product_key_lookup share: a block multiplies kRows rows of A by kColumns columns
-// of B over the inner dimension ("depth"). Operands come through a ring of stages in shared memory, filled by cp.async; each thread keeps
-// 64 sums in registers, so a block has kRows * kColumns / 64 threads. Every sum runs in ascending depth.
+// The tile product that linear, product_key_scores and product_key_lookup share: a block multiplies
+// kRows rows of A by kColumns columns of B over the inner dimension ("depth"). Operands come
+// through a ring of stages in shared memory, filled by cp.async; each thread keeps 64 sums in
+// registers, so a block has kRows * kColumns / 64 threads. Every sum runs in ascending depth.
 //
-// Float32 operands (and mixed ones, widened when they leave shared memory) are multiplied by FMA, not by three TF32 products: the
-// sums are then true float32 sums, infinities and NaN included (the small half of an infinity would be NaN), and cards that have few tensor
-// cores are not the slower for it. Two 16-bit operands go through the tensor cores.
+// Float32 operands (and mixed ones, widened when they leave shared memory) are multiplied by FMA,
+// not by three TF32 products: the sums are then true float32 sums, infinities and NaN included (the
+// small half of an infinity would be NaN), and cards that have few tensor cores are not the slower
+// for it. Two 16-bit operands go through the tensor cores.
 
 #include "cuda/block.cuh"
 #include "cuda/ptx.cuh"
@@ -22,14 +24,17 @@ struct Operand {
   int64_t stride;
   bool wide;  // every run starts at a multiple of 16 bytes
 
-  static Operand of(const T* data, int64_t stride) { return {data, stride, widest<T>(data, stride) * sizeof(T) == 16}; }
+  static Operand of(const T* data, int64_t stride) {
+    return {data, stride, widest<T>(data, stride) * sizeof(T) == 16};
+  }
 };
 
-// What one thread copies of an operand, step by step. A step is kRuns runs of kRun elements: in units of 16 bytes where the operand is wide,
-// else element by element, a warp's lanes side by side. kAlong: the next step lies further along the same runs (else in the runs
-// behind). Past the ends of the matrix the tile gets zeros.
-// kApart (1 or 4): how far apart the runs of neighbouring threads are. What a quarter warp writes at once must lie in different banks, and
-// it is the tile's pitch that says which of the two does.
+// What one thread copies of an operand, step by step. A step is kRuns runs of kRun elements: in
+// units of 16 bytes where the operand is wide, else element by element, a warp's lanes side by
+// side. kAlong: the next step lies further along the same runs (else in the runs behind). Past the
+// ends of the matrix the tile gets zeros. kApart (1 or 4): how far apart the runs of neighbouring
+// threads are. What a quarter warp writes at once must lie in different banks, and it is the tile's
+// pitch that says which of the two does.
 template <class T, bool kAlong, int kRuns, int kRun, int kThreads, int kApart>
 struct Reader {
   static constexpr int kUnit = 16 / static_cast<int>(sizeof(T));
@@ -41,8 +46,10 @@ struct Reader {
   bool wide;
 
   // i0, n: the tile's first row or column, and their number; k0, k1 the depth
-  __device__ Reader(const Operand<T>& from, int64_t i0, int64_t n, int64_t k0, int64_t k1) : stride(from.stride), wide(from.wide) {
-    const int64_t run0 = (kAlong ? i0 : k0) + first_run(), first = (kAlong ? k0 : i0) + first_element();
+  __device__ Reader(const Operand<T>& from, int64_t i0, int64_t n, int64_t k0, int64_t k1)
+      : stride(from.stride), wide(from.wide) {
+    const int64_t run0 = (kAlong ? i0 : k0) + first_run(),
+                  first = (kAlong ? k0 : i0) + first_element();
     at = from.data + run0 * stride + first;
     runs = clamped((kAlong ? n : k1) - run0);
     length = clamped((kAlong ? k1 : n) - first);
@@ -52,12 +59,17 @@ struct Reader {
     return left < 0 ? 0 : (left < kMost ? static_cast<int>(left) : kMost);
   }
 
-  // The runs in the order of the threads that copy them: as they lie, or 0 4 1 5 2 6 3 7, 8 12 … It moves bits of i, and so
-  // run_of(i + j) = run_of(i) + run_of(j) where i is a multiple of a power of two that is greater than j.
-  static __device__ constexpr int run_of(int i) { return kApart == 1 ? i : i / 8 * 8 + i % 2 * 4 + i % 8 / 2; }
+  // The runs in the order of the threads that copy them: as they lie, or 0 4 1 5 2 6 3 7, 8 12 … It
+  // moves bits of i, and so run_of(i + j) = run_of(i) + run_of(j) where i is a multiple of a power
+  // of two that is greater than j.
+  static __device__ constexpr int run_of(int i) {
+    return kApart == 1 ? i : i / 8 * 8 + i % 2 * 4 + i % 8 / 2;
+  }
   __device__ int threads_of_run() const { return wide ? kRun / kUnit : kRun; }
   __device__ int first_run() const { return run_of(thread_of_block() / threads_of_run()); }
-  __device__ int first_element() const { return thread_of_block() % threads_of_run() * (wide ? kUnit : 1); }
+  __device__ int first_element() const {
+    return thread_of_block() % threads_of_run() * (wide ? kUnit : 1);
+  }
 
   // place(run, element): in shared memory
   template <class F>
@@ -69,7 +81,8 @@ struct Reader {
 #pragma unroll
       for (int i = 0; i < kRuns; i += kTogether) {
         const int skipped = run_of(i);
-        const int inside = skipped < runs ? (length < 0 ? 0 : (length < kUnit ? length : kUnit)) : 0;
+        const int inside =
+            skipped < runs ? (length < 0 ? 0 : (length < kUnit ? length : kUnit)) : 0;
         copy_async16(place(run + skipped, element), source, inside * static_cast<int>(sizeof(T)));
         source += (run_of(i + kTogether) - skipped) * stride;
       }
@@ -111,10 +124,11 @@ struct Patch {
   }
 };
 
-// Products by FMA. kAlong: the operand's runs go along the depth (else along the rows of A, the columns of B).
-// One thread has 8 x 8 sums. Along the depth, its rows are kRows / 8 apart and a tile's pitch is one 16-byte unit more than its run, five
-// units: the eight rows that a warp reads together then lie in different banks, and so do two runs of four units that are copied
-// together, if they are four apart. Otherwise its rows are two packs of four.
+// Products by FMA. kAlong: the operand's runs go along the depth (else along the rows of A, the
+// columns of B). One thread has 8 x 8 sums. Along the depth, its rows are kRows / 8 apart and a
+// tile's pitch is one 16-byte unit more than its run, five units: the eight rows that a warp reads
+// together then lie in different banks, and so do two runs of four units that are copied together,
+// if they are four apart. Otherwise its rows are two packs of four.
 template <class A, class B, bool kAAlong, bool kBAlong, int kRows, int kColumns>
 struct FmaProduct {
   static constexpr int kThreads = kRows * kColumns / 64, kDepth = 16;
@@ -197,7 +211,8 @@ struct FmaProduct {
 #pragma unroll
             for (int e = 0; e < 4; ++e)
 #pragma unroll
-              for (int i = 0; i < 8; ++i) sum[i][g * 4 + e] = fmaf(a[i][kk], b[e], sum[i][g * 4 + e]);
+              for (int i = 0; i < 8; ++i)
+                sum[i][g * 4 + e] = fmaf(a[i][kk], b[e], sum[i][g * 4 + e]);
           }
       }
     }
@@ -211,13 +226,14 @@ struct FmaProduct {
     for (int i = 0; i < 8; ++i)
 #pragma unroll
       for (int j = 0; j < 8; j += kRun)
-        f(Tile<A, kAAlong, kRows>::place(at.y, i), Tile<B, kBAlong, kColumns>::place(at.x, j), &sum[i][j]);
+        f(Tile<A, kAAlong, kRows>::place(at.y, i), Tile<B, kBAlong, kColumns>::place(at.x, j),
+          &sum[i][j]);
   }
 };
 
-// Products by tensor cores: both operands 16-bit, with runs along the depth. One warp has 32 x 64 sums, as 2 x 8 tiles of 16 x 8.
-// A run of a tile is 64 bytes, four units of 16; unit u of run r lies at u ^ (r / 2 % 4), so that the eight runs of an
-// ldmatrix touch every bank once.
+// Products by tensor cores: both operands 16-bit, with runs along the depth. One warp has 32 x 64
+// sums, as 2 x 8 tiles of 16 x 8. A run of a tile is 64 bytes, four units of 16; unit u of run r
+// lies at u ^ (r / 2 % 4), so that the eight runs of an ldmatrix touch every bank once.
 template <class T, int kRows, int kColumns>
 struct MmaProduct {
   static constexpr int kThreads = kRows * kColumns / 64, kDepth = 32;
@@ -227,7 +243,9 @@ struct MmaProduct {
   struct Tile {
     alignas(16) T v[kLength * kDepth];
 
-    __device__ static int place(int run, int unit) { return run * kDepth + (unit ^ (run / 2 % 4)) * 8; }
+    __device__ static int place(int run, int unit) {
+      return run * kDepth + (unit ^ (run / 2 % 4)) * 8;
+    }
     using From = Reader<T, true, kLength, kDepth, kThreads, 1>;
     __device__ void fill(From& from) {
       from.copy([&](int run, int at) { return v + place(run, at / 8) + at % 8; });
@@ -258,11 +276,13 @@ struct MmaProduct {
     for (int k = 0; k < kDepth / 16; ++k) {
       uint32_t a[2][4];
 #pragma unroll
-      for (int i = 0; i < 2; ++i) ldmatrix_x4(a[i], s.a.v + Tile<kRows>::place(row0() + i * 16 + l % 16, k * 2 + l / 16));
+      for (int i = 0; i < 2; ++i)
+        ldmatrix_x4(a[i], s.a.v + Tile<kRows>::place(row0() + i * 16 + l % 16, k * 2 + l / 16));
 #pragma unroll
       for (int j = 0; j < 8; j += 2) {
         uint32_t b[4];  // of two tiles of 8 columns
-        ldmatrix_x4(b, s.b.v + Tile<kColumns>::place(column0() + j * 8 + l / 16 * 8 + l % 8, k * 2 + l / 8 % 2));
+        ldmatrix_x4(b, s.b.v + Tile<kColumns>::place(column0() + j * 8 + l / 16 * 8 + l % 8,
+                                                     k * 2 + l / 8 % 2));
         const uint32_t first[2] = {b[0], b[1]}, second[2] = {b[2], b[3]};
 #pragma unroll
         for (int i = 0; i < 2; ++i) {
@@ -281,7 +301,8 @@ struct MmaProduct {
 #pragma unroll
       for (int j = 0; j < 8; ++j)
 #pragma unroll
-        for (int half = 0; half < 2; ++half) f(row + i * 16 + half * 8, column + j * 8, &sum[i][j][half * 2]);
+        for (int half = 0; half < 2; ++half)
+          f(row + i * 16 + half * 8, column + j * 8, &sum[i][j][half * 2]);
   }
 };
 
@@ -295,11 +316,12 @@ struct ProductAlong<float, kRows, kColumns> {
   using type = FmaProduct<float, float, true, true, kRows, kColumns>;
 };
 
-// Rows row0 … of A by columns column0 … of B, depth k0 … k1 (k0 a multiple of kDepth), into p's sums. `ring` has kStages stages;
-// it is free again, for all threads, when this returns.
+// Rows row0 … of A by columns column0 … of B, depth k0 … k1 (k0 a multiple of kDepth), into p's
+// sums. `ring` has kStages stages; it is free again, for all threads, when this returns.
 template <class Product, class A, class B>
-__device__ inline void multiply_tile(Product& p, typename Product::Stage* ring, const Operand<A>& a, int64_t row0, int64_t rows,
-                                     const Operand<B>& b, int64_t column0, int64_t columns, int64_t k0, int64_t k1) {
+__device__ inline void multiply_tile(Product& p, typename Product::Stage* ring, const Operand<A>& a,
+                                     int64_t row0, int64_t rows, const Operand<B>& b,
+                                     int64_t column0, int64_t columns, int64_t k0, int64_t k1) {
   const int steps = static_cast<int>((k1 - k0 + Product::kDepth - 1) / Product::kDepth);
   typename decltype(Product::Stage::a)::From from_a(a, row0, rows, k0, k1);
   typename decltype(Product::Stage::b)::From from_b(b, column0, columns, k0, k1);
@@ -317,7 +339,8 @@ __device__ inline void multiply_tile(Product& p, typename Product::Stage* ring, 
   for (int step = 0; step < steps; ++step) {
     copy_async_wait<kStages - 2>();
     block_sync();
-    fill(step + kStages - 1, stage == 0 ? kStages - 1 : stage - 1);  // the stage that all have left at the barrier
+    // the stage that all have left at the barrier
+    fill(step + kStages - 1, stage == 0 ? kStages - 1 : stage - 1);
     p.multiply(ring[stage]);
     stage = stage == kStages - 1 ? 0 : stage + 1;
   }

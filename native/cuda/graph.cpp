@@ -40,7 +40,8 @@ class Recording final : public RecordedWork {
 
 }  // namespace
 
-std::unique_ptr<RecordedWork> record(const std::shared_ptr<Device>& device, const std::function<void()>& work) {
+std::unique_ptr<RecordedWork> record(const std::shared_ptr<Device>& device,
+                                     const std::function<void()>& work) {
   auto recording = std::make_unique<Recording>(device);
   recording->record(work);
   return recording;

@@ -17,12 +17,15 @@ class RecordedWork {
 };
 
 namespace cuda {
-// Records what `work` enqueues, without running it. Memory that it frees stays with the recording, as replays use it.
-std::unique_ptr<RecordedWork> record(const std::shared_ptr<Device>& device, const std::function<void()>& work);
+// Records what `work` enqueues, without running it. Memory that it frees stays with the recording,
+// as replays use it.
+std::unique_ptr<RecordedWork> record(const std::shared_ptr<Device>& device,
+                                     const std::function<void()>& work);
 }  // namespace cuda
 
 namespace simt {
-std::unique_ptr<RecordedWork> record(const std::shared_ptr<Device>& device, const std::function<void()>& work);
+std::unique_ptr<RecordedWork> record(const std::shared_ptr<Device>& device,
+                                     const std::function<void()>& work);
 }  // namespace simt
 
 }  // namespace ml

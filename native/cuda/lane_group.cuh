@@ -1,6 +1,7 @@
 #pragma once
-// A warp cut into equal groups of lanes, each of which walks rows of its own: a narrow row does not idle half a warp.
-// All groups of a warp go through the same loops together, as many rounds as the longest needs, so every shuffle is one of the whole warp.
+// A warp cut into equal groups of lanes, each of which walks rows of its own: a narrow row does not
+// idle half a warp. All groups of a warp go through the same loops together, as many rounds as the
+// longest needs, so every shuffle is one of the whole warp.
 
 #include <cstdint>
 
@@ -18,10 +19,14 @@ struct LaneGroup {
   __device__ int at(int l) const { return first + l; }
 };
 
-__device__ inline LaneGroup lane_group(int lanes) { return {lanes, lane() & (lanes - 1), lane() & ~(lanes - 1)}; }
+__device__ inline LaneGroup lane_group(int lanes) {
+  return {lanes, lane() & (lanes - 1), lane() & ~(lanes - 1)};
+}
 
 // The number of this thread's group in its block.
-__device__ inline int group_of_block(const LaneGroup& group) { return static_cast<int>(threadIdx.x) / group.lanes; }
+__device__ inline int group_of_block(const LaneGroup& group) {
+  return static_cast<int>(threadIdx.x) / group.lanes;
+}
 
 // The sum over the lanes of a group; every lane gets it.
 __device__ inline float group_sum(const LaneGroup& group, float x) {
@@ -29,8 +34,9 @@ __device__ inline float group_sum(const LaneGroup& group, float x) {
   return x;
 }
 
-// `rows` sums over the lanes of a group at once, by halving: with every exchange a lane keeps half of its sums, so 4 sums take
-// 2 + 1 + log2(lanes / 4) shuffles instead of 4 log2(lanes). Afterwards lane l has the sum numbered l / (lanes / rows).
+// `rows` sums over the lanes of a group at once, by halving: with every exchange a lane keeps half
+// of its sums, so 4 sums take 2 + 1 + log2(lanes / 4) shuffles instead of 4 log2(lanes). Afterwards
+// lane l has the sum numbered l / (lanes / rows).
 template <int rows>
 __device__ inline float group_sums(const LaneGroup& group, float (&sums)[rows]) {
   int bit = group.lanes / 2;

@@ -1,5 +1,6 @@
 #pragma once
-// Page-locked host memory for copies to and from the device, kept for reuse. take() waits while too much of it is under way.
+// Page-locked host memory for copies to and from the device, kept for reuse. take() waits while too
+// much of it is under way.
 
 #include <condition_variable>
 #include <cstddef>
@@ -11,8 +12,10 @@
 
 namespace ml::ML_CUDA_NAMESPACE {
 
-constexpr size_t kRecordRoom = 256;  // bytes at the front of a block: the fault record as it was when the copy had been made
-constexpr size_t kCopyPiece = (size_t{8} << 20) - kRecordRoom;  // of one copy: long for the bus, short enough to overlap with the host's own
+// bytes at the front of a block: the fault record as it was when the copy had been made
+constexpr size_t kRecordRoom = 256;
+// of one copy: long for the bus, short enough to overlap with the host's own
+constexpr size_t kCopyPiece = (size_t{8} << 20) - kRecordRoom;
 
 class PinnedPool {
  public:

@@ -1,7 +1,8 @@
 #pragma once
-// Operations on the rows of a matrix [rows, n]. A team of threads has a row: a warp where rows are short, a block where they are long. Each
-// thread holds its elements in registers, so a row is read once. A row that is longer than the registers of the largest team is cut into
-// parts; what needs all of the row before it can write reads such a row twice.
+// Operations on the rows of a matrix [rows, n]. A team of threads has a row: a warp where rows are
+// short, a block where they are long. Each thread holds its elements in registers, so a row is read
+// once. A row that is longer than the registers of the largest team is cut into parts; what needs
+// all of the row before it can write reads such a row twice.
 
 #include <type_traits>
 
@@ -14,17 +15,20 @@
 namespace ml::ML_CUDA_NAMESPACE {
 namespace {
 
-constexpr int kHeld = 32;     // floats of one row, or of two together, that a thread holds: with all else they fit 64 registers
+// floats of one row, or of two together, that a thread holds: with all else they fit 64 registers
+constexpr int kHeld = 32;
 constexpr int kTogether = 8;  // loads that are on their way together, without a branch between them
 
-// kTeam threads, kSlots elements of a row in each. Slot i of a thread holds the part's element first + i * kTeam.
+// kTeam threads, kSlots elements of a row in each. Slot i of a thread holds the part's element
+// first + i * kTeam.
 template <int kTeam_, int kSlots_, bool kHoldsRow_>
 struct RowTeam {
   static constexpr int kTeam = kTeam_, kSlots = kSlots_;
   static constexpr bool kHoldsRow = kHoldsRow_;  // else it takes the row part by part
-  static constexpr int kPart = kTeam * kSlots;  // elements
+  static constexpr int kPart = kTeam * kSlots;   // elements
   static constexpr int kBlock = kTeam == kWarp ? kThreads : kTeam;
-  static constexpr int kBlocks = kLargestBlock / kBlock;  // that a multiprocessor should have room for
+  // that a multiprocessor should have room for
+  static constexpr int kBlocks = kLargestBlock / kBlock;
   static constexpr size_t kSharedBytes = kTeam == kWarp ? 0 : kWarp * sizeof(float);
   static_assert(kSlots % kTogether == 0);
   using Slots = float[kSlots];
@@ -83,12 +87,16 @@ struct RowTeam {
   }
 
   __device__ float sum(float v) const {
-    if constexpr (kTeam == kWarp) return warp_sum(v);
-    else return block_sum(v, &shared<float>());
+    if constexpr (kTeam == kWarp)
+      return warp_sum(v);
+    else
+      return block_sum(v, &shared<float>());
   }
   __device__ float greatest(float v) const {
-    if constexpr (kTeam == kWarp) return warp_max(v);
-    else return block_max(v, &shared<float>());
+    if constexpr (kTeam == kWarp)
+      return warp_max(v);
+    else
+      return block_max(v, &shared<float>());
   }
 
  private:
@@ -106,16 +114,23 @@ struct RowTeam {
 
 inline int64_t rows_of(const View& x) { return x.dim(-1) == 0 ? 0 : x.size() / x.dim(-1); }
 
-// kernel_of(std::type_identity<Team>) gives the instance for a team; rows are held in kSlots elements a thread.
+// kernel_of(std::type_identity<Team>) gives the instance for a team; rows are held in kSlots
+// elements a thread.
 template <int kSlots, class KernelOf, class... Arguments>
-void launch_rows(int64_t rows, int64_t n, CudaStream& stream, KernelOf kernel_of, const Arguments&... arguments) {
+void launch_rows(int64_t rows, int64_t n, CudaStream& stream, KernelOf kernel_of,
+                 const Arguments&... arguments) {
   const auto with = [&]<class Team>(std::type_identity<Team> team) {
-    launch(kernel_of(team), dim3(blocks_for(rows, Team::kBlock / Team::kTeam)), dim3(Team::kBlock), Team::kSharedBytes, stream, arguments...);
+    launch(kernel_of(team), dim3(blocks_for(rows, Team::kBlock / Team::kTeam)), dim3(Team::kBlock),
+           Team::kSharedBytes, stream, arguments...);
   };
-  if (n <= kWarp * kSlots) with(std::type_identity<RowTeam<kWarp, kSlots, true>>{});
-  else if (n <= kThreads * kSlots) with(std::type_identity<RowTeam<kThreads, kSlots, true>>{});
-  else if (n <= kLargestBlock * kSlots) with(std::type_identity<RowTeam<kLargestBlock, kSlots, true>>{});
-  else with(std::type_identity<RowTeam<kLargestBlock, kTogether, false>>{});
+  if (n <= kWarp * kSlots)
+    with(std::type_identity<RowTeam<kWarp, kSlots, true>>{});
+  else if (n <= kThreads * kSlots)
+    with(std::type_identity<RowTeam<kThreads, kSlots, true>>{});
+  else if (n <= kLargestBlock * kSlots)
+    with(std::type_identity<RowTeam<kLargestBlock, kSlots, true>>{});
+  else
+    with(std::type_identity<RowTeam<kLargestBlock, kTogether, false>>{});
 }
 
 }  // namespace

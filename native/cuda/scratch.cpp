@@ -22,7 +22,8 @@ Scratch::~Scratch() {
 }
 
 void* Scratch::take(int64_t bytes) {
-  const int64_t size = kEachOnItsOwn ? std::max<int64_t>(bytes, 1) : (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  const int64_t size = kEachOnItsOwn ? std::max<int64_t>(bytes, 1)
+                                     : (bytes + kAlignment - 1) / kAlignment * kAlignment;
   if (!kEachOnItsOwn) {
     while (chunk_ < chunks_.size() && used_ + size > chunks_[chunk_].bytes) {
       ++chunk_;

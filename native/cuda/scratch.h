@@ -1,6 +1,7 @@
 #pragma once
-// Device memory for the operation that is being launched: handed out piece by piece, all of it reused by the next one, in the order of
-// the stream. Chunks are kept until the end. The emulator gets every piece as a block of its own, so that it sees each one's bounds.
+// Device memory for the operation that is being launched: handed out piece by piece, all of it
+// reused by the next one, in the order of the stream. Chunks are kept until the end. The emulator
+// gets every piece as a block of its own, so that it sees each one's bounds.
 
 #include <cstdint>
 #include <vector>
@@ -27,8 +28,8 @@ class Scratch {
     int64_t bytes;
   };
   std::vector<Chunk> chunks_;
-  size_t chunk_ = 0;   // the one in use
-  int64_t used_ = 0;   // of it
+  size_t chunk_ = 0;  // the one in use
+  int64_t used_ = 0;  // of it
   bool kept_ = false;
 };
 

@@ -1,19 +1,24 @@
 #pragma once
-// The k greatest of a row, kept by one warp: a sorted list of order keys (ops/topk.h), and a buffer of 32 that have passed the
-// list's threshold. A full buffer is sorted in registers (bitonic, Batcher 1968) and merged into the list, 32 places at a time.
-// A list is whole blocks of 32 places, the greatest first, 0 at an empty place; lane i keeps the places i, i + 32, … It may lie in shared
-// or in global memory, and k is any number. The outcome is the exact order, however the row is cut.
+// The k greatest of a row, kept by one warp: a sorted list of order keys (ops/topk.h), and a buffer
+// of 32 that have passed the list's threshold. A full buffer is sorted in registers (bitonic,
+// Batcher 1968) and merged into the list, 32 places at a time. A list is whole blocks of 32 places,
+// the greatest first, 0 at an empty place; lane i keeps the places i, i + 32, … It may lie in
+// shared or in global memory, and k is any number. The outcome is the exact order, however the row
+// is cut.
 
+#include "core/order.h"
 #include "cuda/block.cuh"
 #include "cuda/warp.cuh"
-#include "core/order.h"
 
 namespace ml::ML_CUDA_NAMESPACE {
 
 // Places of a list of k.
-__host__ __device__ constexpr int64_t list_room(int64_t k) { return (k + kWarp - 1) / kWarp * kWarp; }
+__host__ __device__ constexpr int64_t list_room(int64_t k) {
+  return (k + kWarp - 1) / kWarp * kWarp;
+}
 
-// One step of a bitonic network: lanes `bits` apart, the greater to the lower lane where `descending`.
+// One step of a bitonic network: lanes `bits` apart, the greater to the lower lane where
+// `descending`.
 __device__ inline uint64_t exchange(uint64_t key, int bits, bool descending) {
   const uint64_t other = shuffle_xor(key, bits);
   const bool takes_greater = ((lane() & bits) == 0) == descending;
@@ -32,12 +37,14 @@ __device__ inline uint64_t sort_descending(uint64_t key) {
 #pragma unroll
   for (int size = 2; size <= kWarp; size *= 2) {
 #pragma unroll
-    for (int bits = size / 2; bits > 0; bits /= 2) key = exchange(key, bits, (lane() & size) == 0 || size == kWarp);
+    for (int bits = size / 2; bits > 0; bits /= 2)
+      key = exchange(key, bits, (lane() & size) == 0 || size == kWarp);
   }
   return key;
 }
 
-// Puts 32 keys in descending order among the `room` places of the list; the last 32 of all fall out.
+// Puts 32 keys in descending order among the `room` places of the list; the last 32 of all fall
+// out.
 __device__ inline void insert_sorted(uint64_t* list, int64_t room, uint64_t key) {
   for (int64_t at = lane(); at - lane() < room; at += kWarp) {
     const uint64_t greatest = shuffle(key, 0);
@@ -77,8 +84,8 @@ struct Selection {
     count = 0;
   }
 
-  // 32 elements of the row, in ascending index from call to call. Later elements of equal value come after those in the list, so that
-  // only a greater value gets in.
+  // 32 elements of the row, in ascending index from call to call. Later elements of equal value
+  // come after those in the list, so that only a greater value gets in.
   __device__ void offer(uint32_t bits, uint32_t index) {
     bool wants = bits > threshold;
     for (uint32_t mask = ballot(wants); mask != 0; mask = ballot(wants)) {

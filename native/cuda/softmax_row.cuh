@@ -1,7 +1,9 @@
 #pragma once
-// exp(x - greatest) of a row and its sum, for softmax and what derives from it. A row that its team holds is read once. A longer one: once for the
-// sum, rescaled whenever a part has a greater element (Milakov and Gimelshein 2018), and once more for who needs the exponentials.
-// NaN and +Infinity make the sum NaN; of a row of -Infinity alone it is 0, and the exponentials are 0 or NaN.
+// exp(x - greatest) of a row and its sum, for softmax and what derives from it. A row that its team
+// holds is read once. A longer one: once for the sum, rescaled whenever a part has a greater
+// element (Milakov and Gimelshein 2018), and once more for who needs the exponentials. NaN and
+// +Infinity make the sum NaN; of a row of -Infinity alone it is 0, and the exponentials are 0 or
+// NaN.
 
 #include "cuda/rows.cuh"
 
@@ -21,7 +23,8 @@ struct SoftmaxRow {
       float m = greatest;
       team.held(begin, [&](int i) { m = fmaxf(m, e[i]); });
       m = team.greatest(m);
-      const float shift = m == -INFINITY ? 0.0f : m;  // nothing but -Infinity so far adds 0 to the sum, not NaN
+      // nothing but -Infinity so far adds 0 to the sum, not NaN
+      const float shift = m == -INFINITY ? 0.0f : m;
       sum *= expf(greatest - shift);
       team.held(begin, [&](int i) { sum += e[i] = expf(e[i] - shift); });
       greatest = m;

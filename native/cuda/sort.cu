@@ -5,13 +5,12 @@
 #include <functional>
 #include <memory>
 #else
-// CUB includes <iostream>, whose static object would link every locale into the binary, 0.4 MB. It needs <ostream> alone, so libstdc++ is
-// told that <iostream> was here.
+// CUB includes <iostream>, whose static object would link every locale into the binary, 0.4 MB. It
+// needs <ostream> alone, so libstdc++ is told that <iostream> was here.
 #define _GLIBCXX_IOSTREAM 1
-#include <ostream>
-
 #include <cub/device/device_radix_sort.cuh>
 #include <cub/device/device_scan.cuh>
+#include <ostream>
 #endif
 
 namespace ml::ML_CUDA_NAMESPACE {
@@ -26,7 +25,9 @@ using Work = std::function<void()>;
 void on_host(CudaStream& stream, Work work) {
   auto owned = std::make_shared<Work>(std::move(work));
   if (stream.keep_with_graph(owned)) {
-    must(cudaLaunchHostFunc(stream.raw(), [](void* w) { (*static_cast<Work*>(w))(); }, owned.get()), "cudaLaunchHostFunc");
+    must(cudaLaunchHostFunc(
+             stream.raw(), [](void* w) { (*static_cast<Work*>(w))(); }, owned.get()),
+         "cudaLaunchHostFunc");
     return;
   }
   const auto once = [](void* w) {
@@ -38,9 +39,13 @@ void on_host(CudaStream& stream, Work work) {
 
 }  // namespace
 
-uint64_t* sort_pairs(CudaStream& stream, uint64_t* pairs, uint64_t*, int64_t n, int begin_bit, int end_bit) {
+uint64_t* sort_pairs(CudaStream& stream, uint64_t* pairs, uint64_t*, int64_t n, int begin_bit,
+                     int end_bit) {
   const uint64_t mask = (end_bit < 64 ? (uint64_t{1} << end_bit) : 0) - (uint64_t{1} << begin_bit);
-  on_host(stream, [=] { std::stable_sort(pairs, pairs + n, [=](uint64_t a, uint64_t b) { return (a & mask) < (b & mask); }); });
+  on_host(stream, [=] {
+    std::stable_sort(pairs, pairs + n,
+                     [=](uint64_t a, uint64_t b) { return (a & mask) < (b & mask); });
+  });
   return pairs;
 }
 
@@ -58,14 +63,17 @@ void exclusive_sum(CudaStream& stream, int32_t* out, const int32_t* in, int64_t 
 
 #else
 
-uint64_t* sort_pairs(CudaStream& stream, uint64_t* pairs, uint64_t* other, int64_t n, int begin_bit, int end_bit) {
+uint64_t* sort_pairs(CudaStream& stream, uint64_t* pairs, uint64_t* other, int64_t n, int begin_bit,
+                     int end_bit) {
   if (n == 0) return pairs;
   cub::DoubleBuffer<uint64_t> buffer(pairs, other);
   size_t bytes = 0;
   const char* call = "cub::DeviceRadixSort::SortKeys";
-  must(cub::DeviceRadixSort::SortKeys(nullptr, bytes, buffer, n, begin_bit, end_bit, stream.raw()), call);
+  must(cub::DeviceRadixSort::SortKeys(nullptr, bytes, buffer, n, begin_bit, end_bit, stream.raw()),
+       call);
   char* room = stream.scratch<char>(static_cast<int64_t>(bytes));
-  must(cub::DeviceRadixSort::SortKeys(room, bytes, buffer, n, begin_bit, end_bit, stream.raw()), call);
+  must(cub::DeviceRadixSort::SortKeys(room, bytes, buffer, n, begin_bit, end_bit, stream.raw()),
+       call);
   return buffer.Current();
 }
 

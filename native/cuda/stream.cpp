@@ -12,8 +12,9 @@
 namespace ml::ML_CUDA_NAMESPACE {
 namespace {
 
-constexpr int kSpins = 2000;              // about 10 µs before the front thread marks the stream and sleeps
-constexpr size_t kSmallWrite = 4096;      // bytes that kernels carry as arguments
+// about 10 µs before the front thread marks the stream and sleeps
+constexpr int kSpins = 2000;
+constexpr size_t kSmallWrite = 4096;  // bytes that kernels carry as arguments
 static_assert(sizeof(FaultRecord) <= kRecordRoom);
 
 int attribute(cudaDeviceAttr which, int device) {
@@ -27,7 +28,8 @@ DeviceLimits limits_of(int device) {
   l.multiprocessors = attribute(cudaDevAttrMultiProcessorCount, device);
   l.shared_per_block = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
   l.shared_per_multiprocessor = attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor, device);
-  l.capability = 10 * attribute(cudaDevAttrComputeCapabilityMajor, device) + attribute(cudaDevAttrComputeCapabilityMinor, device);
+  l.capability = 10 * attribute(cudaDevAttrComputeCapabilityMajor, device) +
+                 attribute(cudaDevAttrComputeCapabilityMinor, device);
   return l;
 }
 
@@ -41,9 +43,12 @@ LaunchTarget launch_target(CudaStream& stream) { return {stream.raw(), stream.gu
 
 void launch_failed(CudaStream&, cudaError_t error, dim3 grid, dim3 block, size_t shared_bytes) {
   (void)cudaGetLastError();
-  const auto text = [](dim3 d) { return std::to_string(d.x) + " x " + std::to_string(d.y) + " x " + std::to_string(d.z); };
-  throw error_of(error, ("cudaLaunchKernelEx (grid " + text(grid) + ", block " + text(block) + ", " + std::to_string(shared_bytes) +
-                         " shared bytes)").c_str());
+  const auto text = [](dim3 d) {
+    return std::to_string(d.x) + " x " + std::to_string(d.y) + " x " + std::to_string(d.z);
+  };
+  throw error_of(error, ("cudaLaunchKernelEx (grid " + text(grid) + ", block " + text(block) +
+                         ", " + std::to_string(shared_bytes) + " shared bytes)")
+                            .c_str());
 }
 
 CudaStream::Graph::~Graph() {
@@ -100,7 +105,9 @@ void CudaStream::push(Work work) {
   arrived_.notify_one();
 }
 
-void CudaStream::launch(const char* name, std::function<void(CudaStream&)> operation) { push({name, std::move(operation), nullptr}); }
+void CudaStream::launch(const char* name, std::function<void(CudaStream&)> operation) {
+  push({name, std::move(operation), nullptr});
+}
 
 void CudaStream::write(void* target, const void* source, size_t bytes, bool fresh) {
   const char* from = static_cast<const char*>(source);
@@ -129,7 +136,9 @@ void CudaStream::write(void* target, const void* source, size_t bytes, bool fres
 }
 
 void CudaStream::read(void* target, const void* source, size_t bytes, Completion done) {
-  push({nullptr, nullptr, [=, this, done = std::move(done)](Ticket ticket) { read_pieces(ticket, target, source, bytes, done); }});
+  push({nullptr, nullptr, [=, this, done = std::move(done)](Ticket ticket) {
+          read_pieces(ticket, target, source, bytes, done);
+        }});
 }
 
 std::optional<Fault> CudaStream::wait() {
@@ -188,7 +197,8 @@ void CudaStream::begin_capture() {
             recording_ = std::make_shared<Graph>();
             recording_->scratch->keep();
             std::swap(scratch_, recording_->scratch);
-            must(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeRelaxed), "cudaStreamBeginCapture");
+            must(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeRelaxed),
+                 "cudaStreamBeginCapture");
           });
         }});
 }
@@ -242,9 +252,11 @@ void CudaStream::replay(std::shared_ptr<Graph> graph) {
 
 // ---- front thread
 
-// The next piece of work. When there is none for a while, marks the stream, so that completed() follows, and sleeps.
+// The next piece of work. When there is none for a while, marks the stream, so that completed()
+// follows, and sleeps.
 bool CudaStream::next(Work& work) {
-  for (int spin = 0; spin < kSpins && pushed_.load(std::memory_order_acquire) == running_; ++spin) pause_cpu();
+  for (int spin = 0; spin < kSpins && pushed_.load(std::memory_order_acquire) == running_; ++spin)
+    pause_cpu();
   if (marked_ != running_ && !recording_ && pushed_.load(std::memory_order_acquire) == running_) {
     Mark mark;
     mark.ticket = running_;
@@ -283,19 +295,23 @@ void CudaStream::attempt(Ticket ticket, F&& calls) {
   } catch (const Error& error) {
     failed_ = Fault{error, ticket};
   } catch (const std::bad_alloc&) {
-    failed_ = Fault{Error(Code::out_of_memory, "no memory for the bookkeeping of an operation."), ticket};
+    failed_ =
+        Fault{Error(Code::out_of_memory, "no memory for the bookkeeping of an operation."), ticket};
   }
 }
 
-// Copies what the block holds to the device. Contents that earlier work may still use change only if that work was not void.
+// Copies what the block holds to the device. Contents that earlier work may still use change only
+// if that work was not void.
 void CudaStream::put(void* target, const PinnedPool::Block& block, size_t bytes, bool fresh) {
   void* to = fresh ? target : scratch_->take(static_cast<int64_t>(bytes));
-  must(cudaMemcpyAsync(to, block.data + kRecordRoom, bytes, cudaMemcpyHostToDevice, stream_), "cudaMemcpyAsync to the device");
+  must(cudaMemcpyAsync(to, block.data + kRecordRoom, bytes, cudaMemcpyHostToDevice, stream_),
+       "cudaMemcpyAsync to the device");
   if (!fresh) enqueue_copy(*this, target, to, static_cast<int64_t>(bytes));
   scratch_->reset();
 }
 
-void CudaStream::read_pieces(Ticket ticket, void* target, const void* source, size_t bytes, const Completion& done) {
+void CudaStream::read_pieces(Ticket ticket, void* target, const void* source, size_t bytes,
+                             const Completion& done) {
   size_t at = 0;
   do {
     const size_t piece = std::min(kCopyPiece, bytes - at);
@@ -307,10 +323,13 @@ void CudaStream::read_pieces(Ticket ticket, void* target, const void* source, si
     mark.last = at + piece == bytes;
     if (mark.last) mark.finished = done;
     attempt(ticket, [&] {
-      if (recording_) throw Error(Code::unsupported, "a graph is being recorded: nothing can be read before it ends.");
+      if (recording_)
+        throw Error(Code::unsupported,
+                    "a graph is being recorded: nothing can be read before it ends.");
       mark.block = from_front_.take(kRecordRoom + piece);
       if (piece)
-        must(cudaMemcpyAsync(mark.block.data + kRecordRoom, static_cast<const char*>(source) + at, piece, cudaMemcpyDeviceToHost, stream_),
+        must(cudaMemcpyAsync(mark.block.data + kRecordRoom, static_cast<const char*>(source) + at,
+                             piece, cudaMemcpyDeviceToHost, stream_),
              "cudaMemcpyAsync to the host");
     });
     at += piece;
@@ -320,7 +339,8 @@ void CudaStream::read_pieces(Ticket ticket, void* target, const void* source, si
 
 // Hands a mark to the back thread, with a copy of the fault record as it is there.
 void CudaStream::enqueue(Mark mark) {
-  std::optional<Fault> earlier_failure = std::exchange(failed_, std::nullopt);  // the device may well go on
+  // the device may well go on
+  std::optional<Fault> earlier_failure = std::exchange(failed_, std::nullopt);
   attempt(mark.ticket, [&] {
     if (recording_) return;  // a graph holds no marks
     if (!mark.block.data) {
@@ -328,7 +348,8 @@ void CudaStream::enqueue(Mark mark) {
       mark.block = from_front_.take(kRecordRoom);
     }
     const cudaEvent_t event = points_.take();
-    must(cudaMemcpyAsync(mark.block.data, record_, sizeof(FaultRecord), cudaMemcpyDeviceToHost, stream_),
+    must(cudaMemcpyAsync(mark.block.data, record_, sizeof(FaultRecord), cudaMemcpyDeviceToHost,
+                         stream_),
          "cudaMemcpyAsync of the fault record");
     must(cudaEventRecord(event, stream_), "cudaEventRecord");
     mark.event = event;
@@ -351,10 +372,12 @@ void CudaStream::check(FaultSite site, const View& values) {
     number = static_cast<uint32_t>(known - sites_.begin());
     if (known == sites_.end()) sites_.push_back(site);
   }
-  enqueue_check(*this, site, number, recording_ ? 0 : running_, values.as<int32_t>(), values.size());
+  enqueue_check(*this, site, number, recording_ ? 0 : running_, values.as<int32_t>(),
+                values.size());
 }
 
-void CudaStream::check_indices(const char* op, const char* argument, const View& indices, int64_t slots) {
+void CudaStream::check_indices(const char* op, const char* argument, const View& indices,
+                               int64_t slots) {
   check({FaultSite::Kind::indices, op, argument, slots}, indices);
 }
 
@@ -366,7 +389,9 @@ void CudaStream::check_targets(const char* op, const View& targets, int64_t clas
   check({FaultSite::Kind::targets, op, "targets", classes}, targets);
 }
 
-void CudaStream::upload_bytes(void* target, const void* source, int64_t bytes) { enqueue_upload(*this, target, source, bytes, false); }
+void CudaStream::upload_bytes(void* target, const void* source, int64_t bytes) {
+  enqueue_upload(*this, target, source, bytes, false);
+}
 
 // ---- back thread
 
@@ -392,17 +417,20 @@ std::optional<Fault> CudaStream::fault_at(const Mark& mark) {
   std::memcpy(&record, mark.block.data, sizeof(record));
   if (!record.raised) return mark.fault;
   std::lock_guard<std::mutex> lock(queue_mutex_);
-  return earlier(mark.fault, Fault{error_of(sites_[record.site], record), record.ticket ? record.ticket : record.replay});
+  return earlier(mark.fault, Fault{error_of(sites_[record.site], record),
+                                   record.ticket ? record.ticket : record.replay});
 }
 
 void CudaStream::settle(Mark& mark) {
   const std::optional<Fault> fault = fault_at(mark);
-  if (!fault && mark.target && mark.bytes) std::memcpy(mark.target, mark.block.data + kRecordRoom, mark.bytes);
+  if (!fault && mark.target && mark.bytes)
+    std::memcpy(mark.target, mark.block.data + kRecordRoom, mark.bytes);
   if (mark.event) points_.give(mark.event);
   if (mark.block.data) mark.pool->give(mark.block);
   if (mark.action) mark.action();
   if (!mark.last) return;
-  if (mark.finished) mark.finished(fault);  // before the work counts as done: who has waited may take down what this calls
+  // before the work counts as done: who has waited may take down what this calls
+  if (mark.finished) mark.finished(fault);
   complete(mark.ticket, fault);
 }
 

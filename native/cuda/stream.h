@@ -1,11 +1,14 @@
 #pragma once
-// A CUDA device's stream. Its own thread (the front) takes work from a queue in order and launches it, so that the caller pays for no
-// launch and host data can be waited for in order; a second thread (the back) waits for what the device has finished and tells of it.
+// A CUDA device's stream. Its own thread (the front) takes work from a queue in order and launches
+// it, so that the caller pays for no launch and host data can be waited for in order; a second
+// thread (the back) waits for what the device has finished and tells of it.
 //
-// An index out of range is found by a kernel that raises the fault record on the device: every later kernel sees it and does nothing,
-// until the host has told the caller and clears the record, in order (device/stream.h has the rules).
+// An index out of range is found by a kernel that raises the fault record on the device: every
+// later kernel sees it and does nothing, until the host has told the caller and clears the record,
+// in order (device/stream.h has the rules).
 //
-// The lower half is for operations: `void topk(CudaStream& stream, const TopK& args)` runs on the front thread and enqueues, never waits.
+// The lower half is for operations: `void topk(CudaStream& stream, const TopK& args)` runs on the
+// front thread and enqueues, never waits.
 
 #include <cuda_runtime.h>
 
@@ -51,7 +54,8 @@ class CudaStream final : public Stream {
 
   void launch(const char* name, std::function<void(CudaStream&)> operation);
 
-  // Everything launched between the two is recorded instead of run. What it works on must stay. Reads and writes can't be recorded.
+  // Everything launched between the two is recorded instead of run. What it works on must stay.
+  // Reads and writes can't be recorded.
   void begin_capture();
   struct Graph;
   std::shared_ptr<Graph> end_capture();  // waits until all of it is recorded
@@ -64,13 +68,15 @@ class CudaStream final : public Stream {
   Guard guard() const { return {record_}; }
   const DeviceLimits& limits() const { return limits_; }
 
-  // Device memory of the current operation, aligned to 256 bytes, contents undefined. Reused in the order of the stream.
+  // Device memory of the current operation, aligned to 256 bytes, contents undefined. Reused in the
+  // order of the stream.
   template <class T>
   T* scratch(int64_t count) {
     return static_cast<T*>(scratch_->take(count * static_cast<int64_t>(sizeof(T))));
   }
 
-  // A copy of a small host table in scratch memory: carried by arguments of kernels, so it needs no staging and can be recorded.
+  // A copy of a small host table in scratch memory: carried by arguments of kernels, so it needs no
+  // staging and can be recorded.
   template <class T>
   const T* upload(const T* host, int64_t count) {
     static_assert(std::is_trivially_copyable_v<T>);
@@ -82,8 +88,9 @@ class CudaStream final : public Stream {
   // While a graph is recorded, `object` will live as long as the graph; else false.
   bool keep_with_graph(std::shared_ptr<void> object);
 
-  // Enqueue the checks of what an operation is going to use as an address: the operation's kernels are void if one fails.
-  // Every index must be -1 or in [0, slots): ERR_INDEX_RANGE names the first that is not.
+  // Enqueue the checks of what an operation is going to use as an address: the operation's kernels
+  // are void if one fails. Every index must be -1 or in [0, slots): ERR_INDEX_RANGE names the first
+  // that is not.
   void check_indices(const char* op, const char* argument, const View& indices, int64_t slots);
   // offsets[0] = 0, ascending, offsets[B] = places
   void check_offsets(const char* op, const View& offsets, int64_t places);
@@ -101,11 +108,11 @@ class CudaStream final : public Stream {
   // A point of the stream that the back thread waits for, and what is to be done there.
   struct Mark {
     Ticket ticket = 0;
-    cudaEvent_t event = nullptr;   // null: nothing to wait for, the device can't be reached
+    cudaEvent_t event = nullptr;  // null: nothing to wait for, the device can't be reached
     PinnedPool* pool = nullptr;
-    PinnedPool::Block block;       // a copy of the fault record, then the data of a read or write
-    std::optional<Fault> fault;    // that the front thread knows of
-    void* target = nullptr;        // where the host wants what was read
+    PinnedPool::Block block;     // a copy of the fault record, then the data of a read or write
+    std::optional<Fault> fault;  // that the front thread knows of
+    void* target = nullptr;      // where the host wants what was read
     size_t bytes = 0;
     bool last = true;              // of its ticket
     std::function<void()> action;  // in any case
@@ -120,7 +127,8 @@ class CudaStream final : public Stream {
   void perform(Work& work, Ticket ticket);
   template <class F>
   void attempt(Ticket ticket, F&& calls);
-  void read_pieces(Ticket ticket, void* target, const void* source, size_t bytes, const Completion& done);
+  void read_pieces(Ticket ticket, void* target, const void* source, size_t bytes,
+                   const Completion& done);
   void put(void* target, const PinnedPool::Block& block, size_t bytes, bool fresh);
   void enqueue(Mark mark);
 
@@ -138,7 +146,8 @@ class CudaStream final : public Stream {
   FaultRecord* record_ = nullptr;  // on the device
   EventPool points_, times_;
   OperationTimer timer_;
-  PinnedPool from_caller_, from_front_;  // two, so that neither thread waits for memory that is queued behind it
+  // two, so that neither thread waits for memory that is queued behind it
+  PinnedPool from_caller_, from_front_;
 
   // Front thread
   std::unique_ptr<Scratch> scratch_;

@@ -1,5 +1,6 @@
 #pragma once
-// How long operations take on the device: events around each, read when the device has passed them. Launching is one thread's.
+// How long operations take on the device: events around each, read when the device has passed them.
+// Launching is one thread's.
 
 #include <cuda_runtime.h>
 

@@ -1,5 +1,6 @@
 #pragma once
-// Loads and stores of up to 16 bytes as one instruction, and conversions between the dtypes and float.
+// Loads and stores of up to 16 bytes as one instruction, and conversions between the dtypes and
+// float.
 
 #include <cstdint>
 
@@ -29,9 +30,11 @@ __device__ inline Pack<T, n> load(const T* from, [[maybe_unused]] Place place = 
 #endif
 }
 
-// As load, of global memory that nobody writes in this kernel and this SM reads once: passes by L1 (table rows).
+// As load, of global memory that nobody writes in this kernel and this SM reads once: passes by L1
+// (table rows).
 template <int n, class T>
-__device__ inline Pack<T, n> load_once(const T* from, [[maybe_unused]] Place place = Place::here()) {
+__device__ inline Pack<T, n> load_once(const T* from,
+                                       [[maybe_unused]] Place place = Place::here()) {
 #ifdef ML_SIMT
   return load<n>(from, place);
 #else
@@ -41,9 +44,11 @@ __device__ inline Pack<T, n> load_once(const T* from, [[maybe_unused]] Place pla
 #endif
 }
 
-// As load and load_once where `wanted`, else zeros, without a branch: for loads that should be on their way together.
+// As load and load_once where `wanted`, else zeros, without a branch: for loads that should be on
+// their way together.
 template <int n, class T>
-__device__ inline Pack<T, n> load_if(bool wanted, const T* from, [[maybe_unused]] Place place = Place::here()) {
+__device__ inline Pack<T, n> load_if(bool wanted, const T* from,
+                                     [[maybe_unused]] Place place = Place::here()) {
 #ifdef ML_SIMT
   return wanted ? load<n>(from, place) : Pack<T, n>{};
 #else
@@ -54,7 +59,8 @@ __device__ inline Pack<T, n> load_if(bool wanted, const T* from, [[maybe_unused]
 }
 
 template <int n, class T>
-__device__ inline Pack<T, n> load_once_if(bool wanted, const T* from, [[maybe_unused]] Place place = Place::here()) {
+__device__ inline Pack<T, n> load_once_if(bool wanted, const T* from,
+                                          [[maybe_unused]] Place place = Place::here()) {
 #ifdef ML_SIMT
   return wanted ? load<n>(from, place) : Pack<T, n>{};
 #else
@@ -65,7 +71,8 @@ __device__ inline Pack<T, n> load_once_if(bool wanted, const T* from, [[maybe_un
 }
 
 template <int n, class T>
-__device__ inline void store(T* to, const Pack<T, n>& p, [[maybe_unused]] Place place = Place::here()) {
+__device__ inline void store(T* to, const Pack<T, n>& p,
+                             [[maybe_unused]] Place place = Place::here()) {
 #ifdef ML_SIMT
   ::simt::store_vector(to, &p, sizeof(p), place);
 #else
@@ -75,7 +82,8 @@ __device__ inline void store(T* to, const Pack<T, n>& p, [[maybe_unused]] Place 
 
 // As store, to global memory that nobody reads soon.
 template <int n, class T>
-__device__ inline void store_streaming(T* to, const Pack<T, n>& p, [[maybe_unused]] Place place = Place::here()) {
+__device__ inline void store_streaming(T* to, const Pack<T, n>& p,
+                                       [[maybe_unused]] Place place = Place::here()) {
 #ifdef ML_SIMT
   store<n>(to, p, place);
 #else
@@ -83,7 +91,8 @@ __device__ inline void store_streaming(T* to, const Pack<T, n>& p, [[maybe_unuse
 #endif
 }
 
-// Exact towards float, round to nearest even from it; the same rules as core/half.h, by the device's own instructions.
+// Exact towards float, round to nearest even from it; the same rules as core/half.h, by the
+// device's own instructions.
 template <class T>
 __device__ inline float widen(T x) {
 #ifdef ML_SIMT
@@ -116,8 +125,9 @@ __device__ inline Pack<T, n> narrow(const float (&from)[n]) {
   return p;
 }
 
-// Elements per load: the greatest n with n * sizeof(T) in {16, 8, 4, 2} bytes that divides the address and the row's length (elements)
-// alike. Rows of such a table can be read in Pack<T, n> from the first element to the last.
+// Elements per load: the greatest n with n * sizeof(T) in {16, 8, 4, 2} bytes that divides the
+// address and the row's length (elements) alike. Rows of such a table can be read in Pack<T, n>
+// from the first element to the last.
 template <class T>
 __host__ __device__ constexpr int widest(uintptr_t address, int64_t row) {
   int n = 16 / static_cast<int>(sizeof(T));

@@ -1,6 +1,7 @@
 #pragma once
-// One warp: who am I, shuffles, votes, reductions in a fixed order. All lanes of `mask` must call with the same mask, in uniform flow.
-// Shuffles and votes order no memory: lanes that exchange data through shared memory need warp_sync between.
+// One warp: who am I, shuffles, votes, reductions in a fixed order. All lanes of `mask` must call
+// with the same mask, in uniform flow. Shuffles and votes order no memory: lanes that exchange data
+// through shared memory need warp_sync between.
 
 #include <bit>
 #include <cstdint>
@@ -21,8 +22,10 @@ __device__ inline int lane() { return thread_of_block() % kWarp; }
 __device__ inline int warp_of_block() { return thread_of_block() / kWarp; }
 
 __device__ inline int population(uint32_t bits) { return __popc(bits); }
-__device__ inline int first_set(uint32_t bits) { return __ffs(static_cast<int>(bits)) - 1; }  // -1: none
-__device__ inline uint32_t lanes_below() { return (1u << lane()) - 1u; }                      // mask of the lanes before this one
+// -1: none
+__device__ inline int first_set(uint32_t bits) { return __ffs(static_cast<int>(bits)) - 1; }
+// mask of the lanes before this one
+__device__ inline uint32_t lanes_below() { return (1u << lane()) - 1u; }
 
 namespace detail {
 template <class T>
@@ -30,42 +33,48 @@ using WordOf = std::conditional_t<sizeof(T) == 4, unsigned int, unsigned long lo
 }  // namespace detail
 
 #ifdef ML_SIMT
-#define ML_SHUFFLE(intrinsic, operand) static_cast<Word>(::simt::intrinsic(std::bit_cast<Word>(v), operand, mask, place))
+#define ML_SHUFFLE(intrinsic, operand) \
+  static_cast<Word>(::simt::intrinsic(std::bit_cast<Word>(v), operand, mask, place))
 #else
 #define ML_SHUFFLE(intrinsic, operand) __##intrinsic##_sync(mask, std::bit_cast<Word>(v), operand)
 #endif
 
 // T has 4 or 8 bytes. The value of lane `source`.
 template <class T>
-__device__ inline T shuffle(T v, int source, uint32_t mask = kAllLanes, [[maybe_unused]] Place place = Place::here()) {
+__device__ inline T shuffle(T v, int source, uint32_t mask = kAllLanes,
+                            [[maybe_unused]] Place place = Place::here()) {
   using Word = detail::WordOf<T>;
   return std::bit_cast<T>(ML_SHUFFLE(shfl, source));
 }
 
 // The value of lane (own ^ bits).
 template <class T>
-__device__ inline T shuffle_xor(T v, int bits, uint32_t mask = kAllLanes, [[maybe_unused]] Place place = Place::here()) {
+__device__ inline T shuffle_xor(T v, int bits, uint32_t mask = kAllLanes,
+                                [[maybe_unused]] Place place = Place::here()) {
   using Word = detail::WordOf<T>;
   return std::bit_cast<T>(ML_SHUFFLE(shfl_xor, bits));
 }
 
 // The value of lane (own - n); own value where there is none.
 template <class T>
-__device__ inline T shuffle_up(T v, int n, uint32_t mask = kAllLanes, [[maybe_unused]] Place place = Place::here()) {
+__device__ inline T shuffle_up(T v, int n, uint32_t mask = kAllLanes,
+                               [[maybe_unused]] Place place = Place::here()) {
   using Word = detail::WordOf<T>;
   return std::bit_cast<T>(ML_SHUFFLE(shfl_up, n));
 }
 
 // The value of lane (own + n); own value where there is none.
 template <class T>
-__device__ inline T shuffle_down(T v, int n, uint32_t mask = kAllLanes, [[maybe_unused]] Place place = Place::here()) {
+__device__ inline T shuffle_down(T v, int n, uint32_t mask = kAllLanes,
+                                 [[maybe_unused]] Place place = Place::here()) {
   using Word = detail::WordOf<T>;
   return std::bit_cast<T>(ML_SHUFFLE(shfl_down, n));
 }
 
 #undef ML_SHUFFLE
 
-__device__ inline uint32_t ballot(bool v, uint32_t mask = kAllLanes, [[maybe_unused]] Place place = Place::here()) {
+__device__ inline uint32_t ballot(bool v, uint32_t mask = kAllLanes,
+                                  [[maybe_unused]] Place place = Place::here()) {
 #ifdef ML_SIMT
   return ::simt::ballot(v, mask, place);
 #else
@@ -73,7 +82,8 @@ __device__ inline uint32_t ballot(bool v, uint32_t mask = kAllLanes, [[maybe_unu
 #endif
 }
 
-__device__ inline bool any(bool v, uint32_t mask = kAllLanes, [[maybe_unused]] Place place = Place::here()) {
+__device__ inline bool any(bool v, uint32_t mask = kAllLanes,
+                           [[maybe_unused]] Place place = Place::here()) {
 #ifdef ML_SIMT
   return ::simt::ballot(v, mask, place) != 0;
 #else
@@ -81,7 +91,8 @@ __device__ inline bool any(bool v, uint32_t mask = kAllLanes, [[maybe_unused]] P
 #endif
 }
 
-__device__ inline bool all(bool v, uint32_t mask = kAllLanes, [[maybe_unused]] Place place = Place::here()) {
+__device__ inline bool all(bool v, uint32_t mask = kAllLanes,
+                           [[maybe_unused]] Place place = Place::here()) {
 #ifdef ML_SIMT
   return ::simt::ballot(v, mask, place) == mask;
 #else
@@ -90,7 +101,8 @@ __device__ inline bool all(bool v, uint32_t mask = kAllLanes, [[maybe_unused]] P
 }
 
 // What lanes of the mask wrote before is seen by them after.
-__device__ inline void warp_sync(uint32_t mask = kAllLanes, [[maybe_unused]] Place place = Place::here()) {
+__device__ inline void warp_sync(uint32_t mask = kAllLanes,
+                                 [[maybe_unused]] Place place = Place::here()) {
 #ifdef ML_SIMT
   ::simt::warp_sync(mask, place);
 #else
@@ -106,13 +118,20 @@ __device__ inline float warp_sum(float v, Place place = Place::here()) {
 }
 __device__ inline float warp_max(float v, Place place = Place::here()) {
 #pragma unroll
-  for (int bits = kWarp / 2; bits > 0; bits /= 2) v = fmaxf(v, shuffle_xor(v, bits, kAllLanes, place));
+  for (int bits = kWarp / 2; bits > 0; bits /= 2)
+    v = fmaxf(v, shuffle_xor(v, bits, kAllLanes, place));
   return v;
 }
 
 // Over all 32 lanes, one instruction from sm_80.
-__device__ inline uint32_t reduce_max(uint32_t v, Place place = Place::here()) { return redux<Redux::max>(v, place); }
-__device__ inline uint32_t reduce_min(uint32_t v, Place place = Place::here()) { return redux<Redux::min>(v, place); }
-__device__ inline uint32_t reduce_add(uint32_t v, Place place = Place::here()) { return redux<Redux::add>(v, place); }
+__device__ inline uint32_t reduce_max(uint32_t v, Place place = Place::here()) {
+  return redux<Redux::max>(v, place);
+}
+__device__ inline uint32_t reduce_min(uint32_t v, Place place = Place::here()) {
+  return redux<Redux::min>(v, place);
+}
+__device__ inline uint32_t reduce_add(uint32_t v, Place place = Place::here()) {
+  return redux<Redux::add>(v, place);
+}
 
 }  // namespace ml::ML_CUDA_NAMESPACE

@@ -14,15 +14,17 @@ constexpr int64_t kNeverCached = int64_t{64} << 20;  // tables: given back to th
 // Eight sizes an octave, so at most an eighth is wasted; whole huge pages for large blocks.
 int64_t rounded(int64_t bytes) {
   if (bytes <= kSmallest) return kSmallest;
-  const int64_t step = bytes >= kHugePage * 4
-                           ? kHugePage
-                           : static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(bytes - 1))) / 8;
+  const int64_t step =
+      bytes >= kHugePage * 4
+          ? kHugePage
+          : static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(bytes - 1))) / 8;
   return (bytes + step - 1) / step * step;
 }
 
 }  // namespace
 
-Allocator::Allocator(MemorySource source, Stream& stream) : source_(std::move(source)), stream_(stream) {
+Allocator::Allocator(MemorySource source, Stream& stream)
+    : source_(std::move(source)), stream_(stream) {
   stats_.total = source_.total;
 }
 
@@ -54,10 +56,12 @@ Block Allocator::allocate(int64_t bytes) {
       }
     }
     if (!block.data)
-      throw Error(Code::out_of_memory, "device memory: wanted " + std::to_string(bytes) + " bytes, " +
-                                           std::to_string(stats_.allocated) + " are in tensors of " +
-                                           std::to_string(stats_.total) +
-                                           " in all.\n  Dispose tensors that are no longer needed, or use a smaller table.");
+      throw Error(
+          Code::out_of_memory,
+          "device memory: wanted " + std::to_string(bytes) + " bytes, " +
+              std::to_string(stats_.allocated) + " are in tensors of " +
+              std::to_string(stats_.total) +
+              " in all.\n  Dispose tensors that are no longer needed, or use a smaller table.");
     stats_.reserved += size;
   }
   stats_.allocated += size;
@@ -80,7 +84,8 @@ void Allocator::free(Block block) {
 void Allocator::release_quiet() {
   const Ticket completed = stream_.completed();
   for (auto& [bytes, blocks] : cached_) {
-    auto quiet = std::partition(blocks.begin(), blocks.end(), [&](const Block& b) { return b.quiet_after > completed; });
+    auto quiet = std::partition(blocks.begin(), blocks.end(),
+                                [&](const Block& b) { return b.quiet_after > completed; });
     for (auto it = quiet; it != blocks.end(); ++it) {
       source_.give(it->data, bytes);
       stats_.reserved -= bytes;

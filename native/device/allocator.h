@@ -1,6 +1,6 @@
 #pragma once
-// A caching allocator in stream order: a freed block may be handed out again at once, since whatever uses it next is enqueued
-// behind whatever used it last. One device, one calling thread.
+// A caching allocator in stream order: a freed block may be handed out again at once, since
+// whatever uses it next is enqueued behind whatever used it last. One device, one calling thread.
 
 #include <cstdint>
 #include <functional>
@@ -22,8 +22,10 @@ struct MemoryStats {
 struct MemorySource {
   std::function<void*(int64_t bytes)> take;  // nullptr: none left
   std::function<void(void* data, int64_t bytes)> give;
-  int64_t total = 0;   // bytes of the device
-  bool exact = false;  // every block is of the size asked for and used once: for a device that watches the bounds of blocks
+  int64_t total = 0;  // bytes of the device
+  // every block is of the size asked for and used once: for a device that watches the bounds of
+  // blocks
+  bool exact = false;
 };
 
 struct Block {
@@ -38,7 +40,8 @@ class Allocator {
   ~Allocator();  // the stream must be idle
   Block allocate(int64_t bytes);
   void free(Block block);
-  // While a list is given, freed blocks go there instead: recorded work still uses them. They are freed later, by hand.
+  // While a list is given, freed blocks go there instead: recorded work still uses them. They are
+  // freed later, by hand.
   void keep_freed(std::vector<Block>* list) { kept_ = list; }
   const MemoryStats& stats() const { return stats_; }
 

@@ -16,7 +16,9 @@ struct Operations;
 class Device : public std::enable_shared_from_this<Device> {
  public:
   Device(const Operations& operations, std::unique_ptr<Stream> stream, MemorySource source)
-      : operations(operations), stream_(std::move(stream)), allocator_(std::move(source), *stream_) {}
+      : operations(operations),
+        stream_(std::move(stream)),
+        allocator_(std::move(source), *stream_) {}
   ~Device() { stream_->wait(); }  // before the cached memory goes
 
   const Operations& operations;
@@ -38,12 +40,15 @@ class Storage {
  public:
   Storage(std::shared_ptr<Device> device, int64_t bytes)
       : device_(std::move(device)), block_(device_->allocator().allocate(bytes)) {}
-  // Memory that is the device's to read but not to write: `release` runs in stream order when the last tensor on it goes.
+  // Memory that is the device's to read but not to write: `release` runs in stream order when the
+  // last tensor on it goes.
   Storage(std::shared_ptr<Device> device, void* data, int64_t bytes, std::function<void()> release)
       : device_(std::move(device)), block_{data, bytes, 0}, release_(std::move(release)) {}
   ~Storage() {
-    if (release_) device_->stream().always(std::move(release_));
-    else device_->allocator().free(block_);
+    if (release_)
+      device_->stream().always(std::move(release_));
+    else
+      device_->allocator().free(block_);
   }
   Storage(const Storage&) = delete;
   Storage& operator=(const Storage&) = delete;
@@ -83,7 +88,8 @@ struct Tensor {
 };
 
 inline Tensor empty(Device& device, const Shape& shape, DType dtype = DType::f32) {
-  return {std::make_shared<Storage>(device.shared_from_this(), shape.size() * bytes_of(dtype)), 0, dtype, shape};
+  return {std::make_shared<Storage>(device.shared_from_this(), shape.size() * bytes_of(dtype)), 0,
+          dtype, shape};
 }
 
 }  // namespace ml

@@ -4,7 +4,8 @@
 
 namespace ml {
 
-Tensor token_rows(const char* where, const char* argument, const Tensor& x, int64_t width, const char* option) {
+Tensor token_rows(const char* where, const char* argument, const Tensor& x, int64_t width,
+                  const char* option) {
   const int rank = x.shape.rank;
   const std::string w = std::to_string(width);
   if ((rank != 2 && rank != 3) || x.shape[-1] != width)
@@ -48,7 +49,8 @@ MemoryLayer::MemoryLayer(std::shared_ptr<Device> device, const MemoryLayerOption
 
 std::vector<Parameter*> MemoryLayer::parameters() {
   std::vector<Parameter*> list = query_.parameters();
-  for (Parameter* p : {&gate_weight_, &gate_bias_, &proj_weight_, &proj_bias_, &out_gate_weight_, &out_gate_bias_})
+  for (Parameter* p :
+       {&gate_weight_, &gate_bias_, &proj_weight_, &proj_bias_, &out_gate_weight_, &out_gate_bias_})
     if (*p) list.push_back(p);
   return list;
 }
@@ -67,8 +69,12 @@ ForwardResult MemoryLayer::forward(const Tensor& input, bool save) {
   const Shape bags{T, options_.query.heads * options_.query.knn};
   c->y = empty(device, {T, V});
   run(device, &Operations::embedding_bag,
-      EmbeddingBag{c->y.view(), table, c->query.indices.reshaped(bags).view(),
-                   c->query.weights.reshaped(bags).view(), {}, values_->scales().view()});
+      EmbeddingBag{c->y.view(),
+                   table,
+                   c->query.indices.reshaped(bags).view(),
+                   c->query.weights.reshaped(bags).view(),
+                   {},
+                   values_->scales().view()});
   Tensor output = c->y;
   if (options_.silu_gate) {
     c->a = empty(device, {T, V});
@@ -81,7 +87,8 @@ ForwardResult MemoryLayer::forward(const Tensor& input, bool save) {
   if (proj_weight_) {
     Tensor projected = empty(device, {T, options_.output_dim});
     run(device, &Operations::linear,
-        Linear{projected.view(), output.view(), proj_weight_.value.view(), proj_bias_.value.view()});
+        Linear{projected.view(), output.view(), proj_weight_.value.view(),
+               proj_bias_.value.view()});
     output = projected;
   }
   if (options_.output_gate) {
@@ -100,11 +107,12 @@ ForwardResult MemoryLayer::forward(const Tensor& input, bool save) {
 Tensor MemoryLayer::backward(const MemoryContext& c, const Tensor& dy) {
   Device& device = *device_;
   const View table = values_->live_weight("MemoryLayer.backward").view();
-  const Tensor dout = token_rows("MemoryLayer.backward", "dy", dy, options_.output_dim, "outputDim");
+  const Tensor dout =
+      token_rows("MemoryLayer.backward", "dy", dy, options_.output_dim, "outputDim");
   if (dout.shape[0] != c.x.shape[0])
     fail(Code::shape, "MemoryLayer.backward", "dy",
-         "have shape " + to_string(with_width(c.input_shape, options_.output_dim)), to_string(dy.shape),
-         "It must be the gradient of the output that came with this context.");
+         "have shape " + to_string(with_width(c.input_shape, options_.output_dim)),
+         to_string(dy.shape), "It must be the gradient of the output that came with this context.");
   const int64_t T = c.x.shape[0], V = values_->dim();
   Tensor dx = empty(device, c.x.shape);
   bool accumulate = false;
@@ -114,8 +122,8 @@ Tensor MemoryLayer::backward(const MemoryContext& c, const Tensor& dy) {
     run(device, &Operations::sigmoid_gate_backward,
         SigmoidGateBackward{ungated.view(), dg.view(), d.view(), c.out.view(), c.g.view()});
     run(device, &Operations::linear_backward,
-        LinearBackward{dx.view(), out_gate_weight_.grad.view(), out_gate_bias_.grad.view(), dg.view(), c.x.view(),
-                       out_gate_weight_.value.view(), accumulate});
+        LinearBackward{dx.view(), out_gate_weight_.grad.view(), out_gate_bias_.grad.view(),
+                       dg.view(), c.x.view(), out_gate_weight_.value.view(), accumulate});
     accumulate = true;
     d = ungated;
   }
@@ -123,8 +131,8 @@ Tensor MemoryLayer::backward(const MemoryContext& c, const Tensor& dy) {
     const Tensor& into = options_.silu_gate ? c.z : c.y;
     Tensor dz = empty(device, {T, V});
     run(device, &Operations::linear_backward,
-        LinearBackward{dz.view(), proj_weight_.grad.view(), proj_bias_.grad.view(), d.view(), into.view(),
-                       proj_weight_.value.view(), false});
+        LinearBackward{dz.view(), proj_weight_.grad.view(), proj_bias_.grad.view(), d.view(),
+                       into.view(), proj_weight_.value.view(), false});
     d = dz;
   }
   if (options_.silu_gate) {
@@ -132,8 +140,8 @@ Tensor MemoryLayer::backward(const MemoryContext& c, const Tensor& dy) {
     run(device, &Operations::silu_gate_backward,
         SiluGateBackward{dvalues.view(), da.view(), d.view(), c.y.view(), c.a.view()});
     run(device, &Operations::linear_backward,
-        LinearBackward{dx.view(), gate_weight_.grad.view(), gate_bias_.grad.view(), da.view(), c.x.view(),
-                       gate_weight_.value.view(), accumulate});
+        LinearBackward{dx.view(), gate_weight_.grad.view(), gate_bias_.grad.view(), da.view(),
+                       c.x.view(), gate_weight_.value.view(), accumulate});
     accumulate = true;
     d = dvalues;
   }
@@ -141,8 +149,8 @@ Tensor MemoryLayer::backward(const MemoryContext& c, const Tensor& dy) {
   const Tensor indices = c.query.indices.reshaped(bags);
   Tensor dweights = empty(device, bags);
   run(device, &Operations::embedding_bag_weights_backward,
-      EmbeddingBagWeightsBackward{dweights.view(), d.view(), table, indices.view(), {},
-                                  values_->scales().view()});
+      EmbeddingBagWeightsBackward{
+          dweights.view(), d.view(), table, indices.view(), {}, values_->scales().view()});
   query_.backward(c.query, c.x, dweights, dx, accumulate);
   // The queued gradient must outlive the caller's dy, which may be written to again.
   if (d.storage == dy.storage) {

@@ -1,9 +1,10 @@
 #pragma once
 // The memory layer (Berges et al. 2024, section 2): composition only.
-//   query -> product-key lookup -> embedding bag over the value table -> silu gate -> value projection -> output gate
-//   y = bag(values, indices, weights);   z = y * silu(W1 x + b1);   out = (W2 z + b2) * sigmoid(w . x + b)
-// The silu gate (Memory+) and the output gate are options; the projection is there with the silu gate, or where the value width
-// is not the output width.
+//   query -> product-key lookup -> embedding bag over the value table -> silu gate -> value
+//   projection -> output gate y = bag(values, indices, weights);   z = y * silu(W1 x + b1);   out =
+//   (W2 z + b2) * sigmoid(w . x + b)
+// The silu gate (Memory+) and the output gate are options; the projection is there with the silu
+// gate, or where the value width is not the output width.
 
 #include <memory>
 
@@ -34,7 +35,8 @@ struct ForwardResult {
 
 class MemoryLayer {
  public:
-  MemoryLayer(std::shared_ptr<Device> device, const MemoryLayerOptions& options, std::shared_ptr<ValueTable> values);
+  MemoryLayer(std::shared_ptr<Device> device, const MemoryLayerOptions& options,
+              std::shared_ptr<ValueTable> values);
 
   ForwardResult forward(const Tensor& x, bool save);  // x [T, C] or [batch, time, C]
   Tensor backward(const MemoryContext& context, const Tensor& dy);
@@ -51,7 +53,8 @@ class MemoryLayer {
 };
 
 // The rows of x [T, C] or [batch, time, C] as [T, C]; throws ERR_SHAPE in the layer's name.
-Tensor token_rows(const char* where, const char* argument, const Tensor& x, int64_t width, const char* option);
+Tensor token_rows(const char* where, const char* argument, const Tensor& x, int64_t width,
+                  const char* option);
 Shape with_width(const Shape& shape, int64_t width);
 
 }  // namespace ml

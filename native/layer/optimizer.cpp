@@ -18,17 +18,24 @@ OptimizerState make_state(Device& device, Rule rule, const Shape& shape, bool ta
 
 Optimizer::Optimizer(std::shared_ptr<Device> device, Rule rule, std::vector<Dense> dense,
                      std::vector<std::shared_ptr<ValueTable>> tables)
-    : device_(std::move(device)), rule_(rule), dense_(std::move(dense)), tables_(std::move(tables)) {
+    : device_(std::move(device)),
+      rule_(rule),
+      dense_(std::move(dense)),
+      tables_(std::move(tables)) {
   for (const auto& t : tables_) {
     if (t->weight().dtype == DType::i8)
-      throw Error(Code::unsupported,
-                  "optimizer: an int8 value table can't be trained, it is read only.\n  Train a float32 or "
-                  "bfloat16 table and convert it for serving.");
+      throw Error(
+          Code::unsupported,
+          "optimizer: an int8 value table can't be trained, it is read only.\n  Train a float32 or "
+          "bfloat16 table and convert it for serving.");
     if (t->weight().storage->read_only())
-      throw Error(Code::unsupported, "optimizer: a value table that is mapped from a file can't be trained.\n  Load it with loadSafetensors into a ValueTable.");
+      throw Error(Code::unsupported,
+                  "optimizer: a value table that is mapped from a file can't be trained.\n  Load "
+                  "it with loadSafetensors into a ValueTable.");
   }
   step_ = zeros(*device_, {1}, DType::i32);
-  for (const Dense& d : dense_) dense_states_.push_back(make_state(*device_, rule, d.value.shape, false));
+  for (const Dense& d : dense_)
+    dense_states_.push_back(make_state(*device_, rule, d.value.shape, false));
   for (const auto& t : tables_) {
     OptimizerState s = make_state(*device_, rule, t->weight().shape, true);
     if (t->weight().dtype != DType::f32) {
@@ -48,8 +55,8 @@ void Optimizer::step(const Hyper& dense_hyper, const Hyper& table_hyper, bool ev
   for (size_t i = 0; i < dense_.size(); ++i) {
     const OptimizerState& s = dense_states_[i];
     run(device, &Operations::dense_update,
-        DenseUpdate{dense_[i].value.view(), dense_[i].grad.view(), s.state1.view(), s.state2.view(), step_.view(),
-                    dense_rule, dense_hyper});
+        DenseUpdate{dense_[i].value.view(), dense_[i].grad.view(), s.state1.view(), s.state2.view(),
+                    step_.view(), dense_rule, dense_hyper});
   }
   for (size_t i = 0; i < tables_.size(); ++i) {
     ValueTable& table = *tables_[i];
@@ -58,9 +65,9 @@ void Optimizer::step(const Hyper& dense_hyper, const Hyper& table_hyper, bool ev
     const OptimizerState& s = table_states_[i];
     const TouchedRows t = touched_rows(device, reads, table.slots());
     run(device, &Operations::sparse_update,
-        SparseUpdate{table.weight().view(), s.master.view(), s.state1.view(), s.state2.view(), step_.view(),
-                     t.rows.view(), t.starts.view(), t.order.view(), t.count.view(), t.reads, rule_, table_hyper,
-                     every_row});
+        SparseUpdate{table.weight().view(), s.master.view(), s.state1.view(), s.state2.view(),
+                     step_.view(), t.rows.view(), t.starts.view(), t.order.view(), t.count.view(),
+                     t.reads, rule_, table_hyper, every_row});
   }
 }
 
@@ -72,7 +79,8 @@ void Optimizer::zero_grad() {
 Tensor clip_grad_norm(Device& device, const std::vector<Tensor>& dense_grads,
                       const std::vector<std::shared_ptr<ValueTable>>& tables, float max_norm) {
   Tensor sum = zeros(device, {1}), norm = empty(device, {1});
-  for (const Tensor& g : dense_grads) run(device, &Operations::sum_squares, SumSquares{sum.view(), g.view(), {}});
+  for (const Tensor& g : dense_grads)
+    run(device, &Operations::sum_squares, SumSquares{sum.view(), g.view(), {}});
   for (const auto& t : tables) {
     const auto reads = t->pending();
     if (reads.empty()) continue;

@@ -1,6 +1,6 @@
 #pragma once
-// One optimizer over dense parameters and value tables. A step is: count, every dense parameter, then for each table the merged
-// reads of all its layers, each touched row once.
+// One optimizer over dense parameters and value tables. A step is: count, every dense parameter,
+// then for each table the merged reads of all its layers, each touched row once.
 
 #include <memory>
 #include <string>

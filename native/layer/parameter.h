@@ -14,7 +14,8 @@ struct Parameter {
   explicit operator bool() const { return static_cast<bool>(value); }
 };
 
-// Parameters are drawn one after another from one seed, so a layer's numbers depend on its options alone.
+// Parameters are drawn one after another from one seed, so a layer's numbers depend on its options
+// alone.
 class Initializer {
  public:
   Initializer(Device& device, uint64_t seed) : device_(device), seed_(seed) {}

@@ -2,8 +2,8 @@
 
 namespace ml {
 
-PeerLayer::PeerLayer(std::shared_ptr<Device> device, const PeerLayerOptions& options, std::shared_ptr<ValueTable> down,
-                     std::shared_ptr<ValueTable> up)
+PeerLayer::PeerLayer(std::shared_ptr<Device> device, const PeerLayerOptions& options,
+                     std::shared_ptr<ValueTable> down, std::shared_ptr<ValueTable> up)
     : device_(std::move(device)),
       options_(options),
       down_(std::move(down)),
@@ -26,19 +26,21 @@ PeerLayer::Result PeerLayer::forward(const Tensor& input, bool save) {
   c->u = empty(device, bags);
   Tensor out = empty(device, {T, up_->dim()});
   run(device, &Operations::peer,
-      Peer{out.view(), c->u.view(), x.view(), down, up,
-           c->query.indices.reshaped(bags).view(), c->query.weights.reshaped(bags).view(), options_.activation});
+      Peer{out.view(), c->u.view(), x.view(), down, up, c->query.indices.reshaped(bags).view(),
+           c->query.weights.reshaped(bags).view(), options_.activation});
   if (!save) c.reset();
   return {out.reshaped(with_width(input.shape, up_->dim())), std::move(c)};
 }
 
 Tensor PeerLayer::backward(const PeerContext& c, const Tensor& dy) {
   Device& device = *device_;
-  const View down = down_->live_weight("PeerLayer.backward").view(), up = up_->live_weight("PeerLayer.backward").view();
+  const View down = down_->live_weight("PeerLayer.backward").view(),
+             up = up_->live_weight("PeerLayer.backward").view();
   Tensor dout = token_rows("PeerLayer.backward", "dy", dy, up_->dim(), "outputDim");
   if (dout.shape[0] != c.x.shape[0])
-    fail(Code::shape, "PeerLayer.backward", "dy", "have shape " + to_string(with_width(c.input_shape, up_->dim())),
-         to_string(dy.shape), "It must be the gradient of the output that came with this context.");
+    fail(Code::shape, "PeerLayer.backward", "dy",
+         "have shape " + to_string(with_width(c.input_shape, up_->dim())), to_string(dy.shape),
+         "It must be the gradient of the output that came with this context.");
   const int64_t T = c.x.shape[0];
   const Shape bags{T, options_.query.heads * options_.query.knn};
   const Tensor indices = c.query.indices.reshaped(bags), weights = c.query.weights.reshaped(bags);
@@ -46,8 +48,8 @@ Tensor PeerLayer::backward(const PeerContext& c, const Tensor& dy) {
          coefficient = empty(device, bags);
   fill(dx, 0);
   run(device, &Operations::peer_backward,
-      PeerBackward{dx.view(), dweights.view(), du.view(), coefficient.view(), dout.view(), c.u.view(), c.x.view(),
-                   down, up, indices.view(), weights.view(),
+      PeerBackward{dx.view(), dweights.view(), du.view(), coefficient.view(), dout.view(),
+                   c.u.view(), c.x.view(), down, up, indices.view(), weights.view(),
                    options_.activation});
   query_.backward(c.query, c.x, dweights, dx, true);
   // The queued rows must outlive the caller's x and dy, which may be written to again.

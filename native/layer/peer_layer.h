@@ -1,6 +1,7 @@
 #pragma once
-// Parameter-efficient expert retrieval (He 2024) over product keys: the query and lookup of a memory layer, with two tables
-// in place of one: out = sum_l w_l * f(<x, down_l>) * up_l. Rules: ops/peer.h.
+// Parameter-efficient expert retrieval (He 2024) over product keys: the query and lookup of a
+// memory layer, with two tables in place of one: out = sum_l w_l * f(<x, down_l>) * up_l. Rules:
+// ops/peer.h.
 
 #include <memory>
 
@@ -22,8 +23,8 @@ struct PeerContext {
 
 class PeerLayer {
  public:
-  PeerLayer(std::shared_ptr<Device> device, const PeerLayerOptions& options, std::shared_ptr<ValueTable> down,
-            std::shared_ptr<ValueTable> up);
+  PeerLayer(std::shared_ptr<Device> device, const PeerLayerOptions& options,
+            std::shared_ptr<ValueTable> down, std::shared_ptr<ValueTable> up);
 
   struct Result {
     Tensor output;

@@ -1,5 +1,6 @@
 #pragma once
-// The half that memory layers and PEER share: x -> query -> product-key lookup, forward and backward.
+// The half that memory layers and PEER share: x -> query -> product-key lookup, forward and
+// backward.
 
 #include <vector>
 
@@ -26,8 +27,8 @@ class Query {
 
   QueryContext forward(const Tensor& x) const;  // x [T, C]
   // dx is written, or added to when `accumulate`.
-  void backward(const QueryContext& context, const Tensor& x, const Tensor& dweights, const Tensor& dx,
-                bool accumulate);
+  void backward(const QueryContext& context, const Tensor& x, const Tensor& dweights,
+                const Tensor& dx, bool accumulate);
   std::vector<Parameter*> parameters();
 
   const QueryOptions options;

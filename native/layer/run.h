@@ -7,12 +7,14 @@
 namespace ml {
 
 template <class Args>
-void run(Device& device, Slot<Args> Operations::*slot, const Args& args) {
+void run(Device& device, Slot<Args> Operations::* slot, const Args& args) {
   check(args);
   (device.operations.*slot)(device.stream(), args);
 }
 
-inline void fill(const Tensor& t, double value) { run(t.device(), &Operations::fill, Fill{t.view(), value}); }
+inline void fill(const Tensor& t, double value) {
+  run(t.device(), &Operations::fill, Fill{t.view(), value});
+}
 
 inline Tensor zeros(Device& device, const Shape& shape, DType dtype = DType::f32) {
   Tensor t = empty(device, shape, dtype);

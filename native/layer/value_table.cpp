@@ -4,14 +4,16 @@
 
 namespace ml {
 
-// The queue follows the stream: a push, a clear or a clipping that was part of voided work is undone.
+// The queue follows the stream: a push, a clear or a clipping that was part of voided work is
+// undone.
 void ValueTable::forget() {
   if (!weight_) return;
   const Stream& stream = device().stream();
   const bool certain = !stream.faulted();
   std::erase_if(queue_, [&](const Entry& e) {
     if (stream.voided(e.pushed)) return true;
-    return certain && e.cleared != 0 && stream.completed() >= e.cleared && !stream.voided(e.cleared);
+    return certain && e.cleared != 0 && stream.completed() >= e.cleared &&
+           !stream.voided(e.cleared);
   });
   for (Entry& e : queue_) {
     if (stream.voided(e.cleared)) e.cleared = 0;
@@ -32,7 +34,8 @@ void ValueTable::push(Read read) {
 void ValueTable::clear() {
   forget();
   if (queue_.empty()) return;
-  device().stream().always([] {});  // a ticket of its own, so that a fault before it is seen to be before it
+  // a ticket of its own, so that a fault before it is seen to be before it
+  device().stream().always([] {});
   for (Entry& e : queue_)
     if (e.cleared == 0) e.cleared = device().stream().submitted();
   forget();
@@ -56,7 +59,8 @@ void ValueTable::replace_weights(const std::vector<Tensor>& weights) {
     }
 }
 
-TouchedRows touched_rows(Device& device, const std::vector<ValueTable::Read>& reads, int64_t slots) {
+TouchedRows touched_rows(Device& device, const std::vector<ValueTable::Read>& reads,
+                         int64_t slots) {
   TouchedRows t;
   int64_t places = 0;
   for (const ValueTable::Read& r : reads) {
@@ -73,10 +77,12 @@ TouchedRows touched_rows(Device& device, const std::vector<ValueTable::Read>& re
   return t;
 }
 
-SparseGrad sparse_grad(Device& device, const std::vector<ValueTable::Read>& reads, int64_t slots, int64_t dim) {
+SparseGrad sparse_grad(Device& device, const std::vector<ValueTable::Read>& reads, int64_t slots,
+                       int64_t dim) {
   TouchedRows t = touched_rows(device, reads, slots);
   SparseGrad g{t.rows, empty(device, {t.rows.shape[0], dim}), t.count, slots};
-  SparseGradValues args{g.values.view(), t.rows.view(), t.starts.view(), t.order.view(), t.count.view(), t.reads};
+  SparseGradValues args{g.values.view(), t.rows.view(),  t.starts.view(),
+                        t.order.view(),  t.count.view(), t.reads};
   run(device, &Operations::sparse_grad_values, args);
   return g;
 }

@@ -1,8 +1,9 @@
 #pragma once
 // A value table, and the reads of it that wait for the optimizer.
 //
-// Layers that share a table queue their reads here; the table is never updated inside a backward pass, since the
-// backward of an earlier layer still needs the old rows. The queue stays until clear().
+// Layers that share a table queue their reads here; the table is never updated inside a backward
+// pass, since the backward of an earlier layer still needs the old rows. The queue stays until
+// clear().
 
 #include <memory>
 #include <vector>
@@ -28,7 +29,8 @@ class ValueTable {
     Tensor indices, weights, dy, offsets;
   };
 
-  ValueTable(Tensor weight, Tensor scales) : weight_(std::move(weight)), scales_(std::move(scales)) {}
+  ValueTable(Tensor weight, Tensor scales)
+      : weight_(std::move(weight)), scales_(std::move(scales)) {}
 
   const Tensor& weight() const { return weight_; }
   const Tensor& scales() const { return scales_; }  // int8 only
@@ -38,14 +40,16 @@ class ValueTable {
 
   bool read_only() const { return weight_.dtype == DType::i8 || weight_.storage->read_only(); }
 
-  void push(Read read);            // of a read-only table nothing: no optimizer would ever take it
-  void clear();                    // zeroGrad
-  std::vector<Read> pending();     // in the order of the pushes
+  void push(Read read);         // of a read-only table nothing: no optimizer would ever take it
+  void clear();                 // zeroGrad
+  std::vector<Read> pending();  // in the order of the pushes
   void dispose() { *this = ValueTable(Tensor{}, Tensor{}); }
   // The rows, for a layer that reads them; ERR_DISPOSED after dispose().
   const Tensor& live_weight(const char* where) const {
     if (!weight_)
-      throw Error(Code::disposed, std::string(where) + ": the layer's value table was disposed.\n  Dispose a shared table after the layers that read it.");
+      throw Error(Code::disposed, std::string(where) +
+                                      ": the layer's value table was disposed.\n  Dispose a shared "
+                                      "table after the layers that read it.");
     return weight_;
   }
   void replace_weights(const std::vector<Tensor>& weights);  // of the pending reads, for clipping
@@ -54,8 +58,8 @@ class ValueTable {
   struct Entry {
     Read read;
     Ticket pushed = 0;
-    Ticket cleared = 0;   // 0: waiting
-    Tensor unclipped;     // the weights before replace_weights, until that is certain
+    Ticket cleared = 0;  // 0: waiting
+    Tensor unclipped;    // the weights before replace_weights, until that is certain
     Ticket replaced = 0;
   };
   void forget();
@@ -65,6 +69,7 @@ class ValueTable {
 };
 
 TouchedRows touched_rows(Device& device, const std::vector<ValueTable::Read>& reads, int64_t slots);
-SparseGrad sparse_grad(Device& device, const std::vector<ValueTable::Read>& reads, int64_t slots, int64_t dim);
+SparseGrad sparse_grad(Device& device, const std::vector<ValueTable::Read>& reads, int64_t slots,
+                       int64_t dim);
 
 }  // namespace ml

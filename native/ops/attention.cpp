@@ -9,11 +9,14 @@ namespace {
 // y[0 … n) += a * x
 [[gnu::always_inline]] inline void add_scaled(float* y, float a, const float* x, int64_t n) {
   const Vec factor = set1(a);
-  for_vectors(n, [&](int64_t i, int c) { store_n(y + i, fma(factor, load_n(x + i, c), load_n(y + i, c)), c); });
+  for_vectors(n, [&](int64_t i, int c) {
+    store_n(y + i, fma(factor, load_n(x + i, c), load_n(y + i, c)), c);
+  });
 }
 
 // Scores of one query against keys 0 … n, and their greatest. `stride`: from one time to the next.
-inline float score_row(float* s, const float* q, const float* k, int64_t n, int64_t stride, int64_t d, float scale) {
+inline float score_row(float* s, const float* q, const float* k, int64_t n, int64_t stride,
+                       int64_t d, float scale) {
   float greatest = -__builtin_inff();
   for (int64_t u = 0; u < n; ++u) {
     s[u] = scale * dot(q, k + u * stride, d);
@@ -22,18 +25,23 @@ inline float score_row(float* s, const float* q, const float* k, int64_t n, int6
   return greatest;
 }
 
-// Query t of one (batch, head), which begins at `base` and whose times are `stride` apart. s: room for T.
+// Query t of one (batch, head), which begins at `base` and whose times are `stride` apart. s: room
+// for T.
 void attention_query(const Attention& a, int64_t b, int64_t h, int64_t t, float* s) {
-  const int64_t T = a.q.dim(1), H = a.q.dim(2), d = a.q.dim(3), stride = H * d, base = (b * T * H + h) * d;
+  const int64_t T = a.q.dim(1), H = a.q.dim(2), d = a.q.dim(3), stride = H * d,
+                base = (b * T * H + h) * d;
   const int64_t n = a.causal ? t + 1 : T;
-  const float greatest = score_row(s, a.q.as<float>() + base + t * stride, a.k.as<float>() + base, n, stride, d, a.scale);
+  const float greatest = score_row(s, a.q.as<float>() + base + t * stride, a.k.as<float>() + base,
+                                   n, stride, d, a.scale);
   Vec sums{};
   float rest = 0;
   for_vectors(n, [&](int64_t i, int c) {
     const Vec e = exp(load_n(s + i, c) - greatest);
     store_n(s + i, e, c);
-    if (c == kWidth) sums += e;
-    else for (int l = 0; l < c; ++l) rest += e[l];
+    if (c == kWidth)
+      sums += e;
+    else
+      for (int l = 0; l < c; ++l) rest += e[l];
   });
   const float sum = reduce_add(sums) + rest;
   float* y = a.y.as<float>() + base + t * stride;
@@ -44,12 +52,14 @@ void attention_query(const Attention& a, int64_t b, int64_t h, int64_t t, float*
 
 // All of one (batch, head): queries in order, so that dk and dv have one order of their sums.
 void attention_backward_head(const AttentionBackward& a, int64_t b, int64_t h, float* p) {
-  const int64_t T = a.q.dim(1), H = a.q.dim(2), d = a.q.dim(3), stride = H * d, base = (b * T * H + h) * d;
-  const float *q = a.q.as<float>() + base, *k = a.k.as<float>() + base, *v = a.v.as<float>() + base, *y = a.y.as<float>() + base,
-              *dy = a.dy.as<float>() + base;
+  const int64_t T = a.q.dim(1), H = a.q.dim(2), d = a.q.dim(3), stride = H * d,
+                base = (b * T * H + h) * d;
+  const float *q = a.q.as<float>() + base, *k = a.k.as<float>() + base, *v = a.v.as<float>() + base,
+              *y = a.y.as<float>() + base, *dy = a.dy.as<float>() + base;
   float *dq = a.dq.as<float>() + base, *dk = a.dk.as<float>() + base, *dv = a.dv.as<float>() + base;
   for (int64_t t = 0; t < T; ++t)
-    for (int64_t i = 0; i < d; ++i) dq[t * stride + i] = dk[t * stride + i] = dv[t * stride + i] = 0;
+    for (int64_t i = 0; i < d; ++i)
+      dq[t * stride + i] = dk[t * stride + i] = dv[t * stride + i] = 0;
   for (int64_t t = 0; t < T; ++t) {
     const int64_t n = a.causal ? t + 1 : T;
     score_row(p, q + t * stride, k, n, stride, d, a.scale);
@@ -79,7 +89,8 @@ void attention(Context& ctx, const Attention& a) {
   float* scores = ctx.scratch<float>(ctx.threads() * room);
   const auto query = ML_DISPATCH(attention_query);
   ctx.parallel_for(B * H * T, 16, [&](int64_t begin, int64_t end, int worker) {
-    for (int64_t i = begin; i < end; ++i) query(a, i / (H * T), i / T % H, i % T, scores + worker * room);
+    for (int64_t i = begin; i < end; ++i)
+      query(a, i / (H * T), i / T % H, i % T, scores + worker * room);
   });
 }
 

@@ -1,14 +1,15 @@
-#include "ops/attention.h"
-
 #include "cuda/launch.cuh"
 #include "cuda/stream.h"
 #include "cuda/warp.cuh"
+#include "ops/attention.h"
 
 namespace ml::ML_CUDA_NAMESPACE {
 namespace {
 
-constexpr int kWarps = 4;                                              // of a block, each on its own
-constexpr int kParts = static_cast<int>(kMostHeadWidth) / kWarp;       // elements of a head that one lane holds
+// of a block, each on its own
+constexpr int kWarps = 4;
+// elements of a head that one lane holds
+constexpr int kParts = static_cast<int>(kMostHeadWidth) / kWarp;
 
 // Element lane + 32 i of a row [d] in part i; zeros past the end.
 struct Row {
@@ -55,9 +56,11 @@ struct Sizes {
 
 // One warp: one query, keys in ascending order with a running maximum.
 __global__ void __launch_bounds__(kWarps* kWarp)
-    attention_kernel(Guard guard, float* y, float* lse, const float* q, const float* k, const float* v, Sizes n, float scale, bool causal) {
+    attention_kernel(Guard guard, float* y, float* lse, const float* q, const float* k,
+                     const float* v, Sizes n, float scale, bool causal) {
   if (guard.closed()) return;
-  const int64_t row = static_cast<int64_t>(blockIdx.x) * kWarps + warp_of_block();  // [0, B * H * T)
+  // [0, B * H * T)
+  const int64_t row = static_cast<int64_t>(blockIdx.x) * kWarps + warp_of_block();
   if (row < n.B * n.H * n.T) {
     const int64_t t = row % n.T, base = n.base(row / n.T), keys = causal ? t + 1 : n.T;
     const Row query = load_row(q + base + t * n.stride(), n.d);
@@ -65,7 +68,8 @@ __global__ void __launch_bounds__(kWarps* kWarp)
     float greatest = -INFINITY, total = 0;
     for (int64_t u = 0; u < keys; ++u) {
       const float s = scale * row_dot(query, load_row(k + base + u * n.stride(), n.d));
-      const float next = fmaxf(greatest, s), shrink = expf(greatest - next), weight = expf(s - next);
+      const float next = fmaxf(greatest, s), shrink = expf(greatest - next),
+                  weight = expf(s - next);
 #pragma unroll
       for (int i = 0; i < kParts; ++i) sum.part[i] *= shrink;
       add_scaled(sum, weight, load_row(v + base + u * n.stride(), n.d));
@@ -81,19 +85,23 @@ __global__ void __launch_bounds__(kWarps* kWarp)
 
 // One warp: dq of one query.
 __global__ void __launch_bounds__(kWarps* kWarp)
-    attention_dq_kernel(Guard guard, float* dq, const float* dy, const float* y, const float* lse, const float* q, const float* k,
-                        const float* v, Sizes n, float scale, bool causal) {
+    attention_dq_kernel(Guard guard, float* dq, const float* dy, const float* y, const float* lse,
+                        const float* q, const float* k, const float* v, Sizes n, float scale,
+                        bool causal) {
   if (guard.closed()) return;
-  const int64_t row = static_cast<int64_t>(blockIdx.x) * kWarps + warp_of_block();  // [0, B * H * T)
+  // [0, B * H * T)
+  const int64_t row = static_cast<int64_t>(blockIdx.x) * kWarps + warp_of_block();
   if (row < n.B * n.H * n.T) {
-    const int64_t t = row % n.T, base = n.base(row / n.T), own = base + t * n.stride(), keys = causal ? t + 1 : n.T;
+    const int64_t t = row % n.T, base = n.base(row / n.T), own = base + t * n.stride(),
+                  keys = causal ? t + 1 : n.T;
     const Row query = load_row(q + own, n.d), slope = load_row(dy + own, n.d);
     const float D = row_dot(slope, load_row(y + own, n.d)), z = lse[row];
     Row sum{};
     for (int64_t u = 0; u < keys; ++u) {
       const Row key = load_row(k + base + u * n.stride(), n.d);
       const float p = expf(scale * row_dot(query, key) - z);
-      add_scaled(sum, scale * p * (row_dot(slope, load_row(v + base + u * n.stride(), n.d)) - D), key);
+      add_scaled(sum, scale * p * (row_dot(slope, load_row(v + base + u * n.stride(), n.d)) - D),
+                 key);
     }
     store_row(dq + own, sum, n.d);
   }
@@ -101,10 +109,12 @@ __global__ void __launch_bounds__(kWarps* kWarp)
 
 // One warp: dk and dv of one key, over the queries that see it in ascending order.
 __global__ void __launch_bounds__(kWarps* kWarp)
-    attention_dkv_kernel(Guard guard, float* dk, float* dv, const float* dy, const float* y, const float* lse, const float* q,
-                         const float* k, const float* v, Sizes n, float scale, bool causal) {
+    attention_dkv_kernel(Guard guard, float* dk, float* dv, const float* dy, const float* y,
+                         const float* lse, const float* q, const float* k, const float* v, Sizes n,
+                         float scale, bool causal) {
   if (guard.closed()) return;
-  const int64_t row = static_cast<int64_t>(blockIdx.x) * kWarps + warp_of_block();  // [0, B * H * T)
+  // [0, B * H * T)
+  const int64_t row = static_cast<int64_t>(blockIdx.x) * kWarps + warp_of_block();
   if (row < n.B * n.H * n.T) {
     const int64_t u = row % n.T, bh = row / n.T, base = n.base(bh), own = base + u * n.stride();
     const Row key = load_row(k + own, n.d), value = load_row(v + own, n.d);
@@ -124,23 +134,27 @@ __global__ void __launch_bounds__(kWarps* kWarp)
 
 Sizes sizes_of(const View& q) { return {q.dim(0), q.dim(1), q.dim(2), static_cast<int>(q.dim(3))}; }
 
-dim3 one_warp_a_row(const Sizes& n) { return dim3(static_cast<unsigned>((n.B * n.H * n.T + kWarps - 1) / kWarps)); }
+dim3 one_warp_a_row(const Sizes& n) {
+  return dim3(static_cast<unsigned>((n.B * n.H * n.T + kWarps - 1) / kWarps));
+}
 
 }  // namespace
 
 void attention(CudaStream& stream, const Attention& a) {
   const Sizes n = sizes_of(a.q);
-  launch(attention_kernel, one_warp_a_row(n), dim3(kWarps * kWarp), 0, stream, a.y.as<float>(), a.lse.as<float>(), a.q.as<float>(),
-         a.k.as<float>(), a.v.as<float>(), n, a.scale, a.causal);
+  launch(attention_kernel, one_warp_a_row(n), dim3(kWarps * kWarp), 0, stream, a.y.as<float>(),
+         a.lse.as<float>(), a.q.as<float>(), a.k.as<float>(), a.v.as<float>(), n, a.scale,
+         a.causal);
 }
 
 void attention_backward(CudaStream& stream, const AttentionBackward& a) {
   const Sizes n = sizes_of(a.q);
-  const float *dy = a.dy.as<float>(), *y = a.y.as<float>(), *lse = a.lse.as<float>(), *q = a.q.as<float>(), *k = a.k.as<float>(),
-              *v = a.v.as<float>();
-  launch(attention_dq_kernel, one_warp_a_row(n), dim3(kWarps * kWarp), 0, stream, a.dq.as<float>(), dy, y, lse, q, k, v, n, a.scale, a.causal);
-  launch(attention_dkv_kernel, one_warp_a_row(n), dim3(kWarps * kWarp), 0, stream, a.dk.as<float>(), a.dv.as<float>(), dy, y, lse, q, k, v,
-         n, a.scale, a.causal);
+  const float *dy = a.dy.as<float>(), *y = a.y.as<float>(), *lse = a.lse.as<float>(),
+              *q = a.q.as<float>(), *k = a.k.as<float>(), *v = a.v.as<float>();
+  launch(attention_dq_kernel, one_warp_a_row(n), dim3(kWarps * kWarp), 0, stream, a.dq.as<float>(),
+         dy, y, lse, q, k, v, n, a.scale, a.causal);
+  launch(attention_dkv_kernel, one_warp_a_row(n), dim3(kWarps * kWarp), 0, stream, a.dk.as<float>(),
+         a.dv.as<float>(), dy, y, lse, q, k, v, n, a.scale, a.causal);
 }
 
 }  // namespace ml::ML_CUDA_NAMESPACE

@@ -1,10 +1,14 @@
 #pragma once
-// Scaled dot-product attention, as the models around memory layers need it (Vaswani et al. 2017), for each batch b and head h:
+// Scaled dot-product attention, as the models around memory layers need it (Vaswani et al. 2017),
+// for each batch b and head h:
 //   s[t, u] = scale * <q[b, t, h, :], k[b, u, h, :]>     u <= t where causal, all u otherwise
-//   p[t, :] = softmax(s[t, :]);   y[b, t, h, :] = sum_u p[t, u] v[b, u, h, :];   lse[b, h, t] = logsumexp(s[t, :])
-// Backward from lse, without p (Dao et al. 2022, section 3.1), with D[t] = <dy[t], y[t]> and dp[t, u] = <dy[t], v[u]>:
-//   ds = p (dp - D);   dq[t] = scale sum_u ds[t, u] k[u];   dk[u] = scale sum_t ds[t, u] q[t];   dv[u] = sum_t p[t, u] dy[t]
-//   q, k, v, y and their gradients [B, T, H, d]   lse [B, H, T]     float32, d <= 256. Sums run in ascending u, or t. Neither s nor p is stored.
+//   p[t, :] = softmax(s[t, :]);   y[b, t, h, :] = sum_u p[t, u] v[b, u, h, :];   lse[b, h, t] =
+//   logsumexp(s[t, :])
+// Backward from lse, without p (Dao et al. 2022, section 3.1), with D[t] = <dy[t], y[t]> and dp[t,
+// u] = <dy[t], v[u]>:
+//   ds = p (dp - D);   dq[t] = scale sum_u ds[t, u] k[u];   dk[u] = scale sum_t ds[t, u] q[t];
+//   dv[u] = sum_t p[t, u] dy[t] q, k, v, y and their gradients [B, T, H, d]   lse [B, H, T]
+//   float32, d <= 256. Sums run in ascending u, or t. Neither s nor p is stored.
 
 #include "core/check.h"
 
@@ -27,7 +31,8 @@ struct AttentionBackward {
 inline void check_attention(const char* op, const View& q, const View& k, const View& v) {
   expect_rank(op, "q", q, 4, "[batch, time, heads, width]");
   expect_dtype(op, "q", q, DType::f32);
-  expect(q.dim(3) >= 1 && q.dim(3) <= kMostHeadWidth, Code::shape, op, "q", "have a head width from 1 to 256", std::to_string(q.dim(3)));
+  expect(q.dim(3) >= 1 && q.dim(3) <= kMostHeadWidth, Code::shape, op, "q",
+         "have a head width from 1 to 256", std::to_string(q.dim(3)));
   expect_same(op, "k", k, q);
   expect_same(op, "v", v, q);
 }

@@ -47,7 +47,9 @@ void cross_entropy_backward_rows(const CrossEntropyBackward& a, int64_t begin, i
     const Normaliser z = normaliser(x, C);
     const float dloss = a.dloss.as<float>()[t];
     const Vec scale = set1(dloss / z.sum);
-    for_vectors(C, [&](int64_t i, int n) { store_n(dx + i, exp(load_n(x + i, n) - z.greatest) * scale, n); });
+    for_vectors(C, [&](int64_t i, int n) {
+      store_n(dx + i, exp(load_n(x + i, n) - z.greatest) * scale, n);
+    });
     dx[target] -= dloss;
   }
 }
@@ -69,8 +71,9 @@ void validate(const char* op, const View& targets, int64_t classes) {
   const int32_t* t = targets.as<int32_t>();
   for (int64_t i = 0; i < targets.size(); ++i) {
     if (t[i] < -1 || t[i] >= classes)
-      throw Error(Code::index_range, std::string(op) + ": \"targets\"[" + std::to_string(i) + "] is " +
-                                         std::to_string(t[i]) + ", outside [0, " + std::to_string(classes) +
+      throw Error(Code::index_range, std::string(op) + ": \"targets\"[" + std::to_string(i) +
+                                         "] is " + std::to_string(t[i]) + ", outside [0, " +
+                                         std::to_string(classes) +
                                          ").\n  -1 marks a token to ignore.");
   }
 }

@@ -1,7 +1,8 @@
 #pragma once
-// loss[t] = logsumexp(logits[t, :]) - logits[t, targets[t]];   dlogits[t, c] = dloss[t] * (softmax(logits[t, :])[c] - [c == targets[t]])
-//   logits, dlogits [T, C] float32   targets [T] int32: -1 is ignored (loss 0, gradient 0), any other outside [0, C) is ERR_INDEX_RANGE
-//   loss, dloss [T] float32
+// loss[t] = logsumexp(logits[t, :]) - logits[t, targets[t]];   dlogits[t, c] = dloss[t] *
+// (softmax(logits[t, :])[c] - [c == targets[t]])
+//   logits, dlogits [T, C] float32   targets [T] int32: -1 is ignored (loss 0, gradient 0), any
+//   other outside [0, C) is ERR_INDEX_RANGE loss, dloss [T] float32
 
 #include "core/check.h"
 

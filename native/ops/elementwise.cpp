@@ -11,13 +11,16 @@ void combine_range(const Combine& a, int64_t begin, int64_t end) {
   const float* x = a.x.as<float>() + begin;
   const float* y = a.y.as<float>() + begin;
   float* out = a.out.as<float>() + begin;
-  for_vectors(end - begin, [&](int64_t i, int n) { store_n(out + i, fma(set1(a.b), load_n(y + i, n), a.a * load_n(x + i, n)), n); });
+  for_vectors(end - begin, [&](int64_t i, int n) {
+    store_n(out + i, fma(set1(a.b), load_n(y + i, n), a.a * load_n(x + i, n)), n);
+  });
 }
 
 void activate_range(const Activate& a, int64_t begin, int64_t end) {
   const float* x = a.x.as<float>() + begin;
   float* y = a.y.as<float>() + begin;
-  for_vectors(end - begin, [&](int64_t i, int n) { store_n(y + i, activate(a.kind, load_n(x + i, n)), n); });
+  for_vectors(end - begin,
+              [&](int64_t i, int n) { store_n(y + i, activate(a.kind, load_n(x + i, n)), n); });
 }
 
 void activate_backward_range(const ActivateBackward& a, int64_t begin, int64_t end) {
@@ -42,7 +45,8 @@ void activate_backward_range(const ActivateBackward& a, int64_t begin, int64_t e
 namespace ml::cpu {
 namespace {
 
-constexpr int64_t kPiece = 1 << 15;  // elements: long enough to be worth a hand-over between threads
+// elements: long enough to be worth a hand-over between threads
+constexpr int64_t kPiece = 1 << 15;
 
 template <class T>
 void fill_typed(Context& ctx, const Fill& a, T value) {
@@ -57,12 +61,18 @@ void fill_typed(Context& ctx, const Fill& a, T value) {
 void fill(Context& ctx, const Fill& a) {
   const float value = static_cast<float>(a.value);
   switch (a.out.dtype) {
-    case DType::f32: return fill_typed(ctx, a, value);
-    case DType::f16: return fill_typed(ctx, a, to_half(value).bits);
-    case DType::bf16: return fill_typed(ctx, a, to_bfloat16(value).bits);
-    case DType::i32: return fill_typed(ctx, a, static_cast<int32_t>(a.value));
-    case DType::i8: return fill_typed(ctx, a, static_cast<int8_t>(a.value));
-    case DType::u8: return fill_typed(ctx, a, static_cast<uint8_t>(a.value));
+    case DType::f32:
+      return fill_typed(ctx, a, value);
+    case DType::f16:
+      return fill_typed(ctx, a, to_half(value).bits);
+    case DType::bf16:
+      return fill_typed(ctx, a, to_bfloat16(value).bits);
+    case DType::i32:
+      return fill_typed(ctx, a, static_cast<int32_t>(a.value));
+    case DType::i8:
+      return fill_typed(ctx, a, static_cast<int8_t>(a.value));
+    case DType::u8:
+      return fill_typed(ctx, a, static_cast<uint8_t>(a.value));
   }
 }
 
@@ -88,17 +98,20 @@ void copy(Context& ctx, const Copy& a) {
 
 void combine(Context& ctx, const Combine& a) {
   const auto range = ML_DISPATCH(combine_range);
-  ctx.parallel_for(a.out.size(), kPiece, [&](int64_t begin, int64_t end, int) { range(a, begin, end); });
+  ctx.parallel_for(a.out.size(), kPiece,
+                   [&](int64_t begin, int64_t end, int) { range(a, begin, end); });
 }
 
 void activate(Context& ctx, const Activate& a) {
   const auto range = ML_DISPATCH(activate_range);
-  ctx.parallel_for(a.x.size(), kPiece / 4, [&](int64_t begin, int64_t end, int) { range(a, begin, end); });
+  ctx.parallel_for(a.x.size(), kPiece / 4,
+                   [&](int64_t begin, int64_t end, int) { range(a, begin, end); });
 }
 
 void activate_backward(Context& ctx, const ActivateBackward& a) {
   const auto range = ML_DISPATCH(activate_backward_range);
-  ctx.parallel_for(a.x.size(), kPiece / 4, [&](int64_t begin, int64_t end, int) { range(a, begin, end); });
+  ctx.parallel_for(a.x.size(), kPiece / 4,
+                   [&](int64_t begin, int64_t end, int) { range(a, begin, end); });
 }
 
 }  // namespace ml::cpu

@@ -1,5 +1,3 @@
-#include "ops/elementwise.h"
-
 #include <algorithm>
 
 #include "cuda/activation.cuh"
@@ -7,6 +5,7 @@
 #include "cuda/stream.h"
 #include "cuda/tuning.h"
 #include "cuda/vec.cuh"
+#include "ops/elementwise.h"
 
 namespace ml::ML_CUDA_NAMESPACE {
 namespace {
@@ -16,7 +15,8 @@ namespace {
 template <int n, class Rule>
 __global__ void map_kernel(Guard guard, Rule rule, int64_t size) {
   if (guard.closed()) return;
-  const int64_t step = int64_t{gridDim.x} * blockDim.x, first = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  const int64_t step = int64_t{gridDim.x} * blockDim.x,
+                first = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
   const int64_t packs = size / n;
   for (int64_t p = first; p < packs; p += step) rule.template at<n>(p * n);
   for (int64_t i = packs * n + first; i < size; i += step) rule.template at<1>(i);
@@ -28,7 +28,8 @@ constexpr int kPacksPerThread = 2;
 template <class Rule>
 void map(CudaStream& stream, const Rule& rule, int64_t size, int aligned) {
   const auto start = [&](auto kernel, int n) {
-    const unsigned grid = striding_blocks(size, int64_t{kThreads} * kPacksPerThread * n, stream.limits().multiprocessors);
+    const unsigned grid = striding_blocks(size, int64_t{kThreads} * kPacksPerThread * n,
+                                          stream.limits().multiprocessors);
     launch(kernel, grid, kThreads, 0, stream, rule, size);
   };
   if (aligned >= 4) return start(map_kernel<4, Rule>, 4);
@@ -85,7 +86,8 @@ struct MoveRule {
 
 template <class T>
 void move(CudaStream& stream, const Copy& a) {
-  map(stream, MoveRule<T>{a.out.as<T>(), a.in.as<T>()}, a.in.size(), std::min(aligned<T>(a.out), aligned<T>(a.in)));
+  map(stream, MoveRule<T>{a.out.as<T>(), a.in.as<T>()}, a.in.size(),
+      std::min(aligned<T>(a.out), aligned<T>(a.in)));
 }
 
 struct CombineRule {
@@ -136,21 +138,30 @@ struct ActivateBackwardRule {
 void fill(CudaStream& stream, const Fill& a) {
   const float value = static_cast<float>(a.value);
   switch (a.out.dtype) {
-    case DType::f32: return fill_typed(stream, a.out, value);
-    case DType::f16: return fill_typed(stream, a.out, to_half(value).bits);
-    case DType::bf16: return fill_typed(stream, a.out, to_bfloat16(value).bits);
-    case DType::i32: return fill_typed(stream, a.out, static_cast<int32_t>(a.value));
-    case DType::i8: return fill_typed(stream, a.out, static_cast<int8_t>(a.value));
-    case DType::u8: return fill_typed(stream, a.out, static_cast<uint8_t>(a.value));
+    case DType::f32:
+      return fill_typed(stream, a.out, value);
+    case DType::f16:
+      return fill_typed(stream, a.out, to_half(value).bits);
+    case DType::bf16:
+      return fill_typed(stream, a.out, to_bfloat16(value).bits);
+    case DType::i32:
+      return fill_typed(stream, a.out, static_cast<int32_t>(a.value));
+    case DType::i8:
+      return fill_typed(stream, a.out, static_cast<int8_t>(a.value));
+    case DType::u8:
+      return fill_typed(stream, a.out, static_cast<uint8_t>(a.value));
   }
 }
 
 void copy(CudaStream& stream, const Copy& a) {
   if (a.in.dtype == a.out.dtype) {
     switch (bytes_of(a.in.dtype)) {
-      case 4: return move<uint32_t>(stream, a);
-      case 2: return move<uint16_t>(stream, a);
-      default: return move<uint8_t>(stream, a);
+      case 4:
+        return move<uint32_t>(stream, a);
+      case 2:
+        return move<uint16_t>(stream, a);
+      default:
+        return move<uint8_t>(stream, a);
     }
   }
   dispatch_float(a.in.dtype, [&](auto from) {
@@ -158,23 +169,29 @@ void copy(CudaStream& stream, const Copy& a) {
       using From = decltype(from);
       using To = decltype(to);
       if constexpr (!std::is_same_v<From, To>)
-        map(stream, CopyRule<To, From>{a.out.as<To>(), a.in.as<From>()}, a.in.size(), std::min(aligned<To>(a.out), aligned<From>(a.in)));
+        map(stream, CopyRule<To, From>{a.out.as<To>(), a.in.as<From>()}, a.in.size(),
+            std::min(aligned<To>(a.out), aligned<From>(a.in)));
     });
   });
 }
 
 void combine(CudaStream& stream, const Combine& a) {
   const int n = std::min({aligned<float>(a.out), aligned<float>(a.x), aligned<float>(a.y)});
-  map(stream, CombineRule{a.out.as<float>(), a.x.as<float>(), a.y.as<float>(), a.a, a.b}, a.out.size(), n);
+  map(stream, CombineRule{a.out.as<float>(), a.x.as<float>(), a.y.as<float>(), a.a, a.b},
+      a.out.size(), n);
 }
 
 void activate(CudaStream& stream, const Activate& a) {
-  map(stream, ActivateRule{a.y.as<float>(), a.x.as<float>(), a.kind}, a.x.size(), std::min(aligned<float>(a.y), aligned<float>(a.x)));
+  map(stream, ActivateRule{a.y.as<float>(), a.x.as<float>(), a.kind}, a.x.size(),
+      std::min(aligned<float>(a.y), aligned<float>(a.x)));
 }
 
 void activate_backward(CudaStream& stream, const ActivateBackward& a) {
   const int n = std::min({aligned<float>(a.dx), aligned<float>(a.dy), aligned<float>(a.x)});
-  map(stream, ActivateBackwardRule{a.dx.as<float>(), a.dy.as<float>(), a.x.as<float>(), a.kind, a.accumulate}, a.x.size(), n);
+  map(stream,
+      ActivateBackwardRule{a.dx.as<float>(), a.dy.as<float>(), a.x.as<float>(), a.kind,
+                           a.accumulate},
+      a.x.size(), n);
 }
 
 }  // namespace ml::ML_CUDA_NAMESPACE

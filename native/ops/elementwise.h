@@ -1,10 +1,9 @@
 #pragma once
 // The elementwise rest. Shapes of one call agree; a dtype is float32 unless said.
 //   Fill        out[i] = value                                       any dtype
-//   Copy        out[i] = in[i]                                       any pair of float dtypes (rounds to nearest even), or equal dtypes
-//   Combine     out[i] = a * x[i] + b * y[i]                         out may be x or y
-//   Activate    y[i] = f(x[i])
-//   ActivateBackward  dx[i] (+)= dy[i] * f'(x[i])
+//   Copy        out[i] = in[i]                                       any pair of float dtypes
+//   (rounds to nearest even), or equal dtypes Combine     out[i] = a * x[i] + b * y[i] out may be x
+//   or y Activate    y[i] = f(x[i]) ActivateBackward  dx[i] (+)= dy[i] * f'(x[i])
 
 #include "core/activation.h"
 #include "core/check.h"
@@ -42,8 +41,10 @@ inline void check(const Fill&) {}
 
 inline void check(const Copy& a) {
   expect_shape("copy", "source", a.in, a.out.shape);
-  expect(a.in.dtype == a.out.dtype || (is_float(a.in.dtype) && is_float(a.out.dtype)), Code::dtype, "copy", "source",
-         std::string("be ") + name_of(a.out.dtype) + (is_float(a.out.dtype) ? ", or another float dtype" : ""),
+  expect(a.in.dtype == a.out.dtype || (is_float(a.in.dtype) && is_float(a.out.dtype)), Code::dtype,
+         "copy", "source",
+         std::string("be ") + name_of(a.out.dtype) +
+             (is_float(a.out.dtype) ? ", or another float dtype" : ""),
          name_of(a.in.dtype));
 }
 
@@ -54,8 +55,10 @@ inline void check(const Combine& a) {
 }
 
 inline const char* name_of(Activation kind, bool backward) {
-  constexpr const char* names[][2] = {
-      {"relu", "reluBackward"}, {"gelu", "geluBackward"}, {"silu", "siluBackward"}, {"sigmoid", "sigmoidBackward"}};
+  constexpr const char* names[][2] = {{"relu", "reluBackward"},
+                                      {"gelu", "geluBackward"},
+                                      {"silu", "siluBackward"},
+                                      {"sigmoid", "sigmoidBackward"}};
   return names[static_cast<int>(kind)][backward];
 }
 

@@ -13,15 +13,18 @@ void sum_bags(const EmbeddingBag& a, int64_t b0, int64_t b1, int64_t c0, int64_t
   const int32_t* offsets = a.offsets ? a.offsets.as<int32_t>() : nullptr;
   const int64_t L = offsets ? 0 : a.indices.dim(1);
   const Table<T> table{a.table.as<T>(), V};
-  Places p{a.indices.as<int32_t>(), a.weights.as<float>(), a.scales ? a.scales.as<float>() : nullptr, 0, 0};
+  Places p{a.indices.as<int32_t>(), a.weights.as<float>(),
+           a.scales ? a.scales.as<float>() : nullptr, 0, 0};
   const int64_t last = offsets ? offsets[b1] : b1 * L;
   const int64_t first = offsets ? offsets[b0] : b0 * L;
   const int64_t columns = c1 - c0 < Sums<T>::kColumns ? c1 - c0 : Sums<T>::kColumns;
-  prefetch_first(coming(table, p.indices + first, last - first, c0), columns * static_cast<int64_t>(sizeof(T)), p.scales);
+  prefetch_first(coming(table, p.indices + first, last - first, c0),
+                 columns * static_cast<int64_t>(sizeof(T)), p.scales);
   for (int64_t b = b0; b < b1; ++b) {
     p.begin = offsets ? offsets[b] : b * L;
     p.end = offsets ? offsets[b + 1] : (b + 1) * L;
-    bag_sum(table, p, c0, c1, a.y.as<float>() + b * V, false, coming(table, p.indices + p.end, last - p.end, c0));
+    bag_sum(table, p, c0, c1, a.y.as<float>() + b * V, false,
+            coming(table, p.indices + p.end, last - p.end, c0));
   }
 }
 
@@ -34,11 +37,13 @@ void dot_bags(const EmbeddingBagWeightsBackward& a, int64_t b0, int64_t b1) {
   Places p{a.indices.as<int32_t>(), nullptr, a.scales ? a.scales.as<float>() : nullptr, 0, 0};
   const int64_t last = offsets ? offsets[b1] : b1 * L;
   const int64_t first = offsets ? offsets[b0] : b0 * L;
-  prefetch_first(coming(table, p.indices + first, last - first, 0), V * static_cast<int64_t>(sizeof(T)), p.scales);
+  prefetch_first(coming(table, p.indices + first, last - first, 0),
+                 V * static_cast<int64_t>(sizeof(T)), p.scales);
   for (int64_t b = b0; b < b1; ++b) {
     p.begin = offsets ? offsets[b] : b * L;
     p.end = offsets ? offsets[b + 1] : (b + 1) * L;
-    bag_dots(table, p, a.dy.as<float>() + b * V, a.dweights.as<float>(), coming(table, p.indices + p.end, last - p.end, 0));
+    bag_dots(table, p, a.dy.as<float>() + b * V, a.dweights.as<float>(),
+             coming(table, p.indices + p.end, last - p.end, 0));
   }
 }
 
@@ -67,7 +72,8 @@ namespace {
 
 constexpr int64_t kPlaces = 1024;  // of one piece of bags, about
 constexpr int64_t kPieces = 4;     // for each thread at least, where there are bags enough
-constexpr int64_t kColumns = 256;  // of one piece, where there are fewer bags than threads can share
+// of one piece, where there are fewer bags than threads can share
+constexpr int64_t kColumns = 256;
 
 // Bags of one piece. Each bag is a sum of its own, whatever piece it is in.
 int64_t bags_of_piece(const Context& ctx, int64_t bags, int64_t places) {
@@ -83,11 +89,13 @@ void embedding_bag(Context& ctx, const EmbeddingBag& a) {
   if (a.offsets) validate_offsets("embeddingBag", a.offsets, a.indices.size());
   const auto pieces = ML_DISPATCH(bag_pieces);
   if (B >= kPieces * ctx.threads() || V <= kColumns / 2) {
-    ctx.parallel_for(B, bags_of_piece(ctx, B, a.indices.size()), [&](int64_t begin, int64_t end, int) { pieces(a, begin, end, 0, V); });
+    ctx.parallel_for(B, bags_of_piece(ctx, B, a.indices.size()),
+                     [&](int64_t begin, int64_t end, int) { pieces(a, begin, end, 0, V); });
     return;
   }
   // Few bags: columns are shared out too. A column's sum is the same however they are cut.
-  const int64_t width = std::max<int64_t>(64, std::min(kColumns, (V / ctx.threads() + 63) / 64 * 64));
+  const int64_t width =
+      std::max<int64_t>(64, std::min(kColumns, (V / ctx.threads() + 63) / 64 * 64));
   const int64_t cuts = (V + width - 1) / width;
   ctx.parallel_for(B * cuts, 1, [&](int64_t begin, int64_t end, int) {
     for (int64_t u = begin; u < end; ++u) {
@@ -101,7 +109,8 @@ void embedding_bag_weights_backward(Context& ctx, const EmbeddingBagWeightsBackw
   validate_indices(ctx, "embeddingBagBackward", "indices", a.indices, a.table.dim(0));
   if (a.offsets) validate_offsets("embeddingBagBackward", a.offsets, a.indices.size());
   const auto pieces = ML_DISPATCH(weights_pieces);
-  ctx.parallel_for(a.dy.dim(0), bags_of_piece(ctx, a.dy.dim(0), a.indices.size()), [&](int64_t begin, int64_t end, int) { pieces(a, begin, end); });
+  ctx.parallel_for(a.dy.dim(0), bags_of_piece(ctx, a.dy.dim(0), a.indices.size()),
+                   [&](int64_t begin, int64_t end, int) { pieces(a, begin, end); });
 }
 
 }  // namespace ml::cpu

@@ -1,13 +1,17 @@
 #pragma once
 // The sparse weighted embedding bag and the gradient of its weights.
 //   y[b, :]      = sum over l in bag b of weights[l] * scale(indices[l]) * table[indices[l], :]
-//   dweights[l]  = scale(indices[l]) * <dy[b, :], table[indices[l], :]>          (NaN-free for empty places: 0)
-// Bags: fixed, indices and weights [B, L]; or ragged, indices and weights [nnz] and offsets [B + 1] int32, offsets[0] = 0, ascending,
-// offsets[B] = nnz. Index -1 is an empty place: it is skipped, whatever its weight. Any other index outside [0, N) is
-// ERR_INDEX_RANGE, found before anything is written.
-//   table [N, V] float32 | float16 | bfloat16 | int8   indices int32   weights float32   scales [N] float32 optional (int8's row scale)
-//   y, dy [B, V] float32, accumulated in float32 in the order of the bag.            Offsets into the table are 64-bit.
-// A GPU cuts the places of few bags in pieces, as the shape alone says, and adds the pieces' sums in order: always the same bits.
+//   dweights[l]  = scale(indices[l]) * <dy[b, :], table[indices[l], :]>          (NaN-free for
+//   empty places: 0)
+// Bags: fixed, indices and weights [B, L]; or ragged, indices and weights [nnz] and offsets [B + 1]
+// int32, offsets[0] = 0, ascending, offsets[B] = nnz. Index -1 is an empty place: it is skipped,
+// whatever its weight. Any other index outside [0, N) is ERR_INDEX_RANGE, found before anything is
+// written.
+//   table [N, V] float32 | float16 | bfloat16 | int8   indices int32   weights float32   scales [N]
+//   float32 optional (int8's row scale) y, dy [B, V] float32, accumulated in float32 in the order
+//   of the bag.            Offsets into the table are 64-bit.
+// A GPU cuts the places of few bags in pieces, as the shape alone says, and adds the pieces' sums
+// in order: always the same bits.
 
 #include "core/check.h"
 
@@ -22,7 +26,8 @@ struct EmbeddingBagWeightsBackward {
 };
 
 // Indices with their bags: returns the number of bags.
-inline int64_t check_bags(const char* op, const View& table, const View& indices, const View& offsets, const View& scales) {
+inline int64_t check_bags(const char* op, const View& table, const View& indices,
+                          const View& offsets, const View& scales) {
   expect_rank(op, "table", table, 2, "[slots, dim]");
   expect(table.dtype != DType::i32 && table.dtype != DType::u8, Code::dtype, op, "table",
          "be float32, float16, bfloat16 or int8", name_of(table.dtype));

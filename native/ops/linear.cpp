@@ -9,8 +9,15 @@ namespace {
 
 void linear_product(Context& ctx, const Linear& a) {
   const int64_t R = a.x.dim(0), in = a.x.dim(1), out = a.weight.dim(0);
-  multiply(ctx, {a.y.as<float>(), out, {a.x.as<float>(), in, 1}, {a.weight.as<float>(), 1, in}, R, out, in,
-                 a.bias ? a.bias.as<float>() : nullptr, false});
+  multiply(ctx, {a.y.as<float>(),
+                 out,
+                 {a.x.as<float>(), in, 1},
+                 {a.weight.as<float>(), 1, in},
+                 R,
+                 out,
+                 in,
+                 a.bias ? a.bias.as<float>() : nullptr,
+                 false});
 }
 
 constexpr int64_t kBiasColumns = 64;  // of one piece: whole vectors
@@ -26,18 +33,32 @@ void sum_columns(const LinearBackward& a, int64_t j0, int64_t j1) {
       for (int v = 0; v < kBiasColumns / kWidth; ++v) sums[v] += load(dy + r * out + v * kWidth);
   } else {
     for (int64_t r = 0; r < R; ++r)
-      for_vectors(j1 - j0, [&](int64_t i, int n) { sums[i / kWidth] += load_n(dy + r * out + i, n); });
+      for_vectors(j1 - j0,
+                  [&](int64_t i, int n) { sums[i / kWidth] += load_n(dy + r * out + i, n); });
   }
-  for_vectors(j1 - j0, [&](int64_t i, int n) { store_n(dbias + i, load_n(dbias + i, n) + sums[i / kWidth], n); });
+  for_vectors(j1 - j0, [&](int64_t i, int n) {
+    store_n(dbias + i, load_n(dbias + i, n) + sums[i / kWidth], n);
+  });
 }
 
 void linear_backward_all(Context& ctx, const LinearBackward& a) {
   const int64_t R = a.x.dim(0), in = a.x.dim(1), out = a.weight.dim(0);
   const float *dy = a.dy.as<float>(), *x = a.x.as<float>(), *weight = a.weight.as<float>();
-  if (a.dx) multiply(ctx, {a.dx.as<float>(), in, {dy, out, 1}, {weight, in, 1}, R, in, out, nullptr, a.accumulate_dx});
-  if (a.dweight) multiply(ctx, {a.dweight.as<float>(), in, {dy, 1, out}, {x, in, 1}, out, in, R, nullptr, true});
+  if (a.dx)
+    multiply(ctx, {a.dx.as<float>(),
+                   in,
+                   {dy, out, 1},
+                   {weight, in, 1},
+                   R,
+                   in,
+                   out,
+                   nullptr,
+                   a.accumulate_dx});
+  if (a.dweight)
+    multiply(ctx, {a.dweight.as<float>(), in, {dy, 1, out}, {x, in, 1}, out, in, R, nullptr, true});
   if (a.dbias)
-    ctx.parallel_for(out, kBiasColumns, [&](int64_t begin, int64_t end, int) { sum_columns(a, begin, end); });
+    ctx.parallel_for(out, kBiasColumns,
+                     [&](int64_t begin, int64_t end, int) { sum_columns(a, begin, end); });
 }
 
 }  // namespace

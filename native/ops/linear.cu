@@ -1,7 +1,6 @@
-#include "ops/linear.h"
-
 #include "cuda/column_sums.cuh"
 #include "cuda/matrix_product.cuh"
+#include "ops/linear.h"
 
 namespace ml::ML_CUDA_NAMESPACE {
 namespace {
@@ -35,8 +34,9 @@ template <class T>
 void forward(CudaStream& stream, const Linear& a) {
   const int64_t R = a.x.dim(0), in = a.x.dim(1), out = a.weight.dim(0);
   multiply<Forward<T>::template Product, true, T, T>(
-      stream, {a.y.as<float>(), out, Operand<T>::of(a.x.as<T>(), in), Operand<T>::of(a.weight.as<T>(), in), R, out, in,
-               a.bias ? a.bias.as<float>() : nullptr, false});
+      stream,
+      {a.y.as<float>(), out, Operand<T>::of(a.x.as<T>(), in), Operand<T>::of(a.weight.as<T>(), in),
+       R, out, in, a.bias ? a.bias.as<float>() : nullptr, false});
 }
 
 template <class T>
@@ -46,10 +46,12 @@ void backward(CudaStream& stream, const LinearBackward& a) {
   constexpr bool kLarge = sizeof(T) == 4;
   if (a.dx)
     multiply<InputGradient<T>::template Product, kLarge, float, T>(
-        stream, {a.dx.as<float>(), in, dy, Operand<T>::of(a.weight.as<T>(), in), R, in, out, nullptr, a.accumulate_dx});
+        stream, {a.dx.as<float>(), in, dy, Operand<T>::of(a.weight.as<T>(), in), R, in, out,
+                 nullptr, a.accumulate_dx});
   if (a.dweight)
     multiply<WeightGradient<T>::template Product, kLarge, float, T>(
-        stream, {a.dweight.as<float>(), in, dy, Operand<T>::of(a.x.as<T>(), in), out, in, R, nullptr, true});
+        stream, {a.dweight.as<float>(), in, dy, Operand<T>::of(a.x.as<T>(), in), out, in, R,
+                 nullptr, true});
 }
 
 }  // namespace
@@ -60,7 +62,9 @@ void linear(CudaStream& stream, const Linear& a) {
 
 void linear_backward(CudaStream& stream, const LinearBackward& a) {
   dispatch_float(a.x.dtype, [&](auto t) { backward<decltype(t)>(stream, a); });
-  if (a.dbias) column_sums(stream, {a.dbias.as<float>(), a.dy.as<float>(), nullptr, nullptr, a.dy.dim(0), a.dy.dim(1)});
+  if (a.dbias)
+    column_sums(stream, {a.dbias.as<float>(), a.dy.as<float>(), nullptr, nullptr, a.dy.dim(0),
+                         a.dy.dim(1)});
 }
 
 }  // namespace ml::ML_CUDA_NAMESPACE

@@ -2,9 +2,11 @@
 // Linear            y  = x W^T + bias
 // LinearBackward    dx = dy W,   dweight += dy^T x,   dbias += sum over rows of dy
 //   x [R, in]   weight [out, in]   float32, float16 or bfloat16, both alike
-//   bias [out] optional   y, dy [R, out]   dx, dweight, dbias as x, weight, bias       float32, and so are all sums
-// Each output element is summed over its inner dimension in one fixed order: the bits do not depend on threads.
-// In the backward every output is optional; `accumulate_dx` adds to dx, parameters' gradients are always added to.
+//   bias [out] optional   y, dy [R, out]   dx, dweight, dbias as x, weight, bias       float32, and
+//   so are all sums
+// Each output element is summed over its inner dimension in one fixed order: the bits do not depend
+// on threads. In the backward every output is optional; `accumulate_dx` adds to dx, parameters'
+// gradients are always added to.
 
 #include "core/check.h"
 

@@ -1,8 +1,7 @@
 #pragma once
-// The table of contents: every operation, and the slot each backend fills for it. There is no empty slot: a backend without some kernel doesn't
-// compile, or doesn't link.
+// The table of contents: every operation, and the slot each backend fills for it. There is no empty
+// slot: a backend without some kernel doesn't compile, or doesn't link.
 
-#include "optim/optim.h"
 #include "ops/attention.h"
 #include "ops/cross_entropy.h"
 #include "ops/elementwise.h"
@@ -17,6 +16,7 @@
 #include "ops/softmax.h"
 #include "ops/sparse_grad.h"
 #include "ops/topk.h"
+#include "optim/optim.h"
 
 namespace ml {
 

@@ -18,11 +18,14 @@ void peer_tokens(const Peer& a, float* coefficient, int64_t t0, int64_t t1) {
   for (int64_t t = t0; t < t1; ++t) {
     const int64_t begin = t * L, end = begin + L;
     const Coming next = coming(down, indices + end, t1 * L - end, 0);
-    bag_dots(down, {indices, nullptr, nullptr, begin, end}, a.x.as<float>() + t * C, u, coming(up, indices + begin, L, 0));
+    bag_dots(down, {indices, nullptr, nullptr, begin, end}, a.x.as<float>() + t * C, u,
+             coming(up, indices + begin, L, 0));
     for_vectors(L, [&](int64_t l, int n) {
-      store_n(coefficient + begin + l, load_n(weights + begin + l, n) * activate(a.activation, load_n(u + begin + l, n)), n);
+      store_n(coefficient + begin + l,
+              load_n(weights + begin + l, n) * activate(a.activation, load_n(u + begin + l, n)), n);
     });
-    bag_sum(up, {indices, coefficient, nullptr, begin, end}, 0, out, a.out.as<float>() + t * out, false, next);
+    bag_sum(up, {indices, coefficient, nullptr, begin, end}, 0, out, a.out.as<float>() + t * out,
+            false, next);
   }
 }
 
@@ -31,15 +34,18 @@ void peer_backward_tokens(const PeerBackward& a, int64_t t0, int64_t t1) {
   const Table<float> down{a.down.as<float>(), C}, up{a.up.as<float>(), out};
   const int32_t* indices = a.indices.as<int32_t>();
   const float *weights = a.weights.as<float>(), *u = a.u.as<float>();
-  float *dweights = a.dweights.as<float>(), *du = a.du.as<float>(), *coefficient = a.coefficient.as<float>();
+  float *dweights = a.dweights.as<float>(), *du = a.du.as<float>(),
+        *coefficient = a.coefficient.as<float>();
   for (int64_t t = t0; t < t1; ++t) {
     const int64_t begin = t * L, end = begin + L;
     const Coming next = coming(up, indices + end, t1 * L - end, 0);
-    bag_dots(up, {indices, nullptr, nullptr, begin, end}, a.dout.as<float>() + t * out, dweights,  // c for now
+    // c for now
+    bag_dots(up, {indices, nullptr, nullptr, begin, end}, a.dout.as<float>() + t * out, dweights,
              coming(down, indices + begin, L, 0));
     for_vectors(L, [&](int64_t l, int n) {
       const int64_t i = begin + l;
-      const Vec w = load_n(weights + i, n), v = load_n(u + i, n), c = load_n(dweights + i, n), f = activate(a.activation, v);
+      const Vec w = load_n(weights + i, n), v = load_n(u + i, n), c = load_n(dweights + i, n),
+                f = activate(a.activation, v);
       store_n(coefficient + i, w * f, n);
       store_n(du + i, w * activate_derivative(a.activation, v) * c, n);
       store_n(dweights + i, f * c, n);
@@ -65,13 +71,15 @@ void peer(Context& ctx, const Peer& a) {
   validate_indices(ctx, "peer", "indices", a.indices, a.down.dim(0));
   float* coefficient = ctx.scratch<float>(a.indices.size());
   const auto tokens = ML_DISPATCH(peer_tokens);
-  ctx.parallel_for(a.x.dim(0), kTokens, [&](int64_t begin, int64_t end, int) { tokens(a, coefficient, begin, end); });
+  ctx.parallel_for(a.x.dim(0), kTokens,
+                   [&](int64_t begin, int64_t end, int) { tokens(a, coefficient, begin, end); });
 }
 
 void peer_backward(Context& ctx, const PeerBackward& a) {
   validate_indices(ctx, "peerBackward", "indices", a.indices, a.down.dim(0));
   const auto tokens = ML_DISPATCH(peer_backward_tokens);
-  ctx.parallel_for(a.x.dim(0), kTokens, [&](int64_t begin, int64_t end, int) { tokens(a, begin, end); });
+  ctx.parallel_for(a.x.dim(0), kTokens,
+                   [&](int64_t begin, int64_t end, int) { tokens(a, begin, end); });
 }
 
 }  // namespace ml::cpu

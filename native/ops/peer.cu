@@ -1,5 +1,3 @@
-#include "ops/peer.h"
-
 #include <algorithm>
 #include <bit>
 
@@ -8,11 +6,13 @@
 #include "cuda/block.cuh"
 #include "cuda/launch.cuh"
 #include "cuda/stream.h"
+#include "ops/peer.h"
 
 namespace ml::ML_CUDA_NAMESPACE {
 namespace {
 
-// A team of 1, 2, 4 or 8 whole warps of a block works on one token: first they share its experts, then the columns of its output.
+// A team of 1, 2, 4 or 8 whole warps of a block works on one token: first they share its experts,
+// then the columns of its output.
 struct Team {
   int threads, thread;  // of the team; which of them this is
   int64_t token;
@@ -30,23 +30,27 @@ struct Experts {
   int size, inner, outer;  // down [N, inner], up [N, outer]
 };
 
-__device__ inline RowPlace<float> place_of(const float* table, int32_t index, float weight, int width) {
+__device__ inline RowPlace<float> place_of(const float* table, int32_t index, float weight,
+                                           int width) {
   if (index < 0) return {nullptr, 0.0f};
   return {row_at(table, index, width), weight};
 }
 
-// then(i, there, <vector, table row of place i>) for every place i of the team's token, by one thread each. A lane group takes `lanes`
-// places at a time.
+// then(i, there, <vector, table row of place i>) for every place i of the team's token, by one
+// thread each. A lane group takes `lanes` places at a time.
 template <class Tile, class F>
-__device__ inline void for_products(const Team& team, const Experts& e, const float* vector, const float* table, int width, Slicing slicing,
-                                    F then) {
+__device__ inline void for_products(const Team& team, const Experts& e, const float* vector,
+                                    const float* table, int width, Slicing slicing, F then) {
   const LaneGroup group = lane_group(slicing.lanes);
   const int64_t first = team.token * e.size, last = team.token < e.tokens ? first + e.size : first;
   const float* x_row = row_at(vector, team.token, width);
-  for (int64_t warp_begin = first + team.thread / kWarp * kWarp; warp_begin < last; warp_begin += team.threads) {
+  for (int64_t warp_begin = first + team.thread / kWarp * kWarp; warp_begin < last;
+       warp_begin += team.threads) {
     const int64_t begin = warp_begin + group.first, i = begin + group.lane;
-    const RowPlace<float> mine = i < last ? place_of(table, e.indices[i], 1.0f, width) : RowPlace<float>{nullptr, 0.0f};
-    const int count = static_cast<int>(last - warp_begin < group.lanes ? last - warp_begin : group.lanes);
+    const RowPlace<float> mine =
+        i < last ? place_of(table, e.indices[i], 1.0f, width) : RowPlace<float>{nullptr, 0.0f};
+    const int count =
+        static_cast<int>(last - warp_begin < group.lanes ? last - warp_begin : group.lanes);
     float product = 0;
     for (int slice = 0; slice < slicing.slices; ++slice) {
       const int column = Tile::column(group, slice);
@@ -60,16 +64,19 @@ __device__ inline void for_products(const Team& team, const Experts& e, const fl
   }
 }
 
-// row (+)= sum of coefficient * table row over the places of the team's token. A lane group takes a slice of the columns.
+// row (+)= sum of coefficient * table row over the places of the team's token. A lane group takes a
+// slice of the columns.
 template <class Tile>
-__device__ inline void add_experts(const Team& team, const Experts& e, float* rows, const float* coefficient, const float* table,
-                                   int width, Slicing slicing, bool accumulate) {
+__device__ inline void add_experts(const Team& team, const Experts& e, float* rows,
+                                   const float* coefficient, const float* table, int width,
+                                   Slicing slicing, bool accumulate) {
   const LaneGroup group = lane_group(slicing.lanes);
   const int groups = team.threads / slicing.lanes;
   const int64_t first = team.token * e.size;
   const int longest = team.token < e.tokens ? e.size : 0;
   float* row = row_at(rows, team.token, width);
-  for (int base = (team.thread / kWarp * kWarp) / slicing.lanes; base < slicing.slices; base += groups) {
+  for (int base = (team.thread / kWarp * kWarp) / slicing.lanes; base < slicing.slices;
+       base += groups) {
     const int slice = base + group.first / slicing.lanes;
     const bool active = slice < slicing.slices && team.token < e.tokens;
     const int column = Tile::column(group, slice);
@@ -79,19 +86,22 @@ __device__ inline void add_experts(const Team& team, const Experts& e, float* ro
       for (int v = 0; v < Tile::vectors; ++v)
         load_floats(sum.v[v], row, column + v * group.lanes * Tile::n, width, true, true);
     }
-    add_rows<Reading::once, float>(sum, group, active ? e.size : 0, longest, column, width, [&](int i) {
-      return place_of(table, e.indices[first + i], coefficient[first + i], width);
-    });
+    add_rows<Reading::once, float>(
+        sum, group, active ? e.size : 0, longest, column, width, [&](int i) {
+          return place_of(table, e.indices[first + i], coefficient[first + i], width);
+        });
 #pragma unroll
     for (int v = 0; v < Tile::vectors; ++v)
       store_floats(row, sum.v[v], column + v * group.lanes * Tile::n, width, active, true);
   }
 }
 
-// A team works on one token. What its warps write in the first half they read in the second, behind the barrier.
+// A team works on one token. What its warps write in the first half they read in the second, behind
+// the barrier.
 template <class Tile>
-__global__ void __launch_bounds__(kThreads, 2) peer_kernel(Guard guard, float* out, float* u, float* coefficient, const float* x, Experts e,
-                                                           Activation activation, int warps, Slicing inner, Slicing outer) {
+__global__ void __launch_bounds__(kThreads, 2)
+    peer_kernel(Guard guard, float* out, float* u, float* coefficient, const float* x, Experts e,
+                Activation activation, int warps, Slicing inner, Slicing outer) {
   if (guard.closed()) return;
   const Team team = team_of(warps);
   for_products<Tile>(team, e, x, e.down, e.inner, inner, [&](int64_t i, bool there, float product) {
@@ -102,11 +112,13 @@ __global__ void __launch_bounds__(kThreads, 2) peer_kernel(Guard guard, float* o
   add_experts<Tile>(team, e, out, coefficient, e.up, e.outer, outer, false);
 }
 
-// As the forward, with the tables changed over: products of dout with rows of `up`, then rows of `down` added to dx.
+// As the forward, with the tables changed over: products of dout with rows of `up`, then rows of
+// `down` added to dx.
 template <class Tile>
-__global__ void __launch_bounds__(kThreads, 2) peer_backward_kernel(Guard guard, float* dx, float* dweights, float* du, float* coefficient,
-                                                                    const float* dout, const float* u, Experts e, Activation activation,
-                                                                    int warps, Slicing inner, Slicing outer) {
+__global__ void __launch_bounds__(kThreads, 2)
+    peer_backward_kernel(Guard guard, float* dx, float* dweights, float* du, float* coefficient,
+                         const float* dout, const float* u, Experts e, Activation activation,
+                         int warps, Slicing inner, Slicing outer) {
   if (guard.closed()) return;
   const Team team = team_of(warps);
   for_products<Tile>(team, e, dout, e.up, e.outer, outer, [&](int64_t i, bool there, float c) {
@@ -120,20 +132,33 @@ __global__ void __launch_bounds__(kThreads, 2) peer_backward_kernel(Guard guard,
 }
 
 Experts experts_of(const View& down, const View& up, const View& indices, const View& weights) {
-  return {down.as<float>(), up.as<float>(),  indices.as<int32_t>(), weights.as<float>(), indices.dim(0),
-          static_cast<int>(indices.dim(1)), static_cast<int>(down.dim(1)), static_cast<int>(up.dim(1))};
+  return {down.as<float>(),
+          up.as<float>(),
+          indices.as<int32_t>(),
+          weights.as<float>(),
+          indices.dim(0),
+          static_cast<int>(indices.dim(1)),
+          static_cast<int>(down.dim(1)),
+          static_cast<int>(up.dim(1))};
 }
 
-bool in_fours(const View& rows) { return rows.dim(1) % 4 == 0 && reinterpret_cast<uintptr_t>(rows.data) % 16 == 0; }
+bool in_fours(const View& rows) {
+  return rows.dim(1) % 4 == 0 && reinterpret_cast<uintptr_t>(rows.data) % 16 == 0;
+}
 
-// Calls f(Tile{}, inner, outer, warps, grid). A token gets a warp for each slice, and eight where tokens are too few to fill the device.
+// Calls f(Tile{}, inner, outer, warps, grid). A token gets a warp for each slice, and eight where
+// tokens are too few to fill the device.
 template <class F>
 void with_teams(CudaStream& stream, const Experts& e, bool fours, F f) {
   const auto with = [&]<class Tile>(Tile tile) {
-    const Slicing inner = slicing(e.inner / Tile::n, Tile::vectors), outer = slicing(e.outer / Tile::n, Tile::vectors);
+    const Slicing inner = slicing(e.inner / Tile::n, Tile::vectors),
+                  outer = slicing(e.outer / Tile::n, Tile::vectors);
     constexpr int most = kThreads / kWarp;
     const bool few = e.tokens < 4 * stream.limits().multiprocessors;
-    const int warps = few ? most : std::min<int>(most, static_cast<int>(std::bit_ceil(static_cast<unsigned>(std::max(inner.slices, outer.slices)))));
+    const int warps =
+        few ? most
+            : std::min<int>(most, static_cast<int>(std::bit_ceil(static_cast<unsigned>(
+                                      std::max(inner.slices, outer.slices)))));
     f(tile, inner, outer, warps, dim3(blocks_for(e.tokens, most / warps)));
   };
   if (fours) return with(Tile<4, 2, 4>{});
@@ -147,20 +172,23 @@ void peer(CudaStream& stream, const Peer& a) {
   const Experts e = experts_of(a.down, a.up, a.indices, a.weights);
   float* coefficient = stream.scratch<float>(a.indices.size());
   const bool fours = in_fours(a.x) && in_fours(a.out) && in_fours(a.down) && in_fours(a.up);
-  with_teams(stream, e, fours, [&]<class Tile>(Tile, Slicing inner, Slicing outer, int warps, dim3 grid) {
-    launch(peer_kernel<Tile>, grid, dim3(kThreads), 0, stream, a.out.as<float>(), a.u.as<float>(), coefficient, a.x.as<float>(), e,
-           a.activation, warps, inner, outer);
-  });
+  with_teams(
+      stream, e, fours, [&]<class Tile>(Tile, Slicing inner, Slicing outer, int warps, dim3 grid) {
+        launch(peer_kernel<Tile>, grid, dim3(kThreads), 0, stream, a.out.as<float>(),
+               a.u.as<float>(), coefficient, a.x.as<float>(), e, a.activation, warps, inner, outer);
+      });
 }
 
 void peer_backward(CudaStream& stream, const PeerBackward& a) {
   stream.check_indices("peerBackward", "indices", a.indices, a.down.dim(0));
   const Experts e = experts_of(a.down, a.up, a.indices, a.weights);
   const bool fours = in_fours(a.dx) && in_fours(a.dout) && in_fours(a.down) && in_fours(a.up);
-  with_teams(stream, e, fours, [&]<class Tile>(Tile, Slicing inner, Slicing outer, int warps, dim3 grid) {
-    launch(peer_backward_kernel<Tile>, grid, dim3(kThreads), 0, stream, a.dx.as<float>(), a.dweights.as<float>(), a.du.as<float>(),
-           a.coefficient.as<float>(), a.dout.as<float>(), a.u.as<float>(), e, a.activation, warps, inner, outer);
-  });
+  with_teams(stream, e, fours,
+             [&]<class Tile>(Tile, Slicing inner, Slicing outer, int warps, dim3 grid) {
+               launch(peer_backward_kernel<Tile>, grid, dim3(kThreads), 0, stream, a.dx.as<float>(),
+                      a.dweights.as<float>(), a.du.as<float>(), a.coefficient.as<float>(),
+                      a.dout.as<float>(), a.u.as<float>(), e, a.activation, warps, inner, outer);
+             });
 }
 
 }  // namespace ml::ML_CUDA_NAMESPACE

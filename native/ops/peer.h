@@ -1,11 +1,14 @@
 #pragma once
 // Parameter-efficient expert retrieval (He 2024): each slot is an expert of one hidden unit.
-//   u[t, l]  = <x[t, :], down[indices[t, l], :]>;   out[t, :] = sum_l weights[t, l] * f(u[t, l]) * up[indices[t, l], :]
+//   u[t, l]  = <x[t, :], down[indices[t, l], :]>;   out[t, :] = sum_l weights[t, l] * f(u[t, l]) *
+//   up[indices[t, l], :]
 // backward, with c[t, l] = <dout[t, :], up[indices[t, l], :]>:
-//   dweights = f(u) c;   du = weights f'(u) c;   dx[t, :] += sum_l du[t, l] * down[indices[t, l], :]
-//   ddown and dup are sparse: reads (indices, du, x) and (indices, coefficient = weights f(u), dout) of sparse_grad.h
-//   x, dx [T, C]   out, dout [T, Co]   down [N, C]   up [N, Co]   indices [T, L] int32   weights, u, du, dweights, coefficient [T, L]     float32
-// Index -1 is an empty place: it gives nothing; any other outside [0, N) is ERR_INDEX_RANGE, found before anything is written.
+//   dweights = f(u) c;   du = weights f'(u) c;   dx[t, :] += sum_l du[t, l] * down[indices[t, l],
+//   :] ddown and dup are sparse: reads (indices, du, x) and (indices, coefficient = weights f(u),
+//   dout) of sparse_grad.h x, dx [T, C]   out, dout [T, Co]   down [N, C]   up [N, Co]   indices
+//   [T, L] int32   weights, u, du, dweights, coefficient [T, L]     float32
+// Index -1 is an empty place: it gives nothing; any other outside [0, N) is ERR_INDEX_RANGE, found
+// before anything is written.
 
 #include "core/check.h"
 #include "ops/elementwise.h"
@@ -22,7 +25,8 @@ struct PeerBackward {
   Activation activation = Activation::gelu;
 };
 
-inline void check_peer(const char* op, const View& x, const View& down, const View& up, const View& indices, const View& weights) {
+inline void check_peer(const char* op, const View& x, const View& down, const View& up,
+                       const View& indices, const View& weights) {
   expect_rank(op, "x", x, 2, "[tokens, width]");
   expect_rank(op, "down", down, 2, "[slots, width]");
   expect_rank(op, "up", up, 2, "[slots, width]");

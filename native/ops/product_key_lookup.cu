@@ -1,33 +1,38 @@
-#include "ops/product_key_lookup.h"
-
 #include "cuda/half_lists.cuh"
+#include "ops/product_key_lookup.h"
 
 namespace ml::ML_CUDA_NAMESPACE {
 namespace {
 
-constexpr int kCombineWarps = 4;                     // of a block
-constexpr int kCombineBlocks = 8;                    // of a processor at least: bounds the registers
-constexpr size_t kCombineBytes = 48 << 10;           // shared memory of a block; longer lists work in global memory
-constexpr int64_t kCombineWarpsPerProcessor = 8;     // of those
+constexpr int kCombineWarps = 4;  // of a block
+// of a processor at least: bounds the registers
+constexpr int kCombineBlocks = 8;
+// shared memory of a block; longer lists work in global memory
+constexpr size_t kCombineBytes = 48 << 10;
+constexpr int64_t kCombineWarpsPerProcessor = 8;  // of those
 
 struct Combination {
-  float* scores;     // [TH, k]
-  int32_t* indices;  // [TH, k]
-  float* weights;    // [TH, k]
-  const uint64_t* lists;  // [TH, 2, list_room(length)]
+  float* scores;             // [TH, k]
+  int32_t* indices;          // [TH, k]
+  float* weights;            // [TH, k]
+  const uint64_t* lists;     // [TH, 2, list_room(length)]
   int64_t TH, k, n, length;  // length: min(k, n)
   Gate gate;
 };
 
-// What a warp works with: the two half lists as clamped scores, for each place i of the first how far it has come in the second, and
-// the winners.
+// What a warp works with: the two half lists as clamped scores, for each place i of the first how
+// far it has come in the second, and the winners.
 struct Frontier {
-  float* half[2];        // [length]
-  uint32_t* candidates;  // [length]: ordered bits of half[0][i] + half[1][next[i]]; 0 when the row is spent
-  int32_t* next;         // [length]
-  uint32_t* winners;     // [k]: place in the first list << 16 | in the second; then bits of the score, then of the weight
+  float* half[2];  // [length]
+  // [length]: ordered bits of half[0][i] + half[1][next[i]]; 0 when the row is spent
+  uint32_t* candidates;
+  int32_t* next;  // [length]
+  // [k]: place in the first list << 16 | in the second; then bits of the score, then of the weight
+  uint32_t* winners;
 
-  static __host__ __device__ constexpr int64_t bytes(int64_t length, int64_t k) { return length * 16 + k * 4; }
+  static __host__ __device__ constexpr int64_t bytes(int64_t length, int64_t k) {
+    return length * 16 + k * 4;
+  }
   __device__ Frontier(char* room, int64_t length) {
     half[0] = reinterpret_cast<float*>(room);
     half[1] = half[0] + length;
@@ -43,7 +48,8 @@ __device__ inline float gate_of(Gate gate, float s) {
   return s;
 }
 
-// The best of this lane's rows i = lane, lane + 32, …: its candidate, and the row (the first among equals).
+// The best of this lane's rows i = lane, lane + 32, …: its candidate, and the row (the first among
+// equals).
 struct Best {
   uint32_t bits, row;
 };
@@ -54,9 +60,11 @@ __device__ inline Best best_of_lane(const Frontier& f, int64_t rows) {
   return best;
 }
 
-// The best k pairs in order: each step takes the greatest candidate, of equal ones that of the first row, and moves its row on. Rows
-// fall along both lists, so no pair is passed over. Returns how many there are.
-__device__ inline int64_t select_pairs(const Frontier& f, int64_t rows, int64_t columns, int64_t k) {
+// The best k pairs in order: each step takes the greatest candidate, of equal ones that of the
+// first row, and moves its row on. Rows fall along both lists, so no pair is passed over. Returns
+// how many there are.
+__device__ inline int64_t select_pairs(const Frontier& f, int64_t rows, int64_t columns,
+                                       int64_t k) {
   Best best = best_of_lane(f, rows);
   int64_t found = 0;
   for (; found < k; ++found) {
@@ -67,7 +75,8 @@ __device__ inline int64_t select_pairs(const Frontier& f, int64_t rows, int64_t 
       const int32_t j = f.next[row];
       f.winners[found] = row << 16 | static_cast<uint32_t>(j);
       f.next[row] = j + 1;
-      f.candidates[row] = j + 1 < columns ? ordered_bits(pair_score(f.half[0][row], f.half[1][j + 1])) : 0;
+      f.candidates[row] =
+          j + 1 < columns ? ordered_bits(pair_score(f.half[0][row], f.half[1][j + 1])) : 0;
       best = best_of_lane(f, rows);
     }
   }
@@ -75,28 +84,35 @@ __device__ inline int64_t select_pairs(const Frontier& f, int64_t rows, int64_t 
   return found;
 }
 
-// The weights of the `found` winners, which are scores, at this lane's r = lane, lane + 32, …; zeros behind them.
-__device__ inline void write_weights(Gate gate, const Frontier& f, int64_t found, int64_t k, bool nan, float greatest, float* weights) {
+// The weights of the `found` winners, which are scores, at this lane's r = lane, lane + 32, …;
+// zeros behind them.
+__device__ inline void write_weights(Gate gate, const Frontier& f, int64_t found, int64_t k,
+                                     bool nan, float greatest, float* weights) {
   float sum = 0;
   for (int64_t r = lane(); r < found; r += kWarp) {
-    const float s = std::bit_cast<float>(f.winners[r]), w = gate == Gate::softmax ? expf(s - greatest) : gate_of(gate, s);
+    const float s = std::bit_cast<float>(f.winners[r]),
+                w = gate == Gate::softmax ? expf(s - greatest) : gate_of(gate, s);
     f.winners[r] = std::bit_cast<uint32_t>(w);
     sum += w;
   }
   if (gate == Gate::softmax) sum = warp_sum(sum);
   for (int64_t r = lane(); r < k; r += kWarp) {
     const float w = r < found ? std::bit_cast<float>(f.winners[r]) : 0.0f;
-    weights[r] = nan ? std::bit_cast<float>(0x7fc00000u) : (gate == Gate::softmax && r < found ? w / sum : w);
+    weights[r] = nan ? std::bit_cast<float>(0x7fc00000u)
+                     : (gate == Gate::softmax && r < found ? w / sum : w);
   }
 }
 
-// One warp combines the two lists of one (token, head). rooms: for every warp of the grid, or nullptr for shared memory.
-__global__ void __launch_bounds__(kCombineWarps* kWarp, kCombineBlocks) combine_kernel(Guard guard, Combination a, char* rooms) {
+// One warp combines the two lists of one (token, head). rooms: for every warp of the grid, or
+// nullptr for shared memory.
+__global__ void __launch_bounds__(kCombineWarps* kWarp, kCombineBlocks)
+    combine_kernel(Guard guard, Combination a, char* rooms) {
   if (guard.closed()) return;
   const int64_t warps = static_cast<int64_t>(gridDim.x) * kCombineWarps;
   const int64_t warp = static_cast<int64_t>(blockIdx.x) * kCombineWarps + warp_of_block();
   const int64_t bytes = Frontier::bytes(a.length, a.k), room = list_room(a.length);
-  const Frontier f(rooms ? rooms + warp * bytes : shared_bytes() + warp_of_block() * bytes, a.length);
+  const Frontier f(rooms ? rooms + warp * bytes : shared_bytes() + warp_of_block() * bytes,
+                   a.length);
   for (int64_t th = warp; th < a.TH; th += warps) {
     const uint64_t* lists[2] = {a.lists + th * 2 * room, a.lists + (th * 2 + 1) * room};
     int64_t counts[2] = {0, 0};
@@ -124,13 +140,15 @@ __global__ void __launch_bounds__(kCombineWarps* kWarp, kCombineBlocks) combine_
       if (r < found) {
         const uint32_t i = f.winners[r] >> 16, j = f.winners[r] & 0xffffu;
         score = pair_score(f.half[0][i], f.half[1][j]);
-        index = static_cast<int32_t>(index_of(lists[0][i]) * static_cast<uint32_t>(a.n) + index_of(lists[1][j]));
+        index = static_cast<int32_t>(index_of(lists[0][i]) * static_cast<uint32_t>(a.n) +
+                                     index_of(lists[1][j]));
         f.winners[r] = std::bit_cast<uint32_t>(score);
       }
       scores[r] = score;
       indices[r] = index;
     }
-    write_weights(a.gate, f, found, a.k, nan, found > 0 ? pair_score(f.half[0][0], f.half[1][0]) : 0, a.weights + th * a.k);
+    write_weights(a.gate, f, found, a.k, nan,
+                  found > 0 ? pair_score(f.half[0][0], f.half[1][0]) : 0, a.weights + th * a.k);
     warp_sync();  // before the next lists take the room
   }
 }
@@ -138,7 +156,8 @@ __global__ void __launch_bounds__(kCombineWarps* kWarp, kCombineBlocks) combine_
 }  // namespace
 
 void product_key_lookup(CudaStream& stream, const ProductKeyLookup& a) {
-  const int64_t T = a.query.dim(0), H = a.query.dim(1), d = a.query.dim(3), n = a.keys.dim(2), k = a.scores.dim(2);
+  const int64_t T = a.query.dim(0), H = a.query.dim(1), d = a.query.dim(3), n = a.keys.dim(2),
+                k = a.scores.dim(2);
   if (T == 0 || H == 0) return;
   const int64_t length = k < n ? k : n;
   const HalfLists sizes{nullptr, a.mask ? a.mask.as<uint8_t>() : nullptr, T, H, n, d, length, n};
@@ -146,16 +165,26 @@ void product_key_lookup(CudaStream& stream, const ProductKeyLookup& a) {
   dispatch_float(a.query.dtype, [&](auto t) {
     lists = half_lists(stream, a.query.as<decltype(t)>(), a.keys.as<decltype(t)>(), sizes);
   });
-  const Combination c{a.scores.as<float>(), a.indices.as<int32_t>(), a.weights.as<float>(), lists, T * H, k, n, length, a.gate};
+  const Combination c{a.scores.as<float>(),
+                      a.indices.as<int32_t>(),
+                      a.weights.as<float>(),
+                      lists,
+                      T * H,
+                      k,
+                      n,
+                      length,
+                      a.gate};
   const size_t bytes = kCombineWarps * static_cast<size_t>(Frontier::bytes(length, k));
   int64_t blocks = blocks_for(T * H, kCombineWarps);
   char* rooms = nullptr;
   if (bytes > kCombineBytes) {
-    const int64_t most = stream.limits().multiprocessors * kCombineWarpsPerProcessor / kCombineWarps;
+    const int64_t most =
+        stream.limits().multiprocessors * kCombineWarpsPerProcessor / kCombineWarps;
     if (blocks > most) blocks = most;
     rooms = stream.scratch<char>(blocks * static_cast<int64_t>(bytes));
   }
-  launch(combine_kernel, dim3(static_cast<unsigned>(blocks)), dim3(kCombineWarps * kWarp), rooms ? 0 : bytes, stream, c, rooms);
+  launch(combine_kernel, dim3(static_cast<unsigned>(blocks)), dim3(kCombineWarps * kWarp),
+         rooms ? 0 : bytes, stream, c, rooms);
 }
 
 }  // namespace ml::ML_CUDA_NAMESPACE

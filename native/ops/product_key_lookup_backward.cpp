@@ -15,10 +15,10 @@ struct Winner {
 // What the passes share. Places of one (head, half) lie together: [2H, T * k].
 struct Shared {
   const ProductKeyLookupBackward& args;
-  float* ds;         // [T, H, k]
-  int32_t* key;      // [2H, T, k]: the half-key of each winner, -1: an empty place
-  Winner* winners;   // [2H, T * k], by key, then by place
-  int32_t* starts;   // [2H, n + 1]: of each key's winners
+  float* ds;        // [T, H, k]
+  int32_t* key;     // [2H, T, k]: the half-key of each winner, -1: an empty place
+  Winner* winners;  // [2H, T * k], by key, then by place
+  int32_t* starts;  // [2H, n + 1]: of each key's winners
 };
 
 // y[0 … kVectors) (+)= the sum over i of scale(i) * row(i), in ascending i
@@ -30,14 +30,18 @@ inline void add_rows(float* y, int64_t count, bool accumulate, Term&& term) {
       const Vec x = set1(scale);
       for (int v = 0; v < kVectors; ++v) sum[v] = fma(x, load(row + v * kWidth), sum[v]);
     });
-  for (int v = 0; v < kVectors; ++v) store(y + v * kWidth, accumulate ? load(y + v * kWidth) + sum[v] : sum[v]);
+  for (int v = 0; v < kVectors; ++v)
+    store(y + v * kWidth, accumulate ? load(y + v * kWidth) + sum[v] : sum[v]);
 }
 
-// y [d] (+)= such a sum, in blocks of columns that stay in registers. term(i, f) calls f(scale, row), or leaves i out.
+// y [d] (+)= such a sum, in blocks of columns that stay in registers. term(i, f) calls f(scale,
+// row), or leaves i out.
 template <class Term>
 inline void add_rows_of(float* y, int64_t d, int64_t count, bool accumulate, Term&& term) {
   int64_t c = 0;
-  const auto from = [&](int64_t i, auto&& f) { term(i, [&](float scale, const float* row) { f(scale, row + c); }); };
+  const auto from = [&](int64_t i, auto&& f) {
+    term(i, [&](float scale, const float* row) { f(scale, row + c); });
+  };
   for (; c + 8 * kWidth <= d; c += 8 * kWidth) add_rows<8>(y + c, count, accumulate, from);
   for (; c + 4 * kWidth <= d; c += 4 * kWidth) add_rows<4>(y + c, count, accumulate, from);
   for (; c + kWidth <= d; c += kWidth) add_rows<1>(y + c, count, accumulate, from);
@@ -45,17 +49,21 @@ inline void add_rows_of(float* y, int64_t d, int64_t count, bool accumulate, Ter
   const int rest = static_cast<int>(d - c);
   Vec sum{};
   for (int64_t i = 0; i < count; ++i)
-    from(i, [&](float scale, const float* row) { sum = fma(set1(scale), load_partial(row, rest), sum); });
+    from(i, [&](float scale, const float* row) {
+      sum = fma(set1(scale), load_partial(row, rest), sum);
+    });
   store_partial(y + c, accumulate ? load_partial(y + c, rest) + sum : sum, rest);
 }
 
 // ds, the half-keys and dquery of (token, head) pairs begin … end.
 void backward_queries(const Shared& s, int64_t begin, int64_t end) {
   const ProductKeyLookupBackward& a = s.args;
-  const int64_t T = a.query.dim(0), H = a.query.dim(1), d = a.query.dim(3), n = a.keys.dim(2), k = a.weights.dim(2);
+  const int64_t T = a.query.dim(0), H = a.query.dim(1), d = a.query.dim(3), n = a.keys.dim(2),
+                k = a.weights.dim(2);
   for (int64_t th = begin; th < end; ++th) {
     const int64_t t = th / H, h = th % H;
-    const float *w = a.weights.as<float>() + th * k, *dw = a.dweights.as<float>() + th * k, *scores = a.scores.as<float>() + th * k;
+    const float *w = a.weights.as<float>() + th * k, *dw = a.dweights.as<float>() + th * k,
+                *scores = a.scores.as<float>() + th * k;
     const int32_t* index = a.indices.as<int32_t>() + th * k;
     float* ds = s.ds + th * k;
     int32_t* const key[2] = {s.key + (h * 2 * T + t) * k, s.key + ((h * 2 + 1) * T + t) * k};
@@ -65,7 +73,9 @@ void backward_queries(const Shared& s, int64_t begin, int64_t end) {
       const bool empty = index[r] < 0;
       ds[r] = empty ? 0.0f : score_gradient(a.gate, dw[r], w[r], scores[r], mean);
       key[0][r] = empty ? -1 : static_cast<int32_t>(first);
-      key[1][r] = empty ? -1 : static_cast<int32_t>(static_cast<uint32_t>(index[r]) - first * static_cast<uint32_t>(n));
+      key[1][r] = empty ? -1
+                        : static_cast<int32_t>(static_cast<uint32_t>(index[r]) -
+                                               first * static_cast<uint32_t>(n));
     }
     if (!a.dquery) continue;
     for (int p = 0; p < 2; ++p) {
@@ -77,7 +87,8 @@ void backward_queries(const Shared& s, int64_t begin, int64_t end) {
   }
 }
 
-// The winners of one (head, half) by key: a counting sort, so a key's winners stay in the order of their places.
+// The winners of one (head, half) by key: a counting sort, so a key's winners stay in the order of
+// their places.
 void sort_winners(const Shared& s, int64_t hp) {
   const ProductKeyLookupBackward& a = s.args;
   const int64_t T = a.query.dim(0), H = a.query.dim(1), n = a.keys.dim(2), k = a.weights.dim(2);
@@ -103,14 +114,16 @@ void sort_winners(const Shared& s, int64_t hp) {
 // dkeys of keys j0 … j1 of one (head, half).
 void backward_keys(const Shared& s, int64_t hp, int64_t j0, int64_t j1) {
   const ProductKeyLookupBackward& a = s.args;
-  const int64_t T = a.query.dim(0), H = a.query.dim(1), d = a.query.dim(3), n = a.keys.dim(2), k = a.weights.dim(2);
+  const int64_t T = a.query.dim(0), H = a.query.dim(1), d = a.query.dim(3), n = a.keys.dim(2),
+                k = a.weights.dim(2);
   const int32_t* starts = s.starts + hp * (n + 1);
   const float* query = a.query.as<float>() + hp * d;
   for (int64_t j = j0; j < j1; ++j) {
     const Winner* winners = s.winners + hp * T * k + starts[j];
     if (const int64_t count = starts[j + 1] - starts[j])
-      add_rows_of(a.dkeys.as<float>() + (hp * n + j) * d, d, count, true,
-                  [&](int64_t i, auto&& add) { add(winners[i].ds, query + winners[i].token * 2 * H * d); });
+      add_rows_of(
+          a.dkeys.as<float>() + (hp * n + j) * d, d, count, true,
+          [&](int64_t i, auto&& add) { add(winners[i].ds, query + winners[i].token * 2 * H * d); });
   }
 }
 
@@ -118,9 +131,10 @@ void lookup_backward(Context& ctx, const ProductKeyLookupBackward& a) {
   constexpr int64_t kKeys = 16;  // of one piece
   const int64_t T = a.query.dim(0), H = a.query.dim(1), n = a.keys.dim(2), k = a.weights.dim(2);
   const int64_t places = 2 * H * T * k;
-  const Shared s{a, ctx.scratch<float>(T * H * k), ctx.scratch<int32_t>(places), ctx.scratch<Winner>(places),
-                 ctx.scratch<int32_t>(2 * H * (n + 1))};
-  ctx.parallel_for(T * H, 16, [&](int64_t begin, int64_t end, int) { backward_queries(s, begin, end); });
+  const Shared s{a, ctx.scratch<float>(T * H * k), ctx.scratch<int32_t>(places),
+                 ctx.scratch<Winner>(places), ctx.scratch<int32_t>(2 * H * (n + 1))};
+  ctx.parallel_for(T * H, 16,
+                   [&](int64_t begin, int64_t end, int) { backward_queries(s, begin, end); });
   if (!a.dkeys) return;
   ctx.parallel_for(2 * H, 1, [&](int64_t begin, int64_t end, int) {
     for (int64_t hp = begin; hp < end; ++hp) sort_winners(s, hp);
@@ -149,7 +163,8 @@ void product_key_lookup_backward(Context& ctx, const ProductKeyLookupBackward& a
   ProductKeyLookupBackward a = args;
   if (a.dkeys) a.query = widened(ctx, args.query);
   if (a.dquery) a.keys = widened(ctx, args.keys);
-  validate_indices(ctx, "productKeyLookupBackward", "lookup.indices", a.indices, a.keys.dim(2) * a.keys.dim(2));
+  validate_indices(ctx, "productKeyLookupBackward", "lookup.indices", a.indices,
+                   a.keys.dim(2) * a.keys.dim(2));
   ML_DISPATCH(lookup_backward)(ctx, a);
 }
 

@@ -10,8 +10,15 @@ namespace {
 void scores_products(Context& ctx, const ProductKeyScores& a) {
   const int64_t T = a.query.dim(0), H = a.query.dim(1), d = a.query.dim(3), n = a.keys.dim(2);
   for (int64_t hp = 0; hp < 2 * H; ++hp)
-    multiply(ctx, {a.scores.as<float>() + hp * n, 2 * H * n, {a.query.as<float>() + hp * d, 2 * H * d, 1},
-                   {a.keys.as<float>() + hp * n * d, 1, d}, T, n, d, nullptr, false});
+    multiply(ctx, {a.scores.as<float>() + hp * n,
+                   2 * H * n,
+                   {a.query.as<float>() + hp * d, 2 * H * d, 1},
+                   {a.keys.as<float>() + hp * n * d, 1, d},
+                   T,
+                   n,
+                   d,
+                   nullptr,
+                   false});
 }
 
 }  // namespace

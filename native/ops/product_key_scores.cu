@@ -1,6 +1,5 @@
-#include "ops/product_key_scores.h"
-
 #include "cuda/matrix_product.cuh"
+#include "ops/product_key_scores.h"
 
 namespace ml::ML_CUDA_NAMESPACE {
 namespace {
@@ -18,8 +17,15 @@ void product_key_scores(CudaStream& stream, const ProductKeyScores& a) {
   const int64_t T = a.query.dim(0), H = a.query.dim(1), d = a.query.dim(3), n = a.keys.dim(2);
   dispatch_float(a.query.dtype, [&](auto t) {
     using Element = decltype(t);
-    MatrixProduct<Element, Element> p{a.scores.as<float>(), 2 * H * n, Operand<Element>::of(a.query.as<Element>(), d),
-                                      Operand<Element>::of(a.keys.as<Element>(), d), T, n, d, nullptr, false};
+    MatrixProduct<Element, Element> p{a.scores.as<float>(),
+                                      2 * H * n,
+                                      Operand<Element>::of(a.query.as<Element>(), d),
+                                      Operand<Element>::of(a.keys.as<Element>(), d),
+                                      T,
+                                      n,
+                                      d,
+                                      nullptr,
+                                      false};
     p.a.stride = 2 * H * d;
     p.batches = 2 * H;
     p.a_batch = d;

@@ -1,7 +1,8 @@
 #pragma once
 // scores[t, h, p, j] = <query[t, h, p, :], keys[h, p, j, :]>
 //   query [T, H, 2, d]   keys [H, 2, n, d]   float32, float16 or bfloat16, both alike
-//   scores [T, H, 2, n]                      float32, and so are all sums; for study and tests: the lookup never stores them
+//   scores [T, H, 2, n]                      float32, and so are all sums; for study and tests: the
+//   lookup never stores them
 
 #include "core/check.h"
 

@@ -18,7 +18,8 @@ void random_fill(Context& ctx, const RandomFill& a) {
       for (int64_t g = begin; g < end; ++g) {
         float four[4];
         random4(a, static_cast<uint64_t>(g), four);
-        for (int64_t i = 4 * g; i < std::min(size, 4 * g + 4); ++i) out[i] = from_float<T>(four[i - 4 * g]);
+        for (int64_t i = 4 * g; i < std::min(size, 4 * g + 4); ++i)
+          out[i] = from_float<T>(four[i - 4 * g]);
       }
     });
   });

@@ -1,15 +1,15 @@
-#include "ops/random_fill.h"
-
 #include "cuda/launch.cuh"
 #include "cuda/stream.h"
 #include "cuda/tuning.h"
 #include "cuda/vec.cuh"
+#include "ops/random_fill.h"
 
 namespace ml::ML_CUDA_NAMESPACE {
 namespace {
 
-// A thread makes every (gridDim.x * blockDim.x)-th group of four elements: one counter each. Compiled without fused multiplication.
-// `whole`: the groups are aligned, so that one that is not cut short is one store.
+// A thread makes every (gridDim.x * blockDim.x)-th group of four elements: one counter each.
+// Compiled without fused multiplication. `whole`: the groups are aligned, so that one that is not
+// cut short is one store.
 template <class T>
 __global__ void random_fill_kernel(Guard guard, T* out, RandomFill a, int64_t size, bool whole) {
   if (guard.closed()) return;
@@ -36,7 +36,8 @@ void random_fill(CudaStream& stream, const RandomFill& a) {
   dispatch_float(a.out.dtype, [&](auto type) {
     using T = decltype(type);
     T* out = a.out.as<T>();
-    launch(random_fill_kernel<T>, grid, kThreads, 0, stream, out, a, size, reinterpret_cast<uintptr_t>(out) % (4 * sizeof(T)) == 0);
+    launch(random_fill_kernel<T>, grid, kThreads, 0, stream, out, a, size,
+           reinterpret_cast<uintptr_t>(out) % (4 * sizeof(T)) == 0);
   });
 }
 

@@ -1,9 +1,10 @@
 #pragma once
 // out[i] = low + (high - low) * u_i            uniform, u_i in [0, 1)
 // out[i] = mean + std * z_i                    normal, by Box-Muller
-// Element i draws from Philox4x32-10 (Salmon et al. 2011) with key `seed` and counter i / 4: the same numbers on every device, for any
-// number of threads. The arithmetic below is plain float multiplication, addition and sqrt, each rounded once, with no library function
-// and nothing fused, so the bits agree too.
+// Element i draws from Philox4x32-10 (Salmon et al. 2011) with key `seed` and counter i / 4: the
+// same numbers on every device, for any number of threads. The arithmetic below is plain float
+// multiplication, addition and sqrt, each rounded once, with no library function and nothing fused,
+// so the bits agree too.
 //   out [any] float32 | float16 | bfloat16
 
 #include <cmath>
@@ -23,8 +24,8 @@ struct RandomFill {
 
 inline void check(const RandomFill& a) {
   const char* op = a.kind == RandomFill::Kind::normal ? "normal" : "uniform";
-  expect(a.out.dtype == DType::f32 || a.out.dtype == DType::f16 || a.out.dtype == DType::bf16, Code::dtype, op, "dtype",
-         "be float32, float16 or bfloat16", name_of(a.out.dtype));
+  expect(a.out.dtype == DType::f32 || a.out.dtype == DType::f16 || a.out.dtype == DType::bf16,
+         Code::dtype, op, "dtype", "be float32, float16 or bfloat16", name_of(a.out.dtype));
 }
 
 struct Random4 {
@@ -32,7 +33,8 @@ struct Random4 {
 };
 
 ML_HOST_DEVICE inline Random4 philox(uint64_t counter, uint64_t key) {
-  uint32_t c0 = static_cast<uint32_t>(counter), c1 = static_cast<uint32_t>(counter >> 32), c2 = 0, c3 = 0;
+  uint32_t c0 = static_cast<uint32_t>(counter), c1 = static_cast<uint32_t>(counter >> 32), c2 = 0,
+           c3 = 0;
   uint32_t k0 = static_cast<uint32_t>(key), k1 = static_cast<uint32_t>(key >> 32);
   for (int round = 0; round < 10; ++round) {
     const uint64_t p0 = uint64_t{0xD2511F53u} * c0, p1 = uint64_t{0xCD9E8D57u} * c2;
@@ -47,7 +49,9 @@ ML_HOST_DEVICE inline Random4 philox(uint64_t counter, uint64_t key) {
 }
 
 // 24 bits: k / 2^24 in [0, 1)
-ML_HOST_DEVICE inline float unit(uint32_t word) { return static_cast<float>(word >> 8) * 5.9604644775390625e-8f; }
+ML_HOST_DEVICE inline float unit(uint32_t word) {
+  return static_cast<float>(word >> 8) * 5.9604644775390625e-8f;
+}
 
 template <int n>
 ML_HOST_DEVICE inline float polynomial(const float (&c)[n], float x) {
@@ -61,9 +65,12 @@ ML_HOST_DEVICE inline float polynomial(const float (&c)[n], float x) {
 
 // ln(u) for a normal float u in (0, 1]
 ML_HOST_DEVICE inline float natural_log(float u) {
-  constexpr float kLog[] = {-0.0745118627f, 0.128066105f, -0.132660314f, 0.141996501f, -0.166083694f, 0.200009394f, -0.250015791f, 0.333333453f, -0.499999885f, 0.999999999f};
+  constexpr float kLog[] = {-0.0745118627f, 0.128066105f, -0.132660314f, 0.141996501f,
+                            -0.166083694f,  0.200009394f, -0.250015791f, 0.333333453f,
+                            -0.499999885f,  0.999999999f};
   const uint32_t bits = std::bit_cast<uint32_t>(u);
-  const uint32_t shifted = bits - 0x3f3504f3u;  // sqrt(1/2): the mantissa then lies in [sqrt(1/2), sqrt(2))
+  // sqrt(1/2): the mantissa then lies in [sqrt(1/2), sqrt(2))
+  const uint32_t shifted = bits - 0x3f3504f3u;
   const int32_t exponent = static_cast<int32_t>(shifted) >> 23;
   const float f = std::bit_cast<float>((shifted & 0x7fffffu) + 0x3f3504f3u) - 1.0f;
   const float series = f * polynomial(kLog, f);
@@ -78,7 +85,9 @@ ML_HOST_DEVICE inline void box_muller(uint32_t a, uint32_t b, float* z) {
   const float u = unit(a) + 2.98023223876953125e-8f;  // half a step up: never 0
   const float radius = std::sqrt(-2.0f * natural_log(u));
   const uint32_t quarter = (b + 0x20000000u) >> 30;  // the nearest quarter turn
-  const float r = static_cast<float>(static_cast<int32_t>(b - (quarter << 30))) * 2.3283064365386963e-10f;  // turns, |r| <= 1/8
+  // turns, |r| <= 1/8
+  const float r =
+      static_cast<float>(static_cast<int32_t>(b - (quarter << 30))) * 2.3283064365386963e-10f;
   const float q = r * r;
   const float s = r * polynomial(kSin, q), c = polynomial(kCos, q);
   const float cosine = (quarter & 1) ? s : c, sine = (quarter & 1) ? c : s;

@@ -58,8 +58,9 @@ void rms_norm_backward_rows(const RmsNormBackward& a, float* partial, int64_t be
 
 namespace ml::cpu {
 namespace {
-constexpr int64_t kPiece = 1 << 13;   // elements
-constexpr int64_t kMostPieces = 64;  // of the sum over rows: fixed, so that it is the same for any number of threads
+constexpr int64_t kPiece = 1 << 13;  // elements
+// of the sum over rows: fixed, so that it is the same for any number of threads
+constexpr int64_t kMostPieces = 64;
 }  // namespace
 
 void rms_norm(Context& ctx, const RmsNorm& a) {

@@ -1,7 +1,9 @@
 #pragma once
-// RMS norm over the last axis (Zhang and Sennrich 2019): y = x * rs * gain, rs = 1 / sqrt(mean(x^2) + eps).
-//   backward  dx = rs * (gain * dy - x * rs^2 * mean(x * gain * dy));   dgain += sum over rows of dy * x * rs
-//   x, y, dx, dy [..., n]   gain, dgain [n]  (gain optional: ones; dgain optional)       float32
+// RMS norm over the last axis (Zhang and Sennrich 2019): y = x * rs * gain, rs = 1 / sqrt(mean(x^2)
+// + eps).
+//   backward  dx = rs * (gain * dy - x * rs^2 * mean(x * gain * dy));   dgain += sum over rows of
+//   dy * x * rs x, y, dx, dy [..., n]   gain, dgain [n]  (gain optional: ones; dgain optional)
+//   float32
 
 #include "core/check.h"
 

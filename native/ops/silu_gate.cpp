@@ -16,7 +16,8 @@ void silu_gate_range(const SiluGate& a, int64_t begin, int64_t end) {
 }
 
 void silu_gate_backward_range(const SiluGateBackward& a, int64_t begin, int64_t end) {
-  const float *dz = a.dz.as<float>() + begin, *y = a.y.as<float>() + begin, *gate = a.a.as<float>() + begin;
+  const float *dz = a.dz.as<float>() + begin, *y = a.y.as<float>() + begin,
+              *gate = a.a.as<float>() + begin;
   float *dy = a.dy.as<float>() + begin, *da = a.da.as<float>() + begin;
   for_vectors(end - begin, [&](int64_t i, int n) {
     const Vec g = load_n(gate + i, n), s = sigmoid(g), d = load_n(dz + i, n), v = load_n(y + i, n);
@@ -60,24 +61,28 @@ constexpr int64_t kPiece = 1 << 13;  // elements
 
 void silu_gate(Context& ctx, const SiluGate& a) {
   const auto range = ML_DISPATCH(silu_gate_range);
-  ctx.parallel_for(a.y.size(), kPiece, [&](int64_t begin, int64_t end, int) { range(a, begin, end); });
+  ctx.parallel_for(a.y.size(), kPiece,
+                   [&](int64_t begin, int64_t end, int) { range(a, begin, end); });
 }
 
 void silu_gate_backward(Context& ctx, const SiluGateBackward& a) {
   const auto range = ML_DISPATCH(silu_gate_backward_range);
-  ctx.parallel_for(a.y.size(), kPiece, [&](int64_t begin, int64_t end, int) { range(a, begin, end); });
+  ctx.parallel_for(a.y.size(), kPiece,
+                   [&](int64_t begin, int64_t end, int) { range(a, begin, end); });
 }
 
 void sigmoid_gate(Context& ctx, const SigmoidGate& a) {
   const auto rows = ML_DISPATCH(sigmoid_gate_rows);
   const int64_t grain = std::max<int64_t>(1, kPiece / std::max<int64_t>(1, a.y.dim(1)));
-  ctx.parallel_for(a.y.dim(0), grain, [&](int64_t begin, int64_t end, int) { rows(a, begin, end); });
+  ctx.parallel_for(a.y.dim(0), grain,
+                   [&](int64_t begin, int64_t end, int) { rows(a, begin, end); });
 }
 
 void sigmoid_gate_backward(Context& ctx, const SigmoidGateBackward& a) {
   const auto rows = ML_DISPATCH(sigmoid_gate_backward_rows);
   const int64_t grain = std::max<int64_t>(1, kPiece / std::max<int64_t>(1, a.y.dim(1)));
-  ctx.parallel_for(a.y.dim(0), grain, [&](int64_t begin, int64_t end, int) { rows(a, begin, end); });
+  ctx.parallel_for(a.y.dim(0), grain,
+                   [&](int64_t begin, int64_t end, int) { rows(a, begin, end); });
 }
 
 }  // namespace ml::cpu

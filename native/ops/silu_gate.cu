@@ -1,7 +1,6 @@
-#include "ops/silu_gate.h"
-
 #include "cuda/rows.cuh"
 #include "cuda/vec.cuh"
+#include "ops/silu_gate.h"
 
 namespace ml::ML_CUDA_NAMESPACE {
 namespace {
@@ -10,7 +9,8 @@ __device__ inline float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
 
 // One thread kVec elements.
 template <int kVec>
-__global__ void __launch_bounds__(kThreads) silu_gate_kernel(Guard guard, float* z, const float* y, const float* a, int64_t count) {
+__global__ void __launch_bounds__(kThreads)
+    silu_gate_kernel(Guard guard, float* z, const float* y, const float* a, int64_t count) {
   if (guard.closed()) return;
   const int64_t at = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kVec;
   if (at < count) {
@@ -24,11 +24,13 @@ __global__ void __launch_bounds__(kThreads) silu_gate_kernel(Guard guard, float*
 
 template <int kVec>
 __global__ void __launch_bounds__(kThreads)
-    silu_gate_backward_kernel(Guard guard, float* dy, float* da, const float* dz, const float* y, const float* a, int64_t count) {
+    silu_gate_backward_kernel(Guard guard, float* dy, float* da, const float* dz, const float* y,
+                              const float* a, int64_t count) {
   if (guard.closed()) return;
   const int64_t at = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kVec;
   if (at < count) {
-    const Pack<float, kVec> d = load<kVec>(dz + at), v = load<kVec>(y + at), gate = load<kVec>(a + at);
+    const Pack<float, kVec> d = load<kVec>(dz + at), v = load<kVec>(y + at),
+                            gate = load<kVec>(a + at);
     Pack<float, kVec> to_y, to_a;
 #pragma unroll
     for (int e = 0; e < kVec; ++e) {
@@ -43,7 +45,8 @@ __global__ void __launch_bounds__(kThreads)
 
 template <class Team>
 __global__ void __launch_bounds__(Team::kBlock, Team::kBlocks)
-    sigmoid_gate_kernel(Guard guard, float* out, const float* y, const float* g, int64_t rows, int64_t n) {
+    sigmoid_gate_kernel(Guard guard, float* out, const float* y, const float* g, int64_t rows,
+                        int64_t n) {
   if (guard.closed()) return;
   const Team team(rows, n);
   const int64_t at = team.row * n;
@@ -57,7 +60,8 @@ __global__ void __launch_bounds__(Team::kBlock, Team::kBlocks)
 
 template <class Team>
 __global__ void __launch_bounds__(Team::kBlock, Team::kBlocks)
-    sigmoid_gate_backward_kernel(Guard guard, float* dy, float* dg, const float* dout, const float* y, const float* g, int64_t rows, int64_t n) {
+    sigmoid_gate_backward_kernel(Guard guard, float* dy, float* dg, const float* dout,
+                                 const float* y, const float* g, int64_t rows, int64_t n) {
   if (guard.closed()) return;
   const Team team(rows, n);
   const int64_t at = team.row * n;
@@ -87,8 +91,9 @@ void silu_gate(CudaStream& stream, const SiluGate& a) {
   const float *y = a.y.as<float>(), *gate = a.a.as<float>();
   const int64_t count = a.y.size();
   const bool four = packed(count, z, y, gate);
-  launch(four ? silu_gate_kernel<4> : silu_gate_kernel<1>, dim3(blocks_for(count, kThreads * (four ? 4 : 1))), dim3(kThreads), 0, stream, z, y,
-         gate, count);
+  launch(four ? silu_gate_kernel<4> : silu_gate_kernel<1>,
+         dim3(blocks_for(count, kThreads * (four ? 4 : 1))), dim3(kThreads), 0, stream, z, y, gate,
+         count);
 }
 
 void silu_gate_backward(CudaStream& stream, const SiluGateBackward& a) {
@@ -96,20 +101,25 @@ void silu_gate_backward(CudaStream& stream, const SiluGateBackward& a) {
   const float *dz = a.dz.as<float>(), *y = a.y.as<float>(), *gate = a.a.as<float>();
   const int64_t count = a.y.size();
   const bool four = packed(count, dy, da, dz, y, gate);
-  launch(four ? silu_gate_backward_kernel<4> : silu_gate_backward_kernel<1>, dim3(blocks_for(count, kThreads * (four ? 4 : 1))), dim3(kThreads), 0,
-         stream, dy, da, dz, y, gate, count);
+  launch(four ? silu_gate_backward_kernel<4> : silu_gate_backward_kernel<1>,
+         dim3(blocks_for(count, kThreads * (four ? 4 : 1))), dim3(kThreads), 0, stream, dy, da, dz,
+         y, gate, count);
 }
 
 void sigmoid_gate(CudaStream& stream, const SigmoidGate& a) {
   const int64_t rows = a.y.dim(0), n = a.y.dim(1);
-  launch_rows<kHeld>(rows, n, stream, []<class Team>(Team) { return sigmoid_gate_kernel<typename Team::type>; }, a.out.as<float>(),
-                     a.y.as<float>(), a.g.as<float>(), rows, n);
+  launch_rows<kHeld>(
+      rows, n, stream, []<class Team>(Team) { return sigmoid_gate_kernel<typename Team::type>; },
+      a.out.as<float>(), a.y.as<float>(), a.g.as<float>(), rows, n);
 }
 
 void sigmoid_gate_backward(CudaStream& stream, const SigmoidGateBackward& a) {
   const int64_t rows = a.y.dim(0), n = a.y.dim(1);
-  launch_rows<kHeld / 2>(rows, n, stream, []<class Team>(Team) { return sigmoid_gate_backward_kernel<typename Team::type>; }, a.dy.as<float>(),
-                         a.dg.as<float>(), a.dout.as<float>(), a.y.as<float>(), a.g.as<float>(), rows, n);
+  launch_rows<kHeld / 2>(
+      rows, n, stream,
+      []<class Team>(Team) { return sigmoid_gate_backward_kernel<typename Team::type>; },
+      a.dy.as<float>(), a.dg.as<float>(), a.dout.as<float>(), a.y.as<float>(), a.g.as<float>(),
+      rows, n);
 }
 
 }  // namespace ml::ML_CUDA_NAMESPACE

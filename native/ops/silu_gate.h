@@ -2,8 +2,10 @@
 // The gates behind the bag. silu(a) = a * sigmoid(a).
 //   SiluGate       z = y * silu(a)                            all [R, V] float32
 //     backward     dy = dz * silu(a);   da = dz * y * sigmoid(a) * (1 + a * (1 - sigmoid(a)))
-//   SigmoidGate    out[r, :] = y[r, :] * sigmoid(g[r])        y, out [R, V], g [R, 1]     (the published 'gated' variant)
-//     backward     dy[r, :] = dout[r, :] * sigmoid(g[r]);   dg[r] = sigmoid'(g[r]) * <dout[r, :], y[r, :]>
+//   SigmoidGate    out[r, :] = y[r, :] * sigmoid(g[r])        y, out [R, V], g [R, 1]     (the
+//   published 'gated' variant)
+//     backward     dy[r, :] = dout[r, :] * sigmoid(g[r]);   dg[r] = sigmoid'(g[r]) * <dout[r, :],
+//     y[r, :]>
 // out may be y, and dy may be dz (dout).
 
 #include "core/check.h"

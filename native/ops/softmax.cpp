@@ -29,7 +29,9 @@ void softmax_backward_rows(const SoftmaxBackward& a, int64_t begin, int64_t end)
     const float *dy = a.dy.as<float>() + r * n, *y = a.y.as<float>() + r * n;
     float* dx = a.dx.as<float>() + r * n;
     const Vec sum = set1(dot(dy, y, n));
-    for_vectors(n, [&](int64_t i, int c) { store_n(dx + i, load_n(y + i, c) * (load_n(dy + i, c) - sum), c); });
+    for_vectors(n, [&](int64_t i, int c) {
+      store_n(dx + i, load_n(y + i, c) * (load_n(dy + i, c) - sum), c);
+    });
   }
 }
 

@@ -1,12 +1,12 @@
-#include "ops/softmax.h"
-
 #include "cuda/softmax_row.cuh"
+#include "ops/softmax.h"
 
 namespace ml::ML_CUDA_NAMESPACE {
 namespace {
 
 template <class Team>
-__global__ void __launch_bounds__(Team::kBlock, Team::kBlocks) softmax_kernel(Guard guard, float* y, const float* x, int64_t rows, int64_t n) {
+__global__ void __launch_bounds__(Team::kBlock, Team::kBlocks)
+    softmax_kernel(Guard guard, float* y, const float* x, int64_t rows, int64_t n) {
   if (guard.closed()) return;
   const Team team(rows, n);
   SoftmaxRow<Team> row(team, x + team.row * n);
@@ -15,7 +15,8 @@ __global__ void __launch_bounds__(Team::kBlock, Team::kBlocks) softmax_kernel(Gu
 
 template <class Team>
 __global__ void __launch_bounds__(Team::kBlock, Team::kBlocks)
-    softmax_backward_kernel(Guard guard, float* dx, const float* dy, const float* y, int64_t rows, int64_t n) {
+    softmax_backward_kernel(Guard guard, float* dx, const float* dy, const float* y, int64_t rows,
+                            int64_t n) {
   if (guard.closed()) return;
   const Team team(rows, n);
   const int64_t at = team.row * n;
@@ -40,14 +41,17 @@ __global__ void __launch_bounds__(Team::kBlock, Team::kBlocks)
 
 void softmax(CudaStream& stream, const Softmax& a) {
   const int64_t rows = rows_of(a.x), n = a.x.dim(-1);
-  launch_rows<kHeld>(rows, n, stream, []<class Team>(Team) { return softmax_kernel<typename Team::type>; }, a.y.as<float>(), a.x.as<float>(),
-                     rows, n);
+  launch_rows<kHeld>(
+      rows, n, stream, []<class Team>(Team) { return softmax_kernel<typename Team::type>; },
+      a.y.as<float>(), a.x.as<float>(), rows, n);
 }
 
 void softmax_backward(CudaStream& stream, const SoftmaxBackward& a) {
   const int64_t rows = rows_of(a.y), n = a.y.dim(-1);
-  launch_rows<kHeld / 2>(rows, n, stream, []<class Team>(Team) { return softmax_backward_kernel<typename Team::type>; }, a.dx.as<float>(),
-                         a.dy.as<float>(), a.y.as<float>(), rows, n);
+  launch_rows<kHeld / 2>(
+      rows, n, stream,
+      []<class Team>(Team) { return softmax_backward_kernel<typename Team::type>; },
+      a.dx.as<float>(), a.dy.as<float>(), a.y.as<float>(), rows, n);
 }
 
 }  // namespace ml::ML_CUDA_NAMESPACE

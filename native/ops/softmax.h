@@ -1,5 +1,6 @@
 #pragma once
-// Softmax over the last axis: y = exp(x - max) / sum; backward dx = y * (dy - sum(y * dy)). All [..., n] float32.
+// Softmax over the last axis: y = exp(x - max) / sum; backward dx = y * (dy - sum(y * dy)). All
+// [..., n] float32.
 
 #include "core/check.h"
 

@@ -2,16 +2,17 @@
 
 #ifdef ML_ISA
 #include "cpu/radix_sort.h"
-#include "cpu/rows.h"
 #include "cpu/row_gradient.h"
+#include "cpu/rows.h"
 
 namespace ml::cpu::ML_ISA {
 namespace {
 
-// What a sorted bucket of `count` keys says: of each key its position, of each row its index and where its places end; the bucket's first place
-// is `begin`.
+// What a sorted bucket of `count` keys says: of each key its position, of each row its index and
+// where its places end; the bucket's first place is `begin`.
 template <class Key>
-[[maybe_unused]] void list_rows(const RadixPlan& shared, const Key* keys, int64_t count, uint32_t bucket, int64_t begin, int32_t* order, int32_t* rows,
+[[maybe_unused]] void list_rows(const RadixPlan& shared, const Key* keys, int64_t count,
+                                uint32_t bucket, int64_t begin, int32_t* order, int32_t* rows,
                                 int32_t* ends) {
   const RadixPlan plan = shared;  // a copy that no store can reach
   int64_t i = 0;
@@ -20,16 +21,19 @@ template <class Key>
     const __m128i shift = _mm_cvtsi32_si128(plan.position_bits());
     const __m512i upper = _mm512_set1_epi32(static_cast<int>(plan.index_of(bucket, 0)));
     const __m512i position = _mm512_set1_epi32(static_cast<int>(plan.position_of(~Key{0})));
-    const __m512i counted = _mm512_setr_epi32(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16);
+    const __m512i counted =
+        _mm512_setr_epi32(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16);
     for (; i + kWidth < count; i += kWidth) {
       const __m512i key = _mm512_loadu_si512(keys + i), lower = _mm512_srl_epi32(key, shift);
       const __m512i next = _mm512_srl_epi32(_mm512_loadu_si512(keys + i + 1), shift);
       const __m512i end = _mm512_add_epi32(counted, _mm512_set1_epi32(static_cast<int>(begin + i)));
       const __mmask16 last = _mm512_cmpneq_epi32_mask(lower, next);
       const int n = __builtin_popcount(last);
-      const __mmask16 first_n = static_cast<__mmask16>((1u << n) - 1u);  // other threads write what lies behind
+      // other threads write what lies behind
+      const __mmask16 first_n = static_cast<__mmask16>((1u << n) - 1u);
       _mm512_storeu_si512(order + i, _mm512_and_si512(key, position));
-      _mm512_mask_storeu_epi32(rows, first_n, _mm512_maskz_compress_epi32(last, _mm512_or_si512(lower, upper)));
+      _mm512_mask_storeu_epi32(rows, first_n,
+                               _mm512_maskz_compress_epi32(last, _mm512_or_si512(lower, upper)));
       _mm512_mask_storeu_epi32(ends, first_n, _mm512_maskz_compress_epi32(last, end));
       rows += n;
       ends += n;
@@ -47,14 +51,17 @@ template <class Key>
   }
 }
 
-// The places of bags begin … end, by position from the first bag's first on. offsets: where each bag begins, or nullptr: each has bag_size.
-[[maybe_unused]] void draw_places(const float* weights, const int32_t* offsets, int64_t bag_size, int64_t begin, int64_t end, uint32_t first_bag, Place* to) {
+// The places of bags begin … end, by position from the first bag's first on. offsets: where each
+// bag begins, or nullptr: each has bag_size.
+[[maybe_unused]] void draw_places(const float* weights, const int32_t* offsets, int64_t bag_size,
+                                  int64_t begin, int64_t end, uint32_t first_bag, Place* to) {
   for (int64_t b = begin; b < end; ++b) {
     const uint32_t bag = first_bag + static_cast<uint32_t>(b);
     const Vec bags = as_float(IVec{} + static_cast<int32_t>(bag));
     const int64_t last = offsets ? offsets[b + 1] : (b + 1) * bag_size;
     int64_t l = offsets ? offsets[b] : b * bag_size;
-    for (; l + kWidth <= last; l += kWidth) interleave(reinterpret_cast<float*>(to + l), load(weights + l), bags);
+    for (; l + kWidth <= last; l += kWidth)
+      interleave(reinterpret_cast<float*>(to + l), load(weights + l), bags);
     for (; l < last; ++l) to[l] = {weights[l], bag};
   }
 }
@@ -81,20 +88,23 @@ namespace {
 constexpr int64_t kChunk = 1 << 13;  // places of one piece
 constexpr int64_t kRows = 64;        // of one piece
 
-// f(position, indices, count) for what each read has of positions begin … end, the reads laid end to end
+// f(position, indices, count) for what each read has of positions begin … end, the reads laid end
+// to end
 template <class F>
 void for_reads(const std::vector<TableRead>& reads, int64_t begin, int64_t end, F&& f) {
   int64_t first = 0;  // position of the read's first place
   for (const TableRead& r : reads) {
-    const int64_t last = first + r.indices.size(), from = std::max(begin, first), to = std::min(end, last);
+    const int64_t last = first + r.indices.size(), from = std::max(begin, first),
+                  to = std::min(end, last);
     if (from < to) f(from, r.indices.as<int32_t>() + (from - first), to - from);
     first = last;
   }
 }
 
-// Adds to counts[b] how many of the indices fall into bucket b. An index of -1 is an empty place, which is not counted.
+// Adds to counts[b] how many of the indices fall into bucket b. An index of -1 is an empty place,
+// which is not counted.
 void count_places(const RadixPlan& shared, const int32_t* indices, int64_t n, uint32_t* counts) {
-  constexpr int kSides = 4;  // counters of a bucket, or one index waits for the last
+  constexpr int kSides = 4;       // counters of a bucket, or one index waits for the last
   const RadixPlan plan = shared;  // a copy that no store can reach
   uint32_t empty = 0;
   for (int64_t i = 0; i < n; ++i) empty += indices[i] < 0;
@@ -103,17 +113,20 @@ void count_places(const RadixPlan& shared, const int32_t* indices, int64_t n, ui
   std::memset(sides, 0, static_cast<size_t>(kSides * buckets) * sizeof(uint32_t));
   int64_t i = 0;
   for (; i + kSides <= n; i += kSides)
-    for (int k = 0; k < kSides; ++k) ++sides[k * buckets + plan.bucket_of(static_cast<uint32_t>(indices[i + k]))];
+    for (int k = 0; k < kSides; ++k)
+      ++sides[k * buckets + plan.bucket_of(static_cast<uint32_t>(indices[i + k]))];
   for (; i < n; ++i) ++sides[plan.bucket_of(static_cast<uint32_t>(indices[i]))];
   for (int64_t b = 0; b < buckets; ++b)
     for (int k = 0; k < kSides; ++k) counts[b] += sides[k * buckets + b];
   counts[plan.bucket_of(~uint32_t{0})] -= empty;
 }
 
-// The places that are not empty, as keys parted into the plan's buckets in the order of their positions; bucket b is begins[b] … begins[b + 1].
-// Throws before anything is written if an index or an offset is not sound.
+// The places that are not empty, as keys parted into the plan's buckets in the order of their
+// positions; bucket b is begins[b] … begins[b + 1]. Throws before anything is written if an index
+// or an offset is not sound.
 template <class Key>
-Key* part(Context& ctx, const SortRows& a, const RadixPlan& shared, int64_t places, int64_t* begins) {
+Key* part(Context& ctx, const SortRows& a, const RadixPlan& shared, int64_t places,
+          int64_t* begins) {
   const int64_t chunks = (places + kChunk - 1) / kChunk, buckets = shared.buckets();
   uint32_t* counts = ctx.scratch<uint32_t>(chunks * buckets);
   std::atomic<bool> sound{true};
@@ -132,7 +145,8 @@ Key* part(Context& ctx, const SortRows& a, const RadixPlan& shared, int64_t plac
   int64_t sum = 0;
   for (int64_t b = 0; b < buckets; ++b) {
     begins[b] = sum;
-    for (int64_t c = 0; c < chunks; ++c) sum += std::exchange(counts[c * buckets + b], static_cast<uint32_t>(sum));
+    for (int64_t c = 0; c < chunks; ++c)
+      sum += std::exchange(counts[c * buckets + b], static_cast<uint32_t>(sum));
   }
   begins[buckets] = sum;
   Key* keys = ctx.scratch<Key>(sum);
@@ -160,7 +174,8 @@ void sort_places(Context& ctx, const SortRows& a, const RadixPlan& shared, int64
   Key* keys = part<Key>(ctx, a, shared, places, begins);
   const int64_t n = begins[buckets];
 
-  // A bucket's rows are counted before any are written: where they go depends on how many lie before it.
+  // A bucket's rows are counted before any are written: where they go depends on how many lie
+  // before it.
   Key* other = ctx.scratch<Key>(n);
   const Key** sorted = ctx.scratch<const Key*>(buckets);
   int64_t* before = ctx.scratch<int64_t>(buckets + 1);
@@ -177,8 +192,9 @@ void sort_places(Context& ctx, const SortRows& a, const RadixPlan& shared, int64
   for (int64_t b = 0; b < buckets; ++b) before[b + 1] += before[b];
   const auto list = ML_DISPATCH(list_rows<Key>);
   ctx.parallel_for(buckets, 1, [&](int64_t b, int64_t, int) {
-    list(shared, sorted[b], begins[b + 1] - begins[b], static_cast<uint32_t>(b), begins[b], a.order.as<int32_t>() + begins[b],
-         a.rows.as<int32_t>() + before[b], a.starts.as<int32_t>() + 1 + before[b]);
+    list(shared, sorted[b], begins[b + 1] - begins[b], static_cast<uint32_t>(b), begins[b],
+         a.order.as<int32_t>() + begins[b], a.rows.as<int32_t>() + before[b],
+         a.starts.as<int32_t>() + 1 + before[b]);
   });
   a.starts.as<int32_t>()[0] = 0;
   *a.count.as<int32_t>() = static_cast<int32_t>(before[buckets]);
@@ -186,7 +202,8 @@ void sort_places(Context& ctx, const SortRows& a, const RadixPlan& shared, int64
 
 }  // namespace
 
-ReadPlaces lay_out(Context& ctx, const std::vector<TableRead>& reads, const int32_t* order, const int32_t* starts, int64_t R, int64_t width) {
+ReadPlaces lay_out(Context& ctx, const std::vector<TableRead>& reads, const int32_t* order,
+                   const int32_t* starts, int64_t R, int64_t width) {
   int64_t bags_in_all = 0;
   for (const TableRead& r : reads) bags_in_all += r.dy.dim(0);
   const float** dy = ctx.scratch<const float*>(bags_in_all);
@@ -196,10 +213,14 @@ ReadPlaces lay_out(Context& ctx, const std::vector<TableRead>& reads, const int3
     const int64_t bags = r.dy.dim(0), places = r.indices.size();
     const int64_t bag_size = r.offsets ? 0 : r.indices.dim(1);
     const int32_t* offsets = r.offsets ? r.offsets.as<int32_t>() : nullptr;
-    ctx.parallel_for(bags, std::max<int64_t>(1, kChunk * bags / std::max<int64_t>(places, 1)), [&](int64_t begin, int64_t end, int) {
-      for (int64_t b = begin; b < end; ++b) dy[first_bag + b] = r.dy.as<float>() + b * width;
-      ML_DISPATCH(draw_places)(r.weights.as<float>(), offsets, bag_size, begin, end, static_cast<uint32_t>(first_bag), drawn + first);
-    });
+    ctx.parallel_for(bags, std::max<int64_t>(1, kChunk * bags / std::max<int64_t>(places, 1)),
+                     [&](int64_t begin, int64_t end, int) {
+                       for (int64_t b = begin; b < end; ++b)
+                         dy[first_bag + b] = r.dy.as<float>() + b * width;
+                       ML_DISPATCH(draw_places)(r.weights.as<float>(), offsets, bag_size, begin,
+                                                end, static_cast<uint32_t>(first_bag),
+                                                drawn + first);
+                     });
     first_bag += bags;
     first += places;
   }
@@ -214,12 +235,15 @@ ReadPlaces lay_out(Context& ctx, const std::vector<TableRead>& reads, const int3
 void sort_rows(Context& ctx, const SortRows& a) {
   const int64_t places = places_of(a.reads);
   const RadixPlan plan(places, a.slots);
-  plan.narrow() ? sort_places<uint32_t>(ctx, a, plan, places) : sort_places<uint64_t>(ctx, a, plan, places);
+  plan.narrow() ? sort_places<uint32_t>(ctx, a, plan, places)
+                : sort_places<uint64_t>(ctx, a, plan, places);
 }
 
 void sparse_grad_values(Context& ctx, const SparseGradValues& a) {
   const int64_t R = *a.count.as<int32_t>(), V = a.values.dim(1);
-  const HotRows rows(ctx, lay_out(ctx, a.reads, a.order.as<int32_t>(), a.starts.as<int32_t>(), R, V), R, ML_DISPATCH(sum_places));
+  const HotRows rows(ctx,
+                     lay_out(ctx, a.reads, a.order.as<int32_t>(), a.starts.as<int32_t>(), R, V), R,
+                     ML_DISPATCH(sum_places));
   ctx.parallel_for(R, kRows, [&](int64_t begin, int64_t end, int) {
     for (int64_t r = begin; r < end; ++r) rows.gradient(r, a.values.as<float>() + r * V);
   });

@@ -8,7 +8,8 @@ namespace ml {
 struct AdagradRule {
   static constexpr int kStates = 1;  // of a row's width
   float lr, keep, eps;
-  ML_HOST_DEVICE explicit AdagradRule(const Hyper& h, int32_t) : lr(h.lr), keep(1.0f - h.lr * h.weight_decay), eps(h.eps) {}
+  ML_HOST_DEVICE explicit AdagradRule(const Hyper& h, int32_t)
+      : lr(h.lr), keep(1.0f - h.lr * h.weight_decay), eps(h.eps) {}
 
   template <class F, class Sqrt>
   [[gnu::always_inline]]

@@ -8,8 +8,9 @@
 
 namespace ml::cpu {
 namespace {
-constexpr int64_t kPiece = 1 << 14;  // elements of one partial sum: fixed, so that the sum is the same for any number of threads
-}
+// elements of one partial sum: fixed, so that the sum is the same for any number of threads
+constexpr int64_t kPiece = 1 << 14;
+}  // namespace
 
 void sum_squares(Context& ctx, const SumSquares& a) {
   int64_t n = a.x.size();

@@ -11,7 +11,8 @@
 namespace ml::ML_CUDA_NAMESPACE {
 namespace {
 
-constexpr int64_t kPiece = 1 << 14;  // elements of one partial sum: fixed, so that the sum is the same for any grid
+// elements of one partial sum: fixed, so that the sum is the same for any grid
+constexpr int64_t kPiece = 1 << 14;
 
 struct BlockSums {
   double of_warp[kThreads / kWarp];
@@ -35,22 +36,25 @@ __device__ inline int64_t elements(int64_t size, const int32_t* count, int64_t w
 }
 
 // A block sums every gridDim-th piece; thread t its elements t, t + 256, …
-__global__ void __launch_bounds__(kThreads) square_pieces_kernel(Guard guard, double* partials, const float* x, const int32_t* count,
-                                                                 int64_t size, int64_t width) {
+__global__ void __launch_bounds__(kThreads)
+    square_pieces_kernel(Guard guard, double* partials, const float* x, const int32_t* count,
+                         int64_t size, int64_t width) {
   if (guard.closed()) return;
   const int64_t n = elements(size, count, width);
   for (int64_t piece = blockIdx.x; piece * kPiece < n; piece += gridDim.x) {
     const int64_t end = (piece + 1) * kPiece < n ? (piece + 1) * kPiece : n;
     double sum = 0;
-    for (int64_t i = piece * kPiece + threadIdx.x; i < end; i += kThreads) sum += static_cast<double>(x[i]) * x[i];
+    for (int64_t i = piece * kPiece + threadIdx.x; i < end; i += kThreads)
+      sum += static_cast<double>(x[i]) * x[i];
     sum = block_total(sum);
     if (threadIdx.x == 0) partials[piece] = sum;
   }
 }
 
 // One block adds the pieces: thread t numbers t, t + 256, …
-__global__ void __launch_bounds__(kThreads) add_pieces_kernel(Guard guard, float* out, const double* partials, const int32_t* count,
-                                                              int64_t size, int64_t width) {
+__global__ void __launch_bounds__(kThreads)
+    add_pieces_kernel(Guard guard, float* out, const double* partials, const int32_t* count,
+                      int64_t size, int64_t width) {
   if (guard.closed()) return;
   const int64_t n = elements(size, count, width);
   double sum = 0;
@@ -60,8 +64,9 @@ __global__ void __launch_bounds__(kThreads) add_pieces_kernel(Guard guard, float
 }
 
 // A thread scales every (256 gridDim)-th element; the first also writes the norm.
-__global__ void __launch_bounds__(kThreads) clip_scale_kernel(Guard guard, float* x, float* norm_out, const float* sum, float max_norm,
-                                                              int64_t size) {
+__global__ void __launch_bounds__(kThreads)
+    clip_scale_kernel(Guard guard, float* x, float* norm_out, const float* sum, float max_norm,
+                      int64_t size) {
   if (guard.closed()) return;
   const float norm = sqrtf(*sum);
   const float scale = norm != norm ? norm : fminf(1.0f, max_norm / (norm + 1e-6f));
@@ -73,18 +78,22 @@ __global__ void __launch_bounds__(kThreads) clip_scale_kernel(Guard guard, float
 }  // namespace
 
 void sum_squares(CudaStream& stream, const SumSquares& a) {
-  const int64_t size = a.x.size(), pieces = (size + kPiece - 1) / kPiece, width = a.count ? a.x.dim(1) : 0;
+  const int64_t size = a.x.size(), pieces = (size + kPiece - 1) / kPiece,
+                width = a.count ? a.x.dim(1) : 0;
   const int32_t* count = a.count ? a.count.as<int32_t>() : nullptr;
   double* partials = stream.scratch<double>(pieces);
-  launch(square_pieces_kernel, dim3(striding_blocks(pieces, 1, stream.limits().multiprocessors)), dim3(kThreads), sizeof(BlockSums),
-         stream, partials, a.x.as<float>(), count, size, width);
-  launch(add_pieces_kernel, dim3(1), dim3(kThreads), sizeof(BlockSums), stream, a.out.as<float>(), partials, count, size, width);
+  launch(square_pieces_kernel, dim3(striding_blocks(pieces, 1, stream.limits().multiprocessors)),
+         dim3(kThreads), sizeof(BlockSums), stream, partials, a.x.as<float>(), count, size, width);
+  launch(add_pieces_kernel, dim3(1), dim3(kThreads), sizeof(BlockSums), stream, a.out.as<float>(),
+         partials, count, size, width);
 }
 
 void clip_scale(CudaStream& stream, const ClipScale& a) {
   const int64_t size = a.x ? a.x.size() : 0;
-  launch(clip_scale_kernel, dim3(std::max(1u, striding_blocks(size, kThreads, stream.limits().multiprocessors))), dim3(kThreads), 0, stream,
-         a.x ? a.x.as<float>() : nullptr, a.norm ? a.norm.as<float>() : nullptr, a.sum.as<float>(), a.max_norm, size);
+  launch(clip_scale_kernel,
+         dim3(std::max(1u, striding_blocks(size, kThreads, stream.limits().multiprocessors))),
+         dim3(kThreads), 0, stream, a.x ? a.x.as<float>() : nullptr,
+         a.norm ? a.norm.as<float>() : nullptr, a.sum.as<float>(), a.max_norm, size);
 }
 
 }  // namespace ml::ML_CUDA_NAMESPACE

@@ -16,7 +16,8 @@ void update_range(const Rule& rule, const DenseUpdate& a, int64_t begin, int64_t
   float* s2 = a.state2 ? a.state2.as<float>() + begin : nullptr;
   const auto root = [](Vec v) { return sqrt(v); };
   for_vectors(end - begin, [&](int64_t i, int n) {
-    Vec value = load_n(x + i, n), first = s1 ? load_n(s1 + i, n) : Vec{}, second = s2 ? load_n(s2 + i, n) : Vec{};
+    Vec value = load_n(x + i, n), first = s1 ? load_n(s1 + i, n) : Vec{},
+        second = s2 ? load_n(s2 + i, n) : Vec{};
     rule(value, first, second, load_n(g + i, n), root);
     store_n(x + i, value, n);
     if (s1) store_n(s1 + i, first, n);
@@ -27,10 +28,13 @@ void update_range(const Rule& rule, const DenseUpdate& a, int64_t begin, int64_t
 void dense_range(const DenseUpdate& a, int64_t begin, int64_t end) {
   const int32_t step = *a.step.as<int32_t>();
   switch (a.rule) {
-    case Rule::sgd: return update_range(SgdRule(a.hyper, step), a, begin, end);
-    case Rule::adamw: return update_range(AdamWRule(a.hyper, step), a, begin, end);
+    case Rule::sgd:
+      return update_range(SgdRule(a.hyper, step), a, begin, end);
+    case Rule::adamw:
+      return update_range(AdamWRule(a.hyper, step), a, begin, end);
     case Rule::adagrad:
-    case Rule::rowwise_adagrad: return update_range(AdagradRule(a.hyper, step), a, begin, end);
+    case Rule::rowwise_adagrad:
+      return update_range(AdagradRule(a.hyper, step), a, begin, end);
   }
 }
 
@@ -49,7 +53,8 @@ void step_advance(Context&, const StepAdvance& a) { ++*a.step.as<int32_t>(); }
 
 void dense_update(Context& ctx, const DenseUpdate& a) {
   const auto range = ML_DISPATCH(dense_range);
-  ctx.parallel_for(a.param.size(), kPiece, [&](int64_t begin, int64_t end, int) { range(a, begin, end); });
+  ctx.parallel_for(a.param.size(), kPiece,
+                   [&](int64_t begin, int64_t end, int) { range(a, begin, end); });
 }
 
 }  // namespace ml::cpu

@@ -15,14 +15,17 @@ __global__ void step_advance_kernel(Guard guard, int32_t* step) {
   ++*step;
 }
 
-// A thread updates n neighbouring elements of every gridDim-th block of n * 256. States the rule has not are nullptr.
+// A thread updates n neighbouring elements of every gridDim-th block of n * 256. States the rule
+// has not are nullptr.
 template <class Rule, int n>
-__global__ void __launch_bounds__(kThreads, 4) dense_update_kernel(Guard guard, float* x, float* state1, float* state2, const float* grad,
-                                                                const int32_t* step, Hyper hyper, int64_t packs) {
+__global__ void __launch_bounds__(kThreads, 4)
+    dense_update_kernel(Guard guard, float* x, float* state1, float* state2, const float* grad,
+                        const int32_t* step, Hyper hyper, int64_t packs) {
   if (guard.closed()) return;
   const Rule rule(hyper, *step);
   const auto root = [](float v) { return sqrtf(v); };
-  for (int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x; i < packs; i += int64_t{gridDim.x} * kThreads) {
+  for (int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x; i < packs;
+       i += int64_t{gridDim.x} * kThreads) {
     const int64_t at = i * n;
     Pack<float, n> value = load<n>(x + at), first{}, second{};
     const Pack<float, n> g = load<n>(grad + at);
@@ -38,14 +41,15 @@ __global__ void __launch_bounds__(kThreads, 4) dense_update_kernel(Guard guard, 
 
 template <class Rule>
 void update_with(CudaStream& stream, const DenseUpdate& a) {
-  float *x = a.param.as<float>(), *s1 = a.state1 ? a.state1.as<float>() : nullptr, *s2 = a.state2 ? a.state2.as<float>() : nullptr;
+  float *x = a.param.as<float>(), *s1 = a.state1 ? a.state1.as<float>() : nullptr,
+        *s2 = a.state2 ? a.state2.as<float>() : nullptr;
   const int64_t size = a.param.size();
   const auto fits = [&](const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; };
   const bool fours = size % 4 == 0 && fits(x) && fits(a.grad.data) && fits(s1) && fits(s2);
   const int64_t packs = fours ? size / 4 : size;
   launch(fours ? dense_update_kernel<Rule, 4> : dense_update_kernel<Rule, 1>,
-         dim3(striding_blocks(packs, kThreads, stream.limits().multiprocessors)), dim3(kThreads), 0, stream, x, s1, s2,
-         a.grad.as<float>(), a.step.as<int32_t>(), a.hyper, packs);
+         dim3(striding_blocks(packs, kThreads, stream.limits().multiprocessors)), dim3(kThreads), 0,
+         stream, x, s1, s2, a.grad.as<float>(), a.step.as<int32_t>(), a.hyper, packs);
 }
 
 }  // namespace
@@ -56,10 +60,13 @@ void step_advance(CudaStream& stream, const StepAdvance& a) {
 
 void dense_update(CudaStream& stream, const DenseUpdate& a) {
   switch (a.rule) {
-    case Rule::sgd: return update_with<SgdRule>(stream, a);
-    case Rule::adamw: return update_with<AdamWRule>(stream, a);
+    case Rule::sgd:
+      return update_with<SgdRule>(stream, a);
+    case Rule::adamw:
+      return update_with<AdamWRule>(stream, a);
     case Rule::adagrad:
-    case Rule::rowwise_adagrad: return update_with<AdagradRule>(stream, a);
+    case Rule::rowwise_adagrad:
+      return update_with<AdagradRule>(stream, a);
   }
 }
 

@@ -1,14 +1,19 @@
 #pragma once
-// The update rules (kernels: optim/<rule>.h) applied to a dense parameter or to the touched rows of a table.
-// All arithmetic is float32. `step` [1] int32 lives on the device and counts from 1: StepAdvance adds one before the updates of a step.
+// The update rules (kernels: optim/<rule>.h) applied to a dense parameter or to the touched rows of
+// a table. All arithmetic is float32. `step` [1] int32 lives on the device and counts from 1:
+// StepAdvance adds one before the updates of a step.
 //
 //   DenseUpdate    param, grad [any] float32; state1, state2 [same] float32 as the rule needs
-//   SparseUpdate   table [N, V] float32, or float16 | bfloat16 with master [N, V] float32: the exact values, of which the table holds the rounded ones.
-//                  state1, state2 [N, V] float32 (row-wise Adagrad: state1 [N]). rows, starts, order, count, reads: ops/sparse_grad.h.
-//                  For each touched row the gradient is summed as SparseGradValues would, and the row is updated once. O(touched rows).
-//                  `every_row`: rows that were not touched are updated too, with gradient 0 (AdamW's tableMode 'dense'). O(N).
+//   SparseUpdate   table [N, V] float32, or float16 | bfloat16 with master [N, V] float32: the
+//   exact values, of which the table holds the rounded ones.
+//                  state1, state2 [N, V] float32 (row-wise Adagrad: state1 [N]). rows, starts,
+//                  order, count, reads: ops/sparse_grad.h. For each touched row the gradient is
+//                  summed as SparseGradValues would, and the row is updated once. O(touched rows).
+//                  `every_row`: rows that were not touched are updated too, with gradient 0
+//                  (AdamW's tableMode 'dense'). O(N).
 //   SumSquares     out[0] += sum of x[i]^2, in float64 by fixed pieces, stored as float32
-//   ClipScale      x[i] *= min(1, max_norm / (sqrt(sum[0]) + 1e-6)); norm[0] = sqrt(sum[0])   (both optional)
+//   ClipScale      x[i] *= min(1, max_norm / (sqrt(sum[0]) + 1e-6)); norm[0] = sqrt(sum[0])   (both
+//   optional)
 
 #include <vector>
 

@@ -1,5 +1,6 @@
 #pragma once
-// Row-wise Adagrad: one number a row. v[row] += mean over the row of g^2;  x = x (1 - lr wd) - lr g / (sqrt(v[row]) + eps).
+// Row-wise Adagrad: one number a row. v[row] += mean over the row of g^2;  x = x (1 - lr wd) - lr g
+// / (sqrt(v[row]) + eps).
 
 #include "optim/optim.h"
 
@@ -8,7 +9,8 @@ namespace ml {
 struct RowwiseAdagradRule {
   static constexpr int kStates = 0;  // of a row's width
   float lr, keep, eps;
-  ML_HOST_DEVICE explicit RowwiseAdagradRule(const Hyper& h, int32_t) : lr(h.lr), keep(1.0f - h.lr * h.weight_decay), eps(h.eps) {}
+  ML_HOST_DEVICE explicit RowwiseAdagradRule(const Hyper& h, int32_t)
+      : lr(h.lr), keep(1.0f - h.lr * h.weight_decay), eps(h.eps) {}
 
   // root = sqrt(v[row]) + eps after the row's v was added to
   template <class F>

@@ -7,8 +7,9 @@ namespace ml {
 
 struct SgdRule {
   static constexpr int kStates = 0;  // of a row's width
-  float lr, keep;  // keep = 1 - lr wd
-  ML_HOST_DEVICE explicit SgdRule(const Hyper& h, int32_t) : lr(h.lr), keep(1.0f - h.lr * h.weight_decay) {}
+  float lr, keep;                    // keep = 1 - lr wd
+  ML_HOST_DEVICE explicit SgdRule(const Hyper& h, int32_t)
+      : lr(h.lr), keep(1.0f - h.lr * h.weight_decay) {}
 
   // F is float or a vector of floats.
   template <class F, class Sqrt>

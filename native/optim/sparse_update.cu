@@ -11,10 +11,12 @@
 namespace ml::ML_CUDA_NAMESPACE {
 namespace {
 
-// Rows that a lane group updates one after the other where every row of the table is: the touched ones among them are found by one search.
+// Rows that a lane group updates one after the other where every row of the table is: the touched
+// ones among them are found by one search.
 constexpr int kRowsOfPiece = 16;
 
-// The table and its states; `exact` is the table itself, or the master of a 16-bit one, which then holds the rounded values.
+// The table and its states; `exact` is the table itself, or the master of a 16-bit one, which then
+// holds the rounded values.
 struct TableState {
   float *exact, *state1, *state2;
   void* rounded;
@@ -23,9 +25,11 @@ struct TableState {
   int width;
 };
 
-// Lane's elements of a row that this kernel writes later. They are asked for before the gradient is summed, and wait for it in registers.
+// Lane's elements of a row that this kernel writes later. They are asked for before the gradient is
+// summed, and wait for it in registers.
 template <class Tile>
-__device__ inline void load_tile(Tile& tile, const float* table, const LaneGroup& group, int64_t u, int column, int width) {
+__device__ inline void load_tile(Tile& tile, const float* table, const LaneGroup& group, int64_t u,
+                                 int column, int width) {
 #pragma unroll
   for (int v = 0; v < Tile::vectors; ++v) {
     const int c = column + v * group.lanes * Tile::n;
@@ -37,7 +41,8 @@ __device__ inline void load_tile(Tile& tile, const float* table, const LaneGroup
 }
 
 template <class T, class Tile>
-__device__ inline void store_rounded(T* row, const Tile& tile, const LaneGroup& group, int column, int width) {
+__device__ inline void store_rounded(T* row, const Tile& tile, const LaneGroup& group, int column,
+                                     int width) {
 #pragma unroll
   for (int v = 0; v < Tile::vectors; ++v) {
     const int c = column + v * group.lanes * Tile::n;
@@ -46,16 +51,20 @@ __device__ inline void store_rounded(T* row, const Tile& tile, const LaneGroup& 
 }
 
 template <class Tile>
-__device__ inline void store_row(const TableState& a, const Tile& x, const LaneGroup& group, int64_t u, int column) {
+__device__ inline void store_row(const TableState& a, const Tile& x, const LaneGroup& group,
+                                 int64_t u, int column) {
   store_tile(row_at(a.exact, u, a.width), x, group, column, a.width);
-  if (a.dtype == DType::f16) store_rounded(row_at(static_cast<Half*>(a.rounded), u, a.width), x, group, column, a.width);
-  if (a.dtype == DType::bf16) store_rounded(row_at(static_cast<BFloat16*>(a.rounded), u, a.width), x, group, column, a.width);
+  if (a.dtype == DType::f16)
+    store_rounded(row_at(static_cast<Half*>(a.rounded), u, a.width), x, group, column, a.width);
+  if (a.dtype == DType::bf16)
+    store_rounded(row_at(static_cast<BFloat16*>(a.rounded), u, a.width), x, group, column, a.width);
 }
 
-// One slice of row u of the table, whose gradient is that of touched row r, or 0 where r < 0. u < 0: no row.
+// One slice of row u of the table, whose gradient is that of touched row r, or 0 where r < 0. u <
+// 0: no row.
 template <class Tile, class Rule>
-__device__ inline void update_row(const Rule& rule, const TableState& a, const TouchedRows& t, const LaneGroup& group, int64_t u, int64_t r,
-                                  int) {
+__device__ inline void update_row(const Rule& rule, const TableState& a, const TouchedRows& t,
+                                  const LaneGroup& group, int64_t u, int64_t r, int) {
   const int column = Tile::column(group, blockIdx.y);
   const auto root = [](float v) { return sqrtf(v); };
   Tile x, first, second, g;
@@ -67,16 +76,19 @@ __device__ inline void update_row(const Rule& rule, const TableState& a, const T
 #pragma unroll
   for (int v = 0; v < Tile::vectors; ++v)
 #pragma unroll
-    for (int e = 0; e < Tile::n; ++e) rule(x.v[v][e], first.v[v][e], second.v[v][e], g.v[v][e], root);
+    for (int e = 0; e < Tile::n; ++e)
+      rule(x.v[v][e], first.v[v][e], second.v[v][e], g.v[v][e], root);
   store_row(a, x, group, u, column);
   if (a.state1) store_tile(row_at(a.state1, u, a.width), first, group, column, a.width);
   if (a.state2) store_tile(row_at(a.state2, u, a.width), second, group, column, a.width);
 }
 
-// All slices: the row's one state needs the whole gradient, which is summed twice where it does not fit in registers.
+// All slices: the row's one state needs the whole gradient, which is summed twice where it does not
+// fit in registers.
 template <class Tile>
-__device__ inline void update_row(const RowwiseAdagradRule& rule, const TableState& a, const TouchedRows& t, const LaneGroup& group,
-                                  int64_t u, int64_t r, int slices) {
+__device__ inline void update_row(const RowwiseAdagradRule& rule, const TableState& a,
+                                  const TouchedRows& t, const LaneGroup& group, int64_t u,
+                                  int64_t r, int slices) {
   const int steps = slices == 1 ? 1 : 2 * slices;
   float squares = 0, root = 0;
   for (int k = 0; k < steps; ++k) {
@@ -120,12 +132,14 @@ __device__ inline int64_t first_from(const int32_t* rows, int64_t R, int64_t u) 
   return low;
 }
 
-// A lane group updates one slice of every gridDim-th touched row, or of kRowsOfPiece neighbouring rows. Slices are slowest: all rows take
-// one slice of dy, which L2 then holds, before the next. Row-wise Adagrad: all slices.
-// Two blocks a multiprocessor, so that states, row and the rows of dy in flight all stay in registers.
+// A lane group updates one slice of every gridDim-th touched row, or of kRowsOfPiece neighbouring
+// rows. Slices are slowest: all rows take one slice of dy, which L2 then holds, before the next.
+// Row-wise Adagrad: all slices. Two blocks a multiprocessor, so that states, row and the rows of dy
+// in flight all stay in registers.
 template <class Rule, class Tile>
-__global__ void __launch_bounds__(kThreads, 2) sparse_update_kernel(Guard guard, TableState a, TouchedRows t, const int32_t* step, Hyper hyper,
-                                                                    bool every_row, Slicing slicing) {
+__global__ void __launch_bounds__(kThreads, 2)
+    sparse_update_kernel(Guard guard, TableState a, TouchedRows t, const int32_t* step, Hyper hyper,
+                         bool every_row, Slicing slicing) {
   if (guard.closed()) return;
   const Rule rule(hyper, *step);
   const LaneGroup group = lane_group(slicing.lanes);
@@ -159,12 +173,15 @@ void update_with(CudaStream& stream, const SparseUpdate& a) {
                          slots,
                          static_cast<int>(width)};
   constexpr bool whole_rows = std::is_same_v<Rule, RowwiseAdagradRule>;
-  const bool fours = in_fours(a.reads, width) && in_fours(a.table, width) && in_fours(a.master, width) &&
-                     (whole_rows || in_fours(a.state1, width)) && in_fours(a.state2, width);
+  const bool fours = in_fours(a.reads, width) && in_fours(a.table, width) &&
+                     in_fours(a.master, width) && (whole_rows || in_fours(a.state1, width)) &&
+                     in_fours(a.state2, width);
   with_gradient_tile(fours, width, [&]<class Tile>(Tile, Slicing s) {
     const int64_t pieces = a.every_row ? (slots + kRowsOfPiece - 1) / kRowsOfPiece : a.rows.dim(0);
-    const dim3 grid(striding_blocks(pieces, kThreads / s.lanes, stream.limits().multiprocessors), whole_rows ? 1 : s.slices);
-    launch(sparse_update_kernel<Rule, Tile>, grid, dim3(kThreads), 0, stream, state, t, a.step.as<int32_t>(), a.hyper, a.every_row, s);
+    const dim3 grid(striding_blocks(pieces, kThreads / s.lanes, stream.limits().multiprocessors),
+                    whole_rows ? 1 : s.slices);
+    launch(sparse_update_kernel<Rule, Tile>, grid, dim3(kThreads), 0, stream, state, t,
+           a.step.as<int32_t>(), a.hyper, a.every_row, s);
   });
 }
 
@@ -172,10 +189,14 @@ void update_with(CudaStream& stream, const SparseUpdate& a) {
 
 void sparse_update(CudaStream& stream, const SparseUpdate& a) {
   switch (a.rule) {
-    case Rule::sgd: return update_with<SgdRule>(stream, a);
-    case Rule::adagrad: return update_with<AdagradRule>(stream, a);
-    case Rule::rowwise_adagrad: return update_with<RowwiseAdagradRule>(stream, a);
-    case Rule::adamw: return update_with<AdamWRule>(stream, a);
+    case Rule::sgd:
+      return update_with<SgdRule>(stream, a);
+    case Rule::adagrad:
+      return update_with<AdagradRule>(stream, a);
+    case Rule::rowwise_adagrad:
+      return update_with<RowwiseAdagradRule>(stream, a);
+    case Rule::adamw:
+      return update_with<AdamWRule>(stream, a);
   }
 }
 

@@ -1,5 +1,6 @@
-// The native core without Node, for the sanitizers: odd shapes, every dtype, empty sizes, faults, several threads and streams.
-// What the numbers must be is tested in TypeScript; here every access is.
+// The native core without Node, for the sanitizers: odd shapes, every dtype, empty sizes, faults,
+// several threads and streams. What the numbers must be is tested in TypeScript; here every access
+// is.
 
 #include <sched.h>
 #include <sys/syscall.h>
@@ -41,7 +42,10 @@ Tensor random_tensor(Device& device, const Shape& shape, uint64_t seed, DType dt
 Tensor index_tensor(Device& device, const Shape& shape, int64_t slots, uint64_t seed) {
   Tensor t = empty(device, shape, DType::i32);
   std::vector<int32_t> host(static_cast<size_t>(shape.size()));
-  for (int32_t& i : host) i = static_cast<int32_t>((seed = seed * 6364136223846793005ull + 1) >> 33) % static_cast<int32_t>(slots + 1) - 1;
+  for (int32_t& i : host)
+    i = static_cast<int32_t>((seed = seed * 6364136223846793005ull + 1) >> 33) %
+            static_cast<int32_t>(slots + 1) -
+        1;
   device.stream().write(t.storage->data(), host.data(), host.size() * 4);
   return t;
 }
@@ -53,15 +57,21 @@ void bags(const std::shared_ptr<Device>& d) {
     for (int64_t B : {0, 1, 5, 40}) {
       for (DType dtype : {DType::f32, DType::f16, DType::bf16}) {
         const int64_t L = 1 + V % 9, N = 37;
-        const Tensor table = random_tensor(*d, {N, V}, 1, dtype), weights = random_tensor(*d, {B, L}, 2);
-        const Tensor indices = index_tensor(*d, {B, L}, N, static_cast<uint64_t>(V)), y = empty(*d, {B, V});
-        run(*d, &Operations::embedding_bag, EmbeddingBag{y.view(), table.view(), indices.view(), weights.view(), {}, {}});
+        const Tensor table = random_tensor(*d, {N, V}, 1, dtype),
+                     weights = random_tensor(*d, {B, L}, 2);
+        const Tensor indices = index_tensor(*d, {B, L}, N, static_cast<uint64_t>(V)),
+                     y = empty(*d, {B, V});
+        run(*d, &Operations::embedding_bag,
+            EmbeddingBag{y.view(), table.view(), indices.view(), weights.view(), {}, {}});
         const Tensor dweights = empty(*d, {B, L});
         run(*d, &Operations::embedding_bag_weights_backward,
-            EmbeddingBagWeightsBackward{dweights.view(), y.view(), table.view(), indices.view(), {}, {}});
-        const SparseGrad g = sparse_grad(*d, {{indices, weights, y, {}}, {indices, weights, y, {}}}, N, V);
+            EmbeddingBagWeightsBackward{
+                dweights.view(), y.view(), table.view(), indices.view(), {}, {}});
+        const SparseGrad g =
+            sparse_grad(*d, {{indices, weights, y, {}}, {indices, weights, y, {}}}, N, V);
         const Tensor dense = zeros(*d, {N, V});
-        run(*d, &Operations::sparse_grad_to_dense, SparseGradToDense{dense.view(), g.values.view(), g.rows.view(), g.count.view()});
+        run(*d, &Operations::sparse_grad_to_dense,
+            SparseGradToDense{dense.view(), g.values.view(), g.rows.view(), g.count.view()});
       }
     }
   }
@@ -73,19 +83,31 @@ void lookups(const std::shared_ptr<Device>& d) {
     for (int64_t n : {1, 2, 15, 31, 32, 33, 70, 300, 520, 601})
       for (int64_t k : {1, 5, 33, 70}) {
         const int64_t H = 2, half = 1 + n % 37;
-        const Tensor query = random_tensor(*d, {T, H, 2, half}, 1), keys = random_tensor(*d, {H, 2, n, half}, 2);
-        const Tensor scores = empty(*d, {T, H, k}), indices = empty(*d, {T, H, k}, DType::i32), weights = empty(*d, {T, H, k});
+        const Tensor query = random_tensor(*d, {T, H, 2, half}, 1),
+                     keys = random_tensor(*d, {H, 2, n, half}, 2);
+        const Tensor scores = empty(*d, {T, H, k}), indices = empty(*d, {T, H, k}, DType::i32),
+                     weights = empty(*d, {T, H, k});
         run(*d, &Operations::product_key_lookup,
-            ProductKeyLookup{scores.view(), indices.view(), weights.view(), query.view(), keys.view(), {}, Gate::softmax});
+            ProductKeyLookup{scores.view(),
+                             indices.view(),
+                             weights.view(),
+                             query.view(),
+                             keys.view(),
+                             {},
+                             Gate::softmax});
         const Tensor dquery = empty(*d, query.shape), dkeys = zeros(*d, keys.shape);
         run(*d, &Operations::product_key_lookup_backward,
-            ProductKeyLookupBackward{dquery.view(), dkeys.view(), weights.view(), scores.view(), indices.view(), weights.view(),
-                                     query.view(), keys.view(), Gate::softmax});
+            ProductKeyLookupBackward{dquery.view(), dkeys.view(), weights.view(), scores.view(),
+                                     indices.view(), weights.view(), query.view(), keys.view(),
+                                     Gate::softmax});
         const int64_t most = std::min(k, n);
-        const Tensor values = empty(*d, {T * H * 2, most}), ids = empty(*d, {T * H * 2, most}, DType::i32);
+        const Tensor values = empty(*d, {T * H * 2, most}),
+                     ids = empty(*d, {T * H * 2, most}, DType::i32);
         const Tensor half_scores = empty(*d, {T, H, 2, n});
-        run(*d, &Operations::product_key_scores, ProductKeyScores{half_scores.view(), query.view(), keys.view()});
-        run(*d, &Operations::topk, TopK{values.view(), ids.view(), half_scores.reshaped({T * H * 2, n}).view()});
+        run(*d, &Operations::product_key_scores,
+            ProductKeyScores{half_scores.view(), query.view(), keys.view()});
+        run(*d, &Operations::topk,
+            TopK{values.view(), ids.view(), half_scores.reshaped({T * H * 2, n}).view()});
       }
   wait(*d);
 }
@@ -94,10 +116,13 @@ void products(const std::shared_ptr<Device>& d) {
   for (int64_t R : {0, 1, 2, 5, 13, 50, 130})
     for (int64_t I : {0, 1, 17, 64, 390, 650})
       for (int64_t O : {1, 2, 31, 33, 100, 200}) {
-        const Tensor x = random_tensor(*d, {R, I}, 1), w = random_tensor(*d, {O, I}, 2), b = random_tensor(*d, {O}, 3);
-        const Tensor y = empty(*d, {R, O}), dx = empty(*d, {R, I}), dw = zeros(*d, {O, I}), db = zeros(*d, {O});
+        const Tensor x = random_tensor(*d, {R, I}, 1), w = random_tensor(*d, {O, I}, 2),
+                     b = random_tensor(*d, {O}, 3);
+        const Tensor y = empty(*d, {R, O}), dx = empty(*d, {R, I}), dw = zeros(*d, {O, I}),
+                     db = zeros(*d, {O});
         run(*d, &Operations::linear, Linear{y.view(), x.view(), w.view(), b.view()});
-        run(*d, &Operations::linear_backward, LinearBackward{dx.view(), dw.view(), db.view(), y.view(), x.view(), w.view(), false});
+        run(*d, &Operations::linear_backward,
+            LinearBackward{dx.view(), dw.view(), db.view(), y.view(), x.view(), w.view(), false});
       }
   wait(*d);
 }
@@ -106,7 +131,8 @@ void products(const std::shared_ptr<Device>& d) {
 void training(int threads, uint64_t seed) {
   const auto d = cpu::open(threads);
   const auto table = std::make_shared<ValueTable>(random_tensor(*d, {400, 19}, seed), Tensor{});
-  const auto half = std::make_shared<ValueTable>(random_tensor(*d, {400, 19}, seed, DType::bf16), Tensor{});
+  const auto half =
+      std::make_shared<ValueTable>(random_tensor(*d, {400, 19}, seed, DType::bf16), Tensor{});
   const auto down = std::make_shared<ValueTable>(random_tensor(*d, {400, 13}, seed), Tensor{});
   MemoryLayerOptions o;
   o.query = {13, 2, 6, 20, 10, true, true, seed};
@@ -138,12 +164,14 @@ void training(int threads, uint64_t seed) {
   wait(*d);
 }
 
-// So long that the stream's own thread, which may be asleep, has begun the work before the caller waits for it.
+// So long that the stream's own thread, which may be asleep, has begun the work before the caller
+// waits for it.
 void pause(int turns) {
   if (turns > 0) std::this_thread::sleep_for(std::chrono::microseconds(60 * turns));
 }
 
-// Work keeps its order, whether the stream's thread runs it, or the caller who waits, or one after the other.
+// Work keeps its order, whether the stream's thread runs it, or the caller who waits, or one after
+// the other.
 void hand_over(const std::shared_ptr<Device>& d) {
   constexpr int64_t kLong = 100000;
   const Tensor a = empty(*d, {kLong}), b = empty(*d, {kLong}), c = empty(*d, {kLong});
@@ -156,7 +184,8 @@ void hand_over(const std::shared_ptr<Device>& d) {
     fill(b, -1);
     if (i % 5 == 0) pause(1);
     float last = 0;
-    d->stream().read(&last, static_cast<float*>(c.storage->data()) + kLong - 1, sizeof(last), [](const std::optional<Fault>&) {});
+    d->stream().read(&last, static_cast<float*>(c.storage->data()) + kLong - 1, sizeof(last),
+                     [](const std::optional<Fault>&) {});
     wait(*d);
     require(last == static_cast<float>(i), "work runs in the order in which it was enqueued");
   }
@@ -166,7 +195,8 @@ void hand_over(const std::shared_ptr<Device>& d) {
 void placement() {
   const auto cores_of = [](pid_t thread) {
     cpu_set_t set;
-    require(sched_getaffinity(thread, sizeof(set), &set) == 0, "the cores of a thread can be asked for");
+    require(sched_getaffinity(thread, sizeof(set), &set) == 0,
+            "the cores of a thread can be asked for");
     return set;
   };
   const cpu_set_t all = cores_of(0);
@@ -191,7 +221,8 @@ void placement() {
   require(CPU_EQUAL(&after, &all), "a helper may go everywhere afterwards");
   // It runs, though this thread does not leave its own core.
   const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(10);
-  while (CPU_COUNT(&all) > 1 && core.exchange(-1) == -1) require(std::chrono::steady_clock::now() < end, "a helper has a core of its own");
+  while (CPU_COUNT(&all) > 1 && core.exchange(-1) == -1)
+    require(std::chrono::steady_clock::now() < end, "a helper has a core of its own");
   sched_setaffinity(0, sizeof(all), &all);
   done = true;
   running.join();
@@ -203,9 +234,11 @@ void pieces() {
     for (int64_t n : {1, 6, 41, 1000}) {
       constexpr int64_t kGrain = 7;
       for (int slow = 0; slow < threads; ++slow) {
-        std::vector<std::atomic<int>> done(static_cast<size_t>((n + kGrain - 1) / kGrain)), inside(static_cast<size_t>(threads));
+        std::vector<std::atomic<int>> done(static_cast<size_t>((n + kGrain - 1) / kGrain)),
+            inside(static_cast<size_t>(threads));
         cpu::Context(threads).parallel_for(n, kGrain, [&](int64_t begin, int64_t end, int worker) {
-          require(begin % kGrain == 0 && end == std::min(n, begin + kGrain), "pieces are cut by the grain alone");
+          require(begin % kGrain == 0 && end == std::min(n, begin + kGrain),
+                  "pieces are cut by the grain alone");
           require(inside[static_cast<size_t>(worker)].fetch_add(1) == 0, "one thread has a number");
           if (worker == slow) pause(2);
           done[static_cast<size_t>(begin / kGrain)].fetch_add(1);
@@ -217,7 +250,8 @@ void pieces() {
   }
 }
 
-// Who waits takes part in runs, is counted like a helper, and goes when it may. Where a thread is expected and does not come, a helper is called.
+// Who waits takes part in runs, is counted like a helper, and goes when it may. Where a thread is
+// expected and does not come, a helper is called.
 void waiting() {
   std::atomic<bool> stop{false};
   std::atomic<int> helped{0};
@@ -265,21 +299,25 @@ void completions(const std::shared_ptr<Device>& d) {
   float target[4];
   for (int i = 0; i < 200; ++i) {
     std::atomic<bool> told{false};
-    d->stream().read(target, t.storage->data(), sizeof(target), [&told](const std::optional<Fault>&) {
-      std::this_thread::sleep_for(std::chrono::microseconds(20));
-      told.store(true, std::memory_order_release);
-    });
+    d->stream().read(target, t.storage->data(), sizeof(target),
+                     [&told](const std::optional<Fault>&) {
+                       std::this_thread::sleep_for(std::chrono::microseconds(20));
+                       told.store(true, std::memory_order_release);
+                     });
     pause(i % 4);
     wait(*d);
-    require(told.load(std::memory_order_acquire), "completions have been called when wait() returns");
+    require(told.load(std::memory_order_acquire),
+            "completions have been called when wait() returns");
   }
 }
 
 void faults(const std::shared_ptr<Device>& d) {
-  const Tensor table = random_tensor(*d, {4, 5}, 1), y = empty(*d, {1, 5}), weights = zeros(*d, {1, 1});
+  const Tensor table = random_tensor(*d, {4, 5}, 1), y = empty(*d, {1, 5}),
+               weights = zeros(*d, {1, 1});
   Tensor indices = empty(*d, {1, 1}, DType::i32);
   fill(indices, 4);
-  run(*d, &Operations::embedding_bag, EmbeddingBag{y.view(), table.view(), indices.view(), weights.view(), {}, {}});
+  run(*d, &Operations::embedding_bag,
+      EmbeddingBag{y.view(), table.view(), indices.view(), weights.view(), {}, {}});
   const auto fault = d->stream().wait();
   require(fault && fault->error.code() == Code::index_range, "an index out of range is a fault");
   d->stream().acknowledge(fault->first);
@@ -304,7 +342,8 @@ int main() {
     completions(device);
   }
   std::vector<std::thread> streams;
-  for (int i = 0; i < 3; ++i) streams.emplace_back([i] { training(1 + i, static_cast<uint64_t>(i)); });
+  for (int i = 0; i < 3; ++i)
+    streams.emplace_back([i] { training(1 + i, static_cast<uint64_t>(i)); });
   for (std::thread& t : streams) t.join();
   std::printf("native core: passed on %s\n", cpu::isa_name());
 }

@@ -1,5 +1,5 @@
-// The CUDA backend's machinery without Node, on the emulated device: recorded training steps, faults and what they void, several
-// devices at once, memory.
+// The CUDA backend's machinery without Node, on the emulated device: recorded training steps,
+// faults and what they void, several devices at once, memory.
 
 #include <atomic>
 #include <cstdio>
@@ -70,7 +70,8 @@ class Model {
       layer = std::make_unique<MemoryLayer>(device, o, table_);
       ++o.query.seed;
     }
-    peer_ = std::make_unique<PeerLayer>(device, PeerLayerOptions{o.query, Activation::gelu}, down_, table_);
+    peer_ = std::make_unique<PeerLayer>(device, PeerLayerOptions{o.query, Activation::gelu}, down_,
+                                        table_);
     for (auto& layer : layers_)
       for (Parameter* p : layer->parameters()) dense_.push_back({p->value, p->grad});
     for (Parameter* p : peer_->parameters()) dense_.push_back({p->value, p->grad});
@@ -94,7 +95,8 @@ class Model {
   }
 
   std::vector<std::vector<char>> state() {
-    std::vector<std::vector<char>> all{bytes_of(table_->weight()), bytes_of(down_->weight()), bytes_of(optimizer_->step_count())};
+    std::vector<std::vector<char>> all{bytes_of(table_->weight()), bytes_of(down_->weight()),
+                                       bytes_of(optimizer_->step_count())};
     for (const auto& d : dense_) all.push_back(bytes_of(d.value));
     for (size_t i = 0; i < 2; ++i)
       if (const Tensor& s = optimizer_->table_state(i).state1) all.push_back(bytes_of(s));
@@ -134,10 +136,13 @@ void recorded_steps_equal_eager_ones(Rule rule) {
 void faults_void_what_follows() {
   const auto d = simt::open(0);
   Stream& stream = d->stream();
-  const Tensor table = normal(*d, {4, 5}, 1), y = zeros(*d, {2, 5}), weights = normal(*d, {2, 2}, 2);
-  const Tensor bad = from_host<int32_t>(*d, {2, 2}, DType::i32, {3, -1, 4, -2}), good = from_host<int32_t>(*d, {2, 2}, DType::i32, {3, -1, 2, 0});
+  const Tensor table = normal(*d, {4, 5}, 1), y = zeros(*d, {2, 5}),
+               weights = normal(*d, {2, 2}, 2);
+  const Tensor bad = from_host<int32_t>(*d, {2, 2}, DType::i32, {3, -1, 4, -2}),
+               good = from_host<int32_t>(*d, {2, 2}, DType::i32, {3, -1, 2, 0});
   const auto bag = [&](const Tensor& indices) {
-    run(*d, &Operations::embedding_bag, EmbeddingBag{y.view(), table.view(), indices.view(), weights.view(), {}, {}});
+    run(*d, &Operations::embedding_bag,
+        EmbeddingBag{y.view(), table.view(), indices.view(), weights.view(), {}, {}});
   };
   fill(y, 7);
   bag(bad);
@@ -147,20 +152,25 @@ void faults_void_what_follows() {
   stream.write(y.view().data, &nine, sizeof(nine), false);
   std::promise<std::optional<Fault>> told;
   float seen = -1;
-  stream.read(&seen, y.view().data, sizeof(seen), [&](const std::optional<Fault>& f) { told.set_value(f); });
+  stream.read(&seen, y.view().data, sizeof(seen),
+              [&](const std::optional<Fault>& f) { told.set_value(f); });
   const Ticket last = stream.submitted();
   const auto fault = stream.wait();
   require(fault && fault->first == failed, "the fault names the work that failed");
   require(fault->error.code() == Code::index_range, "an index out of range is ERR_INDEX_RANGE");
-  require(std::string(fault->error.what()) == "embeddingBag: \"indices\"[2] is 4, outside [0, 4).\n  -1 marks an empty place.",
+  require(std::string(fault->error.what()) ==
+              "embeddingBag: \"indices\"[2] is 4, outside [0, 4).\n  -1 marks an empty place.",
           "the lowest position is named");
-  require(told.get_future().get().has_value() && seen == -1, "a read of void work is told, and copies nothing");
+  require(told.get_future().get().has_value() && seen == -1,
+          "a read of void work is told, and copies nothing");
   require(stream.faulted(), "not acknowledged yet");
   bag(good);
   const Ticket after = stream.submitted();
   stream.acknowledge(fault->first);
   stream.acknowledge(fault->first);
-  require(stream.voided(failed) && stream.voided(last) && stream.voided(after) && !stream.voided(failed - 1), "what is void");
+  require(stream.voided(failed) && stream.voided(last) && stream.voided(after) &&
+              !stream.voided(failed - 1),
+          "what is void");
   require(first_of(y) == 7, "nothing has changed since the work before the fault");
   fill(y, 11);
   require(first_of(y) == 11 && !stream.faulted(), "work after the report runs");
@@ -193,10 +203,12 @@ void faults_of_the_host() {
   const Ticket failed = stream.submitted();
   fill(y, 1);
   auto fault = stream.wait();
-  require(fault && fault->first == failed && fault->error.code() == Code::value, "an error of a producer is a fault");
+  require(fault && fault->first == failed && fault->error.code() == Code::value,
+          "an error of a producer is a fault");
   stream.acknowledge(fault->first);
   require(first_of(y) == 0, "what followed it was void");
-  stream.produce(y.view().data, 12000, [](void* target) { std::fill_n(static_cast<float*>(target), 3000, 5.0f); });
+  stream.produce(y.view().data, 12000,
+                 [](void* target) { std::fill_n(static_cast<float*>(target), 3000, 5.0f); });
   require(first_of(y) == 5, "and the stream works again");
 }
 
@@ -228,7 +240,8 @@ int main() {
   faults_of_the_host();
   large_copies_come_in_pieces();
   too_much_memory_is_an_error();
-  for (Rule rule : {Rule::sgd, Rule::adagrad, Rule::rowwise_adagrad, Rule::adamw}) recorded_steps_equal_eager_ones(rule);
+  for (Rule rule : {Rule::sgd, Rule::adagrad, Rule::rowwise_adagrad, Rule::adamw})
+    recorded_steps_equal_eager_ones(rule);
   // Several devices at once give what each gives alone.
   const auto train = [] {
     Model model(simt::open(0), Rule::adamw, 5);

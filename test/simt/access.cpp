@@ -39,7 +39,8 @@ bool in_image(uintptr_t address) {
   return false;
 }
 
-// Neither device nor shared memory: the thread's own stack, the kernel's arguments, constants, pinned host memory.
+// Neither device nor shared memory: the thread's own stack, the kernel's arguments, constants,
+// pinned host memory.
 void check_other(const void* at, size_t bytes, Use use, const Site& site) {
   const uintptr_t address = reinterpret_cast<uintptr_t>(at);
   const Machine& m = machine;
@@ -52,7 +53,8 @@ void check_other(const void* at, size_t bytes, Use use, const Site& site) {
   if (address >= arguments && address + bytes <= arguments + m.call->argument_bytes) return;
   if (use == Use::read && in_image(address)) return;
   if (is_pinned(at, bytes)) return;
-  fault(site, "%s of %zu bytes of host memory at %p", use == Use::read ? "read" : "write", bytes, at);
+  fault(site, "%s of %zu bytes of host memory at %p", use == Use::read ? "read" : "write", bytes,
+        at);
 }
 
 template <class Word>
@@ -66,27 +68,37 @@ bool is(const uint8_t* state, Word written) {
 bool all_written(const uint8_t* state, size_t bytes) {
   constexpr uint64_t kAll = 0x0101010101010101u * kWritten;
   switch (bytes) {
-    case 2: return is<uint16_t>(state, static_cast<uint16_t>(kAll));
-    case 4: return is<uint32_t>(state, static_cast<uint32_t>(kAll));
-    case 8: return is<uint64_t>(state, kAll);
-    case 16: return is<uint64_t>(state, kAll) && is<uint64_t>(state + 8, kAll);
-    default: return false;
+    case 2:
+      return is<uint16_t>(state, static_cast<uint16_t>(kAll));
+    case 4:
+      return is<uint32_t>(state, static_cast<uint32_t>(kAll));
+    case 8:
+      return is<uint64_t>(state, kAll);
+    case 16:
+      return is<uint64_t>(state, kAll) && is<uint64_t>(state + 8, kAll);
+    default:
+      return false;
   }
 }
 
 void access_known(const void* at, size_t bytes, Use use, const Site& site, bool shared) {
-  uint8_t* state = shared ? shared_area().state(reinterpret_cast<uintptr_t>(at)) : device_memory().state(reinterpret_cast<uintptr_t>(at));
+  uint8_t* state = shared ? shared_area().state(reinterpret_cast<uintptr_t>(at))
+                          : device_memory().state(reinterpret_cast<uintptr_t>(at));
   bool unwritten = false;
   if (!all_written(state, bytes)) {
     for (size_t i = 0; i < bytes; i++) {
       if (state[i] == kOutside)
-        fault(site, "%s of %zu bytes out of bounds at byte %zu: %s", use == Use::read ? "read" : use == Use::write ? "write" : "atomic", bytes,
-              i, describe_address(static_cast<const char*>(at) + i));
+        fault(site, "%s of %zu bytes out of bounds at byte %zu: %s",
+              use == Use::read    ? "read"
+              : use == Use::write ? "write"
+                                  : "atomic",
+              bytes, i, describe_address(static_cast<const char*>(at) + i));
       unwritten |= state[i] == kUnwritten;
     }
   }
   if (!machine.checked) return;
-  if (use != Use::write && unwritten) fault(site, "read of %zu bytes that were never written: %s", bytes, describe_address(at));
+  if (use != Use::write && unwritten)
+    fault(site, "read of %zu bytes that were never written: %s", bytes, describe_address(at));
   if (use != Use::read && unwritten) std::memset(state, kWritten, bytes);
   check_race(at, bytes, use, site, shared);
 }
@@ -103,7 +115,8 @@ void access(const void* at, size_t bytes, Use use, const Site& site) {
   const bool shared = shared_area().holds(at);
   if (!shared && !device_memory().holds(at)) return check_other(at, bytes, use, site);
   access_known(at, bytes, use, site, shared);
-  if (machine.checked && use != Use::atomic) count_access(at, bytes, use == Use::write, site.pc, shared);
+  if (machine.checked && use != Use::atomic)
+    count_access(at, bytes, use == Use::write, site.pc, shared);
 }
 
 void forget(const void* at, size_t bytes) {
@@ -112,13 +125,15 @@ void forget(const void* at, size_t bytes) {
 }
 
 void load_vector(void* to, const void* from, size_t bytes, Place place) {
-  if (reinterpret_cast<uintptr_t>(from) % bytes != 0) fault(place, "load of %zu bytes at %p, which is not a multiple of them", bytes, from);
+  if (reinterpret_cast<uintptr_t>(from) % bytes != 0)
+    fault(place, "load of %zu bytes at %p, which is not a multiple of them", bytes, from);
   access(from, bytes, Use::read, {__builtin_return_address(0), place});
   std::memcpy(to, from, bytes);
 }
 
 void store_vector(void* to, const void* from, size_t bytes, Place place) {
-  if (reinterpret_cast<uintptr_t>(to) % bytes != 0) fault(place, "store of %zu bytes at %p, which is not a multiple of them", bytes, to);
+  if (reinterpret_cast<uintptr_t>(to) % bytes != 0)
+    fault(place, "store of %zu bytes at %p, which is not a multiple of them", bytes, to);
   access(to, bytes, Use::write, {__builtin_return_address(0), place});
   std::memcpy(to, from, bytes);
 }

@@ -1,6 +1,7 @@
 #pragma once
-// Every access of memory by a kernel that the emulator is told of: by the compiler's instrumentation (-fsanitize=thread), by the vector
-// loads and stores, the atomics and the asynchronous copies.
+// Every access of memory by a kernel that the emulator is told of: by the compiler's
+// instrumentation (-fsanitize=thread), by the vector loads and stores, the atomics and the
+// asynchronous copies.
 
 #include <cstddef>
 #include <cstdint>
@@ -12,7 +13,8 @@ namespace simt {
 
 enum class Use : uint8_t { read, write, atomic };
 
-// Checks bounds; in an instrumented kernel also that what is read was written, and that no other thread is in a race with it; counts.
+// Checks bounds; in an instrumented kernel also that what is read was written, and that no other
+// thread is in a race with it; counts.
 void access(const void* at, size_t bytes, Use use, const Site& site);
 
 // The same without counting: for what the copy engine does behind the threads.

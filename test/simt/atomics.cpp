@@ -1,4 +1,5 @@
-// Atomics: one fiber runs at a time, so each is plain arithmetic that the checks know for an atomic.
+// Atomics: one fiber runs at a time, so each is plain arithmetic that the checks know for an
+// atomic.
 
 #include <algorithm>
 #include <cstring>
@@ -13,12 +14,18 @@ namespace {
 template <class Word>
 Word apply(Atomic operation, Word old, Word v) {
   switch (operation) {
-    case Atomic::add: return old + v;
-    case Atomic::min: return std::min(old, v);
-    case Atomic::max: return std::max(old, v);
-    case Atomic::or_bits: return old | v;
-    case Atomic::exchange: return v;
-    case Atomic::load: return old;
+    case Atomic::add:
+      return old + v;
+    case Atomic::min:
+      return std::min(old, v);
+    case Atomic::max:
+      return std::max(old, v);
+    case Atomic::or_bits:
+      return old | v;
+    case Atomic::exchange:
+      return v;
+    case Atomic::load:
+      return old;
   }
   return old;
 }
@@ -34,8 +41,10 @@ uint64_t perform(Atomic operation, void* at, uint64_t v) {
 
 }  // namespace
 
-uint64_t atomic(Atomic operation, void* at, size_t bytes, uint64_t v, bool acquire_release, Place place) {
-  if (reinterpret_cast<uintptr_t>(at) % bytes != 0) fault(place, "atomic on %zu bytes at %p, which is not a multiple of them", bytes, at);
+uint64_t atomic(Atomic operation, void* at, size_t bytes, uint64_t v, bool acquire_release,
+                Place place) {
+  if (reinterpret_cast<uintptr_t>(at) % bytes != 0)
+    fault(place, "atomic on %zu bytes at %p, which is not a multiple of them", bytes, at);
   access(at, bytes, Use::atomic, {__builtin_return_address(0), place});
   machine.counts->atomics++;
   if (acquire_release) release_and_acquire(at);

@@ -1,5 +1,5 @@
-// What a warp's lanes do together, and the block's barrier. A lane posts its request; the last one of the mask to come does the work for
-// all of them and goes on, the others become ready.
+// What a warp's lanes do together, and the block's barrier. A lane posts its request; the last one
+// of the mask to come does the work for all of them and goes on, the others become ready.
 
 #include <algorithm>
 #include <bit>
@@ -11,7 +11,20 @@
 namespace simt {
 
 const char* name_of(Kind kind) {
-  static constexpr const char* kNames[] = {"warp_sync", "ballot/any/all", "shuffle", "shuffle_xor", "shuffle_up", "shuffle_down", "reduce_add", "reduce_min", "reduce_max", "mma_16x8x16 (bfloat16)", "mma_16x8x16 (half)", "mma_16x8x8_tf32", "ldmatrix_x4", "ldmatrix_x4_trans"};
+  static constexpr const char* kNames[] = {"warp_sync",
+                                           "ballot/any/all",
+                                           "shuffle",
+                                           "shuffle_xor",
+                                           "shuffle_up",
+                                           "shuffle_down",
+                                           "reduce_add",
+                                           "reduce_min",
+                                           "reduce_max",
+                                           "mma_16x8x16 (bfloat16)",
+                                           "mma_16x8x16 (half)",
+                                           "mma_16x8x8_tf32",
+                                           "ldmatrix_x4",
+                                           "ldmatrix_x4_trans"};
   return kNames[static_cast<int>(kind)];
 }
 
@@ -31,7 +44,8 @@ void shuffle(Kind kind, Warp& w, uint32_t mask, Place place) {
       if (source < 0 || source >= kWarp) source = lane;
     }
     if (source < 0 || source >= kWarp || !(mask >> source & 1))
-      fault(place, "%s: lane %d reads lane %d, which is not in the mask %08x", name_of(kind), lane, source, mask);
+      fault(place, "%s: lane %d reads lane %d, which is not in the mask %08x", name_of(kind), lane,
+            source, mask);
     r.result = w.requests[source]->value;
   }
 }
@@ -40,16 +54,20 @@ void reduce(Kind kind, Warp& w, uint32_t mask) {
   uint32_t v = static_cast<uint32_t>(w.requests[std::countr_zero(mask)]->value);
   for (uint32_t left = mask & (mask - 1); left != 0; left &= left - 1) {
     const uint32_t other = static_cast<uint32_t>(w.requests[std::countr_zero(left)]->value);
-    v = kind == Kind::redux_add ? v + other : kind == Kind::redux_min ? std::min(v, other) : std::max(v, other);
+    v = kind == Kind::redux_add   ? v + other
+        : kind == Kind::redux_min ? std::min(v, other)
+                                  : std::max(v, other);
   }
-  for (uint32_t left = mask; left != 0; left &= left - 1) w.requests[std::countr_zero(left)]->result = v;
+  for (uint32_t left = mask; left != 0; left &= left - 1)
+    w.requests[std::countr_zero(left)]->result = v;
 }
 
 void vote(Warp& w, uint32_t mask) {
   uint32_t votes = 0;
   for (uint32_t left = mask; left != 0; left &= left - 1)
     if (w.requests[std::countr_zero(left)]->value) votes |= left & -left;
-  for (uint32_t left = mask; left != 0; left &= left - 1) w.requests[std::countr_zero(left)]->result = votes;
+  for (uint32_t left = mask; left != 0; left &= left - 1)
+    w.requests[std::countr_zero(left)]->result = votes;
 }
 
 void perform(Kind kind, int warp, Warp& w, uint32_t mask, Place place) {
@@ -97,18 +115,27 @@ uint64_t meet(Kind kind, uint32_t mask, Request& r, Place place) {
   const int lane = lane_of(t);
   const uint32_t bit = 1u << lane;
   t.place = place;
-  if (!(mask & bit)) fault(place, "%s: lane %d is not in its own mask %08x", name_of(kind), lane, mask);
-  if (mask & ~w.present) fault(place, "%s: the mask %08x names lanes that the block does not have (%08x)", name_of(kind), mask, w.present);
-  if (mask & w.exited) fault(place, "%s: the mask %08x names lanes that have returned (%08x)", name_of(kind), mask, w.exited);
+  if (!(mask & bit))
+    fault(place, "%s: lane %d is not in its own mask %08x", name_of(kind), lane, mask);
+  if (mask & ~w.present)
+    fault(place, "%s: the mask %08x names lanes that the block does not have (%08x)", name_of(kind),
+          mask, w.present);
+  if (mask & w.exited)
+    fault(place, "%s: the mask %08x names lanes that have returned (%08x)", name_of(kind), mask,
+          w.exited);
 
   // A group that does not wait for this lane may fill up later: it is none of its business.
   Group* group = nullptr;
   for (int i = 0; i < w.open; i++) {
     Group& g = w.groups[i];
     if (!(g.mask & bit)) continue;
-    if (g.mask != mask || g.kind != kind || g.place.line != place.line || g.place.file != place.file)
-      fault(place, "lanes of a warp part: lane %d is in %s with mask %08x, while lanes %08x wait for it in %s with mask %08x at %s:%d", lane,
-            name_of(kind), mask, g.arrived, name_of(g.kind), g.mask, g.place.file, g.place.line);
+    if (g.mask != mask || g.kind != kind || g.place.line != place.line ||
+        g.place.file != place.file)
+      fault(place,
+            "lanes of a warp part: lane %d is in %s with mask %08x, while lanes %08x wait for it "
+            "in %s with mask %08x at %s:%d",
+            lane, name_of(kind), mask, g.arrived, name_of(g.kind), g.mask, g.place.file,
+            g.place.line);
     group = &g;
     break;
   }
@@ -138,27 +165,44 @@ uint64_t meet_shuffle(Kind kind, uint64_t v, int operand, uint32_t mask, Place p
 }  // namespace
 
 void warp_sync(uint32_t mask, Place place) { meet_shuffle(Kind::sync, 0, 0, mask, place); }
-uint32_t ballot(bool v, uint32_t mask, Place place) { return static_cast<uint32_t>(meet_shuffle(Kind::ballot, v, 0, mask, place)); }
-uint64_t shfl(uint64_t v, int source, uint32_t mask, Place place) { return meet_shuffle(Kind::shuffle, v, source, mask, place); }
-uint64_t shfl_xor(uint64_t v, int bits, uint32_t mask, Place place) { return meet_shuffle(Kind::shuffle_xor, v, bits, mask, place); }
-uint64_t shfl_up(uint64_t v, int n, uint32_t mask, Place place) { return meet_shuffle(Kind::shuffle_up, v, n, mask, place); }
-uint64_t shfl_down(uint64_t v, int n, uint32_t mask, Place place) { return meet_shuffle(Kind::shuffle_down, v, n, mask, place); }
+uint32_t ballot(bool v, uint32_t mask, Place place) {
+  return static_cast<uint32_t>(meet_shuffle(Kind::ballot, v, 0, mask, place));
+}
+uint64_t shfl(uint64_t v, int source, uint32_t mask, Place place) {
+  return meet_shuffle(Kind::shuffle, v, source, mask, place);
+}
+uint64_t shfl_xor(uint64_t v, int bits, uint32_t mask, Place place) {
+  return meet_shuffle(Kind::shuffle_xor, v, bits, mask, place);
+}
+uint64_t shfl_up(uint64_t v, int n, uint32_t mask, Place place) {
+  return meet_shuffle(Kind::shuffle_up, v, n, mask, place);
+}
+uint64_t shfl_down(uint64_t v, int n, uint32_t mask, Place place) {
+  return meet_shuffle(Kind::shuffle_down, v, n, mask, place);
+}
 
 uint32_t redux(Atomic operation, uint32_t v, Place place) {
-  const Kind kind = operation == Atomic::add ? Kind::redux_add : operation == Atomic::min ? Kind::redux_min : Kind::redux_max;
+  const Kind kind = operation == Atomic::add   ? Kind::redux_add
+                    : operation == Atomic::min ? Kind::redux_min
+                                               : Kind::redux_max;
   return static_cast<uint32_t>(meet_shuffle(kind, v, 0, ~0u, place));
 }
 
-void mma(Operand operand, float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Place place) {
+void mma(Operand operand, float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
+         Place place) {
   Request r;
   r.out = d;
   r.in[0] = a;
   r.in[1] = b;
-  meet(operand == Operand::bfloat16 ? Kind::mma_bfloat16 : operand == Operand::half ? Kind::mma_half : Kind::mma_tf32, ~0u, r, place);
+  meet(operand == Operand::bfloat16 ? Kind::mma_bfloat16
+       : operand == Operand::half   ? Kind::mma_half
+                                    : Kind::mma_tf32,
+       ~0u, r, place);
 }
 
 void ldmatrix(uint32_t (&registers)[4], const void* row, bool transposed, Place place) {
-  if (reinterpret_cast<uintptr_t>(row) % 16 != 0) fault(place, "ldmatrix: the address %p of a row is not aligned to 16 bytes", row);
+  if (reinterpret_cast<uintptr_t>(row) % 16 != 0)
+    fault(place, "ldmatrix: the address %p of a row is not aligned to 16 bytes", row);
   Request r;
   r.out = registers;
   r.in[0] = row;
@@ -174,7 +218,8 @@ void block_sync(Place place) {
   if (m.in_barrier == 0) {
     m.barrier = place;
   } else if (m.barrier.line != place.line || m.barrier.file != place.file) {
-    fault(place, "threads of the block part: this one is in block_sync here, others at %s:%d", m.barrier.file, m.barrier.line);
+    fault(place, "threads of the block part: this one is in block_sync here, others at %s:%d",
+          m.barrier.file, m.barrier.line);
   }
   if (++m.in_barrier < m.thread_count) {
     leave(Thread::State::in_barrier);
@@ -183,7 +228,8 @@ void block_sync(Place place) {
   m.in_barrier = 0;
   m.counts->barriers++;
   block_synced();
-  for (int i = 0; i * kWarp < m.thread_count; i++) make_ready(i, m.warps[i].present & (i == t.number / kWarp ? ~(1u << lane_of(t)) : ~0u));
+  for (int i = 0; i * kWarp < m.thread_count; i++)
+    make_ready(i, m.warps[i].present & (i == t.number / kWarp ? ~(1u << lane_of(t)) : ~0u));
 }
 
 }  // namespace simt

@@ -1,5 +1,5 @@
-// Asynchronous copies. The bytes arrive at the wait, not before: until then the target holds NaNs and counts as unwritten, so that a
-// kernel that forgets to wait is caught.
+// Asynchronous copies. The bytes arrive at the wait, not before: until then the target holds NaNs
+// and counts as unwritten, so that a kernel that forgets to wait is caught.
 
 #include <cstring>
 #include <deque>
@@ -42,9 +42,12 @@ Copies& copies_of(const Thread& t) {
 
 void copy_async(void* shared, const void* global, int bytes, int bytes_read, Place place) {
   const uintptr_t size = static_cast<uintptr_t>(bytes);
-  if (reinterpret_cast<uintptr_t>(shared) % size != 0 || reinterpret_cast<uintptr_t>(global) % size != 0)
-    fault(place, "copy_async of %d bytes from %p to %p, which are not multiples of them", bytes, global, shared);
-  if (bytes_read < 0 || bytes_read > bytes) fault(place, "copy_async of %d bytes reads %d", bytes, bytes_read);
+  if (reinterpret_cast<uintptr_t>(shared) % size != 0 ||
+      reinterpret_cast<uintptr_t>(global) % size != 0)
+    fault(place, "copy_async of %d bytes from %p to %p, which are not multiples of them", bytes,
+          global, shared);
+  if (bytes_read < 0 || bytes_read > bytes)
+    fault(place, "copy_async of %d bytes reads %d", bytes, bytes_read);
   const Site site{__builtin_return_address(0), place};
   if (bytes_read > 0) access(global, static_cast<size_t>(bytes_read), Use::read, site);
   access(shared, size, Use::write, site);
@@ -62,7 +65,8 @@ void copy_async_wait(int groups, Place place) {
   Copies& c = copies_of(current_thread());
   while (c.groups.size() > static_cast<size_t>(groups)) {
     for (const Copy& copy : c.groups.front()) {
-      access_uncounted(copy.to, static_cast<size_t>(copy.bytes), Use::write, {__builtin_return_address(0), place});
+      access_uncounted(copy.to, static_cast<size_t>(copy.bytes), Use::write,
+                       {__builtin_return_address(0), place});
       std::memset(copy.to, 0, static_cast<size_t>(copy.bytes));
       std::memcpy(copy.to, copy.from, static_cast<size_t>(copy.bytes_read));
     }

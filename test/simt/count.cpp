@@ -22,7 +22,8 @@ struct Gathered {
 // How far one lane may run before the others of its warp: what is gathered stays small.
 constexpr uint32_t kAhead = 32;
 
-// One instruction of one warp. What is gathered lies in a ring; an access in which no lane is missing is counted at once.
+// One instruction of one warp. What is gathered lies in a ring; an access in which no lane is
+// missing is counted at once.
 struct Instruction {
   const void* pc = nullptr;
   uint64_t launch = 0;  // that filled this slot
@@ -75,7 +76,8 @@ uint64_t sectors(const Gathered& g, size_t bytes) {
   int count = 0;
   for (int lane = 0; lane < kWarp; lane++) {
     if (!(g.lanes >> lane & 1)) continue;
-    for (uintptr_t s = g.address[lane] / kSector; s <= (g.address[lane] + bytes - 1) / kSector; s++) {
+    for (uintptr_t s = g.address[lane] / kSector; s <= (g.address[lane] + bytes - 1) / kSector;
+         s++) {
       bool there = false;
       for (int i = count - 1; i >= 0 && !there; i--) there = distinct[i] == s;
       if (!there) distinct[count++] = s;
@@ -84,7 +86,8 @@ uint64_t sectors(const Gathered& g, size_t bytes) {
   return static_cast<uint64_t>(count);
 }
 
-// 32 lanes of up to 4 bytes, 16 of 8 or 8 of 16 bytes go in one pass, if no two of them want different words of one bank.
+// 32 lanes of up to 4 bytes, 16 of 8 or 8 of 16 bytes go in one pass, if no two of them want
+// different words of one bank.
 uint64_t conflicts(const Gathered& g, size_t bytes) {
   const int lanes = bytes <= 4 ? kWarp : bytes == 8 ? kWarp / 2 : kWarp / 4;
   uint64_t beyond = 0;
@@ -94,7 +97,8 @@ uint64_t conflicts(const Gathered& g, size_t bytes) {
     int passes = 1;
     for (int lane = first; lane < first + lanes; lane++) {
       if (!(g.lanes >> lane & 1)) continue;
-      for (uintptr_t w = g.address[lane] / kBankBytes; w <= (g.address[lane] + bytes - 1) / kBankBytes; w++) {
+      for (uintptr_t w = g.address[lane] / kBankBytes;
+           w <= (g.address[lane] + bytes - 1) / kBankBytes; w++) {
         const int bank = static_cast<int>(w % kBanks);
         bool there = false;
         for (int i = 0; i < count[bank] && !there; i++) there = words[bank][i] == w;
@@ -204,16 +208,21 @@ std::string counts_json() {
   std::string text = "[";
   for (const Counts& c : all_counts()) {
     if (c.launches == 0) continue;
-    const auto number = [&](const char* name, uint64_t v) { text += std::string("\"") + name + "\": " + std::to_string(v) + ", "; };
+    const auto number = [&](const char* name, uint64_t v) {
+      text += std::string("\"") + name + "\": " + std::to_string(v) + ", ";
+    };
     const auto global = [&](const char* name, const Access& a) {
-      text += std::string("\"") + name + "\": {\"accesses\": " + std::to_string(a.accesses) + ", \"bytes\": " + std::to_string(a.bytes) +
+      text += std::string("\"") + name + "\": {\"accesses\": " + std::to_string(a.accesses) +
+              ", \"bytes\": " + std::to_string(a.bytes) +
               ", \"sectors\": " + std::to_string(a.sectors) + "}, ";
     };
     const auto shared = [&](const char* name, const Shared& s) {
-      text += std::string("\"") + name + "\": {\"accesses\": " + std::to_string(s.accesses) + ", \"bytes\": " + std::to_string(s.bytes) +
+      text += std::string("\"") + name + "\": {\"accesses\": " + std::to_string(s.accesses) +
+              ", \"bytes\": " + std::to_string(s.bytes) +
               ", \"conflicts\": " + std::to_string(s.conflicts) + "}, ";
     };
-    text += (text.size() > 1 ? ",\n  {" : "\n  {") + std::string("\"kernel\": \"") + c.kernel + "\", ";
+    text +=
+        (text.size() > 1 ? ",\n  {" : "\n  {") + std::string("\"kernel\": \"") + c.kernel + "\", ";
     number("launches", c.launches);
     number("blocks", c.blocks);
     number("threads", c.threads);

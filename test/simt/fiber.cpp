@@ -12,7 +12,8 @@ namespace simt {
 namespace {
 
 constexpr size_t kGuardBytes = 4096;
-// Stacks start at different cache lines, or all of them would compete for the same few sets of the cache.
+// Stacks start at different cache lines, or all of them would compete for the same few sets of the
+// cache.
 constexpr size_t kStagger = 192;
 constexpr int kStaggered = 16;
 [[maybe_unused]] constexpr size_t kLastFrames = 4096;
@@ -26,14 +27,16 @@ void make_stacks() {
   void* memory = mmap(nullptr, kStackBytes * kMaxThreads, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
   if (memory == MAP_FAILED) throw std::bad_alloc();
-  for (int i = 0; i < kMaxThreads; i++) mprotect(static_cast<char*>(memory) + i * kStackBytes, kGuardBytes, PROT_NONE);
+  for (int i = 0; i < kMaxThreads; i++)
+    mprotect(static_cast<char*>(memory) + i * kStackBytes, kGuardBytes, PROT_NONE);
   stacks = reinterpret_cast<uintptr_t>(memory);
 }
 
 namespace {
 
 uintptr_t top_of(int number) {
-  const uintptr_t top = stacks + static_cast<size_t>(number + 1) * kStackBytes - static_cast<size_t>(number % kStaggered) * kStagger;
+  const uintptr_t top = stacks + static_cast<size_t>(number + 1) * kStackBytes -
+                        static_cast<size_t>(number % kStaggered) * kStagger;
 #ifdef __SANITIZE_ADDRESS__
   // The last frames of the thread that had this stack before never returned.
   __asan_unpoison_memory_region(reinterpret_cast<void*>(top - kLastFrames), kLastFrames);

@@ -55,8 +55,9 @@ struct {
     const Thread& t = machine.threads[i];
     if (t.state == Thread::State::done || told == 64) continue;
     told++;
-    places += "\n  thread " + std::to_string(i) + " waits in " + (t.state == Thread::State::in_barrier ? "block_sync" : "a warp primitive") +
-              " at " + t.place.file + ":" + std::to_string(t.place.line);
+    places += "\n  thread " + std::to_string(i) + " waits in " +
+              (t.state == Thread::State::in_barrier ? "block_sync" : "a warp primitive") + " at " +
+              t.place.file + ":" + std::to_string(t.place.line);
   }
   fault_after("deadlock: no thread of the block can go on%s", places.c_str());
 }
@@ -72,7 +73,8 @@ int previous_bit(uint32_t set, int start) {
   return 31 - std::countl_zero(up_to != 0 ? up_to : set);
 }
 int random_bit(uint32_t set) {
-  for (uint64_t skip = next_random() % static_cast<uint64_t>(std::popcount(set)); skip > 0; skip--) set &= set - 1;
+  for (uint64_t skip = next_random() % static_cast<uint64_t>(std::popcount(set)); skip > 0; skip--)
+    set &= set - 1;
   return std::countr_zero(set);
 }
 
@@ -89,8 +91,8 @@ void go(void** from, const Thread* to) {
 #endif
 }
 
-// Goes on with a thread that is ready, one of the same warp if there is one (but for the random order), or back to the driver when all are
-// done. `from` is where the running stack is kept.
+// Goes on with a thread that is ready, one of the same warp if there is one (but for the random
+// order), or back to the driver when all are done. `from` is where the running stack is kept.
 void next(void** from) {
   Machine& m = machine;
   if (m.ready == 0) {
@@ -139,11 +141,11 @@ void finish() {
   const uint32_t bit = 1u << lane_of(t);
   for (int g = 0; g < w.open; g++)
     if (w.groups[g].mask & bit)
-      fault(t.place, "thread has returned while lanes of its warp wait for it in %s at %s:%d", name_of(w.groups[g].kind),
-            w.groups[g].place.file, w.groups[g].place.line);
+      fault(t.place, "thread has returned while lanes of its warp wait for it in %s at %s:%d",
+            name_of(w.groups[g].kind), w.groups[g].place.file, w.groups[g].place.line);
   if (m.in_barrier > 0)
-    fault(t.place, "thread has returned while %d threads wait for it in block_sync at %s:%d", m.in_barrier, m.barrier.file,
-          m.barrier.line);
+    fault(t.place, "thread has returned while %d threads wait for it in block_sync at %s:%d",
+          m.in_barrier, m.barrier.file, m.barrier.line);
   t.state = Thread::State::done;
   m.done++;
   w.exited |= bit;
@@ -227,7 +229,8 @@ void run_grid(const Call& call, const toolkit::cudaLaunchConfig_t& config) {
   m.checked = call.instrumented;
   m.counts = counts_of(m.kernel);
   m.counts->launches++;
-  m.counts->most_threads = std::max<uint64_t>(m.counts->most_threads, static_cast<uint64_t>(m.thread_count));
+  m.counts->most_threads =
+      std::max<uint64_t>(m.counts->most_threads, static_cast<uint64_t>(m.thread_count));
   m.counts->most_shared_bytes = std::max<uint64_t>(m.counts->most_shared_bytes, m.shared_bytes);
   launch_begins();
 
@@ -239,7 +242,9 @@ void run_grid(const Call& call, const toolkit::cudaLaunchConfig_t& config) {
     for (uint64_t i = blocks; i > 1; i--) std::swap(order[i - 1], order[next_random() % i]);
   }
   for (uint64_t i = 0; i < blocks; i++) {
-    const uint64_t b = !order.empty() ? order[i] : m.settings.order == Settings::Order::reversed ? blocks - 1 - i : i;
+    const uint64_t b = !order.empty()                                  ? order[i]
+                       : m.settings.order == Settings::Order::reversed ? blocks - 1 - i
+                                                                       : i;
     run_block({static_cast<unsigned>(b % m.grid.x), static_cast<unsigned>(b / m.grid.x % m.grid.y),
                static_cast<unsigned>(b / m.grid.x / m.grid.y)});
   }

@@ -1,5 +1,6 @@
 #pragma once
-// The one multiprocessor that runs: one block at a time, one fiber per thread, on whichever host thread drives the stream.
+// The one multiprocessor that runs: one block at a time, one fiber per thread, on whichever host
+// thread drives the stream.
 
 #include <cstdint>
 #include <mutex>
@@ -15,7 +16,22 @@ namespace simt {
 inline constexpr int kWarp = 32;
 
 // What lanes do together.
-enum class Kind : uint8_t { sync, ballot, shuffle, shuffle_xor, shuffle_up, shuffle_down, redux_add, redux_min, redux_max, mma_bfloat16, mma_half, mma_tf32, ldmatrix, ldmatrix_transposed };
+enum class Kind : uint8_t {
+  sync,
+  ballot,
+  shuffle,
+  shuffle_xor,
+  shuffle_up,
+  shuffle_down,
+  redux_add,
+  redux_min,
+  redux_max,
+  mma_bfloat16,
+  mma_half,
+  mma_tf32,
+  ldmatrix,
+  ldmatrix_transposed
+};
 const char* name_of(Kind kind);
 
 // One lane's part of it.
@@ -46,7 +62,7 @@ struct Group {
 struct Warp {
   uint32_t present, exited;
   uint32_t ready;  // lanes that can go on
-  int open;  // groups
+  int open;        // groups
   Group groups[kWarp];
   Request* requests[kWarp];
 };
@@ -80,15 +96,17 @@ struct Machine {
 };
 extern Machine machine;
 
-inline bool in_kernel() { return on_stacks(reinterpret_cast<uintptr_t>(__builtin_frame_address(0))); }
+inline bool in_kernel() {
+  return on_stacks(reinterpret_cast<uintptr_t>(__builtin_frame_address(0)));
+}
 inline Thread& current_thread() { return *machine.current; }
 inline Warp& warp_of(const Thread& t) { return machine.warps[t.number / kWarp]; }
 inline int lane_of(const Thread& t) { return t.number % kWarp; }
 
-uint64_t next_random();                      // from the launch's seed
-void make_ready(int warp, uint32_t lanes);   // they may go on
-void leave(Thread::State why);               // the current thread waits; returns when it goes on
-void let_others_run();                       // the current thread goes on later
+uint64_t next_random();                     // from the launch's seed
+void make_ready(int warp, uint32_t lanes);  // they may go on
+void leave(Thread::State why);              // the current thread waits; returns when it goes on
+void let_others_run();                      // the current thread goes on later
 
 // Runs the grid, block by block, in the order of the settings.
 void run_grid(const Call& call, const toolkit::cudaLaunchConfig_t& config);
@@ -105,7 +123,8 @@ std::string describe(const Site& site);
 
 // A mistake of the kernel: names kernel, block, thread and place, and ends the process.
 [[noreturn]] void fault(Site site, const char* format, ...) __attribute__((format(printf, 2, 3)));
-[[noreturn]] void fault_after(const char* format, ...) __attribute__((format(printf, 1, 2)));  // of the launch as a whole
+// of the launch as a whole
+[[noreturn]] void fault_after(const char* format, ...) __attribute__((format(printf, 1, 2)));
 
 // "bag_kernel<float, 4>" and "bag_kernel" of a function's address.
 std::string kernel_name(const void* function);

@@ -28,11 +28,13 @@ void multiply(Kind kind, Request* const* lanes) {
     const auto* ra = static_cast<const uint32_t*>(lanes[lane]->in[0]);
     const auto* rb = static_cast<const uint32_t*>(lanes[lane]->in[1]);
     if (tf32) {
-      for (int i = 0; i < 4; i++) a[g + 8 * (i % 2)][t + 4 * (i / 2)] = std::bit_cast<float>(ra[i] & kTf32Bits);
+      for (int i = 0; i < 4; i++)
+        a[g + 8 * (i % 2)][t + 4 * (i / 2)] = std::bit_cast<float>(ra[i] & kTf32Bits);
       for (int i = 0; i < 2; i++) b[t + 4 * i][g] = std::bit_cast<float>(rb[i] & kTf32Bits);
     } else {
       for (int i = 0; i < 4; i++)
-        for (int e = 0; e < 2; e++) a[g + 8 * (i % 2)][2 * t + e + 8 * (i / 2)] = element(kind, ra[i], e);
+        for (int e = 0; e < 2; e++)
+          a[g + 8 * (i % 2)][2 * t + e + 8 * (i / 2)] = element(kind, ra[i], e);
       for (int i = 0; i < 2; i++)
         for (int e = 0; e < 2; e++) b[2 * t + e + 8 * i][g] = element(kind, rb[i], e);
     }

@@ -18,18 +18,20 @@
 namespace simt {
 namespace {
 
-constexpr size_t kAlign = 256;                          // of allocations, as cudaMalloc's
-constexpr size_t kQuarantine = size_t{64} << 20;        // bytes that stay unused after they were freed
-constexpr size_t kGrowth = size_t{64} << 20;            // of the accessible part
-constexpr size_t kGivenBack = size_t{16} << 20;         // larger blocks return to the system when freed
+constexpr size_t kAlign = 256;  // of allocations, as cudaMalloc's
+// bytes that stay unused after they were freed
+constexpr size_t kQuarantine = size_t{64} << 20;
+constexpr size_t kGrowth = size_t{64} << 20;  // of the accessible part
+// larger blocks return to the system when freed
+constexpr size_t kGivenBack = size_t{16} << 20;
 
 struct Range {
   uintptr_t begin;
   size_t bytes;
 };
 
-std::mutex mutex;                      // of what follows
-std::map<uintptr_t, size_t> live;      // data address -> bytes asked for
+std::mutex mutex;                  // of what follows
+std::map<uintptr_t, size_t> live;  // data address -> bytes asked for
 std::map<uintptr_t, size_t> free_ranges;
 std::deque<Range> quarantine;
 size_t quarantined = 0;
@@ -38,7 +40,9 @@ uintptr_t top = 0;         // everything above was never used
 uintptr_t accessible = 0;  // up to here
 
 // What an allocation takes: a red zone, the data, a red zone.
-size_t footprint(size_t bytes) { return kRedZone + (bytes + kRedZone + kAlign - 1) / kAlign * kAlign; }
+size_t footprint(size_t bytes) {
+  return kRedZone + (bytes + kRedZone + kAlign - 1) / kAlign * kAlign;
+}
 
 void add_free(Range r) {
   auto next = free_ranges.lower_bound(r.begin);
@@ -102,12 +106,14 @@ bool intact(uintptr_t begin, size_t bytes, uintptr_t* where) {
   // Red zones begin at any byte, the pattern at even ones.
   static const std::vector<char> wanted = [] {
     std::vector<char> v(2 * kRedZone + kAlign + 2);
-    for (size_t i = 0; i < v.size(); i++) v[i] = static_cast<char>(i % 2 == 0 ? kRedZonePattern & 0xff : kRedZonePattern >> 8);
+    for (size_t i = 0; i < v.size(); i++)
+      v[i] = static_cast<char>(i % 2 == 0 ? kRedZonePattern & 0xff : kRedZonePattern >> 8);
     return v;
   }();
   const char* pattern = wanted.data() + begin % 2;
   if (std::memcmp(reinterpret_cast<const char*>(begin), pattern, bytes) == 0) return true;
-  for (*where = begin; *reinterpret_cast<const char*>(*where) == pattern[*where - begin]; ++*where) {
+  for (*where = begin; *reinterpret_cast<const char*>(*where) == pattern[*where - begin];
+       ++*where) {
   }
   return false;
 }
@@ -115,24 +121,29 @@ bool intact(uintptr_t begin, size_t bytes, uintptr_t* where) {
 void check_red_zones_of(uintptr_t data, size_t bytes) {
   uintptr_t where = 0;
   if (!intact(data - kRedZone, kRedZone, &where) || !intact(data + bytes, kRedZone, &where))
-    fault_after("device memory was written out of bounds: %ld bytes from the start of an allocation of %zu bytes",
-                static_cast<long>(where - data), bytes);
+    fault_after(
+        "device memory was written out of bounds: %ld bytes from the start of an allocation of %zu "
+        "bytes",
+        static_cast<long>(where - data), bytes);
 }
 
 }  // namespace
 
 void fill(void* p, size_t bytes, uint16_t pattern) {
   auto* to = static_cast<uint8_t*>(p);
-  const uint8_t low = static_cast<uint8_t>(pattern & 0xff), high = static_cast<uint8_t>(pattern >> 8);
+  const uint8_t low = static_cast<uint8_t>(pattern & 0xff),
+                high = static_cast<uint8_t>(pattern >> 8);
   size_t i = 0;
-  for (; i < bytes && reinterpret_cast<uintptr_t>(to + i) % 8 != 0; i++) to[i] = reinterpret_cast<uintptr_t>(to + i) % 2 ? high : low;
+  for (; i < bytes && reinterpret_cast<uintptr_t>(to + i) % 8 != 0; i++)
+    to[i] = reinterpret_cast<uintptr_t>(to + i) % 2 ? high : low;
   const uint64_t word = 0x0001000100010001u * pattern;
   for (; i + 8 <= bytes; i += 8) std::memcpy(to + i, &word, 8);
   for (; i < bytes; i++) to[i] = reinterpret_cast<uintptr_t>(to + i) % 2 ? high : low;
 }
 
 void* reserve(size_t bytes) {
-  void* p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (p == MAP_FAILED) throw std::bad_alloc();
   return p;
 }
@@ -206,11 +217,14 @@ bool DeviceMemory::covers(const void* p, size_t bytes) const {
   return begin + bytes <= it->first + it->second;
 }
 
-void DeviceMemory::wrote(void* p, size_t bytes) { std::memset(state(reinterpret_cast<uintptr_t>(p)), kWritten, bytes); }
+void DeviceMemory::wrote(void* p, size_t bytes) {
+  std::memset(state(reinterpret_cast<uintptr_t>(p)), kWritten, bytes);
+}
 
 void wrote(void* at, size_t bytes) {
   if (bytes == 0) return;
-  if (!device_memory().covers(at, bytes)) fault_after("a host stand-in wrote %zu bytes out of bounds: %s", bytes, describe_address(at));
+  if (!device_memory().covers(at, bytes))
+    fault_after("a host stand-in wrote %zu bytes out of bounds: %s", bytes, describe_address(at));
   device_memory().wrote(at, bytes);
 }
 
@@ -228,7 +242,8 @@ const char* describe_address(const void* p) {
   static char text[160];
   const uintptr_t address = reinterpret_cast<uintptr_t>(p);
   if (shared_area().holds(p)) {
-    std::snprintf(text, sizeof(text), "shared memory, byte %zu of %zu", address - reinterpret_cast<uintptr_t>(shared_area().base()),
+    std::snprintf(text, sizeof(text), "shared memory, byte %zu of %zu",
+                  address - reinterpret_cast<uintptr_t>(shared_area().base()),
                   machine.shared_bytes);
     return text;
   }
@@ -236,9 +251,11 @@ const char* describe_address(const void* p) {
   auto it = live.upper_bound(address);
   if (it != live.begin() && address - std::prev(it)->first < std::prev(it)->second + kRedZone) {
     --it;
-    std::snprintf(text, sizeof(text), "device memory, byte %zu of an allocation of %zu bytes", address - it->first, it->second);
+    std::snprintf(text, sizeof(text), "device memory, byte %zu of an allocation of %zu bytes",
+                  address - it->first, it->second);
   } else if (it != live.end() && it->first - address <= kRedZone) {
-    std::snprintf(text, sizeof(text), "device memory, %zu bytes before an allocation of %zu bytes", it->first - address, it->second);
+    std::snprintf(text, sizeof(text), "device memory, %zu bytes before an allocation of %zu bytes",
+                  it->first - address, it->second);
   } else {
     std::snprintf(text, sizeof(text), "device memory that is free");
   }
@@ -266,7 +283,8 @@ void SharedArea::begin_block(size_t bytes) {
 void SharedArea::check_red_zone() {
   uintptr_t where = 0;
   if (!intact(reinterpret_cast<uintptr_t>(base_) + bytes_, kRedZone, &where))
-    fault_after("shared memory was written out of bounds: byte %zu of %zu", where - reinterpret_cast<uintptr_t>(base_), bytes_);
+    fault_after("shared memory was written out of bounds: byte %zu of %zu",
+                where - reinterpret_cast<uintptr_t>(base_), bytes_);
 }
 
 }  // namespace simt

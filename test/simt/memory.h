@@ -1,15 +1,17 @@
 #pragma once
-// Device memory and a block's shared memory: where each byte lies, whether it may be touched and whether it has been written.
+// Device memory and a block's shared memory: where each byte lies, whether it may be touched and
+// whether it has been written.
 
 #include <cstddef>
 #include <cstdint>
 
 namespace simt {
 
-// One per byte. Fresh memory is filled with NaNs of every float format, so that an unwritten value is seen also where nobody asks for
-// its state.
+// One per byte. Fresh memory is filled with NaNs of every float format, so that an unwritten value
+// is seen also where nobody asks for its state.
 enum State : uint8_t { kOutside = 0, kUnwritten = 1, kWritten = 2 };
-inline constexpr uint16_t kFreshPattern = 0x7fff;    // NaN as float32, float16, bfloat16; as int32 far out of any range
+// NaN as float32, float16, bfloat16; as int32 far out of any range
+inline constexpr uint16_t kFreshPattern = 0x7fff;
 inline constexpr uint16_t kRedZonePattern = 0x7fe5;  // likewise, but another
 inline constexpr size_t kRedZone = 256;              // bytes before and behind each allocation
 
@@ -21,8 +23,8 @@ class DeviceMemory {
   bool holds(const void* p) const { return reinterpret_cast<uintptr_t>(p) - base_ < reach_; }
   uint8_t* state(uintptr_t address) { return states_ + (address - base_); }
 
-  void* allocate(size_t bytes);  // null: more than the device has
-  bool release(void* p);         // false: not an allocation
+  void* allocate(size_t bytes);                    // null: more than the device has
+  bool release(void* p);                           // false: not an allocation
   bool covers(const void* p, size_t bytes) const;  // it lies in one live allocation
   void wrote(void* p, size_t bytes);               // by the host: its bytes are written
   size_t used() const;
@@ -44,8 +46,12 @@ class SharedArea {
   SharedArea();
   static constexpr size_t kBytes = 256 * 1024;  // more than any block may have
   void* base() { return base_; }
-  bool holds(const void* p) const { return reinterpret_cast<uintptr_t>(p) - reinterpret_cast<uintptr_t>(base_) < kBytes; }
-  uint8_t* state(uintptr_t address) { return states_ + (address - reinterpret_cast<uintptr_t>(base_)); }
+  bool holds(const void* p) const {
+    return reinterpret_cast<uintptr_t>(p) - reinterpret_cast<uintptr_t>(base_) < kBytes;
+  }
+  uint8_t* state(uintptr_t address) {
+    return states_ + (address - reinterpret_cast<uintptr_t>(base_));
+  }
   void begin_block(size_t bytes);  // unwritten from here on
   void check_red_zone();           // behind it
 

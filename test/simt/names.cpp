@@ -1,5 +1,5 @@
-// The names of kernels, from the symbol table of the binary that holds them: a kernel is known by its address only, and hidden symbols are
-// in no table that the dynamic linker reads.
+// The names of kernels, from the symbol table of the binary that holds them: a kernel is known by
+// its address only, and hidden symbols are in no table that the dynamic linker reads.
 
 #include <cxxabi.h>
 #include <elf.h>
@@ -36,7 +36,8 @@ Module* module_of(uintptr_t address) {
         for (int i = 0; i < info->dlpi_phnum; i++) {
           const auto& part = info->dlpi_phdr[i];
           const uintptr_t begin = info->dlpi_addr + part.p_vaddr;
-          if (part.p_type != PT_LOAD || s.address < begin || s.address >= begin + part.p_memsz) continue;
+          if (part.p_type != PT_LOAD || s.address < begin || s.address >= begin + part.p_memsz)
+            continue;
           s.path = info->dlpi_name[0] ? info->dlpi_name : "/proc/self/exe";
           s.load = info->dlpi_addr;
           s.found = true;
@@ -69,7 +70,8 @@ Module* module_of(uintptr_t address) {
     std::vector<char> names(sections[table.sh_link].sh_size + 1);
     read(sections[table.sh_link].sh_offset, names.data(), names.size() - 1);
     for (const Elf64_Sym& s : symbols)
-      if (ELF64_ST_TYPE(s.st_info) == STT_FUNC && s.st_value != 0) module.functions[search.load + s.st_value] = &names[s.st_name];
+      if (ELF64_ST_TYPE(s.st_info) == STT_FUNC && s.st_value != 0)
+        module.functions[search.load + s.st_value] = &names[s.st_name];
   }
   return &module;
 }
@@ -127,12 +129,15 @@ std::string describe(const Site& site) {
   std::snprintf(offset, sizeof(offset), "0x%zx", static_cast<size_t>(pc - module->load));
   std::string text = module->path + "+" + offset;
   auto function = module->functions.upper_bound(pc);
-  if (function != module->functions.begin()) text = short_name(demangle(std::prev(function)->second)) + ", " + text;
+  if (function != module->functions.begin())
+    text = short_name(demangle(std::prev(function)->second)) + ", " + text;
   char path[4096];
   const std::string file = realpath(module->path.c_str(), path) ? path : module->path;
-  if (FILE* lines = popen(("addr2line -e '" + file + "' " + offset + " 2>/dev/null").c_str(), "r")) {
+  if (FILE* lines =
+          popen(("addr2line -e '" + file + "' " + offset + " 2>/dev/null").c_str(), "r")) {
     char line[1024];
-    if (std::fgets(line, sizeof(line), lines) && line[0] != '?') text = std::string(line, std::strcspn(line, "\n")) + " (" + text + ")";
+    if (std::fgets(line, sizeof(line), lines) && line[0] != '?')
+      text = std::string(line, std::strcspn(line, "\n")) + " (" + text + ")";
     pclose(lines);
   }
   return text;

@@ -1,4 +1,5 @@
-// A kernel's mistake ends the process: the state of the device is worth nothing after it. The report goes to stderr.
+// A kernel's mistake ends the process: the state of the device is worth nothing after it. The
+// report goes to stderr.
 
 #include <cstdarg>
 #include <cstdio>
@@ -11,9 +12,12 @@ namespace {
 
 std::string order_name(const Settings& s) {
   switch (s.order) {
-    case Settings::Order::forward: return "forward";
-    case Settings::Order::reversed: return "reversed";
-    default: return std::to_string(s.seed);
+    case Settings::Order::forward:
+      return "forward";
+    case Settings::Order::reversed:
+      return "reversed";
+    default:
+      return std::to_string(s.seed);
   }
 }
 
@@ -23,11 +27,13 @@ std::string order_name(const Settings& s) {
   const Machine& m = machine;
   std::string message = "simt: " + std::string(text) + "\n";
   if (m.call) {
-    message += "  kernel " + m.kernel + ", launch " + std::to_string(m.launches) + ", block (" + std::to_string(m.block_index.x) + ", " +
-               std::to_string(m.block_index.y) + ", " + std::to_string(m.block_index.z) + ")";
+    message += "  kernel " + m.kernel + ", launch " + std::to_string(m.launches) + ", block (" +
+               std::to_string(m.block_index.x) + ", " + std::to_string(m.block_index.y) + ", " +
+               std::to_string(m.block_index.z) + ")";
     if (m.current)
-      message += ", thread (" + std::to_string(m.current->index.x) + ", " + std::to_string(m.current->index.y) + ", " +
-                 std::to_string(m.current->index.z) + ")";
+      message += ", thread (" + std::to_string(m.current->index.x) + ", " +
+                 std::to_string(m.current->index.y) + ", " + std::to_string(m.current->index.z) +
+                 ")";
     message += "\n";
   }
   if (site) message += "  at " + describe(*site) + "\n";

@@ -17,16 +17,26 @@ constexpr size_t kSharedByDefault = 48 * 1024;
 constexpr size_t kSharedReserved = 1024;  // of a block, by the system
 constexpr size_t kArgumentBytes = 4096;
 
-// Shared memory of a multiprocessor in KiB, by compute capability (CUDA programming guide, technical specifications).
+// Shared memory of a multiprocessor in KiB, by compute capability (CUDA programming guide,
+// technical specifications).
 size_t shared_of_multiprocessor(int compute) {
   switch (compute) {
-    case 75: return 64 * 1024;
-    case 80: case 87: return 164 * 1024;
-    case 86: case 89: case 120: return 100 * 1024;
-    default: return 228 * 1024;
+    case 75:
+      return 64 * 1024;
+    case 80:
+    case 87:
+      return 164 * 1024;
+    case 86:
+    case 89:
+    case 120:
+      return 100 * 1024;
+    default:
+      return 228 * 1024;
   }
 }
-size_t shared_of_block(int compute) { return compute == 75 ? 64 * 1024 : shared_of_multiprocessor(compute) - kSharedReserved; }
+size_t shared_of_block(int compute) {
+  return compute == 75 ? 64 * 1024 : shared_of_multiprocessor(compute) - kSharedReserved;
+}
 int threads_of_multiprocessor(int compute) {
   return compute == 75 ? 1024 : compute == 86 || compute == 89 || compute == 120 ? 1536 : 2048;
 }
@@ -39,9 +49,12 @@ std::map<const void*, size_t>& shared_limits() {
 
 }  // namespace
 
-toolkit::cudaError_t set_kernel_attribute(const void* kernel, toolkit::cudaFuncAttribute attribute, int value) {
-  if (attribute != toolkit::cudaFuncAttributeMaxDynamicSharedMemorySize) return toolkit::cudaSuccess;
-  if (value < 0 || static_cast<size_t>(value) > shared_of_block(settings().compute)) return result(toolkit::cudaErrorInvalidValue);
+toolkit::cudaError_t set_kernel_attribute(const void* kernel, toolkit::cudaFuncAttribute attribute,
+                                          int value) {
+  if (attribute != toolkit::cudaFuncAttributeMaxDynamicSharedMemorySize)
+    return toolkit::cudaSuccess;
+  if (value < 0 || static_cast<size_t>(value) > shared_of_block(settings().compute))
+    return result(toolkit::cudaErrorInvalidValue);
   const std::lock_guard hold(mutex);
   shared_limits()[kernel] = static_cast<size_t>(value);
   return toolkit::cudaSuccess;
@@ -50,8 +63,10 @@ toolkit::cudaError_t set_kernel_attribute(const void* kernel, toolkit::cudaFuncA
 toolkit::cudaError_t launch(const toolkit::cudaLaunchConfig_t& config, Call call) {
   const auto& g = config.gridDim;
   const auto& b = config.blockDim;
-  if (g.x == 0 || g.y == 0 || g.z == 0 || g.x > 0x7fffffffu || g.y > 65535 || g.z > 65535) return result(toolkit::cudaErrorInvalidConfiguration);
-  if (b.x == 0 || b.y == 0 || b.z == 0 || b.x > kMaxThreads || b.y > kMaxThreads || b.z > 64 || uint64_t{b.x} * b.y * b.z > kMaxThreads)
+  if (g.x == 0 || g.y == 0 || g.z == 0 || g.x > 0x7fffffffu || g.y > 65535 || g.z > 65535)
+    return result(toolkit::cudaErrorInvalidConfiguration);
+  if (b.x == 0 || b.y == 0 || b.z == 0 || b.x > kMaxThreads || b.y > kMaxThreads || b.z > 64 ||
+      uint64_t{b.x} * b.y * b.z > kMaxThreads)
     return result(toolkit::cudaErrorInvalidConfiguration);
   if (call.argument_bytes > kArgumentBytes) return result(toolkit::cudaErrorInvalidValue);
   size_t limit = kSharedByDefault;
@@ -71,7 +86,9 @@ cudaError_t cudaGetDeviceCount(int* count) {
   *count = 1;
   return cudaSuccess;
 }
-cudaError_t cudaSetDevice(int device) { return device == 0 ? cudaSuccess : result(cudaErrorInvalidDevice); }
+cudaError_t cudaSetDevice(int device) {
+  return device == 0 ? cudaSuccess : result(cudaErrorInvalidDevice);
+}
 cudaError_t cudaGetDevice(int* device) {
   *device = 0;
   return cudaSuccess;
@@ -104,22 +121,53 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
   const cudaError_t error = cudaGetDeviceProperties(&p, device);
   if (error != cudaSuccess) return error;
   switch (attribute) {
-    case cudaDevAttrMaxThreadsPerBlock: *value = p.maxThreadsPerBlock; break;
-    case cudaDevAttrMaxSharedMemoryPerBlock: *value = static_cast<int>(p.sharedMemPerBlock); break;
-    case cudaDevAttrWarpSize: *value = p.warpSize; break;
-    case cudaDevAttrClockRate: *value = 1000000; break;
-    case cudaDevAttrMultiProcessorCount: *value = p.multiProcessorCount; break;
-    case cudaDevAttrMemoryClockRate: *value = 1000000; break;
-    case cudaDevAttrGlobalMemoryBusWidth: *value = p.memoryBusWidth; break;
-    case cudaDevAttrL2CacheSize: *value = p.l2CacheSize; break;
-    case cudaDevAttrMaxThreadsPerMultiProcessor: *value = p.maxThreadsPerMultiProcessor; break;
-    case cudaDevAttrComputeCapabilityMajor: *value = p.major; break;
-    case cudaDevAttrComputeCapabilityMinor: *value = p.minor; break;
-    case cudaDevAttrMaxSharedMemoryPerMultiprocessor: *value = static_cast<int>(p.sharedMemPerMultiprocessor); break;
-    case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = static_cast<int>(p.sharedMemPerBlockOptin); break;
-    case cudaDevAttrReservedSharedMemoryPerBlock: *value = static_cast<int>(p.reservedSharedMemPerBlock); break;
-    case cudaDevAttrMemoryPoolsSupported: *value = p.memoryPoolsSupported; break;
-    default: return result(cudaErrorInvalidValue);
+    case cudaDevAttrMaxThreadsPerBlock:
+      *value = p.maxThreadsPerBlock;
+      break;
+    case cudaDevAttrMaxSharedMemoryPerBlock:
+      *value = static_cast<int>(p.sharedMemPerBlock);
+      break;
+    case cudaDevAttrWarpSize:
+      *value = p.warpSize;
+      break;
+    case cudaDevAttrClockRate:
+      *value = 1000000;
+      break;
+    case cudaDevAttrMultiProcessorCount:
+      *value = p.multiProcessorCount;
+      break;
+    case cudaDevAttrMemoryClockRate:
+      *value = 1000000;
+      break;
+    case cudaDevAttrGlobalMemoryBusWidth:
+      *value = p.memoryBusWidth;
+      break;
+    case cudaDevAttrL2CacheSize:
+      *value = p.l2CacheSize;
+      break;
+    case cudaDevAttrMaxThreadsPerMultiProcessor:
+      *value = p.maxThreadsPerMultiProcessor;
+      break;
+    case cudaDevAttrComputeCapabilityMajor:
+      *value = p.major;
+      break;
+    case cudaDevAttrComputeCapabilityMinor:
+      *value = p.minor;
+      break;
+    case cudaDevAttrMaxSharedMemoryPerMultiprocessor:
+      *value = static_cast<int>(p.sharedMemPerMultiprocessor);
+      break;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin:
+      *value = static_cast<int>(p.sharedMemPerBlockOptin);
+      break;
+    case cudaDevAttrReservedSharedMemoryPerBlock:
+      *value = static_cast<int>(p.reservedSharedMemPerBlock);
+      break;
+    case cudaDevAttrMemoryPoolsSupported:
+      *value = p.memoryPoolsSupported;
+      break;
+    default:
+      return result(cudaErrorInvalidValue);
   }
   return cudaSuccess;
 }
@@ -145,16 +193,21 @@ constexpr ErrorText kErrors[] = {
     {cudaSuccess, "cudaSuccess", "no error"},
     {cudaErrorInvalidValue, "cudaErrorInvalidValue", "invalid argument"},
     {cudaErrorMemoryAllocation, "cudaErrorMemoryAllocation", "out of memory"},
-    {cudaErrorInvalidConfiguration, "cudaErrorInvalidConfiguration", "invalid configuration argument"},
-    {cudaErrorInsufficientDriver, "cudaErrorInsufficientDriver", "CUDA driver version is insufficient for CUDA runtime version"},
+    {cudaErrorInvalidConfiguration, "cudaErrorInvalidConfiguration",
+     "invalid configuration argument"},
+    {cudaErrorInsufficientDriver, "cudaErrorInsufficientDriver",
+     "CUDA driver version is insufficient for CUDA runtime version"},
     {cudaErrorInvalidDeviceFunction, "cudaErrorInvalidDeviceFunction", "invalid device function"},
     {cudaErrorNoDevice, "cudaErrorNoDevice", "no CUDA-capable device is detected"},
     {cudaErrorInvalidDevice, "cudaErrorInvalidDevice", "invalid device ordinal"},
     {cudaErrorInvalidResourceHandle, "cudaErrorInvalidResourceHandle", "invalid resource handle"},
     {cudaErrorNotReady, "cudaErrorNotReady", "device not ready"},
-    {cudaErrorStreamCaptureUnsupported, "cudaErrorStreamCaptureUnsupported", "operation not permitted when stream is capturing"},
-    {cudaErrorStreamCaptureInvalidated, "cudaErrorStreamCaptureInvalidated", "operation failed due to a previous error during capture"},
-    {cudaErrorStreamCaptureImplicit, "cudaErrorStreamCaptureImplicit", "operation would make the legacy stream depend on a capturing blocking stream"},
+    {cudaErrorStreamCaptureUnsupported, "cudaErrorStreamCaptureUnsupported",
+     "operation not permitted when stream is capturing"},
+    {cudaErrorStreamCaptureInvalidated, "cudaErrorStreamCaptureInvalidated",
+     "operation failed due to a previous error during capture"},
+    {cudaErrorStreamCaptureImplicit, "cudaErrorStreamCaptureImplicit",
+     "operation would make the legacy stream depend on a capturing blocking stream"},
 };
 }  // namespace
 

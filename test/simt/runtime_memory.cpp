@@ -1,13 +1,14 @@
-// Memory as the host sees it: allocations, copies, fills. All pointers are checked against the live allocations.
+// Memory as the host sees it: allocations, copies, fills. All pointers are checked against the live
+// allocations.
 
 #include <cstring>
 #include <memory>
 #include <vector>
 
 #include "host_memory.h"
-#include "simt/runtime.h"
 #include "machine.h"
 #include "memory.h"
+#include "simt/runtime.h"
 #include "stream.h"
 
 namespace simt::toolkit {
@@ -25,7 +26,8 @@ void copy(void* to, const void* from, size_t bytes) {
   std::memmove(to, from, bytes);
   if (!memory.holds(to)) return;
   if (memory.holds(from))
-    std::memmove(memory.state(reinterpret_cast<uintptr_t>(to)), memory.state(reinterpret_cast<uintptr_t>(from)), bytes);
+    std::memmove(memory.state(reinterpret_cast<uintptr_t>(to)),
+                 memory.state(reinterpret_cast<uintptr_t>(from)), bytes);
   else
     memory.wrote(to, bytes);
 }
@@ -39,11 +41,16 @@ void check_there(const void* p, size_t bytes) {
 bool kind_fits(const void* to, const void* from, cudaMemcpyKind kind) {
   const bool to_device = device_memory().holds(to), from_device = device_memory().holds(from);
   switch (kind) {
-    case cudaMemcpyHostToHost: return !to_device && !from_device;
-    case cudaMemcpyHostToDevice: return to_device && !from_device;
-    case cudaMemcpyDeviceToHost: return !to_device && from_device;
-    case cudaMemcpyDeviceToDevice: return to_device && from_device;
-    default: return true;
+    case cudaMemcpyHostToHost:
+      return !to_device && !from_device;
+    case cudaMemcpyHostToDevice:
+      return to_device && !from_device;
+    case cudaMemcpyDeviceToHost:
+      return !to_device && from_device;
+    case cudaMemcpyDeviceToDevice:
+      return to_device && from_device;
+    default:
+      return true;
   }
 }
 
@@ -73,7 +80,8 @@ cudaError_t cudaFreeAsync(void* pointer, cudaStream_t stream) {
   if (capturing(stream)) return result(cudaErrorStreamCaptureUnsupported);
   if (!device_memory().covers(pointer, 1)) return result(cudaErrorInvalidValue);
   stream_of(stream).enqueue([pointer] {
-    if (!device_memory().release(pointer)) fault_after("cudaFreeAsync of %p, which is no allocation", pointer);
+    if (!device_memory().release(pointer))
+      fault_after("cudaFreeAsync of %p, which is no allocation", pointer);
   });
   return cudaSuccess;
 }
@@ -82,15 +90,19 @@ cudaError_t simt_malloc_host(void** pointer, size_t bytes) {
   *pointer = pin(bytes);
   return *pointer ? cudaSuccess : result(cudaErrorMemoryAllocation);
 }
-cudaError_t cudaFreeHost(void* pointer) { return !pointer || unpin(pointer) ? cudaSuccess : result(cudaErrorInvalidValue); }
+cudaError_t cudaFreeHost(void* pointer) {
+  return !pointer || unpin(pointer) ? cudaSuccess : result(cudaErrorInvalidValue);
+}
 
-cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
+                            cudaStream_t stream) {
   if (bytes == 0) return cudaSuccess;
   if (!kind_fits(to, from, kind)) return result(cudaErrorInvalidValue);
   CUstream_st& s = stream_of(stream);
   const bool late_source = device_memory().holds(from) || is_pinned(from, bytes);
   const bool late_target = device_memory().holds(to) || is_pinned(to, bytes);
-  if ((!late_source || !late_target) && capturing(stream)) return result(cudaErrorStreamCaptureUnsupported);
+  if ((!late_source || !late_target) && capturing(stream))
+    return result(cudaErrorStreamCaptureUnsupported);
   if (late_source) {
     s.enqueue([=] {
       check_there(to, bytes);

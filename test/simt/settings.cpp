@@ -11,7 +11,9 @@ namespace {
 std::mutex mutex;
 
 [[noreturn]] void wrong(const std::string& part) {
-  std::fprintf(stderr, "MEMORY_LAYERS_SIMT: \"%s\" is not one of order=forward, order=reversed, order=SEED, compute=N, multiprocessors=N, memory=BYTES\n",
+  std::fprintf(stderr,
+               "MEMORY_LAYERS_SIMT: \"%s\" is not one of order=forward, order=reversed, "
+               "order=SEED, compute=N, multiprocessors=N, memory=BYTES\n",
                part.c_str());
   std::exit(1);
 }

@@ -1,5 +1,6 @@
 #pragma once
-// Streams: each a host thread that runs its work in order. While a stream is being captured, its work is recorded instead.
+// Streams: each a host thread that runs its work in order. While a stream is being captured, its
+// work is recorded instead.
 
 #include <condition_variable>
 #include <deque>

@@ -1,4 +1,5 @@
-// The kernels of tables on the emulator: the same bits in every order of threads and blocks, the bytes that they move, 64-bit offsets.
+// The kernels of tables on the emulator: the same bits in every order of threads and blocks, the
+// bytes that they move, 64-bit offsets.
 
 #include <cmath>
 #include <cstdio>
@@ -27,7 +28,9 @@ struct Source {
   std::shared_ptr<Device> device;
   uint64_t seed = 1;
 
-  uint32_t bits() { return static_cast<uint32_t>((seed = seed * 6364136223846793005u + 1442695040888963407u) >> 32); }
+  uint32_t bits() {
+    return static_cast<uint32_t>((seed = seed * 6364136223846793005u + 1442695040888963407u) >> 32);
+  }
 
   template <class T>
   Tensor upload(const Shape& shape, DType dtype, const std::vector<T>& values) {
@@ -49,11 +52,14 @@ struct Source {
   Tensor indices(const Shape& shape, int64_t slots, int hot) {
     std::vector<int32_t> values(static_cast<size_t>(shape.size()));
     for (size_t i = 0; i < values.size(); ++i)
-      values[i] = i % static_cast<size_t>(hot) == 0 ? 3 : static_cast<int32_t>(bits() % static_cast<uint32_t>(slots + 1)) - 1;
+      values[i] = i % static_cast<size_t>(hot) == 0
+                      ? 3
+                      : static_cast<int32_t>(bits() % static_cast<uint32_t>(slots + 1)) - 1;
     return upload(shape, DType::i32, values);
   }
   std::string read(const Tensor& t, int64_t elements = -1) {
-    std::string host(static_cast<size_t>(elements < 0 ? t.bytes() : elements * bytes_of(t.dtype)), '\0');
+    std::string host(static_cast<size_t>(elements < 0 ? t.bytes() : elements * bytes_of(t.dtype)),
+                     '\0');
     if (host.empty()) return host;
     device->stream().read(host.data(), t.view().data, host.size(), nullptr);
     require(!device->stream().wait(), "no fault");
@@ -67,8 +73,9 @@ struct Case {
   DType dtype;
 };
 // Few bags, so pieces; a hot row of many chunks; odd widths; two slices and more.
-constexpr Case kCases[] = {{1, 128, 64, 40, 5, DType::bf16}, {40, 32, 20, 9, 2, DType::f32}, {5, 33, 7, 30, 3, DType::f16},
-                           {3, 40, 600, 12, 4, DType::f32},  {6, 9, 264, 8, 9, DType::bf16}, {300, 2, 3, 4, 1, DType::f32}};
+constexpr Case kCases[] = {{1, 128, 64, 40, 5, DType::bf16}, {40, 32, 20, 9, 2, DType::f32},
+                           {5, 33, 7, 30, 3, DType::f16},    {3, 40, 600, 12, 4, DType::f32},
+                           {6, 9, 264, 8, 9, DType::bf16},   {300, 2, 3, 4, 1, DType::f32}};
 
 // Every result of a table's way there and back, as bytes of int32 or float32.
 using Results = std::map<std::string, std::string>;
@@ -79,19 +86,27 @@ Results there_and_back(const std::shared_ptr<Device>& device, const Case& c) {
   Device& d = *device;
   Results results;
   const Tensor ids = s.indices({B, L}, N, hot), w = s.numbers({B, L}), dy = s.numbers({B, V});
-  const Tensor exact = s.numbers({N, V}), table = empty(d, {N, V}, dtype), y = empty(d, {B, V}), dw = empty(d, {B, L});
+  const Tensor exact = s.numbers({N, V}), table = empty(d, {N, V}, dtype), y = empty(d, {B, V}),
+               dw = empty(d, {B, L});
   run(d, &Operations::copy, Copy{table.view(), exact.view()});
-  run(d, &Operations::embedding_bag, EmbeddingBag{y.view(), table.view(), ids.view(), w.view(), {}, {}});
-  run(d, &Operations::embedding_bag_weights_backward, EmbeddingBagWeightsBackward{dw.view(), dy.view(), table.view(), ids.view(), {}, {}});
+  run(d, &Operations::embedding_bag,
+      EmbeddingBag{y.view(), table.view(), ids.view(), w.view(), {}, {}});
+  run(d, &Operations::embedding_bag_weights_backward,
+      EmbeddingBagWeightsBackward{dw.view(), dy.view(), table.view(), ids.view(), {}, {}});
   results["y"] = s.read(y);
   results["dweights"] = s.read(dw);
 
   const int64_t C = std::min(2 * B * L, N);
-  const Tensor rows = empty(d, {C}, DType::i32), starts = empty(d, {C + 1}, DType::i32), order = empty(d, {2 * B * L}, DType::i32),
-               count = empty(d, {1}, DType::i32), values = empty(d, {C, V});
-  const std::vector<TableRead> reads(2, TableRead{ids.view(), w.view(), dy.view(), {}});  // of two layers
-  run(d, &Operations::sort_rows, SortRows{rows.view(), starts.view(), order.view(), count.view(), reads, N});
-  run(d, &Operations::sparse_grad_values, SparseGradValues{values.view(), rows.view(), starts.view(), order.view(), count.view(), reads});
+  const Tensor rows = empty(d, {C}, DType::i32), starts = empty(d, {C + 1}, DType::i32),
+               order = empty(d, {2 * B * L}, DType::i32), count = empty(d, {1}, DType::i32),
+               values = empty(d, {C, V});
+  // of two layers
+  const std::vector<TableRead> reads(2, TableRead{ids.view(), w.view(), dy.view(), {}});
+  run(d, &Operations::sort_rows,
+      SortRows{rows.view(), starts.view(), order.view(), count.view(), reads, N});
+  run(d, &Operations::sparse_grad_values,
+      SparseGradValues{values.view(), rows.view(), starts.view(), order.view(), count.view(),
+                       reads});
   results["count"] = s.read(count);
   const int32_t R = *reinterpret_cast<const int32_t*>(results["count"].data());
   results["rows"] = s.read(rows, R);
@@ -103,12 +118,23 @@ Results there_and_back(const std::shared_ptr<Device>& device, const Case& c) {
   results["sum"] = s.read(sum);
   for (Rule rule : {Rule::sgd, Rule::adagrad, Rule::rowwise_adagrad, Rule::adamw}) {
     const bool per_row = rule == Rule::rowwise_adagrad;
-    const Tensor s1 = zeros(d, per_row ? Shape{N} : Shape{N, V}), s2 = zeros(d, {N, V}), master = empty(d, {N, V});
+    const Tensor s1 = zeros(d, per_row ? Shape{N} : Shape{N, V}), s2 = zeros(d, {N, V}),
+                 master = empty(d, {N, V});
     run(d, &Operations::copy, Copy{master.view(), exact.view()});
     const Hyper hyper{.lr = 0.1f, .weight_decay = 0.1f};
-    SparseUpdate update{table.view(), dtype == DType::f32 ? View{} : master.view(), rule == Rule::sgd ? View{} : s1.view(),
-                        rule == Rule::adamw ? s2.view() : View{}, step.view(), rows.view(), starts.view(), order.view(), count.view(),
-                        reads, rule, hyper, rule == Rule::adamw};
+    SparseUpdate update{table.view(),
+                        dtype == DType::f32 ? View{} : master.view(),
+                        rule == Rule::sgd ? View{} : s1.view(),
+                        rule == Rule::adamw ? s2.view() : View{},
+                        step.view(),
+                        rows.view(),
+                        starts.view(),
+                        order.view(),
+                        count.view(),
+                        reads,
+                        rule,
+                        hyper,
+                        rule == Rule::adamw};
     run(d, &Operations::sparse_update, update);
     const std::string name = std::to_string(static_cast<int>(rule));
     const Tensor widened = empty(d, {N, V});
@@ -132,7 +158,8 @@ void same_bits_in_every_order() {
       settings.multiprocessors = seed % 2 ? 2 : 7;  // other grids
       ::simt::set(settings);
       for (const auto& [name, bytes] : there_and_back(ml::simt::open(0), c))
-        require(bytes == wanted.at(name), name + " has the same bits in order " + std::to_string(seed) + ", V " + std::to_string(c.V));
+        require(bytes == wanted.at(name), name + " has the same bits in order " +
+                                              std::to_string(seed) + ", V " + std::to_string(c.V));
     }
     ::simt::set(usual);
   }
@@ -149,19 +176,22 @@ void same_numbers_as_the_cpu() {
       }
       require(bytes.size() == other.size(), name + " has the CPU's size");
       const bool rounded = c.dtype != DType::f32 && name.starts_with("table");
-      const double tolerance = !rounded ? 1e-5 : c.dtype == DType::bf16 ? 0x1p-7 : 0x1p-10;  // one step of the dtype
+      // one step of the dtype
+      const double tolerance = !rounded ? 1e-5 : c.dtype == DType::bf16 ? 0x1p-7 : 0x1p-10;
       for (size_t i = 0; i + 4 <= bytes.size(); i += 4) {
         float x, y;
         std::memcpy(&x, &bytes[i], 4);
         std::memcpy(&y, &other[i], 4);
         require(std::fabs(x - y) <= tolerance * std::fmax(1.0f, std::fabs(y)),
-                name + "[" + std::to_string(i / 4) + "] is " + std::to_string(x) + ", on the CPU " + std::to_string(y) + ", V " + std::to_string(c.V));
+                name + "[" + std::to_string(i / 4) + "] is " + std::to_string(x) + ", on the CPU " +
+                    std::to_string(y) + ", V " + std::to_string(c.V));
       }
     }
   }
 }
 
-// Bytes in whole sectors over those that must be moved, with bags enough that none is cut in pieces.
+// Bytes in whole sectors over those that must be moved, with bags enough that none is cut in
+// pieces.
 void bags_move_what_they_must() {
   for (DType dtype : {DType::f32, DType::bf16, DType::i8})
     for (int64_t V : {64, 256, 768, 1024}) {
@@ -169,19 +199,26 @@ void bags_move_what_they_must() {
       const int64_t B = 512, L = 32, N = 100, e = bytes_of(dtype);
       std::vector<int32_t> ids(static_cast<size_t>(B * L));
       for (int32_t& i : ids) i = static_cast<int32_t>(s.bits() % N);
-      const Tensor indices = s.upload({B, L}, DType::i32, ids), w = s.numbers({B, L}), y = empty(*s.device, {B, V});
-      const Tensor table = dtype == DType::i8 ? s.upload({N, V}, dtype, std::vector<int8_t>(static_cast<size_t>(N * V), 3)) : s.numbers({N, V}, dtype);
+      const Tensor indices = s.upload({B, L}, DType::i32, ids), w = s.numbers({B, L}),
+                   y = empty(*s.device, {B, V});
+      const Tensor table =
+          dtype == DType::i8
+              ? s.upload({N, V}, dtype, std::vector<int8_t>(static_cast<size_t>(N * V), 3))
+              : s.numbers({N, V}, dtype);
       require(!s.device->stream().wait(), "no fault");
       ::simt::reset_counts();
-      run(*s.device, &Operations::embedding_bag, EmbeddingBag{y.view(), table.view(), indices.view(), w.view(), {}, {}});
+      run(*s.device, &Operations::embedding_bag,
+          EmbeddingBag{y.view(), table.view(), indices.view(), w.view(), {}, {}});
       require(!s.device->stream().wait(), "no fault");
       double sectors = 0;
       for (const char* kernel : {"embedding_bag_kernel", "bag_pieces_kernel"}) {
         const ::simt::Counts c = ::simt::counts(kernel);
         sectors += static_cast<double>(c.loads.sectors + c.stores.sectors);
       }
-      const double floor = static_cast<double>(B * L * (V * e + 8) + B * V * 4), ratio = sectors * 32 / floor;
-      std::printf("embedding bag, %s, V %lld: %.4f of its floor\n", name_of(dtype), static_cast<long long>(V), ratio);
+      const double floor = static_cast<double>(B * L * (V * e + 8) + B * V * 4),
+                   ratio = sectors * 32 / floor;
+      std::printf("embedding bag, %s, V %lld: %.4f of its floor\n", name_of(dtype),
+                  static_cast<long long>(V), ratio);
       require(ratio <= 1.02, "embedding bag moves at most 1.02 times what it must");
     }
 }
@@ -189,7 +226,8 @@ void bags_move_what_they_must() {
 void offsets_have_64_bits() {
   const auto* base = reinterpret_cast<const uint16_t*>(uintptr_t{1} << 40);
   const auto at = [&](int64_t index, int64_t width) {
-    return static_cast<int64_t>(reinterpret_cast<uintptr_t>(ml::simt::row_at(base, index, width)) - (uintptr_t{1} << 40));
+    return static_cast<int64_t>(reinterpret_cast<uintptr_t>(ml::simt::row_at(base, index, width)) -
+                                (uintptr_t{1} << 40));
   };
   require(at(0x7ffffffe, 1024) == int64_t{0x7ffffffe} * 2048, "the last row of the largest table");
   require(at(int64_t{1} << 22, 1025) == (int64_t{1} << 22) * 2050, "a row behind 2^32 elements");

@@ -1,4 +1,5 @@
-// The kernels on the emulator against the CPU: kernel_test [operation]. What the mutations of mutations.mjs must not pass.
+// The kernels on the emulator against the CPU: kernel_test [operation]. What the mutations of
+// mutations.mjs must not pass.
 
 #include <array>
 #include <cmath>
@@ -32,7 +33,8 @@ struct Both {
 
 Both from_host(Pair& p, const Shape& shape, DType dtype, const void* data) {
   Both b{empty(*p.cpu, shape, dtype), empty(*p.simt, shape, dtype)};
-  for (Tensor* t : {&b.cpu, &b.simt}) t->device().stream().write(t->view().data, data, static_cast<size_t>(t->bytes()), false);
+  for (Tensor* t : {&b.cpu, &b.simt})
+    t->device().stream().write(t->view().data, data, static_cast<size_t>(t->bytes()), false);
   require(!p.cpu->stream().wait() && !p.simt->stream().wait(), "writes");
   return b;
 }
@@ -40,20 +42,28 @@ Both from_host(Pair& p, const Shape& shape, DType dtype, const void* data) {
 // Numbers in [-1, 1), the same for every device and run.
 Both numbers(Pair& p, const Shape& shape, uint64_t seed, DType dtype = DType::f32) {
   std::vector<float> values(static_cast<size_t>(shape.size()));
-  for (float& v : values) v = static_cast<float>((seed = seed * 6364136223846793005u + 1442695040888963407u) >> 40) * 0x1p-23f - 1;
+  for (float& v : values)
+    v = static_cast<float>((seed = seed * 6364136223846793005u + 1442695040888963407u) >> 40) *
+            0x1p-23f -
+        1;
   if (dtype == DType::f32) return from_host(p, shape, dtype, values.data());
   std::vector<uint16_t> bits;
-  for (const float v : values) bits.push_back(dtype == DType::bf16 ? to_bfloat16(v).bits : to_half(v).bits);
+  for (const float v : values)
+    bits.push_back(dtype == DType::bf16 ? to_bfloat16(v).bits : to_half(v).bits);
   return from_host(p, shape, dtype, bits.data());
 }
 
 Both indices(Pair& p, const Shape& shape, int64_t slots, uint64_t seed) {
   std::vector<int32_t> values(static_cast<size_t>(shape.size()));
-  for (int32_t& v : values) v = static_cast<int32_t>((seed = seed * 6364136223846793005u + 1442695040888963407u) >> 33) % static_cast<int32_t>(slots);
+  for (int32_t& v : values)
+    v = static_cast<int32_t>((seed = seed * 6364136223846793005u + 1442695040888963407u) >> 33) %
+        static_cast<int32_t>(slots);
   return from_host(p, shape, DType::i32, values.data());
 }
 
-Both room(Pair& p, const Shape& shape, DType dtype = DType::f32) { return {empty(*p.cpu, shape, dtype), empty(*p.simt, shape, dtype)}; }
+Both room(Pair& p, const Shape& shape, DType dtype = DType::f32) {
+  return {empty(*p.cpu, shape, dtype), empty(*p.simt, shape, dtype)};
+}
 Both zeros_of(Pair& p, const Shape& shape) { return {zeros(*p.cpu, shape), zeros(*p.simt, shape)}; }
 
 std::vector<char> read(const Tensor& t) {
@@ -79,7 +89,7 @@ void compare(const Both& b, const char* what, double tolerance = 1e-5) {
 
 // Runs the operation with each device's own arguments.
 template <class Args, class Make>
-void on_both(Pair& p, Slot<Args> Operations::*slot, Make make) {
+void on_both(Pair& p, Slot<Args> Operations::* slot, Make make) {
   run(*p.cpu, slot, make([](const Both& b) { return b.cpu.view(); }));
   run(*p.simt, slot, make([](const Both& b) { return b.simt.view(); }));
 }
@@ -88,11 +98,15 @@ void linear() {
   Pair p;
   for (DType dtype : {DType::f32, DType::bf16, DType::f16})
     for (const auto& [R, I, O] : {std::array<int64_t, 3>{70, 80, 75}, {5, 97, 3}, {66, 1030, 65}}) {
-      const Both x = numbers(p, {R, I}, 1, dtype), w = numbers(p, {O, I}, 2, dtype), bias = numbers(p, {O}, 3), y = room(p, {R, O});
+      const Both x = numbers(p, {R, I}, 1, dtype), w = numbers(p, {O, I}, 2, dtype),
+                 bias = numbers(p, {O}, 3), y = room(p, {R, O});
       on_both(p, &Operations::linear, [&](auto v) { return Linear{v(y), v(x), v(w), v(bias)}; });
       compare(y, "linear", 1e-4);
-      const Both dy = numbers(p, {R, O}, 4), dx = room(p, {R, I}), dw = zeros_of(p, {O, I}), db = zeros_of(p, {O});
-      on_both(p, &Operations::linear_backward, [&](auto v) { return LinearBackward{v(dx), v(dw), v(db), v(dy), v(x), v(w), false}; });
+      const Both dy = numbers(p, {R, O}, 4), dx = room(p, {R, I}), dw = zeros_of(p, {O, I}),
+                 db = zeros_of(p, {O});
+      on_both(p, &Operations::linear_backward, [&](auto v) {
+        return LinearBackward{v(dx), v(dw), v(db), v(dy), v(x), v(w), false};
+      });
       compare(dx, "dx", 1e-4);
       compare(dw, "dweight", 1e-4);
       compare(db, "dbias", 1e-4);
@@ -101,8 +115,10 @@ void linear() {
 
 void topk() {
   Pair p;
-  for (const auto& [rows, n, k] : {std::array<int64_t, 3>{20, 300, 40}, {2, 3000, 5}, {9, 33, 33}}) {
-    const Both x = numbers(p, {rows, n}, 5), values = room(p, {rows, k}), ids = room(p, {rows, k}, DType::i32);
+  for (const auto& [rows, n, k] :
+       {std::array<int64_t, 3>{20, 300, 40}, {2, 3000, 5}, {9, 33, 33}}) {
+    const Both x = numbers(p, {rows, n}, 5), values = room(p, {rows, k}),
+               ids = room(p, {rows, k}, DType::i32);
     on_both(p, &Operations::topk, [&](auto v) { return TopK{v(values), v(ids), v(x)}; });
     compare(ids, "topk indices");
     compare(values, "topk values", 0);
@@ -111,17 +127,22 @@ void topk() {
 
 void lookup() {
   Pair p;
-  for (const auto& [T, H, n, half, k] : {std::array<int64_t, 5>{5, 2, 70, 16, 8}, {40, 1, 33, 9, 33}, {70, 1, 9, 20, 12}}) {
-    const Both query = numbers(p, {T, H, 2, half}, 6), keys = numbers(p, {H, 2, n, half}, 7), scores = room(p, {T, H, k}),
-               ids = room(p, {T, H, k}, DType::i32), weights = room(p, {T, H, k});
-    on_both(p, &Operations::product_key_lookup,
-            [&](auto v) { return ProductKeyLookup{v(scores), v(ids), v(weights), v(query), v(keys), {}, Gate::softmax}; });
+  for (const auto& [T, H, n, half, k] :
+       {std::array<int64_t, 5>{5, 2, 70, 16, 8}, {40, 1, 33, 9, 33}, {70, 1, 9, 20, 12}}) {
+    const Both query = numbers(p, {T, H, 2, half}, 6), keys = numbers(p, {H, 2, n, half}, 7),
+               scores = room(p, {T, H, k}), ids = room(p, {T, H, k}, DType::i32),
+               weights = room(p, {T, H, k});
+    on_both(p, &Operations::product_key_lookup, [&](auto v) {
+      return ProductKeyLookup{v(scores), v(ids), v(weights), v(query), v(keys), {}, Gate::softmax};
+    });
     compare(ids, "slots");
     compare(scores, "scores");
     compare(weights, "weights");
-    const Both dw = numbers(p, {T, H, k}, 8), dquery = room(p, {T, H, 2, half}), dkeys = zeros_of(p, {H, 2, n, half});
+    const Both dw = numbers(p, {T, H, k}, 8), dquery = room(p, {T, H, 2, half}),
+               dkeys = zeros_of(p, {H, 2, n, half});
     on_both(p, &Operations::product_key_lookup_backward, [&](auto v) {
-      return ProductKeyLookupBackward{v(dquery), v(dkeys), v(dw), v(scores), v(ids), v(weights), v(query), v(keys), Gate::softmax};
+      return ProductKeyLookupBackward{v(dquery),  v(dkeys), v(dw),   v(scores),    v(ids),
+                                      v(weights), v(query), v(keys), Gate::softmax};
     });
     compare(dquery, "dquery");
     compare(dkeys, "dkeys");
@@ -133,26 +154,32 @@ void rows() {
   Pair p;
   for (const int64_t n : {3, 100, 2500, 9000, 33000}) {
     const int64_t R = n > 5000 ? 1 : 5;
-    const Both x = numbers(p, {R, n}, 9), dy = numbers(p, {R, n}, 10), y = room(p, {R, n}), dx = room(p, {R, n});
+    const Both x = numbers(p, {R, n}, 9), dy = numbers(p, {R, n}, 10), y = room(p, {R, n}),
+               dx = room(p, {R, n});
     on_both(p, &Operations::softmax, [&](auto v) { return Softmax{v(y), v(x)}; });
     compare(y, "softmax");
-    on_both(p, &Operations::softmax_backward, [&](auto v) { return SoftmaxBackward{v(dx), v(dy), v(y)}; });
+    on_both(p, &Operations::softmax_backward,
+            [&](auto v) { return SoftmaxBackward{v(dx), v(dy), v(y)}; });
     compare(dx, "softmax backward");
     const Both gain = numbers(p, {n}, 11), dgain = zeros_of(p, {n});
     on_both(p, &Operations::rms_norm, [&](auto v) { return RmsNorm{v(y), v(x), v(gain), 1e-6f}; });
     compare(y, "rms norm");
-    on_both(p, &Operations::rms_norm_backward, [&](auto v) { return RmsNormBackward{v(dx), v(dgain), v(dy), v(x), v(gain), 1e-6f}; });
+    on_both(p, &Operations::rms_norm_backward,
+            [&](auto v) { return RmsNormBackward{v(dx), v(dgain), v(dy), v(x), v(gain), 1e-6f}; });
     compare(dx, "rms norm backward");
     compare(dgain, "dgain");
     const Both targets = indices(p, {R}, n, 12), loss = room(p, {R}), dloss = numbers(p, {R}, 13);
-    on_both(p, &Operations::cross_entropy, [&](auto v) { return CrossEntropy{v(loss), v(x), v(targets)}; });
+    on_both(p, &Operations::cross_entropy,
+            [&](auto v) { return CrossEntropy{v(loss), v(x), v(targets)}; });
     compare(loss, "cross entropy");
-    on_both(p, &Operations::cross_entropy_backward, [&](auto v) { return CrossEntropyBackward{v(dx), v(dloss), v(x), v(targets)}; });
+    on_both(p, &Operations::cross_entropy_backward,
+            [&](auto v) { return CrossEntropyBackward{v(dx), v(dloss), v(x), v(targets)}; });
     compare(dx, "cross entropy backward");
     const Both g = numbers(p, {R, 1}, 14), dg = room(p, {R, 1});
     on_both(p, &Operations::sigmoid_gate, [&](auto v) { return SigmoidGate{v(y), v(x), v(g)}; });
     compare(y, "sigmoid gate");
-    on_both(p, &Operations::sigmoid_gate_backward, [&](auto v) { return SigmoidGateBackward{v(dx), v(dg), v(dy), v(x), v(g)}; });
+    on_both(p, &Operations::sigmoid_gate_backward,
+            [&](auto v) { return SigmoidGateBackward{v(dx), v(dg), v(dy), v(x), v(g)}; });
     compare(dx, "sigmoid gate backward");
     compare(dg, "dg", 1e-4);
   }
@@ -163,13 +190,18 @@ void attention() {
   for (const auto& [T, d] : {std::array<int64_t, 2>{7, 40}, {5, 33}, {9, 64}})
     for (const bool causal : {true, false}) {
       const Shape shape{2, T, 3, d};
-      const Both q = numbers(p, shape, 20), k = numbers(p, shape, 21), v = numbers(p, shape, 22), y = room(p, shape), lse = room(p, {2, 3, T});
-      on_both(p, &Operations::attention, [&](auto of) { return Attention{of(y), of(lse), of(q), of(k), of(v), 0.3f, causal}; });
+      const Both q = numbers(p, shape, 20), k = numbers(p, shape, 21), v = numbers(p, shape, 22),
+                 y = room(p, shape), lse = room(p, {2, 3, T});
+      on_both(p, &Operations::attention, [&](auto of) {
+        return Attention{of(y), of(lse), of(q), of(k), of(v), 0.3f, causal};
+      });
       compare(y, "attention");
       compare(lse, "lse");
-      const Both dy = numbers(p, shape, 23), dq = room(p, shape), dk = room(p, shape), dv = room(p, shape);
+      const Both dy = numbers(p, shape, 23), dq = room(p, shape), dk = room(p, shape),
+                 dv = room(p, shape);
       on_both(p, &Operations::attention_backward, [&](auto of) {
-        return AttentionBackward{of(dq), of(dk), of(dv), of(dy), of(y), of(lse), of(q), of(k), of(v), 0.3f, causal};
+        return AttentionBackward{of(dq), of(dk), of(dv), of(dy), of(y), of(lse),
+                                 of(q),  of(k),  of(v),  0.3f,   causal};
       });
       compare(dq, "dq");
       compare(dk, "dk");
@@ -177,33 +209,55 @@ void attention() {
     }
 }
 
-// A table's way there and back: bags that are cut in pieces, hot rows of several chunks, rows that packs of four do not divide.
+// A table's way there and back: bags that are cut in pieces, hot rows of several chunks, rows that
+// packs of four do not divide.
 void tables() {
   Pair p;
   for (const auto& [B, L, V, N] : {std::array<int64_t, 4>{2, 400, 20, 2}, {9, 33, 7, 40}}) {
-    const Both table = numbers(p, {N, V}, 30), ids = indices(p, {B, L}, N, 31), weights = numbers(p, {B, L}, 32), dy = numbers(p, {B, V}, 33);
+    const Both table = numbers(p, {N, V}, 30), ids = indices(p, {B, L}, N, 31),
+               weights = numbers(p, {B, L}, 32), dy = numbers(p, {B, V}, 33);
     const Both y = room(p, {B, V}), dw = room(p, {B, L});
-    on_both(p, &Operations::embedding_bag, [&](auto v) { return EmbeddingBag{v(y), v(table), v(ids), v(weights), {}, {}}; });
+    on_both(p, &Operations::embedding_bag,
+            [&](auto v) { return EmbeddingBag{v(y), v(table), v(ids), v(weights), {}, {}}; });
     compare(y, "bags", 1e-4);
-    on_both(p, &Operations::embedding_bag_weights_backward,
-            [&](auto v) { return EmbeddingBagWeightsBackward{v(dw), v(dy), v(table), v(ids), {}, {}}; });
+    on_both(p, &Operations::embedding_bag_weights_backward, [&](auto v) {
+      return EmbeddingBagWeightsBackward{v(dw), v(dy), v(table), v(ids), {}, {}};
+    });
     compare(dw, "dweights");
     const int64_t C = std::min(B * L, N);
-    const Both touched = room(p, {C}, DType::i32), starts = room(p, {C + 1}, DType::i32), order = room(p, {B * L}, DType::i32),
-               count = room(p, {1}, DType::i32), values = zeros_of(p, {C, V});
-    const auto reads = [&](auto v) { return std::vector<TableRead>{{v(ids), v(weights), v(dy), {}}}; };
-    on_both(p, &Operations::sort_rows, [&](auto v) { return SortRows{v(touched), v(starts), v(order), v(count), reads(v), N}; });
+    const Both touched = room(p, {C}, DType::i32), starts = room(p, {C + 1}, DType::i32),
+               order = room(p, {B * L}, DType::i32), count = room(p, {1}, DType::i32),
+               values = zeros_of(p, {C, V});
+    const auto reads = [&](auto v) {
+      return std::vector<TableRead>{{v(ids), v(weights), v(dy), {}}};
+    };
+    on_both(p, &Operations::sort_rows, [&](auto v) {
+      return SortRows{v(touched), v(starts), v(order), v(count), reads(v), N};
+    });
     compare(count, "count");
     compare(order, "order");
-    on_both(p, &Operations::sparse_grad_values,
-            [&](auto v) { return SparseGradValues{v(values), v(touched), v(starts), v(order), v(count), reads(v)}; });
+    on_both(p, &Operations::sparse_grad_values, [&](auto v) {
+      return SparseGradValues{v(values), v(touched), v(starts), v(order), v(count), reads(v)};
+    });
     compare(values, "gradient", 1e-4);
     const int32_t one_step = 1;
-    const Both step = from_host(p, {1}, DType::i32, &one_step), by_row = zeros_of(p, {N}), first = zeros_of(p, {N, V}), second = zeros_of(p, {N, V});
+    const Both step = from_host(p, {1}, DType::i32, &one_step), by_row = zeros_of(p, {N}),
+               first = zeros_of(p, {N, V}), second = zeros_of(p, {N, V});
     const auto update = [&](Rule rule, const Both* one, const Both* two, bool every_row) {
       on_both(p, &Operations::sparse_update, [&](auto v) {
-        return SparseUpdate{v(table), {}, one ? v(*one) : View{}, two ? v(*two) : View{}, v(step), v(touched), v(starts), v(order), v(count),
-                            reads(v), rule, Hyper{.lr = 0.1f}, every_row};
+        return SparseUpdate{v(table),
+                            {},
+                            one ? v(*one) : View{},
+                            two ? v(*two) : View{},
+                            v(step),
+                            v(touched),
+                            v(starts),
+                            v(order),
+                            v(count),
+                            reads(v),
+                            rule,
+                            Hyper{.lr = 0.1f},
+                            every_row};
       });
       compare(table, "updated", 1e-4);
     };
@@ -216,13 +270,18 @@ void experts() {
   Pair p;
   const int64_t T = 3, L = 70, N = 50;
   for (const int64_t C : {24, 13}) {
-    const Both x = numbers(p, {T, C}, 40), down = numbers(p, {N, C}, 41), up = numbers(p, {N, C}, 42), ids = indices(p, {T, L}, N, 43),
+    const Both x = numbers(p, {T, C}, 40), down = numbers(p, {N, C}, 41),
+               up = numbers(p, {N, C}, 42), ids = indices(p, {T, L}, N, 43),
                weights = numbers(p, {T, L}, 44), out = room(p, {T, C}), u = room(p, {T, L});
-    on_both(p, &Operations::peer, [&](auto v) { return Peer{v(out), v(u), v(x), v(down), v(up), v(ids), v(weights), Activation::gelu}; });
+    on_both(p, &Operations::peer, [&](auto v) {
+      return Peer{v(out), v(u), v(x), v(down), v(up), v(ids), v(weights), Activation::gelu};
+    });
     compare(out, "experts", 1e-4);
-    const Both dout = numbers(p, {T, C}, 45), dx = zeros_of(p, {T, C}), dw = room(p, {T, L}), du = room(p, {T, L}), coefficient = room(p, {T, L});
+    const Both dout = numbers(p, {T, C}, 45), dx = zeros_of(p, {T, C}), dw = room(p, {T, L}),
+               du = room(p, {T, L}), coefficient = room(p, {T, L});
     on_both(p, &Operations::peer_backward, [&](auto v) {
-      return PeerBackward{v(dx), v(dw), v(du), v(coefficient), v(dout), v(u), v(x), v(down), v(up), v(ids), v(weights), Activation::gelu};
+      return PeerBackward{v(dx), v(dw),   v(du), v(coefficient), v(dout),    v(u),
+                          v(x),  v(down), v(up), v(ids),         v(weights), Activation::gelu};
     });
     compare(dx, "experts backward", 1e-4);
     compare(dw, "dweights of experts", 1e-4);
@@ -234,8 +293,10 @@ void faults() {
   Pair p;
   std::vector<int32_t> targets(3000, 1);
   for (const int i : {2900, 1777, 1801, 2000}) targets[static_cast<size_t>(i)] = 7;
-  const Both t = from_host(p, {3000}, DType::i32, targets.data()), x = numbers(p, {3000, 2}, 17), loss = room(p, {3000});
-  run(*p.simt, &Operations::cross_entropy, CrossEntropy{loss.simt.view(), x.simt.view(), t.simt.view()});
+  const Both t = from_host(p, {3000}, DType::i32, targets.data()), x = numbers(p, {3000, 2}, 17),
+             loss = room(p, {3000});
+  run(*p.simt, &Operations::cross_entropy,
+      CrossEntropy{loss.simt.view(), x.simt.view(), t.simt.view()});
   const auto fault = p.simt->stream().wait();
   require(fault && std::strstr(fault->error.what(), "1777"), "the first bad place");
 }
@@ -244,8 +305,9 @@ struct Test {
   const char* name;
   void (*run)();
 };
-constexpr Test kTests[] = {{"linear", linear}, {"topk", topk}, {"lookup", lookup}, {"rows", rows},
-                            {"attention", attention}, {"tables", tables}, {"experts", experts}, {"faults", faults}};
+constexpr Test kTests[] = {{"linear", linear},   {"topk", topk},           {"lookup", lookup},
+                           {"rows", rows},       {"attention", attention}, {"tables", tables},
+                           {"experts", experts}, {"faults", faults}};
 
 }  // namespace
 

@@ -13,7 +13,8 @@ __global__ void read_beyond_kernel(Guard guard, float* out, const float* in, int
 }
 void read_beyond() {
   Device d;
-  launch(read_beyond_kernel, 1, 32, 0, d.stream, d.array<float>(32), d.array(std::vector<float>(64)), 64);
+  launch(read_beyond_kernel, 1, 32, 0, d.stream, d.array<float>(32),
+         d.array(std::vector<float>(64)), 64);
   d.wait();
 }
 
@@ -71,7 +72,8 @@ void unwritten_global() {
 void host_pointer() {
   Device d;
   static std::vector<float> host(32);
-  launch(copy_kernel, 1, 32, 0, d.stream, d.array<float>(32), static_cast<const float*>(host.data()));
+  launch(copy_kernel, 1, 32, 0, d.stream, d.array<float>(32),
+         static_cast<const float*>(host.data()));
   d.wait();
 }
 
@@ -192,7 +194,8 @@ __global__ void half_atomic_kernel(Guard guard, uint32_t* count, uint32_t* out) 
 }
 void half_atomic() {
   Device d;
-  launch(half_atomic_kernel, 1, 64, 0, d.stream, d.array(std::vector<uint32_t>{0}), d.array<uint32_t>(64));
+  launch(half_atomic_kernel, 1, 64, 0, d.stream, d.array(std::vector<uint32_t>{0}),
+         d.array<uint32_t>(64));
   d.wait();
 }
 
@@ -205,7 +208,8 @@ __global__ void relaxed_arriver_kernel(Guard guard, float* out, float* partial, 
 }
 void relaxed_arriver() {
   Device d;
-  launch(relaxed_arriver_kernel, 3, 1, 0, d.stream, d.array<float>(3), d.array<float>(3), d.array(std::vector<uint32_t>{0}));
+  launch(relaxed_arriver_kernel, 3, 1, 0, d.stream, d.array<float>(3), d.array<float>(3),
+         d.array(std::vector<uint32_t>{0}));
   d.wait();
 }
 
@@ -216,11 +220,13 @@ __global__ void early_release_kernel(Guard guard, float* out, float* partial, ui
   uint32_t& place = shared<uint32_t>();
   if (threadIdx.x == 0) place = atomic_add_acq_rel(arrived, 1);
   block_sync();
-  if (place == gridDim.x - 1) out[threadIdx.x] = partial[threadIdx.x] + partial[blockDim.x + threadIdx.x];
+  if (place == gridDim.x - 1)
+    out[threadIdx.x] = partial[threadIdx.x] + partial[blockDim.x + threadIdx.x];
 }
 void early_release() {
   Device d;
-  launch(early_release_kernel, 2, 64, 4, d.stream, d.array<float>(64), d.array<float>(128), d.array(std::vector<uint32_t>{0}));
+  launch(early_release_kernel, 2, 64, 4, d.stream, d.array<float>(64), d.array<float>(128),
+         d.array(std::vector<uint32_t>{0}));
   d.wait();
 }
 
@@ -233,7 +239,8 @@ __global__ void missing_wait_kernel(Guard guard, float* out, const float* in) {
 }
 void missing_wait() {
   Device d;
-  launch(missing_wait_kernel, 1, 32, 512, d.stream, d.array<float>(32), d.array(std::vector<float>(128)));
+  launch(missing_wait_kernel, 1, 32, 512, d.stream, d.array<float>(32),
+         d.array(std::vector<float>(128)));
   d.wait();
 }
 
@@ -352,7 +359,8 @@ void too_many_threads() {
 }
 void too_much_shared_memory() {
   Device d;
-  launch(copy_kernel, 1, 32, 228 * 1024, d.stream, d.array<float>(32), d.array(std::vector<float>(32)));
+  launch(copy_kernel, 1, 32, 228 * 1024, d.stream, d.array<float>(32),
+         d.array(std::vector<float>(32)));
 }
 void copy_beyond() {
   Device d;
@@ -365,14 +373,18 @@ void copy_beyond() {
 
 const std::vector<Test>& fault_tests() {
   static const std::vector<Test> tests = {
-      {"read one element beyond", read_beyond, "read of 4 bytes out of bounds at byte 0: device memory, byte 256 of an allocation of 256 bytes"},
-      {"write one element before", write_before, "device memory, 4 bytes before an allocation of 128 bytes"},
+      {"read one element beyond", read_beyond,
+       "read of 4 bytes out of bounds at byte 0: device memory, byte 256 of an allocation of 256 "
+       "bytes"},
+      {"write one element before", write_before,
+       "device memory, 4 bytes before an allocation of 128 bytes"},
       {"write one byte beyond", last_byte, "device memory, byte 33 of an allocation of 33 bytes"},
       {"use after free", use_after_free, "out of bounds"},
       {"read beyond shared memory", shared_beyond, "shared memory, byte 128 of 128"},
       {"read of unwritten device memory", unwritten_global, "never written: device memory, byte 0"},
       {"read of host memory", host_pointer, "read of 4 bytes of host memory"},
-      {"read of unwritten shared memory", unwritten_shared, "never written: shared memory, byte 28 of 128"},
+      {"read of unwritten shared memory", unwritten_shared,
+       "never written: shared memory, byte 28 of 128"},
       {"shared memory of the block before", stale_shared, "never written: shared memory"},
       {"misaligned vector", misaligned, "store of 16 bytes"},
       {"missing barrier", missing_barrier, "at shared memory, byte"},

@@ -1,5 +1,6 @@
 #pragma once
-// The emulator's own tests. Each runs in a process of its own, since a mistake that the emulator finds ends the process.
+// The emulator's own tests. Each runs in a process of its own, since a mistake that the emulator
+// finds ends the process.
 
 #include <cstdio>
 #include <cstdlib>

@@ -43,7 +43,8 @@ bool run(const Test& test, std::string& output) {
   close(pipe_ends[1]);
   char buffer[4096];
   ssize_t got;
-  while ((got = read(pipe_ends[0], buffer, sizeof(buffer))) > 0) output.append(buffer, static_cast<size_t>(got));
+  while ((got = read(pipe_ends[0], buffer, sizeof(buffer))) > 0)
+    output.append(buffer, static_cast<size_t>(got));
   close(pipe_ends[0]);
   int status = 0;
   waitpid(child, &status, 0);
@@ -64,7 +65,9 @@ int main(int argc, char** argv) {
       const bool well = run(test, output);
       const bool ok = test.report ? !well && output.find(test.report) != std::string::npos : well;
       (ok ? passed : failed)++;
-      if (!ok) std::printf("FAILED %s%s%s\n%s", test.name, test.report ? ", wanted: " : "", test.report ? test.report : "", output.c_str());
+      if (!ok)
+        std::printf("FAILED %s%s%s\n%s", test.name, test.report ? ", wanted: " : "",
+                    test.report ? test.report : "", output.c_str());
       if (argc > 1 && ok) std::printf("ok %s\n%s", test.name, output.c_str());
     }
   }

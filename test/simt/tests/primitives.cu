@@ -1,4 +1,5 @@
-// Warp and block primitives, tensor cores and copies against plain arithmetic, in every order of threads.
+// Warp and block primitives, tensor cores and copies against plain arithmetic, in every order of
+// threads.
 
 #include <cmath>
 #include <cstdlib>
@@ -15,7 +16,9 @@ template <class F>
 void in_orders(F test) {
   Settings s = simt::settings();
   for (int order = -2; order < 5; order++) {
-    s.order = order == -2 ? Settings::Order::forward : order == -1 ? Settings::Order::reversed : Settings::Order::random;
+    s.order = order == -2   ? Settings::Order::forward
+              : order == -1 ? Settings::Order::reversed
+                            : Settings::Order::random;
     s.seed = static_cast<uint64_t>(order);
     simt::set(s);
     test();
@@ -48,9 +51,12 @@ void shuffles() {
     for (int t = 0; t < 64; t++) {
       const int l = t % 32;
       const uint64_t base = 100 + (uint64_t{1} << 40);
-      const uint64_t wanted[8] = {base + (l * 5 + 3) % 32, base + (l ^ 9), base + (l >= 3 ? l - 3 : l), base + (l + 7 < 32 ? l + 7 : l),
-                                  0x49249249u,             1 + 4,          l < 16 ? 15u - l : 47u - l,  31 + 500 + 320000};
-      for (int i = 0; i < 8; i++) expect(got[8 * t + i] == wanted[i], "shuffles, votes and reductions");
+      const uint64_t wanted[8] = {
+          base + (l * 5 + 3) % 32,         base + (l ^ 9),   base + (l >= 3 ? l - 3 : l),
+          base + (l + 7 < 32 ? l + 7 : l), 0x49249249u,      1 + 4,
+          l < 16 ? 15u - l : 47u - l,      31 + 500 + 320000};
+      for (int i = 0; i < 8; i++)
+        expect(got[8 * t + i] == wanted[i], "shuffles, votes and reductions");
     }
   });
 }
@@ -60,7 +66,8 @@ __global__ void block_kernel(Guard guard, float* out) {
   float* scratch = reinterpret_cast<float*>(shared_bytes());
   const float sum = block_sum(static_cast<float>(threadIdx.x), scratch);
   const float most = block_max(-std::fabs(static_cast<float>(threadIdx.x) - 70.0f), scratch);
-  out[blockIdx.x * blockDim.x + threadIdx.x] = sum + most + 1000000.0f * static_cast<float>(blockIdx.x);
+  out[blockIdx.x * blockDim.x + threadIdx.x] =
+      sum + most + 1000000.0f * static_cast<float>(blockIdx.x);
 }
 
 void blocks() {
@@ -69,11 +76,13 @@ void blocks() {
     auto* out = d.array<float>(3 * 96);
     launch(block_kernel, 3, 96, 32 * sizeof(float), d.stream, out);
     const auto got = d.read(out, 3 * 96);
-    for (int i = 0; i < 3 * 96; i++) expect(got[i] == 4560.0f + 1000000.0f * (i / 96), "sum and maximum of a block");
+    for (int i = 0; i < 3 * 96; i++)
+      expect(got[i] == 4560.0f + 1000000.0f * (i / 96), "sum and maximum of a block");
   });
 }
 
-// d [16, 8] = a [16, 16] b [16, 8] + d, as a kernel would do it: a through ldmatrix, b through ldmatrix transposed.
+// d [16, 8] = a [16, 16] b [16, 8] + d, as a kernel would do it: a through ldmatrix, b through
+// ldmatrix transposed.
 template <class T>
 __global__ void mma_kernel(Guard guard, float* out, const T* a, const T* b, const float* c) {
   if (guard.closed()) return;
@@ -85,7 +94,8 @@ __global__ void mma_kernel(Guard guard, float* out, const T* a, const T* b, cons
   const int t = lane();
   for (int i = t; i < 32; i += kWarp) {
     copy_async16(&s.a[i / 2][8 * (i % 2)], a + 8 * i);
-    copy_async16(&s.b[i / 2][8 * (i % 2)], b + 8 * i, i % 2 ? 0 : 16);  // columns 8 … 15 are not there
+    // columns 8 … 15 are not there
+    copy_async16(&s.b[i / 2][8 * (i % 2)], b + 8 * i, i % 2 ? 0 : 16);
   }
   copy_async_commit();
   copy_async_wait<0>();
@@ -107,15 +117,18 @@ void products() {
     Device d;
     std::vector<T> a(256), b(256);
     std::vector<float> c(128);
-    for (int i = 0; i < 256; i++) a[i] = ml::from_float<T>(noise(i)), b[i] = ml::from_float<T>(noise(3 * i + 1));
+    for (int i = 0; i < 256; i++)
+      a[i] = ml::from_float<T>(noise(i)), b[i] = ml::from_float<T>(noise(3 * i + 1));
     for (int i = 0; i < 128; i++) c[i] = noise(5 * i + 2);
     auto* out = d.array<float>(128);
-    launch(mma_kernel<T>, 1, 32, 2 * 256 * sizeof(T), d.stream, out, d.array(a), d.array(b), d.array(c));
+    launch(mma_kernel<T>, 1, 32, 2 * 256 * sizeof(T), d.stream, out, d.array(a), d.array(b),
+           d.array(c));
     const auto got = d.read(out, 128);
     for (int row = 0; row < 16; row++) {
       for (int column = 0; column < 8; column++) {
         double sum = c[row * 8 + column];
-        for (int k = 0; k < 16; k++) sum += double{ml::to_float(a[row * 16 + k])} * ml::to_float(b[k * 16 + column]);
+        for (int k = 0; k < 16; k++)
+          sum += double{ml::to_float(a[row * 16 + k])} * ml::to_float(b[k * 16 + column]);
         expect(std::fabs(got[row * 8 + column] - sum) < 1e-6, "product of 16-bit matrices");
       }
     }
@@ -147,7 +160,9 @@ void tf32_products() {
       double sum = 0;
       for (int k = 0; k < 8; k++) {
         const float x = a[row * 8 + k];
-        const double rounded = row * 8 + k == 5 ? 1.0 + 0x1p-10 : std::round(std::ldexp(x, 10 - std::ilogb(x))) * std::ldexp(1.0, std::ilogb(x) - 10);
+        const double rounded = row * 8 + k == 5 ? 1.0 + 0x1p-10
+                                                : std::round(std::ldexp(x, 10 - std::ilogb(x))) *
+                                                      std::ldexp(1.0, std::ilogb(x) - 10);
         sum += (x == 0 ? 0.0 : rounded) * b[k * 8 + column];
       }
       expect(std::fabs(got[row * 8 + column] - sum) < 1e-6, "product of TF32 matrices");
@@ -165,7 +180,8 @@ __global__ void last_arriver_kernel(Guard guard, float* out, float* partial, uin
   block_sync();
   if (place == gridDim.x - 1) {
     float sum = 0;
-    for (unsigned b = 0; b < gridDim.x; b++) sum += partial[b * blockDim.x + (threadIdx.x + 1) % blockDim.x];
+    for (unsigned b = 0; b < gridDim.x; b++)
+      sum += partial[b * blockDim.x + (threadIdx.x + 1) % blockDim.x];
     out[threadIdx.x] = sum;
     if (threadIdx.x == 0) *arrived = 0;
   }
@@ -177,12 +193,15 @@ void last_arriver() {
     auto* out = d.array<float>(64);
     auto* partial = d.array<float>(10 * 64);
     auto* arrived = d.array(std::vector<uint32_t>{0});
-    for (int i = 0; i < 2; i++) launch(last_arriver_kernel, 10, 64, sizeof(uint32_t), d.stream, out, partial, arrived);
-    for (const float v : d.read(out, 64)) expect(v == 55.0f, "the last arriver sees all partial sums");
+    for (int i = 0; i < 2; i++)
+      launch(last_arriver_kernel, 10, 64, sizeof(uint32_t), d.stream, out, partial, arrived);
+    for (const float v : d.read(out, 64))
+      expect(v == 55.0f, "the last arriver sees all partial sums");
   });
 }
 
-__global__ void atomic_kernel(Guard guard, int32_t* sum, uint64_t* least, uint32_t* most, uint32_t* bits) {
+__global__ void atomic_kernel(Guard guard, int32_t* sum, uint64_t* least, uint32_t* most,
+                              uint32_t* bits) {
   if (guard.closed()) return;
   const unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
   atomic_add(sum, -static_cast<int32_t>(i));
@@ -227,7 +246,8 @@ void conversions() {
   const auto got = d.read(out, 65536);
   for (int i = 0; i < 65536; i++) {
     const float x = ml::to_float(in[i]), y = ml::to_float(got[i]);
-    expect(std::isnan(x) ? std::isnan(y) : in[i].bits == got[i].bits, "every 16-bit number survives");
+    expect(std::isnan(x) ? std::isnan(y) : in[i].bits == got[i].bits,
+           "every 16-bit number survives");
   }
 }
 

@@ -29,7 +29,8 @@ void order_of_a_stream() {
     launch(add_kernel, dim3(2), dim3(64), 0, d.stream, x, i, 100);
     launch(scale_kernel, 1, 100, 0, d.stream, x, 2);
   }
-  for (const int v : d.read(x, 100)) expect(v == 2 * (4 + 2 * (3 + 2 * (2 + 2 * 1))), "kernels run in order");
+  for (const int v : d.read(x, 100))
+    expect(v == 2 * (4 + 2 * (3 + 2 * (2 + 2 * 1))), "kernels run in order");
 }
 
 void events() {
@@ -40,10 +41,13 @@ void events() {
   cudaEventCreate(&event);
   static std::atomic<int> step{0};
   cudaEventRecord(first, d.stream.stream);
-  cudaLaunchHostFunc(d.stream.stream, [](void*) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(50));
-    step = 1;
-  }, nullptr);
+  cudaLaunchHostFunc(
+      d.stream.stream,
+      [](void*) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(50));
+        step = 1;
+      },
+      nullptr);
   cudaEventRecord(event, d.stream.stream);
   cudaStreamWaitEvent(other.stream, event);
   static int seen = -1;
@@ -53,7 +57,8 @@ void events() {
   expect(seen == 1, "the other stream waited");
   expect(cudaEventQuery(event) == cudaSuccess, "the event has passed");
   float milliseconds = 0;
-  expect(cudaEventElapsedTime(&milliseconds, first, event) == cudaSuccess && milliseconds > 40, "time between events");
+  expect(cudaEventElapsedTime(&milliseconds, first, event) == cudaSuccess && milliseconds > 40,
+         "time between events");
 }
 
 void copies() {
@@ -63,7 +68,12 @@ void copies() {
   cudaMallocHost(&pinned, 16);
   int pageable[4] = {1, 2, 3, 4};
   static std::atomic<bool> open{false};
-  cudaLaunchHostFunc(d.stream.stream, [](void*) { while (!open) std::this_thread::yield(); }, nullptr);
+  cudaLaunchHostFunc(
+      d.stream.stream,
+      [](void*) {
+        while (!open) std::this_thread::yield();
+      },
+      nullptr);
   cudaMemcpyAsync(x, pageable, 16, cudaMemcpyHostToDevice, d.stream.stream);
   std::memset(pageable, 0, 16);  // was read already
   cudaMemcpyAsync(pinned, x, 16, cudaMemcpyDeviceToHost, d.stream.stream);
@@ -71,8 +81,10 @@ void copies() {
   open = true;
   d.wait();
   for (int i = 0; i < 4; i++) expect(pinned[i] == i + 1, "pageable memory was read at the call");
-  expect(cudaMemcpy(x, pageable, 16, cudaMemcpyDeviceToHost) == cudaErrorInvalidValue, "the direction of a copy is checked");
-  expect(cudaGetLastError() == cudaErrorInvalidValue && cudaGetLastError() == cudaSuccess, "the last error is told once");
+  expect(cudaMemcpy(x, pageable, 16, cudaMemcpyDeviceToHost) == cudaErrorInvalidValue,
+         "the direction of a copy is checked");
+  expect(cudaGetLastError() == cudaErrorInvalidValue && cudaGetLastError() == cudaSuccess,
+         "the last error is told once");
 }
 
 void graphs() {
@@ -81,7 +93,8 @@ void graphs() {
   cudaMemset(x, 0, 32);
   int* seen = nullptr;
   cudaMallocHost(&seen, 32);
-  expect(cudaStreamBeginCapture(d.stream.stream, cudaStreamCaptureModeThreadLocal) == cudaSuccess, "capture begins");
+  expect(cudaStreamBeginCapture(d.stream.stream, cudaStreamCaptureModeThreadLocal) == cudaSuccess,
+         "capture begins");
   launch(add_kernel, 1, 32, 0, d.stream, x, 3, 8);
   launch(scale_kernel, 1, 8, 0, d.stream, x, 2);
   cudaMemcpyAsync(seen, x, 32, cudaMemcpyDeviceToHost, d.stream.stream);
@@ -93,12 +106,15 @@ void graphs() {
   cudaGraphDestroy(graph);
   for (int i = 0; i < 3; i++) cudaGraphLaunch(executable, d.stream.stream);
   d.wait();
-  for (int i = 0; i < 8; i++) expect(seen[i] == 2 * (3 + 2 * (3 + 2 * 3)), "the graph ran three times");
+  for (int i = 0; i < 8; i++)
+    expect(seen[i] == 2 * (3 + 2 * (3 + 2 * 3)), "the graph ran three times");
   cudaGraphExecDestroy(executable);
 
   cudaStreamBeginCapture(d.stream.stream, cudaStreamCaptureModeThreadLocal);
-  expect(cudaStreamSynchronize(d.stream.stream) == cudaErrorStreamCaptureUnsupported, "no waiting in a capture");
-  expect(cudaStreamEndCapture(d.stream.stream, &graph) == cudaErrorStreamCaptureInvalidated, "waiting spoils the capture");
+  expect(cudaStreamSynchronize(d.stream.stream) == cudaErrorStreamCaptureUnsupported,
+         "no waiting in a capture");
+  expect(cudaStreamEndCapture(d.stream.stream, &graph) == cudaErrorStreamCaptureInvalidated,
+         "waiting spoils the capture");
 }
 
 void limits() {
@@ -116,13 +132,19 @@ void limits() {
   expect(launched(1, 0, 0) == cudaErrorInvalidConfiguration, "no thread");
   expect(launched(1, 32, 49152) == cudaSuccess, "48 KiB of shared memory");
   expect(launched(1, 32, 49153) == cudaErrorInvalidValue, "more than 48 KiB without asking");
-  expect(cudaFuncSetAttribute(add_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, 227 * 1024) == cudaSuccess, "227 KiB on sm_90");
+  expect(cudaFuncSetAttribute(add_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                              227 * 1024) == cudaSuccess,
+         "227 KiB on sm_90");
   expect(launched(1, 32, 227 * 1024) == cudaSuccess, "227 KiB after asking");
-  expect(cudaFuncSetAttribute(add_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, 227 * 1024 + 1) == cudaErrorInvalidValue, "more than 227 KiB");
+  expect(cudaFuncSetAttribute(add_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                              227 * 1024 + 1) == cudaErrorInvalidValue,
+         "more than 227 KiB");
   simt::Settings s = simt::settings();
   s.compute = 75;
   simt::set(s);
-  expect(cudaFuncSetAttribute(add_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, 65 * 1024) == cudaErrorInvalidValue, "65 KiB on sm_75");
+  expect(cudaFuncSetAttribute(add_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, 65 * 1024) ==
+             cudaErrorInvalidValue,
+         "65 KiB on sm_75");
   d.wait();
 }
 

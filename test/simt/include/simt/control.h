@@ -1,5 +1,6 @@
 #pragma once
-// For tests and benchmarks: the machine the emulator pretends to be, the order in which it runs threads, and what it has counted.
+// For tests and benchmarks: the machine the emulator pretends to be, the order in which it runs
+// threads, and what it has counted.
 
 #include <cstdint>
 #include <string>
@@ -7,7 +8,8 @@
 
 namespace simt {
 
-// From MEMORY_LAYERS_SIMT="order=reversed,compute=80,…" at first use; set() replaces them between launches.
+// From MEMORY_LAYERS_SIMT="order=reversed,compute=80,…" at first use; set() replaces them between
+// launches.
 struct Settings {
   enum class Order { forward, reversed, random };
   Order order = Order::forward;  // of blocks and threads: order=forward, order=reversed, order=SEED
@@ -19,7 +21,8 @@ struct Settings {
 Settings settings();
 void set(const Settings& settings);
 
-// One kernel's totals over all launches and template instances, exact. "Access": one instruction of a warp.
+// One kernel's totals over all launches and template instances, exact. "Access": one instruction of
+// a warp.
 struct Access {
   uint64_t accesses = 0;
   uint64_t bytes = 0;    // asked for by all lanes
@@ -34,14 +37,15 @@ struct Counts {
   std::string kernel;
   uint64_t launches = 0, blocks = 0, threads = 0;
   uint64_t most_threads = 0, most_shared_bytes = 0;  // of one block
-  Access loads, stores;  // global memory, without atomics
+  Access loads, stores;                              // global memory, without atomics
   Shared shared_loads, shared_stores;
-  uint64_t atomics = 0;   // lanes
-  uint64_t barriers = 0;  // of a block
+  uint64_t atomics = 0;                                                              // lanes
+  uint64_t barriers = 0;                                                             // of a block
   uint64_t warp_syncs = 0, shuffles = 0, votes = 0, products = 0, matrix_loads = 0;  // of a warp
 };
 
-// Loads, stores and shared memory are counted for kernels compiled with -fsanitize=thread and for vector accesses only.
+// Loads, stores and shared memory are counted for kernels compiled with -fsanitize=thread and for
+// vector accesses only.
 Counts counts(const std::string& kernel);  // by bare name: "bag_kernel"
 std::vector<Counts> all_counts();
 std::string counts_json();

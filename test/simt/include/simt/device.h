@@ -1,5 +1,6 @@
 #pragma once
-// What a thread of a kernel can ask of the emulator. Kernels reach these through cuda/warp.cuh, block.cuh, vec.cuh and ptx.cuh only.
+// What a thread of a kernel can ask of the emulator. Kernels reach these through cuda/warp.cuh,
+// block.cuh, vec.cuh and ptx.cuh only.
 
 #include <cstddef>
 #include <cstdint>
@@ -8,13 +9,15 @@
 
 namespace simt {
 
-// A place in the source, taken where the outermost wrapper is called. (In a namespace of its own, so that a call with a Place finds the
-// wrappers only.)
+// A place in the source, taken where the outermost wrapper is called. (In a namespace of its own,
+// so that a call with a Place finds the wrappers only.)
 namespace source {
 struct Place {
   const char* file;
   int line;
-  static constexpr Place here(const char* file = __builtin_FILE(), int line = __builtin_LINE()) { return {file, line}; }
+  static constexpr Place here(const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+    return {file, line};
+  }
 };
 }  // namespace source
 using source::Place;
@@ -39,17 +42,20 @@ enum class Atomic { add, min, max, or_bits, exchange, load };
 uint32_t redux(Atomic operation, uint32_t v, Place place);
 
 // `bytes` is 4 or 8. Signed numbers may only be added. Returns the old value.
-uint64_t atomic(Atomic operation, void* at, size_t bytes, uint64_t v, bool acquire_release, Place place);
+uint64_t atomic(Atomic operation, void* at, size_t bytes, uint64_t v, bool acquire_release,
+                Place place);
 
 void load_vector(void* to, const void* from, size_t bytes, Place place);
 void store_vector(void* to, const void* from, size_t bytes, Place place);
 
 enum class Operand { bfloat16, half, tf32 };
 
-void mma(Operand operand, float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Place place);
+void mma(Operand operand, float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
+         Place place);
 void ldmatrix(uint32_t (&r)[4], const void* row, bool transposed, Place place);
 
-// For host stand-ins that run on the stream in place of a library's kernels: they have written this device memory.
+// For host stand-ins that run on the stream in place of a library's kernels: they have written this
+// device memory.
 void wrote(void* at, size_t bytes);
 
 void copy_async(void* shared, const void* global, int bytes, int bytes_read, Place place);

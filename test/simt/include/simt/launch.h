@@ -18,7 +18,8 @@ struct Call {
 };
 
 toolkit::cudaError_t launch(const toolkit::cudaLaunchConfig_t& config, Call call);
-toolkit::cudaError_t set_kernel_attribute(const void* kernel, toolkit::cudaFuncAttribute attribute, int value);
+toolkit::cudaError_t set_kernel_attribute(const void* kernel, toolkit::cudaFuncAttribute attribute,
+                                          int value);
 
 #ifdef __SANITIZE_THREAD__
 inline constexpr bool kInstrumented = true;
@@ -29,7 +30,8 @@ inline constexpr bool kInstrumented = false;
 namespace toolkit {
 
 template <class... Parameters, class... Arguments>
-cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...), Arguments&&... arguments) {
+cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...),
+                               Arguments&&... arguments) {
   struct Bound {
     void (*kernel)(Parameters...);
     std::tuple<std::remove_cv_t<Parameters>...> parameters;
@@ -39,11 +41,13 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
     }
   };
   auto bound = std::make_shared<Bound>(Bound{kernel, {static_cast<Parameters>(arguments)...}});
-  return launch(*config, {reinterpret_cast<const void*>(kernel), bound, sizeof(Bound), &Bound::run, kInstrumented});
+  return launch(*config, {reinterpret_cast<const void*>(kernel), bound, sizeof(Bound), &Bound::run,
+                          kInstrumented});
 }
 
 template <class... Parameters>
-cudaError_t cudaFuncSetAttribute(void (*kernel)(Parameters...), cudaFuncAttribute attribute, int value) {
+cudaError_t cudaFuncSetAttribute(void (*kernel)(Parameters...), cudaFuncAttribute attribute,
+                                 int value) {
   return set_kernel_attribute(reinterpret_cast<const void*>(kernel), attribute, value);
 }
 

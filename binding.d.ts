@@ -1,5 +1,6 @@
-// The native addon's whole surface. lib/binding.ts is the only file that loads it; a test compares this list with the
-// addon's real exports. Handles are opaque: each owns a native object until it is collected or disposed.
+// The native addon's whole surface. lib/binding.ts is the only file that loads it; a test compares
+// this list with the addon's real exports. Handles are opaque: each owns a native object until it
+// is collected or disposed.
 
 declare const native: unique symbol
 
@@ -50,7 +51,10 @@ export interface SparseHandle {
   count: TensorHandle
   slots: number
 }
-/** A device that this package knows, usable or not. Memory in bytes; `reason` says why it is not available. */
+/**
+ * A device that this package knows, usable or not. Memory in bytes; `reason` says why it is not
+ * available.
+ */
 export interface DeviceInfo {
   /** As `openDevice` takes it. */
   name: string
@@ -65,7 +69,10 @@ export interface DeviceInfo {
   /** Bytes. */
   totalMemory: number
 }
-/** Bytes of a device: in tensors, taken from the system, the most so far in tensors, and of the machine. */
+/**
+ * Bytes of a device: in tensors, taken from the system, the most so far in tensors, and of the
+ * machine.
+ */
 export interface MemoryInfo {
   /** In tensors. */
   allocated: number
@@ -87,11 +94,24 @@ export function devices(): DeviceInfo[]
 export function isaNames(): string[]
 export function openDevice(name: string, threads: number): DeviceHandle
 export function deviceMemory(device: DeviceHandle): MemoryInfo
-export function deviceProfile(device: DeviceHandle): Record<string, { calls: number; milliseconds: number }>
+export function deviceProfile(
+  device: DeviceHandle,
+): Record<string, { calls: number; milliseconds: number }>
 export function deviceSynchronize(device: DeviceHandle): Promise<void>
 
-export function tensorFrom(device: DeviceHandle, data: Bytes, shape: readonly number[], dtype: number): T
-export function tensorMap(device: DeviceHandle, path: string, byteOffset: number, shape: readonly number[], dtype: number): T
+export function tensorFrom(
+  device: DeviceHandle,
+  data: Bytes,
+  shape: readonly number[],
+  dtype: number,
+): T
+export function tensorMap(
+  device: DeviceHandle,
+  path: string,
+  byteOffset: number,
+  shape: readonly number[],
+  dtype: number,
+): T
 export function tensorEmpty(device: DeviceHandle, shape: readonly number[], dtype: number): T
 export function tensorFill(tensor: T, value: number): void
 export function tensorRandom(tensor: T, kind: number, a: number, b: number, seed: number): void
@@ -104,7 +124,12 @@ export function tensorView(tensor: T, offset: number, shape: readonly number[]):
 export function tensorDispose(tensor: T): void
 
 export function productKeyScores(out: Optional, query: T, keys: T): T
-export function topK(outValues: Optional, outIndices: Optional, x: T, k: number): { values: T; indices: T }
+export function topK(
+  outValues: Optional,
+  outIndices: Optional,
+  x: T,
+  k: number,
+): { values: T; indices: T }
 export function productKeyLookup(
   outScores: Optional,
   outIndices: Optional,
@@ -126,7 +151,14 @@ export function productKeyLookupBackward(
   keys: T,
   gate: number,
 ): { dQuery: T; dKeys: T }
-export function embeddingBag(out: Optional, table: T, indices: T, weights: T, offsets: Optional, scales: Optional): T
+export function embeddingBag(
+  out: Optional,
+  table: T,
+  indices: T,
+  weights: T,
+  offsets: Optional,
+  scales: Optional,
+): T
 export function embeddingBagBackward(
   outWeights: Optional,
   dy: T,
@@ -152,11 +184,30 @@ export function linearBackward(
   dBias: Optional,
 ): { dx?: T; dWeight?: T; dBias?: T }
 export function siluGate(out: Optional, y: T, a: T): T
-export function siluGateBackward(outY: Optional, outA: Optional, dz: T, y: T, a: T): { dy: T; da: T }
+export function siluGateBackward(
+  outY: Optional,
+  outA: Optional,
+  dz: T,
+  y: T,
+  a: T,
+): { dy: T; da: T }
 export function sigmoidGate(out: Optional, y: T, g: T): T
-export function sigmoidGateBackward(outY: Optional, outG: Optional, dOut: T, y: T, g: T): { dy: T; dg: T }
+export function sigmoidGateBackward(
+  outY: Optional,
+  outG: Optional,
+  dOut: T,
+  y: T,
+  g: T,
+): { dy: T; dg: T }
 export function rmsNorm(out: Optional, x: T, gain: Optional, eps: number): T
-export function rmsNormBackward(outX: Optional, dy: T, x: T, gain: Optional, eps: number, dGain: Optional): { dx: T; dGain?: T }
+export function rmsNormBackward(
+  outX: Optional,
+  dy: T,
+  x: T,
+  gain: Optional,
+  eps: number,
+  dGain: Optional,
+): { dx: T; dGain?: T }
 export function softmax(out: Optional, x: T): T
 export function softmaxBackward(out: Optional, dy: T, y: T): T
 export function activate(out: Optional, x: T, kind: number): T
@@ -164,7 +215,15 @@ export function activateBackward(out: Optional, dy: T, x: T, kind: number): T
 export function add(out: Optional, x: T, y: T, alpha: number, beta: number): T
 export function crossEntropy(out: Optional, logits: T, targets: T): T
 export function crossEntropyBackward(out: Optional, dLoss: T, logits: T, targets: T): T
-export function attention(outY: Optional, outLse: Optional, q: T, k: T, v: T, scale: number, causal: boolean): { y: T; lse: T }
+export function attention(
+  outY: Optional,
+  outLse: Optional,
+  q: T,
+  k: T,
+  v: T,
+  scale: number,
+  causal: boolean,
+): { y: T; lse: T }
 export function attentionBackward(
   outQ: Optional,
   outK: Optional,
@@ -248,7 +307,13 @@ export function peerLayerForward(layer: PeerHandle, x: T): { output: T; context:
 export function peerLayerInfer(layer: PeerHandle, x: T): T
 export function peerLayerBackward(layer: PeerHandle, context: ContextHandle, dy: T): T
 
-export function optimizerCreate(device: DeviceHandle, rule: number, values: T[], grads: T[], tables: TableHandle[]): OptimizerHandle
+export function optimizerCreate(
+  device: DeviceHandle,
+  rule: number,
+  values: T[],
+  grads: T[],
+  tables: TableHandle[],
+): OptimizerHandle
 export function optimizerStep(
   optimizer: OptimizerHandle,
   lr: number,
@@ -261,4 +326,9 @@ export function optimizerStep(
 ): void
 export function optimizerZeroGrad(optimizer: OptimizerHandle): void
 export function optimizerDispose(optimizer: OptimizerHandle): void
-export function clipGradients(device: DeviceHandle, grads: T[], tables: TableHandle[], maxNorm: number): T
+export function clipGradients(
+  device: DeviceHandle,
+  grads: T[],
+  tables: TableHandle[],
+  maxNorm: number,
+): T

@@ -4,10 +4,12 @@ import { defineConfig } from 'tsdown'
 const common = { platform: 'node', target: 'node20', shims: true, fixedExtension: false } as const
 const entry = { index: 'lib/index.ts', nn: 'lib/nn/index.ts', tfjs: 'lib/tfjs/index.ts' }
 
-// One copy of every class, whether a program says `import` or `require` or both: the ES modules only name what the CommonJS modules hold.
+// One copy of every class, whether a program says `import` or `require` or both: the ES modules
+// only name what the CommonJS modules hold.
 async function writeModules() {
   for (const name of Object.keys(entry))
-    for (const extension of ['js', 'd.ts']) await writeFile(`dist/${name}.${extension}`, `export * from './${name}.cjs'\n`)
+    for (const extension of ['js', 'd.ts'])
+      await writeFile(`dist/${name}.${extension}`, `export * from './${name}.cjs'\n`)
 }
 
 export default defineConfig([
@@ -21,6 +23,7 @@ export default defineConfig([
     sourcemap: true,
     onSuccess: writeModules,
   },
-  // The command line, beside the library but with none of it: it must run where the library can't be loaded.
+  // The command line, beside the library but with none of it: it must run where the library can't
+  // be loaded.
   { ...common, entry: { cli: 'lib/cli/main.ts' }, format: ['esm'], dts: false, clean: false },
 ])

@@ -1,4 +1,5 @@
-// The loops of bench/native: what this machine can do at best. Built by `npm run build:native` in a checkout.
+// The loops of bench/native: what this machine can do at best. Built by `npm run build:native` in a
+// checkout.
 
 import { createRequire } from 'node:module'
 import { fileURLToPath } from 'node:url'
@@ -18,8 +19,9 @@ export interface Ceilings {
   /** A list of rows, each in [0, slots). */
   rowList(rows: Int32Array, slots: number): RowList
   /**
-   * Reads the listed rows, and of each its float32 in `scales`; prefetches into the first or second `cache`, `ahead` rows before, and once more
-   * into the first, `again` rows before. Returns the sum of all 32-bit words of the last piece of work.
+   * Reads the listed rows, and of each its float32 in `scales`; prefetches into the first or second
+   * `cache`, `ahead` rows before, and once more into the first, `again` rows before. Returns the
+   * sum of all 32-bit words of the last piece of work.
    */
   gather(
     memory: Memory | TensorHandle,
@@ -31,7 +33,10 @@ export interface Ceilings {
     cache: 1 | 2,
     threads: number,
   ): number
-  /** Adds one to every float of the listed rows in each of `parts` tables, `apart` bytes from one to the next, and to one number of each row behind them. */
+  /**
+   * Adds one to every float of the listed rows in each of `parts` tables, `apart` bytes from one to
+   * the next, and to one number of each row behind them.
+   */
   update(
     memory: Memory,
     rows: RowList,
@@ -55,6 +60,9 @@ export function loadCeilings(): Ceilings {
   try {
     return createRequire(import.meta.url)(path) as Ceilings
   } catch (cause) {
-    throw new Error(`The benchmark's own loops are not built: ${path} can't be loaded. Run \`npm run build:native\`.`, { cause })
+    throw new Error(
+      `The benchmark's own loops are not built: ${path} can't be loaded. Run \`npm run build:native\`.`,
+      { cause },
+    )
   }
 }

@@ -52,11 +52,17 @@ function points({ cases }: Results): Point[] {
 
 const escaped = (text: string) => text.replace(/&/g, '&amp;').replace(/</g, '&lt;')
 
-/** Writes the chart and returns its path; undefined where nothing that it shows was measured, or the drawing packages are not installed. */
+/**
+ * Writes the chart and returns its path; undefined where nothing that it shows was measured, or the
+ * drawing packages are not installed.
+ */
 export async function writeChart(path: string, results: Results): Promise<string | undefined> {
   const list = points(results)
   if (list.length === 0) return undefined
-  const [Plot, linkedom] = await Promise.all([import('@observablehq/plot'), import('linkedom')]).catch(() => [])
+  const [Plot, linkedom] = await Promise.all([
+    import('@observablehq/plot'),
+    import('linkedom'),
+  ]).catch(() => [])
   if (!Plot || !linkedom) return undefined
   const { document } = linkedom.parseHTML('<!doctype html><html><body></body></html>')
   const shown = rows.map(([, row]) => row).filter((row) => list.some((p) => p.row === row))

@@ -1,7 +1,17 @@
-// `npm run test:cuda`, second half: the kernels of a GPU, timed by its own events, beside the card's measured copy bandwidth.
-// Bytes are those an operation can't do without (design of each kernel); rows that caches keep make more than the card's bandwidth possible.
+// `npm run test:cuda`, second half: the kernels of a GPU, timed by its own events, beside the
+// card's measured copy bandwidth. Bytes are those an operation can't do without (design of each
+// kernel); rows that caches keep make more than the card's bandwidth possible.
 
-import { AdamW, type Device, type DeviceName, MemoryLayer, openDevice, ops, RowwiseAdagrad, Sgd } from '../lib/index.js'
+import {
+  AdamW,
+  type Device,
+  type DeviceName,
+  MemoryLayer,
+  openDevice,
+  ops,
+  RowwiseAdagrad,
+  Sgd,
+} from '../lib/index.js'
 import { drawRows } from './data.js'
 import { distributions } from './shapes.js'
 
@@ -16,7 +26,11 @@ interface Row {
 }
 
 /** Median time of `run`, of the operations whose names it is given, on the device. */
-async function time(device: Device, operations: readonly string[], run: () => void): Promise<number> {
+async function time(
+  device: Device,
+  operations: readonly string[],
+  run: () => void,
+): Promise<number> {
   for (let i = 0; i < 3; i++) run()
   await device.synchronize()
   const samples: number[] = []
@@ -25,13 +39,20 @@ async function time(device: Device, operations: readonly string[], run: () => vo
     run()
     await device.synchronize()
     const profile = device.profile()
-    samples.push(operations.reduce((sum, name) => sum + (profile[name]?.milliseconds ?? 0), 0) * 1e3)
+    samples.push(
+      operations.reduce((sum, name) => sum + (profile[name]?.milliseconds ?? 0), 0) * 1e3,
+    )
   }
   return samples.sort((a, b) => a - b)[repeats >> 1]!
 }
 
 const rows: Row[] = []
-const measure = async (name: string, bytes: number, operations: readonly string[], run: () => void) => {
+const measure = async (
+  name: string,
+  bytes: number,
+  operations: readonly string[],
+  run: () => void,
+) => {
   rows.push({ name, bytes, microseconds: await time(device, operations, run) })
 }
 
@@ -55,14 +76,21 @@ for (const distribution of distributions) {
       using table = device.normal([slots, dim], { seed: 2, dtype })
       using y = device.empty([tokens, dim])
       using dWeights = device.empty([tokens, heads * knn])
-      await measure(`embeddingBag ${label}`, places * (dim * width + 8) + tokens * dim * 4, ['embedding_bag'], () =>
-        ops.embeddingBag(table, indices, weights, { out: y }),
+      await measure(
+        `embeddingBag ${label}`,
+        places * (dim * width + 8) + tokens * dim * 4,
+        ['embedding_bag'],
+        () => ops.embeddingBag(table, indices, weights, { out: y }),
       )
       await measure(
         `its weights' gradient ${label}`,
         places * (dim * width + 8) + tokens * dim * 4,
         ['embedding_bag_weights_backward'],
-        () => ops.embeddingBagBackward(y, table, indices, weights, { needs: { table: false, weights: true }, out: { dWeights } }),
+        () =>
+          ops.embeddingBagBackward(y, table, indices, weights, {
+            needs: { table: false, weights: true },
+            out: { dWeights },
+          }),
       )
     }
   }
@@ -102,8 +130,12 @@ for (const [name, optimizer, state] of [
 }
 
 const copy = rows[0]!.bytes / rows[0]!.microseconds / 1e3
-console.log(`\n${device.description}; measured copy: ${copy.toFixed(0)} GB/s; median of ${repeats}\n`)
-console.log(`${'operation'.padEnd(64)}${'µs'.padStart(10)}${'GB/s'.padStart(9)}${'of copy'.padStart(9)}`)
+console.log(
+  `\n${device.description}; measured copy: ${copy.toFixed(0)} GB/s; median of ${repeats}\n`,
+)
+console.log(
+  `${'operation'.padEnd(64)}${'µs'.padStart(10)}${'GB/s'.padStart(9)}${'of copy'.padStart(9)}`,
+)
 for (const { name, bytes, microseconds } of rows) {
   const rate = bytes / microseconds / 1e3
   console.log(

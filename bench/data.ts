@@ -3,7 +3,11 @@
 import type { Distribution, TableDType } from './shapes.js'
 
 /** Floats in [-1, 1), written in place: a table may have a quarter of a billion. */
-export function fillUniform<A extends Float32Array | Int8Array>(target: A, seed: number, scale = 1): A {
+export function fillUniform<A extends Float32Array | Int8Array>(
+  target: A,
+  seed: number,
+  scale = 1,
+): A {
   let s = Math.imul(seed + 1, 0x9e3779b9)
   for (let i = 0; i < target.length; i++) {
     s = (s + 0x6d2b79f5) | 0
@@ -14,12 +18,22 @@ export function fillUniform<A extends Float32Array | Int8Array>(target: A, seed:
   return target
 }
 
-export const uniform = (count: number, seed: number, scale = 1) => fillUniform(new Float32Array(count), seed, scale)
+export const uniform = (count: number, seed: number, scale = 1) =>
+  fillUniform(new Float32Array(count), seed, scale)
 
-/** Draws of row numbers: uniform, or Zipf with exponent 1 whose frequent rows lie scattered over the table. */
-export function drawRows(distribution: Distribution, count: number, slots: number, seed: number): Int32Array {
+/**
+ * Draws of row numbers: uniform, or Zipf with exponent 1 whose frequent rows lie scattered over the
+ * table.
+ */
+export function drawRows(
+  distribution: Distribution,
+  count: number,
+  slots: number,
+  seed: number,
+): Int32Array {
   const u = uniform(count, seed)
-  if (distribution === 'uniform') return Int32Array.from(u, (x) => Math.min(slots - 1, Math.floor(((x + 1) / 2) * slots)))
+  if (distribution === 'uniform')
+    return Int32Array.from(u, (x) => Math.min(slots - 1, Math.floor(((x + 1) / 2) * slots)))
   const cumulative = zipfOf(slots)
   const total = cumulative[slots - 1]!
   const stride = coprime(slots)
@@ -78,13 +92,16 @@ export function decoder(table: HostTable): (at: number) => number {
 }
 
 function halfValues(dtype: TableDType): Float32Array {
-  if (dtype === 'bfloat16') return new Float32Array(Uint32Array.from({ length: 65536 }, (_, bits) => bits << 16).buffer)
+  if (dtype === 'bfloat16')
+    return new Float32Array(Uint32Array.from({ length: 65536 }, (_, bits) => bits << 16).buffer)
   return Float32Array.from({ length: 65536 }, (_, bits) => {
     const sign = bits >> 15 ? -1 : 1
     const exponent = (bits >> 10) & 31
     const fraction = bits & 1023
     if (exponent === 31) return fraction ? Number.NaN : sign * Number.POSITIVE_INFINITY
-    return exponent === 0 ? sign * fraction * 2 ** -24 : sign * (1 + fraction / 1024) * 2 ** (exponent - 15)
+    return exponent === 0
+      ? sign * fraction * 2 ** -24
+      : sign * (1 + fraction / 1024) * 2 ** (exponent - 15)
   })
 }
 

@@ -30,13 +30,20 @@ function snapshot(pids: readonly number[]): Snapshot | undefined {
       .slice(1)
       .map(Number)
     const busy = user! + nice! + system! + irq! + softirq! + steal!
-    return { at: performance.now(), busy, own: [process.pid, ...pids].reduce((sum, pid) => sum + ticksOf(pid), 0) }
+    return {
+      at: performance.now(),
+      busy,
+      own: [process.pid, ...pids].reduce((sum, pid) => sum + ticksOf(pid), 0),
+    }
   } catch {
     return undefined
   }
 }
 
-/** Watches from now on; each call gives the cores that processes other than this one and `pids` used since the last. */
+/**
+ * Watches from now on; each call gives the cores that processes other than this one and `pids` used
+ * since the last.
+ */
 export function watchOthers(pids: readonly number[]): () => number | undefined {
   let last = snapshot(pids)
   return () => {

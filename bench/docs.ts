@@ -1,4 +1,5 @@
-// docs/benchmarks.md: the kept results, with the machine, the commits and, last, the commands they came from.
+// docs/benchmarks.md: the kept results, with the machine, the commits and, last, the commands they
+// came from.
 
 import { writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
@@ -27,7 +28,11 @@ const groups: readonly [RegExp, string, string][] = [
     'Product-key lookup',
     'Tokens / half-key width / half-keys; 4 heads, k = 32. The ceiling is the multiply-adds of all half scores in float32 at the rate of the registers, which avx512vnni need not do.',
   ],
-  [/^gemm\//, 'Dense products', 'Rows x inner x columns. onnxruntime-node has its weights packed ahead.'],
+  [
+    /^gemm\//,
+    'Dense products',
+    'Rows x inner x columns. onnxruntime-node has its weights packed ahead.',
+  ],
   [
     /^token\//,
     'One token through a layer',
@@ -46,7 +51,8 @@ function named(list: readonly Target[]): Target[] {
 
 const unique = (values: readonly string[]) => [...new Set(values)]
 
-const disturbed = (cases: readonly [string, Measured][]) => cases.filter(([, m]) => (m.others ?? 0) > mostOthers).length > cases.length / 4
+const disturbed = (cases: readonly [string, Measured][]) =>
+  cases.filter(([, m]) => (m.others ?? 0) > mostOthers).length > cases.length / 4
 
 function othersText(values: readonly (number | undefined)[]): string {
   const known = values.filter((v) => v !== undefined).sort((a, b) => a - b)
@@ -83,7 +89,10 @@ function table(cases: readonly [string, Measured][]): string[] {
   const head = ['', order[0]!, 'rate', 'of ceiling', 'spread', ...order.slice(1)]
   const lines = cases.map(([name, r]) => {
     const ours = threads.map((n) => timingOf(r, 'memory-layers', n)).filter((t) => t !== undefined)
-    const rates = r.unit && r.work ? `${ours.map((t) => (r.work! / t.seconds / 1e9).toFixed(1)).join(' / ')} ${r.unit}` : ''
+    const rates =
+      r.unit && r.work
+        ? `${ours.map((t) => (r.work! / t.seconds / 1e9).toFixed(1)).join(' / ')} ${r.unit}`
+        : ''
     const shares = ours.map((t) => share(r, t)?.toFixed(2) ?? '–').join(' / ')
     const cells = [
       name.replace(/^\w+\//, ''),
@@ -132,7 +141,11 @@ export async function writeDocs(results: Results): Promise<void> {
       .join('; ')}`,
     `- commit ${of((m) => m.commit)}, ${of((m) => m.date)}`,
     `- other processes used ${othersText(cases.map(([, m]) => m.others))}; rounds that they disturbed were run again where that helped`,
-    ...(disturbed(cases) ? ['- **the machine did other work meanwhile: the figures are rough, those with all threads most of all**'] : []),
+    ...(disturbed(cases)
+      ? [
+          '- **the machine did other work meanwhile: the figures are rough, those with all threads most of all**',
+        ]
+      : []),
     '',
     'Every result is compared with plain float64 loops before it is timed. Contenders of a case are timed in one process in turn, round by round; a time is the median, the spread half the distance of the quarter',
     'points. Two figures are one thread / all threads; (x) is how many times as long as ours. Shares of the ceiling, multiples and scaling are medians of the ratios within a round, so that a machine that slows down and',
@@ -147,7 +160,9 @@ export async function writeDocs(results: Results): Promise<void> {
     '',
     '| operation | wanted | measured | reached |',
     '|---|---|---|---|',
-    ...named(targets(results)).map((t) => `| ${t.operation} | ${t.wanted} | ${gotText(t)} | ${reachedText(t)} |`),
+    ...named(targets(results)).map(
+      (t) => `| ${t.operation} | ${t.wanted} | ${gotText(t)} | ${reachedText(t)} |`,
+    ),
     '',
     ...groups.flatMap(([pattern, title, text]) => {
       const own = cases.filter(([name]) => pattern.test(name))
@@ -156,7 +171,13 @@ export async function writeDocs(results: Results): Promise<void> {
   ]
   const growing = cases.filter(([name]) => name.startsWith('layer/'))
   if (growing.length > 0)
-    lines.push('## Whole layer as the table grows', '', 'Tokens x width / lookup / optimizer; all threads.', '', ...layers(growing))
+    lines.push(
+      '## Whole layer as the table grows',
+      '',
+      'Tokens x width / lookup / optimizer; all threads.',
+      '',
+      ...layers(growing),
+    )
   lines.push('## Commands', '', '```sh', ...unique(cases.map(([, m]) => m.command)), '```')
   writeFileSync(`${folder}benchmarks.md`, `${lines.join('\n').trimEnd()}\n`)
 }

@@ -1,5 +1,5 @@
-// Contenders for one problem: checked one by one, then timed rep by rep in rotating order, so that a change of the machine's
-// mood meets all of them.
+// Contenders for one problem: checked one by one, then timed rep by rep in rotating order, so that
+// a change of the machine's mood meets all of them.
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import { watchOthers } from './disturbance.js'
@@ -28,7 +28,10 @@ export interface Timing {
   low: number
   high: number
   reps: number
-  /** Seconds a call by round of the race, nothing where it took no part: what is compared was timed side by side. */
+  /**
+   * Seconds a call by round of the race, nothing where it took no part: what is compared was timed
+   * side by side.
+   */
   rounds?: readonly (number | null)[]
 }
 
@@ -55,8 +58,9 @@ export const efforts: Record<'full' | 'quick' | 'tiny', Effort> = {
   tiny: { budget: 0, fewest: 2, most: 2, rep: 0 },
 }
 
-// A call shorter than so many seconds is made once before it is timed. The others have driven its rows and its part of the page table from the
-// caches; whoever shares memory with another would be spared that, and whoever makes more calls in a rep would feel it less.
+// A call shorter than so many seconds is made once before it is timed. The others have driven its
+// rows and its part of the page table from the caches; whoever shares memory with another would be
+// spared that, and whoever makes more calls in a rep would feel it less.
 const warmed = 0.01
 
 interface Lane {
@@ -80,7 +84,12 @@ async function once(lane: Lane, sets: number, calls: number): Promise<number> {
   return seconds
 }
 
-async function timed(contender: Contender, lane: Lane, sets: number, calls: number): Promise<number> {
+async function timed(
+  contender: Contender,
+  lane: Lane,
+  sets: number,
+  calls: number,
+): Promise<number> {
   const order = Array.from({ length: calls }, () => lane.next++ % sets)
   if (contender.time) return (await contender.time(order)) / calls
   const begin = performance.now()
@@ -99,7 +108,8 @@ export function quantile(sorted: readonly number[], q: number): number {
   return below + (sorted[Math.ceil(at)]! - below) * (at - Math.floor(at))
 }
 
-// A round in which others used more of the machine than this, in cores, is run again, up to as often as there are rounds.
+// A round in which others used more of the machine than this, in cores, is run again, up to as
+// often as there are rounds.
 export const mostOthers = 0.15
 
 export interface Race {
@@ -109,19 +119,35 @@ export interface Race {
 }
 
 /**
- * Times entrants that have been checked. `sets` input sets are used in turn, so that rows are not in the cache from the last call.
- * `helpers`: processes of the entrants.
+ * Times entrants that have been checked. `sets` input sets are used in turn, so that rows are not
+ * in the cache from the last call. `helpers`: processes of the entrants.
  */
-export async function race(entrants: readonly Entrant[], sets: number, effort: Effort, helpers: readonly number[] = []): Promise<Race> {
+export async function race(
+  entrants: readonly Entrant[],
+  sets: number,
+  effort: Effort,
+  helpers: readonly number[] = [],
+): Promise<Race> {
   const whole = watchOthers(helpers)
   const lanes: Lane[] = []
   for (const entrant of entrants) {
-    const lane: Lane = { entrant, calls: 1, ahead: 0, reps: effort.fewest, samples: new Map(), disturbed: new Map(), next: 1 }
+    const lane: Lane = {
+      entrant,
+      calls: 1,
+      ahead: 0,
+      reps: effort.fewest,
+      samples: new Map(),
+      disturbed: new Map(),
+      next: 1,
+    }
     const first = await once(lane, sets, 1)
     const second = first > effort.budget ? first : await once(lane, sets, 1)
     lane.ahead = second < warmed ? 1 : 0
     lane.calls = Math.max(1, Math.min(64, Math.ceil(effort.rep / second)))
-    lane.reps = Math.max(effort.fewest, Math.min(effort.most, Math.round(effort.budget / (second * lane.calls))))
+    lane.reps = Math.max(
+      effort.fewest,
+      Math.min(effort.most, Math.round(effort.budget / (second * lane.calls))),
+    )
     lanes.push(lane)
   }
   const rounds = Math.max(0, ...lanes.map((lane) => lane.reps))
@@ -133,11 +159,13 @@ export async function race(entrants: readonly Entrant[], sets: number, effort: E
     for (let i = 0; i < lanes.length; i++) {
       const lane = lanes[(i + round) % lanes.length]!
       // A contender of few reps takes part in rounds spread over the whole race.
-      const due = Math.floor(((round + 1) * lane.reps) / rounds) - Math.floor((round * lane.reps) / rounds)
+      const due =
+        Math.floor(((round + 1) * lane.reps) / rounds) - Math.floor((round * lane.reps) / rounds)
       if (due > 0) times.push([lane, await once(lane, sets, lane.calls)])
     }
     const disturbed = (others() ?? 0) > mostOthers
-    for (const [lane, seconds] of times) (disturbed ? lane.disturbed : lane.samples).set(run, seconds)
+    for (const [lane, seconds] of times)
+      (disturbed ? lane.disturbed : lane.samples).set(run, seconds)
     if (disturbed && again > 0) {
       again--
       round--
@@ -158,8 +186,9 @@ function timingOfLane({ entrant, samples, disturbed }: Lane, runs: number): Timi
 const fewestPairs = 3
 
 /**
- * How many times as long `a` takes as `b`: the median of the ratios of the rounds in which both took part, which a machine that slows down and
- * recovers does not move; of the medians where there are too few such rounds.
+ * How many times as long `a` takes as `b`: the median of the ratios of the rounds in which both
+ * took part, which a machine that slows down and recovers does not move; of the medians where there
+ * are too few such rounds.
  */
 export function ratioOf(a: Timing, b: Timing): number {
   const ratios = (a.rounds ?? []).flatMap((seconds, round) => {
@@ -175,7 +204,11 @@ export function ratioOf(a: Timing, b: Timing): number {
 }
 
 /** The timing of what took so many seconds in each round, null where it took no part. */
-export function timingOf(name: string, threads: number, rounds: readonly (number | null)[]): Timing {
+export function timingOf(
+  name: string,
+  threads: number,
+  rounds: readonly (number | null)[],
+): Timing {
   const sorted = rounds.filter((seconds) => seconds !== null).sort((a, b) => a - b)
   return {
     name,
@@ -191,14 +224,22 @@ export function timingOf(name: string, threads: number, rounds: readonly (number
 export class WrongResult extends Error {}
 
 /** Every number within `tolerance` of the wanted one, relative to the largest wanted magnitude. */
-export function expectNear(what: string, got: ArrayLike<number> | undefined, wanted: ArrayLike<number>, tolerance: number): void {
+export function expectNear(
+  what: string,
+  got: ArrayLike<number> | undefined,
+  wanted: ArrayLike<number>,
+  tolerance: number,
+): void {
   if (!got) throw new WrongResult(`${what} is missing`)
-  if (got.length !== wanted.length) throw new WrongResult(`${what} has ${got.length} numbers, wanted ${wanted.length}`)
+  if (got.length !== wanted.length)
+    throw new WrongResult(`${what} has ${got.length} numbers, wanted ${wanted.length}`)
   let scale = 0
   for (let i = 0; i < wanted.length; i++) scale = Math.max(scale, Math.abs(wanted[i]!))
   for (let i = 0; i < wanted.length; i++) {
     const error = Math.abs(got[i]! - wanted[i]!)
     if (!(error <= tolerance * scale))
-      throw new WrongResult(`${what}[${i}] is ${got[i]}, wanted ${wanted[i]} within ${tolerance} of ${scale}`)
+      throw new WrongResult(
+        `${what}[${i}] is ${got[i]}, wanted ${wanted[i]} within ${tolerance} of ${scale}`,
+      )
   }
 }

@@ -40,12 +40,20 @@ export function machine(): Machine {
   }
 }
 
-/** The commit of the checkout, with a plus if files differ from it; undefined where there is no git. */
+/**
+ * The commit of the checkout, with a plus if files differ from it; undefined where there is no git.
+ */
 export function commit(): string | undefined {
-  const git = (...args: string[]) => execFileSync('git', args, { cwd: root, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim()
+  const git = (...args: string[]) =>
+    execFileSync('git', args, {
+      cwd: root,
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'ignore'],
+    }).trim()
   return tried(
     () =>
-      git('rev-parse', '--short=10', 'HEAD') + (git('status', '--porcelain', '--', 'lib', 'native', 'bench', ':!bench/peers') ? '+' : ''),
+      git('rev-parse', '--short=10', 'HEAD') +
+      (git('status', '--porcelain', '--', 'lib', 'native', 'bench', ':!bench/peers') ? '+' : ''),
     undefined,
   )
 }

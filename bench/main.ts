@@ -1,4 +1,5 @@
-// `npm run bench`: every operation beside the machine's ceiling, plain loops and the installed peers.
+// `npm run bench`: every operation beside the machine's ceiling, plain loops and the installed
+// peers.
 
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
@@ -40,9 +41,13 @@ function allCases(options: Options): Case[] {
 }
 
 /** As a shell takes it for one word. */
-const quoted = (arg: string) => (/^[\w./:=@,^-]+$/.test(arg) ? arg : `'${arg.replaceAll("'", "'\\''")}'`)
+const quoted = (arg: string) =>
+  /^[\w./:=@,^-]+$/.test(arg) ? arg : `'${arg.replaceAll("'", "'\\''")}'`
 
-/** Plain loops and the peers that are here; `contenders` gets their versions, or why they are absent. */
+/**
+ * Plain loops and the peers that are here; `contenders` gets their versions, or why they are
+ * absent.
+ */
 async function others(
   options: Options,
   counts: readonly number[],
@@ -61,7 +66,9 @@ async function others(
   if (wanted('onnxruntime', 'onnxruntime-node')) {
     const ort = loadOrt()
     if (ort) backends.push(...counts.map((threads) => new OnnxRuntime(threads, ort)))
-    contenders['onnxruntime-node'] = ort ? peerVersion('onnxruntime-node') : 'not installed: npm run bench:peers'
+    contenders['onnxruntime-node'] = ort
+      ? peerVersion('onnxruntime-node')
+      : 'not installed: npm run bench:peers'
   }
   if (wanted('tfjs', 'tfjs-wasm')) {
     const tf = await loadTf()
@@ -76,7 +83,8 @@ async function others(
       backends.push(...counts.map((threads) => new PyTorch(threads, process)))
       contenders['PyTorch'] = version
     } else {
-      contenders['PyTorch'] = 'no python3 that can import torch: on Debian, apt-get install python3-torch libopenblas0'
+      contenders['PyTorch'] =
+        'no python3 that can import torch: on Debian, apt-get install python3-torch libopenblas0'
     }
   }
   return backends
@@ -105,11 +113,15 @@ function tableStore(ours: Ours) {
 async function run(options: Options): Promise<void> {
   if (options.docsOnly) {
     const kept = readResults(options.json)
-    if (!kept) throw new UsageError(`There are no results in ${options.json} to write docs from; run the benchmark first.`)
+    if (!kept)
+      throw new UsageError(
+        `There are no results in ${options.json} to write docs from; run the benchmark first.`,
+      )
     return writeDocs(kept)
   }
   const cases = allCases(options).filter((c) => options.only?.test(c.name) ?? true)
-  if (cases.length === 0) throw new UsageError(`--only matches none of the cases; --list names them.`)
+  if (cases.length === 0)
+    throw new UsageError(`--only matches none of the cases; --list names them.`)
   if (options.list) {
     for (const c of cases) console.log(c.name)
     return
@@ -124,14 +136,19 @@ async function run(options: Options): Promise<void> {
 
   const fresh: Results = { machine: machine(), contenders, cases: {} }
   const { processor, cores, instructions } = fresh.machine
-  console.log(`${processor}, ${cores} cores, ${instructions}; Node ${fresh.machine.node}; commit ${commit() ?? 'unknown'}`)
+  console.log(
+    `${processor}, ${cores} cores, ${instructions}; Node ${fresh.machine.node}; commit ${commit() ?? 'unknown'}`,
+  )
   console.log(
     `${Object.entries(contenders)
       .map(([name, version]) => `${name}: ${version}`)
       .join('; ')}\n`,
   )
   const env: Environment = {
-    effort: { ...efforts[options.size], ...(options.seconds !== undefined && { budget: options.seconds }) },
+    effort: {
+      ...efforts[options.size],
+      ...(options.seconds !== undefined && { budget: options.seconds }),
+    },
     backends,
     helpers,
     ours,
@@ -149,9 +166,16 @@ async function run(options: Options): Promise<void> {
   if (options.writeDocs) await writeDocs(results)
 }
 
-async function runCases(cases: readonly Case[], env: Environment, options: Options, fresh: Results): Promise<void> {
+async function runCases(
+  cases: readonly Case[],
+  env: Environment,
+  options: Options,
+  fresh: Results,
+): Promise<void> {
   // Where the results are kept says nothing about them.
-  const args = process.argv.slice(2).filter((arg, i, all) => !arg.startsWith('--json') && all[i - 1] !== '--json')
+  const args = process.argv
+    .slice(2)
+    .filter((arg, i, all) => !arg.startsWith('--json') && all[i - 1] !== '--json')
   const command = ['npm run bench --', ...args.map(quoted)].join(' ')
   let resident = ''
   for (const c of cases) {

@@ -106,6 +106,7 @@ function threadCount(text: string): number {
 
 function secondsOf(text: string): number {
   const seconds = Number(text)
-  if (!(seconds > 0 && seconds <= 60)) throw new UsageError(`--seconds is "${text}", wanted a number above 0, up to 60.`)
+  if (!(seconds > 0 && seconds <= 60))
+    throw new UsageError(`--seconds is "${text}", wanted a number above 0, up to 60.`)
   return seconds
 }

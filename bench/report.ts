@@ -11,13 +11,19 @@ export function duration(seconds: number): string {
 }
 
 export const rate = (result: CaseResult, t: Timing): string =>
-  result.unit && result.work ? `${(result.work / t.seconds / 1e9).toFixed(result.unit === 'GB/s' ? 1 : 0)} ${result.unit}` : ''
+  result.unit && result.work
+    ? `${(result.work / t.seconds / 1e9).toFixed(result.unit === 'GB/s' ? 1 : 0)} ${result.unit}`
+    : ''
 
 /** Half the distance between the quarter points, in percent of the median. */
-export const spreadOf = (t: Timing): string => `±${((50 * (t.high - t.low)) / t.seconds).toFixed(0)} %`
+export const spreadOf = (t: Timing): string =>
+  `±${((50 * (t.high - t.low)) / t.seconds).toFixed(0)} %`
 
-export const timingOf = (result: CaseResult | undefined, name: string, threads: number): Timing | undefined =>
-  result?.timings.find((t) => t.name === name && t.threads === threads)
+export const timingOf = (
+  result: CaseResult | undefined,
+  name: string,
+  threads: number,
+): Timing | undefined => result?.timings.find((t) => t.name === name && t.threads === threads)
 
 /** Share of the ceiling with the same threads. */
 export function share(result: CaseResult, t: Timing): number | undefined {
@@ -25,7 +31,10 @@ export function share(result: CaseResult, t: Timing): number | undefined {
   return ceiling && t.name !== 'ceiling' ? ratioOf(ceiling, t) : undefined
 }
 
-/** How many times as long as ours it takes: with the same threads, or with one where it has only one. */
+/**
+ * How many times as long as ours it takes: with the same threads, or with one where it has only
+ * one.
+ */
 export function slower(result: CaseResult, t: Timing): number | undefined {
   const ours = timingOf(result, 'memory-layers', t.threads)
   return ours && t !== ours ? ratioOf(t, ours) : undefined
@@ -45,7 +54,8 @@ export function rowsOf(result: CaseResult): Row[] {
     const of = share(result, t)
     const ratio = t.name === 'ceiling' ? undefined : slower(result, t)
     return {
-      label: t.threads === 0 ? t.name : `${t.name}, ${t.threads} thread${t.threads === 1 ? '' : 's'}`,
+      label:
+        t.threads === 0 ? t.name : `${t.name}, ${t.threads} thread${t.threads === 1 ? '' : 's'}`,
       time: duration(t.seconds),
       spread: spreadOf(t),
       rate: rate(result, t),
@@ -57,7 +67,8 @@ export function rowsOf(result: CaseResult): Row[] {
 
 export function print(result: CaseResult): string {
   const rows = rowsOf(result)
-  const width = (pick: (row: Row) => string, title: string) => Math.max(title.length, ...rows.map((row) => pick(row).length))
+  const width = (pick: (row: Row) => string, title: string) =>
+    Math.max(title.length, ...rows.map((row) => pick(row).length))
   const titles: Row = {
     label: '',
     time: 'time',
@@ -83,10 +94,19 @@ export function print(result: CaseResult): string {
   const notes = Object.entries(result.notes ?? {}).map(
     ([name, value]) => `  ${name}: ${Number.isInteger(value) ? value : value.toPrecision(4)}`,
   )
-  const absent = Object.entries(result.absent ?? {}).map(([name, why]) => `  ${name} could not take part: ${why}`)
+  const absent = Object.entries(result.absent ?? {}).map(
+    ([name, why]) => `  ${name} could not take part: ${why}`,
+  )
   const disturbed =
     result.others !== undefined && result.others > mostOthers
       ? [`  disturbed: other processes used ${result.others.toFixed(1)} cores meanwhile`]
       : []
-  return [result.name, head, ...rows.map((row) => line(row)), ...notes, ...absent, ...disturbed].join('\n')
+  return [
+    result.name,
+    head,
+    ...rows.map((row) => line(row)),
+    ...notes,
+    ...absent,
+    ...disturbed,
+  ].join('\n')
 }

@@ -1,5 +1,5 @@
-// What was measured, kept in one file: a run replaces the cases it measured and keeps the others, so a long benchmark can be run in parts.
-// Results of another machine are dropped.
+// What was measured, kept in one file: a run replaces the cases it measured and keeps the others,
+// so a long benchmark can be run in parts. Results of another machine are dropped.
 
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'
@@ -34,7 +34,9 @@ export const leftOut = 'left out with --without'
 
 export function merge(old: Results | undefined, fresh: Results): Results {
   const same = old && JSON.stringify(old.machine) === JSON.stringify(fresh.machine)
-  const present = Object.fromEntries(Object.entries(fresh.contenders).filter(([, version]) => version !== leftOut))
+  const present = Object.fromEntries(
+    Object.entries(fresh.contenders).filter(([, version]) => version !== leftOut),
+  )
   return {
     ...fresh,
     // Whoever is left out of this run took part in cases that are kept.

@@ -57,8 +57,14 @@ export interface Shapes {
   token: TokenShape
 }
 
-const lookups = (tokens: readonly number[], halves: readonly number[], keys: readonly number[]): LookupShape[] =>
-  tokens.flatMap((t) => halves.flatMap((half) => keys.map((nKeys) => ({ tokens: t, heads: 4, knn: 32, half, nKeys }))))
+const lookups = (
+  tokens: readonly number[],
+  halves: readonly number[],
+  keys: readonly number[],
+): LookupShape[] =>
+  tokens.flatMap((t) =>
+    halves.flatMap((half) => keys.map((nKeys) => ({ tokens: t, heads: 4, knn: 32, half, nKeys }))),
+  )
 
 export const full: Shapes = {
   tables: [
@@ -78,11 +84,38 @@ export const full: Shapes = {
   ],
   layers: [
     // 1, 4 and 16 million rows
-    { inputDim: 256, heads: 4, knn: 32, keyDim: 128, valueDim: 64, tokens: 512, optimizer: 'rowwiseAdagrad', nKeys: [1024, 2048, 4096] },
+    {
+      inputDim: 256,
+      heads: 4,
+      knn: 32,
+      keyDim: 128,
+      valueDim: 64,
+      tokens: 512,
+      optimizer: 'rowwiseAdagrad',
+      nKeys: [1024, 2048, 4096],
+    },
     // 1 and 16 million, twice as wide
-    { inputDim: 256, heads: 4, knn: 32, keyDim: 128, valueDim: 128, tokens: 512, optimizer: 'rowwiseAdagrad', nKeys: [1024, 4096] },
+    {
+      inputDim: 256,
+      heads: 4,
+      knn: 32,
+      keyDim: 128,
+      valueDim: 128,
+      tokens: 512,
+      optimizer: 'rowwiseAdagrad',
+      nKeys: [1024, 4096],
+    },
     // 262,144 rows, twice and twice again as many, with a state of two tables more
-    { inputDim: 128, heads: 4, knn: 16, keyDim: 128, valueDim: 128, tokens: 512, optimizer: 'adamw', nKeys: [512, 724, 1024] },
+    {
+      inputDim: 128,
+      heads: 4,
+      knn: 16,
+      keyDim: 128,
+      valueDim: 128,
+      tokens: 512,
+      optimizer: 'adamw',
+      nKeys: [512, 724, 1024],
+    },
   ],
   token: { inputDim: 256, heads: 4, knn: 32, keyDim: 128, nKeys: 512 },
 }
@@ -106,6 +139,17 @@ export const tiny: Shapes = {
   tokens: [24],
   lookups: [{ tokens: 20, heads: 2, knn: 8, half: 24, nKeys: 40 }],
   gemms: [{ rows: 33, inner: 40, columns: 56 }],
-  layers: [{ inputDim: 32, heads: 2, knn: 8, keyDim: 32, valueDim: 24, tokens: 24, optimizer: 'adamw', nKeys: [16, 32] }],
+  layers: [
+    {
+      inputDim: 32,
+      heads: 2,
+      knn: 8,
+      keyDim: 32,
+      valueDim: 24,
+      tokens: 24,
+      optimizer: 'adamw',
+      nKeys: [16, 32],
+    },
+  ],
   token: { inputDim: 32, heads: 2, knn: 8, keyDim: 32, nKeys: 16 },
 }

@@ -47,7 +47,8 @@ const largeLookup = /^lookup\/\d+\/half (128|256)\/n (1024|2048)$/
 
 /** Bandwidth allows what the ceiling, which only moves the bytes, gains by all threads. */
 const allThreads = 1.7
-const whereAllowed = (figures: Spec['figures']) => (r: Measured) => ((scaling('ceiling')(r)[0] ?? 0) >= allThreads ? figures(r) : [])
+const whereAllowed = (figures: Spec['figures']) => (r: Measured) =>
+  (scaling('ceiling')(r)[0] ?? 0) >= allThreads ? figures(r) : []
 
 const scalings = (cases: RegExp): Spec[] => [
   {
@@ -58,7 +59,12 @@ const scalings = (cases: RegExp): Spec[] => [
     reached: atLeast(allThreads),
   },
   { operation: '', wanted: 'in every case, to compare', cases, figures: scaling('memory-layers') },
-  { operation: '', wanted: 'the ceiling in every case, to compare', cases, figures: scaling('ceiling') },
+  {
+    operation: '',
+    wanted: 'the ceiling in every case, to compare',
+    cases,
+    figures: scaling('ceiling'),
+  },
 ]
 
 const specs: Spec[] = [
@@ -105,7 +111,13 @@ const specs: Spec[] = [
     figures: shares,
     reached: atLeast(0.85),
   },
-  { operation: 'bag forward int8', wanted: '>= 0.75 of the gather ceiling', cases: first('int8'), figures: shares, reached: atLeast(0.75) },
+  {
+    operation: 'bag forward int8',
+    wanted: '>= 0.75 of the gather ceiling',
+    cases: first('int8'),
+    figures: shares,
+    reached: atLeast(0.75),
+  },
   {
     operation: 'gradient of the weights',
     wanted: '>= 0.85 of the gather ceiling',
@@ -120,7 +132,13 @@ const specs: Spec[] = [
     figures: shares,
     reached: atLeast(0.75),
   },
-  { operation: '', wanted: '>= 6x PyTorch', cases: /^update\/rowwiseAdagrad/, figures: times('PyTorch'), reached: atLeast(6) },
+  {
+    operation: '',
+    wanted: '>= 6x PyTorch',
+    cases: /^update\/rowwiseAdagrad/,
+    figures: times('PyTorch'),
+    reached: atLeast(6),
+  },
   ...scalings(/^update\/rowwiseAdagrad/),
   {
     operation: 'table gradient + AdamW',
@@ -129,7 +147,13 @@ const specs: Spec[] = [
     figures: shares,
     reached: atLeast(0.75),
   },
-  { operation: '', wanted: '>= 6x PyTorch', cases: /^update\/adamw/, figures: times('PyTorch'), reached: atLeast(6) },
+  {
+    operation: '',
+    wanted: '>= 6x PyTorch',
+    cases: /^update\/adamw/,
+    figures: times('PyTorch'),
+    reached: atLeast(6),
+  },
   ...scalings(/^update\/adamw/),
   {
     operation: 'product-key lookup, n >= 1,024, half >= 128',
@@ -145,7 +169,13 @@ const specs: Spec[] = [
     figures: times('onnxruntime-node'),
     reached: atLeast(5),
   },
-  { operation: '', wanted: '>= 5x PyTorch', cases: /^lookup\//, figures: times('PyTorch'), reached: atLeast(5) },
+  {
+    operation: '',
+    wanted: '>= 5x PyTorch',
+    cases: /^lookup\//,
+    figures: times('PyTorch'),
+    reached: atLeast(5),
+  },
   {
     operation: "products at the layers' shapes",
     wanted: ">= 0.9 of onnxruntime-node's rate",
@@ -181,8 +211,20 @@ const specs: Spec[] = [
     figures: note(/over .*, whole step/),
     reached: atMost(1.15),
   },
-  { operation: 'one token', wanted: "< 60 µs beyond the bytes' floor", cases: /^token\//, figures: note(/beyond/), reached: atMost(60) },
-  { operation: '', wanted: 'no memory reserved after warm-up', cases: /^token\//, figures: note(/reserved/), reached: atMost(0) },
+  {
+    operation: 'one token',
+    wanted: "< 60 µs beyond the bytes' floor",
+    cases: /^token\//,
+    figures: note(/beyond/),
+    reached: atMost(60),
+  },
+  {
+    operation: '',
+    wanted: 'no memory reserved after warm-up',
+    cases: /^token\//,
+    figures: note(/reserved/),
+    reached: atMost(0),
+  },
 ]
 
 export function targets({ cases }: Results): Target[] {
@@ -203,21 +245,30 @@ export function targets({ cases }: Results): Target[] {
   })
 }
 
-const number = (x: number) => (Math.abs(x) >= 100 || Number.isInteger(x) ? x.toFixed(0) : x.toFixed(2))
+const number = (x: number) =>
+  Math.abs(x) >= 100 || Number.isInteger(x) ? x.toFixed(0) : x.toFixed(2)
 
 export function gotText({ got }: Target): string {
   if (!got) return 'not measured'
-  return got.count === 1 ? number(got.median) : `${number(got.median)} (${number(got.least)} … ${number(got.greatest)}, ${got.count})`
+  return got.count === 1
+    ? number(got.median)
+    : `${number(got.median)} (${number(got.least)} … ${number(got.greatest)}, ${got.count})`
 }
 
 /** 'yes' or 'no'; nothing for a figure that is only to compare with. */
-export const reachedText = ({ reached }: Target): string => (reached === undefined ? '' : reached ? 'yes' : 'no')
+export const reachedText = ({ reached }: Target): string =>
+  reached === undefined ? '' : reached ? 'yes' : 'no'
 
 export function targetsText(results: Results): string {
   const rows = targets(results).filter((t) => t.got)
   if (rows.length === 0) return ''
   const width = (pick: (t: Target) => string) => Math.max(...rows.map((t) => pick(t).length))
   const [a, b] = [width((t) => t.operation), width((t) => t.wanted)]
-  const lines = rows.map((t) => `  ${t.operation.padEnd(a)}  ${t.wanted.padEnd(b)}  ${reachedText(t).padEnd(3)}  ${gotText(t)}`)
-  return ['Targets: median over shapes and threads (least … greatest, how many)', ...lines].join('\n')
+  const lines = rows.map(
+    (t) =>
+      `  ${t.operation.padEnd(a)}  ${t.wanted.padEnd(b)}  ${reachedText(t).padEnd(3)}  ${gotText(t)}`,
+  )
+  return ['Targets: median over shapes and threads (least … greatest, how many)', ...lines].join(
+    '\n',
+  )
 }

@@ -1,16 +1,31 @@
-// Saves a training run in the middle and resumes it: the resumed run ends with the same bits as one that was never stopped.
+// Saves a training run in the middle and resumes it: the resumed run ends with the same bits as one
+// that was never stopped.
 //
 //   npx tsx examples/checkpoint-and-resume.ts
 
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { AdamW, loadSafetensors, MemoryLayer, openDevice, type StateDict, saveSafetensors } from 'memory-layers'
+import {
+  AdamW,
+  loadSafetensors,
+  MemoryLayer,
+  openDevice,
+  type StateDict,
+  saveSafetensors,
+} from 'memory-layers'
 
 const device = openDevice()
 
 function start() {
-  const layer = new MemoryLayer(device, { inputDim: 16, heads: 2, knn: 4, nKeys: 32, keyDim: 16, seed: 1 })
+  const layer = new MemoryLayer(device, {
+    inputDim: 16,
+    heads: 2,
+    knn: 4,
+    nKeys: 32,
+    keyDim: 16,
+    seed: 1,
+  })
   return { layer, optimizer: new AdamW(layer.parameters(), { lr: 1e-3 }) }
 }
 
@@ -25,7 +40,8 @@ function train({ layer, optimizer }: ReturnType<typeof start>, from: number, to:
 }
 
 // Layer and optimizer in one file, under prefixes.
-const prefixed = (prefix: string, state: StateDict) => Object.fromEntries(Object.entries(state).map(([n, t]) => [`${prefix}.${n}`, t]))
+const prefixed = (prefix: string, state: StateDict) =>
+  Object.fromEntries(Object.entries(state).map(([n, t]) => [`${prefix}.${n}`, t]))
 const part = (prefix: string, all: StateDict) =>
   Object.fromEntries(
     Object.entries(all)
@@ -38,7 +54,10 @@ const path = join(folder, 'checkpoint.safetensors')
 
 const first = start()
 train(first, 0, 20)
-const state = { ...prefixed('layer', first.layer.stateDict()), ...prefixed('optimizer', first.optimizer.stateDict()) }
+const state = {
+  ...prefixed('layer', first.layer.stateDict()),
+  ...prefixed('optimizer', first.optimizer.stateDict()),
+}
 await saveSafetensors(path, state, { metadata: { step: '20' } })
 console.log(`saved ${Object.keys(state).length} tensors at step 20`)
 train(first, 20, 40)
@@ -49,6 +68,7 @@ second.layer.loadStateDict(part('layer', saved))
 second.optimizer.loadStateDict(part('optimizer', saved))
 train(second, 20, 40)
 
-const end = async (run: ReturnType<typeof start>) => Buffer.from((await run.layer.values.weight.data()).buffer)
+const end = async (run: ReturnType<typeof start>) =>
+  Buffer.from((await run.layer.values.weight.data()).buffer)
 console.log(`same bits at step 40: ${(await end(first)).equals(await end(second))}`)
 await rm(folder, { recursive: true })

@@ -1,6 +1,7 @@
 // A TensorFlow.js model with a memory layer in the middle, trained with model.fit.
 //
-//   npm install @tensorflow/tfjs    (the example itself uses its parts: core, layers and the CPU backend)
+//   npm install @tensorflow/tfjs    (the example itself uses its parts: core, layers and the CPU
+//   backend)
 //   npx tsx examples/from-tfjs.ts
 
 import '@tensorflow/tfjs-backend-cpu'
@@ -9,7 +10,8 @@ import * as layersApi from '@tensorflow/tfjs-layers'
 import { AdamW, MemoryLayer, openDevice } from 'memory-layers'
 import { asLayer } from 'memory-layers/tfjs'
 
-const tf = { ...core, ...layersApi } // with the whole package: import * as tf from '@tensorflow/tfjs'
+// with the whole package: import * as tf from '@tensorflow/tfjs'
+const tf = { ...core, ...layersApi }
 
 // 512 random keys, each with one of 10 answers: facts that can only be remembered.
 const facts = 512
@@ -17,14 +19,26 @@ const x = tf.randomNormal([facts, 16], 0, 1, 'float32', 1)
 const answers = Array.from({ length: facts }, (_, i) => (i * 7919) % 10)
 const y = tf.oneHot(tf.tensor1d(answers, 'int32'), 10)
 
-const memory = new MemoryLayer(openDevice(), { inputDim: 32, heads: 4, knn: 8, nKeys: 32, keyDim: 32, queryNorm: 'rms', seed: 1 })
+const memory = new MemoryLayer(openDevice(), {
+  inputDim: 32,
+  heads: 4,
+  knn: 8,
+  nKeys: 32,
+  keyDim: 32,
+  queryNorm: 'rms',
+  seed: 1,
+})
 const optimizer = new AdamW(memory.parameters(), { lr: 3e-3, tableLr: 3e-2 })
 
 const model = tf.sequential()
 model.add(tf.layers.dense({ units: 32, inputShape: [16] }))
 model.add(asLayer(tf, memory))
 model.add(tf.layers.dense({ units: 10, activation: 'softmax' }))
-model.compile({ optimizer: tf.train.adam(3e-3), loss: 'categoricalCrossentropy', metrics: ['accuracy'] })
+model.compile({
+  optimizer: tf.train.adam(3e-3),
+  loss: 'categoricalCrossentropy',
+  metrics: ['accuracy'],
+})
 
 await model.fit(x, y, {
   epochs: 40,
@@ -38,7 +52,9 @@ await model.fit(x, y, {
     },
     onEpochEnd: (epoch, logs) => {
       if (epoch % 10 === 9)
-        console.log(`epoch ${epoch + 1}: loss ${logs!['loss']!.toFixed(3)}, recall ${(logs!['acc']! * 100).toFixed(1)} %`)
+        console.log(
+          `epoch ${epoch + 1}: loss ${logs!['loss']!.toFixed(3)}, recall ${(logs!['acc']! * 100).toFixed(1)} %`,
+        )
     },
   },
 })

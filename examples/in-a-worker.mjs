@@ -1,5 +1,6 @@
-// A layer in a worker thread: the main thread sends tokens and gets outputs, and stays free for everything else. Each thread opens a device of
-// its own; memory of one thread is not seen by another, so parameters travel by file or message.
+// A layer in a worker thread: the main thread sends tokens and gets outputs, and stays free for
+// everything else. Each thread opens a device of its own; memory of one thread is not seen by
+// another, so parameters travel by file or message.
 //
 //   node examples/in-a-worker.mjs
 
@@ -26,7 +27,14 @@ if (isMainThread) {
   console.log(`the main thread went on meanwhile: ${ticks > 0}`)
   await worker.terminate()
 } else {
-  const layer = new MemoryLayer(openDevice('cpu', { threads: 1 }), { inputDim: dim, heads: 2, knn: 8, nKeys: 64, keyDim: 32, seed: 1 })
+  const layer = new MemoryLayer(openDevice('cpu', { threads: 1 }), {
+    inputDim: dim,
+    heads: 2,
+    knn: 8,
+    nKeys: 64,
+    keyDim: 32,
+    seed: 1,
+  })
   parentPort.on('message', async (x) => {
     const y = layer.infer(x)
     const data = await y.data()

@@ -1,4 +1,5 @@
-// Reads rows of a table: an embedding bag by hand, and a product-key lookup that finds the rows by itself.
+// Reads rows of a table: an embedding bag by hand, and a product-key lookup that finds the rows by
+// itself.
 //
 //   npx tsx examples/read-a-table.ts
 
@@ -22,17 +23,31 @@ console.log(
     .join(' '),
   '…',
 )
-console.log('bag 1 (a row less itself):', [...(await y.rows(1, 2).data())].slice(0, 4).join(' '), '…')
+console.log(
+  'bag 1 (a row less itself):',
+  [...(await y.rows(1, 2).data())].slice(0, 4).join(' '),
+  '…',
+)
 
-// 8 queries of 2 heads find the best 4 of all 4,096 slots: each half of a query is compared with 64 half-keys.
+// 8 queries of 2 heads find the best 4 of all 4,096 slots: each half of a query is compared with 64
+// half-keys.
 const query = device.normal([8, 2, 2, 32], { seed: 2 })
 const keys = device.normal([2, 2, 64, 32], { seed: 3 })
 const lookup = ops.productKeyLookup(query, keys, { knn: 4 })
 console.log('slots of query 0, head 0:', (await lookup.indices.data()).subarray(0, 4).join(' '))
-console.log('their weights:', [...(await lookup.weights.data()).subarray(0, 4)].map((v) => v.toFixed(3)).join(' '))
+console.log(
+  'their weights:',
+  [...(await lookup.weights.data()).subarray(0, 4)].map((v) => v.toFixed(3)).join(' '),
+)
 
-const read = ops.embeddingBag(table.weight, lookup.indices.reshape([8, 8]), lookup.weights.reshape([8, 8]))
+const read = ops.embeddingBag(
+  table.weight,
+  lookup.indices.reshape([8, 8]),
+  lookup.weights.reshape([8, 8]),
+)
 console.log('rows read into', read.toString())
 
 const { allocated, peak } = device.memory()
-console.log(`${(allocated / 1024).toFixed(0)} KiB in tensors, ${(peak / 1024).toFixed(0)} KiB at most`)
+console.log(
+  `${(allocated / 1024).toFixed(0)} KiB in tensors, ${(peak / 1024).toFixed(0)} KiB at most`,
+)

@@ -1,7 +1,9 @@
-// Serves a layer over HTTP without ever blocking the event loop: requests are collected while the device is busy, and run as one batch.
+// Serves a layer over HTTP without ever blocking the event loop: requests are collected while the
+// device is busy, and run as one batch.
 //
 //   npx tsx examples/serve-over-http.ts          asks itself a few questions and ends
-//   npx tsx examples/serve-over-http.ts 8080     serves until it is stopped:  curl -d '[0.1, 0.2, …]' localhost:8080
+//   npx tsx examples/serve-over-http.ts 8080     serves until it is stopped:  curl -d '[0.1, 0.2,
+//   …]' localhost:8080
 
 import { createServer, type IncomingMessage } from 'node:http'
 import type { AddressInfo } from 'node:net'
@@ -9,7 +11,14 @@ import { MemoryLayer, openDevice } from 'memory-layers'
 
 const dim = 64
 const device = openDevice()
-const layer = new MemoryLayer(device, { inputDim: dim, heads: 4, knn: 16, nKeys: 128, keyDim: 64, seed: 1 })
+const layer = new MemoryLayer(device, {
+  inputDim: dim,
+  heads: 4,
+  knn: 16,
+  nKeys: 128,
+  keyDim: 64,
+  seed: 1,
+})
 
 interface Question {
   x: Float32Array
@@ -44,7 +53,8 @@ async function numbers(request: IncomingMessage): Promise<Float32Array> {
   const parts: Buffer[] = []
   for await (const part of request) parts.push(part)
   const list: unknown = JSON.parse(Buffer.concat(parts).toString())
-  if (!Array.isArray(list) || list.length !== dim || !list.every(Number.isFinite)) throw new Error(`send a JSON array of ${dim} numbers`)
+  if (!Array.isArray(list) || list.length !== dim || !list.every(Number.isFinite))
+    throw new Error(`send a JSON array of ${dim} numbers`)
   return Float32Array.from(list)
 }
 
@@ -62,8 +72,12 @@ console.log(`serving on ${url}`)
 
 if (process.argv[2] === undefined) {
   const post = (body: unknown) => fetch(url, { method: 'POST', body: JSON.stringify(body) })
-  const questions = Array.from({ length: 50 }, (_, q) => Array.from({ length: dim }, (_, i) => Math.sin(q + i)))
-  const answers = await Promise.all(questions.map(async (q) => (await (await post(q)).json()) as number[]))
+  const questions = Array.from({ length: 50 }, (_, q) =>
+    Array.from({ length: dim }, (_, i) => Math.sin(q + i)),
+  )
+  const answers = await Promise.all(
+    questions.map(async (q) => (await (await post(q)).json()) as number[]),
+  )
   console.log(
     `${answers.length} answers of ${answers[0]!.length} numbers in ${batches < answers.length ? 'fewer batches than questions' : 'single runs'}`,
   )

@@ -1,4 +1,5 @@
-// Trains a memory layer with nothing but this package: forward, the gradient of a loss, backward, step.
+// Trains a memory layer with nothing but this package: forward, the gradient of a loss, backward,
+// step.
 //
 //   npx tsx examples/train-by-hand.ts
 
@@ -12,7 +13,14 @@ const tokens = 256
 const x = device.normal([tokens, dim], { seed: 1 })
 const wanted = device.normal([tokens, dim], { seed: 2 })
 
-const layer = new MemoryLayer(device, { inputDim: dim, heads: 4, knn: 8, nKeys: 64, keyDim: 32, seed: 3 })
+const layer = new MemoryLayer(device, {
+  inputDim: dim,
+  heads: 4,
+  knn: 8,
+  nKeys: 64,
+  keyDim: 32,
+  seed: 3,
+})
 const optimizer = new AdamW(layer.parameters(), { lr: 3e-3, tableLr: 3e-2 })
 
 for (let step = 1; step <= 200; step++) {

@@ -1,4 +1,5 @@
-// Where the native binary lies, and what to say when there is none. Loads nothing: the command line works without a binary.
+// Where the native binary lies, and what to say when there is none. Loads nothing: the command line
+// works without a binary.
 
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
@@ -17,7 +18,10 @@ export function platform(): string {
 /** 'glibc 2.36' or 'musl' on Linux, '' elsewhere. */
 export function libcName(): string {
   if (process.platform !== 'linux') return ''
-  const report = process.report as unknown as { excludeNetwork?: boolean; getReport(): { header: { glibcVersionRuntime?: string } } }
+  const report = process.report as unknown as {
+    excludeNetwork?: boolean
+    getReport(): { header: { glibcVersionRuntime?: string } }
+  }
   const { excludeNetwork } = report
   report.excludeNetwork = true // its look-ups of host names can take seconds
   const version = report.getReport().header.glibcVersionRuntime
@@ -25,9 +29,14 @@ export function libcName(): string {
   return version ? `glibc ${version}` : 'musl'
 }
 
-/** The file that is loaded: a build of this machine, else the prebuilt one. Undefined if there is neither. */
+/**
+ * The file that is loaded: a build of this machine, else the prebuilt one. Undefined if there is
+ * neither.
+ */
 export function findBinary(): string | undefined {
-  const locate = createRequire(import.meta.url)('node-gyp-build') as { path(folder: string): string }
+  const locate = createRequire(import.meta.url)('node-gyp-build') as {
+    path(folder: string): string
+  }
   try {
     return locate.path(root)
   } catch {
@@ -57,7 +66,8 @@ export function noBinary(file: string | undefined, cause?: unknown): string {
       '  Leave memory-layers out of the bundle (esbuild: --external:memory-layers, Next.js: serverExternalPackages).'
     )
   }
-  const reason = cause instanceof Error ? cause.message.split('\n')[0] : cause === undefined ? '' : String(cause)
+  const reason =
+    cause instanceof Error ? cause.message.split('\n')[0] : cause === undefined ? '' : String(cause)
   const there = prebuilds()
   const found = file
     ? `${file} could not be loaded on ${platform()}.\n  ${reason}`

@@ -4,7 +4,10 @@ import { isTypedArray, type TypedArray } from './dtype.js'
 import { fail, MemoryLayersError } from './errors.js'
 import { Tensor } from './tensor.js'
 
-/** What a forward saved for one backward. Several may be pending at once; each is spent by its backward. */
+/**
+ * What a forward saved for one backward. Several may be pending at once; each is spent by its
+ * backward.
+ */
 export class Context {
   readonly #device: Device
   readonly #handle: ContextHandle
@@ -18,12 +21,18 @@ export class Context {
   /** @internal */
   static handleOf(where: string, context: unknown): ContextHandle {
     if (!(context instanceof Context)) {
-      throw new MemoryLayersError('ERR_CONTEXT', `${where}: "context" must be the context that forward returned.`)
+      throw new MemoryLayersError(
+        'ERR_CONTEXT',
+        `${where}: "context" must be the context that forward returned.`,
+      )
     }
     return context.#handle
   }
 
-  /** The slots the lookup selected, `[T, H, k]`: scores and weights float32, indices int32. For study. @throws ERR_CONTEXT once spent */
+  /**
+   * The slots the lookup selected, `[T, H, k]`: scores and weights float32, indices int32. For
+   * study. @throws ERR_CONTEXT once spent
+   */
   lookup(): { scores: Tensor; indices: Tensor; weights: Tensor } {
     const r = native.contextLookup(this.#handle)
     return {
@@ -44,10 +53,16 @@ export class Context {
   }
 }
 
-/** Input or gradient of a layer: a tensor `[tokens, width]` or `[batch, time, width]`, or numbers as rows of that width. */
+/**
+ * Input or gradient of a layer: a tensor `[tokens, width]` or `[batch, time, width]`, or numbers as
+ * rows of that width.
+ */
 export type LayerInput = Tensor | TypedArray | readonly number[]
 
-/** @internal Input of a layer: a tensor, or numbers as rows of the layer's width. `temporary` is disposed by the caller. */
+/**
+ * @internal Input of a layer: a tensor, or numbers as rows of the layer's width. `temporary` is
+ * disposed by the caller.
+ */
 export function takeInput(
   where: string,
   name: string,
@@ -57,10 +72,24 @@ export function takeInput(
 ): { tensor: Tensor; temporary?: Tensor } {
   if (x instanceof Tensor) return { tensor: x }
   if (!isTypedArray(x) && !Array.isArray(x)) {
-    fail('ERR_DTYPE', where, name, 'be a Tensor, a typed array or an array of numbers', x, 'Make a tensor with device.tensor(data, shape).')
+    fail(
+      'ERR_DTYPE',
+      where,
+      name,
+      'be a Tensor, a typed array or an array of numbers',
+      x,
+      'Make a tensor with device.tensor(data, shape).',
+    )
   }
   if (x.length % width !== 0) {
-    fail('ERR_SHAPE', where, name, `have a multiple of ${width} elements`, x.length, `They are taken as rows [tokens, ${width}].`)
+    fail(
+      'ERR_SHAPE',
+      where,
+      name,
+      `have a multiple of ${width} elements`,
+      x.length,
+      `They are taken as rows [tokens, ${width}].`,
+    )
   }
   const temporary = device.tensor(x, [x.length / width, width], 'float32')
   return { tensor: temporary, temporary }

@@ -15,7 +15,10 @@ export type TypedArray =
   | Int32Array
   | Uint32Array
 
-/** What `data()` gives: Float32Array, Int32Array, Int8Array, Uint8Array, or Uint16Array with the bits of a 16-bit float. */
+/**
+ * What `data()` gives: Float32Array, Int32Array, Int8Array, Uint8Array, or Uint16Array with the
+ * bits of a 16-bit float.
+ */
 export type TensorData = Float32Array | Int32Array | Int8Array | Uint8Array | Uint16Array
 
 interface Row {
@@ -64,7 +67,12 @@ function isFloat16Array(data: object): boolean {
 
 /** A typed array of numbers: not a DataView, not of 64-bit integers. */
 export function isTypedArray(data: unknown): data is TypedArray {
-  return ArrayBuffer.isView(data) && !(data instanceof DataView) && !(data instanceof BigInt64Array) && !(data instanceof BigUint64Array)
+  return (
+    ArrayBuffer.isView(data) &&
+    !(data instanceof DataView) &&
+    !(data instanceof BigInt64Array) &&
+    !(data instanceof BigUint64Array)
+  )
 }
 
 /** @internal Throws ERR_DTYPE unless `data` is a view of elements or an array. */
@@ -84,25 +92,43 @@ export function naturalDType(data: TypedArray | readonly number[]): DType {
 }
 
 /**
- * `data` as an array whose bytes are elements of `dtype`; or, for numbers that have to be rounded to 16 bits, as Float32Array
- * (the device rounds). Throws ERR_DTYPE and ERR_VALUE.
+ * `data` as an array whose bytes are elements of `dtype`; or, for numbers that have to be rounded
+ * to 16 bits, as Float32Array (the device rounds). Throws ERR_DTYPE and ERR_VALUE.
  */
-export function encode(where: string, data: TypedArray | readonly number[], dtype: DType): TensorData {
+export function encode(
+  where: string,
+  data: TypedArray | readonly number[],
+  dtype: DType,
+): TensorData {
   expectData(where, data)
   const array = data as TypedArray
   if (data instanceof BigInt64Array || data instanceof BigUint64Array) {
-    fail('ERR_DTYPE', where, 'data', 'hold numbers', data, 'Convert 64-bit integers with Number() first.')
+    fail(
+      'ERR_DTYPE',
+      where,
+      'data',
+      'hold numbers',
+      data,
+      'Convert 64-bit integers with Number() first.',
+    )
   }
   if (isHalf(dtype)) {
     if (data instanceof Uint16Array) return data
     if (isFloat16Array(data)) {
-      if (dtype !== 'float16') fail('ERR_DTYPE', where, 'dtype', 'be float16 for a Float16Array', dtype)
+      if (dtype !== 'float16')
+        fail('ERR_DTYPE', where, 'dtype', 'be float16 for a Float16Array', dtype)
       return new Uint16Array(array.buffer, array.byteOffset, array.length)
     }
     return data instanceof Float32Array ? data : numbers(where, data as readonly number[])
   }
   if (data instanceof Uint16Array && dtype === 'float32') {
-    fail('ERR_DTYPE', where, 'dtype', 'be float16 or bfloat16 for a Uint16Array, which holds bits', dtype)
+    fail(
+      'ERR_DTYPE',
+      where,
+      'dtype',
+      'be float16 or bfloat16 for a Uint16Array, which holds bits',
+      dtype,
+    )
   }
   const wanted = table[dtype].array
   if (data instanceof wanted) return data
@@ -131,7 +157,13 @@ function integers(where: string, data: ArrayLike<number>, dtype: DType): TensorD
   for (let i = 0; i < data.length; i++) {
     const value = data[i]!
     if (!Number.isInteger(value) || value < low || value > high) {
-      fail('ERR_VALUE', where, `data[${i}]`, `be an integer from ${low} to ${high} for ${dtype}`, value)
+      fail(
+        'ERR_VALUE',
+        where,
+        `data[${i}]`,
+        `be an integer from ${low} to ${high} for ${dtype}`,
+        value,
+      )
     }
     out[i] = value
   }

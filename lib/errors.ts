@@ -16,12 +16,14 @@ export type ErrorCode =
   | 'ERR_UNSUPPORTED'
   | 'ERR_CUDA'
 
-// The addon throws the class of the copy that was loaded last: a test runner that resets its modules loads several.
+// The addon throws the class of the copy that was loaded last: a test runner that resets its
+// modules loads several.
 const brand = Symbol.for('memory-layers.error')
 
 /**
- * The one error this package throws. `code` is stable; the message names the operation, the argument, what was wanted,
- * what was got, and the likely mend. After it nothing has changed: no parameter, no gradient, no file.
+ * The one error this package throws. `code` is stable; the message names the operation, the
+ * argument, what was wanted, what was got, and the likely mend. After it nothing has changed: no
+ * parameter, no gradient, no file.
  */
 export class MemoryLayersError extends Error {
   /** Stable: for programs to compare. */
@@ -44,9 +46,19 @@ export class MemoryLayersError extends Error {
 }
 
 /** Throws `where: "argument" must wanted, got got.` and, on a line of its own, the mend. */
-export function fail(code: ErrorCode, where: string, argument: string, wanted: string, got: unknown, mend = ''): never {
+export function fail(
+  code: ErrorCode,
+  where: string,
+  argument: string,
+  wanted: string,
+  got: unknown,
+  mend = '',
+): never {
   const text = typeof got === 'string' ? got : describe(got)
-  throw new MemoryLayersError(code, `${where}: "${argument}" must ${wanted}, got ${text}.${mend && `\n  ${mend}`}`)
+  throw new MemoryLayersError(
+    code,
+    `${where}: "${argument}" must ${wanted}, got ${text}.${mend && `\n  ${mend}`}`,
+  )
 }
 
 /** A value in a few words, for messages. */
@@ -54,7 +66,8 @@ export function describe(value: unknown): string {
   if (value === null || value === undefined) return String(value)
   if (typeof value === 'string') return JSON.stringify(value)
   if (typeof value === 'function') return 'a function'
-  if (Array.isArray(value)) return value.length > 8 ? `an array of ${value.length}` : JSON.stringify(value)
+  if (Array.isArray(value))
+    return value.length > 8 ? `an array of ${value.length}` : JSON.stringify(value)
   if (ArrayBuffer.isView(value)) {
     return `${value.constructor.name} of ${(value as Uint8Array).length ?? value.byteLength}`
   }

@@ -1,10 +1,18 @@
-// What memory and PEER layers share: the three verbs around one native call each, and dense parameters beside tables.
+// What memory and PEER layers share: the three verbs around one native call each, and dense
+// parameters beside tables.
 
 import type { ContextHandle, ParameterHandle, TensorHandle } from './binding.js'
 import { Context, type LayerInput, takeInput } from './context.js'
 import type { Device } from './device.js'
 import { fail } from './errors.js'
-import { type DenseParameter, denseParameters, loadInto, type Parameter, type StateDict, stateDictOf } from './parameter.js'
+import {
+  type DenseParameter,
+  denseParameters,
+  loadInto,
+  type Parameter,
+  type StateDict,
+  stateDictOf,
+} from './parameter.js'
 import { handles, Tensor } from './tensor.js'
 import { ValueTable } from './value-table.js'
 
@@ -30,7 +38,13 @@ export abstract class TableLayer {
   readonly #dense: readonly DenseParameter[]
 
   /** @internal */
-  protected constructor(name: string, device: Device, inputDim: number, outputDim: number, layer: NativeLayer) {
+  protected constructor(
+    name: string,
+    device: Device,
+    inputDim: number,
+    outputDim: number,
+    layer: NativeLayer,
+  ) {
     this.device = device
     this.inputDim = inputDim
     this.outputDim = outputDim
@@ -49,7 +63,10 @@ export abstract class TableLayer {
    */
   forward(x: LayerInput): { output: Tensor; context: Context } {
     const r = this.#take('forward', 'x', x, this.inputDim, (handle) => this.#native.forward(handle))
-    return { output: new Tensor(this.device, r.output), context: new Context(this.device, r.context) }
+    return {
+      output: new Tensor(this.device, r.output),
+      context: new Context(this.device, r.context),
+    }
   }
 
   /** The output alone; saves nothing. Arguments and errors as of `forward`. */
@@ -61,7 +78,8 @@ export abstract class TableLayer {
   }
 
   /**
-   * Adds to the dense parameters' gradients, queues what was read at the tables, and spends the context.
+   * Adds to the dense parameters' gradients, queues what was read at the tables, and spends the
+   * context.
    * @param dy gradient of the output, in its shape
    * @returns gradient of x
    * @throws ERR_CONTEXT for a spent or foreign context; ERR_SHAPE, ERR_DTYPE, ERR_DISPOSED
@@ -70,7 +88,9 @@ export abstract class TableLayer {
     const saved = Context.handleOf(`${this.#name}.backward`, context)
     return new Tensor(
       this.device,
-      this.#take('backward', 'dy', dy, this.outputDim, (handle) => this.#native.backward(saved, handle)),
+      this.#take('backward', 'dy', dy, this.outputDim, (handle) =>
+        this.#native.backward(saved, handle),
+      ),
     )
   }
 
@@ -85,7 +105,8 @@ export abstract class TableLayer {
   }
 
   /**
-   * Copies published tensors in, all or nothing. `keys` may be `[H*2*n, d]`. Shared tables may be left out; a mapped one is compared in shape alone.
+   * Copies published tensors in, all or nothing. `keys` may be `[H*2*n, d]`. Shared tables may be
+   * left out; a mapped one is compared in shape alone.
    * @throws ERR_STATE_DICT
    */
   loadStateDict(state: StateDict): void {
@@ -113,7 +134,13 @@ export abstract class TableLayer {
     this.dispose()
   }
 
-  #take<T>(verb: string, name: string, x: LayerInput, width: number, call: (handle: TensorHandle) => T): T {
+  #take<T>(
+    verb: string,
+    name: string,
+    x: LayerInput,
+    width: number,
+    call: (handle: TensorHandle) => T,
+  ): T {
     const where = `${this.#name}.${verb}`
     const { tensor, temporary } = takeInput(where, name, x, this.device, width)
     try {
@@ -124,7 +151,10 @@ export abstract class TableLayer {
   }
 }
 
-/** @internal A table given to a layer: alive, on the layer's device, with n*n slots and the width asked for. */
+/**
+ * @internal A table given to a layer: alive, on the layer's device, with n*n slots and the width
+ * asked for.
+ */
 export function checkShared(
   where: string,
   table: ValueTable,
@@ -135,7 +165,9 @@ export function checkShared(
 ): ValueTable {
   if (!(table instanceof ValueTable)) fail('ERR_VALUE', where, name, 'be a ValueTable', table)
   handles(where, { [name]: table.weight }, device)
-  if (table.slots !== slots) fail('ERR_SHAPE', where, name, `have nKeys*nKeys = ${slots} slots`, String(table.slots))
-  if (dim !== undefined && table.dim !== dim) fail('ERR_SHAPE', where, name, `have dim ${dim}`, String(table.dim))
+  if (table.slots !== slots)
+    fail('ERR_SHAPE', where, name, `have nKeys*nKeys = ${slots} slots`, String(table.slots))
+  if (dim !== undefined && table.dim !== dim)
+    fail('ERR_SHAPE', where, name, `have dim ${dim}`, String(table.dim))
   return table
 }

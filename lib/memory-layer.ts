@@ -24,8 +24,9 @@ export interface MemoryLayerOptions extends QueryOptions {
 }
 
 /**
- * A memory layer (Berges et al. 2024, section 2): a query per head finds the k best of n*n slots by product keys; their value rows are
- * summed with softmax weights, gated by `silu(W1 x)` and projected. Forward and backward are one native call each.
+ * A memory layer (Berges et al. 2024, section 2): a query per head finds the k best of n*n slots by
+ * product keys; their value rows are summed with softmax weights, gated by `silu(W1 x)` and
+ * projected. Forward and backward are one native call each.
  */
 export class MemoryLayer extends TableLayer {
   /** The value table, its own or shared. */
@@ -35,7 +36,15 @@ export class MemoryLayer extends TableLayer {
   /** @throws ERR_OPTION, ERR_VALUE, ERR_SHAPE, ERR_DEVICE_MISMATCH, ERR_OUT_OF_MEMORY */
   constructor(device: Device, given: MemoryLayerOptions) {
     const where = 'MemoryLayer'
-    const o = options(where, given, [...queryOptionNames, 'outputDim', 'valueDim', 'values', 'gate', 'outputGate', 'dtype'])
+    const o = options(where, given, [
+      ...queryOptionNames,
+      'outputDim',
+      'valueDim',
+      'values',
+      'gate',
+      'outputGate',
+      'dtype',
+    ])
     const q = checkQuery(where, device, o)
     const outputDim = integer(where, 'outputDim', o.outputDim ?? q.inputDim)
     const silu = choice(where, 'gate', o.gate ?? 'silu', ['none', 'silu']) === 1

@@ -2,7 +2,13 @@ import { native, type OptimizerHandle, type StateHandle } from './binding.js'
 import type { Device } from './device.js'
 import { fail, MemoryLayersError } from './errors.js'
 import { choice, number, options } from './options.js'
-import { type DenseParameter, loadInto, type Parameter, type StateDict, type TableParameter } from './parameter.js'
+import {
+  type DenseParameter,
+  loadInto,
+  type Parameter,
+  type StateDict,
+  type TableParameter,
+} from './parameter.js'
 import { handles, Tensor } from './tensor.js'
 
 /** Options of {@link Sgd}, and what all optimizers take. */
@@ -28,8 +34,9 @@ export interface AdamWOptions extends SgdOptions {
   /** Learning rate of the tables. Default lr. */
   tableLr?: number
   /**
-   * What happens to rows that no token read: 'lazy' (default) leaves them as they are, and costs O(touched rows);
-   * 'dense' decays them and moves them by their old momentum, as dense AdamW does, and costs O(all rows).
+   * What happens to rows that no token read: 'lazy' (default) leaves them as they are, and costs
+   * O(touched rows); 'dense' decays them and moves them by their old momentum, as dense AdamW does,
+   * and costs O(all rows).
    */
   tableMode?: 'lazy' | 'dense'
 }
@@ -54,19 +61,41 @@ const stateNames: Record<Rule, readonly string[]> = {
   adamw: ['exp_avg', 'exp_avg_sq'],
 }
 
-/** Dense parameters and value tables, each once however many layers share them; all on one device. */
+/**
+ * Dense parameters and value tables, each once however many layers share them; all on one device.
+ */
 function collect(where: string, parameters: readonly Parameter[]) {
   if (!Array.isArray(parameters) || parameters.length === 0) {
-    fail('ERR_VALUE', where, 'params', 'be an array of parameters', parameters, 'Pass layer.parameters().')
+    fail(
+      'ERR_VALUE',
+      where,
+      'params',
+      'be an array of parameters',
+      parameters,
+      'Pass layer.parameters().',
+    )
   }
   const dense = new Map<Tensor, DenseParameter>()
   const tables = new Map<unknown, TableParameter>()
   let device: Device | undefined
   for (const [i, p] of parameters.entries()) {
-    if (typeof p !== 'object' || p === null || !(p.value instanceof Tensor) || (p.kind !== 'dense' && p.kind !== 'table')) {
-      fail('ERR_VALUE', where, `params[${i}]`, 'be a parameter of a layer', p, 'Pass layer.parameters(), spread for several layers.')
+    if (
+      typeof p !== 'object' ||
+      p === null ||
+      !(p.value instanceof Tensor) ||
+      (p.kind !== 'dense' && p.kind !== 'table')
+    ) {
+      fail(
+        'ERR_VALUE',
+        where,
+        `params[${i}]`,
+        'be a parameter of a layer',
+        p,
+        'Pass layer.parameters(), spread for several layers.',
+      )
     }
-    const all: Record<string, Tensor> = p.kind === 'dense' ? { [p.name]: p.value, [`${p.name}.grad`]: p.grad } : { [p.name]: p.value }
+    const all: Record<string, Tensor> =
+      p.kind === 'dense' ? { [p.name]: p.value, [`${p.name}.grad`]: p.grad } : { [p.name]: p.value }
     handles(where, all, device)
     device ??= p.value.device
     if (p.kind === 'dense') dense.set(p.value, p)
@@ -75,7 +104,10 @@ function collect(where: string, parameters: readonly Parameter[]) {
   return { device: device!, dense: [...dense.values()], tables: [...tables.values()] }
 }
 
-/** What all optimizers share. A step is one native call: every dense parameter, then each table's touched rows once. */
+/**
+ * What all optimizers share. A step is one native call: every dense parameter, then each table's
+ * touched rows once.
+ */
 export abstract class Optimizer {
   /** Learning rate; may be set between steps. */
   lr: number
@@ -107,7 +139,8 @@ export abstract class Optimizer {
     this.#state = this.#nameStates(dense, tables)
   }
 
-  // "step", then "0.keys.exp_avg" …: a position keeps layers apart whose parameters have the same names.
+  // "step", then "0.keys.exp_avg" …: a position keeps layers apart whose parameters have the same
+  // names.
   #nameStates(dense: readonly Parameter[], tables: readonly Parameter[]): Map<string, Tensor> {
     const state = new Map([['step', new Tensor(this.#device, this.#handle.step)]])
     const [first, second] = stateNames[this.#rule]
@@ -121,7 +154,10 @@ export abstract class Optimizer {
     return state
   }
 
-  /** Updates every dense parameter and every touched row from the gradients so far, which stay until {@link Optimizer.zeroGrad}. @throws ERR_VALUE, ERR_DISPOSED */
+  /**
+   * Updates every dense parameter and every touched row from the gradients so far, which stay until
+   * {@link Optimizer.zeroGrad}. @throws ERR_VALUE, ERR_DISPOSED
+   */
   step(): void {
     const { betas, eps, weightDecay, everyRow } = this.#hyper
     const lr = number(this.#name, 'lr', this.lr, 0)
@@ -134,14 +170,22 @@ export abstract class Optimizer {
     native.optimizerZeroGrad(this.#handle)
   }
 
-  /** The live states by name: `step`, and for each parameter `<position>.<name>.<state>`. With the parameters' own state dicts a training run resumes bit for bit. */
+  /**
+   * The live states by name: `step`, and for each parameter `<position>.<name>.<state>`. With the
+   * parameters' own state dicts a training run resumes bit for bit.
+   */
   stateDict(): StateDict {
     return Object.fromEntries(this.#state)
   }
 
   /** Copies states in, all or nothing. @throws ERR_STATE_DICT */
   loadStateDict(state: StateDict): void {
-    const parameters = [...this.#state].map(([name, value]) => ({ kind: 'dense' as const, name, value, grad: value }))
+    const parameters = [...this.#state].map(([name, value]) => ({
+      kind: 'dense' as const,
+      name,
+      value,
+      grad: value,
+    }))
     loadInto(`${this.#name}.loadStateDict`, parameters, state)
   }
 
@@ -186,7 +230,10 @@ export class Adagrad extends Optimizer {
   }
 }
 
-/** Adagrad with one number a table row: `v[row] += mean(g^2)`. Dense parameters take the elementwise rule. */
+/**
+ * Adagrad with one number a table row: `v[row] += mean(g^2)`. Dense parameters take the elementwise
+ * rule.
+ */
 export class RowwiseAdagrad extends Optimizer {
   /** @throws ERR_OPTION, ERR_VALUE, ERR_DEVICE_MISMATCH */
   constructor(params: readonly Parameter[], given: AdagradOptions) {
@@ -195,17 +242,25 @@ export class RowwiseAdagrad extends Optimizer {
   }
 }
 
-/** Adam with decoupled weight decay (Loshchilov and Hutter 2019), bias-corrected by the global step; tables lazily or densely. */
+/**
+ * Adam with decoupled weight decay (Loshchilov and Hutter 2019), bias-corrected by the global step;
+ * tables lazily or densely.
+ */
 export class AdamW extends Optimizer {
   /** @throws ERR_OPTION, ERR_VALUE, ERR_DEVICE_MISMATCH */
   constructor(params: readonly Parameter[], given: AdamWOptions) {
     const where = 'AdamW'
     const o = options(where, given, ['lr', 'betas', 'eps', 'weightDecay', 'tableLr', 'tableMode'])
     const betas = o.betas ?? [0.9, 0.999]
-    if (!Array.isArray(betas) || betas.length !== 2) fail('ERR_VALUE', where, 'betas', 'be two numbers', betas)
+    if (!Array.isArray(betas) || betas.length !== 2)
+      fail('ERR_VALUE', where, 'betas', 'be two numbers', betas)
     for (const [i, b] of betas.entries()) {
       number(where, `betas[${i}]`, b, 0)
-      if (b >= 1) throw new MemoryLayersError('ERR_VALUE', `${where}: "betas[${i}]" must be below 1, got ${b}.`)
+      if (b >= 1)
+        throw new MemoryLayersError(
+          'ERR_VALUE',
+          `${where}: "betas[${i}]" must be below 1, got ${b}.`,
+        )
     }
     super(where, 'adamw', params, {
       ...common(where, o, 1e-8),
@@ -217,7 +272,8 @@ export class AdamW extends Optimizer {
 }
 
 /**
- * Scales all gradients, dense and of tables, by `min(1, maxNorm / norm)`, where norm is the 2-norm of them all.
+ * Scales all gradients, dense and of tables, by `min(1, maxNorm / norm)`, where norm is the 2-norm
+ * of them all.
  * @returns the norm before, `[1]` float32
  * @throws ERR_VALUE, ERR_DEVICE_MISMATCH
  */

@@ -38,8 +38,16 @@ export type Parameter = DenseParameter | TableParameter
 /** Tensors by their published names. */
 export type StateDict = Record<string, Tensor>
 
-export function denseParameters(device: Device, list: readonly ParameterHandle[]): DenseParameter[] {
-  return list.map((p) => ({ kind: 'dense', name: p.name, value: new Tensor(device, p.value), grad: new Tensor(device, p.grad) }))
+export function denseParameters(
+  device: Device,
+  list: readonly ParameterHandle[],
+): DenseParameter[] {
+  return list.map((p) => ({
+    kind: 'dense',
+    name: p.name,
+    value: new Tensor(device, p.value),
+    grad: new Tensor(device, p.grad),
+  }))
 }
 
 export function tableParameter(name: string, table: ValueTable): TableParameter {
@@ -60,12 +68,21 @@ export function stateDictOf(parameters: readonly Parameter[]): StateDict {
 }
 
 /**
- * Copies a state dict into parameters: all names, shapes and dtypes are checked first, so on an error nothing was loaded.
- * A tensor may have another shape of the same sizes only as `sameShape` allows (`keys` as `[H*2*n, d]`). The rows of a mapped table stay its file's.
+ * Copies a state dict into parameters: all names, shapes and dtypes are checked first, so on an
+ * error nothing was loaded. A tensor may have another shape of the same sizes only as `sameShape`
+ * allows (`keys` as `[H*2*n, d]`). The rows of a mapped table stay its file's.
  */
-export function loadInto(where: string, parameters: readonly Parameter[], state: StateDict, checkOnly: readonly string[] = []): void {
+export function loadInto(
+  where: string,
+  parameters: readonly Parameter[],
+  state: StateDict,
+  checkOnly: readonly string[] = [],
+): void {
   if (typeof state !== 'object' || state === null) {
-    throw new MemoryLayersError('ERR_STATE_DICT', `${where}: the state dict must be an object of tensors by name, got ${describe(state)}.`)
+    throw new MemoryLayersError(
+      'ERR_STATE_DICT',
+      `${where}: the state dict must be an object of tensors by name, got ${describe(state)}.`,
+    )
   }
   const byName = new Map(parameters.map((p) => [p.name, p]))
   for (const name of Object.keys(state)) {
@@ -81,10 +98,16 @@ export function loadInto(where: string, parameters: readonly Parameter[], state:
     const given = state[p.name]
     if (given === undefined) {
       if (checkOnly.includes(p.name)) continue
-      throw new MemoryLayersError('ERR_STATE_DICT', `${where}: "${p.name}" ${text(p.value.shape)} is missing.`)
+      throw new MemoryLayersError(
+        'ERR_STATE_DICT',
+        `${where}: "${p.name}" ${text(p.value.shape)} is missing.`,
+      )
     }
     if (!(given instanceof Tensor)) {
-      throw new MemoryLayersError('ERR_STATE_DICT', `${where}: "${p.name}" must be a Tensor, got ${describe(given)}.`)
+      throw new MemoryLayersError(
+        'ERR_STATE_DICT',
+        `${where}: "${p.name}" must be a Tensor, got ${describe(given)}.`,
+      )
     }
     given.handle(where, p.name)
     p.value.handle(where, p.name)
@@ -95,7 +118,10 @@ export function loadInto(where: string, parameters: readonly Parameter[], state:
       )
     }
     if (!convertible(given.dtype, p.value.dtype)) {
-      throw new MemoryLayersError('ERR_STATE_DICT', `${where}: "${p.name}" must be ${p.value.dtype}, got ${given.dtype}.`)
+      throw new MemoryLayersError(
+        'ERR_STATE_DICT',
+        `${where}: "${p.name}" must be ${p.value.dtype}, got ${given.dtype}.`,
+      )
     }
     if (p.kind === 'dense' || !p.table.mapped) copies.push([p.value, given])
   }
@@ -104,12 +130,20 @@ export function loadInto(where: string, parameters: readonly Parameter[], state:
 
 // Half-keys are published as [H*2*n, d].
 function sameShape(name: string, given: readonly number[], wanted: readonly number[]): boolean {
-  const equal = (a: readonly number[], b: readonly number[]) => a.length === b.length && a.every((d, i) => d === b[i])
+  const equal = (a: readonly number[], b: readonly number[]) =>
+    a.length === b.length && a.every((d, i) => d === b[i])
   if (equal(given, wanted)) return true
-  return name === 'keys' && wanted.length === 4 && equal(given, [wanted[0]! * wanted[1]! * wanted[2]!, wanted[3]!])
+  return (
+    name === 'keys' &&
+    wanted.length === 4 &&
+    equal(given, [wanted[0]! * wanted[1]! * wanted[2]!, wanted[3]!])
+  )
 }
 
-/** Overwrites `value` with `given`, which may be on another device, of another float dtype, or under another shape. */
+/**
+ * Overwrites `value` with `given`, which may be on another device, of another float dtype, or under
+ * another shape.
+ */
 export function copyAcross(value: Tensor, given: Tensor): void {
   const near = given.device === value.device ? undefined : given.to(value.device)
   const shaped = (near ?? given).reshape(value.shape)

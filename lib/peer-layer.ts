@@ -22,8 +22,9 @@ export interface PeerLayerOptions extends QueryOptions {
 }
 
 /**
- * Parameter-efficient expert retrieval (PEER, He 2024): product keys choose k experts a head, each one hidden unit:
- * `output = sum_l w_l f(<x, down_l>) up_l`. Published names `values_u` (down) and `values_v` (up).
+ * Parameter-efficient expert retrieval (PEER, He 2024): product keys choose k experts a head, each
+ * one hidden unit: `output = sum_l w_l f(<x, down_l>) up_l`. Published names `values_u` (down) and
+ * `values_v` (up).
  */
 export class PeerLayer extends TableLayer {
   /** What each expert reads: `[nKeys*nKeys, inputDim]`. */
@@ -35,7 +36,14 @@ export class PeerLayer extends TableLayer {
   /** @throws ERR_OPTION, ERR_VALUE, ERR_SHAPE, ERR_DEVICE_MISMATCH, ERR_OUT_OF_MEMORY */
   constructor(device: Device, given: PeerLayerOptions) {
     const where = 'PeerLayer'
-    const o = options(where, given, [...queryOptionNames, 'outputDim', 'activation', 'down', 'up', 'dtype'])
+    const o = options(where, given, [
+      ...queryOptionNames,
+      'outputDim',
+      'activation',
+      'down',
+      'up',
+      'dtype',
+    ])
     const q = checkQuery(where, device, o)
     choice(where, 'activation', o.activation ?? 'gelu', ['gelu', 'relu'])
     choice(where, 'dtype', o.dtype ?? 'float32', ['float32'])
@@ -80,7 +88,10 @@ export class PeerLayer extends TableLayer {
   /** @internal */
   protected override tables() {
     return [
-      { parameter: tableParameter('values_u.weight', this.down), own: this.#own.includes(this.down) },
+      {
+        parameter: tableParameter('values_u.weight', this.down),
+        own: this.#own.includes(this.down),
+      },
       { parameter: tableParameter('values_v.weight', this.up), own: this.#own.includes(this.up) },
     ]
   }

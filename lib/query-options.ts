@@ -18,13 +18,25 @@ export interface QueryOptions {
   keyDim?: number
   /** A bias in the query projection. Default true. */
   queryBias?: boolean
-  /** 'rms' normalises each head's query to unit root mean square, with a learned gain `query_norm.weight`. Default 'none'. */
+  /**
+   * 'rms' normalises each head's query to unit root mean square, with a learned gain
+   * `query_norm.weight`. Default 'none'.
+   */
   queryNorm?: 'none' | 'rms'
   /** Of the parameters' random numbers. Default 0. */
   seed?: number
 }
 
-export const queryOptionNames = ['inputDim', 'heads', 'knn', 'nKeys', 'keyDim', 'queryBias', 'queryNorm', 'seed'] as const
+export const queryOptionNames = [
+  'inputDim',
+  'heads',
+  'knn',
+  'nKeys',
+  'keyDim',
+  'queryBias',
+  'queryNorm',
+  'seed',
+] as const
 
 export interface CheckedQuery {
   inputDim: number

@@ -1,12 +1,24 @@
-// The header of a safetensors file: what it may say, and which of its tensors are wanted. Checked whole before anything is read.
+// The header of a safetensors file: what it may say, and which of its tensors are wanted. Checked
+// whole before anything is read.
 
 import { type DType, dtypeRow, dtypes } from './dtype.js'
 import { fail, MemoryLayersError } from './errors.js'
 
 const headerLimit = 100 * 2 ** 20
 
-// Bytes of the format's dtypes that tensors here can't have: a file may hold some as long as others are asked for.
-const foreign: Record<string, number> = { F64: 8, I64: 8, U64: 8, U32: 4, I16: 2, U16: 2, BOOL: 1, F8_E4M3: 1, F8_E5M2: 1 }
+// Bytes of the format's dtypes that tensors here can't have: a file may hold some as long as others
+// are asked for.
+const foreign: Record<string, number> = {
+  F64: 8,
+  I64: 8,
+  U64: 8,
+  U32: 4,
+  I16: 2,
+  U16: 2,
+  BOOL: 1,
+  F8_E4M3: 1,
+  F8_E5M2: 1,
+}
 
 const knownTypes = dtypes.map((d) => dtypeRow(d).safetensors).join(', ')
 
@@ -48,7 +60,8 @@ export function parseHeader(where: string, path: string, size: number, text: Buf
   } catch {
     bad(where, path, 'its header is not JSON')
   }
-  if (typeof header !== 'object' || header === null || Array.isArray(header)) bad(where, path, 'its header is not an object')
+  if (typeof header !== 'object' || header === null || Array.isArray(header))
+    bad(where, path, 'its header is not an object')
   const dataStart = 8 + text.length
   const metadata: Record<string, string> = {}
   const entries: Entry[] = []
@@ -61,26 +74,50 @@ export function parseHeader(where: string, path: string, size: number, text: Buf
 }
 
 function readMetadata(where: string, path: string, value: unknown): Record<string, string> {
-  if (typeof value !== 'object' || value === null || Array.isArray(value) || Object.values(value).some((v) => typeof v !== 'string')) {
+  if (
+    typeof value !== 'object' ||
+    value === null ||
+    Array.isArray(value) ||
+    Object.values(value).some((v) => typeof v !== 'string')
+  ) {
     bad(where, path, 'its __metadata__ is not an object of strings')
   }
   return value as Record<string, string>
 }
 
 function readEntry(where: string, path: string, name: string, value: unknown): Entry {
-  const entry = (typeof value === 'object' && value !== null ? value : {}) as { dtype?: unknown; shape?: unknown; data_offsets?: unknown }
+  const entry = (typeof value === 'object' && value !== null ? value : {}) as {
+    dtype?: unknown
+    shape?: unknown
+    data_offsets?: unknown
+  }
   const type = typeof entry.dtype === 'string' ? entry.dtype : ''
   const dtype = dtypes.find((d) => dtypeRow(d).safetensors === entry.dtype)
   const each = dtype ? dtypeRow(dtype).bytes : Object.hasOwn(foreign, type) ? foreign[type]! : 0
-  if (each === 0) bad(where, path, `tensor "${name}" has dtype ${JSON.stringify(entry.dtype)}; known are ${knownTypes}`)
-  const whole = (v: unknown): v is number => typeof v === 'number' && Number.isSafeInteger(v) && v >= 0
+  if (each === 0)
+    bad(
+      where,
+      path,
+      `tensor "${name}" has dtype ${JSON.stringify(entry.dtype)}; known are ${knownTypes}`,
+    )
+  const whole = (v: unknown): v is number =>
+    typeof v === 'number' && Number.isSafeInteger(v) && v >= 0
   const shape = entry.shape
-  if (!Array.isArray(shape) || !shape.every(whole) || shape.length > 6) bad(where, path, `tensor "${name}" has no sound shape`)
-  const [begin, end] = Array.isArray(entry.data_offsets) && entry.data_offsets.length === 2 ? entry.data_offsets : [1, 0]
-  if (!whole(begin) || !whole(end) || begin > end) bad(where, path, `tensor "${name}" has no sound data_offsets`)
+  if (!Array.isArray(shape) || !shape.every(whole) || shape.length > 6)
+    bad(where, path, `tensor "${name}" has no sound shape`)
+  const [begin, end] =
+    Array.isArray(entry.data_offsets) && entry.data_offsets.length === 2
+      ? entry.data_offsets
+      : [1, 0]
+  if (!whole(begin) || !whole(end) || begin > end)
+    bad(where, path, `tensor "${name}" has no sound data_offsets`)
   const bytes = shape.reduce((a: number, b: number) => a * b, each)
   if (bytes !== end - begin) {
-    bad(where, path, `tensor "${name}" ${type} [${shape.join(', ')}] needs ${bytes} bytes but has ${end - begin}`)
+    bad(
+      where,
+      path,
+      `tensor "${name}" ${type} [${shape.join(', ')}] needs ${bytes} bytes but has ${end - begin}`,
+    )
   }
   return { name, type, dtype, shape, begin, end }
 }
@@ -107,7 +144,14 @@ export function select(
   const wanted = names?.map((name) => {
     const entry = entries.find((e) => e.name === name)
     if (!entry)
-      fail('ERR_VALUE', where, argument, `be among the tensors of "${path}"`, name, `It has: ${entries.map((e) => e.name).join(', ')}.`)
+      fail(
+        'ERR_VALUE',
+        where,
+        argument,
+        `be among the tensors of "${path}"`,
+        name,
+        `It has: ${entries.map((e) => e.name).join(', ')}.`,
+      )
     return entry
   })
   return (wanted ?? entries).map((entry) => {

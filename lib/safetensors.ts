@@ -1,5 +1,6 @@
-// The safetensors format: u64 header length, a JSON header, then the tensors' bytes. Files are streamed in pieces; a file that was not
-// written whole is never seen, since writing goes to a temporary file that is renamed.
+// The safetensors format: u64 header length, a JSON header, then the tensors' bytes. Files are
+// streamed in pieces; a file that was not written whole is never seen, since writing goes to a
+// temporary file that is renamed.
 
 import { randomBytes } from 'node:crypto'
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
@@ -53,26 +54,36 @@ export interface LoadedTensors {
 }
 
 /**
- * Writes tensors to a safetensors file: streamed piece by piece to a temporary file beside it, flushed to disk, then renamed. On an error the
- * file that was there before is still there.
+ * Writes tensors to a safetensors file: streamed piece by piece to a temporary file beside it,
+ * flushed to disk, then renamed. On an error the file that was there before is still there.
  * @throws ERR_VALUE, ERR_DTYPE, ERR_DISPOSED, ERR_OPTION, and the system's own errors
  */
-export async function saveSafetensors(path: string, tensors: StateDict, given?: SaveOptions): Promise<void> {
+export async function saveSafetensors(
+  path: string,
+  tensors: StateDict,
+  given?: SaveOptions,
+): Promise<void> {
   const where = 'saveSafetensors'
   const o = options(where, given, ['metadata', 'onProgress'])
-  if (typeof tensors !== 'object' || tensors === null) fail('ERR_VALUE', where, 'tensors', 'be an object of tensors by name', tensors)
+  if (typeof tensors !== 'object' || tensors === null)
+    fail('ERR_VALUE', where, 'tensors', 'be an object of tensors by name', tensors)
   const header: Record<string, unknown> = {}
   if (o.metadata !== undefined) header['__metadata__'] = checkMetadata(where, o.metadata)
   for (const [name, tensor] of Object.entries(tensors)) {
     handles(where, { [name]: tensor })
-    if (name === '__metadata__') fail('ERR_VALUE', where, 'tensors', 'not use the reserved name', name)
+    if (name === '__metadata__')
+      fail('ERR_VALUE', where, 'tensors', 'not use the reserved name', name)
     header[name] = undefined // the names keep their order in the header
   }
   const ordered = wideFirst(tensors)
   let total = 0
   for (const [name, tensor] of ordered) {
     const end = total + tensor.byteLength
-    header[name] = { dtype: dtypeRow(tensor.dtype).safetensors, shape: tensor.shape, data_offsets: [total, end] }
+    header[name] = {
+      dtype: dtypeRow(tensor.dtype).safetensors,
+      shape: tensor.shape,
+      data_offsets: [total, end],
+    }
     total = end
   }
   const json = Buffer.from(JSON.stringify(header))
@@ -109,7 +120,8 @@ export async function saveSafetensors(path: string, tensors: StateDict, given?: 
   }
 }
 
-// Wide elements before narrow ones: each tensor then begins at a multiple of its element's size, so that any can be mapped.
+// Wide elements before narrow ones: each tensor then begins at a multiple of its element's size, so
+// that any can be mapped.
 function wideFirst(tensors: StateDict): [string, Tensor][] {
   const bytes = (t: Tensor) => dtypeRow(t.dtype).bytes
   return Object.entries(tensors).sort(([, a], [, b]) => bytes(b) - bytes(a))
@@ -117,26 +129,31 @@ function wideFirst(tensors: StateDict): [string, Tensor][] {
 
 function checkMetadata(where: string, metadata: Record<string, string>): Record<string, string> {
   for (const [name, value] of Object.entries(metadata)) {
-    if (typeof value !== 'string') fail('ERR_VALUE', where, `metadata.${name}`, 'be a string', value)
+    if (typeof value !== 'string')
+      fail('ERR_VALUE', where, `metadata.${name}`, 'be a string', value)
   }
   return metadata
 }
 
 async function writeAll(file: FileHandle, bytes: Uint8Array): Promise<void> {
-  for (let at = 0; at < bytes.length; ) at += (await file.write(bytes, at, bytes.length - at)).bytesWritten
+  for (let at = 0; at < bytes.length; )
+    at += (await file.write(bytes, at, bytes.length - at)).bytesWritten
 }
 
 // A rename is on disk only once its folder is.
 async function syncFolder(path: string): Promise<void> {
   const folder = await open(path, 'r')
-  await folder.sync().catch(() => {}) // some file systems refuse to flush a folder; the file itself was flushed
+  // some file systems refuse to flush a folder; the file itself was flushed
+  await folder.sync().catch(() => {})
   await folder.close()
 }
 
 /**
- * Reads a safetensors file, streamed. The header is checked whole before anything is read: lengths, names, dtypes, shapes, ranges, overlap.
+ * Reads a safetensors file, streamed. The header is checked whole before anything is read: lengths,
+ * names, dtypes, shapes, ranges, overlap.
  * @returns the tensors by name
- * @throws ERR_FILE_FORMAT for a file that is truncated or not what it says; ERR_VALUE for a name that is not in it; ERR_DEVICE, ERR_OPTION
+ * @throws ERR_FILE_FORMAT for a file that is truncated or not what it says; ERR_VALUE for a name
+ * that is not in it; ERR_DEVICE, ERR_OPTION
  */
 export async function loadSafetensors(path: string, given?: LoadOptions): Promise<StateDict> {
   return (await readSafetensors(path, given)).tensors
@@ -147,7 +164,8 @@ export async function readSafetensors(path: string, given?: LoadOptions): Promis
   const where = 'loadSafetensors'
   const o = options(where, given, ['device', 'names', 'onProgress'])
   if (o.device !== undefined) expectDevice(where, o.device)
-  if (o.names !== undefined && !Array.isArray(o.names)) fail('ERR_VALUE', where, 'names', 'be an array of names', o.names)
+  if (o.names !== undefined && !Array.isArray(o.names))
+    fail('ERR_VALUE', where, 'names', 'be an array of names', o.names)
   const file = await open(path, 'r')
   const tensors: StateDict = {}
   try {
@@ -155,7 +173,9 @@ export async function readSafetensors(path: string, given?: LoadOptions): Promis
     const wanted = select(where, path, entries, o.names)
     const total = wanted.reduce((sum, e) => sum + e.end - e.begin, 0)
     const device = o.device ?? openDevice()
-    const piece = Buffer.alloc(Math.min(pieceBytes, Math.max(1, ...wanted.map((e) => e.end - e.begin))))
+    const piece = Buffer.alloc(
+      Math.min(pieceBytes, Math.max(1, ...wanted.map((e) => e.end - e.begin))),
+    )
     let done = 0
     for (const entry of wanted) {
       const tensor = device.empty(entry.shape, entry.dtype)
@@ -177,7 +197,13 @@ export async function readSafetensors(path: string, given?: LoadOptions): Promis
   }
 }
 
-async function readAll(where: string, path: string, file: FileHandle, into: Uint8Array, position: number): Promise<void> {
+async function readAll(
+  where: string,
+  path: string,
+  file: FileHandle,
+  into: Uint8Array,
+  position: number,
+): Promise<void> {
   for (let at = 0; at < into.length; ) {
     const { bytesRead } = await file.read(into, at, into.length - at, position + at)
     if (bytesRead === 0) bad(where, path, `it ends at byte ${position + at}`)
@@ -195,14 +221,19 @@ async function readHeader(where: string, path: string, file: FileHandle) {
 }
 
 /** Where a tensor lies in a file, found without waiting: for memory mapping. */
-export function locateTensor(where: string, path: string, name: string): { dtype: DType; shape: number[]; offset: number } {
+export function locateTensor(
+  where: string,
+  path: string,
+  name: string,
+): { dtype: DType; shape: number[]; offset: number } {
   const file = openSync(path, 'r')
   try {
     const { size } = fstatSync(file)
     const prefix = Buffer.alloc(8)
     readSync(file, prefix, 0, 8, 0)
     const text = Buffer.alloc(headerLength(where, path, size, prefix))
-    if (readSync(file, text, 0, text.length, 8) < text.length) bad(where, path, `it ends within its header`)
+    if (readSync(file, text, 0, text.length, 8) < text.length)
+      bad(where, path, `it ends within its header`)
     const { entries, dataStart } = parseHeader(where, path, size, text)
     const [entry] = select(where, path, entries, [name], 'name')
     return { dtype: entry!.dtype, shape: entry!.shape, offset: dataStart + entry!.begin }

@@ -14,9 +14,15 @@ export interface ValueTableOptions {
   slots: number
   /** Width of a row, V. */
   dim: number
-  /** Default 'float32'. A 16-bit table is trained through float32 master values in the optimizer; int8 is read only. */
+  /**
+   * Default 'float32'. A 16-bit table is trained through float32 master values in the optimizer;
+   * int8 is read only.
+   */
   dtype?: 'float32' | 'bfloat16' | 'float16' | 'int8'
-  /** Rows drawn from N(0, std). Default: std 1/sqrt(dim), seed 0. int8 tables start at zero: write `weight` and `scales`. */
+  /**
+   * Rows drawn from N(0, std). Default: std 1/sqrt(dim), seed 0. int8 tables start at zero: write
+   * `weight` and `scales`.
+   */
   init?: { std?: number; seed?: number }
 }
 
@@ -49,12 +55,16 @@ function mapTensor(where: string, device: Device, path: string, name: string): T
       String(offset),
       'Save the file anew.',
     )
-  return new Tensor(device, native.tensorMap(device.handle, path, offset, shape, dtypeCode(where, dtype)))
+  return new Tensor(
+    device,
+    native.tensorMap(device.handle, path, offset, shape, dtypeCode(where, dtype)),
+  )
 }
 
 /**
- * A table of value rows `[slots, dim]`, shared by any number of layers. Its gradient is never dense: each layer's backward queues what it
- * read, and the optimizer merges the queue and updates each touched row once.
+ * A table of value rows `[slots, dim]`, shared by any number of layers. Its gradient is never
+ * dense: each layer's backward queues what it read, and the optimizer merges the queue and updates
+ * each touched row once.
  */
 export class ValueTable {
   /** Where the rows are. */
@@ -88,7 +98,10 @@ export class ValueTable {
       this.scales = given.scales
       ;[this.slots, this.dim] = given.weight.shape as [number, number]
       this.dtype = given.weight.dtype
-      this.handle = native.tableCreate(this.weight.handle(where, 'weight'), this.scales?.handle(where, 'scales'))
+      this.handle = native.tableCreate(
+        this.weight.handle(where, 'weight'),
+        this.scales?.handle(where, 'scales'),
+      )
       return
     }
     const o = options(where, given, ['slots', 'dim', 'dtype', 'init'])
@@ -102,39 +115,70 @@ export class ValueTable {
     const seed = integer(where, 'init.seed', init.seed ?? 0, 0)
     const shape = [this.slots, this.dim]
     if (this.dtype === 'int8') {
-      if (o.init) fail('ERR_UNSUPPORTED', where, 'init', 'be left out for an int8 table', o.init, 'Write its weight and scales.')
+      if (o.init)
+        fail(
+          'ERR_UNSUPPORTED',
+          where,
+          'init',
+          'be left out for an int8 table',
+          o.init,
+          'Write its weight and scales.',
+        )
       this.weight = device.zeros(shape, 'int8')
       this.scales = device.tensor(new Float32Array(this.slots).fill(1))
     } else {
       this.weight = device.normal(shape, { std, seed, dtype: this.dtype })
     }
-    this.handle = native.tableCreate(this.weight.handle(where, 'weight'), this.scales?.handle(where, 'scales'))
+    this.handle = native.tableCreate(
+      this.weight.handle(where, 'weight'),
+      this.scales?.handle(where, 'scales'),
+    )
   }
 
   /**
-   * A table whose rows stay in a safetensors file, mapped into memory: they are read when they are needed, so the table may be larger than the
-   * machine's memory. Read only: layers may run on it (`infer`, `forward`, `backward`), optimizers refuse it. The file must not change meanwhile.
+   * A table whose rows stay in a safetensors file, mapped into memory: they are read when they are
+   * needed, so the table may be larger than the machine's memory. Read only: layers may run on it
+   * (`infer`, `forward`, `backward`), optimizers refuse it. The file must not change meanwhile.
    * @param path of the file
-   * @param name of the tensor `[slots, dim]` in it: float32, float16, bfloat16, or int8 with `scales`
-   * @throws ERR_FILE_FORMAT, ERR_SHAPE, ERR_DTYPE, ERR_VALUE for a name that is not in the file; ERR_UNSUPPORTED on a device other than the CPU
+   * @param name of the tensor `[slots, dim]` in it: float32, float16, bfloat16, or int8 with
+   * `scales`
+   * @throws ERR_FILE_FORMAT, ERR_SHAPE, ERR_DTYPE, ERR_VALUE for a name that is not in the file;
+   * ERR_UNSUPPORTED on a device other than the CPU
    */
   static map(path: string, name: string, given: MapOptions): ValueTable {
     const where = 'ValueTable.map'
     const { device, scales } = options(where, given, ['device', 'scales'])
     expectDevice(where, device)
     const weight = mapTensor(where, device, path, name)
-    if (weight.shape.length !== 2) fail('ERR_SHAPE', where, name, 'have shape [slots, dim]', text(weight.shape))
-    if (!rowTypes.includes(weight.dtype)) fail('ERR_DTYPE', where, name, `be one of ${rowTypes.join(', ')}`, weight.dtype)
+    if (weight.shape.length !== 2)
+      fail('ERR_SHAPE', where, name, 'have shape [slots, dim]', text(weight.shape))
+    if (!rowTypes.includes(weight.dtype))
+      fail('ERR_DTYPE', where, name, `be one of ${rowTypes.join(', ')}`, weight.dtype)
     if ((weight.dtype === 'int8') !== (scales !== undefined))
-      fail('ERR_VALUE', where, 'scales', weight.dtype === 'int8' ? 'name the scales of the int8 rows' : 'be left out', scales)
+      fail(
+        'ERR_VALUE',
+        where,
+        'scales',
+        weight.dtype === 'int8' ? 'name the scales of the int8 rows' : 'be left out',
+        scales,
+      )
     if (scales === undefined) return new ValueTable(device, new MappedRows(weight, undefined))
     const factors = mapTensor(where, device, path, scales)
     if (factors.dtype !== 'float32' || text(factors.shape) !== text([weight.shape[0]!]))
-      fail('ERR_SHAPE', where, scales, `be float32 ${text([weight.shape[0]!])}`, `${factors.dtype} ${text(factors.shape)}`)
+      fail(
+        'ERR_SHAPE',
+        where,
+        scales,
+        `be float32 ${text([weight.shape[0]!])}`,
+        `${factors.dtype} ${text(factors.shape)}`,
+      )
     return new ValueTable(device, new MappedRows(weight, factors))
   }
 
-  /** Number of reads that wait for the optimizer; none ever of a table that is read only, int8 or mapped. */
+  /**
+   * Number of reads that wait for the optimizer; none ever of a table that is read only, int8 or
+   * mapped.
+   */
   get pendingReads(): number {
     return native.tablePending(this.handle)
   }
@@ -150,14 +194,24 @@ export class ValueTable {
     native.tableClear(this.handle)
   }
 
-  /** Overwrites the rows with a `[slots, dim]` tensor, which may be on another device or of another float dtype. @throws ERR_SHAPE, ERR_DTYPE */
+  /**
+   * Overwrites the rows with a `[slots, dim]` tensor, which may be on another device or of another
+   * float dtype. @throws ERR_SHAPE, ERR_DTYPE
+   */
   load(weight: Tensor): void {
     handles('ValueTable.load', { weight })
     this.weight.handle('ValueTable.load', 'this')
     if (text(weight.shape) !== text(this.weight.shape)) {
-      fail('ERR_SHAPE', 'ValueTable.load', 'weight', `have shape ${text(this.weight.shape)}`, text(weight.shape))
+      fail(
+        'ERR_SHAPE',
+        'ValueTable.load',
+        'weight',
+        `have shape ${text(this.weight.shape)}`,
+        text(weight.shape),
+      )
     }
-    if (!convertible(weight.dtype, this.dtype)) fail('ERR_DTYPE', 'ValueTable.load', 'weight', `be ${this.dtype}`, weight.dtype)
+    if (!convertible(weight.dtype, this.dtype))
+      fail('ERR_DTYPE', 'ValueTable.load', 'weight', `be ${this.dtype}`, weight.dtype)
     copyAcross(this.weight, weight)
   }
 

@@ -1,4 +1,5 @@
-// Import directions (docs/architecture.md): binding → layer → ops, optim → device → core. Reads include and import lines.
+// Import directions (docs/architecture.md): binding → layer → ops, optim → device → core. Reads
+// include and import lines.
 
 import { readdirSync, readFileSync } from 'node:fs'
 import { dirname, extname, join, relative } from 'node:path'
@@ -15,11 +16,26 @@ const allowed = {
   cpu: ['core', 'device', 'cpu'],
   cuda: ['core', 'device', 'cuda'],
   layer: ['core', 'device', 'ops', 'optim', 'layer'],
-  binding: ['core', 'device', 'ops', 'optim', 'layer', 'binding', 'cpu/backend.h', 'cpu/isa.h', 'cpu/mapped_file.h', 'cuda/backend.h'],
+  binding: [
+    'core',
+    'device',
+    'ops',
+    'optim',
+    'layer',
+    'binding',
+    'cpu/backend.h',
+    'cpu/isa.h',
+    'cpu/mapped_file.h',
+    'cuda/backend.h',
+  ],
 }
-const schedules = ['core', 'ops', 'optim', 'cpu'] // a .cpp (or _cpu.h) in ops or optim: its own header and cpu/
+// a .cpp (or _cpu.h) in ops or optim: its own header and cpu/
+const schedules = ['core', 'ops', 'optim', 'cpu']
 const kernels = ['core', 'ops', 'optim', 'cuda'] // a .cu or .cuh there: its own header and cuda/
-const backend = { cpu: ['core', 'device', 'cpu', 'ops', 'optim'], cuda: ['core', 'device', 'cuda', 'ops', 'optim'] }
+const backend = {
+  cpu: ['core', 'device', 'cpu', 'ops', 'optim'],
+  cuda: ['core', 'device', 'cuda', 'ops', 'optim'],
+}
 
 function files(folder) {
   return readdirSync(folder, { withFileTypes: true, recursive: true })
@@ -33,14 +49,18 @@ function deviceFault(name, text) {
   const code = text.replace(/\/\/.*/, '')
   if (/<<</.test(code)) return 'kernels are started with launch() only'
   if (
-    /__syncthreads|__shfl|__ballot|__any_sync|__all_sync|__syncwarp|__threadfence|\batomic(Add|Min|Max|Or|And|CAS|Exch)\b/.test(code) &&
+    /__syncthreads|__shfl|__ballot|__any_sync|__all_sync|__syncwarp|__threadfence|\batomic(Add|Min|Max|Or|And|CAS|Exch)\b/.test(
+      code,
+    ) &&
     !/^cuda\/(warp|block|ptx)\.cuh$/.test(name)
   )
     return 'primitives of warps and blocks come from cuda/warp.cuh and cuda/block.cuh'
-  if (/\basm\b/.test(code) && !/^cuda\/(ptx\.cuh|stream\.cpp)$/.test(name)) return 'PTX stands in cuda/ptx.cuh'
+  if (/\basm\b/.test(code) && !/^cuda\/(ptx\.cuh|stream\.cpp)$/.test(name))
+    return 'PTX stands in cuda/ptx.cuh'
   if (/__CUDA_ARCH__/.test(code) && !/^cuda\/(ptx\.cuh|tuning\.h)$/.test(name))
     return '__CUDA_ARCH__ stands in cuda/ptx.cuh and cuda/tuning.h'
-  if (/#include <(cub|thrust)\//.test(code) && name !== 'cuda/sort.cu') return 'CUB is used in cuda/sort.cu only'
+  if (/#include <(cub|thrust)\//.test(code) && name !== 'cuda/sort.cu')
+    return 'CUB is used in cuda/sort.cu only'
 }
 
 const faults = []
@@ -71,7 +91,8 @@ for (const file of files(join(root, 'native'))) {
 for (const file of files(join(root, 'lib'))) {
   const name = relative(root, file)
   const text = readFileSync(file, 'utf8')
-  if (name !== 'lib/binary.ts' && /node-gyp-build|\.node['"]/.test(text)) faults.push(`${name}: only lib/binary.ts finds the addon`)
+  if (name !== 'lib/binary.ts' && /node-gyp-build|\.node['"]/.test(text))
+    faults.push(`${name}: only lib/binary.ts finds the addon`)
   if (!/^lib\/(nn|tfjs|cli)\//.test(name) && /from '\.\/(nn|tfjs|cli)\//.test(text))
     faults.push(`${name}: lib/ may not import lib/nn/, lib/tfjs/ or lib/cli/`)
   if (/console\./.test(text)) faults.push(`${name}: the library prints nothing`)

@@ -1,6 +1,7 @@
-// All that CI runs after `npm ci`, part by part: node scripts/ci.mjs [part…]. Prints what each took, and ends with one line
-// that adds them up: N passed, N failed. A part that prints such a line itself is counted by its last one, any other as one test.
-// To add a part, add a line to `parts`; a Debian package that it needs, to scripts/ci-packages.sh.
+// All that CI runs after `npm ci`, part by part: node scripts/ci.mjs [part…]. Prints what each
+// took, and ends with one line that adds them up: N passed, N failed. A part that prints such a
+// line itself is counted by its last one, any other as one test. To add a part, add a line to
+// `parts`; a Debian package that it needs, to scripts/ci-packages.sh.
 
 import { spawn } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
@@ -19,7 +20,11 @@ const parts = [
 /** Runs one part with its output shown; its last line of counts, if it prints one. */
 function runPart({ run, minutes }) {
   return new Promise((resolve) => {
-    const child = spawn('bash', ['-c', run], { cwd: root, stdio: ['ignore', 'pipe', 'inherit'], detached: true })
+    const child = spawn('bash', ['-c', run], {
+      cwd: root,
+      stdio: ['ignore', 'pipe', 'inherit'],
+      detached: true,
+    })
     let tail = ''
     let late = false
     const timer = setTimeout(() => {
@@ -44,7 +49,9 @@ function runPart({ run, minutes }) {
 const names = process.argv.slice(2)
 const unknown = names.filter((n) => !parts.some((p) => p.name === n))
 if (unknown.length > 0) {
-  console.error(`ci: no part ${unknown.join(', ')}; there are ${parts.map((p) => p.name).join(', ')}.`)
+  console.error(
+    `ci: no part ${unknown.join(', ')}; there are ${parts.map((p) => p.name).join(', ')}.`,
+  )
   process.exit(2)
 }
 
@@ -57,7 +64,10 @@ for (const part of parts.filter((p) => names.length === 0 || names.includes(p.na
 }
 
 console.log('')
-for (const r of results) console.log(`${r.name.padEnd(14)}${r.seconds.toFixed(0).padStart(6)} s  ${r.passed} passed, ${r.failed} failed`)
+for (const r of results)
+  console.log(
+    `${r.name.padEnd(14)}${r.seconds.toFixed(0).padStart(6)} s  ${r.passed} passed, ${r.failed} failed`,
+  )
 const sum = (key) => results.reduce((total, r) => total + r[key], 0)
 console.log(`\n${sum('passed')} passed, ${sum('failed')} failed`)
 process.exit(sum('failed') === 0 ? 0 : 1)

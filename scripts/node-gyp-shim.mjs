@@ -1,5 +1,6 @@
-// What prebuildify runs in place of node-gyp: cmake-js on this checkout, into the folder prebuildify stands in.
-// MEMORY_LAYERS_CMAKE_ARGS: CMake definitions, NAME=VALUE, separated by spaces.
+// What prebuildify runs in place of node-gyp: cmake-js on this checkout, into the folder
+// prebuildify stands in. MEMORY_LAYERS_CMAKE_ARGS: CMake definitions, NAME=VALUE, separated by
+// spaces.
 
 import { spawnSync } from 'node:child_process'
 import { createRequire } from 'node:module'
@@ -8,7 +9,8 @@ import { fileURLToPath } from 'node:url'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const cmakeJs = createRequire(import.meta.url).resolve('cmake-js/bin/cmake-js')
-const arch = process.argv.find((a) => a.startsWith('--arch='))?.slice('--arch='.length) ?? process.arch
+const arch =
+  process.argv.find((a) => a.startsWith('--arch='))?.slice('--arch='.length) ?? process.arch
 const definitions = (process.env.MEMORY_LAYERS_CMAKE_ARGS ?? '').split(' ').filter(Boolean)
 const args = [
   '--directory',
@@ -25,8 +27,12 @@ const args = [
 
 // configure and build, not rebuild: an unchanged folder is built again in a second.
 for (const step of ['configure', 'build']) {
-  const { status } = spawnSync(process.execPath, [cmakeJs, step, ...args, ...definitions.map((d) => `--CD${d}`), '--silent'], {
-    stdio: 'inherit',
-  })
+  const { status } = spawnSync(
+    process.execPath,
+    [cmakeJs, step, ...args, ...definitions.map((d) => `--CD${d}`), '--silent'],
+    {
+      stdio: 'inherit',
+    },
+  )
   if (status !== 0) process.exit(status ?? 1)
 }

@@ -1,10 +1,13 @@
-// Builds the binaries that the package ships: prebuilds/<platform>-<arch>/memory-layers[.<libc>].node.
+// Builds the binaries that the package ships:
+// prebuilds/<platform>-<arch>/memory-layers[.<libc>].node.
 //
-//   node scripts/prebuild.mjs [linux-x64] [linux-arm64] … [--cuda on|off] [--cuda-architectures LIST]
+//   node scripts/prebuild.mjs [linux-x64] [linux-arm64] … [--cuda on|off] [--cuda-architectures
+//   LIST]
 //
-// Without a name: this machine's. Another architecture of Linux is cross-compiled with Debian's compilers; other systems build on their own.
-// linux-x64 has the CUDA backend in the same file, for every architecture of the release, unless --cuda off says otherwise.
-// Each is built in a folder of its own, build/prebuild/<name>, so that a developer's build/Release stays as it is.
+// Without a name: this machine's. Another architecture of Linux is cross-compiled with Debian's
+// compilers; other systems build on their own. linux-x64 has the CUDA backend in the same file, for
+// every architecture of the release, unless --cuda off says otherwise. Each is built in a folder of
+// its own, build/prebuild/<name>, so that a developer's build/Release stays as it is.
 
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
@@ -21,13 +24,16 @@ const { values, positionals } = parseArgs({
 })
 const here = `${process.platform}-${process.arch}`
 const withCuda = ['linux-x64']
-const cross = { 'linux-arm64': { toolchain: 'cmake/aarch64-linux-gnu.cmake', strip: 'aarch64-linux-gnu-strip' } }
+const cross = {
+  'linux-arm64': { toolchain: 'cmake/aarch64-linux-gnu.cmake', strip: 'aarch64-linux-gnu-strip' },
+}
 
 function definitions(name) {
   const cuda = values.cuda ?? (withCuda.includes(name) ? 'on' : 'off')
   const list = [`ML_CUDA=${cuda.toUpperCase()}`, 'ML_SIMT=OFF', 'CMAKE_BUILD_TYPE=Release']
   if (cuda === 'on' && !values['cuda-architectures']) list.push('ML_CUDA_ALL=ON')
-  if (values['cuda-architectures']) list.push(`CMAKE_CUDA_ARCHITECTURES=${values['cuda-architectures']}`)
+  if (values['cuda-architectures'])
+    list.push(`CMAKE_CUDA_ARCHITECTURES=${values['cuda-architectures']}`)
   if (name !== here) list.push(`CMAKE_TOOLCHAIN_FILE=${root}${cross[name].toolchain}`)
   return list
 }
@@ -35,12 +41,15 @@ function definitions(name) {
 async function build(name) {
   const [platform, arch] = name.split('-')
   if (name !== here && !cross[name]) {
-    throw new Error(`prebuild: ${name} can't be built on ${here}; it takes ${[here, ...Object.keys(cross)].join(', ')}.`)
+    throw new Error(
+      `prebuild: ${name} can't be built on ${here}; it takes ${[here, ...Object.keys(cross)].join(', ')}.`,
+    )
   }
   const stage = `${root}build/prebuild/${name}`
   mkdirSync(stage, { recursive: true })
   writeFileSync(`${stage}/package.json`, JSON.stringify({ name: require('../package.json').name }))
-  rmSync(`${stage}/build/CMakeCache.txt`, { force: true }) // it would keep definitions of an earlier run
+  // it would keep definitions of an earlier run
+  rmSync(`${stage}/build/CMakeCache.txt`, { force: true })
   rmSync(`${root}prebuilds/${name}`, { recursive: true, force: true })
   process.env.MEMORY_LAYERS_CMAKE_ARGS = definitions(name).join(' ')
   const options = {
@@ -55,7 +64,9 @@ async function build(name) {
     nodeGyp: `"${process.execPath}" "${root}scripts/node-gyp-shim.mjs"`,
     shell: true,
   }
-  await new Promise((resolve, reject) => prebuildify(options, (error) => (error ? reject(error) : resolve())))
+  await new Promise((resolve, reject) =>
+    prebuildify(options, (error) => (error ? reject(error) : resolve())),
+  )
 }
 
 for (const name of positionals.length > 0 ? positionals : [here]) {

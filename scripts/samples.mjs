@@ -1,4 +1,5 @@
-// The code samples of README.md and the guides: the ```ts blocks of a page, one after another, are one program.
+// The code samples of README.md and the guides: the ```ts blocks of a page, one after another, are
+// one program.
 //   node scripts/samples.mjs FOLDER      writes each page's program to FOLDER/<page>.ts
 
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
@@ -13,7 +14,9 @@ export function samples() {
   return ['README.md', ...guides.map((g) => `docs/guides/${g}`)].flatMap((page) => {
     const text = readFileSync(join(root, page), 'utf8')
     const blocks = [...text.matchAll(/^```ts\n(.*?)^```$/gms)].map((m) => m[1])
-    return blocks.length === 0 ? [] : [{ name: basename(page, '.md').toLowerCase(), page, code: blocks.join('\n') }]
+    return blocks.length === 0
+      ? []
+      : [{ name: basename(page, '.md').toLowerCase(), page, code: blocks.join('\n') }]
   })
 }
 
@@ -27,5 +30,6 @@ export function writeSamples(folder) {
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  for (const { page, path } of writeSamples(process.argv[2] ?? join(root, 'build/samples'))) console.log(`${page} -> ${path}`)
+  for (const { page, path } of writeSamples(process.argv[2] ?? join(root, 'build/samples')))
+    console.log(`${page} -> ${path}`)
 }

@@ -1,5 +1,6 @@
-// `npm run test:cuda`: for whoever has a GPU. The tests of every device on `cuda`, then the timed benchmark of its kernels.
-// Without a usable GPU it says so and fails: a run that tested nothing is not a pass.
+// `npm run test:cuda`: for whoever has a GPU. The tests of every device on `cuda`, then the timed
+// benchmark of its kernels. Without a usable GPU it says so and fails: a run that tested nothing is
+// not a pass.
 
 import { spawnSync } from 'node:child_process'
 import { createRequire } from 'node:module'
@@ -19,8 +20,11 @@ if (!usable) {
 
 console.log(`${usable.name}: ${usable.description}`)
 const run = (...args) =>
-  spawnSync(process.execPath, args, { cwd: root, stdio: 'inherit', env: { ...process.env, MEMORY_LAYERS_TEST_DEVICES: usable.name } })
-    .status
+  spawnSync(process.execPath, args, {
+    cwd: root,
+    stdio: 'inherit',
+    env: { ...process.env, MEMORY_LAYERS_TEST_DEVICES: usable.name },
+  }).status
 const vitest = join(dirname(require.resolve('vitest/package.json')), 'vitest.mjs')
 const tested = run(vitest, 'run', ...process.argv.slice(2))
 if (tested !== 0) process.exit(tested ?? 1)

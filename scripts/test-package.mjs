@@ -1,6 +1,8 @@
-// `npm run test:package`: the package as its users get it. Builds the prebuilt binaries, packs, and runs test/package on the tarball.
+// `npm run test:package`: the package as its users get it. Builds the prebuilt binaries, packs, and
+// runs test/package on the tarball.
 //   --again                     keeps the binaries of the last run
-//   --cuda-architectures LIST   compiles CUDA for these only, not for all of a release: CI takes those that `npm ci` has compiled
+//   --cuda-architectures LIST   compiles CUDA for these only, not for all of a release: CI takes
+//   those that `npm ci` has compiled
 // Names of test files may follow. Ends with: N passed, N failed, N skipped.
 
 import { spawnSync } from 'node:child_process'
@@ -11,7 +13,10 @@ import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
-const vitest = join(dirname(createRequire(import.meta.url).resolve('vitest/package.json')), 'vitest.mjs')
+const vitest = join(
+  dirname(createRequire(import.meta.url).resolve('vitest/package.json')),
+  'vitest.mjs',
+)
 const folder = join(root, 'build', 'package')
 const { values, positionals: filters } = parseArgs({
   allowPositionals: true,
@@ -45,7 +50,9 @@ function fetchProgram([name, file]) {
   const target = join(folder, 'programs', name)
   if (!existsSync(join(target, 'package', file))) {
     mkdirSync(target, { recursive: true })
-    const tarball = must('npm', ['pack', '--silent', '--prefer-offline', name], { cwd: target }).trim()
+    const tarball = must('npm', ['pack', '--silent', '--prefer-offline', name], {
+      cwd: target,
+    }).trim()
     must('tar', ['xzf', tarball], { cwd: target })
     rmSync(join(target, tarball))
   }
@@ -61,15 +68,28 @@ const cuda = hasCuda()
 if (!values.again) {
   must('npm', ['run', '--silent', 'build:lib'])
   if (!cuda) console.log('nvcc is not here: the linux-x64 binary is built without CUDA')
-  const options = !cuda ? ['--cuda', 'off'] : architectures ? ['--cuda-architectures', architectures] : []
-  must(process.execPath, ['scripts/prebuild.mjs', 'linux-x64', 'linux-arm64', ...options], { stdio: 'inherit' })
+  const options = !cuda
+    ? ['--cuda', 'off']
+    : architectures
+      ? ['--cuda-architectures', architectures]
+      : []
+  must(process.execPath, ['scripts/prebuild.mjs', 'linux-x64', 'linux-arm64', ...options], {
+    stdio: 'inherit',
+  })
 }
-const [packed] = JSON.parse(must('npm', ['pack', '--json', '--ignore-scripts', '--pack-destination', folder]))
+const [packed] = JSON.parse(
+  must('npm', ['pack', '--json', '--ignore-scripts', '--pack-destination', folder]),
+)
 const tarball = join(folder, 'memory-layers.tgz')
 renameSync(join(folder, packed.filename), tarball)
 
-const env = { ...process.env, PACKAGE_TARBALL: tarball, PACKAGE_CUDA: cuda ? (architectures ?? 'all') : '' }
-for (const [name, program] of Object.entries(programs)) env[`PACKAGE_${name}`] = fetchProgram(program)
+const env = {
+  ...process.env,
+  PACKAGE_TARBALL: tarball,
+  PACKAGE_CUDA: cuda ? (architectures ?? 'all') : '',
+}
+for (const [name, program] of Object.entries(programs))
+  env[`PACKAGE_${name}`] = fetchProgram(program)
 
 const report = join(folder, 'report.json')
 rmSync(report, { force: true })
@@ -82,7 +102,11 @@ const args = [
   '--reporter=json',
   `--outputFile.json=${report}`,
 ]
-const { status } = spawnSync(process.execPath, [vitest, ...args], { cwd: root, stdio: 'inherit', env })
+const { status } = spawnSync(process.execPath, [vitest, ...args], {
+  cwd: root,
+  stdio: 'inherit',
+  env,
+})
 const result = existsSync(report) ? JSON.parse(readFileSync(report, 'utf8')) : {}
 const { numPassedTests: passed = 0, numFailedTests = 0, numPendingTests: skipped = 0 } = result
 const failed = status !== 0 && numFailedTests === 0 ? 1 : numFailedTests

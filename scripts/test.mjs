@@ -1,6 +1,6 @@
-// `npm test`: all tests with the best instruction set of this machine, then the operations' tests with each of the others.
-// `npm run test:orders`: the operations' tests on the emulated GPU, whose threads run in six other orders.
-// Ends with one line: N passed, N failed, N skipped.
+// `npm test`: all tests with the best instruction set of this machine, then the operations' tests
+// with each of the others. `npm run test:orders`: the operations' tests on the emulated GPU, whose
+// threads run in six other orders. Ends with one line: N passed, N failed, N skipped.
 
 import { spawnSync } from 'node:child_process'
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
@@ -19,8 +19,19 @@ const totals = { passed: 0, failed: 0, skipped: 0 }
 function run(name, filters, env) {
   console.log(`\n${name}`)
   const report = join(scratch, `${name.replace(/\W+/g, '-')}.json`)
-  const args = [vitest, 'run', ...filters, '--reporter=default', '--reporter=json', `--outputFile.json=${report}`]
-  const { status } = spawnSync(process.execPath, args, { cwd: root, stdio: 'inherit', env: { ...process.env, ...env } })
+  const args = [
+    vitest,
+    'run',
+    ...filters,
+    '--reporter=default',
+    '--reporter=json',
+    `--outputFile.json=${report}`,
+  ]
+  const { status } = spawnSync(process.execPath, args, {
+    cwd: root,
+    stdio: 'inherit',
+    env: { ...process.env, ...env },
+  })
   const result = existsSync(report) ? JSON.parse(readFileSync(report, 'utf8')) : undefined
   totals.passed += result?.numPassedTests ?? 0
   totals.failed += result?.numFailedTests ?? 0
@@ -34,11 +45,18 @@ const filters = process.argv.slice(2)
 if (filters[0] === '--orders') {
   // On the emulated GPU, whose threads and blocks run in other orders.
   for (const order of ['reversed', 1, 2, 3, 4, 5])
-    run(`operations in order ${order}`, operations, { MEMORY_LAYERS_TEST_DEVICES: 'simt', MEMORY_LAYERS_SIMT: `order=${order}` })
+    run(`operations in order ${order}`, operations, {
+      MEMORY_LAYERS_TEST_DEVICES: 'simt',
+      MEMORY_LAYERS_SIMT: `order=${order}`,
+    })
 } else {
   run(`tests on ${sets[0]}`, filters, {})
   if (filters.length === 0) {
-    for (const set of sets.slice(1)) run(`operations on ${set}`, operations, { MEMORY_LAYERS_TEST_DEVICES: 'cpu', MEMORY_LAYERS_ISA: set })
+    for (const set of sets.slice(1))
+      run(`operations on ${set}`, operations, {
+        MEMORY_LAYERS_TEST_DEVICES: 'cpu',
+        MEMORY_LAYERS_ISA: set,
+      })
   }
 }
 rmSync(scratch, { recursive: true, force: true })

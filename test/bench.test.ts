@@ -1,4 +1,5 @@
-// The benchmark in its tiny shapes: every case runs and is checked, results and chart are written, wrong results and bad flags are refused.
+// The benchmark in its tiny shapes: every case runs and is checked, results and chart are written,
+// wrong results and bad flags are refused.
 
 import { spawnSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
@@ -14,7 +15,15 @@ import { drawRows, makeTable } from '../bench/data.js'
 import { bagCases } from '../bench/groups/bag.js'
 import type { Environment } from '../bench/groups/case.js'
 import { lookupCases } from '../bench/groups/lookup.js'
-import { efforts, expectNear, type Result, race, ratioOf, timingOf, WrongResult } from '../bench/harness.js'
+import {
+  efforts,
+  expectNear,
+  type Result,
+  race,
+  ratioOf,
+  timingOf,
+  WrongResult,
+} from '../bench/harness.js'
 import { parse, UsageError } from '../bench/options.js'
 import { encodeModel } from '../bench/peers/onnx.js'
 import { leftOut, merge, type Results } from '../bench/results.js'
@@ -27,13 +36,25 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }))
 
 const json = join(folder, 'results.json')
 const bench = (...args: string[]) =>
-  spawnSync(process.execPath, ['--import', 'tsx', 'bench/main.ts', '--tiny', '--json', json, ...args], { cwd: root, encoding: 'utf8' })
+  spawnSync(
+    process.execPath,
+    ['--import', 'tsx', 'bench/main.ts', '--tiny', '--json', json, ...args],
+    { cwd: root, encoding: 'utf8' },
+  )
 
 test('a run keeps the cases and the versions of contenders that it did not measure, and drops those of another machine', () => {
   const machine = { processor: 'one' } as Results['machine']
   const measured = (name: string) => ({ name, timings: [], commit: 'c', date: 'd', command: name })
-  const old: Results = { machine, contenders: { plain: '1', PyTorch: '1', tfjs: leftOut }, cases: { a: measured('a'), b: measured('b') } }
-  const fresh: Results = { machine, contenders: { plain: leftOut, PyTorch: '2', tfjs: leftOut }, cases: { b: measured('new') } }
+  const old: Results = {
+    machine,
+    contenders: { plain: '1', PyTorch: '1', tfjs: leftOut },
+    cases: { a: measured('a'), b: measured('b') },
+  }
+  const fresh: Results = {
+    machine,
+    contenders: { plain: leftOut, PyTorch: '2', tfjs: leftOut },
+    cases: { b: measured('new') },
+  }
   const merged = merge(old, fresh)
   expect(merged.contenders).toEqual({ plain: '1', PyTorch: '2', tfjs: leftOut })
   expect(merged.cases).toEqual({ a: old.cases['a'], b: fresh.cases['b'] })
@@ -88,26 +109,40 @@ test.each([
   expect(() => parse(args)).toThrow(message)
 })
 
-// Every float of the memory is 1, and a list this short is one piece of work: the sum of the bits counts what was read.
+// Every float of the memory is 1, and a list this short is one piece of work: the sum of the bits
+// counts what was read.
 test.each([
   [0, 0, 1],
   [3, 0, 1],
   [3, 1, 2],
   [500, 200, 2],
-] as const)('the gather ceiling reads every byte, prefetched %i and %i rows ahead, into cache %i', (ahead, again, cache) => {
-  const ceilings = loadCeilings()
-  const memory = ceilings.allocate(40 * 128)
-  const scales = openDevice('cpu').tensor(new Float32Array(40).fill(1))
-  const rows = ceilings.rowList(Int32Array.of(0, 39, 7, 7, 20), 40)
-  const sumOfOnes = (count: number) => Math.imul(count, 0x3f800000) >>> 0
-  const handle = scales.handle('test', 'scales')
-  expect(ceilings.gather(memory, undefined, rows, 128, ahead, again, cache, 1)).toBe(sumOfOnes(5 * 32))
-  expect(ceilings.gather(memory, handle, rows, 128, ahead, again, cache, 1)).toBe(sumOfOnes(5 * 33))
-  const more = ceilings.rowList(Int32Array.of(0), 41)
-  expect(() => ceilings.gather(memory, undefined, more, 128, ahead, again, cache, 1)).toThrow(RangeError)
-  expect(() => ceilings.gather(handle, undefined, rows, 128, ahead, again, cache, 1)).toThrow(RangeError)
-  expect(() => ceilings.gather(ceilings.allocate(41 * 128), handle, more, 128, ahead, again, cache, 1)).toThrow(RangeError)
-})
+] as const)(
+  'the gather ceiling reads every byte, prefetched %i and %i rows ahead, into cache %i',
+  (ahead, again, cache) => {
+    const ceilings = loadCeilings()
+    const memory = ceilings.allocate(40 * 128)
+    const scales = openDevice('cpu').tensor(new Float32Array(40).fill(1))
+    const rows = ceilings.rowList(Int32Array.of(0, 39, 7, 7, 20), 40)
+    const sumOfOnes = (count: number) => Math.imul(count, 0x3f800000) >>> 0
+    const handle = scales.handle('test', 'scales')
+    expect(ceilings.gather(memory, undefined, rows, 128, ahead, again, cache, 1)).toBe(
+      sumOfOnes(5 * 32),
+    )
+    expect(ceilings.gather(memory, handle, rows, 128, ahead, again, cache, 1)).toBe(
+      sumOfOnes(5 * 33),
+    )
+    const more = ceilings.rowList(Int32Array.of(0), 41)
+    expect(() => ceilings.gather(memory, undefined, more, 128, ahead, again, cache, 1)).toThrow(
+      RangeError,
+    )
+    expect(() => ceilings.gather(handle, undefined, rows, 128, ahead, again, cache, 1)).toThrow(
+      RangeError,
+    )
+    expect(() =>
+      ceilings.gather(ceilings.allocate(41 * 128), handle, more, 128, ahead, again, cache, 1),
+    ).toThrow(RangeError)
+  },
+)
 
 test.each([1, 2] as const)(
   'the update ceiling writes the listed rows of every part and their numbers, prefetched into cache %i',
@@ -130,9 +165,23 @@ test.each([1, 2] as const)(
     ceilings.update(memory, rows, rowBytes, parts, apart, false, 1, cache, 1)
     expect(twos()).toBe(3 * parts * (rowBytes / 4))
     const fresh = ceilings.allocate(lines * 64)
-    expect(() => ceilings.update(fresh, rows, rowBytes, parts, apart - 128, false, 1, cache, 1)).toThrow(RangeError)
-    expect(() => ceilings.update(fresh, rows, rowBytes, parts + 1, apart, false, 1, cache, 1)).toThrow(RangeError)
-    ceilings.update(memory, ceilings.rowList(Int32Array.of(1), slots), rowBytes, parts, apart, true, 1, cache, 1)
+    expect(() =>
+      ceilings.update(fresh, rows, rowBytes, parts, apart - 128, false, 1, cache, 1),
+    ).toThrow(RangeError)
+    expect(() =>
+      ceilings.update(fresh, rows, rowBytes, parts + 1, apart, false, 1, cache, 1),
+    ).toThrow(RangeError)
+    ceilings.update(
+      memory,
+      ceilings.rowList(Int32Array.of(1), slots),
+      rowBytes,
+      parts,
+      apart,
+      true,
+      1,
+      cache,
+      1,
+    )
     expect(twos()).toBe(4 * parts * (rowBytes / 4) + 1)
   },
 )
@@ -147,7 +196,11 @@ describe('a wrong result fails the benchmark', () => {
     table: (slots, dim, dtype) => makeTable(slots, dim, dtype, (x) => new Uint16Array(x.length)),
   })
   // A contender whose first output is off by a little.
-  const spoiled = (method: 'bag' | 'bagWeights' | 'update' | 'lookup', key: string, by: number): Backend => {
+  const spoiled = (
+    method: 'bag' | 'bagWeights' | 'update' | 'lookup',
+    key: string,
+    by: number,
+  ): Backend => {
     const plain = new Plain()
     return {
       name: 'spoiled',
@@ -177,8 +230,12 @@ describe('a wrong result fails the benchmark', () => {
     ['lookup/', 'lookup', 'weights', 0.01],
     ['lookup/', 'lookup', 'indices', 1],
   ] as const)('%s %s', async (start, method, key, by) => {
-    await expect(named(start).run(environment([spoiled(method, key, by)]))).rejects.toThrow(/^spoiled/)
-    await expect(named(start).run(environment([spoiled(method, key, 0)]))).resolves.toMatchObject({ name: named(start).name })
+    await expect(named(start).run(environment([spoiled(method, key, by)]))).rejects.toThrow(
+      /^spoiled/,
+    )
+    await expect(named(start).run(environment([spoiled(method, key, 0)]))).resolves.toMatchObject({
+      name: named(start).name,
+    })
   })
 
   test('not a number, and a missing output', () => {
@@ -239,7 +296,8 @@ test('an ONNX model is the bytes of the format', () => {
     constants: [{ name: 'c', type: 'float32', shape: [1], data: new Float32Array([1]) }],
     nodes: [{ op: 'Softmax', inputs: ['x'], outputs: ['y'], attributes: { axis: -1 } }],
   })
-  // Version 8 first; a node with its names, then an attribute of -1 as ten bytes and its kind; a constant of one float; operator set 17 last.
+  // Version 8 first; a node with its names, then an attribute of -1 as ten bytes and its kind; a
+  // constant of one float; operator set 17 last.
   const hex = Buffer.from(bytes).toString('hex')
   expect(hex.startsWith('08083a')).toBe(true)
   expect(hex).toContain(`0a01781201792207${Buffer.from('Softmax').toString('hex')}`)

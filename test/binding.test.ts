@@ -7,7 +7,9 @@ const root = fileURLToPath(new URL('..', import.meta.url))
 
 test('binding.d.ts names exactly what the addon exports', () => {
   const native = createRequire(import.meta.url)('node-gyp-build')(root) as Record<string, unknown>
-  const declared = [...readFileSync(`${root}/binding.d.ts`, 'utf8').matchAll(/^export function (\w+)/gm)].map((m) => m[1]!)
+  const declared = [
+    ...readFileSync(`${root}/binding.d.ts`, 'utf8').matchAll(/^export function (\w+)/gm),
+  ].map((m) => m[1]!)
   expect(Object.keys(native).sort()).toEqual([...declared].sort())
 })
 
@@ -15,7 +17,9 @@ test('a handle of the wrong kind is refused, not used', async () => {
   const { native } = await import('../lib/binding.js')
   const device = native.openDevice('cpu', 1)
   for (const wrong of [{}, null, 3, device]) {
-    expect(() => native.tensorDispose(wrong as never)).toThrowError(expect.objectContaining({ code: 'ERR_VALUE' }))
+    expect(() => native.tensorDispose(wrong as never)).toThrowError(
+      expect.objectContaining({ code: 'ERR_VALUE' }),
+    )
   }
 })
 

@@ -23,10 +23,15 @@ async function losses(name: DeviceName): Promise<number[]> {
   return list
 }
 
-test.runIf(testDevices.includes('simt'))('300 facts, two epochs: loss by loss', { timeout: 180_000 }, async () => {
-  const wanted = await losses('cpu')
-  const got = await losses('simt')
-  expect(got.length).toBe(2)
-  expect(wanted[1]).toBeLessThan(wanted[0]!)
-  for (const [i, loss] of got.entries()) expect(Math.abs(loss - wanted[i]!), `epoch ${i + 1}`).toBeLessThan(1e-4 * wanted[i]!)
-})
+test.runIf(testDevices.includes('simt'))(
+  '300 facts, two epochs: loss by loss',
+  { timeout: 180_000 },
+  async () => {
+    const wanted = await losses('cpu')
+    const got = await losses('simt')
+    expect(got.length).toBe(2)
+    expect(wanted[1]).toBeLessThan(wanted[0]!)
+    for (const [i, loss] of got.entries())
+      expect(Math.abs(loss - wanted[i]!), `epoch ${i + 1}`).toBeLessThan(1e-4 * wanted[i]!)
+  },
+)

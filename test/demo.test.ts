@@ -42,7 +42,14 @@ describe('npm run demo', () => {
   test('writes a chart with both panels and every run', () => {
     const svg = readFileSync(join(out, 'recall.svg'), 'utf8')
     expect(svg).toMatch(/^<svg xmlns/)
-    for (const text of ['epochs', 'seconds of training', 'Memory+', 'dense, same epochs', 'dense, same seconds', 'GeoNames'])
+    for (const text of [
+      'epochs',
+      'seconds of training',
+      'Memory+',
+      'dense, same epochs',
+      'dense, same seconds',
+      'GeoNames',
+    ])
       expect(svg).toContain(text)
     expect(svg.match(/<path/g)!.length).toBeGreaterThanOrEqual(6)
     expect(svg).not.toContain('NaN')
@@ -58,10 +65,20 @@ describe('npm run demo', () => {
   })
 
   test('--profile prints the share of each operation in a training step', () => {
-    const short = demo('--facts', '400', '--epochs', '2', '--profile', '--out', join(out, 'profile'))
+    const short = demo(
+      '--facts',
+      '400',
+      '--epochs',
+      '2',
+      '--profile',
+      '--out',
+      join(out, 'profile'),
+    )
     expect(short.err.trim()).toBe('')
     for (const name of ['product_key_lookup', 'embedding_bag', 'linear_backward', 'sparse_update'])
-      expect(short.out).toMatch(new RegExp(`\\n    ${name} +\\d+\\.\\d +\\d+\\.\\d{3} +\\d+\\.\\d %`))
+      expect(short.out).toMatch(
+        new RegExp(`\\n    ${name} +\\d+\\.\\d +\\d+\\.\\d{3} +\\d+\\.\\d %`),
+      )
     const [profile] = short.out.split('whole step')
     const shares = [...profile!.matchAll(/(\d+\.\d) %\n/g)].map((m) => Number(m[1]))
     const sum = shares.reduce((a, b) => a + b, 0)
@@ -71,8 +88,14 @@ describe('npm run demo', () => {
 
   test('a name it never saw, a missing checkpoint and a bad flag get one sentence', () => {
     const cases: [string[], RegExp][] = [
-      [['--ask', 'Nowhereville', '--out', out], /^"Nowhereville" is not among the 400 names this checkpoint was taught\.$/],
-      [['--ask', 'Kyoto', '--out', join(out, 'none')], /^There is no checkpoint at .* run `npm run demo` first/],
+      [
+        ['--ask', 'Nowhereville', '--out', out],
+        /^"Nowhereville" is not among the 400 names this checkpoint was taught\.$/,
+      ],
+      [
+        ['--ask', 'Kyoto', '--out', join(out, 'none')],
+        /^There is no checkpoint at .* run `npm run demo` first/,
+      ],
       [['--fact', '3'], /^Unknown option '--fact'; --help lists the options\.$/],
       [['--epochs', '0'], /^--epochs must be an integer from 1, got "0"\.$/],
       [['--device', 'cpx'], /^openDevice: device "cpx" can't be had/],
@@ -89,6 +112,7 @@ describe('npm run demo', () => {
   test('--help', () => {
     const r = demo('--help')
     expect(r.code).toBe(0)
-    for (const flag of ['--facts', '--epochs', '--seed', '--ask', '--device', '--out']) expect(r.out).toContain(flag)
+    for (const flag of ['--facts', '--epochs', '--seed', '--ask', '--device', '--out'])
+      expect(r.out).toContain(flag)
   })
 })

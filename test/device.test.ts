@@ -30,7 +30,8 @@ describe('openDevice', () => {
 
   test('a device that can not be had is an error, never another device', async () => {
     for (const d of devices()) {
-      if (!d.available) expect(await errorOf('ERR_DEVICE', () => openDevice(d.name as 'cuda'))).toContain(d.reason!)
+      if (!d.available)
+        expect(await errorOf('ERR_DEVICE', () => openDevice(d.name as 'cuda'))).toContain(d.reason!)
     }
     await errorOf('ERR_DEVICE', () => openDevice('cuda:7'))
     for (const other of [3, null]) await errorOf('ERR_DEVICE', () => openDevice(other as never))
@@ -40,7 +41,9 @@ describe('openDevice', () => {
     expect(openDevice('cpu', { threads: 1 }).description).toMatch(/, 1 thread$/)
     await errorOf('ERR_VALUE', () => openDevice('cpu', { threads: 0 }))
     await errorOf('ERR_VALUE', () => openDevice('cpu', { threads: 1.5 }))
-    expect(await errorOf('ERR_OPTION', () => openDevice('cpu', { thread: 1 } as never))).toMatch(/Did you mean "threads"/)
+    expect(await errorOf('ERR_OPTION', () => openDevice('cpu', { thread: 1 } as never))).toMatch(
+      /Did you mean "threads"/,
+    )
   })
 })
 

@@ -1,4 +1,5 @@
-// Every example, run as a user runs it: against the built package, without a warning, saying what it is there to show.
+// Every example, run as a user runs it: against the built package, without a warning, saying what
+// it is there to show.
 
 import { spawnSync } from 'node:child_process'
 import { readdirSync, readFileSync } from 'node:fs'
@@ -8,11 +9,21 @@ import { describe, expect, test } from 'vitest'
 const root = fileURLToPath(new URL('..', import.meta.url))
 
 const shown: Record<string, RegExp[]> = {
-  'read-a-table.ts': [/^on \w+: /, /bag 1 \(a row less itself\): 0 0 0 0 …/, /slots of query 0, head 0: \d+ \d+ \d+ \d+\n/],
+  'read-a-table.ts': [
+    /^on \w+: /,
+    /bag 1 \(a row less itself\): 0 0 0 0 …/,
+    /slots of query 0, head 0: \d+ \d+ \d+ \d+\n/,
+  ],
   'train-by-hand.ts': [/step 200: loss 0\.0\d+\n/, /of 4096 slots hold/],
-  'share-a-table.ts': [/^3 reads wait at the table; together they touch \d+ of 4096 rows/, /step 120: loss 0\.\d+, gradient norm 0\.\d+/],
+  'share-a-table.ts': [
+    /^3 reads wait at the table; together they touch \d+ of 4096 rows/,
+    /step 120: loss 0\.\d+, gradient norm 0\.\d+/,
+  ],
   'checkpoint-and-resume.ts': [/same bits at step 40: true/],
-  'serve-over-http.ts': [/50 answers of 64 numbers in fewer batches than questions/, /a bad question: 400/],
+  'serve-over-http.ts': [
+    /50 answers of 64 numbers in fewer batches than questions/,
+    /a bad question: 400/,
+  ],
   'from-tfjs.ts': [/epoch 40: loss 0\.0\d+, recall (9[5-9]|100)\.\d %/],
   'in-a-worker.mjs': [/256 tokens in, 256 out/, /the main thread went on meanwhile: true/],
 }
@@ -21,15 +32,24 @@ const files = readdirSync(`${root}examples`, { withFileTypes: true }).filter((e)
 
 test('every example is listed here, and shorter than 80 lines', () => {
   expect(files.map((f) => f.name).sort()).toEqual(Object.keys(shown).sort())
-  for (const f of files) expect(readFileSync(`${root}examples/${f.name}`, 'utf8').split('\n').length, f.name).toBeLessThan(80)
+  for (const f of files)
+    expect(
+      readFileSync(`${root}examples/${f.name}`, 'utf8').split('\n').length,
+      f.name,
+    ).toBeLessThan(80)
 })
 
 describe.each(Object.entries(shown))('%s', (name, wanted) => {
   test('runs and shows what it says', { timeout: 120_000 }, () => {
     const loader = name.endsWith('.ts') ? ['--import', 'tsx'] : []
-    const r = spawnSync(process.execPath, [...loader, `examples/${name}`], { cwd: root, encoding: 'utf8' })
+    const r = spawnSync(process.execPath, [...loader, `examples/${name}`], {
+      cwd: root,
+      encoding: 'utf8',
+    })
     // TensorFlow.js greets on its own; nothing else may be on stderr.
-    expect(r.stderr.replace(/\n?=+\nHi, looks like you are running TensorFlow\.js.*?=+\n/s, '').trim()).toBe('')
+    expect(
+      r.stderr.replace(/\n?=+\nHi, looks like you are running TensorFlow\.js.*?=+\n/s, '').trim(),
+    ).toBe('')
     expect(r.status).toBe(0)
     for (const pattern of wanted) expect(r.stdout).toMatch(pattern)
   })

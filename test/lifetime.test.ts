@@ -73,7 +73,12 @@ test('tensors that are only dropped are collected in the end', async () => {
 
 onEveryDevice((device) => {
   describe('a fault in work that was enqueued', () => {
-    const bad = () => ops.embeddingBag(device.zeros([4, 2]), device.tensor(Int32Array.from([9]), [1, 1]), device.zeros([1, 1]))
+    const bad = () =>
+      ops.embeddingBag(
+        device.zeros([4, 2]),
+        device.tensor(Int32Array.from([9]), [1, 1]),
+        device.zeros([1, 1]),
+      )
 
     test('voids all that was enqueued behind it until it is reported, and nothing after', async () => {
       const t = device.tensor([1, 2, 3])
@@ -106,7 +111,10 @@ onEveryDevice((device) => {
       const all = async () => {
         const numbers: number[][] = []
         for (const p of layer.parameters())
-          numbers.push([...(await p.value.data())], [...(p.kind === 'dense' ? await p.grad.data() : await p.grad.toDense().data())])
+          numbers.push(
+            [...(await p.value.data())],
+            [...(p.kind === 'dense' ? await p.grad.data() : await p.grad.toDense().data())],
+          )
         for (const t of Object.values(optimizer.stateDict())) numbers.push([...(await t.data())])
         return numbers
       }
@@ -135,13 +143,17 @@ onEveryDevice((device) => {
         l.backward(l.forward(x).context, dy)
         o.step()
       }
-      for (const [i, p] of layer.parameters().entries()) expect(await p.value.data()).toEqual(await other.parameters()[i]!.value.data())
+      for (const [i, p] of layer.parameters().entries())
+        expect(await p.value.data()).toEqual(await other.parameters()[i]!.value.data())
     })
 
     test('clipping that was voided is undone', async () => {
       const { clipGradNorm } = await import('../lib/index.js')
       const layer = new MemoryLayer(device, options)
-      layer.backward(layer.forward(device.normal([8, 16], { seed: 1 })).context, device.normal([8, 16], { seed: 2 }))
+      layer.backward(
+        layer.forward(device.normal([8, 16], { seed: 1 })).context,
+        device.normal([8, 16], { seed: 2 }),
+      )
       const before = await layer.values.gradient().toDense().data()
       bad()
       clipGradNorm(layer.parameters(), 1e-3)

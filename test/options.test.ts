@@ -1,5 +1,6 @@
-// Every option of every public function and class, misspelt by one letter, is refused with the right name. The names are read from the types, so an
-// option that is added is tested, and a function with options that is not listed here fails.
+// Every option of every public function and class, misspelt by one letter, is refused with the
+// right name. The names are read from the types, so an option that is added is tested, and a
+// function with options that is not listed here fails.
 
 import ts from 'typescript'
 import { describe, expect, test } from 'vitest'
@@ -47,7 +48,8 @@ const calls: Record<string, Call> = {
   'ops.productKeyScores': (o) => ops.productKeyScores(query, keys, o),
   'ops.topK': (o) => ops.topK(x, 1, o),
   'ops.productKeyLookup': (o) => ops.productKeyLookup(query, keys, o),
-  'ops.productKeyLookupBackward': (o) => ops.productKeyLookupBackward(lookup, zeros(2, 1, 2), { query, keys }, o),
+  'ops.productKeyLookupBackward': (o) =>
+    ops.productKeyLookupBackward(lookup, zeros(2, 1, 2), { query, keys }, o),
   'ops.embeddingBag': (o) => ops.embeddingBag(...bag, o),
   'ops.embeddingBagBackward': (o) => ops.embeddingBagBackward(x, ...bag, o),
   'ops.linear': (o) => ops.linear(x, w, undefined, o),
@@ -62,11 +64,14 @@ const calls: Record<string, Call> = {
   'ops.softmaxBackward': (o) => ops.softmaxBackward(x, x, o),
   'ops.add': (o) => ops.add(x, x, o),
   'ops.crossEntropy': (o) => ops.crossEntropy(x, device.zeros([2], 'int32'), o),
-  'ops.crossEntropyBackward': (o) => ops.crossEntropyBackward(zeros(2), x, device.zeros([2], 'int32'), o),
+  'ops.crossEntropyBackward': (o) =>
+    ops.crossEntropyBackward(zeros(2), x, device.zeros([2], 'int32'), o),
   'ops.attention': (o) => ops.attention(four, four, four, o),
-  'ops.attentionBackward': (o) => ops.attentionBackward(four, { q: four, k: four, v: four, ...attended }, o),
+  'ops.attentionBackward': (o) =>
+    ops.attentionBackward(four, { q: four, k: four, v: four, ...attended }, o),
   'ops.peer': (o) => ops.peer(x, bag[0], bag[0], bag[1], bag[2], o),
-  'ops.peerBackward': (o) => ops.peerBackward(x, { x, down: bag[0], up: bag[0], indices: bag[1], weights: bag[2], u }, o),
+  'ops.peerBackward': (o) =>
+    ops.peerBackward(x, { x, down: bag[0], up: bag[0], indices: bag[1], weights: bag[2], u }, o),
   ...Object.fromEntries(
     (['relu', 'gelu', 'silu', 'sigmoid'] as const).flatMap((name): [string, Call][] => [
       [`ops.${name}`, (o) => ops[name](x, o)],
@@ -79,7 +84,10 @@ const calls: Record<string, Call> = {
 function optionNames(): Map<string, string[]> {
   const files = ['lib/index.ts', 'lib/nn/index.ts']
   const { config } = ts.readConfigFile('tsconfig.json', ts.sys.readFile)
-  const program = ts.createProgram(files, ts.parseJsonConfigFileContent({ ...config, include: [], files: [] }, ts.sys, '.').options)
+  const program = ts.createProgram(
+    files,
+    ts.parseJsonConfigFileContent({ ...config, include: [], files: [] }, ts.sys, '.').options,
+  )
   const checker = program.getTypeChecker()
   const found = new Map<string, string[]>()
   const take = (name: string, signatures: readonly ts.Signature[]) => {
@@ -97,14 +105,16 @@ function optionNames(): Map<string, string[]> {
   const visit = (prefix: string, symbol: ts.Symbol) => {
     for (let s of checker.getExportsOfModule(symbol)) {
       if (s.flags & ts.SymbolFlags.Alias) s = checker.getAliasedSymbol(s)
-      if (s.flags & ts.SymbolFlags.ValueModule) visit(`${prefix}${s.name.includes('ops') ? 'ops.' : ''}`, s)
+      if (s.flags & ts.SymbolFlags.ValueModule)
+        visit(`${prefix}${s.name.includes('ops') ? 'ops.' : ''}`, s)
       const type = checker.getTypeOfSymbol(s)
       take(prefix + s.name, type.getCallSignatures())
       if (!(s.flags & ts.SymbolFlags.Class)) continue
       take(prefix + s.name, type.getConstructSignatures())
       const members = [...(s.members?.values() ?? []), ...(s.exports?.values() ?? [])]
       for (const m of members)
-        if (m.flags & ts.SymbolFlags.Method) take(`${prefix}${s.name}.${m.name}`, checker.getTypeOfSymbol(m).getCallSignatures())
+        if (m.flags & ts.SymbolFlags.Method)
+          take(`${prefix}${s.name}.${m.name}`, checker.getTypeOfSymbol(m).getCallSignatures())
     }
   }
   for (const file of files) visit('', checker.getSymbolAtLocation(program.getSourceFile(file)!)!)

@@ -54,14 +54,24 @@ test('what is saved is loaded: every dtype, shape, and the metadata', async () =
 test('streams in pieces, tells the progress, and reads only the names asked for', async () => {
   const big = device.normal([3, 2_000_000], { seed: 4 })
   const seen: FileProgress[] = []
-  await saveSafetensors(path, { big, small: device.zeros([2]) }, { onProgress: (p) => seen.push(p) })
+  await saveSafetensors(
+    path,
+    { big, small: device.zeros([2]) },
+    { onProgress: (p) => seen.push(p) },
+  )
   expect(seen.length).toBeGreaterThan(2)
   expect(seen.at(-1)).toEqual({ name: 'small', done: 24_000_008, total: 24_000_008 })
   const part = await loadSafetensors(path, { device, names: ['small'] })
   expect(Object.keys(part)).toEqual(['small'])
-  expect(await errorOf('ERR_VALUE', () => loadSafetensors(path, { device, names: ['smal'] }))).toMatch(/It has: big, small/)
-  expect(await errorOf('ERR_VALUE', () => loadSafetensors(path, { device, names: 'small' as never }))).toMatch(/"names"/)
-  expect(await errorOf('ERR_DEVICE', () => loadSafetensors(path, { device: 'cpu' as never }))).toMatch(/"device"/)
+  expect(
+    await errorOf('ERR_VALUE', () => loadSafetensors(path, { device, names: ['smal'] })),
+  ).toMatch(/It has: big, small/)
+  expect(
+    await errorOf('ERR_VALUE', () => loadSafetensors(path, { device, names: 'small' as never })),
+  ).toMatch(/"names"/)
+  expect(
+    await errorOf('ERR_DEVICE', () => loadSafetensors(path, { device: 'cpu' as never })),
+  ).toMatch(/"device"/)
   const all = await loadSafetensors(path, { device })
   // As bytes: comparing six million numbers one by one takes half a minute.
   const bytes = async (t: Tensor) => Buffer.from((await t.data()).buffer)
@@ -75,7 +85,8 @@ test('a failed save leaves the old file and nothing else', async () => {
   gone.dispose()
   await errorOf('ERR_DISPOSED', () => saveSafetensors(path, { gone }))
   await errorOf('ERR_VALUE', () => saveSafetensors(path, {}, { metadata: { n: 1 } as never }))
-  for (const tensors of [null, 5]) await errorOf('ERR_VALUE', () => saveSafetensors(path, tensors as never))
+  for (const tensors of [null, 5])
+    await errorOf('ERR_VALUE', () => saveSafetensors(path, tensors as never))
   await errorOf('ERR_OPTION', () => saveSafetensors(path, {}, { metdata: {} } as never))
   // A fault of work before the save is found while it writes.
   const bad = device.tensor(new Int32Array([9]), [1, 1])
@@ -94,21 +105,42 @@ describe('a file that is not sound is refused whole', () => {
     'a header longer than the file': fileOf('{}', undefined, 1000n),
     'a header of 2^63 bytes': fileOf('{}', undefined, 2n ** 63n),
     'a header that is not JSON': fileOf('{"a":'),
-    'a header that is not UTF-8': Buffer.concat([fileOf('', undefined, 2n), Buffer.from([0xff, 0xfe])]),
+    'a header that is not UTF-8': Buffer.concat([
+      fileOf('', undefined, 2n),
+      Buffer.from([0xff, 0xfe]),
+    ]),
     'a header that is an array': fileOf([]),
     'metadata that is not strings': fileOf({ __metadata__: { a: 1 } }),
     'an unknown dtype': fileOf({ a: { ...good, dtype: 'F65' } }, new Uint8Array(8)),
-    'a dtype of the format that tensors can not have': fileOf({ a: { ...good, shape: [1], dtype: 'F64' } }, new Uint8Array(8)),
-    'such a dtype with a shape that disagrees': fileOf({ a: { ...good, dtype: 'F64' } }, new Uint8Array(8)),
+    'a dtype of the format that tensors can not have': fileOf(
+      { a: { ...good, shape: [1], dtype: 'F64' } },
+      new Uint8Array(8),
+    ),
+    'such a dtype with a shape that disagrees': fileOf(
+      { a: { ...good, dtype: 'F64' } },
+      new Uint8Array(8),
+    ),
     'no shape': fileOf({ a: { ...good, shape: 3 } }, new Uint8Array(8)),
     'a negative size': fileOf({ a: { ...good, shape: [-2] } }, new Uint8Array(8)),
     'a size that is not an integer': fileOf({ a: { ...good, shape: [0.5, 4] } }, new Uint8Array(8)),
-    'a shape that overflows': fileOf({ a: { ...good, shape: [2 ** 52, 2 ** 52] } }, new Uint8Array(8)),
-    'offsets that run backwards': fileOf({ a: { ...good, data_offsets: [8, 0] } }, new Uint8Array(8)),
-    'offsets beyond the file': fileOf({ a: { ...good, shape: [4], data_offsets: [0, 16] } }, new Uint8Array(8)),
+    'a shape that overflows': fileOf(
+      { a: { ...good, shape: [2 ** 52, 2 ** 52] } },
+      new Uint8Array(8),
+    ),
+    'offsets that run backwards': fileOf(
+      { a: { ...good, data_offsets: [8, 0] } },
+      new Uint8Array(8),
+    ),
+    'offsets beyond the file': fileOf(
+      { a: { ...good, shape: [4], data_offsets: [0, 16] } },
+      new Uint8Array(8),
+    ),
     'data that was cut': fileOf({ a: good }, new Uint8Array(7)),
     'bytes that belong to nothing': fileOf({ a: good }, new Uint8Array(12)),
-    'a shape that disagrees with its bytes': fileOf({ a: { ...good, shape: [3] } }, new Uint8Array(8)),
+    'a shape that disagrees with its bytes': fileOf(
+      { a: { ...good, shape: [3] } },
+      new Uint8Array(8),
+    ),
     overlap: fileOf({ a: good, b: { ...good, data_offsets: [4, 12] } }, new Uint8Array(12)),
     'a hole': fileOf({ a: good, b: { ...good, data_offsets: [12, 20] } }, new Uint8Array(20)),
     'an entry that is null': fileOf({ a: null }),
@@ -117,22 +149,34 @@ describe('a file that is not sound is refused whole', () => {
     test(name, async () => {
       writeFileSync(path, bytes)
       const before = device.memory().allocated
-      expect(await errorOf('ERR_FILE_FORMAT', () => loadSafetensors(path, { device }))).toContain(path)
+      expect(await errorOf('ERR_FILE_FORMAT', () => loadSafetensors(path, { device }))).toContain(
+        path,
+      )
       expect(device.memory().allocated).toBe(before)
     })
   }
 
   test('tensors beside one of a dtype that can not be had are read by name', async () => {
-    const header = { count: { dtype: 'I64', shape: [1], data_offsets: [0, 8] }, a: { ...good, data_offsets: [8, 16] } }
+    const header = {
+      count: { dtype: 'I64', shape: [1], data_offsets: [0, 8] },
+      a: { ...good, data_offsets: [8, 16] },
+    }
     writeFileSync(path, fileOf(header, new Uint8Array(Float32Array.of(0, 0, 3, 4).buffer)))
     const { a } = await loadSafetensors(path, { device, names: ['a'] })
     expect(await a!.data()).toEqual(Float32Array.of(3, 4))
-    expect(await errorOf('ERR_FILE_FORMAT', () => loadSafetensors(path, { device }))).toMatch(/"count".*got I64/)
-    expect(await errorOf('ERR_FILE_FORMAT', () => loadSafetensors(path, { device, names: ['count'] }))).toMatch(/Leave it out/)
+    expect(await errorOf('ERR_FILE_FORMAT', () => loadSafetensors(path, { device }))).toMatch(
+      /"count".*got I64/,
+    )
+    expect(
+      await errorOf('ERR_FILE_FORMAT', () => loadSafetensors(path, { device, names: ['count'] })),
+    ).toMatch(/Leave it out/)
   })
 
   test('any corruption of one byte gives tensors or ERR_FILE_FORMAT, never anything else', async () => {
-    const sound = fileOf({ a: good, b: { dtype: 'I8', shape: [3], data_offsets: [8, 11] } }, new Uint8Array(11))
+    const sound = fileOf(
+      { a: good, b: { dtype: 'I8', shape: [3], data_offsets: [8, 11] } },
+      new Uint8Array(11),
+    )
     await fc.assert(
       fc.asyncProperty(fc.nat(sound.length - 1), fc.nat(255), async (at, value) => {
         const bytes = Buffer.from(sound)

@@ -18,7 +18,11 @@ test('there are samples in the README and in every guide that shows code', () =>
 
 test('samples have no type errors', { timeout: 120_000 }, () => {
   const { config } = ts.readConfigFile(join(root, 'tsconfig.json'), ts.sys.readFile)
-  const { options } = ts.parseJsonConfigFileContent({ ...config, include: [], files: [] }, ts.sys, root)
+  const { options } = ts.parseJsonConfigFileContent(
+    { ...config, include: [], files: [] },
+    ts.sys,
+    root,
+  )
   const program = ts.createProgram(
     written.map((s) => s.path),
     { ...options, noEmit: true },
@@ -31,8 +35,13 @@ test('samples have no type errors', { timeout: 120_000 }, () => {
 
 describe.each(written)('$page', ({ path }) => {
   test('runs, prints something, and warns of nothing', { timeout: 120_000 }, () => {
-    const r = spawnSync(process.execPath, ['--import', 'tsx', path], { cwd: root, encoding: 'utf8' })
-    expect(r.stderr.replace(/\n?=+\nHi, looks like you are running TensorFlow\.js.*?=+\n/s, '').trim()).toBe('')
+    const r = spawnSync(process.execPath, ['--import', 'tsx', path], {
+      cwd: root,
+      encoding: 'utf8',
+    })
+    expect(
+      r.stderr.replace(/\n?=+\nHi, looks like you are running TensorFlow\.js.*?=+\n/s, '').trim(),
+    ).toBe('')
     expect(r.status).toBe(0)
     expect(r.stdout.trim()).not.toBe('')
   })

@@ -1,4 +1,5 @@
-// No bit depends on the order in which a GPU runs threads and blocks, nor on how many multiprocessors it has.
+// No bit depends on the order in which a GPU runs threads and blocks, nor on how many
+// multiprocessors it has.
 
 import { spawnSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
@@ -19,6 +20,13 @@ function digests(settings: string): Record<string, string> {
 
 describe.skipIf(!testDevices.includes('simt'))('on simt', () => {
   const wanted = digests('order=forward')
-  const settings = ['order=reversed', ...[1, 2, 3, 4, 5].map((seed) => `order=${seed}`), 'multiprocessors=1', 'order=6,multiprocessors=132']
-  test.each(settings)('%s gives the bits of order=forward', (setting) => expect(digests(setting)).toEqual(wanted))
+  const settings = [
+    'order=reversed',
+    ...[1, 2, 3, 4, 5].map((seed) => `order=${seed}`),
+    'multiprocessors=1',
+    'order=6,multiprocessors=132',
+  ]
+  test.each(settings)('%s gives the bits of order=forward', (setting) =>
+    expect(digests(setting)).toEqual(wanted),
+  )
 })

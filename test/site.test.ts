@@ -12,12 +12,24 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const site = mkdtempSync(join(tmpdir(), 'memory-layers-site-'))
-const executablePath = [process.env['CHROME_PATH'], '/usr/bin/chromium', '/usr/bin/google-chrome'].find((p) => p && existsSync(p))
-const types: Record<string, string> = { '.html': 'text/html', '.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml' }
+const executablePath = [
+  process.env['CHROME_PATH'],
+  '/usr/bin/chromium',
+  '/usr/bin/google-chrome',
+].find((p) => p && existsSync(p))
+const types: Record<string, string> = {
+  '.html': 'text/html',
+  '.js': 'text/javascript',
+  '.css': 'text/css',
+  '.svg': 'image/svg+xml',
+}
 
 let build: ReturnType<typeof spawnSync>
 beforeAll(() => {
-  build = spawnSync(process.execPath, ['node_modules/typedoc/bin/typedoc', '--out', site], { cwd: root, encoding: 'utf8' })
+  build = spawnSync(process.execPath, ['node_modules/typedoc/bin/typedoc', '--out', site], {
+    cwd: root,
+    encoding: 'utf8',
+  })
 }, 120_000)
 afterAll(() => rmSync(site, { recursive: true, force: true }))
 
@@ -27,12 +39,17 @@ test('every public symbol is documented, and every link inside a comment leads s
 })
 
 test('no page links to a page that is not there', () => {
-  const pages = readdirSync(site, { recursive: true, encoding: 'utf8' }).filter((f) => f.endsWith('.html'))
+  const pages = readdirSync(site, { recursive: true, encoding: 'utf8' }).filter((f) =>
+    f.endsWith('.html'),
+  )
   expect(pages.length).toBeGreaterThan(60)
   const broken: string[] = []
   for (const page of pages) {
-    for (const [, target] of readFileSync(join(site, page), 'utf8').matchAll(/(?:href|src)="([^"#:]+)(?:#[^"]*)?"/g)) {
-      if (!existsSync(join(site, page, '..', decodeURIComponent(target!)))) broken.push(`${page} -> ${target}`)
+    for (const [, target] of readFileSync(join(site, page), 'utf8').matchAll(
+      /(?:href|src)="([^"#:]+)(?:#[^"]*)?"/g,
+    )) {
+      if (!existsSync(join(site, page, '..', decodeURIComponent(target!))))
+        broken.push(`${page} -> ${target}`)
     }
   }
   expect(broken).toEqual([])
@@ -47,10 +64,15 @@ describe.skipIf(!executablePath && !process.env['CI'])('in a browser', () => {
 
   beforeAll(async () => {
     server = createServer((request, response) => {
-      const path = join(site, normalize(decodeURIComponent(new URL(request.url!, 'http://site').pathname)))
+      const path = join(
+        site,
+        normalize(decodeURIComponent(new URL(request.url!, 'http://site').pathname)),
+      )
       const file = path.endsWith('/') ? `${path}index.html` : path
       if (!existsSync(file)) return response.writeHead(404).end()
-      return response.writeHead(200, { 'content-type': types[extname(file)] ?? 'application/octet-stream' }).end(readFileSync(file))
+      return response
+        .writeHead(200, { 'content-type': types[extname(file)] ?? 'application/octet-stream' })
+        .end(readFileSync(file))
     })
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
     browser = await chromium.launch({
@@ -80,7 +102,9 @@ describe.skipIf(!executablePath && !process.env['CI'])('in a browser', () => {
     expect(await page.locator('h1').first().textContent()).toContain('memory-layers')
     const pictures = await page
       .locator('.tsd-typography img')
-      .evaluateAll((list) => list.map((i) => (i as unknown as { naturalWidth: number }).naturalWidth))
+      .evaluateAll((list) =>
+        list.map((i) => (i as unknown as { naturalWidth: number }).naturalWidth),
+      )
     expect(pictures.every((w) => w > 0)).toBe(true)
   })
 
@@ -105,7 +129,14 @@ describe.skipIf(!executablePath && !process.env['CI'])('in a browser', () => {
   test('the reference of a layer shows its options, shapes and errors', async () => {
     await page.goto(new URL('/classes/memory-layers.MemoryLayer.html', page.url()).href)
     const text = (await page.locator('.col-content').textContent())!
-    for (const wanted of ['forward', 'backward', 'stateDict', '[tokens, inputDim]', 'ERR_CONTEXT', 'Berges et al. 2024'])
+    for (const wanted of [
+      'forward',
+      'backward',
+      'stateDict',
+      '[tokens, inputDim]',
+      'ERR_CONTEXT',
+      'Berges et al. 2024',
+    ])
       expect(text).toContain(wanted)
   })
 

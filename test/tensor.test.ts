@@ -25,7 +25,9 @@ onEveryDevice((device) => {
 
     test('rounds numbers to nearest even 16-bit floats, and takes Uint16Array as bits', async () => {
       const x = [1, 1 + 2 ** -8, 1 + 3 * 2 ** -8, -0, 65504, 1e-7, Number.NaN, Infinity]
-      expect(Array.from(await device.tensor(x, undefined, 'bfloat16').data()).slice(0, 4)).toEqual([0x3f80, 0x3f80, 0x3f82, 0x8000])
+      expect(Array.from(await device.tensor(x, undefined, 'bfloat16').data()).slice(0, 4)).toEqual([
+        0x3f80, 0x3f80, 0x3f82, 0x8000,
+      ])
       const half = Array.from(await device.tensor(x, undefined, 'float16').data())
       expect(half[0]).toBe(0x3c00)
       expect(half[4]).toBe(0x7bff)
@@ -35,14 +37,23 @@ onEveryDevice((device) => {
       expect(half[7]).toBe(0x7c00)
       const bits = new Uint16Array([0x3c00, 0x7bff, 0x0001])
       expect(await device.tensor(bits, [3], 'float16').data()).toEqual(bits)
-      expect(Array.from(await device.tensor(bits, [3], 'float16').to('float32').data())).toEqual([1, 65504, 2 ** -24])
+      expect(Array.from(await device.tensor(bits, [3], 'float16').to('float32').data())).toEqual([
+        1,
+        65504,
+        2 ** -24,
+      ])
     })
 
     test('every 16-bit pattern survives the way to float32 and back', async () => {
       const bits = Uint16Array.from({ length: 65536 }, (_, i) => i)
       for (const dtype of ['float16', 'bfloat16'] as const) {
-        const isNaN16 = (b: number) => (dtype === 'float16' ? (b & 0x7fff) > 0x7c00 : (b & 0x7fff) > 0x7f80)
-        const back = (await device.tensor(bits, undefined, dtype).to('float32').to(dtype).data()) as Uint16Array
+        const isNaN16 = (b: number) =>
+          dtype === 'float16' ? (b & 0x7fff) > 0x7c00 : (b & 0x7fff) > 0x7f80
+        const back = (await device
+          .tensor(bits, undefined, dtype)
+          .to('float32')
+          .to(dtype)
+          .data()) as Uint16Array
         const wrong = bits.filter((b) => (isNaN16(b) ? !isNaN16(back[b]!) : back[b] !== b))
         expect(Array.from(wrong)).toEqual([])
       }
@@ -94,16 +105,23 @@ onEveryDevice((device) => {
   test('to() copies between devices, in the order of both', async () => {
     const other = openDevice('cpu', { threads: 1 })
     const t = device.normal([100_000], { seed: 3 })
-    for (const target of [null, undefined, 5, {}]) await errorOf('ERR_DEVICE', () => t.to(target as never))
-    expect(await errorOf('ERR_DTYPE', () => t.to('int32'))).toMatch(/^Tensor\.to: "dtype" must be float32/)
+    for (const target of [null, undefined, 5, {}])
+      await errorOf('ERR_DEVICE', () => t.to(target as never))
+    expect(await errorOf('ERR_DTYPE', () => t.to('int32'))).toMatch(
+      /^Tensor\.to: "dtype" must be float32/,
+    )
     const there = t.to(other)
     t.write(new Float32Array(100_000))
     const again = device.normal([100_000], { seed: 3 })
     expect(there.device).toBe(other)
     expect(await there.data()).toEqual(await again.data())
     await errorOf('ERR_DEVICE_MISMATCH', () => there.copyFrom(t))
-    expect(await errorOf('ERR_SHAPE', () => t.copyFrom(t.rows(0, 2)))).toMatch(/^Tensor\.copyFrom: "other" .*\[100000\], got \[2\]/)
-    expect(await errorOf('ERR_DTYPE', () => t.copyFrom(device.zeros([100_000], 'int32')))).toMatch(/^Tensor\.copyFrom: "other"/)
+    expect(await errorOf('ERR_SHAPE', () => t.copyFrom(t.rows(0, 2)))).toMatch(
+      /^Tensor\.copyFrom: "other" .*\[100000\], got \[2\]/,
+    )
+    expect(await errorOf('ERR_DTYPE', () => t.copyFrom(device.zeros([100_000], 'int32')))).toMatch(
+      /^Tensor\.copyFrom: "other"/,
+    )
   })
 
   test('dispose is idempotent, and a use after it names tensor and operation', async () => {
@@ -127,7 +145,9 @@ onEveryDevice((device) => {
       const one = await device.normal([1001], { seed: 5 }).data()
       for (const dtype of ['float32', 'float16', 'bfloat16'] as const) {
         const cpu = openDevice('cpu', { threads: 1 })
-        expect(await device.normal([1001], { seed: 5, dtype }).data()).toEqual(await cpu.normal([1001], { seed: 5, dtype }).data())
+        expect(await device.normal([1001], { seed: 5, dtype }).data()).toEqual(
+          await cpu.normal([1001], { seed: 5, dtype }).data(),
+        )
         expect(await device.uniform([70], { seed: 4, low: -3, dtype }).data()).toEqual(
           await cpu.uniform([70], { seed: 4, low: -3, dtype }).data(),
         )
@@ -147,7 +167,9 @@ onEveryDevice((device) => {
       const u = (await device.uniform([n], { seed: 8, low: -1, high: 3 }).data()) as Float32Array
       expect(Math.min(...u.slice(0, 100_000))).toBeGreaterThanOrEqual(-1)
       expect(Math.max(...u.slice(0, 100_000))).toBeLessThan(3)
-      expect(Math.abs(u.reduce((a, b) => a + b, 0) / n - 1)).toBeLessThan((4 * 4) / Math.sqrt(12 * n))
+      expect(Math.abs(u.reduce((a, b) => a + b, 0) / n - 1)).toBeLessThan(
+        (4 * 4) / Math.sqrt(12 * n),
+      )
     })
 
     test('refuses bad options', async () => {
@@ -155,7 +177,9 @@ onEveryDevice((device) => {
       await errorOf('ERR_VALUE', () => device.normal([2], {} as never))
       await errorOf('ERR_VALUE', () => device.normal([2], { seed: 1, std: Number.NaN }))
       await errorOf('ERR_DTYPE', () => device.normal([2], { seed: 1, dtype: 'int32' }))
-      expect(await errorOf('ERR_OPTION', () => device.uniform([2], { seed: 1, hig: 2 } as never))).toMatch(/"high"/)
+      expect(
+        await errorOf('ERR_OPTION', () => device.uniform([2], { seed: 1, hig: 2 } as never)),
+      ).toMatch(/"high"/)
     })
   })
 

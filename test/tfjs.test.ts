@@ -1,4 +1,5 @@
-// memory-layers/tfjs against TensorFlow.js itself: the same layer written in its operations, differentiated by it.
+// memory-layers/tfjs against TensorFlow.js itself: the same layer written in its operations,
+// differentiated by it.
 
 import '@tensorflow/tfjs-backend-cpu'
 import * as tf from '@tensorflow/tfjs-core'
@@ -26,18 +27,25 @@ async function variables(layer: MemoryLayer): Promise<Record<string, tf.Variable
 function reference(v: Record<string, tf.Variable>, x: tf.Tensor2D, silu: boolean): tf.Tensor2D {
   const { heads, knn: k, nKeys: n, keyDim } = shape
   const T = x.shape[0]
-  const query = tf.add(tf.matMul(x, v['query_proj.query_mlps.0.weight']!, false, true), v['query_proj.query_mlps.0.bias']!)
+  const query = tf.add(
+    tf.matMul(x, v['query_proj.query_mlps.0.weight']!, false, true),
+    v['query_proj.query_mlps.0.bias']!,
+  )
   const halves = tf.reshape(query, [T, heads, 2, keyDim / 2])
   const bag: tf.Tensor[] = []
   for (let h = 0; h < heads; h++) {
     const half = (p: number) => {
       const q = tf.reshape(tf.slice(halves, [0, h, p, 0], [T, 1, 1, keyDim / 2]), [T, keyDim / 2])
-      const keys = tf.reshape(tf.slice(v['keys']!, [h, p, 0, 0], [1, 1, n, keyDim / 2]), [n, keyDim / 2])
+      const keys = tf.reshape(tf.slice(v['keys']!, [h, p, 0, 0], [1, 1, n, keyDim / 2]), [
+        n,
+        keyDim / 2,
+      ])
       return tf.matMul(q, keys, false, true) as tf.Tensor2D
     }
     const [s1, s2] = [half(0), half(1)]
     const pairs = tf.reshape(tf.add(tf.expandDims(s1, 2), tf.expandDims(s2, 1)), [T, n * n])
-    // The selection is a constant to the gradient, in the layer as here: TensorFlow.js has none for topk.
+    // The selection is a constant to the gradient, in the layer as here: TensorFlow.js has none for
+    // topk.
     const { indices } = tf.topk(tf.tensor2d(pairs.dataSync() as Float32Array, [T, n * n]), k)
     const oneHot = tf.cast(tf.oneHot(indices as tf.Tensor2D, n * n), 'float32')
     const scores = tf.sum(tf.mul(oneHot, tf.expandDims(pairs, 1)), 2)
@@ -46,9 +54,15 @@ function reference(v: Record<string, tf.Variable>, x: tf.Tensor2D, silu: boolean
   }
   const y = tf.addN(bag)
   if (!silu) return y as tf.Tensor2D
-  const a = tf.add(tf.matMul(x, v['swilu_projection.weight']!, false, true), v['swilu_projection.bias']!)
+  const a = tf.add(
+    tf.matMul(x, v['swilu_projection.weight']!, false, true),
+    v['swilu_projection.bias']!,
+  )
   const z = tf.mul(y, tf.mul(a, tf.sigmoid(a)))
-  return tf.add(tf.matMul(z as tf.Tensor2D, v['value_proj.weight']!, false, true), v['value_proj.bias']!) as tf.Tensor2D
+  return tf.add(
+    tf.matMul(z as tf.Tensor2D, v['value_proj.weight']!, false, true),
+    v['value_proj.bias']!,
+  ) as tf.Tensor2D
 }
 
 describe.each(['none', 'silu'] as const)('gate %s', (gate) => {
@@ -62,8 +76,12 @@ describe.each(['none', 'silu'] as const)('gate %s', (gate) => {
     expectClose('inference', await asInference(tf, layer)(x).data(), await memory(x).data(), 1e-6)
 
     const ours = tf.grad((input) => tf.mul(memory(input), dy))(x)
-    const theirs = tf.variableGrads(() => tf.sum(tf.mul(reference(v, x, gate === 'silu'), dy)) as tf.Scalar)
-    const dx = tf.grad((input) => tf.mul(reference(v, input as tf.Tensor2D, gate === 'silu'), dy))(x)
+    const theirs = tf.variableGrads(
+      () => tf.sum(tf.mul(reference(v, x, gate === 'silu'), dy)) as tf.Scalar,
+    )
+    const dx = tf.grad((input) => tf.mul(reference(v, input as tf.Tensor2D, gate === 'silu'), dy))(
+      x,
+    )
     expectClose('dx', await ours.data(), await dx.data())
     for (const p of layer.parameters()) {
       const grad = p.kind === 'dense' ? p.grad : p.grad.toDense()
@@ -84,7 +102,15 @@ test('batches of sequences, and PEER layers', async () => {
 })
 
 test('a model trains with a memory layer in the middle', async () => {
-  const layer = new MemoryLayer(device, { inputDim: 8, outputDim: 8, heads: 2, knn: 4, nKeys: 8, keyDim: 8, seed: 1 })
+  const layer = new MemoryLayer(device, {
+    inputDim: 8,
+    outputDim: 8,
+    heads: 2,
+    knn: 4,
+    nKeys: 8,
+    keyDim: 8,
+    seed: 1,
+  })
   const optimizer = new AdamW(layer.parameters(), { lr: 3e-2 })
   const model = tfl.sequential()
   model.add(tfl.layers.dense({ units: 8, inputShape: [5], activation: 'tanh' }))
@@ -98,7 +124,12 @@ test('a model trains with a memory layer in the middle', async () => {
     optimizer.step()
     optimizer.zeroGrad()
   }
-  const { history } = await model.fit(x, y, { epochs: 60, batchSize: 32, verbose: 0, callbacks: { onBatchEnd } })
+  const { history } = await model.fit(x, y, {
+    epochs: 60,
+    batchSize: 32,
+    verbose: 0,
+    callbacks: { onBatchEnd },
+  })
   const losses = history['loss'] as number[]
   expect(losses.at(-1)!).toBeLessThan(0.5 * losses[0]!)
   expect(await layer.stateDict()['values.weight']!.data()).not.toEqual(before)
@@ -107,7 +138,9 @@ test('a model trains with a memory layer in the middle', async () => {
 
 test('bad input', async () => {
   const layer = new MemoryLayer(device, shape)
-  expect(await errorOf('ERR_VALUE', () => asFunction({} as never, layer))).toMatch(/import \* as tf/)
+  expect(await errorOf('ERR_VALUE', () => asFunction({} as never, layer))).toMatch(
+    /import \* as tf/,
+  )
   await errorOf('ERR_VALUE', () => asFunction(tf, {} as never))
   const memory = asFunction(tf, layer)
   await errorOf('ERR_SHAPE', () => memory(tf.zeros([2, 5])))

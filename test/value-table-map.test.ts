@@ -2,7 +2,15 @@ import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { AdamW, loadSafetensors, MemoryLayer, openDevice, ops, saveSafetensors, ValueTable } from '../lib/index.js'
+import {
+  AdamW,
+  loadSafetensors,
+  MemoryLayer,
+  openDevice,
+  ops,
+  saveSafetensors,
+  ValueTable,
+} from '../lib/index.js'
 import { errorOf } from './support/errors.js'
 
 const device = openDevice('cpu')
@@ -19,7 +27,13 @@ const bytes = device.tensor(
 const scales = device.tensor([0.5, 1, 2, 4])
 
 beforeAll(async () => {
-  await saveSafetensors(path, { rows, narrow, bytes, scales, count: device.tensor(new Int32Array(64), [64, 1]) })
+  await saveSafetensors(path, {
+    rows,
+    narrow,
+    bytes,
+    scales,
+    count: device.tensor(new Int32Array(64), [64, 1]),
+  })
 })
 
 describe('ValueTable.map', () => {
@@ -30,11 +44,15 @@ describe('ValueTable.map', () => {
       const table = ValueTable.map(path, name, { device })
       expect([table.slots, table.dim, table.dtype]).toEqual([64, 6, source.dtype])
       expect(await table.weight.data()).toEqual(await source.data())
-      expect(await ops.embeddingBag(table.weight, indices, weights).data()).toEqual(await ops.embeddingBag(source, indices, weights).data())
+      expect(await ops.embeddingBag(table.weight, indices, weights).data()).toEqual(
+        await ops.embeddingBag(source, indices, weights).data(),
+      )
       table.dispose()
     }
     const small = ValueTable.map(path, 'bytes', { device, scales: 'scales' })
-    const y = ops.embeddingBag(small.weight, new Int32Array([3]), device.tensor([1], [1, 1]), { scales: small.scales! })
+    const y = ops.embeddingBag(small.weight, new Int32Array([3]), device.tensor([1], [1, 1]), {
+      scales: small.scales!,
+    })
     expect(await y.data()).toEqual(Float32Array.from([6, 7, 8, 9, 10, 11], (v) => v * 4))
   })
 
@@ -49,24 +67,40 @@ describe('ValueTable.map', () => {
     const a = mapped.forward(x)
     const b = plain.forward(x)
     expect(await a.output.data()).toEqual(await b.output.data())
-    expect(await mapped.backward(a.context, x).data()).toEqual(await plain.backward(b.context, x).data())
+    expect(await mapped.backward(a.context, x).data()).toEqual(
+      await plain.backward(b.context, x).data(),
+    )
 
     const refused = /mapped from a file/
-    expect(await errorOf('ERR_UNSUPPORTED', () => new AdamW(mapped.parameters(), { lr: 1 }))).toMatch(refused)
+    expect(
+      await errorOf('ERR_UNSUPPORTED', () => new AdamW(mapped.parameters(), { lr: 1 })),
+    ).toMatch(refused)
     expect(await errorOf('ERR_UNSUPPORTED', () => table.load(rows))).toMatch(refused)
-    expect(await errorOf('ERR_UNSUPPORTED', () => table.weight.write(new Float32Array(384)))).toMatch(refused)
-    expect(await errorOf('ERR_UNSUPPORTED', () => table.weight.rows(0, 5).write(new Float32Array(30)))).toMatch(refused)
+    expect(
+      await errorOf('ERR_UNSUPPORTED', () => table.weight.write(new Float32Array(384))),
+    ).toMatch(refused)
+    expect(
+      await errorOf('ERR_UNSUPPORTED', () => table.weight.rows(0, 5).write(new Float32Array(30))),
+    ).toMatch(refused)
     expect(await errorOf('ERR_UNSUPPORTED', () => table.weight.copyFrom(rows))).toMatch(refused)
-    expect(await errorOf('ERR_UNSUPPORTED', () => ops.relu(rows, { out: table.weight }))).toMatch(refused)
+    expect(await errorOf('ERR_UNSUPPORTED', () => ops.relu(rows, { out: table.weight }))).toMatch(
+      refused,
+    )
     expect(await table.weight.data()).toEqual(await rows.data())
   })
 
   test('any table of a saved file can be mapped, whatever was saved before it', async () => {
     const file = join(folder, 'mixed.safetensors')
-    const saved = { bytes: device.tensor(Int8Array.of(1, 2, 3)), half: device.normal([3, 1], { seed: 1, dtype: 'bfloat16' }), rows }
+    const saved = {
+      bytes: device.tensor(Int8Array.of(1, 2, 3)),
+      half: device.normal([3, 1], { seed: 1, dtype: 'bfloat16' }),
+      rows,
+    }
     await saveSafetensors(file, saved)
     for (const name of ['half', 'rows'] as const)
-      expect(await ValueTable.map(file, name, { device }).weight.data()).toEqual(await saved[name].data())
+      expect(await ValueTable.map(file, name, { device }).weight.data()).toEqual(
+        await saved[name].data(),
+      )
     const back = await loadSafetensors(file, { device })
     expect(Object.keys(back)).toEqual(['bytes', 'half', 'rows'])
     expect(await back['bytes']!.data()).toEqual(Int8Array.of(1, 2, 3))
@@ -78,7 +112,9 @@ describe('ValueTable.map', () => {
     const from = new MemoryLayer(device, { ...options, seed: 2 })
     const layer = new MemoryLayer(device, { ...options, seed: 3 })
     const before = await layer.stateDict()['keys']!.data()
-    await errorOf('ERR_STATE_DICT', () => layer.loadStateDict({ ...from.stateDict(), 'values.weight': device.zeros([64, 5]) }))
+    await errorOf('ERR_STATE_DICT', () =>
+      layer.loadStateDict({ ...from.stateDict(), 'values.weight': device.zeros([64, 5]) }),
+    )
     expect(await layer.stateDict()['keys']!.data()).toEqual(before)
     layer.loadStateDict({ ...from.stateDict(), 'values.weight': device.zeros([64, 6]) })
     expect(await layer.stateDict()['keys']!.data()).toEqual(await from.stateDict()['keys']!.data())
@@ -103,7 +139,9 @@ describe('ValueTable.map', () => {
     expect(await errorOf('ERR_VALUE', () => ValueTable.map(path, 'row', { device }))).toMatch(
       /"name" must be among .*It has: rows, narrow/s,
     )
-    expect(await errorOf('ERR_SHAPE', () => ValueTable.map(path, 'scales', { device }))).toMatch(/\[slots, dim\]/)
+    expect(await errorOf('ERR_SHAPE', () => ValueTable.map(path, 'scales', { device }))).toMatch(
+      /\[slots, dim\]/,
+    )
     await errorOf('ERR_DTYPE', () => ValueTable.map(path, 'count', { device }))
     await errorOf('ERR_VALUE', () => ValueTable.map(path, 'bytes', { device }))
     await errorOf('ERR_VALUE', () => ValueTable.map(path, 'rows', { device, scales: 'scales' }))

@@ -13,8 +13,14 @@ beforeAll(() => {
   if (!existsSync(`${root}dist/index.js`)) throw new Error('dist/ is missing: run `npm run build`')
 })
 
-function start(data: Record<string, unknown>): { worker: Worker; message: Promise<string>; exit: Promise<number> } {
-  const worker = new Worker(script, { workerData: { entry, device: 'cpu', tokens: 128, threads: 2, seed: 1, steps: 20, ...data } })
+function start(data: Record<string, unknown>): {
+  worker: Worker
+  message: Promise<string>
+  exit: Promise<number>
+} {
+  const worker = new Worker(script, {
+    workerData: { entry, device: 'cpu', tokens: 128, threads: 2, seed: 1, steps: 20, ...data },
+  })
   const message = new Promise<string>((resolve, reject) => {
     worker.once('message', resolve)
     worker.once('error', reject)
@@ -22,31 +28,43 @@ function start(data: Record<string, unknown>): { worker: Worker; message: Promis
   return { worker, message, exit: new Promise((resolve) => worker.once('exit', resolve)) }
 }
 
-test.each(testDevices)('two workers at once, and one alone, compute the same bits on %s', async (device) => {
-  const work = { device, ...(device === 'simt' && { tokens: 8, steps: 2 }) }
-  const alone = start({ ...work, threads: 1 })
-  const wanted = await alone.message
-  expect(wanted).toMatch(/^[0-9a-f]{64}$/)
-  await alone.exit
-  const both = [start(work), start(work)]
-  expect(await Promise.all(both.map((b) => b.message))).toEqual([wanted, wanted])
-  expect(await start({ ...work, seed: 2 }).message).not.toBe(wanted)
-  await Promise.all(both.map((b) => b.exit))
-})
+test.each(testDevices)(
+  'two workers at once, and one alone, compute the same bits on %s',
+  async (device) => {
+    const work = { device, ...(device === 'simt' && { tokens: 8, steps: 2 }) }
+    const alone = start({ ...work, threads: 1 })
+    const wanted = await alone.message
+    expect(wanted).toMatch(/^[0-9a-f]{64}$/)
+    await alone.exit
+    const both = [start(work), start(work)]
+    expect(await Promise.all(both.map((b) => b.message))).toEqual([wanted, wanted])
+    expect(await start({ ...work, seed: 2 }).message).not.toBe(wanted)
+    await Promise.all(both.map((b) => b.exit))
+  },
+)
 
-test.each(testDevices)('a worker may end in the middle of its work: by process.exit or terminate, on %s', async (device) => {
-  const tokens = device === 'simt' ? 2 : 128
-  for (let round = 0; round < (device === 'simt' ? 1 : 3); round++) {
-    const leaving = start({ device, tokens, leave: 'exit', steps: device === 'simt' ? 2 : 100 })
-    await leaving.message
-    expect(await leaving.exit).toBe(0)
-    const killed = start({ device, tokens, leave: 'terminate', steps: device === 'simt' ? 4 : 300 })
-    await killed.message
-    await killed.worker.terminate()
-  }
-})
+test.each(testDevices)(
+  'a worker may end in the middle of its work: by process.exit or terminate, on %s',
+  async (device) => {
+    const tokens = device === 'simt' ? 2 : 128
+    for (let round = 0; round < (device === 'simt' ? 1 : 3); round++) {
+      const leaving = start({ device, tokens, leave: 'exit', steps: device === 'simt' ? 2 : 100 })
+      await leaving.message
+      expect(await leaving.exit).toBe(0)
+      const killed = start({
+        device,
+        tokens,
+        leave: 'terminate',
+        steps: device === 'simt' ? 4 : 300,
+      })
+      await killed.message
+      await killed.worker.terminate()
+    }
+  },
+)
 
-// A worker that is terminated between two calls into its environment: in a process that would crash.
+// A worker that is terminated between two calls into its environment: in a process that would
+// crash.
 const terminated = `
 const { Worker } = require('node:worker_threads')
 const { once } = require('node:events')
@@ -67,7 +85,8 @@ const run = async () => {
 }
 run()`
 
-// In a process of their own: the addon goes with the only worker that loaded it, and its threads must survive that.
+// In a process of their own: the addon goes with the only worker that loaded it, and its threads
+// must survive that.
 test.each([
   [
     'a worker alone loads the addon and goes',
@@ -83,6 +102,9 @@ test.each([
     `import(${JSON.stringify(entry)}).then(({ openDevice }) => { const d = openDevice('cpu'); d.normal([100000], { seed: 1 }).data() })`,
   ],
 ])('%s', (_, code) => {
-  const { status, stderr, signal } = spawnSync(process.execPath, ['-e', code], { encoding: 'utf8', timeout: 30_000 })
+  const { status, stderr, signal } = spawnSync(process.execPath, ['-e', code], {
+    encoding: 'utf8',
+    timeout: 30_000,
+  })
   expect({ status, signal, stderr }).toEqual({ status: 0, signal: null, stderr: '' })
 })

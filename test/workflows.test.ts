@@ -26,12 +26,19 @@ test('every script and file that a workflow or CI names exists', () => {
 })
 
 test('the build matrix has the platforms that the guide names, and only those with a binary may stop a release', () => {
-  const matrix = [...read('.github/workflows/prebuild.yml').matchAll(/^ +- \{ name: ([\w-]+),(.*)\}$/gm)].map(([, name, rest]) => ({
+  const matrix = [
+    ...read('.github/workflows/prebuild.yml').matchAll(/^ +- \{ name: ([\w-]+),(.*)\}$/gm),
+  ].map(([, name, rest]) => ({
     name: `${name}${/libc: musl/.test(rest!) ? ' musl' : ''}`,
     required: !/untested: true/.test(rest!),
   }))
   expect(matrix.filter((m) => m.required).map((m) => m.name)).toEqual(['linux-x64', 'linux-arm64'])
-  expect(matrix.filter((m) => !m.required).map((m) => m.name)).toEqual(['linux-x64 musl', 'darwin-arm64', 'darwin-x64', 'win32-x64'])
+  expect(matrix.filter((m) => !m.required).map((m) => m.name)).toEqual([
+    'linux-x64 musl',
+    'darwin-arm64',
+    'darwin-x64',
+    'win32-x64',
+  ])
   const guide = read('docs/guides/install.md')
   expect(guide).toMatch(/^\| linux-x64, glibc 2\.28 or newer \| yes/m)
   expect(guide).toMatch(/^\| linux-arm64, glibc 2\.28 or newer \| yes/m)
@@ -48,6 +55,8 @@ test('the release asks for provenance, and no token is in any file', () => {
 test('the lock file names no registry, and every platform of optional tools', () => {
   const lock = read('package-lock.json')
   expect(lock).not.toMatch(/"resolved"/)
-  const biome = Object.keys(JSON.parse(lock).packages).filter((p) => p.startsWith('node_modules/@biomejs/cli-'))
+  const biome = Object.keys(JSON.parse(lock).packages).filter((p) =>
+    p.startsWith('node_modules/@biomejs/cli-'),
+  )
   expect(biome.length).toBeGreaterThanOrEqual(8)
 })

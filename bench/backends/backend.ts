@@ -1,4 +1,5 @@
-// The problems, and what a contender must be able to do with them: each method prepares one for a problem, or is left out.
+// The problems, and what a contender must be able to do with them: each method prepares one for a
+// problem, or is left out.
 
 import type { HostTable } from '../data.js'
 import type { Contender } from '../harness.js'
@@ -30,7 +31,10 @@ export const lr = 0.01
 export const adam = { beta1: 0.9, beta2: 0.999, eps: 1e-8 }
 export const adagradEps = 1e-10
 
-/** The table's gradient and the rule on each touched row; result `rows`: the rows of `sample` after set 0, [sample, dim] */
+/**
+ * The table's gradient and the rule on each touched row; result `rows`: the rows of `sample` after
+ * set 0, [sample, dim]
+ */
 export interface UpdateProblem extends BagWeightsProblem {
   rule: Rule
   sample: Int32Array
@@ -67,7 +71,10 @@ export interface TokenProblem {
 export interface Backend {
   readonly name: string
   readonly threads: number
-  /** Milliseconds for which its own threads stay busy after their work: the next contender waits for them. */
+  /**
+   * Milliseconds for which its own threads stay busy after their work: the next contender waits for
+   * them.
+   */
   readonly settle?: number
   bag?(problem: BagProblem): Promise<Contender | undefined>
   bagWeights?(problem: BagWeightsProblem): Promise<Contender | undefined>
@@ -80,7 +87,10 @@ export interface Backend {
   close?(): void | Promise<void>
 }
 
-/** Contenders that are a hundred times slower than others take part up to so many multiply-adds a call: about a second of theirs. */
+/**
+ * Contenders that are a hundred times slower than others take part up to so many multiply-adds a
+ * call: about a second of theirs.
+ */
 export const mostWorkOfSlow = 2 ** 28
 
 /** Thread counts to measure: one, and all. */

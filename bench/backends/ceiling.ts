@@ -1,9 +1,18 @@
-// What the machine can do at best: the same rows, only read, or only read and written; multiply-adds in registers.
+// What the machine can do at best: the same rows, only read, or only read and written;
+// multiply-adds in registers.
 
 import { type Ceilings, loadCeilings, type Memory, type RowList } from '../ceilings.js'
 import { bytesOf } from '../data.js'
 import { type Contender, timingOf } from '../harness.js'
-import type { Backend, BagProblem, GemmProblem, LookupProblem, Rule, TokenProblem, UpdateProblem } from './backend.js'
+import type {
+  Backend,
+  BagProblem,
+  GemmProblem,
+  LookupProblem,
+  Rule,
+  TokenProblem,
+  UpdateProblem,
+} from './backend.js'
 import type { Ours } from './ours.js'
 
 /** Tables that a rule updates; row-wise Adagrad keeps one number a row besides. */
@@ -12,7 +21,10 @@ const partsOf: Record<Rule, number> = { sgd: 1, rowwiseAdagrad: 1, adamw: 3 }
 const gap = 2 << 20
 const aheadBytes = [0, 2048, 4096, 8192, 16384, 32768, 65536]
 
-/** Rows between a read and the prefetch of its row into the first or second cache, and rows between it and a second prefetch into the first; 0 for none. */
+/**
+ * Rows between a read and the prefetch of its row into the first or second cache, and rows between
+ * it and a second prefetch into the first; 0 for none.
+ */
 interface Prefetch {
   ahead: number
   cache: 1 | 2
@@ -23,7 +35,13 @@ const caches = [1, 2] as const
 
 const prefetchesFor = (rowBytes: number, into: readonly (1 | 2)[]): Prefetch[] =>
   [...new Set(aheadBytes.map((bytes) => Math.ceil(bytes / rowBytes)))].flatMap((ahead) =>
-    into.flatMap((cache) => [...new Set([0, Math.floor(ahead / 4), Math.floor(ahead / 2)])].map((again) => ({ ahead, cache, again }))),
+    into.flatMap((cache) =>
+      [...new Set([0, Math.floor(ahead / 4), Math.floor(ahead / 2)])].map((again) => ({
+        ahead,
+        cache,
+        again,
+      })),
+    ),
   )
 
 const seconds = (f: () => void): number => {
@@ -32,12 +50,16 @@ const seconds = (f: () => void): number => {
   return (performance.now() - begin) / 1e3
 }
 
-/** Of several ways the fastest: of the five whose least time of three tries is the least, the one with the least median of further tries in turn. */
+/**
+ * Of several ways the fastest: of the five whose least time of three tries is the least, the one
+ * with the least median of further tries in turn.
+ */
 function fastest<Way>(ways: readonly Way[], walk: (way: Way) => void): Way {
   const tries = ways.map((way) => ({ way, times: [0, 1, 2].map(() => seconds(() => walk(way))) }))
   const best = tries.sort((a, b) => Math.min(...a.times) - Math.min(...b.times)).slice(0, 5)
   for (const one of best) one.times = []
-  for (let i = 0; i < 9; i++) for (const { way, times } of best) times.push(seconds(() => walk(way)))
+  for (let i = 0; i < 9; i++)
+    for (const { way, times } of best) times.push(seconds(() => walk(way)))
   const median = (times: readonly number[]) => timingOf('a walk', 0, times).seconds
   return best.reduce((a, b) => (median(b.times) < median(a.times) ? b : a)).way
 }
@@ -76,7 +98,10 @@ export class Ceiling implements Backend {
   readonly #ours: Ours
   #best = new Map<string, Prefetch>()
 
-  /** Reads the tables of `ours`: equal loops on two pieces of memory differ by up to 1.4 times, by how the machine's host backs them. */
+  /**
+   * Reads the tables of `ours`: equal loops on two pieces of memory differ by up to 1.4 times, by
+   * how the machine's host backs them.
+   */
   constructor(threads: number, shared: CeilingMemory, ours: Ours) {
     this.threads = threads
     this.#shared = shared
@@ -84,7 +109,12 @@ export class Ceiling implements Backend {
   }
 
   // The best prefetches for this kind of walk, found once.
-  #prefetch(key: string, rowBytes: number, into: readonly (1 | 2)[], walk: (p: Prefetch) => void): Prefetch {
+  #prefetch(
+    key: string,
+    rowBytes: number,
+    into: readonly (1 | 2)[],
+    walk: (p: Prefetch) => void,
+  ): Prefetch {
     let best = this.#best.get(key)
     if (best === undefined) {
       best = fastest(prefetchesFor(rowBytes, into), walk)
@@ -93,7 +123,10 @@ export class Ceiling implements Backend {
     return best
   }
 
-  #gather({ table, sets, tokens, bag, distribution }: BagProblem, into: readonly (1 | 2)[]): Contender {
+  #gather(
+    { table, sets, tokens, bag, distribution }: BagProblem,
+    into: readonly (1 | 2)[],
+  ): Contender {
     const lists = sets.map((s) => this.#shared.native.rowList(s.indices, table.slots))
     const key = `gather ${table.key} ${tokens * bag} ${distribution} ${into.join()}`
     const { native } = this.#shared
@@ -101,7 +134,8 @@ export class Ceiling implements Backend {
     const { weight, scales } = this.#ours.table(table)
     this.#ours.wait()
     const [rows, factors] = [weight.handle('bench', 'table'), scales?.handle('bench', 'scales')]
-    const walk = (list: RowList, p: Prefetch) => native.gather(rows, factors, list, rowBytes, p.ahead, p.again, p.cache, this.threads)
+    const walk = (list: RowList, p: Prefetch) =>
+      native.gather(rows, factors, list, rowBytes, p.ahead, p.again, p.cache, this.threads)
     let turn = 0
     const best = this.#prefetch(key, rowBytes, into, (p) => walk(lists[turn++ % lists.length]!, p))
     return { run: (set) => walk(lists[set]!, best), result: () => ({}) }
@@ -129,11 +163,17 @@ export class Ceiling implements Backend {
       native.update(memory, list, rowBytes, parts, apart, numbers, ahead, cache, this.threads)
     const ascending = sets.map((s) => touched(s.indices))
     // Ascending rows share pages; drawn order does not. The ceiling is the faster one.
-    const orders = [ascending, ascending.map(shuffled)].map((rows) => rows.map((r) => native.rowList(r, table.slots)))
+    const orders = [ascending, ascending.map(shuffled)].map((rows) =>
+      rows.map((r) => native.rowList(r, table.slots)),
+    )
     const aheads = [...new Set(aheadBytes.map((bytes) => Math.ceil(bytes / rowBytes / parts)))]
-    const ways = orders.flatMap((lists) => aheads.flatMap((ahead) => caches.map((cache) => ({ lists, ahead, cache }))))
+    const ways = orders.flatMap((lists) =>
+      aheads.flatMap((ahead) => caches.map((cache) => ({ lists, ahead, cache }))),
+    )
     let turn = 0
-    const { lists, ahead, cache } = fastest(ways, (w) => walk(w.lists[turn++ % w.lists.length]!, w.ahead, w.cache))
+    const { lists, ahead, cache } = fastest(ways, (w) =>
+      walk(w.lists[turn++ % w.lists.length]!, w.ahead, w.cache),
+    )
     return { run: (set) => walk(lists[set]!, ahead, cache), result: () => ({}) }
   }
 
@@ -149,7 +189,10 @@ export class Ceiling implements Backend {
     return this.#fma(4 * tokens * heads * nKeys * half)
   }
 
-  /** The bytes one token needs: its rows of the table, and all of the keys and matrices, which stay in the cache from call to call. */
+  /**
+   * The bytes one token needs: its rows of the table, and all of the keys and matrices, which stay
+   * in the cache from call to call.
+   */
   async token({ shape, state, rows }: TokenProblem): Promise<Contender> {
     const { native } = this.#shared
     const { 'values.weight': table, ...dense } = state

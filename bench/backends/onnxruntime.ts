@@ -1,9 +1,16 @@
-// onnxruntime-node. Its inputs are laid out as its operators like them, and the weights of a product are constants, which it packs ahead.
+// onnxruntime-node. Its inputs are laid out as its operators like them, and the weights of a
+// product are constants, which it packs ahead.
 
 import type { Contender, Result } from '../harness.js'
 import { encodeModel, type Graph, type OnnxType } from '../peers/onnx.js'
 import { requirePeer } from '../peers/require.js'
-import type { Backend, BagProblem, BagWeightsProblem, GemmProblem, LookupProblem } from './backend.js'
+import type {
+  Backend,
+  BagProblem,
+  BagWeightsProblem,
+  GemmProblem,
+  LookupProblem,
+} from './backend.js'
 
 interface OrtTensor {
   data: ArrayLike<number> | BigInt64Array
@@ -39,7 +46,11 @@ export class OnnxRuntime implements Backend {
     return new this.#ort.Tensor(type, data, shape)
   }
 
-  async #contender(graph: Graph, feeds: readonly Record<string, OrtTensor>[], result: (outputs: Record<string, OrtTensor>) => Result) {
+  async #contender(
+    graph: Graph,
+    feeds: readonly Record<string, OrtTensor>[],
+    result: (outputs: Record<string, OrtTensor>) => Result,
+  ) {
     const session = await this.#ort.InferenceSession.create(encodeModel(graph), {
       intraOpNumThreads: this.threads,
       interOpNumThreads: 1,
@@ -53,7 +64,9 @@ export class OnnxRuntime implements Backend {
     return contender
   }
 
-  /** Nodes from a table and its indices [T, L] to rows [T, L, D] in float32 and weights [T, 1, L]. */
+  /**
+   * Nodes from a table and its indices [T, L] to rows [T, L, D] in float32 and weights [T, 1, L].
+   */
   #rows({ table, tokens, bag, sets }: BagProblem) {
     if (table.dtype === 'bfloat16') return undefined
     const { slots, dim, scales } = table
@@ -65,12 +78,21 @@ export class OnnxRuntime implements Backend {
       outputs: [],
       constants: [],
       nodes: [
-        { op: 'Gather', inputs: ids('table', 'indices'), outputs: ids(table.dtype === 'float32' ? 'rows' : 'narrow') },
-        ...(table.dtype === 'float32' ? [] : [{ op: 'Cast', inputs: ids('narrow'), outputs: ids('rows'), attributes: { to: 1 } }]),
+        {
+          op: 'Gather',
+          inputs: ids('table', 'indices'),
+          outputs: ids(table.dtype === 'float32' ? 'rows' : 'narrow'),
+        },
+        ...(table.dtype === 'float32'
+          ? []
+          : [{ op: 'Cast', inputs: ids('narrow'), outputs: ids('rows'), attributes: { to: 1 } }]),
       ],
     }
     const data = this.#tensor(table.dtype, table.data, [slots, dim])
-    const feeds = sets.map(({ indices }) => ({ table: data, indices: this.#tensor('int32', indices, [tokens, bag]) }))
+    const feeds = sets.map(({ indices }) => ({
+      table: data,
+      indices: this.#tensor('int32', indices, [tokens, bag]),
+    }))
     return { read, feeds, scales: scales && this.#tensor('float32', scales, [slots]) }
   }
 
@@ -86,7 +108,16 @@ export class OnnxRuntime implements Backend {
         ...(scales ? [{ name: 'scales', type: 'float32' as const, shape: [table.slots, 1] }] : []),
       ],
       outputs: [{ name: 'y', type: 'float32', shape: [tokens, 1, table.dim] }],
-      constants: scales ? [{ name: 'flat', type: 'int64', shape: [3], data: BigInt64Array.from([tokens, 1, bag].map(BigInt)) }] : [],
+      constants: scales
+        ? [
+            {
+              name: 'flat',
+              type: 'int64',
+              shape: [3],
+              data: BigInt64Array.from([tokens, 1, bag].map(BigInt)),
+            },
+          ]
+        : [],
       nodes: [
         ...read.nodes,
         ...(scales
@@ -115,7 +146,10 @@ export class OnnxRuntime implements Backend {
       inputs: [...rows.read.inputs, { name: 'dy', type: 'float32', shape: [tokens, table.dim, 1] }],
       outputs: [{ name: 'dWeights', type: 'float32', shape: [tokens, bag, 1] }],
       constants: [],
-      nodes: [...rows.read.nodes, { op: 'MatMul', inputs: ids('rows', 'dy'), outputs: ids('dWeights') }],
+      nodes: [
+        ...rows.read.nodes,
+        { op: 'MatMul', inputs: ids('rows', 'dy'), outputs: ids('dWeights') },
+      ],
     }
     const gradient = this.#tensor('float32', dy, [tokens, table.dim, 1])
     return this.#contender(
@@ -152,24 +186,51 @@ export class OnnxRuntime implements Backend {
       ],
       nodes: [
         { op: 'MatMul', inputs: ids('queries', 'keys'), outputs: ids('scores') },
-        { op: 'TopK', inputs: ids('scores', 'k'), outputs: ids('values', 'places'), attributes: { axis: 2 } },
-        { op: 'Split', inputs: ids('values', 'halves'), outputs: ids('v1', 'v2'), attributes: { axis: 0 } },
-        { op: 'Split', inputs: ids('places', 'halves'), outputs: ids('i1', 'i2'), attributes: { axis: 0 } },
+        {
+          op: 'TopK',
+          inputs: ids('scores', 'k'),
+          outputs: ids('values', 'places'),
+          attributes: { axis: 2 },
+        },
+        {
+          op: 'Split',
+          inputs: ids('values', 'halves'),
+          outputs: ids('v1', 'v2'),
+          attributes: { axis: 0 },
+        },
+        {
+          op: 'Split',
+          inputs: ids('places', 'halves'),
+          outputs: ids('i1', 'i2'),
+          attributes: { axis: 0 },
+        },
         { op: 'Unsqueeze', inputs: ids('v1', 'third'), outputs: ids('v1c') },
         { op: 'Unsqueeze', inputs: ids('v2', 'second'), outputs: ids('v2r') },
         { op: 'Add', inputs: ids('v1c', 'v2r'), outputs: ids('sums') },
         { op: 'Reshape', inputs: ids('sums', 'flat'), outputs: ids('pairs') },
-        { op: 'TopK', inputs: ids('pairs', 'k'), outputs: ids('best', 'at'), attributes: { axis: 2 } },
+        {
+          op: 'TopK',
+          inputs: ids('pairs', 'k'),
+          outputs: ids('best', 'at'),
+          attributes: { axis: 2 },
+        },
         { op: 'Mul', inputs: ids('i1', 'n'), outputs: ids('i1n') },
         { op: 'Unsqueeze', inputs: ids('i1n', 'third'), outputs: ids('i1c') },
         { op: 'Unsqueeze', inputs: ids('i2', 'second'), outputs: ids('i2r') },
         { op: 'Add', inputs: ids('i1c', 'i2r'), outputs: ids('names') },
         { op: 'Reshape', inputs: ids('names', 'flat'), outputs: ids('slots') },
-        { op: 'GatherElements', inputs: ids('slots', 'at'), outputs: ids('indices'), attributes: { axis: 2 } },
+        {
+          op: 'GatherElements',
+          inputs: ids('slots', 'at'),
+          outputs: ids('indices'),
+          attributes: { axis: 2 },
+        },
         { op: 'Softmax', inputs: ids('best'), outputs: ids('weights'), attributes: { axis: 2 } },
       ],
     }
-    const feeds = queries.map((q) => ({ queries: this.#tensor('float32', transposedQueries(q, shape), [2 * H, T, d]) }))
+    const feeds = queries.map((q) => ({
+      queries: this.#tensor('float32', transposedQueries(q, shape), [2 * H, T, d]),
+    }))
     return this.#contender(graph, feeds, ({ indices, weights }) => ({
       indices: tokensFirst(Array.from(indices!.data as BigInt64Array, Number), shape),
       weights: tokensFirst(weights!.data as ArrayLike<number>, shape),
@@ -181,7 +242,9 @@ export class OnnxRuntime implements Backend {
       inputs: [{ name: 'x', type: 'float32', shape: [rows, inner] }],
       outputs: [{ name: 'y', type: 'float32', shape: [rows, columns] }],
       constants: [{ name: 'weight', type: 'float32', shape: [columns, inner], data: weight }],
-      nodes: [{ op: 'Gemm', inputs: ids('x', 'weight'), outputs: ids('y'), attributes: { transB: 1 } }],
+      nodes: [
+        { op: 'Gemm', inputs: ids('x', 'weight'), outputs: ids('y'), attributes: { transB: 1 } },
+      ],
     }
     const feeds = inputs.map((x) => ({ x: this.#tensor('float32', x, [rows, inner]) }))
     return this.#contender(graph, feeds, ({ y }) => ({ y: y!.data as ArrayLike<number> }))
@@ -196,12 +259,17 @@ export function transposedKeys(keys: Float32Array, { heads, nKeys, half }: Shape
   for (let h = 0; h < heads; h++)
     for (let p = 0; p < 2; p++)
       for (let j = 0; j < nKeys; j++)
-        for (let c = 0; c < half; c++) out[((p * heads + h) * half + c) * nKeys + j] = keys[((h * 2 + p) * nKeys + j) * half + c]!
+        for (let c = 0; c < half; c++)
+          out[((p * heads + h) * half + c) * nKeys + j] =
+            keys[((h * 2 + p) * nKeys + j) * half + c]!
   return out
 }
 
 /** [T, H, 2, d] to [2 * H, T, d]. */
-export function transposedQueries(query: Float32Array, { tokens, heads, half }: Shape): Float32Array {
+export function transposedQueries(
+  query: Float32Array,
+  { tokens, heads, half }: Shape,
+): Float32Array {
   const out = new Float32Array(query.length)
   for (let t = 0; t < tokens; t++)
     for (let h = 0; h < heads; h++)
@@ -213,9 +281,14 @@ export function transposedQueries(query: Float32Array, { tokens, heads, half }: 
 }
 
 /** [H, T, k] to [T, H, k]. */
-export function tokensFirst(values: ArrayLike<number>, { tokens, heads, knn }: Shape): Float64Array {
+export function tokensFirst(
+  values: ArrayLike<number>,
+  { tokens, heads, knn }: Shape,
+): Float64Array {
   const out = new Float64Array(values.length)
   for (let h = 0; h < heads; h++)
-    for (let t = 0; t < tokens; t++) for (let r = 0; r < knn; r++) out[(t * heads + h) * knn + r] = values[(h * tokens + t) * knn + r]!
+    for (let t = 0; t < tokens; t++)
+      for (let r = 0; r < knn; r++)
+        out[(t * heads + h) * knn + r] = values[(h * tokens + t) * knn + r]!
   return out
 }

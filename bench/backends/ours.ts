@@ -1,7 +1,16 @@
 // This package, through its own API.
 
 import { native } from '../../lib/binding.js'
-import { AdamW, type Device, openDevice, ops, RowwiseAdagrad, Sgd, type Tensor, ValueTable } from '../../lib/index.js'
+import {
+  AdamW,
+  type Device,
+  openDevice,
+  ops,
+  RowwiseAdagrad,
+  Sgd,
+  type Tensor,
+  ValueTable,
+} from '../../lib/index.js'
 import { tableParameter } from '../../lib/parameter.js'
 import type { HostTable } from '../data.js'
 import type { Contender } from '../harness.js'
@@ -20,8 +29,10 @@ import {
 
 const optimizers = {
   sgd: (p: ReturnType<typeof tableParameter>) => new Sgd([p], { lr }),
-  rowwiseAdagrad: (p: ReturnType<typeof tableParameter>) => new RowwiseAdagrad([p], { lr, eps: adagradEps }),
-  adamw: (p: ReturnType<typeof tableParameter>) => new AdamW([p], { lr, betas: [adam.beta1, adam.beta2], eps: adam.eps }),
+  rowwiseAdagrad: (p: ReturnType<typeof tableParameter>) =>
+    new RowwiseAdagrad([p], { lr, eps: adagradEps }),
+  adamw: (p: ReturnType<typeof tableParameter>) =>
+    new AdamW([p], { lr, betas: [adam.beta1, adam.beta2], eps: adam.eps }),
 } satisfies Record<Rule, unknown>
 
 export class Ours implements Backend {
@@ -64,7 +75,8 @@ export class Ours implements Backend {
     const { weight, scales } = this.table(problem.table)
     const reads = this.#reads(problem)
     const out = this.device.empty([problem.tokens, problem.table.dim])
-    const run = (set: number) => ops.embeddingBag(weight, reads[set]!.indices, reads[set]!.weights, { scales, out })
+    const run = (set: number) =>
+      ops.embeddingBag(weight, reads[set]!.indices, reads[set]!.weights, { scales, out })
     return {
       run,
       wait: this.wait,
@@ -78,7 +90,10 @@ export class Ours implements Backend {
     const reads = this.#reads(problem)
     const dy = this.device.tensor(problem.dy, [problem.tokens, problem.table.dim])
     const run = (set: number) =>
-      ops.embeddingBagBackward(dy, weight, reads[set]!.indices, reads[set]!.weights, { scales, needs: { table: false } }).dWeights!
+      ops.embeddingBagBackward(dy, weight, reads[set]!.indices, reads[set]!.weights, {
+        scales,
+        needs: { table: false },
+      }).dWeights!
     return {
       run: (set) => run(set).dispose(),
       wait: this.wait,
@@ -96,7 +111,12 @@ export class Ours implements Backend {
     const dy = this.device.tensor(problem.dy, [problem.tokens, dim])
     const run = (set: number) => {
       const { indices, weights } = reads[set]!
-      native.tablePush(table.handle, indices.handle('bench', 'indices'), weights.handle('bench', 'weights'), dy.handle('bench', 'dy'))
+      native.tablePush(
+        table.handle,
+        indices.handle('bench', 'indices'),
+        weights.handle('bench', 'weights'),
+        dy.handle('bench', 'dy'),
+      )
       optimizer.step()
       optimizer.zeroGrad()
     }
@@ -131,7 +151,8 @@ export class Ours implements Backend {
 
   async lookup(problem: LookupProblem): Promise<Contender> {
     const { keys, queries } = this.#lookupInputs(problem)
-    const run = (set: number) => ops.productKeyLookup(queries[set]!, keys, { knn: problem.shape.knn })
+    const run = (set: number) =>
+      ops.productKeyLookup(queries[set]!, keys, { knn: problem.shape.knn })
     return {
       run: (set) => {
         const r = run(set)

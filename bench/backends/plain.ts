@@ -37,7 +37,13 @@ export class Plain implements Backend {
     return { run, result: () => after(run, { y }) }
   }
 
-  async bagWeights({ table, tokens, bag, sets, dy }: BagWeightsProblem): Promise<Contender | undefined> {
+  async bagWeights({
+    table,
+    tokens,
+    bag,
+    sets,
+    dy,
+  }: BagWeightsProblem): Promise<Contender | undefined> {
     if (table.dtype !== 'float32' || tokens * bag * table.dim > mostWorkOfSlow) return undefined
     const { data, dim } = table
     const dWeights = new Float32Array(tokens * bag)
@@ -54,7 +60,10 @@ export class Plain implements Backend {
     return { run, result: () => after(run, { dWeights }) }
   }
 
-  /** Sums each touched row's gradient in a slot of its own, then applies the rule to it. Not AdamW: its states would take the memory. */
+  /**
+   * Sums each touched row's gradient in a slot of its own, then applies the rule to it. Not AdamW:
+   * its states would take the memory.
+   */
   async update(problem: UpdateProblem): Promise<Contender | undefined> {
     const { tokens, bag, sets, dy, rule, sample } = problem
     const { slots, dim } = problem.table
@@ -105,7 +114,11 @@ export class Plain implements Backend {
     }
   }
 
-  async lookup({ shape: { tokens, heads, knn, half, nKeys }, keys, queries }: LookupProblem): Promise<Contender | undefined> {
+  async lookup({
+    shape: { tokens, heads, knn, half, nKeys },
+    keys,
+    queries,
+  }: LookupProblem): Promise<Contender | undefined> {
     if (2 * tokens * heads * nKeys * half > 2 * mostWorkOfSlow) return undefined
     const indices = new Int32Array(tokens * heads * knn)
     const weights = new Float32Array(tokens * heads * knn)
@@ -126,7 +139,11 @@ export class Plain implements Backend {
     return { run, result: () => ({ y: run(0).y }) }
   }
 
-  async gemm({ shape: { rows, inner, columns }, weight, inputs }: GemmProblem): Promise<Contender | undefined> {
+  async gemm({
+    shape: { rows, inner, columns },
+    weight,
+    inputs,
+  }: GemmProblem): Promise<Contender | undefined> {
     if (rows * inner * columns > 2 * mostWorkOfSlow) return undefined
     const y = new Float32Array(rows * columns)
     const run = (set: number) => {
@@ -157,7 +174,8 @@ export function oneToken(
   const lookup = headLookup({ knn, half, nKeys }, state['keys']!)
   for (let h = 0; h < heads; h++) {
     const { slots, weights } = lookup(h, query, h * 2 * half)
-    for (let r = 0; r < knn; r++) for (let c = 0; c < width; c++) y[c]! += weights[r]! * values[slots[r]! * width + c]!
+    for (let r = 0; r < knn; r++)
+      for (let c = 0; c < width; c++) y[c]! += weights[r]! * values[slots[r]! * width + c]!
     rows.set(slots, h * knn)
   }
   const gate = affine(state, 'swilu_projection', x)
@@ -165,8 +183,14 @@ export function oneToken(
   return { y: affine(state, 'value_proj', y), rows }
 }
 
-/** The product-key lookup of one head, whose query begins at `at`. Its answers are overwritten by the next call. */
-function headLookup({ knn, half, nKeys }: { knn: number; half: number; nKeys: number }, keys: Float32Array) {
+/**
+ * The product-key lookup of one head, whose query begins at `at`. Its answers are overwritten by
+ * the next call.
+ */
+function headLookup(
+  { knn, half, nKeys }: { knn: number; half: number; nKeys: number },
+  keys: Float32Array,
+) {
   const best = [new Int32Array(knn), new Int32Array(knn)] as const
   const value = [new Float32Array(knn), new Float32Array(knn)] as const
   const scores = new Float32Array(nKeys)
@@ -190,7 +214,13 @@ function headLookup({ knn, half, nKeys }: { knn: number; half: number; nKeys: nu
       )
     }
     const combine = (i: number) => value[0][Math.floor(i / knn)]! + value[1][i % knn]!
-    keepBest(knn * knn, combine, (i) => best[0][Math.floor(i / knn)]! * nKeys + best[1][i % knn]!, sums, slots)
+    keepBest(
+      knn * knn,
+      combine,
+      (i) => best[0][Math.floor(i / knn)]! * nKeys + best[1][i % knn]!,
+      sums,
+      slots,
+    )
     let sum = 0
     for (let r = 0; r < knn; r++) sum += Math.exp(sums[r]! - sums[0]!)
     for (let r = 0; r < knn; r++) weights[r] = Math.exp(sums[r]! - sums[0]!) / sum
@@ -214,7 +244,13 @@ function after<R>(run: (set: number) => void, output: R): R {
 }
 
 /** The greatest `values.length` of n, sorted, by insertion. */
-function keepBest(n: number, score: (i: number) => number, name: (i: number) => number, values: Float32Array, names: Int32Array): void {
+function keepBest(
+  n: number,
+  score: (i: number) => number,
+  name: (i: number) => number,
+  values: Float32Array,
+  names: Int32Array,
+): void {
   const k = values.length
   let count = 0
   for (let i = 0; i < n; i++) {
@@ -232,6 +268,7 @@ function keepBest(n: number, score: (i: number) => number, name: (i: number) => 
 
 function rowsOf(table: Float32Array, dim: number, sample: Int32Array): Float32Array {
   const rows = new Float32Array(sample.length * dim)
-  for (const [i, row] of sample.entries()) rows.set(table.subarray(row * dim, (row + 1) * dim), i * dim)
+  for (const [i, row] of sample.entries())
+    rows.set(table.subarray(row * dim, (row + 1) * dim), i * dim)
   return rows
 }

@@ -36,7 +36,9 @@ function environment(): NodeJS.ProcessEnv {
 /** The first Python that can import torch, or why there is none. */
 export function findPython(): string | undefined {
   return ['python3', '/usr/bin/python3'].find(
-    (python) => spawnSync(python, ['-c', 'import torch, numpy'], { stdio: 'ignore', env: environment() }).status === 0,
+    (python) =>
+      spawnSync(python, ['-c', 'import torch, numpy'], { stdio: 'ignore', env: environment() })
+        .status === 0,
   )
 }
 
@@ -68,7 +70,10 @@ export class Python {
   }
 
   static async start(python: string): Promise<{ process: Python; version: string }> {
-    const child = spawn(python, [script], { stdio: ['pipe', 'pipe', 'inherit'], env: environment() })
+    const child = spawn(python, [script], {
+      stdio: ['pipe', 'pipe', 'inherit'],
+      env: environment(),
+    })
     const process = new Python(child)
     const { version } = await process.#read()
     return { process, version: String(version) }
@@ -95,7 +100,10 @@ export class Python {
   }
 
   async #read(): Promise<Record<string, unknown> & { outputs: Result }> {
-    const message = JSON.parse(await this.#line()) as Record<string, unknown> & { arrays: [string, string, number[]][]; error?: string }
+    const message = JSON.parse(await this.#line()) as Record<string, unknown> & {
+      arrays: [string, string, number[]][]
+      error?: string
+    }
     const outputs: Record<string, ArrayLike<number>> = {}
     for (const [name, dtype, shape] of message.arrays) {
       const count = shape.reduce((a, b) => a * b, 1)
@@ -107,7 +115,10 @@ export class Python {
   }
 
   /** One message and its answer; calls wait for each other. */
-  call(message: Record<string, unknown>, inputs: readonly Input[] = []): Promise<Record<string, unknown> & { outputs: Result }> {
+  call(
+    message: Record<string, unknown>,
+    inputs: readonly Input[] = [],
+  ): Promise<Record<string, unknown> & { outputs: Result }> {
     const answer = this.#turn.then(async () => {
       const arrays = inputs.map(({ name, dtype, shape }) => [name, dtype, shape])
       this.#child.stdin.write(`${JSON.stringify({ ...message, arrays })}\n`)
@@ -115,7 +126,11 @@ export class Python {
       for (const { data } of inputs)
         for (const part of data)
           for (let at = 0; at < part.byteLength; at += 2 ** 26) {
-            const piece = new Uint8Array(part.buffer, part.byteOffset + at, Math.min(2 ** 26, part.byteLength - at))
+            const piece = new Uint8Array(
+              part.buffer,
+              part.byteOffset + at,
+              Math.min(2 ** 26, part.byteLength - at),
+            )
             if (!this.#child.stdin.write(piece)) await once(this.#child.stdin, 'drain')
           }
       return this.#read()
@@ -136,7 +151,10 @@ export class Python {
     return table.key
   }
 
-  /** Prepares a problem for its first contender; others that run the same problem with other threads share it. */
+  /**
+   * Prepares a problem for its first contender; others that run the same problem with other threads
+   * share it.
+   */
   async contender(
     problem: object,
     kind: string,
@@ -188,25 +206,43 @@ export class PyTorch implements Backend {
     this.#python = python
   }
 
-  async #reads(kind: string, problem: BagProblem, message: Record<string, unknown>, more: readonly Input[]) {
+  async #reads(
+    kind: string,
+    problem: BagProblem,
+    message: Record<string, unknown>,
+    more: readonly Input[],
+  ) {
     const { table, sets, tokens, bag } = problem
     if (table.dtype === 'int8' || table.dtype === 'bfloat16') return undefined
     const shape = [sets.length, tokens, bag]
-    return this.#python.contender(problem, kind, this.threads, { table: await this.#python.table(table), ...message }, [
-      { name: 'indices', dtype: 'int32', shape, data: sets.map((s) => s.indices) },
-      { name: 'weights', dtype: 'float32', shape, data: sets.map((s) => s.weights) },
-      ...more,
-    ])
+    return this.#python.contender(
+      problem,
+      kind,
+      this.threads,
+      { table: await this.#python.table(table), ...message },
+      [
+        { name: 'indices', dtype: 'int32', shape, data: sets.map((s) => s.indices) },
+        { name: 'weights', dtype: 'float32', shape, data: sets.map((s) => s.weights) },
+        ...more,
+      ],
+    )
   }
 
-  #dy = ({ dy, tokens, table }: BagWeightsProblem): Input => ({ name: 'dy', dtype: 'float32', shape: [tokens, table.dim], data: [dy] })
+  #dy = ({ dy, tokens, table }: BagWeightsProblem): Input => ({
+    name: 'dy',
+    dtype: 'float32',
+    shape: [tokens, table.dim],
+    data: [dy],
+  })
 
   async bag(problem: BagProblem): Promise<Contender | undefined> {
     return this.#reads('bag', problem, {}, [])
   }
 
   async bagWeights(problem: BagWeightsProblem): Promise<Contender | undefined> {
-    return problem.table.dtype === 'float32' ? this.#reads('bagWeights', problem, {}, [this.#dy(problem)]) : undefined
+    return problem.table.dtype === 'float32'
+      ? this.#reads('bagWeights', problem, {}, [this.#dy(problem)])
+      : undefined
   }
 
   async update(problem: UpdateProblem): Promise<Contender | undefined> {
@@ -222,7 +258,12 @@ export class PyTorch implements Backend {
     const { tokens, heads, knn, half, nKeys } = shape
     return this.#python.contender(problem, 'lookup', this.threads, { knn }, [
       { name: 'keys', dtype: 'float32', shape: [heads, 2, nKeys, half], data: [keys] },
-      { name: 'queries', dtype: 'float32', shape: [queries.length, tokens, heads, 2, half], data: queries },
+      {
+        name: 'queries',
+        dtype: 'float32',
+        shape: [queries.length, tokens, heads, 2, half],
+        data: queries,
+      },
     ])
   }
 

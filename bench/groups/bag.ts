@@ -1,10 +1,25 @@
 // Embedding bag forward, the gradient of its weights, and the table's gradient with the optimizer.
 
-import { adagradEps, adam, type BagProblem, type BagWeightsProblem, lr, type Rule, rules, type UpdateProblem } from '../backends/backend.js'
+import {
+  adagradEps,
+  adam,
+  type BagProblem,
+  type BagWeightsProblem,
+  lr,
+  type Rule,
+  rules,
+  type UpdateProblem,
+} from '../backends/backend.js'
 import { Ceiling, touched } from '../backends/ceiling.js'
 import { bytesOf, decoder, drawRows, type HostTable, uniform } from '../data.js'
 import { type Entrant, expectNear, type Result } from '../harness.js'
-import { type Distribution, distributions, type Shapes, type TableDType, type TableShape } from '../shapes.js'
+import {
+  type Distribution,
+  distributions,
+  type Shapes,
+  type TableDType,
+  type TableShape,
+} from '../shapes.js'
 import { type Case, contest, type Environment, setsFor, spread } from './case.js'
 
 interface Spec extends TableShape {
@@ -24,7 +39,14 @@ function problemOf(env: Environment, s: Spec): BagWeightsProblem {
     weights: uniform(count, 200 + i),
   }))
   const { tokens, bag, distribution } = s
-  return { table: env.table(s.slots, s.dim, s.dtype), tokens, bag, distribution, sets, dy: uniform(tokens * s.dim, 300) }
+  return {
+    table: env.table(s.slots, s.dim, s.dtype),
+    tokens,
+    bag,
+    distribution,
+    sets,
+    dy: uniform(tokens * s.dim, 300),
+  }
 }
 
 // A contender may compute in float16 where the table is float16.
@@ -36,7 +58,8 @@ function checkBag({ table, tokens, bag, sets }: BagProblem, result: Result): voi
   for (const t of spread(tokens, 64)) {
     const wanted = new Float64Array(table.dim)
     for (let l = t * bag; l < (t + 1) * bag; l++)
-      for (let c = 0; c < table.dim; c++) wanted[c]! += weights[l]! * at(indices[l]! * table.dim + c)
+      for (let c = 0; c < table.dim; c++)
+        wanted[c]! += weights[l]! * at(indices[l]! * table.dim + c)
     expectNear(
       `y of token ${t}`,
       Array.prototype.slice.call(result['y'] ?? [], t * table.dim, (t + 1) * table.dim),
@@ -52,7 +75,8 @@ function checkWeights({ table, tokens, bag, sets, dy }: BagWeightsProblem, resul
   for (const t of spread(tokens, 64)) {
     const wanted = new Float64Array(bag)
     for (let l = 0; l < bag; l++)
-      for (let c = 0; c < table.dim; c++) wanted[l]! += dy[t * table.dim + c]! * at(indices[t * bag + l]! * table.dim + c)
+      for (let c = 0; c < table.dim; c++)
+        wanted[l]! += dy[t * table.dim + c]! * at(indices[t * bag + l]! * table.dim + c)
     expectNear(
       `dWeights of token ${t}`,
       Array.prototype.slice.call(result['dWeights'] ?? [], t * bag, (t + 1) * bag),
@@ -67,7 +91,8 @@ type Formula = (x: number, g: number, meanSquare: number) => number
 const oneRow: Record<Rule, Formula> = {
   sgd: (x, g) => x - lr * g,
   rowwiseAdagrad: (x, g, meanSquare) => x - (lr * g) / (Math.sqrt(meanSquare) + adagradEps),
-  adamw: (x, g) => x - (lr * g) / (Math.abs(g) + adam.eps), // the first step: both moments are corrected to g and g^2
+  // the first step: both moments are corrected to g and g^2
+  adamw: (x, g) => x - (lr * g) / (Math.abs(g) + adam.eps),
 }
 
 // PyTorch's Adagrad has a sum for each element, and its SparseAdam adds eps before the correction.
@@ -78,7 +103,10 @@ const pyTorchRow: Record<Rule, Formula> = {
 }
 
 /** The sampled rows after one step from fresh states, in float64. */
-function wantedRows({ table, tokens, bag, sets, dy, rule, sample }: UpdateProblem, formula = oneRow[rule]): Float64Array {
+function wantedRows(
+  { table, tokens, bag, sets, dy, rule, sample }: UpdateProblem,
+  formula = oneRow[rule],
+): Float64Array {
   const { indices, weights } = sets[0]!
   const { dim } = table
   const wanted = new Float64Array(sample.length * dim)
@@ -106,7 +134,10 @@ const rowBytes = (table: HostTable) => table.dim * bytesOf[table.dtype]
 
 const pageBytes = 4096
 
-/** Wide rows, one after another, by the first cache alone: what the bag is to beat, since it need not walk a row from end to end. */
+/**
+ * Wide rows, one after another, by the first cache alone: what the bag is to beat, since it need
+ * not walk a row from end to end.
+ */
 const rowByRow = (ceiling: Ceiling, problem: BagProblem): Entrant => ({
   name: 'whole rows by the first cache',
   threads: ceiling.threads,
@@ -128,9 +159,17 @@ function readCase(s: Spec, what: 'bag' | 'dweights'): Case {
         problem,
         (b, p) => (what === 'bag' ? b.bag?.(p) : b.bagWeights?.(p)),
         (result) => (what === 'bag' ? checkBag(problem, result) : checkWeights(problem, result)),
-        wide ? env.backends.flatMap((b) => (b instanceof Ceiling ? [rowByRow(b, problem)] : [])) : [],
+        wide
+          ? env.backends.flatMap((b) => (b instanceof Ceiling ? [rowByRow(b, problem)] : []))
+          : [],
       )
-      return { name, unit: 'GB/s', work: s.tokens * s.bag * rowBytes(problem.table), of: 'rows read', ...r }
+      return {
+        name,
+        unit: 'GB/s',
+        work: s.tokens * s.bag * rowBytes(problem.table),
+        of: 'rows read',
+        ...r,
+      }
     },
   }
 }
@@ -149,7 +188,9 @@ function updateCase(s: Spec, rule: Rule): Case {
       const sampled = spread(rows[0]!.length, 40).map((i) => rows[0]![i]!)
       // The most read row is among them.
       const most = mostRead(sets[0]!.indices, s.slots)
-      const sample = Int32Array.from(new Set([...sampled, most, ...(spare === undefined ? [] : [spare])]))
+      const sample = Int32Array.from(
+        new Set([...sampled, most, ...(spare === undefined ? [] : [spare])]),
+      )
       const problem: UpdateProblem = { ...read, rule, sample }
       const wanted = wantedRows(problem)
       const wantedOfPyTorch = wantedRows(problem, pyTorchRow[rule])
@@ -158,7 +199,13 @@ function updateCase(s: Spec, rule: Rule): Case {
         sets.length,
         problem,
         (b, p) => b.update?.(p),
-        (result, name) => expectNear('the updated rows', result['rows'], name === 'PyTorch' ? wantedOfPyTorch : wanted, 1e-4),
+        (result, name) =>
+          expectNear(
+            'the updated rows',
+            result['rows'],
+            name === 'PyTorch' ? wantedOfPyTorch : wanted,
+            1e-4,
+          ),
       )
       const mean = rows.reduce((sum, list) => sum + list.length, 0) / rows.length
       const parts = rule === 'adamw' ? 3 : 1
@@ -167,7 +214,10 @@ function updateCase(s: Spec, rule: Rule): Case {
         name,
         unit: 'GB/s',
         work,
-        of: parts === 1 ? 'touched rows read and written' : 'touched rows and states read and written',
+        of:
+          parts === 1
+            ? 'touched rows read and written'
+            : 'touched rows and states read and written',
         notes: { touchedRows: mean },
         ...r,
       }
@@ -187,7 +237,9 @@ export function bagCases(shapes: Shapes): Case[] {
     tables.flatMap((table) =>
       dtypes.flatMap((dtype) =>
         shapes.tokens.flatMap((tokens) =>
-          shapes.bags.flatMap((bag) => distributions.map((distribution) => ({ ...table, dtype, tokens, bag, distribution }))),
+          shapes.bags.flatMap((bag) =>
+            distributions.map((distribution) => ({ ...table, dtype, tokens, bag, distribution })),
+          ),
         ),
       ),
     )
@@ -195,7 +247,10 @@ export function bagCases(shapes: Shapes): Case[] {
   const longest = (s: Spec) => s.bag === Math.max(...shapes.bags)
   const reads = shapes.tables.flatMap((table) => {
     const all = specs([table], ['float32'])
-    return [...all.map((s) => readCase(s, 'bag')), ...all.filter(longest).map((s) => readCase(s, 'dweights'))]
+    return [
+      ...all.map((s) => readCase(s, 'bag')),
+      ...all.filter(longest).map((s) => readCase(s, 'dweights')),
+    ]
   })
   return [
     ...reads,

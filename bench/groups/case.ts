@@ -3,7 +3,15 @@
 import type { Backend } from '../backends/backend.js'
 import type { Ours } from '../backends/ours.js'
 import type { HostTable } from '../data.js'
-import { type Contender, type Effort, type Entrant, type Result, race, type Timing, WrongResult } from '../harness.js'
+import {
+  type Contender,
+  type Effort,
+  type Entrant,
+  type Result,
+  race,
+  type Timing,
+  WrongResult,
+} from '../harness.js'
 import type { TableDType } from '../shapes.js'
 
 export interface Environment {
@@ -42,10 +50,16 @@ export interface Case {
   run(env: Environment): Promise<CaseResult>
 }
 
-/** Ours is wrong, or a contender is used wrongly: the benchmark fails. A contender that can't do a problem is only left out. */
+/**
+ * Ours is wrong, or a contender is used wrongly: the benchmark fails. A contender that can't do a
+ * problem is only left out.
+ */
 export class CheckFailed extends Error {}
 
-/** Asks every backend for a contender, checks each one's result, then times them together, and with them the `extra` ones. */
+/**
+ * Asks every backend for a contender, checks each one's result, then times them together, and with
+ * them the `extra` ones.
+ */
 export async function contest<P>(
   env: Environment,
   sets: number,
@@ -67,10 +81,12 @@ export async function contest<P>(
         if (name !== 'ceiling') check(result, name)
       } catch (error) {
         const message = error instanceof Error ? error.message.split('\n')[0]! : String(error)
-        if (error instanceof WrongResult) throw new CheckFailed(`${name}, ${threads} threads: ${message}`)
+        if (error instanceof WrongResult)
+          throw new CheckFailed(`${name}, ${threads} threads: ${message}`)
         if (name === 'memory-layers' || name === 'ceiling') throw error
         absent[name] = message
-        if (entrants.at(-1)?.name === name && entrants.at(-1)?.threads === threads) await entrants.pop()!.contender.release?.()
+        if (entrants.at(-1)?.name === name && entrants.at(-1)?.threads === threads)
+          await entrants.pop()!.contender.release?.()
       }
     }
     const { timings, others } = await race(entrants, sets, env.effort, env.helpers)
@@ -86,5 +102,9 @@ export function spread(count: number, most: number): number[] {
   return Array.from({ length: most }, (_, i) => Math.floor((i * (count - 1)) / (most - 1)))
 }
 
-/** How many input sets it takes to read `bytes` a call and never meet a row in the cache again, within reason. */
-export const setsFor = (bytes: number): number => Math.max(2, Math.min(16, Math.ceil(2 ** 27 / bytes)))
+/**
+ * How many input sets it takes to read `bytes` a call and never meet a row in the cache again,
+ * within reason.
+ */
+export const setsFor = (bytes: number): number =>
+  Math.max(2, Math.min(16, Math.ceil(2 ** 27 / bytes)))

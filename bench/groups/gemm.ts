@@ -8,11 +8,21 @@ import { type Case, contest, spread } from './case.js'
 
 const inputSets = 3
 
-function check({ shape: { rows, inner, columns }, weight, inputs }: GemmProblem, result: Result): void {
+function check(
+  { shape: { rows, inner, columns }, weight, inputs }: GemmProblem,
+  result: Result,
+): void {
   for (const r of spread(rows, 16)) {
     const wanted = new Float64Array(columns)
-    for (let o = 0; o < columns; o++) for (let i = 0; i < inner; i++) wanted[o]! += inputs[0]![r * inner + i]! * weight[o * inner + i]!
-    expectNear(`row ${r} of the product`, Array.prototype.slice.call(result['y'] ?? [], r * columns, (r + 1) * columns), wanted, 1e-4)
+    for (let o = 0; o < columns; o++)
+      for (let i = 0; i < inner; i++)
+        wanted[o]! += inputs[0]![r * inner + i]! * weight[o * inner + i]!
+    expectNear(
+      `row ${r} of the product`,
+      Array.prototype.slice.call(result['y'] ?? [], r * columns, (r + 1) * columns),
+      wanted,
+      1e-4,
+    )
   }
 }
 
@@ -32,7 +42,13 @@ function gemmCase(shape: GemmShape): Case {
         (b, p) => b.gemm?.(p),
         (result) => check(problem, result),
       )
-      return { name, unit: 'GFLOP/s', work: 2 * rows * inner * columns, of: 'multiply-adds, two each', ...r }
+      return {
+        name,
+        unit: 'GFLOP/s',
+        work: 2 * rows * inner * columns,
+        of: 'multiply-adds, two each',
+        ...r,
+      }
     },
   }
 }

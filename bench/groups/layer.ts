@@ -1,4 +1,5 @@
-// Whole memory layers: forward, backward and step as the table grows, with the shares of the operations; and one token.
+// Whole memory layers: forward, backward and step as the table grows, with the shares of the
+// operations; and one token.
 
 import { AdamW, MemoryLayer, RowwiseAdagrad, type Tensor } from '../../lib/index.js'
 import type { TokenProblem } from '../backends/backend.js'
@@ -13,7 +14,9 @@ import { type Case, CheckFailed, contest, spread } from './case.js'
 type State = Record<string, Float32Array>
 
 async function stateOf(layer: MemoryLayer): Promise<State> {
-  const entries = Object.entries(layer.stateDict()).map(async ([name, t]) => [name, (await t.data()) as Float32Array] as const)
+  const entries = Object.entries(layer.stateDict()).map(
+    async ([name, t]) => [name, (await t.data()) as Float32Array] as const,
+  )
   return Object.fromEntries(await Promise.all(entries))
 }
 
@@ -23,7 +26,8 @@ const optimizers = {
 }
 
 const phases = ['forward', 'backward', 'step'] as const
-// Operations whose cost grows with the number of half-keys, that is with the square root of the rows.
+// Operations whose cost grows with the number of half-keys, that is with the square root of the
+// rows.
 const ofTheKeys = /product_key|dense_update|fill/
 
 class Growing {
@@ -31,7 +35,12 @@ class Growing {
   readonly layer: MemoryLayer
   readonly #optimizer: RowwiseAdagrad | AdamW
   readonly #ours: Ours
-  readonly samples: Record<(typeof phases)[number] | 'whole', number[]> = { forward: [], backward: [], step: [], whole: [] }
+  readonly samples: Record<(typeof phases)[number] | 'whole', number[]> = {
+    forward: [],
+    backward: [],
+    step: [],
+    whole: [],
+  }
   /** Seconds of the operations whose cost does not grow with the half-keys. */
   readonly apart: number[] = []
   /** Seconds by operation, over all samples. */
@@ -64,7 +73,8 @@ class Growing {
     dx.dispose()
     const profile = device.profile()
     if (!keep) return
-    for (const [i, phase] of phases.entries()) this.samples[phase].push((times[i + 1]! - times[i]!) / 1e3)
+    for (const [i, phase] of phases.entries())
+      this.samples[phase].push((times[i + 1]! - times[i]!) / 1e3)
     this.samples.whole.push((times[3]! - times[0]!) / 1e3)
     let apart = 0
     for (const [name, { milliseconds }] of Object.entries(profile)) {
@@ -105,10 +115,12 @@ function growingCase(shape: LayerShape): Case {
         const begin = performance.now()
         for (
           let rep = 0;
-          rep < 2 + env.effort.fewest || (rep < 2 + env.effort.most && performance.now() - begin < env.effort.budget * 10_000);
+          rep < 2 + env.effort.fewest ||
+          (rep < 2 + env.effort.most && performance.now() - begin < env.effort.budget * 10_000);
           rep++
         ) {
-          for (let i = 0; i < runs.length; i++) runs[(i + rep) % runs.length]!.train(x, dy, rep >= 2)
+          for (let i = 0; i < runs.length; i++)
+            runs[(i + rep) % runs.length]!.train(x, dy, rep >= 2)
         }
         const timings = runs.flatMap((run) =>
           ([...phases, 'whole'] as const).map((phase) =>
@@ -126,7 +138,8 @@ function growingCase(shape: LayerShape): Case {
 }
 
 function notesOf(runs: readonly Growing[], timings: readonly Timing[]): Record<string, number> {
-  const whole = (run: Growing) => timings.find((t) => t.name === `${millions(run.rows)} rows, whole`)!
+  const whole = (run: Growing) =>
+    timings.find((t) => t.name === `${millions(run.rows)} rows, whole`)!
   const first = runs[0]!
   const last = runs.at(-1)!
   const notes: Record<string, number> = {}
@@ -134,21 +147,30 @@ function notesOf(runs: readonly Growing[], timings: readonly Timing[]): Record<s
   notes['operations of a step, sum over whole'] = first.parts() / mean
   for (const [i, run] of runs.entries()) {
     if (i > 0)
-      notes[`${millions(run.rows)} rows over ${millions(runs[i - 1]!.rows)}, whole step`] = ratioOf(whole(run), whole(runs[i - 1]!))
+      notes[`${millions(run.rows)} rows over ${millions(runs[i - 1]!.rows)}, whole step`] = ratioOf(
+        whole(run),
+        whole(runs[i - 1]!),
+      )
   }
-  notes[`${millions(last.rows)} rows over ${millions(first.rows)}, whole step`] = ratioOf(whole(last), whole(first))
-  const apart = (run: Growing) => timingOf('apart', 0, run.apart)
-  notes[`${millions(last.rows)} rows over ${millions(first.rows)}, without what grows with the half-keys`] = ratioOf(
-    apart(last),
-    apart(first),
+  notes[`${millions(last.rows)} rows over ${millions(first.rows)}, whole step`] = ratioOf(
+    whole(last),
+    whole(first),
   )
+  const apart = (run: Growing) => timingOf('apart', 0, run.apart)
+  notes[
+    `${millions(last.rows)} rows over ${millions(first.rows)}, without what grows with the half-keys`
+  ] = ratioOf(apart(last), apart(first))
   const total = first.parts()
   for (const [operation, seconds] of [...first.operations].sort((a, b) => b[1] - a[1]).slice(0, 8))
-    notes[`share of ${operation}, ${millions(first.rows)} rows`] = seconds / first.samples.whole.length / total
+    notes[`share of ${operation}, ${millions(first.rows)} rows`] =
+      seconds / first.samples.whole.length / total
   return notes
 }
 
-/** The outputs of sampled tokens, computed by plain loops. The layer's value and output widths may differ. */
+/**
+ * The outputs of sampled tokens, computed by plain loops. The layer's value and output widths may
+ * differ.
+ */
 async function checkForward(layer: MemoryLayer, shape: LayerShape, x: Tensor): Promise<void> {
   const state = await stateOf(layer)
   const { output, context } = layer.forward(x)
@@ -158,7 +180,11 @@ async function checkForward(layer: MemoryLayer, shape: LayerShape, x: Tensor): P
   output.dispose()
   const { inputDim, tokens } = shape
   for (const t of spread(tokens, 3)) {
-    const { y } = oneToken({ ...shape, nKeys: shape.nKeys[0]! }, state, input.subarray(t * inputDim, (t + 1) * inputDim))
+    const { y } = oneToken(
+      { ...shape, nKeys: shape.nKeys[0]! },
+      state,
+      input.subarray(t * inputDim, (t + 1) * inputDim),
+    )
     try {
       expectNear(`output of token ${t}`, got.subarray(t * inputDim, (t + 1) * inputDim), y, 1e-3)
     } catch (error) {
@@ -186,7 +212,12 @@ function tokenCase(shapes: Shapes): Case {
       const reserved = () => env.ours.reduce((sum, ours) => sum + ours.device.memory().reserved, 0)
       let before = 0
       try {
-        const contenders = new Map(env.ours.map((ours, i) => [ours as unknown, inference(ours, layers[i]!, inputs, (y) => y.dataSync())]))
+        const contenders = new Map(
+          env.ours.map((ours, i) => [
+            ours as unknown,
+            inference(ours, layers[i]!, inputs, (y) => y.dataSync()),
+          ]),
+        )
         const awaited = env.ours.map((ours, i) => {
           const contender = inference(ours, layers[i]!, inputs, (y) => y.data())
           return { name: `${ours.name}, awaited`, threads: ours.threads, contender }
@@ -202,7 +233,11 @@ function tokenCase(shapes: Shapes): Case {
           },
           awaited,
         )
-        return { name, ...r, notes: { ...beyond(r.timings), 'bytes reserved after warm-up': reserved() - before } }
+        return {
+          name,
+          ...r,
+          notes: { ...beyond(r.timings), 'bytes reserved after warm-up': reserved() - before },
+        }
       } finally {
         for (const layer of layers) layer.dispose()
       }
@@ -213,7 +248,12 @@ function tokenCase(shapes: Shapes): Case {
 type Read = (output: Tensor) => Float32Array | Promise<Float32Array>
 
 /** Each call waits for its output: this is the time to an answer. */
-function inference(ours: Ours, layer: MemoryLayer, inputs: readonly Float32Array[], read: Read): Contender {
+function inference(
+  ours: Ours,
+  layer: MemoryLayer,
+  inputs: readonly Float32Array[],
+  read: Read,
+): Contender {
   const xs = inputs.map((x) => ours.device.tensor(x, [1, x.length]))
   const run = (set: number) => {
     const output = layer.infer(xs[set]!)
@@ -232,9 +272,13 @@ function beyond(timings: readonly Timing[]): Record<string, number> {
   const notes: Record<string, number> = {}
   for (const t of timings.filter((t) => t.name === 'memory-layers')) {
     const floor = timings.find((f) => f.name === 'ceiling' && f.threads === t.threads)
-    if (floor) notes[`µs beyond the bytes' floor, ${t.threads} threads`] = (t.seconds - floor.seconds) * 1e6
+    if (floor)
+      notes[`µs beyond the bytes' floor, ${t.threads} threads`] = (t.seconds - floor.seconds) * 1e6
   }
   return notes
 }
 
-export const layerCases = (shapes: Shapes): Case[] => [...shapes.layers.map(growingCase), tokenCase(shapes)]
+export const layerCases = (shapes: Shapes): Case[] => [
+  ...shapes.layers.map(growingCase),
+  tokenCase(shapes),
+]

@@ -14,11 +14,19 @@ function problemOf(shape: LookupShape): LookupProblem {
     shape,
     keys: uniform(heads * 2 * nKeys * half, 400),
     // Scores of about unit size, so that the softmax is neither flat nor a single spike.
-    queries: Array.from({ length: inputSets }, (_, i) => uniform(tokens * heads * 2 * half, 500 + i, 3 / Math.sqrt(half))),
+    queries: Array.from({ length: inputSets }, (_, i) =>
+      uniform(tokens * heads * 2 * half, 500 + i, 3 / Math.sqrt(half)),
+    ),
   }
 }
 
-const halfScore = ({ shape: { heads, half, nKeys }, keys, queries }: LookupProblem, t: number, h: number, p: number, j: number) => {
+const halfScore = (
+  { shape: { heads, half, nKeys }, keys, queries }: LookupProblem,
+  t: number,
+  h: number,
+  p: number,
+  j: number,
+) => {
   let sum = 0
   const q = ((t * heads + h) * 2 + p) * half
   const key = ((h * 2 + p) * nKeys + j) * half
@@ -27,8 +35,9 @@ const halfScore = ({ shape: { heads, half, nKeys }, keys, queries }: LookupProbl
 }
 
 /**
- * For sampled tokens: the scores of the slots found are, rank by rank, the best of all pairs in float64, no slot is found twice, and
- * the weights are their softmax. Slots whose scores differ by rounding may change places.
+ * For sampled tokens: the scores of the slots found are, rank by rank, the best of all pairs in
+ * float64, no slot is found twice, and the weights are their softmax. Slots whose scores differ by
+ * rounding may change places.
  */
 function check(problem: LookupProblem, result: Result): void {
   const { tokens, heads, knn, nKeys } = problem.shape
@@ -37,8 +46,13 @@ function check(problem: LookupProblem, result: Result): void {
     throw new WrongResult(`indices have ${indices?.length} numbers, wanted ${tokens * heads * knn}`)
   for (const t of spread(tokens, 8))
     for (let h = 0; h < heads; h++) {
-      const scores = [0, 1].map((p) => Array.from({ length: nKeys }, (_, j) => halfScore(problem, t, h, p, j))) as [number[], number[]]
-      const halves = scores.map((list) => [...list].sort((a, b) => b - a).slice(0, knn)) as [number[], number[]]
+      const scores = [0, 1].map((p) =>
+        Array.from({ length: nKeys }, (_, j) => halfScore(problem, t, h, p, j)),
+      ) as [number[], number[]]
+      const halves = scores.map((list) => [...list].sort((a, b) => b - a).slice(0, knn)) as [
+        number[],
+        number[],
+      ]
       const wanted = halves[0]
         .flatMap((a) => halves[1].map((b) => a + b))
         .sort((a, b) => b - a)
@@ -63,11 +77,20 @@ function check(problem: LookupProblem, result: Result): void {
 function checkScores(problem: LookupProblem, result: Result): void {
   const { tokens, heads, nKeys } = problem.shape
   const { scores } = result
-  const rows = spread(tokens, 4).flatMap((t) => Array.from({ length: heads * 2 }, (_, hp) => [t, hp] as const))
+  const rows = spread(tokens, 4).flatMap((t) =>
+    Array.from({ length: heads * 2 }, (_, hp) => [t, hp] as const),
+  )
   for (const [t, hp] of rows) {
-    const wanted = Array.from({ length: nKeys }, (_, j) => halfScore(problem, t, hp >> 1, hp & 1, j))
+    const wanted = Array.from({ length: nKeys }, (_, j) =>
+      halfScore(problem, t, hp >> 1, hp & 1, j),
+    )
     const at = (t * heads * 2 + hp) * nKeys
-    expectNear(`half scores of token ${t}`, Array.prototype.slice.call(scores ?? [], at, at + nKeys), wanted, 1e-5)
+    expectNear(
+      `half scores of token ${t}`,
+      Array.prototype.slice.call(scores ?? [], at, at + nKeys),
+      wanted,
+      1e-5,
+    )
   }
 }
 
@@ -93,7 +116,13 @@ function lookupCase(shape: LookupShape): Case {
         products,
       )
       const { tokens, heads, nKeys, half } = shape
-      return { name, unit: 'GFLOP/s', work: 4 * tokens * heads * nKeys * half, of: 'products of the half scores', ...r }
+      return {
+        name,
+        unit: 'GFLOP/s',
+        work: 4 * tokens * heads * nKeys * half,
+        of: 'products of the half scores',
+        ...r,
+      }
     },
   }
 }

@@ -1,5 +1,6 @@
-// ONNX models as bytes: the few parts of the format (onnx.proto) that small graphs need. Protocol buffers: a field is a tag
-// (number * 8 + kind), then a varint (kind 0) or a length and as many bytes (kind 2).
+// ONNX models as bytes: the few parts of the format (onnx.proto) that small graphs need. Protocol
+// buffers: a field is a tag (number * 8 + kind), then a varint (kind 0) or a length and as many
+// bytes (kind 2).
 
 export const types = { float32: 1, int8: 3, int32: 6, int64: 7, float16: 10 } as const
 export type OnnxType = keyof typeof types
@@ -38,7 +39,9 @@ function varint(value: number): Uint8Array {
 // Negative integers are ten bytes long, in two's complement.
 function integer(field: number, value: number): Uint8Array[] {
   if (value >= 0) return [varint(field * 8), varint(value)]
-  const bytes = Array.from({ length: 10 }, (_, i) => Number((BigInt.asUintN(64, BigInt(value)) >> BigInt(7 * i)) & 127n))
+  const bytes = Array.from({ length: 10 }, (_, i) =>
+    Number((BigInt.asUintN(64, BigInt(value)) >> BigInt(7 * i)) & 127n),
+  )
   return [varint(field * 8), Uint8Array.from(bytes, (b, i) => (i < 9 ? b | 128 : b & 1))]
 }
 
@@ -60,12 +63,22 @@ function nodeProto({ op, inputs, outputs, attributes = {} }: Node): Uint8Array[]
   const list = Object.entries(attributes).flatMap(([name, value]) =>
     bytes(5, [...text(1, name), ...integer(3, value), ...integer(20, kindInteger)]),
   )
-  return bytes(1, [...inputs.flatMap((i) => text(1, i)), ...outputs.flatMap((o) => text(2, o)), ...text(4, op), ...list])
+  return bytes(1, [
+    ...inputs.flatMap((i) => text(1, i)),
+    ...outputs.flatMap((o) => text(2, o)),
+    ...text(4, op),
+    ...list,
+  ])
 }
 
 function constantProto({ name, type, shape, data }: Constant): Uint8Array[] {
   const raw = new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
-  return bytes(5, [...shape.flatMap((size) => integer(1, size)), ...integer(2, types[type]), ...text(8, name), ...bytes(9, [raw])])
+  return bytes(5, [
+    ...shape.flatMap((size) => integer(1, size)),
+    ...integer(2, types[type]),
+    ...text(8, name),
+    ...bytes(9, [raw]),
+  ])
 }
 
 /** A model of one graph, in operator set 17. */
@@ -78,5 +91,7 @@ export function encodeModel(graph: Graph): Uint8Array {
     ...graph.outputs.flatMap((v) => valueInfo(12, v)),
   ]
   const operators = [...text(1, ''), ...integer(2, 17)]
-  return new Uint8Array(Buffer.concat([...integer(1, 8), ...bytes(7, body), ...bytes(8, operators)]))
+  return new Uint8Array(
+    Buffer.concat([...integer(1, 8), ...bytes(7, body), ...bytes(8, operators)]),
+  )
 }

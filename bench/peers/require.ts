@@ -4,7 +4,9 @@ import { createRequire } from 'node:module'
 
 const require = createRequire(import.meta.url)
 
-/** The package, or undefined where it is not installed. Any other failure to load it is an error. */
+/**
+ * The package, or undefined where it is not installed. Any other failure to load it is an error.
+ */
 export function requirePeer<T>(name: string): T | undefined {
   try {
     require.resolve(`${name}/package.json`)
@@ -14,7 +16,9 @@ export function requirePeer<T>(name: string): T | undefined {
   return require(name) as T
 }
 
-export const peerVersion = (name: string): string => (require(`${name}/package.json`) as { version: string }).version
+export const peerVersion = (name: string): string =>
+  (require(`${name}/package.json`) as { version: string }).version
 
 /** The folder of an installed peer, with a slash at its end. */
-export const peerFolder = (name: string): string => require.resolve(`${name}/package.json`).replace(/package\.json$/, '')
+export const peerFolder = (name: string): string =>
+  require.resolve(`${name}/package.json`).replace(/package\.json$/, '')

@@ -14,8 +14,15 @@ const colors = ['#0b6e4f', '#c8553d', '#e0a458']
 const panelWidth = 430
 const panelHeight = 320
 
-function panel(document: object, runs: readonly Run[], x: 'epoch' | 'seconds', label: string): string {
-  const rows = runs.flatMap((run) => run.points.map((p) => ({ x: p[x], recall: p.recall * 100, run: run.label })))
+function panel(
+  document: object,
+  runs: readonly Run[],
+  x: 'epoch' | 'seconds',
+  label: string,
+): string {
+  const rows = runs.flatMap((run) =>
+    run.points.map((p) => ({ x: p[x], recall: p.recall * 100, run: run.label })),
+  )
   const svg = Plot.plot({
     document: document as never,
     width: panelWidth,
@@ -38,9 +45,17 @@ function panel(document: object, runs: readonly Run[], x: 'epoch' | 'seconds', l
 
 const escaped = (text: string) => text.replace(/&/g, '&amp;').replace(/</g, '&lt;')
 
-export async function writeChart(path: string, title: string, runs: readonly Run[], note: string): Promise<void> {
+export async function writeChart(
+  path: string,
+  title: string,
+  runs: readonly Run[],
+  note: string,
+): Promise<void> {
   const { document } = parseHTML('<!doctype html><html><body></body></html>')
-  const panels = [panel(document, runs, 'epoch', 'epochs'), panel(document, runs, 'seconds', 'seconds of training')]
+  const panels = [
+    panel(document, runs, 'epoch', 'epochs'),
+    panel(document, runs, 'seconds', 'seconds of training'),
+  ]
   const top = 62
   const legend = runs
     .map(
@@ -49,7 +64,10 @@ export async function writeChart(path: string, title: string, runs: readonly Run
     )
     .join('')
   const place = (svg: string, i: number) =>
-    svg.replace('<svg', `<svg xmlns="http://www.w3.org/2000/svg" x="${i * (panelWidth + 10)}" y="${top}"`)
+    svg.replace(
+      '<svg',
+      `<svg xmlns="http://www.w3.org/2000/svg" x="${i * (panelWidth + 10)}" y="${top}"`,
+    )
   const width = panelWidth * 2 + 20
   const height = top + panelHeight + 26
   await writeFile(

@@ -11,8 +11,17 @@ export interface Checkpoint {
 }
 
 export async function saveCheckpoint(path: string, c: Checkpoint): Promise<void> {
-  const metadata = { format: 'memory-layers demo 1', countries: c.countries.join(','), facts: String(c.facts), seed: String(c.seed) }
-  await saveSafetensors(path, { ...c.models.memory.stateDict(), ...c.models.dense.stateDict() }, { metadata })
+  const metadata = {
+    format: 'memory-layers demo 1',
+    countries: c.countries.join(','),
+    facts: String(c.facts),
+    seed: String(c.seed),
+  }
+  await saveSafetensors(
+    path,
+    { ...c.models.memory.stateDict(), ...c.models.dense.stateDict() },
+    { metadata },
+  )
 }
 
 export async function loadCheckpoint(path: string, device: Device): Promise<Checkpoint> {
@@ -24,7 +33,9 @@ export async function loadCheckpoint(path: string, device: Device): Promise<Chec
     dense: new Model(device, 'dense', countries.length, seed),
   }
   for (const model of Object.values(models)) {
-    const own = Object.fromEntries(Object.entries(tensors).filter(([name]) => name.startsWith(model.kind)))
+    const own = Object.fromEntries(
+      Object.entries(tensors).filter(([name]) => name.startsWith(model.kind)),
+    )
     model.loadStateDict(own)
   }
   for (const t of Object.values(tensors)) t.dispose()

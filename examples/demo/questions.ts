@@ -34,7 +34,11 @@ export interface Answer {
 }
 
 /** What both models answer for each name. */
-export async function ask(device: Device, checkpoint: Checkpoint, names: readonly string[]): Promise<Record<'memory' | 'dense', Answer[]>> {
+export async function ask(
+  device: Device,
+  checkpoint: Checkpoint,
+  names: readonly string[],
+): Promise<Record<'memory' | 'dense', Answer[]>> {
   using x = device.tensor(encode(names, checkpoint.seed), [names.length, width])
   const answers = async (kind: 'memory' | 'dense'): Promise<Answer[]> => {
     using logits = checkpoint.models[kind].infer(x)
@@ -43,7 +47,10 @@ export async function ask(device: Device, checkpoint: Checkpoint, names: readonl
     const [sure, best] = [await values.data(), await indices.data()]
     values.dispose()
     indices.dispose()
-    return names.map((_, i) => ({ country: countryName(checkpoint.countries[best[i]!]!), sure: sure[i]! }))
+    return names.map((_, i) => ({
+      country: countryName(checkpoint.countries[best[i]!]!),
+      sure: sure[i]!,
+    }))
   }
   return { memory: await answers('memory'), dense: await answers('dense') }
 }

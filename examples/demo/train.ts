@@ -1,4 +1,5 @@
-// Training and measuring. The clock counts training alone: measuring recall on the way is left out of it.
+// Training and measuring. The clock counts training alone: measuring recall on the way is left out
+// of it.
 
 import { AdamW, type Device, ops, type Tensor } from '../../lib/index.js'
 import { CrossEntropy } from '../../lib/nn/index.js'
@@ -73,7 +74,13 @@ export function shuffled(count: number, seed: number): Uint32Array {
   return order
 }
 
-function batch(device: Device, data: Encoded, order: ArrayLike<number>, begin: number, end: number): { x: Tensor; targets: Tensor } {
+function batch(
+  device: Device,
+  data: Encoded,
+  order: ArrayLike<number>,
+  begin: number,
+  end: number,
+): { x: Tensor; targets: Tensor } {
   const x = new Float32Array((end - begin) * width)
   const targets = new Int32Array(end - begin)
   for (let i = begin; i < end; i++) {
@@ -85,7 +92,12 @@ function batch(device: Device, data: Encoded, order: ArrayLike<number>, begin: n
 }
 
 /** The share of these facts that the model answers rightly. */
-export async function recall(device: Device, model: Model, data: Encoded, chosen: ArrayLike<number>): Promise<number> {
+export async function recall(
+  device: Device,
+  model: Model,
+  data: Encoded,
+  chosen: ArrayLike<number>,
+): Promise<number> {
   let right = 0
   const size = 8192
   for (let begin = 0; begin < chosen.length; begin += size) {
@@ -94,7 +106,8 @@ export async function recall(device: Device, model: Model, data: Encoded, chosen
     const logits = model.infer(x)
     const { values, indices } = ops.topK(logits, 1)
     const answers = await indices.data()
-    for (let i = begin; i < end; i++) if (answers[i - begin] === data.facts.answers[chosen[i]!]) right++
+    for (let i = begin; i < end; i++)
+      if (answers[i - begin] === data.facts.answers[chosen[i]!]) right++
     for (const t of [x, targets, logits, values, indices]) t.dispose()
   }
   return right / chosen.length
@@ -103,21 +116,41 @@ export async function recall(device: Device, model: Model, data: Encoded, chosen
 /** Training steps of one epoch over so many facts. */
 export const stepsOf = (facts: number) => Math.ceil(facts / batchSize)
 
-/** Trains the model with AdamW, a short warm-up and a linear decay to zero. Returns recall after each epoch: on a sample, and at the end on all. */
-export async function train(device: Device, model: Model, data: Encoded, o: TrainOptions): Promise<Point[]> {
+/**
+ * Trains the model with AdamW, a short warm-up and a linear decay to zero. Returns recall after
+ * each epoch: on a sample, and at the end on all.
+ */
+export async function train(
+  device: Device,
+  model: Model,
+  data: Encoded,
+  o: TrainOptions,
+): Promise<Point[]> {
   const count = data.facts.names.length
   const steps = stepsOf(count)
   const sample = shuffled(count, 12345).subarray(0, 5000)
-  const optimizer = new AdamW(model.parameters(), { lr: o.lr, tableLr: o.tableLr, betas: [0.9, 0.99] })
+  const optimizer = new AdamW(model.parameters(), {
+    lr: o.lr,
+    tableLr: o.tableLr,
+    betas: [0.9, 0.99],
+  })
   const loss = new CrossEntropy(device)
-  const points: Point[] = [{ epoch: 0, seconds: 0, recall: await recall(device, model, data, sample) }]
+  const points: Point[] = [
+    { epoch: 0, seconds: 0, recall: await recall(device, model, data, sample) },
+  ]
   let seconds = 0
   for (let epoch = 0; epoch < o.epochs; epoch++) {
     if (o.profile) device.profile() // forgets what measuring recall took
     const start = performance.now()
     const order = shuffled(count, o.seed * 1000 + epoch)
     for (let step = 0; step < steps; step++) {
-      const { x, targets } = batch(device, data, order, step * batchSize, Math.min(count, (step + 1) * batchSize))
+      const { x, targets } = batch(
+        device,
+        data,
+        order,
+        step * batchSize,
+        Math.min(count, (step + 1) * batchSize),
+      )
       const { logits, saved } = model.forward(x)
       const { loss: mean, context } = loss.forward(logits, targets)
       const dLogits = loss.backward(context)
@@ -128,9 +161,16 @@ export async function train(device: Device, model: Model, data: Encoded, o: Trai
       optimizer.tableLr = o.tableLr * rate
       optimizer.step()
       optimizer.zeroGrad()
-      // Reading the loss is the only wait: once every few steps, so that the device is never idle for long.
+      // Reading the loss is the only wait: once every few steps, so that the device is never idle
+      // for long.
       if (step % 16 === 15 || step === steps - 1) {
-        o.onProgress?.({ epoch: epoch + 1, epochs: o.epochs, step: step + 1, steps, loss: (await mean.data())[0]! })
+        o.onProgress?.({
+          epoch: epoch + 1,
+          epochs: o.epochs,
+          step: step + 1,
+          steps,
+          loss: (await mean.data())[0]!,
+        })
       }
       for (const t of [x, targets, logits, mean, dLogits]) t.dispose()
     }

@@ -1,4 +1,5 @@
-// npx memory-layers build: compiles the native binary into build/Release, where it is found before the prebuilt one.
+// npx memory-layers build: compiles the native binary into build/Release, where it is found before
+// the prebuilt one.
 
 import { type SpawnSyncReturns, spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -11,7 +12,10 @@ import { probe } from './probe.js'
 import { print, printError } from './text.js'
 import { toolchain } from './toolchain.js'
 
-/** The npm packages a build takes beside the system's compiler: the driver of CMake, and the C++ headers of Node-API. */
+/**
+ * The npm packages a build takes beside the system's compiler: the driver of CMake, and the C++
+ * headers of Node-API.
+ */
 const tools = ['cmake-js', 'node-addon-api'] as const
 
 export function build(args: string[]): number {
@@ -33,7 +37,9 @@ export function build(args: string[]): number {
   if ('problem' in result) return stop(`it was compiled, but does not work: ${result.problem}`)
   print(`\nBuilt ${findBinary()} in ${((performance.now() - start) / 1000).toFixed(0)} s.`)
   for (const device of result.found.devices)
-    print(`  ${device.name}: ${device.available ? device.description : `not usable: ${device.reason}`}`)
+    print(
+      `  ${device.name}: ${device.available ? device.description : `not usable: ${device.reason}`}`,
+    )
   return 0
 }
 
@@ -41,22 +47,36 @@ function options(args: string[]): { definitions: string[] } | { problem: string 
   try {
     const { values } = parseArgs({
       args,
-      options: { cuda: { type: 'string', default: 'auto' }, define: { type: 'string', short: 'D', multiple: true } },
+      options: {
+        cuda: { type: 'string', default: 'auto' },
+        define: { type: 'string', short: 'D', multiple: true },
+      },
     })
-    if (!['auto', 'on', 'off'].includes(values.cuda)) return { problem: `--cuda must be auto, on or off, got "${values.cuda}".` }
+    if (!['auto', 'on', 'off'].includes(values.cuda))
+      return { problem: `--cuda must be auto, on or off, got "${values.cuda}".` }
     const own = values.define ?? []
     const wrong = own.find((d) => !/^\w+=/.test(d))
     if (wrong) return { problem: `-D must be NAME=VALUE, got "${wrong}".` }
-    return { definitions: [`ML_CUDA=${values.cuda.toUpperCase()}`, architectures(), 'ML_SIMT=OFF', ...own] }
+    return {
+      definitions: [`ML_CUDA=${values.cuda.toUpperCase()}`, architectures(), 'ML_SIMT=OFF', ...own],
+    }
   } catch (error) {
     return { problem: (error as Error).message }
   }
 }
 
-/** CUDA code for the GPUs of this machine; where none is seen, such as in the build of an image, for all that a release has. */
+/**
+ * CUDA code for the GPUs of this machine; where none is seen, such as in the build of an image, for
+ * all that a release has.
+ */
 function architectures(): string {
-  const { status, stdout } = spawnSync('nvidia-smi', ['--query-gpu=compute_cap', '--format=csv,noheader'], { encoding: 'utf8' })
-  const found = status === 0 ? [...new Set(stdout.match(/\d+\.\d+/g))].map((c) => c.replace('.', '')) : []
+  const { status, stdout } = spawnSync(
+    'nvidia-smi',
+    ['--query-gpu=compute_cap', '--format=csv,noheader'],
+    { encoding: 'utf8' },
+  )
+  const found =
+    status === 0 ? [...new Set(stdout.match(/\d+\.\d+/g))].map((c) => c.replace('.', '')) : []
   return found.length > 0 ? `CMAKE_CUDA_ARCHITECTURES=${found.join(';')}` : 'ML_CUDA_ALL=ON'
 }
 
@@ -73,7 +93,10 @@ function findTools(): Tools | undefined {
     try {
       const cmakeJs = require.resolve('cmake-js/bin/cmake-js')
       const headers: { include_dir: string } = createRequire(cmakeJs)('node-api-headers')
-      return { cmakeJs, include: [headers.include_dir, dirname(require.resolve('node-addon-api/napi.h'))] }
+      return {
+        cmakeJs,
+        include: [headers.include_dir, dirname(require.resolve('node-addon-api/napi.h'))],
+      }
     } catch {}
   }
   return undefined
@@ -85,7 +108,13 @@ function installTools(): Tools | string {
   print(`\nFetching ${wanted.join(' and ')} with npm…`)
   mkdirSync(toolFolder(), { recursive: true })
   writeFileSync(join(toolFolder(), 'package.json'), '{ "private": true }\n')
-  const quiet = ['--no-audit', '--no-fund', '--ignore-scripts', '--no-package-lock', '--loglevel=error']
+  const quiet = [
+    '--no-audit',
+    '--no-fund',
+    '--ignore-scripts',
+    '--no-package-lock',
+    '--loglevel=error',
+  ]
   const { status, stderr, error } = npm(['install', ...quiet, ...wanted], toolFolder())
   const found = status === 0 ? findTools() : undefined
   if (found) return found
@@ -95,10 +124,14 @@ function installTools(): Tools | string {
   )
 }
 
-/** Free of what an npm, npx or pnpm above has put into the environment: it is about another project. */
+/**
+ * Free of what an npm, npx or pnpm above has put into the environment: it is about another project.
+ */
 function npm(args: string[], cwd: string): SpawnSyncReturns<string> {
   const env = Object.fromEntries(
-    Object.entries(process.env).filter(([name]) => !/^npm_(config_(local_)?prefix|package|lifecycle)/i.test(name)),
+    Object.entries(process.env).filter(
+      ([name]) => !/^npm_(config_(local_)?prefix|package|lifecycle)/i.test(name),
+    ),
   )
   return spawnSync('npm', args, { cwd, env, encoding: 'utf8', shell: process.platform === 'win32' })
 }
@@ -110,13 +143,28 @@ function toolFolder(): string {
 /** Undefined if it worked. */
 function compile({ cmakeJs, include }: Tools, definitions: string[]): string | undefined {
   const all = ['CMAKE_BUILD_TYPE=Release', `CMAKE_JS_INC=${include.join(';')}`, ...definitions]
-  const common = ['--directory', root, '--log-level', 'error', '--target', 'memory_layers', '--parallel', String(availableParallelism())]
+  const common = [
+    '--directory',
+    root,
+    '--log-level',
+    'error',
+    '--target',
+    'memory_layers',
+    '--parallel',
+    String(availableParallelism()),
+  ]
   print('')
-  rmSync(join(root, 'build', 'CMakeCache.txt'), { force: true }) // it would keep definitions of an earlier build
+  // it would keep definitions of an earlier build
+  rmSync(join(root, 'build', 'CMakeCache.txt'), { force: true })
   // configure, then build: cmake-js's compile would do all of it twice after an error.
   for (const step of ['configure', 'build']) {
-    const { status } = spawnSync(process.execPath, [cmakeJs, step, ...common, ...all.map((d) => `--CD${d}`)], { stdio: 'inherit' })
-    if (status !== 0) return `the compiler's messages above say what went wrong; step "${step}" ended with code ${status}.`
+    const { status } = spawnSync(
+      process.execPath,
+      [cmakeJs, step, ...common, ...all.map((d) => `--CD${d}`)],
+      { stdio: 'inherit' },
+    )
+    if (status !== 0)
+      return `the compiler's messages above say what went wrong; step "${step}" ended with code ${status}.`
   }
   return undefined
 }

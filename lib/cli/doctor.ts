@@ -1,4 +1,5 @@
-// npx memory-layers doctor: what this machine has, which binary is used, which devices work, and why one does not.
+// npx memory-layers doctor: what this machine has, which binary is used, which devices work, and
+// why one does not.
 
 import { statSync } from 'node:fs'
 import { availableParallelism, cpus, release, totalmem } from 'node:os'
@@ -10,21 +11,40 @@ import { type Probe, probe } from './probe.js'
 import { entry, print } from './text.js'
 import { toolchain } from './toolchain.js'
 
-const settings = ['MEMORY_LAYERS_DEVICE', 'MEMORY_LAYERS_ISA', 'MEMORY_LAYERS_PREBUILD', 'PREBUILDS_ONLY', 'CUDA_VISIBLE_DEVICES'] as const
+const settings = [
+  'MEMORY_LAYERS_DEVICE',
+  'MEMORY_LAYERS_ISA',
+  'MEMORY_LAYERS_PREBUILD',
+  'PREBUILDS_ONLY',
+  'CUDA_VISIBLE_DEVICES',
+] as const
 
 /** Exit code 0 if the CPU can be used, 1 if no binary works. */
 export function doctor(version: string): number {
   print(`memory-layers ${version}\n`)
-  print(entry('Platform', `${platform()} (Node-API ${process.versions['napi']}), kernel ${release()}`))
-  print(entry('Processor', `${cpus()[0]?.model.trim() ?? 'unknown'}, ${count(availableParallelism(), 'thread')}`))
+  print(
+    entry('Platform', `${platform()} (Node-API ${process.versions['napi']}), kernel ${release()}`),
+  )
+  print(
+    entry(
+      'Processor',
+      `${cpus()[0]?.model.trim() ?? 'unknown'}, ${count(availableParallelism(), 'thread')}`,
+    ),
+  )
   print(entry('Memory', gigabytes(totalmem())))
   print(entry('Package', root))
   print(entry('Prebuilt', prebuilds().join(', ') || 'none in this package'))
 
   const file = findBinary()
-  print(entry('Binary', file ? `${relative(root, file)} (${(statSync(file).size / 1e6).toFixed(1)} MB)` : 'none'))
+  print(
+    entry(
+      'Binary',
+      file ? `${relative(root, file)} (${(statSync(file).size / 1e6).toFixed(1)} MB)` : 'none',
+    ),
+  )
   const set = settings.filter((name) => process.env[name] !== undefined)
-  if (set.length > 0) print(entry('Settings', set.map((name) => `${name}=${process.env[name]}`).join('\n')))
+  if (set.length > 0)
+    print(entry('Settings', set.map((name) => `${name}=${process.env[name]}`).join('\n')))
 
   if (!file) return withoutBinary(noBinary(undefined))
   const result = probe()
@@ -33,7 +53,12 @@ export function doctor(version: string): number {
 }
 
 function withBinary({ devices, sets }: Probe): number {
-  print(entry('Code for', `${sets.join(', ')} (the first is used unless MEMORY_LAYERS_ISA names another)`))
+  print(
+    entry(
+      'Code for',
+      `${sets.join(', ')} (the first is used unless MEMORY_LAYERS_ISA names another)`,
+    ),
+  )
   print('')
   for (const device of devices) print(entry(device.name, describe(device)))
   const gpu = devices.some((d) => d.kind === 'cuda' && d.available)
@@ -43,7 +68,9 @@ function withBinary({ devices, sets }: Probe): number {
     nvidia(gpu)
   }
   const cpu = devices.some((d) => d.kind === 'cpu' && d.available)
-  print(`\n${gpu ? 'The GPU and the CPU can be used.' : cpu ? 'The CPU can be used; no GPU can.' : 'No device can be used.'}`)
+  print(
+    `\n${gpu ? 'The GPU and the CPU can be used.' : cpu ? 'The CPU can be used; no GPU can.' : 'No device can be used.'}`,
+  )
   return cpu ? 0 : 1
 }
 

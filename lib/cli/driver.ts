@@ -1,4 +1,5 @@
-// The NVIDIA driver as the system shows it, without any of its libraries: what a binary that finds no GPU can't tell.
+// The NVIDIA driver as the system shows it, without any of its libraries: what a binary that finds
+// no GPU can't tell.
 
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -13,23 +14,40 @@ export interface Driver {
   gpus: string[]
   /** The path of libcuda.so.1, the driver's library that the CUDA backend opens. */
   library: string | undefined
-  /** What keeps a GPU from being used, as far as files show it, and the mend; undefined if nothing does. */
+  /**
+   * What keeps a GPU from being used, as far as files show it, and the mend; undefined if nothing
+   * does.
+   */
   problem: string | undefined
 }
 
 /** `system` is the root of the file system, '/' but in tests. */
 export function driver(system = '/', env: NodeJS.ProcessEnv = process.env): Driver {
-  const version = /Kernel Module(?: for \S+)?\s+(\d+(?:\.\d+)+)/.exec(read(join(system, 'proc/driver/nvidia/version')))?.[1]
+  const version = /Kernel Module(?: for \S+)?\s+(\d+(?:\.\d+)+)/.exec(
+    read(join(system, 'proc/driver/nvidia/version')),
+  )?.[1]
   const folder = join(system, 'proc/driver/nvidia/gpus')
-  const gpus = list(folder).map((gpu) => /Model:\s*(.+)/.exec(read(join(folder, gpu, 'information')))?.[1]?.trim() ?? gpu)
+  const gpus = list(folder).map(
+    (gpu) => /Model:\s*(.+)/.exec(read(join(folder, gpu, 'information')))?.[1]?.trim() ?? gpu,
+  )
   const wsl = existsSync(join(system, 'dev/dxg'))
   const library = libraryFolders(system, env)
     .map((f) => join(f, 'libcuda.so.1'))
     .find((f) => existsSync(f))
-  return { version, gpus, library, problem: problem(version, library, wsl, env['CUDA_VISIBLE_DEVICES']) }
+  return {
+    version,
+    gpus,
+    library,
+    problem: problem(version, library, wsl, env['CUDA_VISIBLE_DEVICES']),
+  }
 }
 
-function problem(version: string | undefined, library: string | undefined, wsl: boolean, visible: string | undefined): string | undefined {
+function problem(
+  version: string | undefined,
+  library: string | undefined,
+  wsl: boolean,
+  visible: string | undefined,
+): string | undefined {
   if (!version && !wsl) {
     return `no NVIDIA driver is loaded. Install driver ${leastDriver} or newer; a container gets the host's with: docker run --gpus all`
   }
@@ -39,7 +57,8 @@ function problem(version: string | undefined, library: string | undefined, wsl: 
   if (!library) {
     return "the driver's library libcuda.so.1 was not found. In a container: docker run --gpus all, with NVIDIA_DRIVER_CAPABILITIES=compute,utility"
   }
-  if (visible === '' || visible === '-1') return `CUDA_VISIBLE_DEVICES is "${visible}", which hides every GPU. Unset it.`
+  if (visible === '' || visible === '-1')
+    return `CUDA_VISIBLE_DEVICES is "${visible}", which hides every GPU. Unset it.`
   return undefined
 }
 
@@ -52,7 +71,10 @@ function libraryFolders(system: string, env: NodeJS.ProcessEnv): string[] {
     'usr/lib/wsl/lib',
     'usr/local/nvidia/lib64',
   ]
-  return [...(env['LD_LIBRARY_PATH'] ?? '').split(':').filter(Boolean), ...usual.map((f) => join(system, f))]
+  return [
+    ...(env['LD_LIBRARY_PATH'] ?? '').split(':').filter(Boolean),
+    ...usual.map((f) => join(system, f)),
+  ]
 }
 
 function read(file: string): string {

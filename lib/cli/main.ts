@@ -1,5 +1,6 @@
 #!/usr/bin/env node
-// npx memory-layers build | doctor. Works without a native binary: only --probe, a child process, loads it.
+// npx memory-layers build | doctor. Works without a native binary: only --probe, a child process,
+// loads it.
 
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -43,7 +44,9 @@ async function main(args: string[]): Promise<number> {
   if (command === 'build') return build(rest)
   if (command === 'doctor') return refuse('doctor', rest) ?? doctor(version())
   const near = nearest(command, ['build', 'doctor'])
-  printError(`memory-layers: unknown command "${command}".${near ? ` Did you mean "${near}"?` : ''}\n\n${usage}`)
+  printError(
+    `memory-layers: unknown command "${command}".${near ? ` Did you mean "${near}"?` : ''}\n\n${usage}`,
+  )
   return 2
 }
 

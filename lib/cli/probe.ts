@@ -1,4 +1,5 @@
-// Loads the native binary in a child process and asks it what it finds: a binary that crashes must not take its examiner along.
+// Loads the native binary in a child process and asks it what it finds: a binary that crashes must
+// not take its examiner along.
 
 import { spawnSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
@@ -13,7 +14,10 @@ export interface Probe {
 /** What the binary says, or why it says nothing. */
 export function probe(): { found: Probe } | { problem: string } {
   const main = fileURLToPath(import.meta.url)
-  const { status, signal, stdout, stderr, error } = spawnSync(process.execPath, [main, '--probe'], { encoding: 'utf8', timeout: 60_000 })
+  const { status, signal, stdout, stderr, error } = spawnSync(process.execPath, [main, '--probe'], {
+    encoding: 'utf8',
+    timeout: 60_000,
+  })
   if (status === 0) return { found: JSON.parse(stdout) }
   if (error) return { problem: `loading it could not be tried: ${error.message}` }
   if (signal) return { problem: `loading it ended the process with ${signal}` }

@@ -2,7 +2,10 @@
 
 export const width = 80
 
-/** Ends the program quietly once nobody reads what it prints, as in `memory-layers doctor | head -1`. */
+/**
+ * Ends the program quietly once nobody reads what it prints, as in `memory-layers doctor | head
+ * -1`.
+ */
 export function endWithReader(): void {
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code !== 'EPIPE') throw error
@@ -29,7 +32,9 @@ export function entry(label: string, text: string, column = 12): string {
     .join('\n')
 }
 
-/** Lines of at most `columns`, broken at spaces; a word that is longer, such as a path, stays whole. */
+/**
+ * Lines of at most `columns`, broken at spaces; a word that is longer, such as a path, stays whole.
+ */
 export function wrap(text: string, columns: number): string[] {
   const lines: string[] = []
   let line = ''

@@ -1,4 +1,5 @@
-// What a source build needs from the system, tried, not guessed; and the command that installs what is missing.
+// What a source build needs from the system, tried, not guessed; and the command that installs what
+// is missing.
 
 import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
@@ -42,17 +43,25 @@ function cmakeTool(): Found {
   return { ok, found: ok ? version : `${version} is too old, 3.20 or newer is needed` }
 }
 
-/** The compiler CMake will take: CXX if set, else the first of the usual names. It must accept a C++20 program. */
+/**
+ * The compiler CMake will take: CXX if set, else the first of the usual names. It must accept a
+ * C++20 program.
+ */
 function compilerTool(): Found {
-  if (process.platform === 'win32') return { ok: true, found: 'looked for by CMake: Visual Studio with the C++ tools' }
+  if (process.platform === 'win32')
+    return { ok: true, found: 'looked for by CMake: Visual Studio with the C++ tools' }
   const names = process.env['CXX'] ? [process.env['CXX']] : ['c++', 'g++', 'clang++']
   const compiler = names.find((name) => run(name, ['--version']) !== undefined)
   if (!compiler) return { ok: false, found: `not found: ${names.join(', ')}` }
   const described = firstLine(compiler, ['--version'], /.*/) ?? compiler
   const { status } = spawnSync(compiler, ['-std=c++20', '-fsyntax-only', '-x', 'c++', '-'], {
-    input: '#include <concepts>\ntemplate <std::integral T> T f(T x) { return x; }\nint main() { return f(0); }\n',
+    input:
+      '#include <concepts>\ntemplate <std::integral T> T f(T x) { return x; }\nint main() { return f(0); }\n',
   })
-  return { ok: status === 0, found: status === 0 ? described : `${described} does not compile C++20` }
+  return {
+    ok: status === 0,
+    found: status === 0 ? described : `${described} does not compile C++20`,
+  }
 }
 
 function makeTool(): Found {
@@ -67,7 +76,11 @@ function howToInstall(needed: string[]): string {
   if (process.platform === 'darwin')
     return `${names} Install with:\n  xcode-select --install${needed.includes('cmake') ? ' && brew install cmake' : ''}`
   if (process.platform === 'win32') return `${names} Install with:\n  winget install Kitware.CMake`
-  const [, install, packages] = managers.find(([family]) => family.test(release())) ?? [/./, 'your package manager:', packageNames.debian]
+  const [, install, packages] = managers.find(([family]) => family.test(release())) ?? [
+    /./,
+    'your package manager:',
+    packageNames.debian,
+  ]
   return `${names} Install with:\n  ${install} ${needed.map((n) => packages[n as keyof typeof packages]).join(' ')}`
 }
 
@@ -78,7 +91,11 @@ const packageNames = {
 }
 
 /** By the names in /etc/os-release. */
-const managers: [family: RegExp, command: string, names: (typeof packageNames)[keyof typeof packageNames]][] = [
+const managers: [
+  family: RegExp,
+  command: string,
+  names: (typeof packageNames)[keyof typeof packageNames],
+][] = [
   [/debian|ubuntu/, 'apt-get install', packageNames.debian],
   [/alpine/, 'apk add', packageNames.debian],
   [/fedora|rhel|centos/, 'dnf install', packageNames.redhat],

@@ -26,8 +26,8 @@ export type AttentionSaved = { x: Tensor; q: Tensor; k: Tensor; v: Tensor; y: Te
 const names = ['query', 'key', 'value', 'output'] as const
 
 /**
- * Multi-head self-attention (Vaswani et al. 2017), without positions: `y = Wo attention(Wq x, Wk x, Wv x)`, weights `<name>.weight` `[dim, dim]`.
- * A two-axis input is one sequence.
+ * Multi-head self-attention (Vaswani et al. 2017), without positions: `y = Wo attention(Wq x, Wk x,
+ * Wv x)`, weights `<name>.weight` `[dim, dim]`. A two-axis input is one sequence.
  */
 export class Attention extends DenseModule implements Module<Saved<AttentionSaved>> {
   protected readonly list: readonly DenseParameter[]
@@ -45,16 +45,21 @@ export class Attention extends DenseModule implements Module<Saved<AttentionSave
     this.#device = device
     this.#dim = integer(where, 'dim', o.dim)
     this.#heads = integer(where, 'heads', o.heads)
-    if (this.#dim % this.#heads !== 0) fail('ERR_VALUE', where, 'heads', `divide dim ${this.#dim}`, this.#heads)
+    if (this.#dim % this.#heads !== 0)
+      fail('ERR_VALUE', where, 'heads', `divide dim ${this.#dim}`, this.#heads)
     this.#causal = boolean(where, 'causal', o.causal ?? true)
     const seed = 4 * integer(where, 'seed', o.seed ?? 0, 0)
-    this.list = names.map((name, i) => uniformParameter(device, `${name}.weight`, [this.#dim, this.#dim], this.#dim, seed + i + 1))
+    this.list = names.map((name, i) =>
+      uniformParameter(device, `${name}.weight`, [this.#dim, this.#dim], this.#dim, seed + i + 1),
+    )
   }
 
   /** @param x `[time, dim]` or `[batch, time, dim]` @throws ERR_SHAPE, ERR_DTYPE */
   forward(x: LayerInput): { output: Tensor; context: Saved<AttentionSaved> } {
     const { rows, shaped, leading } = takeRows('Attention.forward', 'x', x, this.#device, this.#dim)
-    const [q, k, v] = this.list.slice(0, 3).map((p) => this.#heads4(ops.linear(rows, p.value), leading)) as [Tensor, Tensor, Tensor]
+    const [q, k, v] = this.list
+      .slice(0, 3)
+      .map((p) => this.#heads4(ops.linear(rows, p.value), leading)) as [Tensor, Tensor, Tensor]
     const { y, lse } = ops.attention(q, k, v, { causal: this.#causal })
     const flat = y.reshape(rows.shape)
     const output = shaped(ops.linear(flat, this.list[3]!.value))
@@ -68,7 +73,10 @@ export class Attention extends DenseModule implements Module<Saved<AttentionSave
     const { rows, shaped } = takeRows(where, 'dy', dy, this.#device, this.#dim)
     const { x, ...saved } = context.peek(where, this)
     const back = (p: DenseParameter, from: Tensor, d: Tensor) =>
-      ops.linearBackward(d, from, p.value, { needs: { x: true, weight: true, bias: false }, into: { weight: p.grad } }).dx!
+      ops.linearBackward(d, from, p.value, {
+        needs: { x: true, weight: true, bias: false },
+        into: { weight: p.grad },
+      }).dx!
     const flat = saved.y.reshape(x.shape)
     const dFlat = back(this.list[3]!, flat, rows)
     const d4 = dFlat.reshape(saved.y.shape)

@@ -19,7 +19,10 @@ export class CrossEntropy {
    * @returns loss `[1]`, the mean over tokens
    * @throws ERR_SHAPE, ERR_DTYPE; ERR_INDEX_RANGE at the next wait
    */
-  forward(logits: Tensor, targets: Tensor): { loss: Tensor; context: Saved<{ logits: Tensor; targets: Tensor; scale: Tensor }> } {
+  forward(
+    logits: Tensor,
+    targets: Tensor,
+  ): { loss: Tensor; context: Saved<{ logits: Tensor; targets: Tensor; scale: Tensor }> } {
     handles('CrossEntropy.forward', { logits, targets }, this.#device)
     const tokens = targets.size
     const losses = ops.crossEntropy(logits, targets)
@@ -28,7 +31,11 @@ export class CrossEntropy {
     const mean = ops.linear(row, scale)
     const loss = mean.reshape([1])
     for (const t of [losses, row, mean]) t.dispose()
-    const kept = { logits: logits.reshape(logits.shape), targets: targets.reshape(targets.shape), scale }
+    const kept = {
+      logits: logits.reshape(logits.shape),
+      targets: targets.reshape(targets.shape),
+      scale,
+    }
     return { loss, context: new Saved(this, kept) }
   }
 

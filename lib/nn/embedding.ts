@@ -3,7 +3,13 @@ import { type Device, expectDevice } from '../device.js'
 import { fail } from '../errors.js'
 import * as ops from '../ops.js'
 import { integer, options } from '../options.js'
-import { loadInto, type Parameter, type StateDict, stateDictOf, tableParameter } from '../parameter.js'
+import {
+  loadInto,
+  type Parameter,
+  type StateDict,
+  stateDictOf,
+  tableParameter,
+} from '../parameter.js'
 import { handles, Tensor, text } from '../tensor.js'
 import { ValueTable } from '../value-table.js'
 import { Saved } from './module.js'
@@ -21,7 +27,10 @@ export interface EmbeddingOptions {
 /** @internal */
 export type Tokens = { indices: Tensor; weights: Tensor }
 
-/** An embedding of token numbers. Its rows are a {@link ValueTable}: the gradient is sparse, and a step touches the rows that were read. */
+/**
+ * An embedding of token numbers. Its rows are a {@link ValueTable}: the gradient is sparse, and a
+ * step touches the rows that were read.
+ */
 export class Embedding {
   /** The rows, `[count, dim]`. */
   readonly table: ValueTable
@@ -44,12 +53,17 @@ export class Embedding {
   /**
    * @param tokens `[T]` or `[batch, time]` int32, or numbers `[T]`; -1 gives zeros
    * @returns the rows `[..., dim]`, and a context for one backward
-   * @throws ERR_SHAPE, ERR_DTYPE; ERR_INDEX_RANGE at the call for numbers, at the next wait for tensors
+   * @throws ERR_SHAPE, ERR_DTYPE; ERR_INDEX_RANGE at the call for numbers, at the next wait for
+   * tensors
    */
-  forward(tokens: Tensor | Int32Array | readonly number[]): { output: Tensor; context: Saved<Tokens> } {
+  forward(tokens: Tensor | Int32Array | readonly number[]): {
+    output: Tensor
+    context: Saved<Tokens>
+  } {
     const where = 'Embedding.forward'
     const shape = tokens instanceof Tensor ? tokens.shape : [tokens.length]
-    if (shape.length !== 1 && shape.length !== 2) fail('ERR_SHAPE', where, 'tokens', 'have shape [tokens] or [batch, time]', text(shape))
+    if (shape.length !== 1 && shape.length !== 2)
+      fail('ERR_SHAPE', where, 'tokens', 'have shape [tokens] or [batch, time]', text(shape))
     const count = shape.reduce((a, b) => a * b, 1)
     const weights = this.#device.tensor(new Float32Array(count).fill(1), [count, 1])
     const indices =
@@ -79,10 +93,21 @@ export class Embedding {
     const { indices, weights } = context.peek(where, this)
     handles(where, { dy }, this.#device)
     if (dy.size !== indices.size * this.table.dim)
-      fail('ERR_SHAPE', where, 'dy', `have ${indices.size} rows of ${this.table.dim}, as the output has`, text(dy.shape))
+      fail(
+        'ERR_SHAPE',
+        where,
+        'dy',
+        `have ${indices.size} rows of ${this.table.dim}, as the output has`,
+        text(dy.shape),
+      )
     const rows = dy.reshape([indices.size, this.table.dim])
     const own = rows.to('float32') // the caller may write to dy before the step reads it
-    native.tablePush(this.table.handle, indices.handle(where, 'tokens'), weights.handle(where, 'weights'), own.handle(where, 'dy'))
+    native.tablePush(
+      this.table.handle,
+      indices.handle(where, 'tokens'),
+      weights.handle(where, 'weights'),
+      own.handle(where, 'dy'),
+    )
     for (const t of [rows, own]) t.dispose()
     context.dispose()
   }
@@ -123,10 +148,21 @@ export class Embedding {
   }
 }
 
-function checked(where: string, tokens: Int32Array | readonly number[], count: number): Int32Array | readonly number[] {
+function checked(
+  where: string,
+  tokens: Int32Array | readonly number[],
+  count: number,
+): Int32Array | readonly number[] {
   for (const [i, token] of tokens.entries()) {
     if (!Number.isInteger(token) || token < -1 || token >= count)
-      fail('ERR_INDEX_RANGE', where, `tokens[${i}]`, `be in [0, ${count})`, token, '-1 marks a place without a token.')
+      fail(
+        'ERR_INDEX_RANGE',
+        where,
+        `tokens[${i}]`,
+        `be in [0, ${count})`,
+        token,
+        '-1 marks a place without a token.',
+      )
   }
   return tokens
 }

@@ -56,7 +56,12 @@ export class FeedForward extends DenseModule implements Module<Saved<Kept>> {
   }
 
   #run(rows: Tensor): { y: Tensor; a: Tensor; h: Tensor } {
-    const [w1, b1, w2, b2] = this.list as [DenseParameter, DenseParameter, DenseParameter, DenseParameter]
+    const [w1, b1, w2, b2] = this.list as [
+      DenseParameter,
+      DenseParameter,
+      DenseParameter,
+      DenseParameter,
+    ]
     const a = ops.linear(rows, w1.value, b1.value)
     const h = functions[this.#activation][0](a)
     return { y: ops.linear(h, w2.value, b2.value), a, h }
@@ -82,8 +87,15 @@ export class FeedForward extends DenseModule implements Module<Saved<Kept>> {
     const where = 'FeedForward.backward'
     const { rows, shaped } = takeRows(where, 'dy', dy, this.#device, this.#dim)
     const { x, a, h } = context.peek(where, this)
-    const [w1, b1, w2, b2] = this.list as [DenseParameter, DenseParameter, DenseParameter, DenseParameter]
-    const { dx: dh } = ops.linearBackward(rows, h, w2.value, { into: { weight: w2.grad, bias: b2.grad } })
+    const [w1, b1, w2, b2] = this.list as [
+      DenseParameter,
+      DenseParameter,
+      DenseParameter,
+      DenseParameter,
+    ]
+    const { dx: dh } = ops.linearBackward(rows, h, w2.value, {
+      into: { weight: w2.grad, bias: b2.grad },
+    })
     const da = functions[this.#activation][1](dh!, a, { out: dh! })
     const { dx } = ops.linearBackward(da, x, w1.value, { into: { weight: w1.grad, bias: b1.grad } })
     context.dispose()

@@ -3,13 +3,28 @@ import type { Device } from '../device.js'
 import { fail } from '../errors.js'
 import { handles, type Tensor, text } from '../tensor.js'
 
-/** The input of a module as rows `[tokens, width]` (a view that the caller owns), and the shape an output of `width` has. */
-export function takeRows(where: string, name: string, x: LayerInput, device: Device, width: number) {
+/**
+ * The input of a module as rows `[tokens, width]` (a view that the caller owns), and the shape an
+ * output of `width` has.
+ */
+export function takeRows(
+  where: string,
+  name: string,
+  x: LayerInput,
+  device: Device,
+  width: number,
+) {
   const { tensor, temporary } = takeInput(where, name, x, device, width)
   handles(where, { [name]: tensor }, device)
   const rank = tensor.shape.length
   if ((rank !== 2 && rank !== 3) || tensor.shape[rank - 1] !== width) {
-    fail('ERR_SHAPE', where, name, `have shape [tokens, ${width}] or [batch, time, ${width}]`, text(tensor.shape))
+    fail(
+      'ERR_SHAPE',
+      where,
+      name,
+      `have shape [tokens, ${width}] or [batch, time, ${width}]`,
+      text(tensor.shape),
+    )
   }
   const rows = tensor.reshape([tensor.size / width, width])
   temporary?.dispose()

@@ -37,7 +37,13 @@ export class Linear extends DenseModule implements Module<Saved<{ x: Tensor }>> 
     this.#inputDim = integer('Linear', 'inputDim', o.inputDim)
     this.#outputDim = integer('Linear', 'outputDim', o.outputDim)
     const seed = integer('Linear', 'seed', o.seed ?? 0, 0)
-    this.#weight = uniformParameter(device, 'weight', [this.#outputDim, this.#inputDim], this.#inputDim, seed * 2 + 1)
+    this.#weight = uniformParameter(
+      device,
+      'weight',
+      [this.#outputDim, this.#inputDim],
+      this.#inputDim,
+      seed * 2 + 1,
+    )
     if (boolean('Linear', 'bias', o.bias ?? true))
       this.#bias = uniformParameter(device, 'bias', [this.#outputDim], this.#inputDim, seed * 2 + 2)
     this.list = this.#bias ? [this.#weight, this.#bias] : [this.#weight]

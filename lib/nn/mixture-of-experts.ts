@@ -15,22 +15,30 @@ export interface MixtureOfExpertsOptions {
   hiddenDim: number
   /** Number of experts, E. */
   experts: number
-  /** Experts a token has on the average: each expert takes `capacity * T / E` tokens, rounded up. Default 2. */
+  /**
+   * Experts a token has on the average: each expert takes `capacity * T / E` tokens, rounded up.
+   * Default 2.
+   */
   capacity?: number
   /** Of the initial weights. Default 0. */
   seed?: number
 }
 
 /** @internal */
-export type ExpertsSaved = Record<'x' | 'shares' | 'places' | 'gates' | 'inputs' | 'a' | 'h' | 'outputs', Tensor>
+export type ExpertsSaved = Record<
+  'x' | 'shares' | 'places' | 'gates' | 'inputs' | 'a' | 'h' | 'outputs',
+  Tensor
+>
 
 // w1.weight, w1.bias, w2.weight, w2.bias
 type Expert = [DenseParameter, DenseParameter, DenseParameter, DenseParameter]
 
 /**
- * A mixture of experts with expert choice (Zhou et al. 2022), the routing that memory layers are compared with: of the softmax over experts, each
- * expert takes the tokens with its greatest shares, so that all are equally busy; `y[t] = sum over the experts that took t of share * expert(x[t])`.
- * Nothing waits for the device, since every expert's number of tokens is known beforehand.
+ * A mixture of experts with expert choice (Zhou et al. 2022), the routing that memory layers are
+ * compared with: of the softmax over experts, each expert takes the tokens with its greatest
+ * shares, so that all are equally busy; `y[t] = sum over the experts that took t of share *
+ * expert(x[t])`. Nothing waits for the device, since every expert's number of tokens is known
+ * beforehand.
  */
 export class MixtureOfExperts extends DenseModule implements Module<Saved<ExpertsSaved>> {
   protected readonly list: readonly DenseParameter[]
@@ -59,7 +67,10 @@ export class MixtureOfExperts extends DenseModule implements Module<Saved<Expert
       uniformParameter(device, `experts.${e}.w2.weight`, [C, hidden], hidden, seed + 4 * e + 4),
       uniformParameter(device, `experts.${e}.w2.bias`, [C], hidden, seed + 4 * e + 5),
     ])
-    this.list = [uniformParameter(device, 'router.weight', [this.#experts, C], C, seed + 1), ...experts.flat()]
+    this.list = [
+      uniformParameter(device, 'router.weight', [this.#experts, C], C, seed + 1),
+      ...experts.flat(),
+    ]
   }
 
   #expert(e: number): Expert {
@@ -71,14 +82,18 @@ export class MixtureOfExperts extends DenseModule implements Module<Saved<Expert
     return Math.max(1, Math.min(T, Math.ceil((this.#capacity * T) / this.#experts)))
   }
 
-  // For place i of expert e: a one in column e. Scattering it by token makes a matrix [T, E] of numbers that lie by place.
+  // For place i of expert e: a one in column e. Scattering it by token makes a matrix [T, E] of
+  // numbers that lie by place.
   #columns(places: number, each: number): Tensor {
     const columns = new Float32Array(places * this.#experts)
     for (let i = 0; i < places; i++) columns[i * this.#experts + Math.floor(i / each)] = 1
     return this.#device.tensor(columns, [places, this.#experts])
   }
 
-  /** @param x `[tokens, dim]` or `[batch, time, dim]`, at least one token @throws ERR_SHAPE, ERR_DTYPE */
+  /**
+   * @param x `[tokens, dim]` or `[batch, time, dim]`, at least one token @throws ERR_SHAPE,
+   * ERR_DTYPE
+   */
   forward(x: LayerInput): { output: Tensor; context: Saved<ExpertsSaved> } {
     const { rows, shaped } = takeRows('MixtureOfExperts.forward', 'x', x, this.#device, this.#dim)
     const [T, E] = [rows.shape[0]!, this.#experts]
@@ -98,30 +113,48 @@ export class MixtureOfExperts extends DenseModule implements Module<Saved<Expert
     const inputs = ops.embeddingBag(rows, places, ones)
     const a = this.#device.empty([E * each, this.#hidden])
     const outputs = this.#device.empty([E * each, this.#dim])
-    this.#eachExpert(each, [inputs, a], ([input, out], [w1, b1]) => ops.linear(input!, w1.value, b1.value, { out: out! }))
+    this.#eachExpert(each, [inputs, a], ([input, out], [w1, b1]) =>
+      ops.linear(input!, w1.value, b1.value, { out: out! }),
+    )
     const h = ops.gelu(a)
-    this.#eachExpert(each, [h, outputs], ([input, out], [, , w2, b2]) => ops.linear(input!, w2.value, b2.value, { out: out! }))
+    this.#eachExpert(each, [h, outputs], ([input, out], [, , w2, b2]) =>
+      ops.linear(input!, w2.value, b2.value, { out: out! }),
+    )
     const output = scatter(outputs, rows, places, gates)
     for (const t of [logits, identity, byExpert, top.values, top.indices, ones]) t.dispose()
-    return { output: shaped(output), context: new Saved(this, { x: rows, shares, places, gates, inputs, a, h, outputs }) }
+    return {
+      output: shaped(output),
+      context: new Saved(this, { x: rows, shares, places, gates, inputs, a, h, outputs }),
+    }
   }
 
-  /** Adds to the gradients and returns dx; which tokens an expert takes is a constant. @throws ERR_CONTEXT, ERR_SHAPE */
+  /**
+   * Adds to the gradients and returns dx; which tokens an expert takes is a constant. @throws
+   * ERR_CONTEXT, ERR_SHAPE
+   */
   backward(context: Saved<ExpertsSaved>, dy: LayerInput): Tensor {
     const where = 'MixtureOfExperts.backward'
     const { rows, shaped } = takeRows(where, 'dy', dy, this.#device, this.#dim)
     const { x, shares, places, gates, inputs, a, h, outputs } = context.peek(where, this)
     const each = this.#taken(x.shape[0]!)
     const dOutputs = ops.embeddingBag(rows, places, gates)
-    const { dWeights: dGates } = ops.embeddingBagBackward(outputs, rows, places, gates, { needs: { table: false, weights: true } })
+    const { dWeights: dGates } = ops.embeddingBagBackward(outputs, rows, places, gates, {
+      needs: { table: false, weights: true },
+    })
     const dHidden = this.#device.empty(h.shape)
     this.#eachExpert(each, [dOutputs, h, dHidden], ([d, input, dx], [, , w2, b2]) =>
-      ops.linearBackward(d!, input!, w2.value, { into: { weight: w2.grad, bias: b2.grad }, out: { dx: dx! } }),
+      ops.linearBackward(d!, input!, w2.value, {
+        into: { weight: w2.grad, bias: b2.grad },
+        out: { dx: dx! },
+      }),
     )
     ops.geluBackward(dHidden, a, { out: dHidden })
     const dInputs = this.#device.empty(inputs.shape)
     this.#eachExpert(each, [dHidden, inputs, dInputs], ([d, input, dx], [w1, b1]) =>
-      ops.linearBackward(d!, input!, w1.value, { into: { weight: w1.grad, bias: b1.grad }, out: { dx: dx! } }),
+      ops.linearBackward(d!, input!, w1.value, {
+        into: { weight: w1.grad, bias: b1.grad },
+        out: { dx: dx! },
+      }),
     )
     const ones = this.#device.tensor(new Float32Array(places.size).fill(1), places.shape)
     const dx = scatter(dInputs, x, places, ones)
@@ -130,15 +163,34 @@ export class MixtureOfExperts extends DenseModule implements Module<Saved<Expert
     const dLogits = ops.softmaxBackward(dShares, shares)
     const router = this.list[0]!
     const needs = { x: true, weight: true, bias: false }
-    const { dx: through } = ops.linearBackward(dLogits, x, router.value, { needs, into: { weight: router.grad } })
+    const { dx: through } = ops.linearBackward(dLogits, x, router.value, {
+      needs,
+      into: { weight: router.grad },
+    })
     ops.add(dx, through!, { out: dx })
-    for (const t of [rows, dOutputs, dGates!, dHidden, dInputs, ones, columns, dShares, dLogits, through!]) t.dispose()
+    for (const t of [
+      rows,
+      dOutputs,
+      dGates!,
+      dHidden,
+      dInputs,
+      ones,
+      columns,
+      dShares,
+      dLogits,
+      through!,
+    ])
+      t.dispose()
     context.dispose()
     return shaped(dx)
   }
 
   /** Calls `body` for each expert with its rows of the tensors, in the same memory. */
-  #eachExpert(each: number, tensors: Tensor[], body: (rows: Tensor[], expert: Expert) => unknown): void {
+  #eachExpert(
+    each: number,
+    tensors: Tensor[],
+    body: (rows: Tensor[], expert: Expert) => unknown,
+  ): void {
     for (let e = 0; e < this.#experts; e++) {
       const rows = tensors.map((t) => t.rows(e * each, (e + 1) * each))
       body(rows, this.#expert(e))
@@ -147,9 +199,14 @@ export class MixtureOfExperts extends DenseModule implements Module<Saved<Expert
   }
 }
 
-/** Rows added up by the place they belong to: out[places[i], :] += weights[i] * rows[i, :], in the shape of `like`. */
+/**
+ * Rows added up by the place they belong to: out[places[i], :] += weights[i] * rows[i, :], in the
+ * shape of `like`.
+ */
 function scatter(rows: Tensor, like: Tensor, places: Tensor, weights: Tensor): Tensor {
-  const { dTable } = ops.embeddingBagBackward(rows, like, places, weights, { needs: { table: true, weights: false } })
+  const { dTable } = ops.embeddingBagBackward(rows, like, places, weights, {
+    needs: { table: true, weights: false },
+  })
   const dense = dTable!.toDense()
   dTable!.dispose()
   return dense

@@ -3,10 +3,18 @@
 import type { LayerInput } from '../context.js'
 import type { Device } from '../device.js'
 import { MemoryLayersError } from '../errors.js'
-import { type DenseParameter, loadInto, type Parameter, type StateDict, stateDictOf } from '../parameter.js'
+import {
+  type DenseParameter,
+  loadInto,
+  type Parameter,
+  type StateDict,
+  stateDictOf,
+} from '../parameter.js'
 import type { Tensor } from '../tensor.js'
 
-/** A part of a model: memory layers and the modules here have this shape, so they can be stacked. */
+/**
+ * A part of a model: memory layers and the modules here have this shape, so they can be stacked.
+ */
 export interface Module<Saved = unknown> {
   /** The output, and what its backward needs. */
   forward(x: LayerInput): { output: Tensor; context: Saved }
@@ -30,7 +38,13 @@ export function parameter(device: Device, name: string, value: Tensor): DensePar
 }
 
 /** Uniform in ±1/sqrt(fan in), the usual start of a linear map. */
-export function uniformParameter(device: Device, name: string, shape: readonly number[], fanIn: number, seed: number): DenseParameter {
+export function uniformParameter(
+  device: Device,
+  name: string,
+  shape: readonly number[],
+  fanIn: number,
+  seed: number,
+): DenseParameter {
   const bound = 1 / Math.sqrt(fanIn)
   return parameter(device, name, device.uniform(shape, { low: -bound, high: bound, seed }))
 }
@@ -88,7 +102,10 @@ export class Saved<T extends Record<string, Tensor>> {
     this.#tensors = tensors
   }
 
-  /** @internal What was saved, for the backward of the module it is from; the module then disposes it. */
+  /**
+   * @internal What was saved, for the backward of the module it is from; the module then disposes
+   * it.
+   */
   peek(where: string, owner: object): T {
     if (this.#owner !== owner) throw contextError(where, 'is from another module')
     if (!this.#tensors) throw contextError(where, 'was spent by an earlier backward or disposed')

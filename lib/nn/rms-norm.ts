@@ -45,7 +45,10 @@ export class RmsNorm extends DenseModule implements Module<Saved<{ x: Tensor }>>
     const { rows, shaped } = takeRows('RmsNorm.backward', 'dy', dy, this.#device, this.#dim)
     const { x } = context.peek('RmsNorm.backward', this)
     const gain = this.list[0]!
-    const { dx } = ops.rmsNormBackward(rows, x, gain.value, { eps: this.#eps, into: { gain: gain.grad } })
+    const { dx } = ops.rmsNormBackward(rows, x, gain.value, {
+      eps: this.#eps,
+      into: { gain: gain.grad },
+    })
     context.dispose()
     rows.dispose()
     return shaped(dx)

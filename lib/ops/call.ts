@@ -1,4 +1,5 @@
-// What the operations have in common: outputs that are given or made, and the checks of their tensors.
+// What the operations have in common: outputs that are given or made, and the checks of their
+// tensors.
 
 import { native, type TensorHandle } from '../binding.js'
 import type { Device } from '../device.js'

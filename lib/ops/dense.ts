@@ -6,13 +6,18 @@ import { optionalHandle, type Tensor } from '../tensor.js'
 import { type OutOptions, type Outputs, outputs, prepare, wrap } from './call.js'
 
 /** `y = x W^T + bias`.
- * @param x `[R, in]`, weight `[out, in]` of one dtype: float32, float16 or bfloat16; bias `[out]` float32
+ * @param x `[R, in]`, weight `[out, in]` of one dtype: float32, float16 or bfloat16; bias `[out]`
+ * float32
  * @returns `[R, out]` float32; sums are float32, too
  * @throws ERR_SHAPE, ERR_DTYPE */
 export function linear(x: Tensor, weight: Tensor, bias?: Tensor, given?: OutOptions): Tensor {
   options('linear', given, ['out'])
   const { list, device, out } = prepare('linear', { x, weight }, given)
-  return wrap(device, native.linear(out, list[0]!, list[1]!, optionalHandle('linear', 'bias', bias, device)), given?.out)
+  return wrap(
+    device,
+    native.linear(out, list[0]!, list[1]!, optionalHandle('linear', 'bias', bias, device)),
+    given?.out,
+  )
 }
 
 /** Options of the operation of that name. */
@@ -76,7 +81,12 @@ export function siluGate(y: Tensor, a: Tensor, given?: OutOptions): Tensor {
 }
 
 /** Gradients of {@link siluGate}, each `[R, V]`. @throws ERR_SHAPE, ERR_DTYPE */
-export function siluGateBackward(dz: Tensor, y: Tensor, a: Tensor, given?: Outputs<'dy' | 'da'>): { dy: Tensor; da: Tensor } {
+export function siluGateBackward(
+  dz: Tensor,
+  y: Tensor,
+  a: Tensor,
+  given?: Outputs<'dy' | 'da'>,
+): { dy: Tensor; da: Tensor } {
   const where = 'siluGateBackward'
   const { out } = options(where, given, ['out'])
   const { list, device } = prepare(where, { dz, y, a })
@@ -94,7 +104,12 @@ export function sigmoidGate(y: Tensor, g: Tensor, given?: OutOptions): Tensor {
 }
 
 /** Gradients of {@link sigmoidGate}: dy `[R, V]`, dg `[R, 1]`. @throws ERR_SHAPE, ERR_DTYPE */
-export function sigmoidGateBackward(dOut: Tensor, y: Tensor, g: Tensor, given?: Outputs<'dy' | 'dg'>): { dy: Tensor; dg: Tensor } {
+export function sigmoidGateBackward(
+  dOut: Tensor,
+  y: Tensor,
+  g: Tensor,
+  given?: Outputs<'dy' | 'dg'>,
+): { dy: Tensor; dg: Tensor } {
   const where = 'sigmoidGateBackward'
   const { out } = options(where, given, ['out'])
   const { list, device } = prepare(where, { dOut, y, g })
@@ -116,7 +131,11 @@ export function rmsNorm(x: Tensor, gain?: Tensor, given?: RmsNormOptions): Tenso
   const o = options('rmsNorm', given, ['eps', 'out'])
   const { list, device, out } = prepare('rmsNorm', { x }, o)
   const eps = number('rmsNorm', 'eps', o.eps ?? 1e-6, 0)
-  return wrap(device, native.rmsNorm(out, list[0]!, optionalHandle('rmsNorm', 'gain', gain, device), eps), o.out)
+  return wrap(
+    device,
+    native.rmsNorm(out, list[0]!, optionalHandle('rmsNorm', 'gain', gain, device), eps),
+    o.out,
+  )
 }
 
 /** Gradients of {@link rmsNorm}; `dGain` is there when there is a gain. `into` is added to instead of a new tensor. dx `[..., n]`, dGain `[n]`.
@@ -140,7 +159,10 @@ export function rmsNormBackward(
     number(where, 'eps', o.eps ?? 1e-6, 0),
     optionalHandle(where, 'into.gain', into.gain, device),
   )
-  return { dx: wrap(device, r.dx, o.out?.dx), ...(r.dGain && { dGain: wrap(device, r.dGain, into.gain) }) }
+  return {
+    dx: wrap(device, r.dx, o.out?.dx),
+    ...(r.dGain && { dGain: wrap(device, r.dGain, into.gain) }),
+  }
 }
 
 /** Softmax over the last axis. @param x `[..., n]` float32 @throws ERR_SHAPE, ERR_DTYPE */
@@ -150,7 +172,10 @@ export function softmax(x: Tensor, given?: OutOptions): Tensor {
   return wrap(device, native.softmax(out, list[0]!), given?.out)
 }
 
-/** Gradient of {@link softmax} from its output y `[..., n]`: `dx = y * (dy - sum(y * dy))`. @throws ERR_SHAPE, ERR_DTYPE */
+/**
+ * Gradient of {@link softmax} from its output y `[..., n]`: `dx = y * (dy - sum(y * dy))`. @throws
+ * ERR_SHAPE, ERR_DTYPE
+ */
 export function softmaxBackward(dy: Tensor, y: Tensor, given?: OutOptions): Tensor {
   options('softmaxBackward', given, ['out'])
   const { list, device, out } = prepare('softmaxBackward', { dy, y }, given)
@@ -169,7 +194,12 @@ export function crossEntropy(logits: Tensor, targets: Tensor, given?: OutOptions
 
 /** Gradient of {@link crossEntropy}: `dLoss[t] * (softmax(logits[t, :]) - onehot(targets[t]))`. @param dLoss `[T]`
  * @throws ERR_SHAPE, ERR_DTYPE; ERR_INDEX_RANGE at the next wait */
-export function crossEntropyBackward(dLoss: Tensor, logits: Tensor, targets: Tensor, given?: OutOptions): Tensor {
+export function crossEntropyBackward(
+  dLoss: Tensor,
+  logits: Tensor,
+  targets: Tensor,
+  given?: OutOptions,
+): Tensor {
   const where = 'crossEntropyBackward'
   options(where, given, ['out'])
   const { list, device, out } = prepare(where, { dLoss, logits, targets }, given)

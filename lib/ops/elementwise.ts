@@ -25,7 +25,11 @@ function activationBackward(name: Activation) {
   return (dy: Tensor, x: Tensor, given?: OutOptions): Tensor => {
     options(where, given, ['out'])
     const { list, device, out } = prepare(where, { dy, x }, given)
-    return wrap(device, native.activateBackward(out, list[0]!, list[1]!, activations.indexOf(name)), given?.out)
+    return wrap(
+      device,
+      native.activateBackward(out, list[0]!, list[1]!, activations.indexOf(name)),
+      given?.out,
+    )
   }
 }
 
@@ -38,13 +42,17 @@ export const silu: (x: Tensor, given?: OutOptions) => Tensor = activation('silu'
 /** `1 / (1 + exp(-x))`, elementwise, float32. @throws ERR_SHAPE, ERR_DTYPE */
 export const sigmoid: (x: Tensor, given?: OutOptions) => Tensor = activation('sigmoid')
 /** `dy * relu'(x)`. @throws ERR_SHAPE, ERR_DTYPE */
-export const reluBackward: (dy: Tensor, x: Tensor, given?: OutOptions) => Tensor = activationBackward('relu')
+export const reluBackward: (dy: Tensor, x: Tensor, given?: OutOptions) => Tensor =
+  activationBackward('relu')
 /** `dy * gelu'(x)`. @throws ERR_SHAPE, ERR_DTYPE */
-export const geluBackward: (dy: Tensor, x: Tensor, given?: OutOptions) => Tensor = activationBackward('gelu')
+export const geluBackward: (dy: Tensor, x: Tensor, given?: OutOptions) => Tensor =
+  activationBackward('gelu')
 /** `dy * silu'(x)`. @throws ERR_SHAPE, ERR_DTYPE */
-export const siluBackward: (dy: Tensor, x: Tensor, given?: OutOptions) => Tensor = activationBackward('silu')
+export const siluBackward: (dy: Tensor, x: Tensor, given?: OutOptions) => Tensor =
+  activationBackward('silu')
 /** `dy * sigmoid'(x)`. @throws ERR_SHAPE, ERR_DTYPE */
-export const sigmoidBackward: (dy: Tensor, x: Tensor, given?: OutOptions) => Tensor = activationBackward('sigmoid')
+export const sigmoidBackward: (dy: Tensor, x: Tensor, given?: OutOptions) => Tensor =
+  activationBackward('sigmoid')
 
 /** Options of the operation of that name. */
 export interface AddOptions extends OutOptions {
@@ -54,7 +62,10 @@ export interface AddOptions extends OutOptions {
   beta?: number
 }
 
-/** `alpha * x + beta * y`, elementwise, float32 of one shape. `out` may be x or y. @throws ERR_SHAPE, ERR_DTYPE */
+/**
+ * `alpha * x + beta * y`, elementwise, float32 of one shape. `out` may be x or y. @throws
+ * ERR_SHAPE, ERR_DTYPE
+ */
 export function add(x: Tensor, y: Tensor, given?: AddOptions): Tensor {
   const o = options('add', given, ['alpha', 'beta', 'out'])
   const { list, device, out } = prepare('add', { x, y }, o)

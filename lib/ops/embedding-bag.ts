@@ -8,20 +8,37 @@ import { SparseGrad } from './sparse-grad.js'
 
 /** Options of the operation of that name. */
 export interface BagOptions extends OutOptions {
-  /** `[B + 1]` int32, for ragged bags: bag b has places `offsets[b]` … `offsets[b + 1] - 1`; indices and weights are then `[nnz]`. */
+  /**
+   * `[B + 1]` int32, for ragged bags: bag b has places `offsets[b]` … `offsets[b + 1] - 1`; indices
+   * and weights are then `[nnz]`.
+   */
   offsets?: Tensor
   /** `[N]` float32: a factor for each row (int8 tables). */
   scales?: Tensor
 }
 
-/** Indices as a tensor, or as numbers in the shape of the weights; numbers are checked here, at the call. */
+/**
+ * Indices as a tensor, or as numbers in the shape of the weights; numbers are checked here, at the
+ * call.
+ */
 export type Indices = Tensor | TypedArray | readonly number[]
 
 /** Uploads indices given as numbers. `temporary` is disposed by the caller. */
-function takeIndices(where: string, indices: Indices, weights: Tensor, slots: number): { tensor: Tensor; temporary?: Tensor } {
+function takeIndices(
+  where: string,
+  indices: Indices,
+  weights: Tensor,
+  slots: number,
+): { tensor: Tensor; temporary?: Tensor } {
   if (indices instanceof Tensor) return { tensor: indices }
   if (!isTypedArray(indices) && !Array.isArray(indices)) {
-    fail('ERR_DTYPE', where, 'indices', 'be an int32 Tensor, a typed array or an array of integers', indices)
+    fail(
+      'ERR_DTYPE',
+      where,
+      'indices',
+      'be an int32 Tensor, a typed array or an array of integers',
+      indices,
+    )
   }
   for (let i = 0; i < indices.length; i++) {
     const index = indices[i]!
@@ -33,7 +50,13 @@ function takeIndices(where: string, indices: Indices, weights: Tensor, slots: nu
     }
   }
   if (indices.length !== weights.size) {
-    fail('ERR_SHAPE', where, 'indices', `have ${weights.size} elements as "weights" ${text(weights.shape)} has`, String(indices.length))
+    fail(
+      'ERR_SHAPE',
+      where,
+      'indices',
+      `have ${weights.size} elements as "weights" ${text(weights.shape)} has`,
+      String(indices.length),
+    )
   }
   const temporary = weights.device.tensor(indices, weights.shape, 'int32')
   return { tensor: temporary, temporary }
@@ -41,7 +64,8 @@ function takeIndices(where: string, indices: Indices, weights: Tensor, slots: nu
 
 function tableSlots(where: string, table: Tensor): number {
   handles(where, { table })
-  if (table.shape.length !== 2) fail('ERR_SHAPE', where, 'table', 'have shape [slots, dim]', text(table.shape))
+  if (table.shape.length !== 2)
+    fail('ERR_SHAPE', where, 'table', 'have shape [slots, dim]', text(table.shape))
   return table.shape[0]!
 }
 
@@ -50,8 +74,14 @@ function tableSlots(where: string, table: Tensor): number {
  * @param indices `[T, L]` int32, or `[nnz]` with `offsets`
  * @param weights float32 in the shape of the indices
  * @returns `[T, V]` float32
- * @throws ERR_SHAPE, ERR_DTYPE; ERR_INDEX_RANGE at the call for numbers, at the next wait for tensors */
-export function embeddingBag(table: Tensor, indices: Indices, weights: Tensor, given?: BagOptions): Tensor {
+ * @throws ERR_SHAPE, ERR_DTYPE; ERR_INDEX_RANGE at the call for numbers, at the next wait for
+ * tensors */
+export function embeddingBag(
+  table: Tensor,
+  indices: Indices,
+  weights: Tensor,
+  given?: BagOptions,
+): Tensor {
   const where = 'embeddingBag'
   const o = options(where, given, ['offsets', 'scales', 'out'])
   handles(where, { weights })
@@ -60,7 +90,11 @@ export function embeddingBag(table: Tensor, indices: Indices, weights: Tensor, g
     const { list, device, out } = prepare(where, { table, indices: tensor, weights }, o)
     const offsets = optionalHandle(where, 'offsets', o.offsets, device)
     const scales = optionalHandle(where, 'scales', o.scales, device)
-    return wrap(device, native.embeddingBag(out, list[0]!, list[1]!, list[2]!, offsets, scales), o.out)
+    return wrap(
+      device,
+      native.embeddingBag(out, list[0]!, list[1]!, list[2]!, offsets, scales),
+      o.out,
+    )
   } finally {
     temporary?.dispose()
   }
@@ -74,7 +108,10 @@ export interface BagBackwardOptions extends Outputs<'dWeights'> {
   scales?: Tensor
   /** Which gradients to make; default both. */
   needs?: { table?: boolean; weights?: boolean }
-  /** 'sorted' (the default, and the only one so far): a stable sort and ordered sums, bitwise repeatable. */
+  /**
+   * 'sorted' (the default, and the only one so far): a stable sort and ordered sums, bitwise
+   * repeatable.
+   */
   algorithm?: 'sorted'
 }
 
@@ -116,7 +153,17 @@ export function embeddingBagBackward(
     const wantsTable = boolean(where, 'needs.table', needs.table ?? true)
     const [g, t, i, w] = list as [TensorHandle, TensorHandle, TensorHandle, TensorHandle]
     const [dWeights] = outputs(where, o.out, device, 'dWeights')
-    const r = native.embeddingBagBackward(dWeights, g, t, i, w, offsets, scales, wantsWeights, wantsTable)
+    const r = native.embeddingBagBackward(
+      dWeights,
+      g,
+      t,
+      i,
+      w,
+      offsets,
+      scales,
+      wantsWeights,
+      wantsTable,
+    )
     return {
       ...(r.dWeights && { dWeights: wrap(device, r.dWeights, o.out?.dWeights) }),
       ...(r.dTable && { dTable: new SparseGrad(device, r.dTable) }),

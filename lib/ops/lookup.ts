@@ -20,20 +20,30 @@ export function productKeyScores(query: Tensor, keys: Tensor, given?: OutOptions
  * @param k from 1 to n
  * @returns values `[..., k]` float32 and indices `[..., k]` int32
  * @throws ERR_SHAPE, ERR_DTYPE, ERR_VALUE for k outside 1 … n */
-export function topK(x: Tensor, k: number, given?: Outputs<'values' | 'indices'>): { values: Tensor; indices: Tensor } {
+export function topK(
+  x: Tensor,
+  k: number,
+  given?: Outputs<'values' | 'indices'>,
+): { values: Tensor; indices: Tensor } {
   const { out } = options('topK', given, ['out'])
   const { list, device } = prepare('topK', { x })
   integer('topK', 'k', k)
   const [values, indices] = outputs('topK', out, device, 'values', 'indices')
   const r = native.topK(values, indices, list[0]!, k)
-  return { values: wrap(device, r.values, out?.values), indices: wrap(device, r.indices, out?.indices) }
+  return {
+    values: wrap(device, r.values, out?.values),
+    indices: wrap(device, r.indices, out?.indices),
+  }
 }
 
 const gates: readonly Gate[] = ['softmax', 'relu', 'sigmoid', 'none']
 /** How scores become weights: softmax over the k winners, or each by itself. */
 export type Gate = 'softmax' | 'relu' | 'sigmoid' | 'none'
 
-/** What a lookup found: the k best slots of each token and head, best first, and what its backward needs. */
+/**
+ * What a lookup found: the k best slots of each token and head, best first, and what its backward
+ * needs.
+ */
 export interface Lookup {
   /** `[T, H, k]` float32: sum of the two half scores; -Infinity at an empty place. */
   scores: Tensor
@@ -69,7 +79,16 @@ export function productKeyLookup(query: Tensor, keys: Tensor, given: LookupOptio
   const knn = integer(where, 'knn', o.knn)
   const mask = optionalHandle(where, 'mask', o.mask, device)
   const [s, i, w] = outputs(where, o.out, device, 'scores', 'indices', 'weights')
-  const r = native.productKeyLookup(s, i, w, list[0]!, list[1]!, mask, knn, choice(where, 'gate', gate, gates))
+  const r = native.productKeyLookup(
+    s,
+    i,
+    w,
+    list[0]!,
+    list[1]!,
+    mask,
+    knn,
+    choice(where, 'gate', gate, gates),
+  )
   return {
     scores: wrap(device, r.scores, o.out?.scores),
     indices: wrap(device, r.indices, o.out?.indices),
@@ -90,14 +109,39 @@ export function productKeyLookupBackward(
   given?: Outputs<'dQuery' | 'dKeys'>,
 ): { dQuery: Tensor; dKeys: Tensor } {
   const where = 'productKeyLookupBackward'
-  if (typeof lookup !== 'object' || lookup === null) fail('ERR_VALUE', where, 'lookup', 'be the result of productKeyLookup', lookup)
+  if (typeof lookup !== 'object' || lookup === null)
+    fail('ERR_VALUE', where, 'lookup', 'be the result of productKeyLookup', lookup)
   const { query, keys } = options(where, inputs, ['query', 'keys'])
   const { out } = options(where, given, ['out'])
   const { scores, indices, weights } = lookup
-  const all = { dWeights, 'lookup.scores': scores, 'lookup.indices': indices, 'lookup.weights': weights, query: query!, keys: keys! }
+  const all = {
+    dWeights,
+    'lookup.scores': scores,
+    'lookup.indices': indices,
+    'lookup.weights': weights,
+    query: query!,
+    keys: keys!,
+  }
   const { list, device } = prepare(where, all)
-  const [dw, s, i, w, q, ks] = list as [TensorHandle, TensorHandle, TensorHandle, TensorHandle, TensorHandle, TensorHandle]
+  const [dw, s, i, w, q, ks] = list as [
+    TensorHandle,
+    TensorHandle,
+    TensorHandle,
+    TensorHandle,
+    TensorHandle,
+    TensorHandle,
+  ]
   const [dQuery, dKeys] = outputs(where, out, device, 'dQuery', 'dKeys')
-  const r = native.productKeyLookupBackward(dQuery, dKeys, dw, s, i, w, q, ks, choice(where, 'lookup.gate', lookup.gate, gates))
+  const r = native.productKeyLookupBackward(
+    dQuery,
+    dKeys,
+    dw,
+    s,
+    i,
+    w,
+    q,
+    ks,
+    choice(where, 'lookup.gate', lookup.gate, gates),
+  )
   return { dQuery: wrap(device, r.dQuery, out?.dQuery), dKeys: wrap(device, r.dKeys, out?.dKeys) }
 }

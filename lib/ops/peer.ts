@@ -24,7 +24,13 @@ export function peer(
 ): { output: Tensor; u: Tensor } {
   const o = options('peer', given, ['activation', 'out'])
   const { list, device } = prepare('peer', { x, down, up, indices, weights })
-  const [xh, d, p, i, w] = list as [TensorHandle, TensorHandle, TensorHandle, TensorHandle, TensorHandle]
+  const [xh, d, p, i, w] = list as [
+    TensorHandle,
+    TensorHandle,
+    TensorHandle,
+    TensorHandle,
+    TensorHandle,
+  ]
   const [output, u] = outputs('peer', o.out, device, 'output', 'u')
   const r = native.peer(output, u, xh, d, p, i, w, activationCode('peer', o.activation ?? 'gelu'))
   return { output: wrap(device, r.output, o.out?.output), u: wrap(device, r.u, o.out?.u) }
@@ -39,11 +45,37 @@ export function peerBackward(
 ): { dx: Tensor; dWeights: Tensor; dDown: SparseGrad; dUp: SparseGrad } {
   const where = 'peerBackward'
   const o = options(where, given, ['activation', 'out'])
-  const { x, down, up, indices, weights, u } = options(where, saved, ['x', 'down', 'up', 'indices', 'weights', 'u']) as typeof saved
+  const { x, down, up, indices, weights, u } = options(where, saved, [
+    'x',
+    'down',
+    'up',
+    'indices',
+    'weights',
+    'u',
+  ]) as typeof saved
   const { list, device } = prepare(where, { dOut, x, down, up, indices, weights, u })
-  const [g, xh, d, p, i, w, uh] = list as [TensorHandle, TensorHandle, TensorHandle, TensorHandle, TensorHandle, TensorHandle, TensorHandle]
+  const [g, xh, d, p, i, w, uh] = list as [
+    TensorHandle,
+    TensorHandle,
+    TensorHandle,
+    TensorHandle,
+    TensorHandle,
+    TensorHandle,
+    TensorHandle,
+  ]
   const [outX, outWeights] = outputs(where, o.out, device, 'dx', 'dWeights')
-  const r = native.peerBackward(outX, outWeights, g, xh, d, p, i, w, uh, activationCode(where, o.activation ?? 'gelu'))
+  const r = native.peerBackward(
+    outX,
+    outWeights,
+    g,
+    xh,
+    d,
+    p,
+    i,
+    w,
+    uh,
+    activationCode(where, o.activation ?? 'gelu'),
+  )
   return {
     dx: wrap(device, r.dx, o.out?.dx),
     dWeights: wrap(device, r.dWeights, o.out?.dWeights),

@@ -2,7 +2,10 @@ import { native, type SparseHandle } from '../binding.js'
 import type { Device } from '../device.js'
 import { handles, Tensor } from '../tensor.js'
 
-/** The gradient of a table that was read by bags: the touched rows alone. It stays on the device, its number of rows too. */
+/**
+ * The gradient of a table that was read by bags: the touched rows alone. It stays on the device,
+ * its number of rows too.
+ */
 export class SparseGrad {
   readonly #device: Device
   readonly #rows: Tensor
@@ -30,7 +33,10 @@ export class SparseGrad {
     const rows = this.#rows.rows(0, count)
     const values = this.#values.rows(0, count)
     try {
-      return { rows: (await rows.data()) as Int32Array, values: (await values.data()) as Float32Array }
+      return {
+        rows: (await rows.data()) as Int32Array,
+        values: (await values.data()) as Float32Array,
+      }
     } finally {
       rows.dispose()
       values.dispose()
@@ -39,7 +45,11 @@ export class SparseGrad {
 
   /** The same gradient as a dense `[N, V]` tensor, for small tables and tests. */
   toDense(): Tensor {
-    const [rows, values, count] = handles('SparseGrad.toDense', { rows: this.#rows, values: this.#values, count: this.#count })
+    const [rows, values, count] = handles('SparseGrad.toDense', {
+      rows: this.#rows,
+      values: this.#values,
+      count: this.#count,
+    })
     return new Tensor(this.#device, native.sparseToDense(rows!, values!, count!, this.#slots))
   }
 

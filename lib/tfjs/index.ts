@@ -1,6 +1,6 @@
 /**
- * Memory layers inside TensorFlow.js models. TensorFlow.js is handed in by the caller, so whichever build of it the program uses (tfjs, tfjs-core,
- * tfjs-node) is the one that is used here.
+ * Memory layers inside TensorFlow.js models. TensorFlow.js is handed in by the caller, so whichever
+ * build of it the program uses (tfjs, tfjs-core, tfjs-node) is the one that is used here.
  * @module memory-layers/tfjs
  */
 
@@ -13,12 +13,15 @@ import type { Tensor } from '../tensor.js'
 /** The parts of TensorFlow.js that are used: pass the `tf` of your program. */
 export type TensorFlow = Pick<typeof Tf, 'customGrad' | 'tensor'>
 
-/** A function of TensorFlow.js tensors `[tokens, inputDim]` or `[batch, time, inputDim]`, float32. */
+/**
+ * A function of TensorFlow.js tensors `[tokens, inputDim]` or `[batch, time, inputDim]`, float32.
+ */
 export type TfFunction = (x: Tf.Tensor) => Tf.Tensor
 
 /**
- * A memory or PEER layer as a differentiable function over TensorFlow.js tensors, through `tf.customGrad`. The gradient of x goes on through
- * TensorFlow.js; the layer's own parameters collect theirs here, and one of this package's optimizers updates them:
+ * A memory or PEER layer as a differentiable function over TensorFlow.js tensors, through
+ * `tf.customGrad`. The gradient of x goes on through TensorFlow.js; the layer's own parameters
+ * collect theirs here, and one of this package's optimizers updates them:
  *
  * ```ts
  * const memory = asFunction(tf, layer)
@@ -26,10 +29,12 @@ export type TfFunction = (x: Tf.Tensor) => Tf.Tensor
  * optimizer.step()
  * optimizer.zeroGrad()
  * ```
- * TensorFlow.js asks for values and gradients synchronously, so each call blocks the thread until the layer's work is done.
+ * TensorFlow.js asks for values and gradients synchronously, so each call blocks the thread until
+ * the layer's work is done.
  * @param tf the TensorFlow.js of the program
  * @param layer on any device; numbers cross in each direction once per call
- * @returns a function that throws ERR_SHAPE for an x of another width and ERR_DTYPE for one that is not float32
+ * @returns a function that throws ERR_SHAPE for an x of another width and ERR_DTYPE for one that is
+ * not float32
  * @throws ERR_VALUE
  */
 export function asFunction(tf: TensorFlow, layer: TableLayer): TfFunction {
@@ -40,7 +45,10 @@ export function asFunction(tf: TensorFlow, layer: TableLayer): TfFunction {
     const input = receive(layer, x)
     const { output, context } = layer.forward(input)
     input.dispose()
-    return { value: send(tf, output), gradFunc: (dy: Tf.Tensor) => backward(tf, layer, context, dy) }
+    return {
+      value: send(tf, output),
+      gradFunc: (dy: Tf.Tensor) => backward(tf, layer, context, dy),
+    }
   })
   return (x) => {
     expectFloats(where, x)
@@ -49,7 +57,8 @@ export function asFunction(tf: TensorFlow, layer: TableLayer): TfFunction {
 }
 
 /**
- * The layer's output without anything saved for a gradient: for predicting. A gradient through it is an error of TensorFlow.js.
+ * The layer's output without anything saved for a gradient: for predicting. A gradient through it
+ * is an error of TensorFlow.js.
  * @throws ERR_VALUE; the returned function throws ERR_SHAPE and ERR_DTYPE
  */
 export function asInference(tf: TensorFlow, layer: TableLayer): TfFunction {
@@ -75,13 +84,13 @@ export interface TfLayer {
 }
 
 /**
- * The layer for `tf.sequential()` and `tf.model()`: trains with `model.fit`, predicts with `model.predict`. Its parameters are updated
- * where the caller says so, as a rule after each batch:
+ * The layer for `tf.sequential()` and `tf.model()`: trains with `model.fit`, predicts with
+ * `model.predict`. Its parameters are updated where the caller says so, as a rule after each batch:
  *
  * ```ts
  * model.add(asLayer(tf, layer))
- * await model.fit(x, y, { callbacks: { onBatchEnd: () => { optimizer.step(); optimizer.zeroGrad() } } })
- * ```
+ * await model.fit(x, y, { callbacks: { onBatchEnd: () => { optimizer.step(); optimizer.zeroGrad() }
+ * } }) ```
  * Parameters are saved with `saveSafetensors(path, layer.stateDict())`, not with the model.
  * @throws ERR_VALUE
  */
@@ -109,9 +118,17 @@ export function asLayer<L extends TfLayer>(
 
 function check(where: string, tf: TensorFlow, layer: TableLayer): void {
   if (typeof tf?.customGrad !== 'function' || typeof tf.tensor !== 'function') {
-    fail('ERR_VALUE', where, 'tf', 'be TensorFlow.js', tf, "Pass the namespace: import * as tf from '@tensorflow/tfjs'.")
+    fail(
+      'ERR_VALUE',
+      where,
+      'tf',
+      'be TensorFlow.js',
+      tf,
+      "Pass the namespace: import * as tf from '@tensorflow/tfjs'.",
+    )
   }
-  if (!(layer instanceof TableLayer)) fail('ERR_VALUE', where, 'layer', 'be a MemoryLayer or a PeerLayer', layer)
+  if (!(layer instanceof TableLayer))
+    fail('ERR_VALUE', where, 'layer', 'be a MemoryLayer or a PeerLayer', layer)
 }
 
 function expectFloats(where: string, x: Tf.Tensor): void {

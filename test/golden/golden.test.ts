@@ -1,7 +1,15 @@
-// Outputs and gradients of the published implementation: every golden file, within 1e-5 of each tensor's magnitude.
+// Outputs and gradients of the published implementation: every golden file, within 1e-5 of each
+// tensor's magnitude.
 
 import { describe, expect, test } from 'vitest'
-import { MemoryLayer, openDevice, ops, PeerLayer, type Tensor, ValueTable } from '../../lib/index.js'
+import {
+  MemoryLayer,
+  openDevice,
+  ops,
+  PeerLayer,
+  type Tensor,
+  ValueTable,
+} from '../../lib/index.js'
 import { expectClose } from '../support/close.js'
 import { testDevices } from '../support/devices.js'
 import { type Golden, golden } from '../support/golden.js'
@@ -12,17 +20,14 @@ describe.each(testDevices)('on %s', (name) => {
     const t = g.tensors[key]!
     return device.tensor(t.data, shape ?? t.shape)
   }
-  const close = async (label: string, got: Tensor, g: Golden, key: string) => expectClose(label, await got.data(), g.tensors[key]!.data)
+  const close = async (label: string, got: Tensor, g: Golden, key: string) =>
+    expectClose(label, await got.data(), g.tensors[key]!.data)
 
   test.each(['lookup-small', 'lookup-odd', 'lookup-128'])('%s', async (file) => {
     const g = golden(file)
-    const [tokens, heads, kDim, n, k] = ['tokens', 'heads', 'k_dim', 'n_keys', 'knn'].map((m) => Number(g.meta[m])) as [
-      number,
-      number,
-      number,
-      number,
-      number,
-    ]
+    const [tokens, heads, kDim, n, k] = ['tokens', 'heads', 'k_dim', 'n_keys', 'knn'].map((m) =>
+      Number(g.meta[m]),
+    ) as [number, number, number, number, number]
     const query = upload(g, 'query', [tokens, heads, 2, kDim / 2])
     const keys = upload(g, 'keys', [heads, 2, n, kDim / 2])
     const lookup = ops.productKeyLookup(query, keys, { knn: k })
@@ -47,12 +52,9 @@ describe.each(testDevices)('on %s', (name) => {
 
   test.each(['bag-uniform', 'bag-zipf', 'bag-odd'])('%s', async (file) => {
     const g = golden(file)
-    const [table, indices, weights, dy] = ['table', 'indices', 'weights', 'dy'].map((key) => upload(g, key)) as [
-      Tensor,
-      Tensor,
-      Tensor,
-      Tensor,
-    ]
+    const [table, indices, weights, dy] = ['table', 'indices', 'weights', 'dy'].map((key) =>
+      upload(g, key),
+    ) as [Tensor, Tensor, Tensor, Tensor]
     await close('y', ops.embeddingBag(table, indices, weights), g, 'y')
     const { dWeights, dTable } = ops.embeddingBagBackward(dy, table, indices, weights)
     await close('dweights', dWeights, g, 'dweights')
@@ -70,7 +72,9 @@ describe.each(testDevices)('on %s', (name) => {
       knn: Number(m['mem_knn']),
       nKeys: Number(m['mem_n_keys']),
       keyDim: Number(m['mem_k_dim']),
-      ...(m['peer_variant'] ? {} : { gate: m['swilu_projection'] === 'True' ? ('silu' as const) : ('none' as const) }),
+      ...(m['peer_variant']
+        ? {}
+        : { gate: m['swilu_projection'] === 'True' ? ('silu' as const) : ('none' as const) }),
       ...(m['mem_gated'] ? { outputGate: true } : {}),
       ...(m['mem_v_dim'] ? { valueDim: Number(m['mem_v_dim']) } : {}),
       ...(values ? { values } : {}),
@@ -91,20 +95,26 @@ describe.each(testDevices)('on %s', (name) => {
     }
   }
 
-  test.each(['memory-plain', 'memory-plus', 'memory-gated', 'memory-vdim', 'peer'])('%s', async (file) => {
-    const g = golden(file)
-    const layer = file === 'peer' ? new PeerLayer(device, options(g)) : new MemoryLayer(device, options(g))
-    layer.loadStateDict(state(g, 0))
-    const { output, context } = layer.forward(upload(g, 'x'))
-    expect(output.shape).toEqual(g.tensors['y']!.shape)
-    await close('y', output, g, 'y')
-    const found = context.lookup()
-    expect(Array.from(await found.indices.data())).toEqual(Array.from(g.tensors['layer0.indices']!.data))
-    await close('scores', found.scores, g, 'layer0.scores')
-    const dx = layer.backward(context, upload(g, 'dy'))
-    await close('dx', dx, g, 'dx')
-    await gradients(g, 0, layer)
-  })
+  test.each(['memory-plain', 'memory-plus', 'memory-gated', 'memory-vdim', 'peer'])(
+    '%s',
+    async (file) => {
+      const g = golden(file)
+      const layer =
+        file === 'peer' ? new PeerLayer(device, options(g)) : new MemoryLayer(device, options(g))
+      layer.loadStateDict(state(g, 0))
+      const { output, context } = layer.forward(upload(g, 'x'))
+      expect(output.shape).toEqual(g.tensors['y']!.shape)
+      await close('y', output, g, 'y')
+      const found = context.lookup()
+      expect(Array.from(await found.indices.data())).toEqual(
+        Array.from(g.tensors['layer0.indices']!.data),
+      )
+      await close('scores', found.scores, g, 'layer0.scores')
+      const dx = layer.backward(context, upload(g, 'dy'))
+      await close('dx', dx, g, 'dx')
+      await gradients(g, 0, layer)
+    },
+  )
 
   test('memory-plus-shared3: three residual layers over one table', async () => {
     const g = golden('memory-plus-shared3')

@@ -1,6 +1,15 @@
 import { describe, expect, test } from 'vitest'
 import { native } from '../../lib/binding.js'
-import { AdamW, MemoryLayer, type MemoryLayerOptions, openDevice, type Parameter, Sgd, type Tensor, ValueTable } from '../../lib/index.js'
+import {
+  AdamW,
+  MemoryLayer,
+  type MemoryLayerOptions,
+  openDevice,
+  type Parameter,
+  Sgd,
+  type Tensor,
+  ValueTable,
+} from '../../lib/index.js'
 import { testDevices } from '../support/devices.js'
 import { errorOf } from '../support/errors.js'
 
@@ -10,11 +19,14 @@ describe.each(testDevices)('on %s', (name) => {
   const device = openDevice(name)
   const x = () => device.normal([5, 12], { seed: 1 })
   const dy = () => device.normal([5, 12], { seed: 2 })
-  const values = async (list: readonly Parameter[]) => Promise.all(list.map(async (p) => Array.from(await p.value.data())))
+  const values = async (list: readonly Parameter[]) =>
+    Promise.all(list.map(async (p) => Array.from(await p.value.data())))
   const gradients = async (list: readonly Parameter[]) =>
     Promise.all(
       list.map(async (p) =>
-        p.kind === 'dense' ? Array.from(await p.grad.data()) : Object.values(await p.grad.data()).map((v) => Array.from(v)),
+        p.kind === 'dense'
+          ? Array.from(await p.grad.data())
+          : Object.values(await p.grad.data()).map((v) => Array.from(v)),
       ),
     )
 
@@ -26,7 +38,8 @@ describe.each(testDevices)('on %s', (name) => {
     expect(output.shape).toEqual([5, 12])
     expect(await layer.infer(input).data()).toEqual(y)
     const numbers = await input.data()
-    for (const data of [numbers, Float64Array.from(numbers), Array.from(numbers)]) expect(await layer.infer(data).data()).toEqual(y)
+    for (const data of [numbers, Float64Array.from(numbers), Array.from(numbers)])
+      expect(await layer.infer(data).data()).toEqual(y)
     const three = layer.infer(input.reshape([1, 5, 12]))
     expect(three.shape).toEqual([1, 5, 12])
     expect(await three.data()).toEqual(y)
@@ -40,7 +53,9 @@ describe.each(testDevices)('on %s', (name) => {
   test('the same seed gives the same layer and another seed another', async () => {
     const one = await values(new MemoryLayer(device, small).parameters())
     expect(await values(new MemoryLayer(device, small).parameters())).toEqual(one)
-    expect(await values(new MemoryLayer(device, { ...small, seed: 4 }).parameters())).not.toEqual(one)
+    expect(await values(new MemoryLayer(device, { ...small, seed: 4 }).parameters())).not.toEqual(
+      one,
+    )
   })
 
   test.each<[string, Partial<MemoryLayerOptions>]>([
@@ -63,11 +78,14 @@ describe.each(testDevices)('on %s', (name) => {
     // The loss is smooth while each head reads the same slots, in whatever order.
     const chosen = async (c: typeof context) => {
       const flat = await c.lookup().indices.data()
-      return Array.from({ length: 10 }, (_, th) => [...flat.slice(th * 4, th * 4 + 4)].sort((a, b) => a - b).join())
+      return Array.from({ length: 10 }, (_, th) =>
+        [...flat.slice(th * 4, th * 4 + 4)].sort((a, b) => a - b).join(),
+      )
     }
     const selection = await chosen(context)
     const dx = layer.backward(context, g)
-    // Steps along a random direction of each parameter: the loss changes by step * <gradient, direction>.
+    // Steps along a random direction of each parameter: the loss changes by step * <gradient,
+    // direction>.
     const loss = async () => {
       const { output, context } = layer.forward(input)
       const same = (await chosen(context)).every((v, i) => v === selection[i])
@@ -76,17 +94,23 @@ describe.each(testDevices)('on %s', (name) => {
     }
     const check = async (label: string, value: Tensor, grad: ArrayLike<number>) => {
       const before = (await value.data()).slice() as Float32Array
-      for (const [seed, step] of [77, 78, 79, 80].flatMap((seed) => [2e-3, 1e-3, 3e-4].map((step) => [seed, step] as const))) {
+      for (const [seed, step] of [77, 78, 79, 80].flatMap((seed) =>
+        [2e-3, 1e-3, 3e-4].map((step) => [seed, step] as const),
+      )) {
         const direction = (await device.normal([before.length], { seed }).data()) as Float32Array
         const slope = direction.reduce((sum, d, i) => sum + d * grad[i]!, 0)
-        const scale = Math.sqrt(direction.reduce((sum, d, i) => sum + (d * grad[i]!) ** 2, 0)) + 1e-3
+        const scale =
+          Math.sqrt(direction.reduce((sum, d, i) => sum + (d * grad[i]!) ** 2, 0)) + 1e-3
         value.write(before.map((v, i) => v + step * direction[i]!))
         const up = await loss()
         value.write(before.map((v, i) => v - step * direction[i]!))
         const down = await loss()
         value.write(before)
-        if (!up.same || !down.same) continue // the selection changed: take a smaller step, or another direction
-        expect(Math.abs((up.loss - down.loss) / (2 * step) - slope), label).toBeLessThan(0.03 * scale)
+        // the selection changed: take a smaller step, or another direction
+        if (!up.same || !down.same) continue
+        expect(Math.abs((up.loss - down.loss) / (2 * step) - slope), label).toBeLessThan(
+          0.03 * scale,
+        )
         return
       }
       throw new Error(`${label}: the selection changed at every step`)
@@ -106,7 +130,8 @@ describe.each(testDevices)('on %s', (name) => {
     layer.backward(layer.forward(x()).context, dy())
     const twice = (await gradients(layer.parameters())).flat(2)
     for (const [i, g] of once.flat(2).entries()) {
-      if (i < once.flat(2).length - 1) expect(Math.abs(twice[i]!)).toBeGreaterThanOrEqual(Math.abs(g) - 1e-6)
+      if (i < once.flat(2).length - 1)
+        expect(Math.abs(twice[i]!)).toBeGreaterThanOrEqual(Math.abs(g) - 1e-6)
     }
     optimizer.step()
     expect((await gradients(layer.parameters())).flat(2)).toEqual(twice)
@@ -173,7 +198,9 @@ describe.each(testDevices)('on %s', (name) => {
     const layer = new MemoryLayer(device, small)
     const { context } = layer.forward(x())
     const before = await gradients(layer.parameters())
-    expect(await errorOf('ERR_SHAPE', () => layer.backward(context, device.zeros([4, 12])))).toMatch(/"dy" must have shape \[5, 12\]/)
+    expect(
+      await errorOf('ERR_SHAPE', () => layer.backward(context, device.zeros([4, 12]))),
+    ).toMatch(/"dy" must have shape \[5, 12\]/)
     await errorOf('ERR_SHAPE', () => layer.backward(context, device.zeros([5, 11])))
     await errorOf('ERR_DTYPE', () => layer.backward(context, device.zeros([5, 12], 'int32')))
     await errorOf('ERR_CONTEXT', () => new MemoryLayer(device, small).backward(context, dy()))
@@ -194,7 +221,9 @@ describe.each(testDevices)('on %s', (name) => {
     )
     await errorOf('ERR_SHAPE', () => layer.infer(new Float32Array(13)))
     await errorOf('ERR_DTYPE', () => layer.forward(device.zeros([2, 12], 'bfloat16')))
-    expect(await errorOf('ERR_DTYPE', () => layer.forward('x' as never))).toMatch(/"x" must be a Tensor, a typed array .* got x/)
+    expect(await errorOf('ERR_DTYPE', () => layer.forward('x' as never))).toMatch(
+      /"x" must be a Tensor, a typed array .* got x/,
+    )
     await errorOf('ERR_DTYPE', () => layer.forward(new BigInt64Array(12) as never))
     await errorOf('ERR_DEVICE_MISMATCH', () => layer.forward(openDevice('cpu').zeros([2, 12])))
     const gone = x()
@@ -214,11 +243,24 @@ describe.each(testDevices)('on %s', (name) => {
       [{ ...small, dtype: 'int8' }, 'ERR_VALUE', /^MemoryLayer: "dtype"/],
       [{ ...small, queryNorm: 'rm' }, 'ERR_VALUE', /'rms'/],
       [{ ...small, values: {} }, 'ERR_VALUE', /ValueTable/],
-      [{ ...small, values: new ValueTable(device, { slots: 35, dim: 12 }) }, 'ERR_SHAPE', /36 slots/],
-      [{ ...small, values: new ValueTable(device, { slots: 36, dim: 12 }), valueDim: 8 }, 'ERR_SHAPE', /dim 8/],
-      [{ ...small, values: new ValueTable(openDevice('cpu'), { slots: 36, dim: 12 }) }, 'ERR_DEVICE_MISMATCH', /"values"/],
+      [
+        { ...small, values: new ValueTable(device, { slots: 35, dim: 12 }) },
+        'ERR_SHAPE',
+        /36 slots/,
+      ],
+      [
+        { ...small, values: new ValueTable(device, { slots: 36, dim: 12 }), valueDim: 8 },
+        'ERR_SHAPE',
+        /dim 8/,
+      ],
+      [
+        { ...small, values: new ValueTable(openDevice('cpu'), { slots: 36, dim: 12 }) },
+        'ERR_DEVICE_MISMATCH',
+        /"values"/,
+      ],
     ]
-    for (const [o, code, message] of bad) expect(await errorOf(code, () => new MemoryLayer(device, o as never))).toMatch(message)
+    for (const [o, code, message] of bad)
+      expect(await errorOf(code, () => new MemoryLayer(device, o as never))).toMatch(message)
     await errorOf('ERR_DEVICE', () => new MemoryLayer({} as never, small))
   })
 
@@ -252,22 +294,32 @@ describe.each(testDevices)('on %s', (name) => {
     await device.synchronize()
   })
 
-  test.runIf(device.kind === 'cpu')('the results do not depend on the number of threads', async () => {
-    const run = async (threads: number) => {
-      const own = openDevice(name, { threads })
-      const layer = new MemoryLayer(own, { ...small, inputDim: 96, keyDim: 48, nKeys: 40, outputGate: true, queryNorm: 'rms' })
-      const optimizer = new AdamW(layer.parameters(), { lr: 1e-2 })
-      for (let step = 0; step < 3; step++) {
-        const { context } = layer.forward(own.normal([333, 96], { seed: step }))
-        layer.backward(context, own.normal([333, 96], { seed: 50 + step }))
-        optimizer.step()
-        optimizer.zeroGrad()
+  test.runIf(device.kind === 'cpu')(
+    'the results do not depend on the number of threads',
+    async () => {
+      const run = async (threads: number) => {
+        const own = openDevice(name, { threads })
+        const layer = new MemoryLayer(own, {
+          ...small,
+          inputDim: 96,
+          keyDim: 48,
+          nKeys: 40,
+          outputGate: true,
+          queryNorm: 'rms',
+        })
+        const optimizer = new AdamW(layer.parameters(), { lr: 1e-2 })
+        for (let step = 0; step < 3; step++) {
+          const { context } = layer.forward(own.normal([333, 96], { seed: step }))
+          layer.backward(context, own.normal([333, 96], { seed: 50 + step }))
+          optimizer.step()
+          optimizer.zeroGrad()
+        }
+        return values(layer.parameters())
       }
-      return values(layer.parameters())
-    }
-    const one = await run(1)
-    for (const threads of [2, 3, 5]) expect(await run(threads)).toEqual(one)
-  })
+      const one = await run(1)
+      for (const threads of [2, 3, 5]) expect(await run(threads)).toEqual(one)
+    },
+  )
 
   test('state dict: published names, all or nothing', async () => {
     const layer = new MemoryLayer(device, { ...small, outputGate: true })
@@ -287,11 +339,21 @@ describe.each(testDevices)('on %s', (name) => {
     ])
     const before = await values(other.parameters())
     const { keys, ...rest } = state
-    expect(await errorOf('ERR_STATE_DICT', () => other.loadStateDict(rest))).toMatch(/"keys" \[2, 2, 6, 4\] is missing/)
-    expect(await errorOf('ERR_STATE_DICT', () => other.loadStateDict({ ...state, extra: keys! }))).toMatch(/unknown name "extra"/)
-    await errorOf('ERR_STATE_DICT', () => other.loadStateDict({ ...state, 'values.weight': device.zeros([35, 12]) }))
-    await errorOf('ERR_STATE_DICT', () => other.loadStateDict({ ...state, 'values.weight': device.zeros([36, 12], 'int32') }))
-    await errorOf('ERR_STATE_DICT', () => other.loadStateDict({ ...state, 'gating.bias': 1 as never }))
+    expect(await errorOf('ERR_STATE_DICT', () => other.loadStateDict(rest))).toMatch(
+      /"keys" \[2, 2, 6, 4\] is missing/,
+    )
+    expect(
+      await errorOf('ERR_STATE_DICT', () => other.loadStateDict({ ...state, extra: keys! })),
+    ).toMatch(/unknown name "extra"/)
+    await errorOf('ERR_STATE_DICT', () =>
+      other.loadStateDict({ ...state, 'values.weight': device.zeros([35, 12]) }),
+    )
+    await errorOf('ERR_STATE_DICT', () =>
+      other.loadStateDict({ ...state, 'values.weight': device.zeros([36, 12], 'int32') }),
+    )
+    await errorOf('ERR_STATE_DICT', () =>
+      other.loadStateDict({ ...state, 'gating.bias': 1 as never }),
+    )
     expect(await values(other.parameters())).toEqual(before)
     other.loadStateDict({ ...state, keys: keys!.reshape([24, 4]) })
     expect(await values(other.parameters())).toEqual(await values(layer.parameters()))
@@ -308,7 +370,9 @@ describe.each(testDevices)('on %s', (name) => {
     const before = await values(dense)
     table.dispose()
     const state = new MemoryLayer(device, { ...small, seed: 9 }).stateDict()
-    expect(await errorOf('ERR_DISPOSED', () => layer.loadStateDict(state))).toMatch(/^MemoryLayer\.loadStateDict: "values\.weight"/)
+    expect(await errorOf('ERR_DISPOSED', () => layer.loadStateDict(state))).toMatch(
+      /^MemoryLayer\.loadStateDict: "values\.weight"/,
+    )
     expect(await values(dense)).toEqual(before)
   })
 
@@ -348,7 +412,9 @@ describe.each(testDevices)('on %s', (name) => {
       const table = await layer.values.weight.to('float32').data()
       for (const [i, m] of after.entries()) {
         expect(m).toBeCloseTo(master[i]! - 3e-4 * g[i]!, 6)
-        expect(Math.abs(table[i]! - m)).toBeLessThanOrEqual(Math.abs(m) * 2 ** (dtype === 'bfloat16' ? -8 : -11) + 1e-7)
+        expect(Math.abs(table[i]! - m)).toBeLessThanOrEqual(
+          Math.abs(m) * 2 ** (dtype === 'bfloat16' ? -8 : -11) + 1e-7,
+        )
       }
     }
   })

@@ -1,5 +1,12 @@
 import { describe, expect, test } from 'vitest'
-import { openDevice, PeerLayer, type PeerLayerOptions, Sgd, type Tensor, ValueTable } from '../../lib/index.js'
+import {
+  openDevice,
+  PeerLayer,
+  type PeerLayerOptions,
+  Sgd,
+  type Tensor,
+  ValueTable,
+} from '../../lib/index.js'
 import { testDevices } from '../support/devices.js'
 import { errorOf } from '../support/errors.js'
 
@@ -19,7 +26,8 @@ describe.each(testDevices)('on %s', (name) => {
     const gData = await g.data()
     const { context } = layer.forward(x)
     const dx = layer.backward(context, g)
-    const loss = async () => ((await layer.infer(x).data()) as Float32Array).reduce((sum, v, i) => sum + v * gData[i]!, 0)
+    const loss = async () =>
+      ((await layer.infer(x).data()) as Float32Array).reduce((sum, v, i) => sum + v * gData[i]!, 0)
     const check = async (label: string, value: Tensor, grad: ArrayLike<number>) => {
       const before = (await value.data()).slice() as Float32Array
       const direction = (await device.normal([before.length], { seed: 77 }).data()) as Float32Array
@@ -36,7 +44,11 @@ describe.each(testDevices)('on %s', (name) => {
       expect(Math.min(...errors), label).toBeLessThan(0.04) // one of the steps keeps the selection
     }
     for (const p of layer.parameters())
-      await check(p.name, p.value, p.kind === 'dense' ? await p.grad.data() : await p.grad.toDense().data())
+      await check(
+        p.name,
+        p.value,
+        p.kind === 'dense' ? await p.grad.data() : await p.grad.toDense().data(),
+      )
     await check('x', x, await dx.data())
   })
 
@@ -51,7 +63,10 @@ describe.each(testDevices)('on %s', (name) => {
     )
     const before = await up.weight.data()
     for (const layer of layers)
-      layer.backward(layer.forward(device.normal([4, 10], { seed: 1 })).context, device.normal([4, 6], { seed: 2 }))
+      layer.backward(
+        layer.forward(device.normal([4, 10], { seed: 1 })).context,
+        device.normal([4, 6], { seed: 2 }),
+      )
     expect(down.pendingReads).toBe(2)
     const g = await up.gradient().toDense().data()
     optimizer.step()
@@ -65,12 +80,23 @@ describe.each(testDevices)('on %s', (name) => {
     const layer = new PeerLayer(device, small)
     await errorOf('ERR_SHAPE', () => layer.forward(device.zeros([2, 9])))
     const { context } = layer.forward(device.zeros([2, 10]))
-    await errorOf('ERR_CONTEXT', () => new PeerLayer(device, small).backward(context, device.zeros([2, 10])))
+    await errorOf('ERR_CONTEXT', () =>
+      new PeerLayer(device, small).backward(context, device.zeros([2, 10])),
+    )
     await errorOf('ERR_SHAPE', () => layer.backward(context, device.zeros([3, 10])))
     layer.backward(context, device.zeros([2, 10]))
     await errorOf('ERR_CONTEXT', () => layer.backward(context, device.zeros([2, 10])))
-    expect(await errorOf('ERR_OPTION', () => new PeerLayer(device, { ...small, activtion: 'relu' } as never))).toMatch(/"activation"/)
-    await errorOf('ERR_SHAPE', () => new PeerLayer(device, { ...small, down: new ValueTable(device, { slots: 25, dim: 9 }) }))
+    expect(
+      await errorOf(
+        'ERR_OPTION',
+        () => new PeerLayer(device, { ...small, activtion: 'relu' } as never),
+      ),
+    ).toMatch(/"activation"/)
+    await errorOf(
+      'ERR_SHAPE',
+      () =>
+        new PeerLayer(device, { ...small, down: new ValueTable(device, { slots: 25, dim: 9 }) }),
+    )
     await errorOf('ERR_STATE_DICT', () => layer.loadStateDict({}))
   })
 })

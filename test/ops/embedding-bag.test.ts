@@ -33,7 +33,12 @@ onEveryDevice((device) => {
         reference.embeddingBag(table.data, V, bags),
         1e-6,
       )
-      const { dWeights, dTable } = ops.embeddingBagBackward(dy.tensor, table.tensor, tensor, weights.tensor)
+      const { dWeights, dTable } = ops.embeddingBagBackward(
+        dy.tensor,
+        table.tensor,
+        tensor,
+        weights.tensor,
+      )
       const wanted = reference.embeddingBagBackward(dy.data, table.data, V, bags)
       expectClose('dWeights', await dWeights.data(), wanted.dWeights, 1e-6)
       expectClose('dTable', await dTable.toDense().data(), wanted.dTable, 1e-6)
@@ -49,7 +54,12 @@ onEveryDevice((device) => {
       reference.embeddingBag(table.data, 20, bags),
       2e-6,
     )
-    const { dWeights, dTable } = ops.embeddingBagBackward(dy.tensor, table.tensor, tensor, weights.tensor)
+    const { dWeights, dTable } = ops.embeddingBagBackward(
+      dy.tensor,
+      table.tensor,
+      tensor,
+      weights.tensor,
+    )
     const wanted = reference.embeddingBagBackward(dy.data, table.data, 20, bags)
     expectClose('dWeights', await dWeights.data(), wanted.dWeights, 1e-6)
     expectClose('dTable', await dTable.toDense().data(), wanted.dTable, 2e-6)
@@ -58,14 +68,24 @@ onEveryDevice((device) => {
   test('the gradients are the slopes', async () => {
     const { table, weights, tensor, bags } = bag(3, 5, 7, 6, 1)
     const dy = draw(device, [3, 6], 2)
-    const { dWeights, dTable } = ops.embeddingBagBackward(dy.tensor, table.tensor, tensor, weights.tensor)
+    const { dWeights, dTable } = ops.embeddingBagBackward(
+      dy.tensor,
+      table.tensor,
+      tensor,
+      weights.tensor,
+    )
     expectSlope(
       'dWeights',
       await dWeights.data(),
       (w) => inner(dy.data, reference.embeddingBag(table.data, 6, { ...bags, weights: w })),
       weights.data,
     )
-    expectSlope('dTable', await dTable.toDense().data(), (t) => inner(dy.data, reference.embeddingBag(t, 6, bags)), table.data)
+    expectSlope(
+      'dTable',
+      await dTable.toDense().data(),
+      (t) => inner(dy.data, reference.embeddingBag(t, 6, bags)),
+      table.data,
+    )
   })
 
   test.each<[DType, number]>([
@@ -79,7 +99,9 @@ onEveryDevice((device) => {
       const weights = draw(device, [4, 6], V + 1)
       const scales = draw(device, [N], V + 2)
       const table =
-        dtype === 'int8' ? device.tensor(Int8Array.from(integers(N * V, -128, 128, V))) : device.tensor(uniform(N * V, V), undefined, dtype)
+        dtype === 'int8'
+          ? device.tensor(Int8Array.from(integers(N * V, -128, 128, V)))
+          : device.tensor(uniform(N * V, V), undefined, dtype)
       const exact = dtype === 'int8' ? await table.data() : await table.to('float32').data()
       const bags = {
         indices,
@@ -90,10 +112,23 @@ onEveryDevice((device) => {
       const options = dtype === 'int8' ? { scales: scales.tensor } : {}
       const shaped = table.reshape([N, V])
       const tensor = device.tensor(indices, [4, 6])
-      expectClose('y', await ops.embeddingBag(shaped, tensor, weights.tensor, options).data(), reference.embeddingBag(exact, V, bags), 1e-6)
+      expectClose(
+        'y',
+        await ops.embeddingBag(shaped, tensor, weights.tensor, options).data(),
+        reference.embeddingBag(exact, V, bags),
+        1e-6,
+      )
       const dy = draw(device, [4, V], V + 3)
-      const { dWeights } = ops.embeddingBagBackward(dy.tensor, shaped, tensor, weights.tensor, { ...options, needs: { table: false } })
-      expectClose('dWeights', await dWeights!.data(), reference.embeddingBagBackward(dy.data, exact, V, bags).dWeights, 2e-6)
+      const { dWeights } = ops.embeddingBagBackward(dy.tensor, shaped, tensor, weights.tensor, {
+        ...options,
+        needs: { table: false },
+      })
+      expectClose(
+        'dWeights',
+        await dWeights!.data(),
+        reference.embeddingBagBackward(dy.data, exact, V, bags).dWeights,
+        2e-6,
+      )
     }
   })
 
@@ -114,7 +149,9 @@ onEveryDevice((device) => {
         ? device.tensor(Int8Array.from(integers((N + 3) * V, -128, 128, V)), [N + 3, V])
         : device.tensor(uniform((N + 3) * V, V), [N + 3, V], dtype)
     const table = whole.rows(3, N + 3)
-    const exact = (dtype === 'int8' ? await whole.data() : await whole.to('float32').data()).slice(3 * V)
+    const exact = (dtype === 'int8' ? await whole.data() : await whole.to('float32').data()).slice(
+      3 * V,
+    )
     const indices = integers((B + 1) * L, -1, N, V + 1).slice(L)
     const weights = draw(device, [B + 1, L], V + 2)
     const dy = draw(device, [B + 1, V], V + 3)
@@ -126,10 +163,13 @@ onEveryDevice((device) => {
     const written = await out.data()
     expect(written.slice(0, V).every((v) => v === 0)).toBe(true)
     expectClose('y', written.slice(V), reference.embeddingBag(exact, V, bags), 2e-6)
-    const grads = ops.embeddingBagBackward(dy.tensor.rows(1, B + 1), table, tensor, w, { needs: { table: dtype !== 'int8' } })
+    const grads = ops.embeddingBagBackward(dy.tensor.rows(1, B + 1), table, tensor, w, {
+      needs: { table: dtype !== 'int8' },
+    })
     const wanted = reference.embeddingBagBackward(dy.data.slice(V), exact, V, bags)
     expectClose('dWeights', await grads.dWeights!.data(), wanted.dWeights, 2e-6)
-    if (dtype !== 'int8') expectClose('dTable', await grads.dTable!.toDense().data(), wanted.dTable, 2e-6)
+    if (dtype !== 'int8')
+      expectClose('dTable', await grads.dTable!.toDense().data(), wanted.dTable, 2e-6)
   })
 
   describe('ragged bags', () => {
@@ -156,7 +196,13 @@ onEveryDevice((device) => {
               reference.embeddingBag(table.data, V, bags),
               2e-6,
             )
-            const { dWeights, dTable } = ops.embeddingBagBackward(dy.tensor, table.tensor, tensor, weights.tensor, options)
+            const { dWeights, dTable } = ops.embeddingBagBackward(
+              dy.tensor,
+              table.tensor,
+              tensor,
+              weights.tensor,
+              options,
+            )
             const wanted = reference.embeddingBagBackward(dy.data, table.data, V, bags)
             expectClose('dWeights', await dWeights.data(), wanted.dWeights, 2e-6)
             expectClose('dTable', await dTable.toDense().data(), wanted.dTable, 2e-6)
@@ -175,7 +221,9 @@ onEveryDevice((device) => {
         [0, 4],
       ]) {
         const y = () =>
-          ops.embeddingBag(table, device.tensor(new Int32Array(3)), device.zeros([3]), { offsets: device.tensor(Int32Array.from(offsets)) })
+          ops.embeddingBag(table, device.tensor(new Int32Array(3)), device.zeros([3]), {
+            offsets: device.tensor(Int32Array.from(offsets)),
+          })
         expect(await errorOf('ERR_VALUE', () => y().data())).toMatch(/"offsets"/)
       }
     })
@@ -206,10 +254,21 @@ onEveryDevice((device) => {
       const { dTable } = ops.embeddingBagBackward(dy.tensor, table.tensor, indices, weights.tensor)
       const got = await dTable.data()
       expect(Array.from(got.rows)).toEqual([1])
-      const again = await ops.embeddingBagBackward(dy.tensor, table.tensor, indices, weights.tensor).dTable.data()
+      const again = await ops
+        .embeddingBagBackward(dy.tensor, table.tensor, indices, weights.tensor)
+        .dTable.data()
       expect(again.values).toEqual(got.values)
-      const bags = { indices: new Int32Array(B * 2).fill(1), weights: weights.data, offsets: reference.fixedOffsets(B, 2) }
-      expectClose('hot row', got.values, reference.embeddingBagBackward(dy.data, table.data, 70, bags).dTable.slice(70, 140), 1e-5)
+      const bags = {
+        indices: new Int32Array(B * 2).fill(1),
+        weights: weights.data,
+        offsets: reference.fixedOffsets(B, 2),
+      }
+      expectClose(
+        'hot row',
+        got.values,
+        reference.embeddingBagBackward(dy.data, table.data, 70, bags).dTable.slice(70, 140),
+        1e-5,
+      )
     })
 
     test('hot rows first, last and side by side among rows of one place', async () => {
@@ -223,10 +282,21 @@ onEveryDevice((device) => {
       const dy = draw(device, [places.length, 3], 3)
       const table = draw(device, [slots, 3], 4)
       const indices = device.tensor(places, [places.length, 1])
-      const got = await ops.embeddingBagBackward(dy.tensor, table.tensor, indices, weights.tensor).dTable.data()
+      const got = await ops
+        .embeddingBagBackward(dy.tensor, table.tensor, indices, weights.tensor)
+        .dTable.data()
       expect(Array.from(got.rows)).toEqual(rows)
-      const bags = { indices: places, weights: weights.data, offsets: reference.fixedOffsets(places.length, 1) }
-      expectClose('rows', got.values, reference.embeddingBagBackward(dy.data, table.data, 3, bags).dTable, 1e-5)
+      const bags = {
+        indices: places,
+        weights: weights.data,
+        offsets: reference.fixedOffsets(places.length, 1),
+      }
+      expectClose(
+        'rows',
+        got.values,
+        reference.embeddingBagBackward(dy.data, table.data, 3, bags).dTable,
+        1e-5,
+      )
     })
 
     test('few rows of very many: touched rows ascend, and each is the sum of its places', async () => {
@@ -238,8 +308,14 @@ onEveryDevice((device) => {
       const weights = draw(device, [B, 2], 2)
       const dy = draw(device, [B, 1], 3)
       const wanted = new Map<number, number>()
-      for (const [i, row] of spread.entries()) wanted.set(row, (wanted.get(row) ?? 0) + weights.data[i]! * dy.data[i >> 1]!)
-      const { dTable } = ops.embeddingBagBackward(dy.tensor, device.zeros([slots, 1]), device.tensor(spread, [B, 2]), weights.tensor)
+      for (const [i, row] of spread.entries())
+        wanted.set(row, (wanted.get(row) ?? 0) + weights.data[i]! * dy.data[i >> 1]!)
+      const { dTable } = ops.embeddingBagBackward(
+        dy.tensor,
+        device.zeros([slots, 1]),
+        device.tensor(spread, [B, 2]),
+        weights.tensor,
+      )
       const got = await dTable.data()
       const rows = [...wanted.keys()].sort((a, b) => a - b)
       expect(Array.from(got.rows)).toEqual(rows)
@@ -260,7 +336,9 @@ onEveryDevice((device) => {
         device.tensor(Int32Array.from([-1, 2, -1, -1]), [2, 2]),
         device.tensor([Number.NaN, 1, Number.NaN, 5], [2, 2]),
       )
-      expect(await y.data()).toEqual(Float32Array.from([...table.data.slice(20, 30), ...new Float32Array(10)]))
+      expect(await y.data()).toEqual(
+        Float32Array.from([...table.data.slice(20, 30), ...new Float32Array(10)]),
+      )
       for (const shape of [
         [0, 3],
         [3, 0],
@@ -268,7 +346,12 @@ onEveryDevice((device) => {
         const empty = device.zeros(shape, 'int32')
         const out = ops.embeddingBag(table.tensor, empty, device.zeros(shape))
         expect((await out.data()).every((v) => v === 0)).toBe(true)
-        const { dTable } = ops.embeddingBagBackward(device.zeros([shape[0], 10]), table.tensor, empty, device.zeros(shape))
+        const { dTable } = ops.embeddingBagBackward(
+          device.zeros([shape[0], 10]),
+          table.tensor,
+          empty,
+          device.zeros(shape),
+        )
         expect((await dTable.data()).rows.length).toBe(0)
       }
       const all = ops.embeddingBagBackward(
@@ -305,13 +388,29 @@ onEveryDevice((device) => {
           const indices = new Int32Array(6)
           indices[at] = bad
           const message = new RegExp(`"indices"\\[${at}\\] is ${bad}, outside \\[0, 5\\)`)
-          expect(await errorOf('ERR_INDEX_RANGE', () => ops.embeddingBag(table.tensor, indices, weights))).toMatch(message)
+          expect(
+            await errorOf('ERR_INDEX_RANGE', () =>
+              ops.embeddingBag(table.tensor, indices, weights),
+            ),
+          ).toMatch(message)
           const tensor = device.tensor(indices, [2, 3])
           const y = ops.embeddingBag(table.tensor, tensor, weights)
           expect(await errorOf('ERR_INDEX_RANGE', () => y.data())).toMatch(message)
-          const { dTable } = ops.embeddingBagBackward(device.zeros([2, 8]), table.tensor, tensor, weights, { needs: { weights: false } })
+          const { dTable } = ops.embeddingBagBackward(
+            device.zeros([2, 8]),
+            table.tensor,
+            tensor,
+            weights,
+            { needs: { weights: false } },
+          )
           expect(await errorOf('ERR_INDEX_RANGE', () => dTable!.data())).toMatch(message)
-          const { dWeights } = ops.embeddingBagBackward(device.zeros([2, 8]), table.tensor, tensor, weights, { needs: { table: false } })
+          const { dWeights } = ops.embeddingBagBackward(
+            device.zeros([2, 8]),
+            table.tensor,
+            tensor,
+            weights,
+            { needs: { table: false } },
+          )
           expect(await errorOf('ERR_INDEX_RANGE', () => dWeights!.data())).toMatch(message)
         }
       }
@@ -322,12 +421,27 @@ onEveryDevice((device) => {
     test('indices may be numbers of any array, as long as they are integers in range', async () => {
       const table = draw(device, [5, 8], 1)
       const weights = device.tensor([1, 2, 3, 4], [2, 2])
-      const wanted = await ops.embeddingBag(table.tensor, device.tensor(Int32Array.of(4, 0, 1, 1), [2, 2]), weights).data()
-      for (const indices of [Int32Array, Uint32Array, Int16Array, Uint8Array, Float64Array, Array].map((A) => A.of(4, 0, 1, 1)))
+      const wanted = await ops
+        .embeddingBag(table.tensor, device.tensor(Int32Array.of(4, 0, 1, 1), [2, 2]), weights)
+        .data()
+      for (const indices of [
+        Int32Array,
+        Uint32Array,
+        Int16Array,
+        Uint8Array,
+        Float64Array,
+        Array,
+      ].map((A) => A.of(4, 0, 1, 1)))
         expect(await ops.embeddingBag(table.tensor, indices, weights).data()).toEqual(wanted)
-      await errorOf('ERR_INDEX_RANGE', () => ops.embeddingBag(table.tensor, Uint32Array.of(4, 0, 2 ** 32 - 1, 1), weights))
-      await errorOf('ERR_INDEX_RANGE', () => ops.embeddingBag(table.tensor, [4, 0, 0.5, 1], weights))
-      await errorOf('ERR_DTYPE', () => ops.embeddingBag(table.tensor, new BigInt64Array(4) as never, weights))
+      await errorOf('ERR_INDEX_RANGE', () =>
+        ops.embeddingBag(table.tensor, Uint32Array.of(4, 0, 2 ** 32 - 1, 1), weights),
+      )
+      await errorOf('ERR_INDEX_RANGE', () =>
+        ops.embeddingBag(table.tensor, [4, 0, 0.5, 1], weights),
+      )
+      await errorOf('ERR_DTYPE', () =>
+        ops.embeddingBag(table.tensor, new BigInt64Array(4) as never, weights),
+      )
     })
 
     test('shapes, dtypes, devices and options are checked at the call', async () => {
@@ -336,19 +450,35 @@ onEveryDevice((device) => {
       const weights = device.zeros([2, 3])
       await errorOf('ERR_SHAPE', () => ops.embeddingBag(table, indices, device.zeros([3, 2])))
       await errorOf('ERR_SHAPE', () => ops.embeddingBag(device.zeros([40]), indices, weights))
-      await errorOf('ERR_SHAPE', () => ops.embeddingBag(table, device.zeros([6], 'int32'), device.zeros([6])))
+      await errorOf('ERR_SHAPE', () =>
+        ops.embeddingBag(table, device.zeros([6], 'int32'), device.zeros([6])),
+      )
       await errorOf('ERR_SHAPE', () => ops.embeddingBag(table, new Int32Array(5), weights))
-      await errorOf('ERR_SHAPE', () => ops.embeddingBag(table, indices, weights, { out: device.zeros([2, 9]) }))
-      await errorOf('ERR_SHAPE', () => ops.embeddingBag(table, indices, weights, { scales: device.zeros([4]) }))
-      await errorOf('ERR_SHAPE', () => ops.embeddingBagBackward(device.zeros([3, 8]), table, indices, weights))
+      await errorOf('ERR_SHAPE', () =>
+        ops.embeddingBag(table, indices, weights, { out: device.zeros([2, 9]) }),
+      )
+      await errorOf('ERR_SHAPE', () =>
+        ops.embeddingBag(table, indices, weights, { scales: device.zeros([4]) }),
+      )
+      await errorOf('ERR_SHAPE', () =>
+        ops.embeddingBagBackward(device.zeros([3, 8]), table, indices, weights),
+      )
       await errorOf('ERR_DTYPE', () => ops.embeddingBag(table, device.zeros([2, 3]), weights))
       await errorOf('ERR_DTYPE', () => ops.embeddingBag(table, indices, indices))
-      await errorOf('ERR_DTYPE', () => ops.embeddingBag(device.zeros([5, 8], 'int32'), indices, weights))
+      await errorOf('ERR_DTYPE', () =>
+        ops.embeddingBag(device.zeros([5, 8], 'int32'), indices, weights),
+      )
       await errorOf('ERR_DTYPE', () => ops.embeddingBag(3 as never, indices, weights))
-      expect(await errorOf('ERR_OPTION', () => ops.embeddingBag(table, indices, weights, { offset: 1 } as never))).toMatch(/"offsets"/)
       expect(
         await errorOf('ERR_OPTION', () =>
-          ops.embeddingBagBackward(device.zeros([2, 8]), table, indices, weights, { needs: { tables: true } } as never),
+          ops.embeddingBag(table, indices, weights, { offset: 1 } as never),
+        ),
+      ).toMatch(/"offsets"/)
+      expect(
+        await errorOf('ERR_OPTION', () =>
+          ops.embeddingBagBackward(device.zeros([2, 8]), table, indices, weights, {
+            needs: { tables: true },
+          } as never),
         ),
       ).toMatch(/"table"/)
     })

@@ -1,4 +1,5 @@
-// `out` and `out: { … }`: every operation writes into the tensors it is given, the same bits as into new ones, and refuses unfit ones.
+// `out` and `out: { … }`: every operation writes into the tensors it is given, the same bits as
+// into new ones, and refuses unfit ones.
 
 import { describe, expect, test } from 'vitest'
 import { ops, type Tensor } from '../../lib/index.js'
@@ -6,7 +7,8 @@ import { onEveryDevice } from '../support/devices.js'
 import { errorOf } from '../support/errors.js'
 
 onEveryDevice((device) => {
-  const random = (...shape: number[]) => device.normal(shape, { seed: shape.reduce((a, b) => a * 31 + b, 7) })
+  const random = (...shape: number[]) =>
+    device.normal(shape, { seed: shape.reduce((a, b) => a * 31 + b, 7) })
   const query = random(5, 2, 2, 4)
   const keys = random(2, 2, 6, 4)
   const lookup = ops.productKeyLookup(query, keys, { knn: 3 })
@@ -25,9 +27,18 @@ onEveryDevice((device) => {
   const several: Record<string, (out?: Results) => object> = {
     topK: (out) => ops.topK(dy, 2, out && { out }),
     productKeyLookup: (out) => ops.productKeyLookup(query, keys, { knn: 3, ...(out && { out }) }),
-    productKeyLookupBackward: (out) => ops.productKeyLookupBackward(lookup, dWeights, { query, keys }, out && { out }),
-    embeddingBagBackward: (out) => ops.embeddingBagBackward(dy, table, indices, weights, { needs: { table: false }, ...(out && { out }) }),
-    linearBackward: (out) => ops.linearBackward(random(5, 3), x, w, { needs: { weight: false, bias: false }, ...(out && { out }) }),
+    productKeyLookupBackward: (out) =>
+      ops.productKeyLookupBackward(lookup, dWeights, { query, keys }, out && { out }),
+    embeddingBagBackward: (out) =>
+      ops.embeddingBagBackward(dy, table, indices, weights, {
+        needs: { table: false },
+        ...(out && { out }),
+      }),
+    linearBackward: (out) =>
+      ops.linearBackward(random(5, 3), x, w, {
+        needs: { weight: false, bias: false },
+        ...(out && { out }),
+      }),
     siluGateBackward: (out) => ops.siluGateBackward(dy, dy, dy, out && { out }),
     sigmoidGateBackward: (out) => ops.sigmoidGateBackward(dy, dy, random(5, 1), out && { out }),
     rmsNormBackward: (out) => ops.rmsNormBackward(dy, dy, undefined, out && { out }),
@@ -37,13 +48,15 @@ onEveryDevice((device) => {
       return rest
     },
   }
-  const tensorsOf = (r: object) => Object.fromEntries(Object.entries(r).filter(([, v]) => typeof v === 'object')) as Results
+  const tensorsOf = (r: object) =>
+    Object.fromEntries(Object.entries(r).filter(([, v]) => typeof v === 'object')) as Results
 
   describe.each(Object.entries(several))('%s', (_, call) => {
     test('writes into every output it is given', async () => {
       const fresh = tensorsOf(call())
       const out: Results = {}
-      for (const [name, t] of Object.entries(fresh)) out[name] = device.tensor(new Array(t.size).fill(3), t.shape, t.dtype)
+      for (const [name, t] of Object.entries(fresh))
+        out[name] = device.tensor(new Array(t.size).fill(3), t.shape, t.dtype)
       const given = tensorsOf(call(out))
       for (const [name, t] of Object.entries(fresh)) {
         expect(given[name], name).toBe(out[name])
@@ -53,9 +66,13 @@ onEveryDevice((device) => {
 
     test('refuses an output of another shape or dtype, and a name it does not have', async () => {
       for (const [name, t] of Object.entries(tensorsOf(call()))) {
-        expect(await errorOf('ERR_SHAPE', () => call({ [name]: device.zeros([t.size + 1], t.dtype) }))).toContain(`"out.${name}"`)
+        expect(
+          await errorOf('ERR_SHAPE', () => call({ [name]: device.zeros([t.size + 1], t.dtype) })),
+        ).toContain(`"out.${name}"`)
         const other = t.dtype === 'float32' ? 'int32' : 'float32'
-        expect(await errorOf('ERR_DTYPE', () => call({ [name]: device.zeros(t.shape, other) }))).toContain(`"out.${name}"`)
+        expect(
+          await errorOf('ERR_DTYPE', () => call({ [name]: device.zeros(t.shape, other) })),
+        ).toContain(`"out.${name}"`)
       }
       await errorOf('ERR_OPTION', () => call({ valuez: dy }))
     })

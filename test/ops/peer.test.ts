@@ -26,8 +26,23 @@ onEveryDevice((device) => {
     const s = { T, L, C, O }
     for (const activation of ['gelu', 'relu', 'silu', 'sigmoid'] as const) {
       const i = inputs(s, 9, T)
-      const { output, u } = ops.peer(i.x.tensor, i.down.tensor, i.up.tensor, i.tensor, i.weights.tensor, { activation })
-      const wanted = reference.peer(i.x.data, i.down.data, i.up.data, i.indices, i.weights.data, s, activation)
+      const { output, u } = ops.peer(
+        i.x.tensor,
+        i.down.tensor,
+        i.up.tensor,
+        i.tensor,
+        i.weights.tensor,
+        { activation },
+      )
+      const wanted = reference.peer(
+        i.x.data,
+        i.down.data,
+        i.up.data,
+        i.indices,
+        i.weights.data,
+        s,
+        activation,
+      )
       expectClose('u', await u.data(), wanted.u, 3e-6)
       expectClose('output', await output.data(), wanted.out, 3e-6)
     }
@@ -38,11 +53,24 @@ onEveryDevice((device) => {
     for (const activation of ['gelu', 'silu'] as const) {
       const i = inputs(s, 6, 3)
       const dOut = draw(device, [3, 6], 9)
-      const { u } = ops.peer(i.x.tensor, i.down.tensor, i.up.tensor, i.tensor, i.weights.tensor, { activation })
-      const saved = { x: i.x.tensor, down: i.down.tensor, up: i.up.tensor, indices: i.tensor, weights: i.weights.tensor, u }
+      const { u } = ops.peer(i.x.tensor, i.down.tensor, i.up.tensor, i.tensor, i.weights.tensor, {
+        activation,
+      })
+      const saved = {
+        x: i.x.tensor,
+        down: i.down.tensor,
+        up: i.up.tensor,
+        indices: i.tensor,
+        weights: i.weights.tensor,
+        u,
+      }
       const { dx, dWeights, dDown, dUp } = ops.peerBackward(dOut.tensor, saved, { activation })
-      const loss = (x: ArrayLike<number>, down: ArrayLike<number>, up: ArrayLike<number>, w: ArrayLike<number>) =>
-        inner(dOut.data, reference.peer(x, down, up, i.indices, w, s, activation).out)
+      const loss = (
+        x: ArrayLike<number>,
+        down: ArrayLike<number>,
+        up: ArrayLike<number>,
+        w: ArrayLike<number>,
+      ) => inner(dOut.data, reference.peer(x, down, up, i.indices, w, s, activation).out)
       const [x, down, up, w] = [i.x.data, i.down.data, i.up.data, i.weights.data]
       expectSlope('dx', await dx.data(), (v) => loss(v, down, up, w), x, 2e-5)
       expectSlope('dDown', await dDown.toDense().data(), (v) => loss(x, v, up, w), down, 2e-5)
@@ -57,10 +85,16 @@ onEveryDevice((device) => {
 
   test('errors', async () => {
     const i = inputs({ T: 2, L: 3, C: 4, O: 5 }, 6, 1)
-    await errorOf('ERR_SHAPE', () => ops.peer(i.x.tensor, i.up.tensor, i.up.tensor, i.tensor, i.weights.tensor))
-    await errorOf('ERR_SHAPE', () => ops.peer(i.x.tensor, i.down.tensor, i.up.tensor, i.tensor, device.zeros([2, 4])))
+    await errorOf('ERR_SHAPE', () =>
+      ops.peer(i.x.tensor, i.up.tensor, i.up.tensor, i.tensor, i.weights.tensor),
+    )
+    await errorOf('ERR_SHAPE', () =>
+      ops.peer(i.x.tensor, i.down.tensor, i.up.tensor, i.tensor, device.zeros([2, 4])),
+    )
     await errorOf('ERR_VALUE', () =>
-      ops.peer(i.x.tensor, i.down.tensor, i.up.tensor, i.tensor, i.weights.tensor, { activation: 'glu' as never }),
+      ops.peer(i.x.tensor, i.down.tensor, i.up.tensor, i.tensor, i.weights.tensor, {
+        activation: 'glu' as never,
+      }),
     )
     const bad = device.tensor(Int32Array.from([0, 1, 2, 3, 4, 6]), [2, 3])
     const { output } = ops.peer(i.x.tensor, i.down.tensor, i.up.tensor, bad, i.weights.tensor)

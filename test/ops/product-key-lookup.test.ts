@@ -45,22 +45,29 @@ onEveryDevice((device) => {
     )
   })
 
-  test.each(shapes.flatMap((s) => gates.map((g) => [`${name(s)}, ${g}`, s, g] as const)))('lookup, %s', async (_, s, gate) => {
-    const { query, keys } = draws(s, 2)
-    const found = ops.productKeyLookup(query.tensor, keys.tensor, { knn: s.k, gate })
-    const exact = reference.halfScores(query.data, keys.data, s)
-    const wanted = reference.lookup(exact, s, gate)
-    const [scores, indices, weights] = [await found.scores.data(), await found.indices.data(), await found.weights.data()]
-    expectClose('scores', scores, wanted.scores, 2e-6, magnitude(exact))
-    expectClose('weights', weights, wanted.weights, 1e-5)
-    // Indices are the reference's where its scores are clearly apart.
-    for (const [i, w] of wanted.indices.entries()) {
-      const r = i % s.k
-      const apart = (j: number) => Math.abs(wanted.scores[i]! - wanted.scores[j]!) > 1e-5
-      if ((r === 0 || apart(i - 1)) && r !== s.k - 1 && apart(i + 1)) expect(indices[i]).toBe(w)
-      else if (w === -1) expect(indices[i]).toBe(-1)
-    }
-  })
+  test.each(shapes.flatMap((s) => gates.map((g) => [`${name(s)}, ${g}`, s, g] as const)))(
+    'lookup, %s',
+    async (_, s, gate) => {
+      const { query, keys } = draws(s, 2)
+      const found = ops.productKeyLookup(query.tensor, keys.tensor, { knn: s.k, gate })
+      const exact = reference.halfScores(query.data, keys.data, s)
+      const wanted = reference.lookup(exact, s, gate)
+      const [scores, indices, weights] = [
+        await found.scores.data(),
+        await found.indices.data(),
+        await found.weights.data(),
+      ]
+      expectClose('scores', scores, wanted.scores, 2e-6, magnitude(exact))
+      expectClose('weights', weights, wanted.weights, 1e-5)
+      // Indices are the reference's where its scores are clearly apart.
+      for (const [i, w] of wanted.indices.entries()) {
+        const r = i % s.k
+        const apart = (j: number) => Math.abs(wanted.scores[i]! - wanted.scores[j]!) > 1e-5
+        if ((r === 0 || apart(i - 1)) && r !== s.k - 1 && apart(i + 1)) expect(indices[i]).toBe(w)
+        else if (w === -1) expect(indices[i]).toBe(-1)
+      }
+    },
+  )
 
   describe.each<DType>(['float16', 'bfloat16'])('%s query and keys', (dtype) => {
     test.each(shapes.map((s) => [name(s), s] as const))('%s', async (_, s) => {
@@ -75,9 +82,23 @@ onEveryDevice((device) => {
       expectClose('lookup scores', await found.scores.data(), wanted.scores, 2e-6, magnitude(exact))
       expectClose('weights', await found.weights.data(), wanted.weights, 1e-5)
       const dw = draw(device, [s.T, s.H, s.k], 5)
-      const { dQuery, dKeys } = ops.productKeyLookupBackward(found, dw.tensor, { query: query.tensor, keys: keys.tensor })
-      const saved = { indices: await found.indices.data(), scores: await found.scores.data(), weights: await found.weights.data() }
-      const gradients = reference.lookupBackward(query.data, keys.data, s, 'softmax', saved, dw.data)
+      const { dQuery, dKeys } = ops.productKeyLookupBackward(found, dw.tensor, {
+        query: query.tensor,
+        keys: keys.tensor,
+      })
+      const saved = {
+        indices: await found.indices.data(),
+        scores: await found.scores.data(),
+        weights: await found.weights.data(),
+      }
+      const gradients = reference.lookupBackward(
+        query.data,
+        keys.data,
+        s,
+        'softmax',
+        saved,
+        dw.data,
+      )
       expect([dQuery.dtype, dKeys.dtype]).toEqual(['float32', 'float32'])
       expectClose('dQuery', await dQuery.data(), gradients.dQuery, 1e-5)
       expectClose('dKeys', await dKeys.data(), gradients.dKeys, 1e-5)
@@ -85,7 +106,9 @@ onEveryDevice((device) => {
 
     test('one dtype for both', async () => {
       const query = device.zeros([1, 1, 2, 4], dtype)
-      await errorOf('ERR_DTYPE', () => ops.productKeyLookup(query, device.zeros([1, 2, 3, 4]), { knn: 1 }))
+      await errorOf('ERR_DTYPE', () =>
+        ops.productKeyLookup(query, device.zeros([1, 2, 3, 4]), { knn: 1 }),
+      )
       await errorOf('ERR_DTYPE', () => ops.productKeyScores(query, device.zeros([1, 2, 3, 4])))
     })
   })
@@ -112,10 +135,22 @@ onEveryDevice((device) => {
       const keys = Float32Array.from([...one, ...other])
       for (const k of [1, 2, 8, 31, 32, 33, 64, 128, 150, n]) {
         const s = { T: 2, H: 1, n, d: 1, k }
-        const found = ops.productKeyLookup(device.tensor([1, 1, 1, 1], [2, 1, 2, 1]), device.tensor(keys, [1, 2, n, 1]), { knn: k })
-        const wanted = reference.lookup(Float64Array.from([...keys, ...keys]), s, 'softmax', undefined, Math.fround)
+        const found = ops.productKeyLookup(
+          device.tensor([1, 1, 1, 1], [2, 1, 2, 1]),
+          device.tensor(keys, [1, 2, n, 1]),
+          { knn: k },
+        )
+        const wanted = reference.lookup(
+          Float64Array.from([...keys, ...keys]),
+          s,
+          'softmax',
+          undefined,
+          Math.fround,
+        )
         expect(Array.from(await found.indices.data()), `k ${k}`).toEqual(Array.from(wanted.indices))
-        expect(Array.from(await found.scores.data(), (v) => v + 0)).toEqual(Array.from(wanted.scores, (v) => v + 0))
+        expect(Array.from(await found.scores.data(), (v) => v + 0)).toEqual(
+          Array.from(wanted.scores, (v) => v + 0),
+        )
         expectClose('weights', await found.weights.data(), wanted.weights, 1e-5)
       }
     })
@@ -132,10 +167,14 @@ onEveryDevice((device) => {
       const keys = new Float32Array(2 * n).fill(1)
       keys[7] = Number.NaN
       const mask = Uint8Array.from({ length: 2 * n }, (_, i) => (i === 7 ? 0 : 1))
-      const found = ops.productKeyLookup(device.tensor([1, 1], [1, 1, 2, 1]), device.tensor(keys, [1, 2, n, 1]), {
-        knn: 8,
-        mask: device.tensor(mask, [1, 2, n]),
-      })
+      const found = ops.productKeyLookup(
+        device.tensor([1, 1], [1, 1, 2, 1]),
+        device.tensor(keys, [1, 2, n, 1]),
+        {
+          knn: 8,
+          mask: device.tensor(mask, [1, 2, n]),
+        },
+      )
       expectClose('weights', await found.weights.data(), new Float32Array(8).fill(1 / 8), 1e-6)
     })
   })
@@ -152,11 +191,20 @@ onEveryDevice((device) => {
       uniform: { keys: plain },
       'norms far apart': { keys: (j, i) => plain(j, i) * 10 ** (4 * plain(j, 0)) },
       'heavy tails': { query: tan, keys: tan },
-      'one great dimension': { query: (t, i) => plain(t, i) * (i === 5 ? 30 : 1), keys: (j, i) => plain(j, i) * (i === 5 ? 30 : 1) },
+      'one great dimension': {
+        query: (t, i) => plain(t, i) * (i === 5 ? 30 : 1),
+        keys: (j, i) => plain(j, i) * (i === 5 ? 30 : 1),
+      },
       'nearly equal': { keys: (j, i) => plain(0, i) + 1e-4 * plain(j, i) },
       'few distinct': { keys: (j, i) => plain(j % 7, i) },
-      'zero lines': { query: (t, i) => (t % 3 ? plain(t, i) : 0), keys: (j, i) => (j % 5 ? plain(j, i) : 0) },
-      'all negative scores': { query: (t, i) => 1 + plain(t, i) / 2, keys: (j, i) => -1 - plain(j, i) / 2 },
+      'zero lines': {
+        query: (t, i) => (t % 3 ? plain(t, i) : 0),
+        keys: (j, i) => (j % 5 ? plain(j, i) : 0),
+      },
+      'all negative scores': {
+        query: (t, i) => 1 + plain(t, i) / 2,
+        keys: (j, i) => -1 - plain(j, i) / 2,
+      },
       'some rows too great': { query: (t, i) => plain(t, i) * (t % 4 ? 1 : 1e17), keys: plain },
       'some rows too small': { query: (t, i) => plain(t, i) * (t % 4 ? 1 : 1e-20), keys: plain },
       'keys too great': { keys: (j, i) => plain(j, i) * (j % 100 ? 1 : 1e18) },
@@ -165,22 +213,33 @@ onEveryDevice((device) => {
       '%s: each chosen score is exact, and none that was left is greater',
       async (_, { query = plain, keys }) => {
         const [q, k] = [each(s.T * s.H * 2, query), each(s.H * 2 * s.n, keys)]
-        const found = ops.productKeyLookup(device.tensor(q, [s.T, s.H, 2, s.d]), device.tensor(k, [s.H, 2, s.n, s.d]), { knn: s.k })
+        const found = ops.productKeyLookup(
+          device.tensor(q, [s.T, s.H, 2, s.d]),
+          device.tensor(k, [s.H, 2, s.n, s.d]),
+          { knn: s.k },
+        )
         const [scores, indices] = [await found.scores.data(), await found.indices.data()]
         const half = reference.halfScores(q, k, s)
-        const sizes = reference.halfScores(q.map(Math.abs), k.map(Math.abs), s) // of what each score is added up from
+        // of what each score is added up from
+        const sizes = reference.halfScores(q.map(Math.abs), k.map(Math.abs), s)
         for (let th = 0; th < s.T * s.H; th++) {
           const own = (values: Float64Array, slot: number) => [
             values[th * 2 * s.n + Math.floor(slot / s.n)]!,
             values[(th * 2 + 1) * s.n + (slot % s.n)]!,
           ]
-          const best = reference.lookup(half.subarray(th * 2 * s.n, (th + 1) * 2 * s.n), { ...s, T: 1, H: 1 }, 'none').scores
+          const best = reference.lookup(
+            half.subarray(th * 2 * s.n, (th + 1) * 2 * s.n),
+            { ...s, T: 1, H: 1 },
+            'none',
+          ).scores
           const slots = indices.subarray(th * s.k, (th + 1) * s.k)
           expect(new Set(slots).size).toBe(s.k)
           for (const [r, slot] of slots.entries()) {
             const [one, other] = own(half, slot)
             const room = 3e-6 * (own(sizes, slot)[0]! + own(sizes, slot)[1]!)
-            expect(Math.abs(scores[th * s.k + r]! - (one! + other!))).toBeLessThanOrEqual(room + 1e-30)
+            expect(Math.abs(scores[th * s.k + r]! - (one! + other!))).toBeLessThanOrEqual(
+              room + 1e-30,
+            )
             expect(scores[th * s.k + r]!).toBeGreaterThanOrEqual(best[r]! - 2 * room - 1e-30)
           }
         }
@@ -192,10 +251,16 @@ onEveryDevice((device) => {
         const shape = { T: 40, H: 1, n: 520, d: 6, k: 32 }
         const q = Float32Array.from(integers(shape.T * 12, -9, 10, seed))
         const k = Float32Array.from(integers(shape.n * 12, -9, 10, seed + 10))
-        const found = ops.productKeyLookup(device.tensor(q, [40, 1, 2, 6]), device.tensor(k, [1, 2, 520, 6]), { knn: 32 })
+        const found = ops.productKeyLookup(
+          device.tensor(q, [40, 1, 2, 6]),
+          device.tensor(k, [1, 2, 520, 6]),
+          { knn: 32 },
+        )
         const wanted = reference.lookup(reference.halfScores(q, k, shape), shape, 'softmax')
         expect(Array.from(await found.indices.data())).toEqual(Array.from(wanted.indices))
-        expect(Array.from(await found.scores.data(), (v) => v + 0)).toEqual(Array.from(wanted.scores, (v) => v + 0))
+        expect(Array.from(await found.scores.data(), (v) => v + 0)).toEqual(
+          Array.from(wanted.scores, (v) => v + 0),
+        )
       }
     })
 
@@ -204,21 +269,30 @@ onEveryDevice((device) => {
       const keys = device.tensor(k, [s.H, 2, s.n, s.d])
       const alone = ops.productKeyLookup(device.tensor(q, [s.T, s.H, 2, s.d]), keys, { knn: s.k })
       const row = s.H * 2 * s.d
-      const beside = new Float32Array(2 * q.length) // every other row of zeros, all of whose scores are equal
+      // every other row of zeros, all of whose scores are equal
+      const beside = new Float32Array(2 * q.length)
       for (let t = 0; t < s.T; t++) beside.set(q.subarray(t * row, (t + 1) * row), 2 * t * row)
-      const both = ops.productKeyLookup(device.tensor(beside, [2 * s.T, s.H, 2, s.d]), keys, { knn: s.k })
+      const both = ops.productKeyLookup(device.tensor(beside, [2 * s.T, s.H, 2, s.d]), keys, {
+        knn: s.k,
+      })
       const out = s.H * s.k
       for (const part of ['scores', 'indices', 'weights'] as const) {
         const [one, two] = [await alone[part].data(), await both[part].data()]
         for (let t = 0; t < s.T; t++)
-          expect(two.subarray(2 * t * out, (2 * t + 1) * out), `${part} of token ${t}`).toEqual(one.subarray(t * out, (t + 1) * out))
+          expect(two.subarray(2 * t * out, (2 * t + 1) * out), `${part} of token ${t}`).toEqual(
+            one.subarray(t * out, (t + 1) * out),
+          )
       }
     })
 
     test('NaN and infinities stay with their token, or with the keys of their head', async () => {
       const [q, k] = [each(s.T * s.H * 2, plain), each(s.H * 2 * s.n, plain)]
       const run = (query: Float32Array, keys: Float32Array) =>
-        ops.productKeyLookup(device.tensor(query, [s.T, s.H, 2, s.d]), device.tensor(keys, [s.H, 2, s.n, s.d]), { knn: s.k })
+        ops.productKeyLookup(
+          device.tensor(query, [s.T, s.H, 2, s.d]),
+          device.tensor(keys, [s.H, 2, s.n, s.d]),
+          { knn: s.k },
+        )
       const clean = await run(q, k).weights.data()
       const bad = q.slice()
       bad[(7 * s.H + 1) * 2 * s.d + 3] = Number.NaN // token 7, head 1
@@ -244,11 +318,20 @@ onEveryDevice((device) => {
     const keys = draw(device, [s.H, 2, s.n, s.d], 2)
     const dw = draw(device, [s.T, s.H, s.k], 3)
     const mask = new Uint8Array(2 * 2 * 50).fill(1)
-    for (let hp = 0; hp < 4; hp++) for (let j = 3; j < 50; j++) if (hp % 2 === 0) mask[hp * 50 + j] = 0
-    const found = ops.productKeyLookup(query.tensor, keys.tensor, { knn: s.k, mask: device.tensor(mask, [2, 2, 50]) })
-    const run = () => ops.productKeyLookupBackward(found, dw.tensor, { query: query.tensor, keys: keys.tensor })
+    for (let hp = 0; hp < 4; hp++)
+      for (let j = 3; j < 50; j++) if (hp % 2 === 0) mask[hp * 50 + j] = 0
+    const found = ops.productKeyLookup(query.tensor, keys.tensor, {
+      knn: s.k,
+      mask: device.tensor(mask, [2, 2, 50]),
+    })
+    const run = () =>
+      ops.productKeyLookupBackward(found, dw.tensor, { query: query.tensor, keys: keys.tensor })
     const [one, two] = [run(), run()]
-    const saved = { indices: await found.indices.data(), scores: await found.scores.data(), weights: await found.weights.data() }
+    const saved = {
+      indices: await found.indices.data(),
+      scores: await found.scores.data(),
+      weights: await found.weights.data(),
+    }
     const wanted = reference.lookupBackward(query.data, keys.data, s, 'softmax', saved, dw.data)
     expectClose('dQuery', await one.dQuery.data(), wanted.dQuery, 1e-5)
     expectClose('dKeys', await one.dKeys.data(), wanted.dKeys, 1e-5)
@@ -270,10 +353,16 @@ onEveryDevice((device) => {
           const s = { ...shape, d: 2 }
           const q = Float32Array.from(integers(s.T * s.H * 4, -1, 2, seed))
           const keys = Float32Array.from(integers(s.H * 2 * s.n * 2, -2, 3, seed + 1))
-          const found = ops.productKeyLookup(device.tensor(q, [s.T, s.H, 2, 2]), device.tensor(keys, [s.H, 2, s.n, 2]), { knn: s.k })
+          const found = ops.productKeyLookup(
+            device.tensor(q, [s.T, s.H, 2, 2]),
+            device.tensor(keys, [s.H, 2, s.n, 2]),
+            { knn: s.k },
+          )
           const wanted = reference.lookup(reference.halfScores(q, keys, s), s, 'softmax')
           expect(Array.from(await found.indices.data())).toEqual(Array.from(wanted.indices))
-          expect(Array.from(await found.scores.data(), (v) => v + 0)).toEqual(Array.from(wanted.scores, (v) => v + 0))
+          expect(Array.from(await found.scores.data(), (v) => v + 0)).toEqual(
+            Array.from(wanted.scores, (v) => v + 0),
+          )
         },
       ),
       { numRuns: 80, seed: 3 },
@@ -281,41 +370,65 @@ onEveryDevice((device) => {
   })
 
   test('all scores equal: ids 0 …, pairs in rank order', async () => {
-    const found = ops.productKeyLookup(device.zeros([2, 1, 2, 4]), device.zeros([1, 2, 9, 4]), { knn: 5 })
+    const found = ops.productKeyLookup(device.zeros([2, 1, 2, 4]), device.zeros([1, 2, 9, 4]), {
+      knn: 5,
+    })
     expect(Array.from(await found.indices.data())).toEqual([0, 1, 2, 3, 4, 0, 1, 2, 3, 4])
     expectClose('weights', await found.weights.data(), new Float32Array(10).fill(0.2), 1e-6)
   })
 
-  test.each(gates)('the gradients equal the reference and are the slopes, gate %s', async (gate) => {
-    for (const s of [shapes[1]!, shapes[2]!, { T: 4, H: 2, n: 6, d: 4, k: 3 }, shapes[9]!, { T: 70, H: 2, n: 40, d: 70, k: 8 }]) {
-      const { query, keys } = draws(s, 4)
-      const dw = draw(device, [s.T, s.H, s.k], 5)
-      const found = ops.productKeyLookup(query.tensor, keys.tensor, { knn: s.k, gate })
-      const { dQuery, dKeys } = ops.productKeyLookupBackward(found, dw.tensor, { query: query.tensor, keys: keys.tensor })
-      const indices = await found.indices.data()
-      const saved = { indices, scores: await found.scores.data(), weights: await found.weights.data() }
-      const wanted = reference.lookupBackward(query.data, keys.data, s, gate, saved, dw.data)
-      expectClose('dQuery', await dQuery.data(), wanted.dQuery, 1e-5)
-      expectClose('dKeys', await dKeys.data(), wanted.dKeys, 1e-5)
-      if (s.T > 10) continue
-      // The selection constant: weights of the chosen pairs as a function of query and keys.
-      const loss = (q: ArrayLike<number>, k: ArrayLike<number>) => {
-        const half = reference.halfScores(q, k, s)
-        let sum = 0
-        for (let th = 0; th < s.T * s.H; th++) {
-          const at = Array.from({ length: s.k }, (_, r) => th * s.k + r).filter((i) => indices[i]! >= 0)
-          const own = at.map((i) => half[th * 2 * s.n + Math.floor(indices[i]! / s.n)]! + half[(th * 2 + 1) * s.n + (indices[i]! % s.n)]!)
-          sum += inner(
-            reference.gateOf(gate, own),
-            at.map((i) => dw.data[i]!),
-          )
+  test.each(gates)(
+    'the gradients equal the reference and are the slopes, gate %s',
+    async (gate) => {
+      for (const s of [
+        shapes[1]!,
+        shapes[2]!,
+        { T: 4, H: 2, n: 6, d: 4, k: 3 },
+        shapes[9]!,
+        { T: 70, H: 2, n: 40, d: 70, k: 8 },
+      ]) {
+        const { query, keys } = draws(s, 4)
+        const dw = draw(device, [s.T, s.H, s.k], 5)
+        const found = ops.productKeyLookup(query.tensor, keys.tensor, { knn: s.k, gate })
+        const { dQuery, dKeys } = ops.productKeyLookupBackward(found, dw.tensor, {
+          query: query.tensor,
+          keys: keys.tensor,
+        })
+        const indices = await found.indices.data()
+        const saved = {
+          indices,
+          scores: await found.scores.data(),
+          weights: await found.weights.data(),
         }
-        return sum
+        const wanted = reference.lookupBackward(query.data, keys.data, s, gate, saved, dw.data)
+        expectClose('dQuery', await dQuery.data(), wanted.dQuery, 1e-5)
+        expectClose('dKeys', await dKeys.data(), wanted.dKeys, 1e-5)
+        if (s.T > 10) continue
+        // The selection constant: weights of the chosen pairs as a function of query and keys.
+        const loss = (q: ArrayLike<number>, k: ArrayLike<number>) => {
+          const half = reference.halfScores(q, k, s)
+          let sum = 0
+          for (let th = 0; th < s.T * s.H; th++) {
+            const at = Array.from({ length: s.k }, (_, r) => th * s.k + r).filter(
+              (i) => indices[i]! >= 0,
+            )
+            const own = at.map(
+              (i) =>
+                half[th * 2 * s.n + Math.floor(indices[i]! / s.n)]! +
+                half[(th * 2 + 1) * s.n + (indices[i]! % s.n)]!,
+            )
+            sum += inner(
+              reference.gateOf(gate, own),
+              at.map((i) => dw.data[i]!),
+            )
+          }
+          return sum
+        }
+        expectSlope('dQuery', await dQuery.data(), (q) => loss(q, keys.data), query.data, 1e-4)
+        expectSlope('dKeys', await dKeys.data(), (k) => loss(query.data, k), keys.data, 1e-4)
       }
-      expectSlope('dQuery', await dQuery.data(), (q) => loss(q, keys.data), query.data, 1e-4)
-      expectSlope('dKeys', await dKeys.data(), (k) => loss(query.data, k), keys.data, 1e-4)
-    }
-  })
+    },
+  )
 
   describe('properties', () => {
     test('permuted keys give permuted slots', async () => {
@@ -325,12 +438,20 @@ onEveryDevice((device) => {
       const permuted = new Float32Array(keys.data.length)
       for (const p of [0, 1])
         for (const [to, from] of order.entries())
-          permuted.set(keys.data.subarray((p * 20 + from) * 6, (p * 20 + from + 1) * 6), (p * 20 + to) * 6)
+          permuted.set(
+            keys.data.subarray((p * 20 + from) * 6, (p * 20 + from + 1) * 6),
+            (p * 20 + to) * 6,
+          )
       const one = ops.productKeyLookup(query.tensor, keys.tensor, { knn: 6 })
-      const two = ops.productKeyLookup(query.tensor, device.tensor(permuted, [1, 2, 20, 6]), { knn: 6 })
-      expect(Array.from(await two.indices.data(), (slot) => order[Math.floor(slot / 20)]! * 20 + order[slot % 20]!)).toEqual(
-        Array.from(await one.indices.data()),
-      )
+      const two = ops.productKeyLookup(query.tensor, device.tensor(permuted, [1, 2, 20, 6]), {
+        knn: 6,
+      })
+      expect(
+        Array.from(
+          await two.indices.data(),
+          (slot) => order[Math.floor(slot / 20)]! * 20 + order[slot % 20]!,
+        ),
+      ).toEqual(Array.from(await one.indices.data()))
       expect(await two.weights.data()).toEqual(await one.weights.data())
     })
 
@@ -353,8 +474,12 @@ onEveryDevice((device) => {
     test('k = n*n selects every slot once', async () => {
       const s = { T: 2, H: 1, n: 4, d: 3, k: 16 }
       const { query, keys } = draws(s, 8)
-      const indices = await ops.productKeyLookup(query.tensor, keys.tensor, { knn: 16 }).indices.data()
-      expect([...indices.slice(0, 16)].sort((a, b) => a - b)).toEqual(Array.from({ length: 16 }, (_, i) => i))
+      const indices = await ops
+        .productKeyLookup(query.tensor, keys.tensor, { knn: 16 })
+        .indices.data()
+      expect([...indices.slice(0, 16)].sort((a, b) => a - b)).toEqual(
+        Array.from({ length: 16 }, (_, i) => i),
+      )
     })
   })
 
@@ -364,10 +489,22 @@ onEveryDevice((device) => {
     test('a masked key is never selected; fewer selectable than k leave empty places', async () => {
       const { query, keys } = draws(s, 9)
       for (const kept of [300, 100, 9, 3, 1, 0]) {
-        const mask = Uint8Array.from({ length: 2 * 2 * 300 }, (_, i) => ((i * 37) % 300 < kept ? 1 : 0))
-        const found = ops.productKeyLookup(query.tensor, keys.tensor, { knn: s.k, mask: device.tensor(mask, [2, 2, 300]) })
-        const wanted = reference.lookup(reference.halfScores(query.data, keys.data, s), s, 'softmax', mask)
-        expect(Array.from(await found.indices.data()), `${kept} kept`).toEqual(Array.from(wanted.indices))
+        const mask = Uint8Array.from({ length: 2 * 2 * 300 }, (_, i) =>
+          (i * 37) % 300 < kept ? 1 : 0,
+        )
+        const found = ops.productKeyLookup(query.tensor, keys.tensor, {
+          knn: s.k,
+          mask: device.tensor(mask, [2, 2, 300]),
+        })
+        const wanted = reference.lookup(
+          reference.halfScores(query.data, keys.data, s),
+          s,
+          'softmax',
+          mask,
+        )
+        expect(Array.from(await found.indices.data()), `${kept} kept`).toEqual(
+          Array.from(wanted.indices),
+        )
         expectClose('weights', await found.weights.data(), wanted.weights, 1e-5)
       }
     })
@@ -381,10 +518,22 @@ onEveryDevice((device) => {
         k[hp * 300 + 8] = -Infinity
       }
       const shape = { ...s, d: 1 }
-      const found = ops.productKeyLookup(device.tensor(q, [5, 2, 2, 1]), device.tensor(k, [2, 2, 300, 1]), { knn: s.k })
+      const found = ops.productKeyLookup(
+        device.tensor(q, [5, 2, 2, 1]),
+        device.tensor(k, [2, 2, 300, 1]),
+        { knn: s.k },
+      )
       const indices = Array.from(await found.indices.data())
       expect(indices).toEqual(
-        Array.from(reference.lookup(reference.halfScores(q, k, shape), shape, 'softmax', undefined, Math.fround).indices),
+        Array.from(
+          reference.lookup(
+            reference.halfScores(q, k, shape),
+            shape,
+            'softmax',
+            undefined,
+            Math.fround,
+          ).indices,
+        ),
       )
       expect(indices[0]).toBe(7 * 300 + 7)
       expect((await found.weights.data()).every(Number.isFinite)).toBe(true)
@@ -394,7 +543,9 @@ onEveryDevice((device) => {
       const { query, keys } = draws(s, 11)
       const q = query.data.slice()
       q[((2 * 2 + 1) * 2 + 1) * 4] = Number.NaN // token 2, head 1, second half
-      const clean = await ops.productKeyLookup(query.tensor, keys.tensor, { knn: s.k }).weights.data()
+      const clean = await ops
+        .productKeyLookup(query.tensor, keys.tensor, { knn: s.k })
+        .weights.data()
       const found = ops.productKeyLookup(device.tensor(q, [5, 2, 2, 4]), keys.tensor, { knn: s.k })
       const weights = await found.weights.data()
       for (let th = 0; th < 10; th++) {
@@ -405,8 +556,13 @@ onEveryDevice((device) => {
       expect((await found.indices.data()).every((i) => i >= 0 && i < 90_000)).toBe(true)
       const k = keys.data.slice()
       k[3] = Number.NaN // one key of head 0: every token's head 0
-      const all = await ops.productKeyLookup(query.tensor, device.tensor(k, [2, 2, 300, 4]), { knn: s.k }).weights.data()
-      for (let th = 0; th < 10; th++) expect(all.slice(th * 8, th * 8 + 8).every(th % 2 === 0 ? Number.isNaN : Number.isFinite)).toBe(true)
+      const all = await ops
+        .productKeyLookup(query.tensor, device.tensor(k, [2, 2, 300, 4]), { knn: s.k })
+        .weights.data()
+      for (let th = 0; th < 10; th++)
+        expect(
+          all.slice(th * 8, th * 8 + 8).every(th % 2 === 0 ? Number.isNaN : Number.isFinite),
+        ).toBe(true)
     })
   })
 
@@ -415,16 +571,34 @@ onEveryDevice((device) => {
     const empty = ops.productKeyLookup(device.zeros([0, 2, 2, 3]), keys, { knn: 2 })
     expect((await empty.indices.data()).length).toBe(0)
     const query = device.zeros([4, 2, 2, 3])
-    await errorOf('ERR_SHAPE', () => ops.productKeyLookup(device.zeros([4, 2, 6]), keys, { knn: 2 }))
-    await errorOf('ERR_SHAPE', () => ops.productKeyLookup(device.zeros([4, 1, 2, 3]), keys, { knn: 2 }))
-    await errorOf('ERR_SHAPE', () => ops.productKeyLookup(device.zeros([4, 2, 2, 4]), keys, { knn: 2 }))
-    await errorOf('ERR_SHAPE', () => ops.productKeyLookup(query, keys, { knn: 2, mask: device.zeros([2, 5], 'uint8') }))
-    await errorOf('ERR_DTYPE', () => ops.productKeyLookup(query, keys, { knn: 2, mask: device.zeros([2, 2, 5]) }))
+    await errorOf('ERR_SHAPE', () =>
+      ops.productKeyLookup(device.zeros([4, 2, 6]), keys, { knn: 2 }),
+    )
+    await errorOf('ERR_SHAPE', () =>
+      ops.productKeyLookup(device.zeros([4, 1, 2, 3]), keys, { knn: 2 }),
+    )
+    await errorOf('ERR_SHAPE', () =>
+      ops.productKeyLookup(device.zeros([4, 2, 2, 4]), keys, { knn: 2 }),
+    )
+    await errorOf('ERR_SHAPE', () =>
+      ops.productKeyLookup(query, keys, { knn: 2, mask: device.zeros([2, 5], 'uint8') }),
+    )
+    await errorOf('ERR_DTYPE', () =>
+      ops.productKeyLookup(query, keys, { knn: 2, mask: device.zeros([2, 2, 5]) }),
+    )
     await errorOf('ERR_VALUE', () => ops.productKeyLookup(query, keys, { knn: 0 }))
-    await errorOf('ERR_VALUE', () => ops.productKeyLookup(query, keys, { knn: 2, gate: 'soft' as never }))
-    expect(await errorOf('ERR_OPTION', () => ops.productKeyLookup(query, keys, { knn: 2, gates: 'relu' } as never))).toMatch(/"gate"/)
+    await errorOf('ERR_VALUE', () =>
+      ops.productKeyLookup(query, keys, { knn: 2, gate: 'soft' as never }),
+    )
+    expect(
+      await errorOf('ERR_OPTION', () =>
+        ops.productKeyLookup(query, keys, { knn: 2, gates: 'relu' } as never),
+      ),
+    ).toMatch(/"gate"/)
     const found = ops.productKeyLookup(query, keys, { knn: 2 })
-    await errorOf('ERR_SHAPE', () => ops.productKeyLookupBackward(found, device.zeros([4, 2, 3]), { query, keys }))
+    await errorOf('ERR_SHAPE', () =>
+      ops.productKeyLookupBackward(found, device.zeros([4, 2, 3]), { query, keys }),
+    )
     const bad = { ...found, indices: device.tensor(new Int32Array(16).fill(25), [4, 2, 2]) }
     const { dKeys } = ops.productKeyLookupBackward(bad, device.zeros([4, 2, 2]), { query, keys })
     expect(await errorOf('ERR_INDEX_RANGE', () => dKeys.data())).toMatch(/is 25, outside \[0, 25\)/)

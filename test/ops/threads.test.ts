@@ -2,8 +2,12 @@ import { expect, test } from 'vitest'
 import { type Device, openDevice, ops, type Tensor } from '../../lib/index.js'
 import { draw } from '../support/random.js'
 
-/** Every result of these on CPUs with 1, 2, 3 and 5 threads: the bits must be those of one thread. */
-async function expectSameBits(run: (device: Device) => Record<string, Tensor | undefined>): Promise<void> {
+/**
+ * Every result of these on CPUs with 1, 2, 3 and 5 threads: the bits must be those of one thread.
+ */
+async function expectSameBits(
+  run: (device: Device) => Record<string, Tensor | undefined>,
+): Promise<void> {
   const first = new Map<string, Buffer>()
   for (const threads of [1, 2, 3, 5]) {
     for (const [name, tensor] of Object.entries(run(openDevice('cpu', { threads })))) {
@@ -21,7 +25,11 @@ test.each([
   [300, 70, 2],
 ] as const)('linear %i x %i -> %i: every thread count gives the same bits', (R, I, O) =>
   expectSameBits((device) => {
-    const [x, w, dy] = [draw(device, [R, I], 1).tensor, draw(device, [O, I], 2).tensor, draw(device, [R, O], 3).tensor]
+    const [x, w, dy] = [
+      draw(device, [R, I], 1).tensor,
+      draw(device, [O, I], 2).tensor,
+      draw(device, [R, O], 3).tensor,
+    ]
     return { y: ops.linear(x, w, draw(device, [O], 4).tensor), ...ops.linearBackward(dy, x, w) }
   }),
 )
@@ -31,13 +39,23 @@ test.each([
   [70, 3, 300, 40, 32],
   [200, 1, 90, 70, 8],
   [300, 2, 600, 50, 32],
-] as const)('lookup of %i tokens, %i heads, %i keys of %i, k %i: every thread count gives the same bits', (T, H, n, d, k) =>
-  expectSameBits((device) => {
-    const [query, keys] = [draw(device, [T, H, 2, d], 1).tensor, draw(device, [H, 2, n, d], 2).tensor]
-    const found = ops.productKeyLookup(query, keys, { knn: k })
-    const { scores, indices, weights } = found
-    return { scores, indices, weights, ...ops.productKeyLookupBackward(found, draw(device, [T, H, k], 3).tensor, { query, keys }) }
-  }),
+] as const)(
+  'lookup of %i tokens, %i heads, %i keys of %i, k %i: every thread count gives the same bits',
+  (T, H, n, d, k) =>
+    expectSameBits((device) => {
+      const [query, keys] = [
+        draw(device, [T, H, 2, d], 1).tensor,
+        draw(device, [H, 2, n, d], 2).tensor,
+      ]
+      const found = ops.productKeyLookup(query, keys, { knn: k })
+      const { scores, indices, weights } = found
+      return {
+        scores,
+        indices,
+        weights,
+        ...ops.productKeyLookupBackward(found, draw(device, [T, H, k], 3).tensor, { query, keys }),
+      }
+    }),
 )
 
 test('norms and losses: every thread count gives the same bits', () =>

@@ -27,7 +27,8 @@ onEveryDevice((device) => {
   })
 
   test.each([100, 257, 511, 1000, 1024, 4099])('rows of %i', async (n) => {
-    for (const k of [1, 2, 8, 31, 32, 33, 64, 65, 128, Math.min(n, 300), n]) if (k <= n) await check([uniform(n, n), uniform(n, n + 1)], k)
+    for (const k of [1, 2, 8, 31, 32, 33, 64, 65, 128, Math.min(n, 300), n])
+      if (k <= n) await check([uniform(n, n), uniform(n, n + 1)], k)
   })
 
   describe('ties and orders', () => {
@@ -39,8 +40,13 @@ onEveryDevice((device) => {
       'three values': Array.from({ length: n }, (_, i) => i % 3),
       zeros: Array.from({ length: n }, (_, i) => (i % 2 ? 0 : -0)),
       denormals: Array.from({ length: n }, (_, i) => ((i * 7) % 11) * 1e-45),
-      'huge and tiny': Array.from({ length: n }, (_, i) => (i % 5 ? 1e-38 : 3e38) * (i % 2 ? 1 : -1)),
-      infinities: Array.from({ length: n }, (_, i) => (i % 50 === 0 ? Infinity : i % 3 ? -Infinity : i)),
+      'huge and tiny': Array.from(
+        { length: n },
+        (_, i) => (i % 5 ? 1e-38 : 3e38) * (i % 2 ? 1 : -1),
+      ),
+      infinities: Array.from({ length: n }, (_, i) =>
+        i % 50 === 0 ? Infinity : i % 3 ? -Infinity : i,
+      ),
       'all -Infinity': Array(n).fill(-Infinity),
       NaN: Array.from({ length: n }, (_, i) => (i % 100 === 7 ? Number.NaN : Math.sin(i))),
       'all NaN': Array(n).fill(Number.NaN),
@@ -52,9 +58,13 @@ onEveryDevice((device) => {
 
   test('small integers, which tie all the time', async () => {
     await fc.assert(
-      fc.asyncProperty(fc.array(fc.integer({ min: -3, max: 3 }), { minLength: 1, maxLength: 400 }), fc.nat(), async (row, pick) => {
-        await check([row], 1 + (pick % row.length))
-      }),
+      fc.asyncProperty(
+        fc.array(fc.integer({ min: -3, max: 3 }), { minLength: 1, maxLength: 400 }),
+        fc.nat(),
+        async (row, pick) => {
+          await check([row], 1 + (pick % row.length))
+        },
+      ),
       { numRuns: 60, seed: 2 },
     )
   })

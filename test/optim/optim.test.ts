@@ -21,15 +21,26 @@ type Rule = Parameters<Reference['update']>[0]
 
 const cases: [string, Rule, Record<string, unknown>, (p: readonly Parameter[]) => Optimizer][] = [
   ['Sgd', 'sgd', { lr: 0.1 }, (p) => new Sgd(p, { lr: 0.1 })],
-  ['Sgd with decay', 'sgd', { lr: 0.1, weightDecay: 0.2 }, (p) => new Sgd(p, { lr: 0.1, weightDecay: 0.2 })],
+  [
+    'Sgd with decay',
+    'sgd',
+    { lr: 0.1, weightDecay: 0.2 },
+    (p) => new Sgd(p, { lr: 0.1, weightDecay: 0.2 }),
+  ],
   ['Adagrad', 'adagrad', { lr: 0.1 }, (p) => new Adagrad(p, { lr: 0.1 })],
-  ['RowwiseAdagrad', 'rowwise', { lr: 0.1, weightDecay: 0.1 }, (p) => new RowwiseAdagrad(p, { lr: 0.1, weightDecay: 0.1 })],
+  [
+    'RowwiseAdagrad',
+    'rowwise',
+    { lr: 0.1, weightDecay: 0.1 },
+    (p) => new RowwiseAdagrad(p, { lr: 0.1, weightDecay: 0.1 }),
+  ],
   ['AdamW', 'adamw', { lr: 0.01, eps: 1e-8 }, (p) => new AdamW(p, { lr: 0.01 })],
   [
     'AdamW with its options',
     'adamw',
     { lr: 0.01, eps: 1e-6, betas: [0.8, 0.95], weightDecay: 0.3, tableLr: 0.03 },
-    (p) => new AdamW(p, { lr: 0.01, eps: 1e-6, betas: [0.8, 0.95], weightDecay: 0.3, tableLr: 0.03 }),
+    (p) =>
+      new AdamW(p, { lr: 0.01, eps: 1e-6, betas: [0.8, 0.95], weightDecay: 0.3, tableLr: 0.03 }),
   ],
   [
     'AdamW, dense on tables',
@@ -42,70 +53,99 @@ const cases: [string, Rule, Record<string, unknown>, (p: readonly Parameter[]) =
 describe.each(testDevices)('on %s', (name) => {
   const device = openDevice(name)
   const train = (layer: MemoryLayer, step: number) => {
-    layer.backward(layer.forward(device.normal([6, 12], { seed: step })).context, device.normal([6, 12], { seed: 100 + step }))
+    layer.backward(
+      layer.forward(device.normal([6, 12], { seed: step })).context,
+      device.normal([6, 12], { seed: 100 + step }),
+    )
   }
 
-  test.each(cases)('%s equals the float64 rule over five steps, touched rows only', async (_, rule, h, make) => {
-    const layer = new MemoryLayer(device, small)
-    const optimizer = make(layer.parameters())
-    const references = new Map<string, Reference>()
-    for (const p of layer.parameters())
-      references.set(p.name, new Reference(Float64Array.from(await p.value.data()), p.kind === 'table' ? 12 : 1))
-    for (let step = 1; step <= 5; step++) {
-      train(layer, step)
-      for (const p of layer.parameters()) {
-        const r = references.get(p.name)!
-        r.step = step
-        const lr = (p.kind === 'table' ? (h['tableLr'] ?? h['lr']) : h['lr']) as number
-        const touched =
-          p.kind === 'table' && !h['dense'] ? (await p.grad.data()).rows : Array.from({ length: r.x.length / r.width }, (_, i) => i)
-        const grad = p.kind === 'table' ? await p.grad.toDense().data() : await p.grad.data()
-        r.update(rule === 'rowwise' && p.kind === 'dense' ? 'adagrad' : rule, grad, { ...h, lr }, touched)
-      }
-      optimizer.step()
-      optimizer.zeroGrad()
-      for (const p of layer.parameters()) {
-        const x = references.get(p.name)!.x
-        const got = await p.value.data()
-        for (const [i, v] of got.entries()) {
-          const far = Math.abs(v - x[i]!)
-          expect(far <= 2e-5 * Math.max(0.1, Math.abs(x[i]!)), `${p.name}[${i}] after step ${step}: ${v}, wanted ${x[i]}`).toBe(true)
+  test.each(cases)(
+    '%s equals the float64 rule over five steps, touched rows only',
+    async (_, rule, h, make) => {
+      const layer = new MemoryLayer(device, small)
+      const optimizer = make(layer.parameters())
+      const references = new Map<string, Reference>()
+      for (const p of layer.parameters())
+        references.set(
+          p.name,
+          new Reference(Float64Array.from(await p.value.data()), p.kind === 'table' ? 12 : 1),
+        )
+      for (let step = 1; step <= 5; step++) {
+        train(layer, step)
+        for (const p of layer.parameters()) {
+          const r = references.get(p.name)!
+          r.step = step
+          const lr = (p.kind === 'table' ? (h['tableLr'] ?? h['lr']) : h['lr']) as number
+          const touched =
+            p.kind === 'table' && !h['dense']
+              ? (await p.grad.data()).rows
+              : Array.from({ length: r.x.length / r.width }, (_, i) => i)
+          const grad = p.kind === 'table' ? await p.grad.toDense().data() : await p.grad.data()
+          r.update(
+            rule === 'rowwise' && p.kind === 'dense' ? 'adagrad' : rule,
+            grad,
+            { ...h, lr },
+            touched,
+          )
         }
-        // The reference goes on from the device's float32 numbers, so that the next selection is the same.
-        x.set(got)
+        optimizer.step()
+        optimizer.zeroGrad()
+        for (const p of layer.parameters()) {
+          const x = references.get(p.name)!.x
+          const got = await p.value.data()
+          for (const [i, v] of got.entries()) {
+            const far = Math.abs(v - x[i]!)
+            expect(
+              far <= 2e-5 * Math.max(0.1, Math.abs(x[i]!)),
+              `${p.name}[${i}] after step ${step}: ${v}, wanted ${x[i]}`,
+            ).toBe(true)
+          }
+          // The reference goes on from the device's float32 numbers, so that the next selection is
+          // the same.
+          x.set(got)
+        }
       }
-    }
-  })
+    },
+  )
 
   test.each([
     [1e25, 20],
     [1e25, 200],
     [1e-25, 20],
     [1e-25, 200],
-  ])('row-wise Adagrad: dy of %d whose square is no float32, %d wide, under a weight that makes it one', async (scale, dim) => {
-    const embedding = new Embedding(device, { count: 3, dim, seed: 1 })
-    const before = await embedding.table.weight.data()
-    const unit = (bag: number, c: number) => ((bag * dim + c) % 7 < 3 ? -1 : 2)
-    const dy = device.tensor(
-      Float32Array.from({ length: 2 * dim }, (_, i) => scale * unit(0, i)),
-      [2, dim],
-    )
-    // Row 2 is read by both bags, row 0 by the second.
-    const indices = device.tensor([2, -1, 2, 0], [2, 2], 'int32')
-    const weights = device.tensor([1 / scale, 0, 0.5 / scale, 10 / scale], [2, 2])
-    native.tablePush(embedding.table.handle, indices.handle('test', 'i'), weights.handle('test', 'w'), dy.handle('test', 'dy'))
-    new RowwiseAdagrad(embedding.parameters(), { lr: 0.1 }).step()
-    const after = await embedding.table.weight.data()
-    for (const [row, gradient] of [
-      [2, (c: number) => unit(0, c) + 0.5 * unit(1, c)],
-      [0, (c: number) => 10 * unit(1, c)],
-    ] as const) {
-      const g = Array.from({ length: dim }, (_, c) => gradient(c))
-      const root = Math.sqrt(g.reduce((sum, x) => sum + x * x, 0) / dim)
-      for (let c = 0; c < dim; c++) expect(after[row * dim + c]).toBeCloseTo(before[row * dim + c]! - (0.1 * g[c]!) / root, 5)
-    }
-    expect(after.slice(dim, 2 * dim)).toEqual(before.slice(dim, 2 * dim))
-  })
+  ])(
+    'row-wise Adagrad: dy of %d whose square is no float32, %d wide, under a weight that makes it one',
+    async (scale, dim) => {
+      const embedding = new Embedding(device, { count: 3, dim, seed: 1 })
+      const before = await embedding.table.weight.data()
+      const unit = (bag: number, c: number) => ((bag * dim + c) % 7 < 3 ? -1 : 2)
+      const dy = device.tensor(
+        Float32Array.from({ length: 2 * dim }, (_, i) => scale * unit(0, i)),
+        [2, dim],
+      )
+      // Row 2 is read by both bags, row 0 by the second.
+      const indices = device.tensor([2, -1, 2, 0], [2, 2], 'int32')
+      const weights = device.tensor([1 / scale, 0, 0.5 / scale, 10 / scale], [2, 2])
+      native.tablePush(
+        embedding.table.handle,
+        indices.handle('test', 'i'),
+        weights.handle('test', 'w'),
+        dy.handle('test', 'dy'),
+      )
+      new RowwiseAdagrad(embedding.parameters(), { lr: 0.1 }).step()
+      const after = await embedding.table.weight.data()
+      for (const [row, gradient] of [
+        [2, (c: number) => unit(0, c) + 0.5 * unit(1, c)],
+        [0, (c: number) => 10 * unit(1, c)],
+      ] as const) {
+        const g = Array.from({ length: dim }, (_, c) => gradient(c))
+        const root = Math.sqrt(g.reduce((sum, x) => sum + x * x, 0) / dim)
+        for (let c = 0; c < dim; c++)
+          expect(after[row * dim + c]).toBeCloseTo(before[row * dim + c]! - (0.1 * g[c]!) / root, 5)
+      }
+      expect(after.slice(dim, 2 * dim)).toEqual(before.slice(dim, 2 * dim))
+    },
+  )
 
   test('rows that nothing read keep their bits, even under decay and momentum', async () => {
     const layer = new MemoryLayer(device, { ...small, nKeys: 32 })
@@ -157,7 +197,8 @@ describe.each(testDevices)('on %s', (name) => {
     const three = make(second)
     three.loadStateDict(two.stateDict())
     go(second, three, 3, 6)
-    for (const [i, p] of straight.parameters().entries()) expect(await second.parameters()[i]!.value.data()).toEqual(await p.value.data())
+    for (const [i, p] of straight.parameters().entries())
+      expect(await second.parameters()[i]!.value.data()).toEqual(await p.value.data())
     await errorOf('ERR_STATE_DICT', () => three.loadStateDict({ step: device.zeros([1], 'int32') }))
   })
 
@@ -167,7 +208,8 @@ describe.each(testDevices)('on %s', (name) => {
     train(layer, 2)
     const all = async () => {
       const list: number[] = []
-      for (const p of layer.parameters()) list.push(...(p.kind === 'dense' ? await p.grad.data() : await p.grad.toDense().data()))
+      for (const p of layer.parameters())
+        list.push(...(p.kind === 'dense' ? await p.grad.data() : await p.grad.toDense().data()))
       return list
     }
     const before = await all()
@@ -182,8 +224,12 @@ describe.each(testDevices)('on %s', (name) => {
   test('errors', async () => {
     const layer = new MemoryLayer(device, small)
     const p = layer.parameters()
-    expect(await errorOf('ERR_OPTION', () => new AdamW(p, { lr: 1, beta: [0, 0] } as never))).toMatch(/"betas"/)
-    expect(await errorOf('ERR_OPTION', () => new Sgd(p, { lr: 1, momentum: 0.9 } as never))).toMatch(/It takes: lr, weightDecay/)
+    expect(
+      await errorOf('ERR_OPTION', () => new AdamW(p, { lr: 1, beta: [0, 0] } as never)),
+    ).toMatch(/"betas"/)
+    expect(
+      await errorOf('ERR_OPTION', () => new Sgd(p, { lr: 1, momentum: 0.9 } as never)),
+    ).toMatch(/It takes: lr, weightDecay/)
     await errorOf('ERR_VALUE', () => new Sgd(p, {} as never))
     await errorOf('ERR_VALUE', () => new Sgd([], { lr: 1 }))
     await errorOf('ERR_VALUE', () => new Sgd([{}] as never, { lr: 1 }))
@@ -191,7 +237,10 @@ describe.each(testDevices)('on %s', (name) => {
     await errorOf('ERR_VALUE', () => new AdamW(p, { lr: -1 }))
     await errorOf('ERR_VALUE', () => clipGradNorm(p, -1))
     const elsewhere = new MemoryLayer(openDevice('cpu'), small)
-    await errorOf('ERR_DEVICE_MISMATCH', () => new Sgd([...p, ...elsewhere.parameters()], { lr: 1 }))
+    await errorOf(
+      'ERR_DEVICE_MISMATCH',
+      () => new Sgd([...p, ...elsewhere.parameters()], { lr: 1 }),
+    )
     const optimizer = new Sgd(p, { lr: 1 })
     optimizer.dispose()
     await errorOf('ERR_DISPOSED', () => optimizer.step())

@@ -22,7 +22,12 @@ export class Reference {
   }
 
   /** Updates the rows given; the caller counts `step`. */
-  update(rule: 'sgd' | 'adagrad' | 'rowwise' | 'adamw', g: ArrayLike<number>, h: Hyper, rows: Iterable<number>): void {
+  update(
+    rule: 'sgd' | 'adagrad' | 'rowwise' | 'adamw',
+    g: ArrayLike<number>,
+    h: Hyper,
+    rows: Iterable<number>,
+  ): void {
     const { lr, weightDecay = 0, eps = 1e-10, betas = [0.9, 0.999] } = h
     for (const row of rows) {
       const places = Array.from({ length: this.width }, (_, c) => row * this.width + c)

@@ -17,13 +17,20 @@ const qemu = { PATH: process.env['PATH'], QEMU_LD_PREFIX: '/usr/aarch64-linux-gn
 /** Relative to the greatest value of its tensor: sums of another order differ in the last bits. */
 function difference(a: number[], b: number[]): number {
   const scale = Math.max(1e-6, ...a.map(Math.abs))
-  return a.length === b.length ? Math.max(...a.map((v, i) => Math.abs(v - b[i]!))) / scale : Number.POSITIVE_INFINITY
+  return a.length === b.length
+    ? Math.max(...a.map((v, i) => Math.abs(v - b[i]!))) / scale
+    : Number.POSITIVE_INFINITY
 }
 
 // qemu's greatest processor has every extension it knows; a Cortex-A72 has none beyond ARMv8.0.
 describe.each(['max', 'cortex-a72'])('linux-arm64 on %s', (cpu) => {
   test('computes what linux-x64 computes', () => {
-    const { status, stdout, stderr } = run(folder, 'qemu-aarch64-static', ['-cpu', cpu, program('NODE_ARM64'), 'numbers.mjs'], qemu)
+    const { status, stdout, stderr } = run(
+      folder,
+      'qemu-aarch64-static',
+      ['-cpu', cpu, program('NODE_ARM64'), 'numbers.mjs'],
+      qemu,
+    )
     expect({ status, stderr }).toEqual({ status: 0, stderr: '' })
     const got: Numbers = JSON.parse(stdout)
     expect(got['description']).toMatch(/neon, \d+ threads?$/)
@@ -38,7 +45,12 @@ describe.each(['max', 'cortex-a72'])('linux-arm64 on %s', (cpu) => {
 
   test('its doctor says that this binary has no CUDA', () => {
     const cli = 'node_modules/memory-layers/dist/cli.js'
-    const { stdout } = run(folder, 'qemu-aarch64-static', ['-cpu', cpu, program('NODE_ARM64'), cli, '--probe'], qemu)
+    const { stdout } = run(
+      folder,
+      'qemu-aarch64-static',
+      ['-cpu', cpu, program('NODE_ARM64'), cli, '--probe'],
+      qemu,
+    )
     const { devices, sets } = JSON.parse(stdout)
     expect(sets).toEqual(['neon'])
     expect(devices.find((d: { kind: string }) => d.kind === 'cuda')).toMatchObject({
@@ -47,9 +59,19 @@ describe.each(['max', 'cortex-a72'])('linux-arm64 on %s', (cpu) => {
     })
   })
 
-  // Ending a worker in the middle of its work is tested on the machine's own processor (install.test.ts).
+  // Ending a worker in the middle of its work is tested on the machine's own processor
+  // (install.test.ts).
   test('trains in worker threads', () => {
-    const { status, stdout, stderr } = run(folder, 'qemu-aarch64-static', ['-cpu', cpu, program('NODE_ARM64'), 'workers.mjs', 'calm'], qemu)
-    expect({ status, stdout: stdout.trim(), stderr }).toEqual({ status: 0, stdout: '{"same":true}', stderr: '' })
+    const { status, stdout, stderr } = run(
+      folder,
+      'qemu-aarch64-static',
+      ['-cpu', cpu, program('NODE_ARM64'), 'workers.mjs', 'calm'],
+      qemu,
+    )
+    expect({ status, stdout: stdout.trim(), stderr }).toEqual({
+      status: 0,
+      stdout: '{"same":true}',
+      stderr: '',
+    })
   })
 })

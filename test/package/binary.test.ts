@@ -5,10 +5,15 @@ import { describe, expect, test } from 'vitest'
 import { cuda, repository } from './support.js'
 
 const folder = join(repository, 'prebuilds')
-const binaries = readdirSync(folder).map((name) => [name, join(folder, name, 'memory-layers.glibc.node')] as const)
+const binaries = readdirSync(folder).map(
+  (name) => [name, join(folder, name, 'memory-layers.glibc.node')] as const,
+)
 
 function readelf(...args: string[]): string {
-  const { status, stdout, stderr } = spawnSync('readelf', ['-W', ...args], { encoding: 'utf8', maxBuffer: 2 ** 26 })
+  const { status, stdout, stderr } = spawnSync('readelf', ['-W', ...args], {
+    encoding: 'utf8',
+    maxBuffer: 2 ** 26,
+  })
   expect(status, stderr).toBe(0)
   return stdout
 }
@@ -35,7 +40,10 @@ test('there is one for linux-x64 and one for linux-arm64', () => {
 describe.each(binaries)('%s', (name, file) => {
   test('exports exactly the two symbols of a Node-API module', () => {
     const exported = dynamicSymbols(file).filter((s) => s.defined)
-    expect(exported.map((s) => s.name).sort()).toEqual(['napi_register_module_v1', 'node_api_module_get_api_version_v1'])
+    expect(exported.map((s) => s.name).sort()).toEqual([
+      'napi_register_module_v1',
+      'node_api_module_get_api_version_v1',
+    ])
   })
 
   test('runs on glibc 2.28', () => {
@@ -46,9 +54,12 @@ describe.each(binaries)('%s', (name, file) => {
       return minor !== undefined && Number(minor) > 28
     })
     expect(later).toEqual([])
-    // The C++ library is inside; Node's own functions have no version, and nothing else is left open.
+    // The C++ library is inside; Node's own functions have no version, and nothing else is left
+    // open.
     expect(imported.filter((s) => /CXX/.test(s.version ?? ''))).toEqual([])
-    const open = imported.filter((s) => s.version === undefined && !s.weak && !/^(napi|node_api)_/.test(s.name))
+    const open = imported.filter(
+      (s) => s.version === undefined && !s.weak && !/^(napi|node_api)_/.test(s.name),
+    )
     expect(open).toEqual([])
   })
 
@@ -72,20 +83,29 @@ describe.each(binaries)('%s', (name, file) => {
   test('has CUDA code for every architecture it was built for, with one that later GPUs translate', () => {
     const release = ['75-real', '80-real', '86-real', '89-real', '90-real', '100-real', '120']
     const built = name !== 'linux-x64' || !cuda ? [] : cuda === 'all' ? release : cuda.split(';')
-    const wanted = built.flatMap((a) => (a.endsWith('-real') ? [`sm_${a.slice(0, -5)}`] : [`sm_${a}`, `compute_${a}`]))
+    const wanted = built.flatMap((a) =>
+      a.endsWith('-real') ? [`sm_${a.slice(0, -5)}`] : [`sm_${a}`, `compute_${a}`],
+    )
     expect(readelf('-S', file).includes('.nv_fatbin')).toBe(built.length > 0)
     expect([...cudaArchitectures(readFileSync(file))].sort()).toEqual(wanted.sort())
   })
 })
 
-/** Of the fat binaries in a file: a header of 16 bytes with their total size, then entries of kind, header size, size and architecture. */
+/**
+ * Of the fat binaries in a file: a header of 16 bytes with their total size, then entries of kind,
+ * header size, size and architecture.
+ */
 function cudaArchitectures(file: Buffer): Set<string> {
   const magic = Buffer.from('50ed55ba', 'hex')
   const found = new Set<string>()
   for (let at = file.indexOf(magic); at >= 0; at = file.indexOf(magic, at + 4)) {
     if (file.readUInt16LE(at + 4) !== 1 || file.readUInt16LE(at + 6) !== 16) continue
     const end = at + 16 + Number(file.readBigUInt64LE(at + 8))
-    for (let e = at + 16; e < end; e += file.readUInt32LE(e + 4) + Number(file.readBigUInt64LE(e + 8))) {
+    for (
+      let e = at + 16;
+      e < end;
+      e += file.readUInt32LE(e + 4) + Number(file.readBigUInt64LE(e + 8))
+    ) {
       found.add(`${file.readUInt16LE(e) === 1 ? 'compute' : 'sm'}_${file.readUInt32LE(e + 28)}`)
     }
   }

@@ -19,7 +19,16 @@ test('the tarball is below 6 MB and has what is used, and nothing else', () => {
   expect(statSync(tarball).size).toBeLessThan(6e6)
   const parts = new Set(files.map((f) => f.split('/')[0]))
   expect([...parts].sort()).toEqual(
-    ['CMakeLists.txt', 'LICENSE', 'README.md', 'cmake', 'dist', 'native', 'package.json', 'prebuilds'].sort(),
+    [
+      'CMakeLists.txt',
+      'LICENSE',
+      'README.md',
+      'cmake',
+      'dist',
+      'native',
+      'package.json',
+      'prebuilds',
+    ].sort(),
   )
   expect(files.filter((f) => f.startsWith('prebuilds/')).sort()).toEqual([
     'prebuilds/linux-arm64/memory-layers.glibc.node',
@@ -29,13 +38,16 @@ test('the tarball is below 6 MB and has what is used, and nothing else', () => {
 
 test('nothing runs at installation', () => {
   const { scripts, gypfile } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'))
-  for (const name of ['preinstall', 'install', 'postinstall']) expect(scripts).not.toHaveProperty(name)
+  for (const name of ['preinstall', 'install', 'postinstall'])
+    expect(scripts).not.toHaveProperty(name)
   expect(gypfile).toBeUndefined()
   expect(files.filter((f) => /binding\.gyp|\.gypi$/.test(f))).toEqual([])
 })
 
 test('every file that package.json names is there, and dist/ has no path of the machine that built it', () => {
-  const { exports, bin, main, types } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'))
+  const { exports, bin, main, types } = JSON.parse(
+    readFileSync(join(folder, 'package.json'), 'utf8'),
+  )
   const named = JSON.stringify([exports, bin, main, types]).match(/\.\/(dist\/|package)[^"]+/g)!
   expect(named.length).toBeGreaterThan(10)
   for (const file of named) expect(existsSync(join(folder, file)), file).toBe(true)
@@ -45,7 +57,11 @@ test('every file that package.json names is there, and dist/ has no path of the 
 })
 
 function tool(name: string, ...args: string[]): { status: number | null; output: string } {
-  const { status, stdout, stderr } = spawnSync(join(repository, 'node_modules', '.bin', name), args, { encoding: 'utf8', cwd: repository })
+  const { status, stdout, stderr } = spawnSync(
+    join(repository, 'node_modules', '.bin', name),
+    args,
+    { encoding: 'utf8', cwd: repository },
+  )
   return { status, output: stdout + stderr }
 }
 
@@ -55,9 +71,11 @@ test('publint finds nothing', () => {
   expect(output).toContain('All good')
 })
 
-// node10 can't resolve subpaths of any package with "exports"; Node itself has read them since version 12.
+// node10 can't resolve subpaths of any package with "exports"; Node itself has read them since
+// version 12.
 test('are the types wrong? They are not, for any resolution that reads "exports"', () => {
   const { status, output } = tool('attw', tarball, '--profile', 'node16', '--no-emoji')
   expect(status, output).toBe(0)
-  for (const entry of ['"memory-layers"', '"memory-layers/nn"', '"memory-layers/tfjs"']) expect(output).toContain(entry)
+  for (const entry of ['"memory-layers"', '"memory-layers/nn"', '"memory-layers/tfjs"'])
+    expect(output).toContain(entry)
 })

@@ -18,18 +18,26 @@ describe('memory-layers on the command line', () => {
     const { status, stdout, stderr } = cli('doctor')
     expect({ status, stderr }).toEqual({ status: 0, stderr: '' })
     expect(stdout).toMatch(/^memory-layers \d+\.\d+\.\d+\n/)
-    expect(stdout).toMatch(/^Platform +linux-x64 \(glibc 2\.\d+\), Node \d+\.\d+\.\d+ \(Node-API \d+\)/m)
+    expect(stdout).toMatch(
+      /^Platform +linux-x64 \(glibc 2\.\d+\), Node \d+\.\d+\.\d+ \(Node-API \d+\)/m,
+    )
     expect(stdout).toMatch(/^Processor +\S.*, \d+ threads?$/m)
     expect(stdout).toMatch(/^Prebuilt +linux-arm64 \(glibc\), linux-x64 \(glibc\)$/m)
     expect(stdout).toMatch(/^Code for +(avx512vnni, )?(avx512, )?(avx2, )?baseline/m)
     expect(stdout).toMatch(/^cpu +usable: .*, \d+ threads?, [\d.]+ GB$/m)
     expect(stdout).toMatch(/The (CPU|GPU and the CPU) can be used/)
-    for (const line of stdout.split('\n')) if (!line.includes(packageFolder(folder))) expect(line.length, line).toBeLessThanOrEqual(80)
+    for (const line of stdout.split('\n'))
+      if (!line.includes(packageFolder(folder))) expect(line.length, line).toBeLessThanOrEqual(80)
   })
 
   test('doctor names the settings that change what is used, and a wrong one', () => {
-    const forced = run(folder, 'npx', ['memory-layers', 'doctor'], { MEMORY_LAYERS_ISA: 'baseline', CUDA_VISIBLE_DEVICES: '-1' })
-    expect(forced.stdout).toMatch(/^Settings +MEMORY_LAYERS_ISA=baseline\n +CUDA_VISIBLE_DEVICES=-1$/m)
+    const forced = run(folder, 'npx', ['memory-layers', 'doctor'], {
+      MEMORY_LAYERS_ISA: 'baseline',
+      CUDA_VISIBLE_DEVICES: '-1',
+    })
+    expect(forced.stdout).toMatch(
+      /^Settings +MEMORY_LAYERS_ISA=baseline\n +CUDA_VISIBLE_DEVICES=-1$/m,
+    )
     expect(forced.stdout).toMatch(/^cpu +usable: .*baseline/m)
     const wrong = run(folder, 'npx', ['memory-layers', 'doctor'], { MEMORY_LAYERS_ISA: 'avx9' })
     expect(wrong.status).toBe(1)
@@ -37,16 +45,28 @@ describe('memory-layers on the command line', () => {
   })
 
   test('what is misspelt is refused with the right name', () => {
-    expect(cli('docter')).toMatchObject({ status: 2, stderr: expect.stringContaining('Did you mean "doctor"?') })
-    expect(cli('doctor', '--verbose')).toMatchObject({ status: 2, stderr: expect.stringContaining('takes no arguments') })
-    expect(cli('build', '--cuda', 'maybe')).toMatchObject({ status: 2, stderr: expect.stringContaining('auto, on or off') })
+    expect(cli('docter')).toMatchObject({
+      status: 2,
+      stderr: expect.stringContaining('Did you mean "doctor"?'),
+    })
+    expect(cli('doctor', '--verbose')).toMatchObject({
+      status: 2,
+      stderr: expect.stringContaining('takes no arguments'),
+    })
+    expect(cli('build', '--cuda', 'maybe')).toMatchObject({
+      status: 2,
+      stderr: expect.stringContaining('auto, on or off'),
+    })
     expect(cli('build', '--cude', 'on').status).toBe(2)
     expect(cli('build', '-D', 'NAME').status).toBe(2)
   })
 
   test('--version and --help', () => {
     expect(cli('--version').stdout).toMatch(/^\d+\.\d+\.\d+\n$/)
-    expect(cli('--help')).toMatchObject({ status: 0, stdout: expect.stringContaining('npx memory-layers <command>') })
+    expect(cli('--help')).toMatchObject({
+      status: 0,
+      stdout: expect.stringContaining('npx memory-layers <command>'),
+    })
     expect(cli()).toMatchObject({ status: 2 })
   })
 })
@@ -65,7 +85,10 @@ describe('the driver, as files show it', () => {
   const version = (v: string) => ({
     'proc/driver/nvidia/version': `NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  ${v}  Release Build\n`,
   })
-  const gpu = { 'proc/driver/nvidia/gpus/0000:01:00.0/information': 'Model: \t\t NVIDIA H100 80GB HBM3\nIRQ: 12\n' }
+  const gpu = {
+    'proc/driver/nvidia/gpus/0000:01:00.0/information':
+      'Model: \t\t NVIDIA H100 80GB HBM3\nIRQ: 12\n',
+  }
   const library = { 'usr/lib/x86_64-linux-gnu/libcuda.so.1': '' }
 
   test('nothing is wrong where everything is there', () => {
@@ -80,9 +103,24 @@ describe('the driver, as files show it', () => {
 
   test.each([
     ['no driver', {}, {}, /no NVIDIA driver is loaded/],
-    ['an old driver', { ...version('535.104.05'), ...gpu, ...library }, {}, /driver 535\.104\.05 is too old for CUDA 13.*580/],
-    ['a container without the library', { ...version('580.65.06'), ...gpu }, {}, /libcuda\.so\.1 was not found.*--gpus all/],
-    ['GPUs that are hidden', { ...version('580.65.06'), ...gpu, ...library }, { CUDA_VISIBLE_DEVICES: '' }, /hides every GPU/],
+    [
+      'an old driver',
+      { ...version('535.104.05'), ...gpu, ...library },
+      {},
+      /driver 535\.104\.05 is too old for CUDA 13.*580/,
+    ],
+    [
+      'a container without the library',
+      { ...version('580.65.06'), ...gpu },
+      {},
+      /libcuda\.so\.1 was not found.*--gpus all/,
+    ],
+    [
+      'GPUs that are hidden',
+      { ...version('580.65.06'), ...gpu, ...library },
+      { CUDA_VISIBLE_DEVICES: '' },
+      /hides every GPU/,
+    ],
   ])('%s', (_, files, env, wanted) => {
     expect(driver(system(files), env).problem).toMatch(wanted)
   })

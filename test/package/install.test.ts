@@ -2,7 +2,18 @@ import { spawnSync } from 'node:child_process'
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { beforeAll, describe, expect, test } from 'vitest'
-import { emptyFolder, installed, newcomer, packageFolder, pathWith, program, repository, run, tarball, typescript } from './support.js'
+import {
+  emptyFolder,
+  installed,
+  newcomer,
+  packageFolder,
+  pathWith,
+  program,
+  repository,
+  run,
+  tarball,
+  typescript,
+} from './support.js'
 
 let folder: string
 beforeAll(() => {
@@ -11,7 +22,9 @@ beforeAll(() => {
 
 test('the path of a newcomer: empty folder, npm install, first sample of the README, output; under 30 s and without a warning', () => {
   const empty = emptyFolder()
-  const sample = /```ts\n(import [^`]+ from 'memory-layers'[^`]+)```/.exec(readFileSync(join(repository, 'README.md'), 'utf8'))?.[1]
+  const sample = /```ts\n(import [^`]+ from 'memory-layers'[^`]+)```/.exec(
+    readFileSync(join(repository, 'README.md'), 'utf8'),
+  )?.[1]
   expect(sample).toBeDefined()
   const start = performance.now()
   const install = run(empty, 'npm', ['install', tarball])
@@ -27,7 +40,10 @@ test('the path of a newcomer: empty folder, npm install, first sample of the REA
 })
 
 test('an installation is the package and node-gyp-build', () => {
-  expect(readdirSync(join(folder, 'node_modules')).filter((n) => !n.startsWith('.'))).toEqual(['memory-layers', 'node-gyp-build'])
+  expect(readdirSync(join(folder, 'node_modules')).filter((n) => !n.startsWith('.'))).toEqual([
+    'memory-layers',
+    'node-gyp-build',
+  ])
   const path = newcomer
   for (const tool of ['c++', 'g++', 'cmake', 'make', 'nvcc']) {
     expect(() => run(folder, tool, ['--version'], { PATH: path }), tool).toThrow(/ENOENT/)
@@ -73,9 +89,23 @@ describe.each([
   test('is type-checked strictly, and runs', () => {
     const consumer = installed()
     writeFileSync(join(consumer, 'package.json'), JSON.stringify({ type }))
-    const compilerOptions = { target: 'es2022', module, moduleResolution, strict: true, skipLibCheck: false, types: [], outDir: 'out' }
-    writeFileSync(join(consumer, 'tsconfig.json'), JSON.stringify({ compilerOptions, files: ['typed.ts'] }))
-    const { status, stdout } = spawnSync(process.execPath, [typescript(), '-p', '.'], { cwd: consumer, encoding: 'utf8' })
+    const compilerOptions = {
+      target: 'es2022',
+      module,
+      moduleResolution,
+      strict: true,
+      skipLibCheck: false,
+      types: [],
+      outDir: 'out',
+    }
+    writeFileSync(
+      join(consumer, 'tsconfig.json'),
+      JSON.stringify({ compilerOptions, files: ['typed.ts'] }),
+    )
+    const { status, stdout } = spawnSync(process.execPath, [typescript(), '-p', '.'], {
+      cwd: consumer,
+      encoding: 'utf8',
+    })
     expect({ status, stdout }).toEqual({ status: 0, stdout: '' })
     expect(run(consumer, 'node', ['out/typed.js'])).toMatchObject({ status: 0, output: '' })
   })
@@ -97,7 +127,10 @@ test('under pnpm, which runs no scripts and links nothing flat', () => {
   const used = run(project, 'node', ['esm.mjs'])
   expect(used).toMatchObject({ status: 0, stderr: '' })
   const doctor = run(project, 'node', [...pnpm, 'exec', 'memory-layers', 'doctor'], env)
-  expect(doctor, doctor.output).toMatchObject({ status: 0, stdout: expect.stringMatching(/^The .*CPU can be used/m) })
+  expect(doctor, doctor.output).toMatchObject({
+    status: 0,
+    stdout: expect.stringMatching(/^The .*CPU can be used/m),
+  })
 })
 
 test('the adapter for TensorFlow.js loads without TensorFlow.js, which is handed in', () => {

@@ -4,7 +4,9 @@ import { beforeAll, describe, expect, test } from 'vitest'
 import { copyOf, installed, packageFolder, run } from './support.js'
 
 const everything = { PATH: process.env['PATH'] }
-const use = ["import('memory-layers').then(({ openDevice }) => console.log(openDevice('cpu').kind), (e) => console.log(e.code, e.message))"]
+const use = [
+  "import('memory-layers').then(({ openDevice }) => console.log(openDevice('cpu').kind), (e) => console.log(e.code, e.message))",
+]
 
 let whole: string
 let folder: string
@@ -17,10 +19,15 @@ beforeAll(() => {
 describe('an installation without its prebuilt binary, on a machine without a compiler', () => {
   test('says so when it is imported or required, with the command that mends it', () => {
     const { stdout } = run(folder, 'node', ['-e', use[0]!])
-    expect(stdout).toMatch(/^ERR_NO_BINARY memory-layers: no native binary for linux-x64 \(glibc 2\.\d+\), Node \d+/)
+    expect(stdout).toMatch(
+      /^ERR_NO_BINARY memory-layers: no native binary for linux-x64 \(glibc 2\.\d+\), Node \d+/,
+    )
     expect(stdout).toContain('`npx memory-layers build`')
     expect(stdout).toContain(packageFolder(folder))
-    const required = run(folder, 'node', ['-e', "try { require('memory-layers') } catch (e) { console.log(e.code) }"])
+    const required = run(folder, 'node', [
+      '-e',
+      "try { require('memory-layers') } catch (e) { console.log(e.code) }",
+    ])
     expect(required.stdout).toBe('ERR_NO_BINARY\n')
   })
 
@@ -43,9 +50,16 @@ describe('an installation without its prebuilt binary, on a machine without a co
 // The CPU alone: what nvcc adds is tested with the prebuilt binary.
 test('build compiles it from source; then it works, and the doctor says which binary is used', () => {
   const built = copyOf(folder)
-  const { status, stdout, output } = run(built, 'npx', ['memory-layers', 'build', '--cuda', 'off'], everything)
+  const { status, stdout, output } = run(
+    built,
+    'npx',
+    ['memory-layers', 'build', '--cuda', 'off'],
+    everything,
+  )
   expect(status, output).toBe(0)
-  expect(stdout).toMatch(/Built .*build\/Release\/memory_layers\.node in \d+ s\.\n {2}cpu: .*threads?\n/)
+  expect(stdout).toMatch(
+    /Built .*build\/Release\/memory_layers\.node in \d+ s\.\n {2}cpu: .*threads?\n/,
+  )
   expect(run(built, 'node', ['-e', use[0]!]).output).toBe('cpu\n')
   const doctor = run(built, 'npx', ['memory-layers', 'doctor'])
   expect(doctor.status).toBe(0)
@@ -54,9 +68,14 @@ test('build compiles it from source; then it works, and the doctor says which bi
 
 test('a binary that the system refuses: the reason is told', () => {
   const broken = copyOf(whole)
-  writeFileSync(join(packageFolder(broken), 'prebuilds/linux-x64/memory-layers.glibc.node'), 'not a library')
+  writeFileSync(
+    join(packageFolder(broken), 'prebuilds/linux-x64/memory-layers.glibc.node'),
+    'not a library',
+  )
   const { stdout } = run(broken, 'node', ['-e', use[0]!])
-  expect(stdout).toMatch(/^ERR_NO_BINARY memory-layers: .*memory-layers\.glibc\.node could not be loaded on linux-x64/)
+  expect(stdout).toMatch(
+    /^ERR_NO_BINARY memory-layers: .*memory-layers\.glibc\.node could not be loaded on linux-x64/,
+  )
   expect(stdout).toMatch(/too short|invalid ELF header/)
   const doctor = run(broken, 'npx', ['memory-layers', 'doctor'])
   expect(doctor.status).toBe(1)
@@ -74,7 +93,10 @@ test('code that a bundler has moved away from its package is told to stay outsid
   mkdirSync(moved)
   cpSync(join(packageFolder(whole), 'dist'), join(moved, 'dist'), { recursive: true })
   writeFileSync(join(moved, 'package.json'), '{ "type": "module" }')
-  const { stdout } = run(moved, 'node', ['-e', "import('./dist/index.js').catch((e) => console.log(e.code, e.message))"])
+  const { stdout } = run(moved, 'node', [
+    '-e',
+    "import('./dist/index.js').catch((e) => console.log(e.code, e.message))",
+  ])
   expect(stdout).toMatch(/^ERR_NO_BINARY .*a bundler has moved/)
   expect(stdout).toContain('--external:memory-layers')
 })

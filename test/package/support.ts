@@ -1,7 +1,16 @@
-// A machine of a user: an empty folder outside the repository, a PATH with nothing but Node and npm, and the packed tarball.
+// A machine of a user: an empty folder outside the repository, a PATH with nothing but Node and
+// npm, and the packed tarball.
 
 import { spawnSync } from 'node:child_process'
-import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { delimiter, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -10,13 +19,17 @@ import { afterAll } from 'vitest'
 export const repository = fileURLToPath(new URL('../..', import.meta.url))
 export const programs = fileURLToPath(new URL('programs', import.meta.url))
 export const tarball = program('TARBALL')
-/** What the linux-x64 binary was built with: '' for no CUDA, 'all' for the architectures of a release, or a list. */
+/**
+ * What the linux-x64 binary was built with: '' for no CUDA, 'all' for the architectures of a
+ * release, or a list.
+ */
 export const cuda = process.env['PACKAGE_CUDA'] ?? ''
 
 /** What scripts/test-package.mjs has made ready. */
 export function program(name: string): string {
   const path = process.env[`PACKAGE_${name}`]
-  if (!path || !existsSync(path)) throw new Error(`PACKAGE_${name} is not set: run \`npm run test:package\``)
+  if (!path || !existsSync(path))
+    throw new Error(`PACKAGE_${name} is not set: run \`npm run test:package\``)
   return path
 }
 
@@ -31,12 +44,16 @@ export function emptyFolder(): string {
   return folder
 }
 
-/** A PATH of one folder with these commands of the machine in it: no compiler, no cmake, no nvcc. */
+/**
+ * A PATH of one folder with these commands of the machine in it: no compiler, no cmake, no nvcc.
+ */
 export function pathWith(...commands: string[]): string {
   const folder = join(emptyFolder(), 'bin')
   mkdirSync(folder)
   for (const command of commands) {
-    const found = (process.env['PATH'] ?? '').split(delimiter).find((f) => existsSync(join(f, command)))
+    const found = (process.env['PATH'] ?? '')
+      .split(delimiter)
+      .find((f) => existsSync(join(f, command)))
     if (!found) throw new Error(`${command} is not on the PATH of this machine`)
     symlinkSync(join(found, command), join(folder, command))
   }
@@ -52,11 +69,25 @@ export interface Result {
   output: string
 }
 
-/** Runs a command in a folder, with the environment of a fresh shell: nothing of the npm that runs these tests. */
-export function run(folder: string, command: string, args: string[], env: NodeJS.ProcessEnv = {}): Result {
-  const own = /^(npm_|INIT_CWD$|NODE_|VITEST|PACKAGE_|MEMORY_LAYERS_|TEST$|DEV$|PROD$|MODE$|SSR$|BASE_URL$|CMAKE_|CUDA)/i
-  const inherited = Object.fromEntries(Object.entries(process.env).filter(([name]) => !own.test(name)))
-  const kept = { NODE_EXTRA_CA_CERTS: process.env['NODE_EXTRA_CA_CERTS'], npm_config_cache: process.env['npm_config_cache'] }
+/**
+ * Runs a command in a folder, with the environment of a fresh shell: nothing of the npm that runs
+ * these tests.
+ */
+export function run(
+  folder: string,
+  command: string,
+  args: string[],
+  env: NodeJS.ProcessEnv = {},
+): Result {
+  const own =
+    /^(npm_|INIT_CWD$|NODE_|VITEST|PACKAGE_|MEMORY_LAYERS_|TEST$|DEV$|PROD$|MODE$|SSR$|BASE_URL$|CMAKE_|CUDA)/i
+  const inherited = Object.fromEntries(
+    Object.entries(process.env).filter(([name]) => !own.test(name)),
+  )
+  const kept = {
+    NODE_EXTRA_CA_CERTS: process.env['NODE_EXTRA_CA_CERTS'],
+    npm_config_cache: process.env['npm_config_cache'],
+  }
   const { status, stdout, stderr, error } = spawnSync(command, args, {
     cwd: folder,
     env: { ...inherited, PATH: newcomer, ...kept, ...env } as NodeJS.ProcessEnv,

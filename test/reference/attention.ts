@@ -7,7 +7,14 @@ export interface Shape {
   d: number
 }
 
-export function attention(q: ArrayLike<number>, k: ArrayLike<number>, v: ArrayLike<number>, n: Shape, scale: number, causal: boolean) {
+export function attention(
+  q: ArrayLike<number>,
+  k: ArrayLike<number>,
+  v: ArrayLike<number>,
+  n: Shape,
+  scale: number,
+  causal: boolean,
+) {
   const { B, T, H, d } = n
   const y = new Float64Array(B * T * H * d)
   const lse = new Float64Array(B * H * T)

@@ -18,7 +18,14 @@ export function linear(
   return y
 }
 
-export function linearBackward(dy: ArrayLike<number>, x: ArrayLike<number>, weight: ArrayLike<number>, R: number, I: number, O: number) {
+export function linearBackward(
+  dy: ArrayLike<number>,
+  x: ArrayLike<number>,
+  weight: ArrayLike<number>,
+  R: number,
+  I: number,
+  O: number,
+) {
   const dx = new Float64Array(R * I)
   const dWeight = new Float64Array(O * I)
   const dBias = new Float64Array(O)
@@ -86,7 +93,11 @@ export function softmax(x: ArrayLike<number>, n: number): Float64Array {
   return y
 }
 
-export function softmaxBackward(dy: ArrayLike<number>, y: ArrayLike<number>, n: number): Float64Array {
+export function softmaxBackward(
+  dy: ArrayLike<number>,
+  y: ArrayLike<number>,
+  n: number,
+): Float64Array {
   const dx = new Float64Array(y.length)
   for (let at = 0; at < y.length; at += n) {
     let sum = 0
@@ -96,7 +107,12 @@ export function softmaxBackward(dy: ArrayLike<number>, y: ArrayLike<number>, n: 
   return dx
 }
 
-export function rmsNorm(x: ArrayLike<number>, gain: ArrayLike<number> | undefined, n: number, eps: number): Float64Array {
+export function rmsNorm(
+  x: ArrayLike<number>,
+  gain: ArrayLike<number> | undefined,
+  n: number,
+  eps: number,
+): Float64Array {
   const y = Float64Array.from(x)
   for (let at = 0; at < y.length; at += n) {
     const row = y.subarray(at, at + n)
@@ -108,7 +124,13 @@ export function rmsNorm(x: ArrayLike<number>, gain: ArrayLike<number> | undefine
   return y
 }
 
-export function rmsNormBackward(dy: ArrayLike<number>, x: ArrayLike<number>, gain: ArrayLike<number>, n: number, eps: number) {
+export function rmsNormBackward(
+  dy: ArrayLike<number>,
+  x: ArrayLike<number>,
+  gain: ArrayLike<number>,
+  n: number,
+  eps: number,
+) {
   const dx = new Float64Array(x.length)
   const dGain = new Float64Array(n)
   for (let at = 0; at < x.length; at += n) {
@@ -127,7 +149,11 @@ export function rmsNormBackward(dy: ArrayLike<number>, x: ArrayLike<number>, gai
   return { dx, dGain }
 }
 
-export function crossEntropy(logits: ArrayLike<number>, targets: ArrayLike<number>, C: number): Float64Array {
+export function crossEntropy(
+  logits: ArrayLike<number>,
+  targets: ArrayLike<number>,
+  C: number,
+): Float64Array {
   return Float64Array.from(targets, (target, t) => {
     if (target < 0) return 0
     let most = -Infinity

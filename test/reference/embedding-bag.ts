@@ -12,13 +12,18 @@ export function fixedOffsets(bags: number, size: number): number[] {
   return Array.from({ length: bags + 1 }, (_, b) => b * size)
 }
 
-export function embeddingBag(table: ArrayLike<number>, V: number, { indices, weights, offsets, scales }: Bags): Float64Array {
+export function embeddingBag(
+  table: ArrayLike<number>,
+  V: number,
+  { indices, weights, offsets, scales }: Bags,
+): Float64Array {
   const y = new Float64Array((offsets.length - 1) * V)
   for (let b = 0; b + 1 < offsets.length; b++) {
     for (let l = offsets[b]!; l < offsets[b + 1]!; l++) {
       const index = indices[l]!
       if (index < 0) continue
-      for (let c = 0; c < V; c++) y[b * V + c]! += weights[l]! * (scales?.[index] ?? 1) * table[index * V + c]!
+      for (let c = 0; c < V; c++)
+        y[b * V + c]! += weights[l]! * (scales?.[index] ?? 1) * table[index * V + c]!
     }
   }
   return y

@@ -1,4 +1,5 @@
-// Product-key lookup by brute force over all pairs, in the order of native/ops/product_key_lookup.h.
+// Product-key lookup by brute force over all pairs, in the order of
+// native/ops/product_key_lookup.h.
 
 import type { Gate } from '../../lib/index.js'
 
@@ -12,7 +13,8 @@ export interface LookupShape {
 
 /** NaN first, then value descending, then index ascending; -0 equals +0. */
 export function before(a: number, i: number, b: number, j: number): boolean {
-  if (Number.isNaN(a) || Number.isNaN(b)) return Number.isNaN(a) === Number.isNaN(b) ? i < j : Number.isNaN(a)
+  if (Number.isNaN(a) || Number.isNaN(b))
+    return Number.isNaN(a) === Number.isNaN(b) ? i < j : Number.isNaN(a)
   return a === b ? i < j : a > b
 }
 
@@ -21,13 +23,18 @@ export function topK(x: ArrayLike<number>, k: number): number[] {
   return order.sort((i, j) => (before(x[i]!, i, x[j]!, j) ? -1 : 1)).slice(0, k)
 }
 
-export function halfScores(query: ArrayLike<number>, keys: ArrayLike<number>, { T, H, n, d }: LookupShape): Float64Array {
+export function halfScores(
+  query: ArrayLike<number>,
+  keys: ArrayLike<number>,
+  { T, H, n, d }: LookupShape,
+): Float64Array {
   const scores = new Float64Array(T * H * 2 * n)
   for (let t = 0; t < T; t++)
     for (let hp = 0; hp < 2 * H; hp++)
       for (let j = 0; j < n; j++) {
         let sum = 0
-        for (let c = 0; c < d; c++) sum += query[(t * 2 * H + hp) * d + c]! * keys[(hp * n + j) * d + c]!
+        for (let c = 0; c < d; c++)
+          sum += query[(t * 2 * H + hp) * d + c]! * keys[(hp * n + j) * d + c]!
         scores[(t * 2 * H + hp) * n + j] = sum
       }
   return scores
@@ -44,8 +51,9 @@ export function gateOf(gate: Gate, scores: readonly number[]): number[] {
 }
 
 /**
- * `round` is how half scores and their sums are rounded: Math.fround gives the very ties of float32.
- * The winners come from all pairs of the two half lists, sorted by (sum descending, rank 1, rank 2).
+ * `round` is how half scores and their sums are rounded: Math.fround gives the very ties of
+ * float32. The winners come from all pairs of the two half lists, sorted by (sum descending, rank
+ * 1, rank 2).
  */
 export function lookup(
   scores: ArrayLike<number>,
@@ -70,7 +78,12 @@ export function lookup(
     const pairs: { sum: number; i: number; j: number; slot: number }[] = []
     one.order.forEach((a, i) => {
       two.order.forEach((b, j) => {
-        pairs.push({ sum: clamp(round(clamp(one.row[a]!) + clamp(two.row[b]!))), i, j, slot: a * n + b })
+        pairs.push({
+          sum: clamp(round(clamp(one.row[a]!) + clamp(two.row[b]!))),
+          i,
+          j,
+          slot: a * n + b,
+        })
       })
     })
     const rank = two.order.length
@@ -103,7 +116,10 @@ export function lookupBackward(
   const dKeys = new Float64Array(keys.length)
   for (let th = 0; th < T * H; th++) {
     const at = Array.from({ length: k }, (_, r) => th * k + r)
-    const mean = at.reduce((sum, i) => sum + (found.indices[i]! < 0 ? 0 : found.weights[i]! * dWeights[i]!), 0)
+    const mean = at.reduce(
+      (sum, i) => sum + (found.indices[i]! < 0 ? 0 : found.weights[i]! * dWeights[i]!),
+      0,
+    )
     for (const i of at) {
       const slot = found.indices[i]!
       if (slot < 0) continue

@@ -7,7 +7,10 @@ export function magnitude(x: ArrayLike<number>): number {
   return most
 }
 
-/** Every number within `tolerance` of the wanted one, relative to the largest wanted magnitude. NaN is a failure unless it is wanted. */
+/**
+ * Every number within `tolerance` of the wanted one, relative to the largest wanted magnitude. NaN
+ * is a failure unless it is wanted.
+ */
 export function expectClose(
   label: string,
   got: ArrayLike<number>,

@@ -1,7 +1,8 @@
 import { describe } from 'vitest'
 import { type Device, type DeviceName, devices, openDevice } from '../../lib/index.js'
 
-// Devices by name or kind, separated by commas: MEMORY_LAYERS_TEST_DEVICES=simt. Default: every device that is there.
+// Devices by name or kind, separated by commas: MEMORY_LAYERS_TEST_DEVICES=simt. Default: every
+// device that is there.
 const wanted = (process.env['MEMORY_LAYERS_TEST_DEVICES'] ?? 'cpu,cuda,simt').split(',')
 
 /** Names of the devices to test that this machine has. */

@@ -2,7 +2,11 @@ import { expect } from 'vitest'
 import { magnitude } from './close.js'
 
 /** Central differences of a float64 function of one array. */
-export function differences(f: (x: Float64Array) => number, x: ArrayLike<number>, step = 1e-5): Float64Array {
+export function differences(
+  f: (x: Float64Array) => number,
+  x: ArrayLike<number>,
+  step = 1e-5,
+): Float64Array {
   const at = Float64Array.from(x)
   return at.map((v, i) => {
     at[i] = v + step
@@ -14,7 +18,9 @@ export function differences(f: (x: Float64Array) => number, x: ArrayLike<number>
   })
 }
 
-/** The gradient must be the slope of the reference, not only equal to the reference's own gradient. */
+/**
+ * The gradient must be the slope of the reference, not only equal to the reference's own gradient.
+ */
 export function expectSlope(
   label: string,
   gradient: ArrayLike<number>,
@@ -25,7 +31,8 @@ export function expectSlope(
   const slope = differences(f, x)
   const scale = Math.max(magnitude(slope), 1e-3)
   for (const [i, s] of slope.entries()) {
-    if (!(Math.abs(gradient[i]! - s) <= tolerance * scale)) expect.fail(`${label}[${i}] is ${gradient[i]}, the slope is ${s}`)
+    if (!(Math.abs(gradient[i]! - s) <= tolerance * scale))
+      expect.fail(`${label}[${i}] is ${gradient[i]}, the slope is ${s}`)
   }
 }
 

@@ -1,8 +1,20 @@
-// Prints a digest of what each operation gives on the emulated device, as JSON: node --import tsx test/support/digests.ts
-// The order in which the emulator runs threads, and how many multiprocessors it has, come from MEMORY_LAYERS_SIMT.
+// Prints a digest of what each operation gives on the emulated device, as JSON: node --import tsx
+// test/support/digests.ts The order in which the emulator runs threads, and how many
+// multiprocessors it has, come from MEMORY_LAYERS_SIMT.
 
 import { createHash } from 'node:crypto'
-import { Adagrad, AdamW, clipGradNorm, MemoryLayer, openDevice, ops, PeerLayer, RowwiseAdagrad, Sgd, type Tensor } from '../../lib/index.js'
+import {
+  Adagrad,
+  AdamW,
+  clipGradNorm,
+  MemoryLayer,
+  openDevice,
+  ops,
+  PeerLayer,
+  RowwiseAdagrad,
+  Sgd,
+  type Tensor,
+} from '../../lib/index.js'
 import { draw, integers } from './random.js'
 
 const device = openDevice('simt')
@@ -25,7 +37,11 @@ const indices = device.tensor(places, [tokens, size])
 const weights = draw(device, [tokens, size], 3).tensor
 const dy = draw(device, [tokens, dim], 4).tensor
 await note('embeddingBag', ops.embeddingBag(table, indices, weights))
-const few = ops.embeddingBag(draw(device, [slots, 260], 2).tensor, indices.rows(0, 2), weights.rows(0, 2))
+const few = ops.embeddingBag(
+  draw(device, [slots, 260], 2).tensor,
+  indices.rows(0, 2),
+  weights.rows(0, 2),
+)
 await note('embeddingBag of few tokens', few)
 const { dWeights, dTable } = ops.embeddingBagBackward(dy, table, indices, weights)
 await note('embeddingBagBackward, weights', dWeights!)
@@ -37,7 +53,11 @@ const weight = draw(device, [37, 48], 6).tensor
 await note('linear', ops.linear(x, weight))
 const back = ops.linearBackward(draw(device, [70, 37], 7).tensor, x, weight)
 await note('linearBackward', back.dx, back.dWeight, back.dBias!)
-const lookup = ops.productKeyLookup(draw(device, [20, 2, 2, 16], 8).tensor, draw(device, [2, 2, 90, 16], 9).tensor, { knn: 12 })
+const lookup = ops.productKeyLookup(
+  draw(device, [20, 2, 2, 16], 8).tensor,
+  draw(device, [2, 2, 90, 16], 9).tensor,
+  { knn: 12 },
+)
 await note('productKeyLookup', lookup.indices, lookup.scores, lookup.weights)
 const top = ops.topK(draw(device, [5, 700], 10).tensor, 40)
 await note('topK', top.values, top.indices)

@@ -1,7 +1,9 @@
 import { expect } from 'vitest'
 import { type ErrorCode, MemoryLayersError } from '../../lib/index.js'
 
-/** Runs `f`, which must throw or reject with a MemoryLayersError of this code; returns the message. */
+/**
+ * Runs `f`, which must throw or reject with a MemoryLayersError of this code; returns the message.
+ */
 export async function errorOf(code: ErrorCode, f: () => unknown): Promise<string> {
   let error: unknown
   try {

@@ -14,15 +14,26 @@ export interface Golden {
 }
 
 export function golden(name: string): Golden {
-  const bytes = readFileSync(fileURLToPath(new URL(`../golden/${name}.safetensors`, import.meta.url)))
+  const bytes = readFileSync(
+    fileURLToPath(new URL(`../golden/${name}.safetensors`, import.meta.url)),
+  )
   const length = Number(bytes.readBigUInt64LE(0))
-  const header = JSON.parse(bytes.subarray(8, 8 + length).toString()) as { __metadata__: Record<string, string> }
+  const header = JSON.parse(bytes.subarray(8, 8 + length).toString()) as {
+    __metadata__: Record<string, string>
+  }
   const { __metadata__: meta, ...entries } = header
   const tensors: Record<string, GoldenTensor> = {}
   for (const [key, value] of Object.entries(entries)) {
-    const { dtype, shape, data_offsets } = value as unknown as { dtype: string; shape: number[]; data_offsets: [number, number] }
+    const { dtype, shape, data_offsets } = value as unknown as {
+      dtype: string
+      shape: number[]
+      data_offsets: [number, number]
+    }
     const [begin, end] = data_offsets
-    const own = bytes.buffer.slice(bytes.byteOffset + 8 + length + begin, bytes.byteOffset + 8 + length + end)
+    const own = bytes.buffer.slice(
+      bytes.byteOffset + 8 + length + begin,
+      bytes.byteOffset + 8 + length + end,
+    )
     tensors[key] = { shape, data: dtype === 'I32' ? new Int32Array(own) : new Float32Array(own) }
   }
   return { meta, tensors }

@@ -13,11 +13,18 @@ export function uniform(count: number, seed: number): Float32Array {
 
 /** Integers in [low, high). */
 export function integers(count: number, low: number, high: number, seed: number): Int32Array {
-  return Int32Array.from(uniform(count, seed), (u) => low + Math.min(high - low - 1, Math.floor(((u + 1) / 2) * (high - low))))
+  return Int32Array.from(
+    uniform(count, seed),
+    (u) => low + Math.min(high - low - 1, Math.floor(((u + 1) / 2) * (high - low))),
+  )
 }
 
 /** A tensor of such numbers, and the numbers. */
-export function draw(device: Device, shape: readonly number[], seed: number): { tensor: Tensor; data: Float32Array } {
+export function draw(
+  device: Device,
+  shape: readonly number[],
+  seed: number,
+): { tensor: Tensor; data: Float32Array } {
   const data = uniform(
     shape.reduce((a, b) => a * b, 1),
     seed,

@@ -1,11 +1,19 @@
-// Trains in a worker thread and posts a digest of what came out. The built package is loaded, as a user's worker would.
+// Trains in a worker thread and posts a digest of what came out. The built package is loaded, as a
+// user's worker would.
 
 import { createHash } from 'node:crypto'
 import { parentPort, workerData } from 'node:worker_threads'
 
 const { AdamW, MemoryLayer, openDevice } = await import(workerData.entry)
 const device = openDevice(workerData.device, { threads: workerData.threads })
-const layer = new MemoryLayer(device, { inputDim: 32, heads: 2, knn: 8, nKeys: 32, keyDim: 16, seed: workerData.seed })
+const layer = new MemoryLayer(device, {
+  inputDim: 32,
+  heads: 2,
+  knn: 8,
+  nKeys: 32,
+  keyDim: 16,
+  seed: workerData.seed,
+})
 const optimizer = new AdamW(layer.parameters(), { lr: 1e-2 })
 for (let step = 0; step < workerData.steps; step++) {
   const { context } = layer.forward(device.normal([workerData.tokens, 32], { seed: step }))

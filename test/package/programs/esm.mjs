@@ -1,10 +1,17 @@
 // Trains a few steps with the package as an ES module; prints the losses.
 
-import { AdamW, devices, MemoryLayer, MemoryLayersError, ops, openDevice } from 'memory-layers'
+import { AdamW, devices, MemoryLayer, MemoryLayersError, openDevice, ops } from 'memory-layers'
 import { Linear } from 'memory-layers/nn'
 
 const device = openDevice('cpu', { threads: 2 })
-const layer = new MemoryLayer(device, { inputDim: 16, heads: 2, knn: 4, nKeys: 16, keyDim: 16, seed: 1 })
+const layer = new MemoryLayer(device, {
+  inputDim: 16,
+  heads: 2,
+  knn: 4,
+  nKeys: 16,
+  keyDim: 16,
+  seed: 1,
+})
 const head = new Linear(device, { inputDim: 16, outputDim: 16, seed: 2 })
 const optimizer = new AdamW([...layer.parameters(), ...head.parameters()], { lr: 1e-2 })
 const x = device.normal([64, 16], { seed: 1 })
@@ -25,4 +32,11 @@ try {
 } catch (error) {
   code = error instanceof MemoryLayersError && error.code
 }
-console.log(JSON.stringify({ losses, top: [...(await top.indices.data())], code, devices: devices().map((d) => d.kind) }))
+console.log(
+  JSON.stringify({
+    losses,
+    top: [...(await top.indices.data())],
+    code,
+    devices: devices().map((d) => d.kind),
+  }),
+)

@@ -1,4 +1,5 @@
-// Numbers of every kind of operation, for comparing one processor with another: prints { name: [values] }.
+// Numbers of every kind of operation, for comparing one processor with another: prints { name:
+// [values] }.
 
 import * as ml from 'memory-layers'
 import { Linear, RmsNorm } from 'memory-layers/nn'
@@ -14,7 +15,10 @@ const note = async (name, tensor) => {
 for (const dtype of ['float32', 'float16', 'bfloat16']) {
   await note(`rounding to ${dtype}`, normal([33], 1, dtype))
   const table = normal([50, 19], 2, dtype)
-  const indices = device.tensor(Int32Array.from({ length: 28 }, (_, i) => (i * 17) % 50), [7, 4])
+  const indices = device.tensor(
+    Int32Array.from({ length: 28 }, (_, i) => (i * 17) % 50),
+    [7, 4],
+  )
   const weights = normal([7, 4], 3)
   await note(`embeddingBag ${dtype}`, ops.embeddingBag(table, indices, weights))
   const { dWeights, dTable } = ops.embeddingBagBackward(normal([7, 19], 4), table, indices, weights)
@@ -32,11 +36,15 @@ for (const gate of ['softmax', 'relu', 'sigmoid', 'none']) {
   const lookup = ops.productKeyLookup(query, keys, { knn: 7, gate })
   await note(`productKeyLookup ${gate} indices`, lookup.indices)
   await note(`productKeyLookup ${gate} weights`, lookup.weights)
-  const { dQuery, dKeys } = ops.productKeyLookupBackward(lookup, normal([9, 2, 7], 8), { query, keys })
+  const { dQuery, dKeys } = ops.productKeyLookupBackward(lookup, normal([9, 2, 7], 8), {
+    query,
+    keys,
+  })
   await note(`productKeyLookupBackward ${gate} query`, dQuery)
   await note(`productKeyLookupBackward ${gate} keys`, dKeys)
 }
-for (const name of ['relu', 'gelu', 'silu', 'sigmoid', 'softmax']) await note(name, ops[name](normal([6, 37], 9)))
+for (const name of ['relu', 'gelu', 'silu', 'sigmoid', 'softmax'])
+  await note(name, ops[name](normal([6, 37], 9)))
 
 const options = { inputDim: 20, heads: 2, knn: 5, nKeys: 13, keyDim: 12, seed: 3 }
 for (const Optimizer of [ml.Sgd, ml.Adagrad, ml.RowwiseAdagrad, ml.AdamW]) {
@@ -54,9 +62,17 @@ for (const Optimizer of [ml.Sgd, ml.Adagrad, ml.RowwiseAdagrad, ml.AdamW]) {
     optimizer.zeroGrad()
     await note(`${Optimizer.name} output ${step}`, c.output)
   }
-  for (const p of parameters) if (p.value.size < 6000) await note(`${Optimizer.name} ${p.name}`, p.value)
+  for (const p of parameters)
+    if (p.value.size < 6000) await note(`${Optimizer.name} ${p.name}`, p.value)
 }
-const peer = new ml.PeerLayer(device, { inputDim: 20, heads: 2, knn: 4, nKeys: 11, keyDim: 8, seed: 5 })
+const peer = new ml.PeerLayer(device, {
+  inputDim: 20,
+  heads: 2,
+  knn: 4,
+  nKeys: 11,
+  keyDim: 8,
+  seed: 5,
+})
 const { output, context } = peer.forward(normal([10, 20], 20))
 await note('PeerLayer', output)
 await note('PeerLayer backward', peer.backward(context, output))

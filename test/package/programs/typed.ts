@@ -1,4 +1,5 @@
-// Type-checked strictly and compiled by tsc as an ES module and as CommonJS, then run: ends with code 0 if the output has its size.
+// Type-checked strictly and compiled by tsc as an ES module and as CommonJS, then run: ends with
+// code 0 if the output has its size.
 
 import { AdamW, type Device, type DType, MemoryLayer, openDevice, type Tensor } from 'memory-layers'
 import { FeedForward } from 'memory-layers/nn'
@@ -7,9 +8,19 @@ declare const process: { exitCode: number }
 
 const device: Device = openDevice('cpu')
 const dtype: DType = 'float32'
-const layer = new MemoryLayer(device, { inputDim: 16, heads: 2, knn: 4, nKeys: 16, keyDim: 16, gate: 'silu' })
+const layer = new MemoryLayer(device, {
+  inputDim: 16,
+  heads: 2,
+  knn: 4,
+  nKeys: 16,
+  keyDim: 16,
+  gate: 'silu',
+})
 const block = new FeedForward(device, { dim: 16, hiddenDim: 32 })
-const optimizer = new AdamW([...layer.parameters(), ...block.parameters()], { lr: 1e-3, tableMode: 'lazy' })
+const optimizer = new AdamW([...layer.parameters(), ...block.parameters()], {
+  lr: 1e-3,
+  tableMode: 'lazy',
+})
 
 async function step(x: Tensor): Promise<Float32Array> {
   const { output, context } = layer.forward(x)

@@ -1,5 +1,5 @@
-// Two workers and the main thread train at once; one more is ended in the middle of its work, unless the argument is `calm`. Prints whether
-// all got the same bits.
+// Two workers and the main thread train at once; one more is ended in the middle of its work,
+// unless the argument is `calm`. Prints whether all got the same bits.
 
 import { createHash } from 'node:crypto'
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads'
@@ -7,7 +7,14 @@ import { AdamW, MemoryLayer, openDevice } from 'memory-layers'
 
 async function train(steps) {
   const device = openDevice('cpu', { threads: 2 })
-  const layer = new MemoryLayer(device, { inputDim: 32, heads: 2, knn: 8, nKeys: 32, keyDim: 16, seed: 1 })
+  const layer = new MemoryLayer(device, {
+    inputDim: 32,
+    heads: 2,
+    knn: 8,
+    nKeys: 32,
+    keyDim: 16,
+    seed: 1,
+  })
   const optimizer = new AdamW(layer.parameters(), { lr: 1e-2 })
   for (let step = 0; step < steps; step++) {
     const { context } = layer.forward(device.normal([64, 32], { seed: step }))
@@ -22,7 +29,9 @@ async function train(steps) {
 
 function inWorker(steps) {
   const worker = new Worker(new URL(import.meta.url), { workerData: steps })
-  const answer = new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject))
+  const answer = new Promise((resolve, reject) =>
+    worker.once('message', resolve).once('error', reject),
+  )
   return { worker, answer }
 }
 

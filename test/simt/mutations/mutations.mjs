@@ -1,5 +1,6 @@
-// Mistakes that somebody could make in a kernel, one at a time: each mutated copy is compiled, linked with the other kernels, and must fail
-// kernel_test. A mistake that passes is a hole in the emulator or in the tests. Usage: node mutations.mjs BUILD_FOLDER
+// Mistakes that somebody could make in a kernel, one at a time: each mutated copy is compiled,
+// linked with the other kernels, and must fail kernel_test. A mistake that passes is a hole in the
+// emulator or in the tests. Usage: node mutations.mjs BUILD_FOLDER
 
 import { execFileSync, spawn } from 'node:child_process'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
@@ -182,7 +183,12 @@ const commands = JSON.parse(readFileSync(join(build, 'compile_commands.json'), '
 function objects(target) {
   return commands
     .filter((c) => c.output?.includes(`/${target}.dir/`) || c.command.includes(`/${target}.dir/`))
-    .map((c) => ({ file: c.file, directory: c.directory, command: c.command, output: resolve(c.directory, / -o (\S+)/.exec(c.command)[1]) }))
+    .map((c) => ({
+      file: c.file,
+      directory: c.directory,
+      command: c.command,
+      output: resolve(c.directory, / -o (\S+)/.exec(c.command)[1]),
+    }))
 }
 
 const units = objects('ml_simt')
@@ -194,7 +200,9 @@ function run(command, options = {}) {
     let output = ''
     child.stdout.on('data', (data) => (output += data))
     child.stderr.on('data', (data) => (output += data))
-    child.on('close', (status, signal) => done({ ok: status === 0, output: signal ? `${output}(${signal})` : output }))
+    child.on('close', (status, signal) =>
+      done({ ok: status === 0, output: signal ? `${output}(${signal})` : output }),
+    )
   })
 }
 
@@ -202,20 +210,27 @@ function run(command, options = {}) {
 async function caught(mutation, number) {
   const folder = join(build, 'mutants', String(number))
   const text = readFileSync(join(root, mutation.file), 'utf8')
-  if (text.split(mutation.from).length !== 2) throw new Error(`${mutation.file} has not exactly one: ${mutation.from}`)
+  if (text.split(mutation.from).length !== 2)
+    throw new Error(`${mutation.file} has not exactly one: ${mutation.from}`)
   const copy = join(folder, mutation.file.replace(/^native\//, ''))
   mkdirSync(dirname(copy), { recursive: true })
-  writeFileSync(copy, text.replace(mutation.from, () => mutation.to))
+  writeFileSync(
+    copy,
+    text.replace(mutation.from, () => mutation.to),
+  )
 
   const unit = units.find((u) => u.file.endsWith(`/${mutation.unit ?? mutation.file}`))
   const object = join(folder, 'unit.o')
   const source = mutation.unit ? unit.file : copy
-  const compile = unit.command.replace(/ -o \S+ -c .*$/, ` -I${folder} -o ${object} -c ${source}`).replace(/^(\S*ccache )?(\S+)/, `$1$2 -I${folder}`)
+  const compile = unit.command
+    .replace(/ -o \S+ -c .*$/, ` -I${folder} -o ${object} -c ${source}`)
+    .replace(/^(\S*ccache )?(\S+)/, `$1$2 -I${folder}`)
   const compiled = await run(compile, { cwd: unit.directory })
   if (!compiled.ok) throw new Error(compiled.output.slice(0, 2000))
 
   const program = join(folder, 'kernel_test')
-  // The changed unit first: of an inline function that several units have, the linker takes the first.
+  // The changed unit first: of an inline function that several units have, the linker takes the
+  // first.
   const linked = [object, ...units.filter((u) => u !== unit).map((u) => u.output)]
   execFileSync('c++', [...linked, ...others, '-pthread', '-o', program])
   const result = await run(`${program} ${mutation.test}`, { timeout: 60_000 })
@@ -233,7 +248,9 @@ async function worker() {
     try {
       const { caught: ok, output } = await caught(mutation, number)
       ok ? passed++ : failed++
-      console.log(`${ok ? 'caught' : 'NOT CAUGHT'}: ${mutation.what} (${mutation.file}): ${output.split('\n')[0]}`)
+      console.log(
+        `${ok ? 'caught' : 'NOT CAUGHT'}: ${mutation.what} (${mutation.file}): ${output.split('\n')[0]}`,
+      )
     } catch (error) {
       failed++
       console.log(`NOT TRIED: ${mutation.what}: ${error.message}`)

@@ -1,6 +1,8 @@
-# The CUDA backend as the target ml_cuda, where nvcc is found. The runtime is linked in; a machine without a driver loads the same
-# binary. One file by hand, as the build does it, with registers and spills:
-#   nvcc -std=c++20 -O3 -arch=sm_90 --expt-relaxed-constexpr -Xptxas -v -Inative -c native/ops/topk.cu -o /dev/null
+# The CUDA backend as the target ml_cuda, where nvcc is found. The runtime is linked in; a machine
+# without a driver loads the same binary. One file by hand, as the build does it, with registers and
+# spills:
+#   nvcc -std=c++20 -O3 -arch=sm_90 --expt-relaxed-constexpr -Xptxas -v -Inative -c
+#   native/ops/topk.cu -o /dev/null
 
 if(NOT ML_CUDA STREQUAL "OFF")
   include(CheckLanguage)
@@ -16,7 +18,8 @@ if(ML_CUDA STREQUAL "OFF" OR NOT CMAKE_CUDA_COMPILER)
   return()
 endif()
 
-# Must be known before the language is enabled. By default one architecture, which later GPUs translate for themselves.
+# Must be known before the language is enabled. By default one architecture, which later GPUs
+# translate for themselves.
 if(NOT CMAKE_CUDA_ARCHITECTURES AND NOT DEFINED ENV{CUDAARCHS})
   if(ML_CUDA_ALL)
     set(CMAKE_CUDA_ARCHITECTURES 75-real 80-real 86-real 89-real 90-real 100-real 120)
@@ -25,7 +28,8 @@ if(NOT CMAKE_CUDA_ARCHITECTURES AND NOT DEFINED ENV{CUDAARCHS})
   endif()
 endif()
 enable_language(CUDA)
-if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)  # CMake 3.25 does not find out by itself that nvcc knows C++20
+# CMake 3.25 does not find out by itself that nvcc knows C++20
+if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)
   set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)
 endif()
 find_package(CUDAToolkit REQUIRED)

@@ -1,13 +1,15 @@
 # ml_glibc_floor(TARGET): the target runs on glibc 2.28, whatever newer glibc it is linked on.
 #
-# glibc 2.34 moved libpthread, libdl and librt into libc and gave their functions new versions; the functions did not change. So the
-# target is linked first against stand-ins of those libraries, which define the names with the versions that every glibc has; at run
-# time the system's libraries of these names answer. native/compat/glibc.cpp has the rest.
-# The package tests read the versions back from the binary: a name that is missing here fails them.
+# glibc 2.34 moved libpthread, libdl and librt into libc and gave their functions new versions; the
+# functions did not change. So the target is linked first against stand-ins of those libraries,
+# which define the names with the versions that every glibc has; at run time the system's libraries
+# of these names answer. native/compat/glibc.cpp has the rest. The package tests read the versions
+# back from the binary: a name that is missing here fails them.
 
 include(CheckCXXSymbolExists)
 
-# Names whose version on x86-64 is 2.2.5, or the one after @; on arm64 it is that of its first glibc, 2.17.
+# Names whose version on x86-64 is 2.2.5, or the one after @; on arm64 it is that of its first
+# glibc, 2.17.
 set(ML_FLOOR_pthread
   pthread_attr_destroy pthread_attr_getstack pthread_attr_setstacksize pthread_condattr_setpshared pthread_create pthread_detach
   pthread_getattr_np pthread_getspecific pthread_join pthread_key_create pthread_key_delete pthread_kill pthread_mutex_timedlock
@@ -67,7 +69,8 @@ function(ml_glibc_floor target)
     list(APPEND stubs $<TARGET_FILE:${stub}>)
   endforeach()
 
-  # Before everything else, and kept although --as-needed may be the compiler's default: else the linker takes libc's new names.
+  # Before everything else, and kept although --as-needed may be the compiler's default: else the
+  # linker takes libc's new names.
   list(JOIN stubs "," files)
   target_link_options(${target} BEFORE PRIVATE "LINKER:--push-state,--no-as-needed,${files},--pop-state")
   target_sources(${target} PRIVATE native/compat/glibc.cpp)

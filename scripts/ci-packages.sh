@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# The Debian packages that CI's parts need, installed where they are missing: as root, on Debian or Ubuntu.
+# The Debian packages that CI's parts need, installed where they are missing: as root, on Debian or
+# Ubuntu.
 set -euo pipefail
 
 declare -A package=(
   [aarch64-linux-gnu-g++]=g++-aarch64-linux-gnu # the linux-arm64 binary
   [qemu-aarch64-static]=qemu-user-static        # runs it
+  [clang-format-19]=clang-format-19             # npm run check
   [ccache]=ccache                               # the binaries of CI share most objects
   [cmake]=cmake
   [ninja]=ninja-build

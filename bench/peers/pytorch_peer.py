@@ -73,7 +73,8 @@ class BagWeights(Bag):
     def __init__(self, message, arrays):
         super().__init__(message, arrays)
         self.indices = [i.long() for i in self.indices]
-        self.table = self.table.detach().requires_grad_()  # without it the backward fails; its gradient is not asked for
+        # without it the backward fails; its gradient is not asked for
+        self.table = self.table.detach().requires_grad_()
         self.dy = arrays["dy"]
         for w in self.weights:
             w.requires_grad_()
@@ -180,7 +181,8 @@ except OSError:
     openblas = None
 
 
-# Without OpenBLAS Debian's PyTorch multiplies 50 times as slowly, by the reference BLAS: the report says which it is.
+# Without OpenBLAS Debian's PyTorch multiplies 50 times as slowly, by the reference BLAS: the report
+# says which it is.
 def blas():
     built = re.search(r"BLAS_INFO=(\w+)", torch.__config__.show())
     return "OpenBLAS" if openblas else f"{built[1]} BLAS" if built else "unknown BLAS"
@@ -190,7 +192,8 @@ square = torch.rand(512, 512)
 threads = 0
 
 
-# Threads that slept are slow to come, and often to the processor of the one that woke them: other work meets that before the timed one.
+# Threads that slept are slow to come, and often to the processor of the one that woke them: other
+# work meets that before the timed one.
 def set_threads(count):
     global threads
     if count == threads:

@@ -64,17 +64,10 @@ struct View {
 template <class F>
 bool dispatch_float(DType dtype, F&& f) {
   switch (dtype) {
-    case DType::f32:
-      f(float{});
-      return true;
-    case DType::f16:
-      f(Half{});
-      return true;
-    case DType::bf16:
-      f(BFloat16{});
-      return true;
-    default:
-      return false;
+    case DType::f32: f(float{}); return true;
+    case DType::f16: f(Half{}); return true;
+    case DType::bf16: f(BFloat16{}); return true;
+    default: return false;
   }
 }
 

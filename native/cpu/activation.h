@@ -48,28 +48,20 @@ namespace {
 
 [[maybe_unused]] inline Vec activate(Activation kind, Vec x) {
   switch (kind) {
-    case Activation::relu:
-      return x < 0.0f ? Vec{} : x;  // NaN stays
-    case Activation::gelu:
-      return gelu(x);
-    case Activation::silu:
-      return silu(x);
-    case Activation::sigmoid:
-      break;
+    case Activation::relu: return x < 0.0f ? Vec{} : x;  // NaN stays
+    case Activation::gelu: return gelu(x);
+    case Activation::silu: return silu(x);
+    case Activation::sigmoid: break;
   }
   return sigmoid(x);
 }
 
 [[maybe_unused]] inline Vec activate_derivative(Activation kind, Vec x) {
   switch (kind) {
-    case Activation::relu:
-      return x > 0.0f ? set1(1.0f) : (x != x ? x : Vec{});
-    case Activation::gelu:
-      return gelu_derivative(x);
-    case Activation::silu:
-      return silu_derivative(x);
-    case Activation::sigmoid:
-      break;
+    case Activation::relu: return x > 0.0f ? set1(1.0f) : (x != x ? x : Vec{});
+    case Activation::gelu: return gelu_derivative(x);
+    case Activation::silu: return silu_derivative(x);
+    case Activation::sigmoid: break;
   }
   const Vec s = sigmoid(x);
   return s * (1.0f - s);

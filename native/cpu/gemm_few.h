@@ -63,12 +63,9 @@ template <int kRows>
   int64_t i = i0;
   for (; i + 4 <= i1; i += 4) dot_columns<4>(p, i, j0, j1);
   switch (i1 - i) {
-    case 3:
-      return dot_columns<3>(p, i, j0, j1);
-    case 2:
-      return dot_columns<2>(p, i, j0, j1);
-    case 1:
-      return dot_columns<1>(p, i, j0, j1);
+    case 3: return dot_columns<3>(p, i, j0, j1);
+    case 2: return dot_columns<2>(p, i, j0, j1);
+    case 1: return dot_columns<1>(p, i, j0, j1);
   }
 }
 

@@ -25,14 +25,10 @@ bool runs(Isa candidate) {
 
 const char* name(Isa isa) {
   switch (isa) {
-    case Isa::avx512vnni:
-      return "avx512vnni";
-    case Isa::avx512:
-      return "avx512";
-    case Isa::avx2:
-      return "avx2";
-    case Isa::baseline:
-      break;
+    case Isa::avx512vnni: return "avx512vnni";
+    case Isa::avx512: return "avx512";
+    case Isa::avx2: return "avx2";
+    case Isa::baseline: break;
   }
 #if defined(__aarch64__)
   return "neon";

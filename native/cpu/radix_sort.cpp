@@ -77,16 +77,11 @@ Key* RadixPlan::sort_bucket(Key* keys, Key* other, int64_t n) const {
     return keys;
   }
   switch (passes_) {
-    case 0:
-      return keys;
-    case 1:
-      return sort_digits<1>(keys, other, n, position_bits_, digit_bits_);
-    case 2:
-      return sort_digits<2>(keys, other, n, position_bits_, digit_bits_);
-    case 3:
-      return sort_digits<3>(keys, other, n, position_bits_, digit_bits_);
-    default:
-      return sort_digits<4>(keys, other, n, position_bits_, digit_bits_);
+    case 0: return keys;
+    case 1: return sort_digits<1>(keys, other, n, position_bits_, digit_bits_);
+    case 2: return sort_digits<2>(keys, other, n, position_bits_, digit_bits_);
+    case 3: return sort_digits<3>(keys, other, n, position_bits_, digit_bits_);
+    default: return sort_digits<4>(keys, other, n, position_bits_, digit_bits_);
   }
 }
 

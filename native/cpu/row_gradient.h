@@ -48,22 +48,14 @@ inline void add_terms(const Term* t, int64_t V, float* g) {
 template <bool first>
 inline void add_group(int count, const Term* t, int64_t V, float* g) {
   switch (count) {
-    case 1:
-      return add_terms<1, first>(t, V, g);
-    case 2:
-      return add_terms<2, first>(t, V, g);
-    case 3:
-      return add_terms<3, first>(t, V, g);
-    case 4:
-      return add_terms<4, first>(t, V, g);
-    case 5:
-      return add_terms<5, first>(t, V, g);
-    case 6:
-      return add_terms<6, first>(t, V, g);
-    case 7:
-      return add_terms<7, first>(t, V, g);
-    default:
-      return add_terms<8, first>(t, V, g);
+    case 1: return add_terms<1, first>(t, V, g);
+    case 2: return add_terms<2, first>(t, V, g);
+    case 3: return add_terms<3, first>(t, V, g);
+    case 4: return add_terms<4, first>(t, V, g);
+    case 5: return add_terms<5, first>(t, V, g);
+    case 6: return add_terms<6, first>(t, V, g);
+    case 7: return add_terms<7, first>(t, V, g);
+    default: return add_terms<8, first>(t, V, g);
   }
 }
 

@@ -19,22 +19,17 @@ __device__ inline float bounded(float x, float limit) {
 
 __device__ inline float activate(Activation kind, float x) {
   switch (kind) {
-    case Activation::relu:
-      return x < 0.0f ? 0.0f : x;
-    case Activation::gelu:
-      return x == -INFINITY ? -0.0f : x * normal_cdf(x);
-    case Activation::silu:
-      return x == -INFINITY ? -0.0f : x * sigmoid(x);
-    case Activation::sigmoid:
-      break;
+    case Activation::relu: return x < 0.0f ? 0.0f : x;
+    case Activation::gelu: return x == -INFINITY ? -0.0f : x * normal_cdf(x);
+    case Activation::silu: return x == -INFINITY ? -0.0f : x * sigmoid(x);
+    case Activation::sigmoid: break;
   }
   return sigmoid(x);
 }
 
 __device__ inline float activate_derivative(Activation kind, float x) {
   switch (kind) {
-    case Activation::relu:
-      return x > 0.0f ? 1.0f : (x != x ? x : 0.0f);
+    case Activation::relu: return x > 0.0f ? 1.0f : (x != x ? x : 0.0f);
     case Activation::gelu: {
       const float near = bounded(x, 40.0f);
       return normal_cdf(near) + near * expf(-0.5f * near * near) * 0.39894228040143268f;
@@ -43,8 +38,7 @@ __device__ inline float activate_derivative(Activation kind, float x) {
       const float s = sigmoid(x);
       return s * (1.0f + bounded(x, 100.0f) * (1.0f - s));
     }
-    case Activation::sigmoid:
-      break;
+    case Activation::sigmoid: break;
   }
   const float s = sigmoid(x);
   return s * (1.0f - s);

@@ -61,18 +61,12 @@ void fill_typed(Context& ctx, const Fill& a, T value) {
 void fill(Context& ctx, const Fill& a) {
   const float value = static_cast<float>(a.value);
   switch (a.out.dtype) {
-    case DType::f32:
-      return fill_typed(ctx, a, value);
-    case DType::f16:
-      return fill_typed(ctx, a, to_half(value).bits);
-    case DType::bf16:
-      return fill_typed(ctx, a, to_bfloat16(value).bits);
-    case DType::i32:
-      return fill_typed(ctx, a, static_cast<int32_t>(a.value));
-    case DType::i8:
-      return fill_typed(ctx, a, static_cast<int8_t>(a.value));
-    case DType::u8:
-      return fill_typed(ctx, a, static_cast<uint8_t>(a.value));
+    case DType::f32: return fill_typed(ctx, a, value);
+    case DType::f16: return fill_typed(ctx, a, to_half(value).bits);
+    case DType::bf16: return fill_typed(ctx, a, to_bfloat16(value).bits);
+    case DType::i32: return fill_typed(ctx, a, static_cast<int32_t>(a.value));
+    case DType::i8: return fill_typed(ctx, a, static_cast<int8_t>(a.value));
+    case DType::u8: return fill_typed(ctx, a, static_cast<uint8_t>(a.value));
   }
 }
 

@@ -138,30 +138,21 @@ struct ActivateBackwardRule {
 void fill(CudaStream& stream, const Fill& a) {
   const float value = static_cast<float>(a.value);
   switch (a.out.dtype) {
-    case DType::f32:
-      return fill_typed(stream, a.out, value);
-    case DType::f16:
-      return fill_typed(stream, a.out, to_half(value).bits);
-    case DType::bf16:
-      return fill_typed(stream, a.out, to_bfloat16(value).bits);
-    case DType::i32:
-      return fill_typed(stream, a.out, static_cast<int32_t>(a.value));
-    case DType::i8:
-      return fill_typed(stream, a.out, static_cast<int8_t>(a.value));
-    case DType::u8:
-      return fill_typed(stream, a.out, static_cast<uint8_t>(a.value));
+    case DType::f32: return fill_typed(stream, a.out, value);
+    case DType::f16: return fill_typed(stream, a.out, to_half(value).bits);
+    case DType::bf16: return fill_typed(stream, a.out, to_bfloat16(value).bits);
+    case DType::i32: return fill_typed(stream, a.out, static_cast<int32_t>(a.value));
+    case DType::i8: return fill_typed(stream, a.out, static_cast<int8_t>(a.value));
+    case DType::u8: return fill_typed(stream, a.out, static_cast<uint8_t>(a.value));
   }
 }
 
 void copy(CudaStream& stream, const Copy& a) {
   if (a.in.dtype == a.out.dtype) {
     switch (bytes_of(a.in.dtype)) {
-      case 4:
-        return move<uint32_t>(stream, a);
-      case 2:
-        return move<uint16_t>(stream, a);
-      default:
-        return move<uint8_t>(stream, a);
+      case 4: return move<uint32_t>(stream, a);
+      case 2: return move<uint16_t>(stream, a);
+      default: return move<uint8_t>(stream, a);
     }
   }
   dispatch_float(a.in.dtype, [&](auto from) {

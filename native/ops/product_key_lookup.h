@@ -46,14 +46,10 @@ ML_HOST_DEVICE constexpr float pair_score(float first, float second) {
 // The gradient of a score from its weight's; `mean` is the softmax's sum of w * dw.
 ML_HOST_DEVICE constexpr float score_gradient(Gate gate, float dw, float w, float s, float mean) {
   switch (gate) {
-    case Gate::softmax:
-      return w * (dw - mean);
-    case Gate::relu:
-      return s > 0 ? dw : (s != s ? s : 0.0f);
-    case Gate::sigmoid:
-      return dw * w * (1.0f - w);
-    case Gate::none:
-      return dw;
+    case Gate::softmax: return w * (dw - mean);
+    case Gate::relu: return s > 0 ? dw : (s != s ? s : 0.0f);
+    case Gate::sigmoid: return dw * w * (1.0f - w);
+    case Gate::none: return dw;
   }
   return 0;
 }

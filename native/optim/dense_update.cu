@@ -60,13 +60,10 @@ void step_advance(CudaStream& stream, const StepAdvance& a) {
 
 void dense_update(CudaStream& stream, const DenseUpdate& a) {
   switch (a.rule) {
-    case Rule::sgd:
-      return update_with<SgdRule>(stream, a);
-    case Rule::adamw:
-      return update_with<AdamWRule>(stream, a);
+    case Rule::sgd: return update_with<SgdRule>(stream, a);
+    case Rule::adamw: return update_with<AdamWRule>(stream, a);
     case Rule::adagrad:
-    case Rule::rowwise_adagrad:
-      return update_with<AdagradRule>(stream, a);
+    case Rule::rowwise_adagrad: return update_with<AdagradRule>(stream, a);
   }
 }
 

@@ -286,14 +286,11 @@ void update_rows(const SparseUpdate& a, const HotRows& gradients, const double* 
 void update_piece(const SparseUpdate& a, const HotRows& gradients, const double* means,
                   int64_t begin, int64_t end, int64_t first, float* g) {
   switch (a.rule) {
-    case Rule::sgd:
-      return update_rows<SgdRule>(a, gradients, means, begin, end, first, g);
-    case Rule::adagrad:
-      return update_rows<AdagradRule>(a, gradients, means, begin, end, first, g);
+    case Rule::sgd: return update_rows<SgdRule>(a, gradients, means, begin, end, first, g);
+    case Rule::adagrad: return update_rows<AdagradRule>(a, gradients, means, begin, end, first, g);
     case Rule::rowwise_adagrad:
       return update_rows<RowwiseAdagradRule>(a, gradients, means, begin, end, first, g);
-    case Rule::adamw:
-      return update_rows<AdamWRule>(a, gradients, means, begin, end, first, g);
+    case Rule::adamw: return update_rows<AdamWRule>(a, gradients, means, begin, end, first, g);
   }
 }
 

@@ -189,14 +189,10 @@ void update_with(CudaStream& stream, const SparseUpdate& a) {
 
 void sparse_update(CudaStream& stream, const SparseUpdate& a) {
   switch (a.rule) {
-    case Rule::sgd:
-      return update_with<SgdRule>(stream, a);
-    case Rule::adagrad:
-      return update_with<AdagradRule>(stream, a);
-    case Rule::rowwise_adagrad:
-      return update_with<RowwiseAdagradRule>(stream, a);
-    case Rule::adamw:
-      return update_with<AdamWRule>(stream, a);
+    case Rule::sgd: return update_with<SgdRule>(stream, a);
+    case Rule::adagrad: return update_with<AdagradRule>(stream, a);
+    case Rule::rowwise_adagrad: return update_with<RowwiseAdagradRule>(stream, a);
+    case Rule::adamw: return update_with<AdamWRule>(stream, a);
   }
 }
 

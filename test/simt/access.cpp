@@ -68,16 +68,11 @@ bool is(const uint8_t* state, Word written) {
 bool all_written(const uint8_t* state, size_t bytes) {
   constexpr uint64_t kAll = 0x0101010101010101u * kWritten;
   switch (bytes) {
-    case 2:
-      return is<uint16_t>(state, static_cast<uint16_t>(kAll));
-    case 4:
-      return is<uint32_t>(state, static_cast<uint32_t>(kAll));
-    case 8:
-      return is<uint64_t>(state, kAll);
-    case 16:
-      return is<uint64_t>(state, kAll) && is<uint64_t>(state + 8, kAll);
-    default:
-      return false;
+    case 2: return is<uint16_t>(state, static_cast<uint16_t>(kAll));
+    case 4: return is<uint32_t>(state, static_cast<uint32_t>(kAll));
+    case 8: return is<uint64_t>(state, kAll);
+    case 16: return is<uint64_t>(state, kAll) && is<uint64_t>(state + 8, kAll);
+    default: return false;
   }
 }
 

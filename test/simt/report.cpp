@@ -12,12 +12,9 @@ namespace {
 
 std::string order_name(const Settings& s) {
   switch (s.order) {
-    case Settings::Order::forward:
-      return "forward";
-    case Settings::Order::reversed:
-      return "reversed";
-    default:
-      return std::to_string(s.seed);
+    case Settings::Order::forward: return "forward";
+    case Settings::Order::reversed: return "reversed";
+    default: return std::to_string(s.seed);
   }
 }
 

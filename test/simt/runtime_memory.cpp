@@ -41,16 +41,11 @@ void check_there(const void* p, size_t bytes) {
 bool kind_fits(const void* to, const void* from, cudaMemcpyKind kind) {
   const bool to_device = device_memory().holds(to), from_device = device_memory().holds(from);
   switch (kind) {
-    case cudaMemcpyHostToHost:
-      return !to_device && !from_device;
-    case cudaMemcpyHostToDevice:
-      return to_device && !from_device;
-    case cudaMemcpyDeviceToHost:
-      return !to_device && from_device;
-    case cudaMemcpyDeviceToDevice:
-      return to_device && from_device;
-    default:
-      return true;
+    case cudaMemcpyHostToHost: return !to_device && !from_device;
+    case cudaMemcpyHostToDevice: return to_device && !from_device;
+    case cudaMemcpyDeviceToHost: return !to_device && from_device;
+    case cudaMemcpyDeviceToDevice: return to_device && from_device;
+    default: return true;
   }
 }
 

@@ -11,11 +11,12 @@ const allowed = {
   compat: [],
   core: ['core'],
   device: ['core', 'device'],
-  ops: ['core', 'ops', 'optim'],
+  ops: ['core', 'ops'],
   optim: ['core', 'ops', 'optim'],
   cpu: ['core', 'device', 'cpu'],
   cuda: ['core', 'device', 'cuda'],
-  layer: ['core', 'device', 'ops', 'optim', 'layer'],
+  'operations.h': ['ops', 'optim'],
+  layer: ['core', 'device', 'ops', 'optim', 'operations.h', 'layer'],
   binding: [
     'core',
     'device',
@@ -33,8 +34,8 @@ const allowed = {
 const schedules = ['core', 'ops', 'optim', 'cpu']
 const kernels = ['core', 'ops', 'optim', 'cuda'] // a .cu or .cuh there: its own header and cuda/
 const backend = {
-  cpu: ['core', 'device', 'cpu', 'ops', 'optim'],
-  cuda: ['core', 'device', 'cuda', 'ops', 'optim'],
+  cpu: ['core', 'device', 'cpu', 'operations.h'],
+  cuda: ['core', 'device', 'cuda', 'operations.h'],
 }
 
 function files(folder) {

@@ -29,8 +29,7 @@ void wait() {
 
 Tensor normal(const Shape& shape, DType dtype = DType::f32, uint64_t seed = 1) {
   Tensor t = empty(*device, shape, dtype);
-  run(*device, &Operations::random_fill,
-      RandomFill{t.view(), RandomFill::Kind::normal, 0, 1, seed});
+  run(*device, RandomFill{t.view(), RandomFill::Kind::normal, 0, 1, seed});
   return t;
 }
 
@@ -45,21 +44,16 @@ Tensor integers(const Shape& shape, int64_t below) {
   return t;
 }
 
-// `floor` in bytes; `work` enqueues what is counted.
-void count(const std::string& name, int64_t floor, const std::function<void()>& work) {
+// Counts what one operation does. `floor`: the bytes that no schedule can do without.
+template <class Args>
+void count(const std::string& name, int64_t floor, const Args& args) {
   wait();
   ::simt::reset_counts();
-  work();
+  run(*device, args);
   wait();
   std::printf("%s\n  {\"name\": \"%s\", \"floor\": %lld, \"kernels\": %s}", first_case ? "" : ",",
               name.c_str(), static_cast<long long>(floor), ::simt::counts_json().c_str());
   first_case = false;
-}
-
-template <class Args>
-void count(const std::string& name, int64_t floor, Slot<Args> Operations::* slot,
-           const Args& args) {
-  count(name, floor, [&] { run(*device, slot, args); });
 }
 
 void bags(DType dtype, int64_t T, int64_t V) {
@@ -69,10 +63,9 @@ void bags(DType dtype, int64_t T, int64_t V) {
   const std::string label = std::string(" ") + name_of(dtype) + ", tokens " + std::to_string(T) +
                             ", dim " + std::to_string(V);
   const int64_t floor = T * L * (V * width + 8) + T * V * 4;
-  count("embedding_bag" + label, floor, &Operations::embedding_bag,
+  count("embedding_bag" + label, floor,
         EmbeddingBag{y.view(), table.view(), indices.view(), weights.view(), {}, {}});
   count("embedding_bag_weights_backward" + label, floor,
-        &Operations::embedding_bag_weights_backward,
         EmbeddingBagWeightsBackward{dw.view(), y.view(), table.view(), indices.view(), {}, {}});
 }
 
@@ -80,7 +73,7 @@ void tables(int64_t V) {
   const int64_t T = 32, L = 32, N = 600, places = T * L;
   const Tensor indices = integers({T, L}, N), weights = normal({T, L}), dy = normal({T, V}),
                step = zeros(*device, {1}, DType::i32);
-  run(*device, &Operations::step_advance, StepAdvance{step.view()});
+  run(*device, StepAdvance{step.view()});
   const TouchedRows t = touched_rows(*device, {{indices, weights, dy, {}}}, N);
   int32_t R = 0;
   device->stream().read(&R, t.count.view().data, sizeof(R), nullptr);
@@ -89,7 +82,7 @@ void tables(int64_t V) {
   const int64_t walk = places * (V * 4 + 8) + R * 8;
   const Tensor values = empty(*device, {t.rows.shape[0], V});
   const std::string label = " dim " + std::to_string(V);
-  count("sparse_grad_values" + label, walk + R * V * 4, &Operations::sparse_grad_values,
+  count("sparse_grad_values" + label, walk + R * V * 4,
         SparseGradValues{values.view(), t.rows.view(), t.starts.view(), t.order.view(),
                          t.count.view(), t.reads});
   constexpr struct {
@@ -104,7 +97,7 @@ void tables(int64_t V) {
     const Tensor table = normal({N, V}), one = zeros(*device, r.per_row ? Shape{N} : Shape{N, V}),
                  two = zeros(*device, {N, V});
     count(std::string("sparse_update ") + r.name + label,
-          walk + R * (V * r.per_element + r.per_row), &Operations::sparse_update,
+          walk + R * (V * r.per_element + r.per_row),
           SparseUpdate{table.view(),
                        {},
                        r.rule == Rule::sgd ? View{} : one.view(),
@@ -140,7 +133,6 @@ void lookups(DType dtype, int64_t n, int64_t half) {
   const std::string label = std::string(" ") + name_of(dtype) + ", n " + std::to_string(n) +
                             ", half " + std::to_string(half);
   count("product_key_lookup" + label, (query.size() + keys.size()) * width + T * H * k * 12,
-        &Operations::product_key_lookup,
         ProductKeyLookup{scores.view(),
                          indices.view(),
                          weights.view(),
@@ -166,13 +158,12 @@ void lookups(DType dtype, int64_t n, int64_t half) {
   count("product_key_lookup_backward" + label,
         2 * gathered * half * width + query.size() * 4 +
             static_cast<int64_t>(rows.size()) * half * 8 + T * H * k * 16,
-        &Operations::product_key_lookup_backward,
         ProductKeyLookupBackward{dquery.view(), dkeys.view(), weights.view(), scores.view(),
                                  indices.view(), weights.view(), query.view(), keys.view(),
                                  Gate::softmax});
   const Tensor all = empty(*device, {T, H, 2, n});
   count("product_key_scores" + label, (query.size() + keys.size()) * width + all.size() * 4,
-        &Operations::product_key_scores, ProductKeyScores{all.view(), query.view(), keys.view()});
+        ProductKeyScores{all.view(), query.view(), keys.view()});
 }
 
 // Floor: every matrix once. A tile of C, 64 or 128 rows and columns, reads its rows of A and its
@@ -184,11 +175,10 @@ void products(DType dtype, int64_t R, int64_t I, int64_t O) {
                dx = empty(*device, {R, I});
   const std::string label = std::string(" ") + name_of(dtype) + ", " + std::to_string(R) + " x " +
                             std::to_string(I) + " -> " + std::to_string(O);
-  count("linear" + label, (R * I + O * I) * width + (O + R * O) * 4, &Operations::linear,
+  count("linear" + label, (R * I + O * I) * width + (O + R * O) * 4,
         Linear{y.view(), x.view(), w.view(), b.view()});
   count("linear_backward" + label,
         (R * I + O * I) * width + (R * I + 2 * O * I + R * O + 2 * O) * 4,
-        &Operations::linear_backward,
         LinearBackward{dx.view(), dw.view(), db.view(), y.view(), x.view(), w.view(), false});
 }
 
@@ -196,45 +186,39 @@ void rows() {
   const int64_t T = 32, C = 1024, bytes = T * C * 4;
   const Tensor x = normal({T, C}), y = normal({T, C}), out = empty(*device, {T, C}),
                other = empty(*device, {T, C});
-  count("copy", 2 * bytes, &Operations::copy, Copy{out.view(), x.view()});
-  count("combine", 3 * bytes, &Operations::combine, Combine{out.view(), x.view(), y.view(), 1, 1});
-  count("activate", 2 * bytes, &Operations::activate,
-        Activate{out.view(), x.view(), Activation::gelu});
-  count("random_fill", bytes, &Operations::random_fill,
-        RandomFill{out.view(), RandomFill::Kind::normal, 0, 1, 1});
-  count("silu_gate", 3 * bytes, &Operations::silu_gate, SiluGate{out.view(), x.view(), y.view()});
-  count("silu_gate_backward", 5 * bytes, &Operations::silu_gate_backward,
+  count("copy", 2 * bytes, Copy{out.view(), x.view()});
+  count("add", 3 * bytes, Add{out.view(), x.view(), y.view(), 1, 1});
+  count("activate", 2 * bytes, Activate{out.view(), x.view(), Activation::gelu});
+  count("random_fill", bytes, RandomFill{out.view(), RandomFill::Kind::normal, 0, 1, 1});
+  count("silu_gate", 3 * bytes, SiluGate{out.view(), x.view(), y.view()});
+  count("silu_gate_backward", 5 * bytes,
         SiluGateBackward{out.view(), other.view(), x.view(), y.view(), x.view()});
   const Tensor g = normal({T, 1}), dg = empty(*device, {T, 1});
-  count("sigmoid_gate", 2 * bytes + T * 4, &Operations::sigmoid_gate,
-        SigmoidGate{out.view(), x.view(), g.view()});
-  count("sigmoid_gate_backward", 3 * bytes + T * 8, &Operations::sigmoid_gate_backward,
+  count("sigmoid_gate", 2 * bytes + T * 4, SigmoidGate{out.view(), x.view(), g.view()});
+  count("sigmoid_gate_backward", 3 * bytes + T * 8,
         SigmoidGateBackward{other.view(), dg.view(), out.view(), x.view(), g.view()});
   const Tensor gain = normal({C}), dgain = zeros(*device, {C}), norm = empty(*device, {1}),
                sum = zeros(*device, {1});
-  count("rms_norm_backward with gain", 3 * bytes + C * 12, &Operations::rms_norm_backward,
+  count("rms_norm_backward with gain", 3 * bytes + C * 12,
         RmsNormBackward{out.view(), dgain.view(), y.view(), x.view(), gain.view()});
-  count("sum_squares", bytes, &Operations::sum_squares, SumSquares{sum.view(), x.view(), {}});
-  count("clip_scale", 2 * bytes, &Operations::clip_scale,
-        ClipScale{out.view(), norm.view(), sum.view(), 1});
+  count("sum_squares", bytes, SumSquares{sum.view(), x.view(), {}});
+  count("clip_scale", 2 * bytes, ClipScale{out.view(), norm.view(), sum.view(), 1});
   const int64_t k = 32;
   const Tensor best = empty(*device, {T, k}), places = empty(*device, {T, k}, DType::i32);
-  count("topk", bytes + T * k * 8, &Operations::topk, TopK{best.view(), places.view(), x.view()});
-  count("rms_norm", 2 * bytes, &Operations::rms_norm, RmsNorm{out.view(), x.view(), {}});
-  count("rms_norm_backward", 3 * bytes, &Operations::rms_norm_backward,
-        RmsNormBackward{out.view(), {}, y.view(), x.view(), {}});
+  count("topk", bytes + T * k * 8, TopK{best.view(), places.view(), x.view()});
+  count("rms_norm", 2 * bytes, RmsNorm{out.view(), x.view(), {}});
+  count("rms_norm_backward", 3 * bytes, RmsNormBackward{out.view(), {}, y.view(), x.view(), {}});
 }
 
 void probabilities(int64_t rows, int64_t n, const std::string& label) {
   const int64_t bytes = rows * n * 4;
   const Tensor logits = normal({rows, n}), p = empty(*device, {rows, n}), dp = normal({rows, n}),
                targets = integers({rows}, n), loss = empty(*device, {rows});
-  count("softmax" + label, 2 * bytes, &Operations::softmax, Softmax{p.view(), logits.view()});
-  count("softmax_backward" + label, 3 * bytes, &Operations::softmax_backward,
-        SoftmaxBackward{logits.view(), dp.view(), p.view()});
-  count("cross_entropy" + label, bytes + rows * 8, &Operations::cross_entropy,
+  count("softmax" + label, 2 * bytes, Softmax{p.view(), logits.view()});
+  count("softmax_backward" + label, 3 * bytes, SoftmaxBackward{logits.view(), dp.view(), p.view()});
+  count("cross_entropy" + label, bytes + rows * 8,
         CrossEntropy{loss.view(), logits.view(), targets.view()});
-  count("cross_entropy_backward" + label, 2 * bytes + rows * 8, &Operations::cross_entropy_backward,
+  count("cross_entropy_backward" + label, 2 * bytes + rows * 8,
         CrossEntropyBackward{p.view(), loss.view(), logits.view(), targets.view()});
 }
 
@@ -245,11 +229,11 @@ void attentions() {
   const Shape shape{1, T, H, d};
   const Tensor q = normal(shape), k = normal(shape), v = normal(shape), y = empty(*device, shape),
                lse = empty(*device, {1, H, T});
-  count("attention 64 x 64", 4 * bytes + T * H * 4, &Operations::attention,
+  count("attention 64 x 64", 4 * bytes + T * H * 4,
         Attention{y.view(), lse.view(), q.view(), k.view(), v.view(), 0.125f, true});
   const Tensor dy = normal(shape), dq = empty(*device, shape), dk = empty(*device, shape),
                dv = empty(*device, shape);
-  count("attention_backward 64 x 64", 8 * bytes + T * H * 4, &Operations::attention_backward,
+  count("attention_backward 64 x 64", 8 * bytes + T * H * 4,
         AttentionBackward{dq.view(), dk.view(), dv.view(), dy.view(), y.view(), lse.view(),
                           q.view(), k.view(), v.view(), 0.125f, true});
 }
@@ -259,7 +243,7 @@ void experts() {
   const Tensor x = normal({T, C}), down = normal({N, C}), up = normal({N, C}),
                indices = integers({T, L}, N), weights = normal({T, L}),
                out = empty(*device, {T, C}), u = empty(*device, {T, L});
-  count("peer dim 256", T * L * (2 * C * 4 + 12) + T * C * 8, &Operations::peer,
+  count("peer dim 256", T * L * (2 * C * 4 + 12) + T * C * 8,
         Peer{out.view(), u.view(), x.view(), down.view(), up.view(), indices.view(), weights.view(),
              Activation::gelu});
 }

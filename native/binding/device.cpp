@@ -183,8 +183,7 @@ Napi::Value tensor_random(Arguments& a) {
   const Tensor t = a.output("tensor");
   const auto kind = a.choice<RandomFill::Kind>("kind", 2);
   const float first = static_cast<float>(a.number("a")), second = static_cast<float>(a.number("b"));
-  run(t.device(), &Operations::random_fill,
-      RandomFill{t.view(), kind, first, second, a.seed("seed")});
+  run(t.device(), RandomFill{t.view(), kind, first, second, a.seed("seed")});
   return a.env().Undefined();
 }
 
@@ -229,7 +228,7 @@ Napi::Value tensor_write(Arguments& a) {
 
 Napi::Value tensor_copy(Arguments& a) {
   const Tensor to = a.output("target"), from = a.tensor("source");
-  run(to.device(), &Operations::copy, Copy{to.view(), from.view()});
+  run(to.device(), Copy{to.view(), from.view()});
   return a.env().Undefined();
 }
 

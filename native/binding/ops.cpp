@@ -39,8 +39,7 @@ Napi::Value product_key_scores(Arguments& a) {
   const Tensor out = a.optional_output("out"), query = a.tensor("query"), keys = a.tensor("keys");
   expect_query("productKeyScores", query, keys);
   Tensor scores = or_empty(out, query, {query.shape[0], query.shape[1], 2, keys.shape[2]});
-  run(query.device(), &Operations::product_key_scores,
-      ProductKeyScores{scores.view(), query.view(), keys.view()});
+  run(query.device(), ProductKeyScores{scores.view(), query.view(), keys.view()});
   return give(a.env(), scores);
 }
 
@@ -54,7 +53,7 @@ Napi::Value topk(Arguments& a) {
          "The last axis of \"x\" " + to_string(x.shape) + " has that many values.");
   Tensor values = output("topK", "out.values", out_values, x, last_axis(x, k)),
          indices = output("topK", "out.indices", out_indices, x, last_axis(x, k), DType::i32);
-  run(x.device(), &Operations::topk, TopK{values.view(), indices.view(), x.view()});
+  run(x.device(), TopK{values.view(), indices.view(), x.view()});
   return result(a.env(), {{"values", values}, {"indices", indices}});
 }
 
@@ -73,9 +72,8 @@ Napi::Value product_key_lookup(Arguments& a) {
   Tensor scores = output(op, "out.scores", out_scores, query, shape),
          indices = output(op, "out.indices", out_indices, query, shape, DType::i32),
          weights = output(op, "out.weights", out_weights, query, shape);
-  run(device, &Operations::product_key_lookup,
-      ProductKeyLookup{scores.view(), indices.view(), weights.view(), query.view(), keys.view(),
-                       mask.view(), gate});
+  run(device, ProductKeyLookup{scores.view(), indices.view(), weights.view(), query.view(),
+                               keys.view(), mask.view(), gate});
   return result(a.env(), {{"scores", scores}, {"indices", indices}, {"weights", weights}});
 }
 
@@ -91,7 +89,7 @@ Napi::Value product_key_lookup_backward(Arguments& a) {
   Tensor dquery = output(op, "out.dQuery", out_query, query, query.shape),
          dkeys = output(op, "out.dKeys", out_keys, query, keys.shape);
   fill(dkeys, 0);
-  run(query.device(), &Operations::product_key_lookup_backward,
+  run(query.device(),
       ProductKeyLookupBackward{dquery.view(), dkeys.view(), dweights.view(), scores.view(),
                                indices.view(), weights.view(), query.view(), keys.view(), gate});
   return result(a.env(), {{"dQuery", dquery}, {"dKeys", dkeys}});
@@ -114,9 +112,8 @@ Napi::Value embedding_bag(Arguments& a) {
   expect_rank("embeddingBag", "table", table.view(), 2, "[slots, dim]");
   const int64_t bags = bags_of("embeddingBag", indices, offsets);
   Tensor y = or_empty(out, table, {bags, table.shape[1]});
-  run(table.device(), &Operations::embedding_bag,
-      EmbeddingBag{y.view(), table.view(), indices.view(), weights.view(), offsets.view(),
-                   scales.view()});
+  run(table.device(), EmbeddingBag{y.view(), table.view(), indices.view(), weights.view(),
+                                   offsets.view(), scales.view()});
   return give(a.env(), y);
 }
 
@@ -144,9 +141,8 @@ Napi::Value embedding_bag_backward(Arguments& a) {
   Napi::Object o = Napi::Object::New(a.env());
   if (wants_weights) {
     Tensor dweights = output(op, "out.dWeights", out_weights, table, weights.shape);
-    run(table.device(), &Operations::embedding_bag_weights_backward,
-        EmbeddingBagWeightsBackward{dweights.view(), dy.view(), table.view(), indices.view(),
-                                    offsets.view(), scales.view()});
+    run(table.device(), EmbeddingBagWeightsBackward{dweights.view(), dy.view(), table.view(),
+                                                    indices.view(), offsets.view(), scales.view()});
     o.Set("dWeights", give(a.env(), dweights));
   }
   if (wants_table)
@@ -159,8 +155,7 @@ Napi::Value embedding_bag_backward(Arguments& a) {
 Napi::Value sparse_to_dense(Arguments& a) {
   const Tensor rows = a.tensor("rows"), values = a.tensor("values"), count = a.tensor("count");
   Tensor dense = zeros(rows.device(), {a.integer("slots"), values.shape[1]});
-  run(rows.device(), &Operations::sparse_grad_to_dense,
-      SparseGradToDense{dense.view(), values.view(), rows.view(), count.view()});
+  run(rows.device(), SparseGradToDense{dense.view(), values.view(), rows.view(), count.view()});
   return give(a.env(), dense);
 }
 
@@ -170,7 +165,7 @@ Napi::Value linear(Arguments& a) {
   expect_rank("linear", "x", x.view(), 2, "[rows, in]");
   expect_rank("linear", "weight", weight.view(), 2, "[out, in]");
   Tensor y = or_empty(out, x, {x.shape[0], weight.shape[0]});
-  run(x.device(), &Operations::linear, Linear{y.view(), x.view(), weight.view(), bias.view()});
+  run(x.device(), Linear{y.view(), x.view(), weight.view(), bias.view()});
   return give(a.env(), y);
 }
 
@@ -188,10 +183,9 @@ Napi::Value linear_backward(Arguments& a) {
   Tensor dx = wants_x ? output("linearBackward", "out.dx", out_x, x, x.shape) : Tensor{};
   if (wants_weight && !dweight) dweight = zeros(device, weight.shape);
   if (wants_bias && !dbias) dbias = zeros(device, {weight.shape[0]});
-  run(device, &Operations::linear_backward,
-      LinearBackward{dx.view(), wants_weight ? dweight.view() : View{},
-                     wants_bias ? dbias.view() : View{}, dy.view(), x.view(), weight.view(),
-                     false});
+  run(device, LinearBackward{dx.view(), wants_weight ? dweight.view() : View{},
+                             wants_bias ? dbias.view() : View{}, dy.view(), x.view(), weight.view(),
+                             false});
   return result(a.env(), {{"dx", dx},
                           {"dWeight", wants_weight ? dweight : Tensor{}},
                           {"dBias", wants_bias ? dbias : Tensor{}}});
@@ -200,7 +194,7 @@ Napi::Value linear_backward(Arguments& a) {
 Napi::Value silu_gate(Arguments& a) {
   const Tensor out = a.optional_output("out"), y = a.tensor("y"), gate = a.tensor("a");
   Tensor z = or_empty(out, y, y.shape);
-  run(y.device(), &Operations::silu_gate, SiluGate{z.view(), y.view(), gate.view()});
+  run(y.device(), SiluGate{z.view(), y.view(), gate.view()});
   return give(a.env(), z);
 }
 
@@ -209,15 +203,14 @@ Napi::Value silu_gate_backward(Arguments& a) {
   const Tensor dz = a.tensor("dz"), y = a.tensor("y"), gate = a.tensor("a");
   const char* op = "siluGateBackward";
   Tensor dy = output(op, "out.dy", out_y, y, y.shape), da = output(op, "out.da", out_a, y, y.shape);
-  run(y.device(), &Operations::silu_gate_backward,
-      SiluGateBackward{dy.view(), da.view(), dz.view(), y.view(), gate.view()});
+  run(y.device(), SiluGateBackward{dy.view(), da.view(), dz.view(), y.view(), gate.view()});
   return result(a.env(), {{"dy", dy}, {"da", da}});
 }
 
 Napi::Value sigmoid_gate(Arguments& a) {
   const Tensor out = a.optional_output("out"), y = a.tensor("y"), g = a.tensor("g");
   Tensor z = or_empty(out, y, y.shape);
-  run(y.device(), &Operations::sigmoid_gate, SigmoidGate{z.view(), y.view(), g.view()});
+  run(y.device(), SigmoidGate{z.view(), y.view(), g.view()});
   return give(a.env(), z);
 }
 
@@ -226,16 +219,14 @@ Napi::Value sigmoid_gate_backward(Arguments& a) {
   const Tensor dout = a.tensor("dOut"), y = a.tensor("y"), g = a.tensor("g");
   const char* op = "sigmoidGateBackward";
   Tensor dy = output(op, "out.dy", out_y, y, y.shape), dg = output(op, "out.dg", out_g, y, g.shape);
-  run(y.device(), &Operations::sigmoid_gate_backward,
-      SigmoidGateBackward{dy.view(), dg.view(), dout.view(), y.view(), g.view()});
+  run(y.device(), SigmoidGateBackward{dy.view(), dg.view(), dout.view(), y.view(), g.view()});
   return result(a.env(), {{"dy", dy}, {"dg", dg}});
 }
 
 Napi::Value rms_norm(Arguments& a) {
   const Tensor out = a.optional_output("out"), x = a.tensor("x"), gain = a.optional_tensor("gain");
   Tensor y = or_empty(out, x, x.shape);
-  run(x.device(), &Operations::rms_norm,
-      RmsNorm{y.view(), x.view(), gain.view(), static_cast<float>(a.number("eps"))});
+  run(x.device(), RmsNorm{y.view(), x.view(), gain.view(), static_cast<float>(a.number("eps"))});
   return give(a.env(), y);
 }
 
@@ -247,37 +238,35 @@ Napi::Value rms_norm_backward(Arguments& a) {
   Tensor dgain = a.optional_output("dGain");
   Tensor dx = output("rmsNormBackward", "out.dx", out_x, x, x.shape);
   if (gain && !dgain) dgain = zeros(x.device(), gain.shape);
-  run(x.device(), &Operations::rms_norm_backward,
-      RmsNormBackward{dx.view(), dgain.view(), dy.view(), x.view(), gain.view(), eps});
+  run(x.device(), RmsNormBackward{dx.view(), dgain.view(), dy.view(), x.view(), gain.view(), eps});
   return result(a.env(), {{"dx", dx}, {"dGain", dgain}});
 }
 
 Napi::Value softmax(Arguments& a) {
   const Tensor out = a.optional_output("out"), x = a.tensor("x");
   Tensor y = or_empty(out, x, x.shape);
-  run(x.device(), &Operations::softmax, Softmax{y.view(), x.view()});
+  run(x.device(), Softmax{y.view(), x.view()});
   return give(a.env(), y);
 }
 
 Napi::Value softmax_backward(Arguments& a) {
   const Tensor out = a.optional_output("out"), dy = a.tensor("dy"), y = a.tensor("y");
   Tensor dx = or_empty(out, y, y.shape);
-  run(y.device(), &Operations::softmax_backward, SoftmaxBackward{dx.view(), dy.view(), y.view()});
+  run(y.device(), SoftmaxBackward{dx.view(), dy.view(), y.view()});
   return give(a.env(), dx);
 }
 
 Napi::Value activate(Arguments& a) {
   const Tensor out = a.optional_output("out"), x = a.tensor("x");
   Tensor y = or_empty(out, x, x.shape);
-  run(x.device(), &Operations::activate,
-      Activate{y.view(), x.view(), a.choice<Activation>("kind", 4)});
+  run(x.device(), Activate{y.view(), x.view(), a.choice<Activation>("kind", 4)});
   return give(a.env(), y);
 }
 
 Napi::Value activate_backward(Arguments& a) {
   const Tensor out = a.optional_output("out"), dy = a.tensor("dy"), x = a.tensor("x");
   Tensor dx = or_empty(out, x, x.shape);
-  run(x.device(), &Operations::activate_backward,
+  run(x.device(),
       ActivateBackward{dx.view(), dy.view(), x.view(), a.choice<Activation>("kind", 4), false});
   return give(a.env(), dx);
 }
@@ -288,7 +277,7 @@ Napi::Value add(Arguments& a) {
   const float alpha = static_cast<float>(a.number("alpha")),
               beta = static_cast<float>(a.number("beta"));
   Tensor z = or_empty(out, x, x.shape);
-  run(x.device(), &Operations::combine, Combine{z.view(), x.view(), y.view(), alpha, beta});
+  run(x.device(), Add{z.view(), x.view(), y.view(), alpha, beta});
   return give(a.env(), z);
 }
 
@@ -297,8 +286,7 @@ Napi::Value cross_entropy(Arguments& a) {
                targets = a.tensor("targets");
   expect_rank("crossEntropy", "logits", logits.view(), 2, "[tokens, classes]");
   Tensor loss = or_empty(out, logits, {logits.shape[0]});
-  run(logits.device(), &Operations::cross_entropy,
-      CrossEntropy{loss.view(), logits.view(), targets.view()});
+  run(logits.device(), CrossEntropy{loss.view(), logits.view(), targets.view()});
   return give(a.env(), loss);
 }
 
@@ -306,7 +294,7 @@ Napi::Value cross_entropy_backward(Arguments& a) {
   const Tensor out = a.optional_output("out"), dloss = a.tensor("dLoss"),
                logits = a.tensor("logits"), targets = a.tensor("targets");
   Tensor dlogits = or_empty(out, logits, logits.shape);
-  run(logits.device(), &Operations::cross_entropy_backward,
+  run(logits.device(),
       CrossEntropyBackward{dlogits.view(), dloss.view(), logits.view(), targets.view()});
   return give(a.env(), dlogits);
 }
@@ -319,8 +307,7 @@ Napi::Value attention(Arguments& a) {
   expect_rank("attention", "q", q.view(), 4, "[batch, time, heads, width]");
   Tensor y = output("attention", "out.y", out_y, q, q.shape),
          lse = output("attention", "out.lse", out_lse, q, {q.shape[0], q.shape[2], q.shape[1]});
-  run(q.device(), &Operations::attention,
-      Attention{y.view(), lse.view(), q.view(), k.view(), v.view(), scale, causal});
+  run(q.device(), Attention{y.view(), lse.view(), q.view(), k.view(), v.view(), scale, causal});
   return result(a.env(), {{"y", y}, {"lse", lse}});
 }
 
@@ -334,9 +321,8 @@ Napi::Value attention_backward(Arguments& a) {
   const bool causal = a.boolean("causal");
   Tensor dq = output(op, "out.dq", out_q, q, q.shape), dk = output(op, "out.dk", out_k, q, q.shape),
          dv = output(op, "out.dv", out_v, q, q.shape);
-  run(q.device(), &Operations::attention_backward,
-      AttentionBackward{dq.view(), dk.view(), dv.view(), dy.view(), y.view(), lse.view(), q.view(),
-                        k.view(), v.view(), scale, causal});
+  run(q.device(), AttentionBackward{dq.view(), dk.view(), dv.view(), dy.view(), y.view(),
+                                    lse.view(), q.view(), k.view(), v.view(), scale, causal});
   return result(a.env(), {{"dq", dq}, {"dk", dk}, {"dv", dv}});
 }
 
@@ -349,9 +335,8 @@ Napi::Value peer(Arguments& a) {
   expect_rank("peer", "up", up.view(), 2, "[slots, width]");
   Tensor out = output("peer", "out.output", out_output, x, {x.shape[0], up.shape[1]}),
          u = output("peer", "out.u", out_u, x, indices.shape);
-  run(x.device(), &Operations::peer,
-      Peer{out.view(), u.view(), x.view(), down.view(), up.view(), indices.view(), weights.view(),
-           activation});
+  run(x.device(), Peer{out.view(), u.view(), x.view(), down.view(), up.view(), indices.view(),
+                       weights.view(), activation});
   return result(a.env(), {{"output", out}, {"u", u}});
 }
 
@@ -368,7 +353,7 @@ Napi::Value peer_backward(Arguments& a) {
          dweights = output("peerBackward", "out.dWeights", out_weights, x, weights.shape);
   fill(dx, 0);
   Tensor du = empty(device, weights.shape), coefficient = empty(device, weights.shape);
-  run(device, &Operations::peer_backward,
+  run(device,
       PeerBackward{dx.view(), dweights.view(), du.view(), coefficient.view(), dout.view(), u.view(),
                    x.view(), down.view(), up.view(), indices.view(), weights.view(), activation});
   Napi::Object o = result(a.env(), {{"dx", dx}, {"dWeights", dweights}});

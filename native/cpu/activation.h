@@ -1,6 +1,13 @@
 // Activations and their derivatives on Vec. Included inside an instruction-set pass, like simd.h.
 //   gelu(x) = x/2 (1 + erf(x / sqrt 2));   gelu'(x) = Phi(x) + x phi(x)
 
+#if defined(ML_CPU_ACTIVATION_H) == defined(ML_ISA_TOGGLE)
+#ifdef ML_CPU_ACTIVATION_H
+#undef ML_CPU_ACTIVATION_H
+#else
+#define ML_CPU_ACTIVATION_H
+#endif
+
 #include "core/activation.h"
 
 namespace ml::cpu::ML_ISA {
@@ -69,3 +76,5 @@ namespace {
 
 }  // namespace
 }  // namespace ml::cpu::ML_ISA
+
+#endif

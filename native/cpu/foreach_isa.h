@@ -10,6 +10,9 @@
 //   namespace ml::cpu { … host function: ML_DISPATCH(rows)(…) … }
 //   #endif
 //
+// Headers of inner loops are read once a pass: their guard is defined in one pass and undefined in
+// the next (ML_ISA_TOGGLE), so they may include each other in any order.
+//
 // A pragma and not a compiler flag per file: with a flag, shared std:: templates are compiled with
 // it too, and the linker may keep that copy for a machine that can't run it. Every standard header
 // must be included before, so code in a pass uses no templates of std that are first instantiated
@@ -40,10 +43,12 @@
 #pragma GCC target("avx2,fma,f16c,bmi,bmi2,popcnt,lzcnt")
 #define ML_ISA avx2
 #define ML_ISA_LEVEL 2
+#define ML_ISA_TOGGLE
 #include "cpu/simd.h"
 #include ML_ISA_SOURCE
 #undef ML_ISA
 #undef ML_ISA_LEVEL
+#undef ML_ISA_TOGGLE
 #pragma GCC pop_options
 
 #pragma GCC push_options

@@ -6,6 +6,13 @@
 // a later row is prefetched, across the borders of column blocks and bags: the memory never waits
 // for a bag to end.
 
+#if defined(ML_CPU_GATHER_H) == defined(ML_ISA_TOGGLE)
+#ifdef ML_CPU_GATHER_H
+#undef ML_CPU_GATHER_H
+#else
+#define ML_CPU_GATHER_H
+#endif
+
 #include "cpu/prefetch.h"
 
 namespace ml::cpu::ML_ISA {
@@ -350,3 +357,5 @@ inline void bag_dots(const Table<T>& table, const Places& p, const float* x, flo
 
 }  // namespace
 }  // namespace ml::cpu::ML_ISA
+
+#endif

@@ -8,6 +8,13 @@
 // (Goto and van de Geijn 2008); a part of C takes all blocks before the next part begins. Few rows
 // or columns go to cpu/gemm_few.h, which packs no B.
 
+#if defined(ML_CPU_GEMM_H) == defined(ML_ISA_TOGGLE)
+#ifdef ML_CPU_GEMM_H
+#undef ML_CPU_GEMM_H
+#else
+#define ML_CPU_GEMM_H
+#endif
+
 #include "cpu/pack.h"
 
 namespace ml::cpu::ML_ISA {
@@ -207,3 +214,5 @@ struct Cut {
 
 }  // namespace
 }  // namespace ml::cpu::ML_ISA
+
+#endif

@@ -1,5 +1,13 @@
 // Products with few rows or few columns: B is read where it lies, once. Included by cpu/gemm.h.
 
+#if defined(ML_CPU_GEMM_FEW_H) == defined(ML_ISA_TOGGLE)
+#ifdef ML_CPU_GEMM_FEW_H
+#undef ML_CPU_GEMM_FEW_H
+#else
+#define ML_CPU_GEMM_FEW_H
+#endif
+
+#include "cpu/pack.h"
 #include "cpu/prefetch.h"
 
 namespace ml::cpu::ML_ISA {
@@ -116,3 +124,5 @@ template <int kRows>
 
 }  // namespace
 }  // namespace ml::cpu::ML_ISA
+
+#endif

@@ -2,6 +2,13 @@
 // side, one step of the inner dimension after another, so that the micro-kernel reads both of its
 // operands in order. Included inside an instruction-set pass, like simd.h.
 
+#if defined(ML_CPU_PACK_H) == defined(ML_ISA_TOGGLE)
+#ifdef ML_CPU_PACK_H
+#undef ML_CPU_PACK_H
+#else
+#define ML_CPU_PACK_H
+#endif
+
 namespace ml::cpu::ML_ISA {
 namespace {
 
@@ -128,3 +135,5 @@ template <int width>
 
 }  // namespace
 }  // namespace ml::cpu::ML_ISA
+
+#endif

@@ -1,8 +1,16 @@
 // The gradient of one touched row: an ordered sum over its places. Included inside an
 // instruction-set pass, like simd.h.
 
+#if defined(ML_CPU_ROW_GRADIENT_H) == defined(ML_ISA_TOGGLE)
+#ifdef ML_CPU_ROW_GRADIENT_H
+#undef ML_CPU_ROW_GRADIENT_H
+#else
+#define ML_CPU_ROW_GRADIENT_H
+#endif
+
 #include "cpu/prefetch.h"
 #include "cpu/read_places.h"
+#include "cpu/rows.h"
 
 namespace ml::cpu::ML_ISA {
 namespace {
@@ -75,3 +83,5 @@ inline void add_group(int count, const Term* t, int64_t V, float* g) {
 
 }  // namespace
 }  // namespace ml::cpu::ML_ISA
+
+#endif

@@ -1,6 +1,13 @@
 // Loops over contiguous floats, whole vectors first and the odd rest as a partial vector. Included
 // inside an instruction-set pass, like simd.h.
 
+#if defined(ML_CPU_ROWS_H) == defined(ML_ISA_TOGGLE)
+#ifdef ML_CPU_ROWS_H
+#undef ML_CPU_ROWS_H
+#else
+#define ML_CPU_ROWS_H
+#endif
+
 namespace ml::cpu::ML_ISA {
 namespace {
 
@@ -66,3 +73,5 @@ template <int kChains = 1>
 
 }  // namespace
 }  // namespace ml::cpu::ML_ISA
+
+#endif

@@ -13,6 +13,16 @@
 // whose bound is below t is among the k greatest. c has room for the roundings of all this and of
 // the float32 product.
 
+#if defined(ML_CPU_SCREEN_H) == defined(ML_ISA_TOGGLE)
+#ifdef ML_CPU_SCREEN_H
+#undef ML_CPU_SCREEN_H
+#else
+#define ML_CPU_SCREEN_H
+#endif
+
+#include "cpu/rows.h"
+#include "cpu/select.h"
+
 #if ML_ISA_LEVEL == 3
 
 namespace ml::cpu::ML_ISA {
@@ -313,5 +323,7 @@ inline bool select_screened(const float* x, const float* lines, int64_t d, const
 
 }  // namespace
 }  // namespace ml::cpu::ML_ISA
+
+#endif
 
 #endif

@@ -8,7 +8,15 @@
 // Rows it can't take (NaN, infinite thresholds, too many survivors, large k) go to cpu/order.h,
 // which has the same order.
 
+#if defined(ML_CPU_SELECT_H) == defined(ML_ISA_TOGGLE)
+#ifdef ML_CPU_SELECT_H
+#undef ML_CPU_SELECT_H
+#else
+#define ML_CPU_SELECT_H
+#endif
+
 #include "cpu/order.h"
+#include "cpu/pack.h"
 
 namespace ml::cpu::ML_ISA {
 namespace {
@@ -277,3 +285,5 @@ template <int kVectors>
 
 }  // namespace
 }  // namespace ml::cpu::ML_ISA
+
+#endif

@@ -2,65 +2,24 @@
 
 #include "cuda/check.h"
 #include "cuda/stream.h"
-#include "ops/ops.h"
+#include "operations.h"
 
 namespace ml::ML_CUDA_NAMESPACE {
 
-// One line for each operation: its arguments, and its function and slot, which have one name.
-#define ML_CUDA_OPERATIONS(OPERATION)                                    \
-  OPERATION(Fill, fill)                                                  \
-  OPERATION(Copy, copy)                                                  \
-  OPERATION(Combine, combine)                                            \
-  OPERATION(Activate, activate)                                          \
-  OPERATION(ActivateBackward, activate_backward)                         \
-  OPERATION(RandomFill, random_fill)                                     \
-  OPERATION(Linear, linear)                                              \
-  OPERATION(LinearBackward, linear_backward)                             \
-  OPERATION(ProductKeyScores, product_key_scores)                        \
-  OPERATION(TopK, topk)                                                  \
-  OPERATION(ProductKeyLookup, product_key_lookup)                        \
-  OPERATION(ProductKeyLookupBackward, product_key_lookup_backward)       \
-  OPERATION(Softmax, softmax)                                            \
-  OPERATION(SoftmaxBackward, softmax_backward)                           \
-  OPERATION(EmbeddingBag, embedding_bag)                                 \
-  OPERATION(EmbeddingBagWeightsBackward, embedding_bag_weights_backward) \
-  OPERATION(SortRows, sort_rows)                                         \
-  OPERATION(SparseGradValues, sparse_grad_values)                        \
-  OPERATION(SparseGradToDense, sparse_grad_to_dense)                     \
-  OPERATION(SiluGate, silu_gate)                                         \
-  OPERATION(SiluGateBackward, silu_gate_backward)                        \
-  OPERATION(SigmoidGate, sigmoid_gate)                                   \
-  OPERATION(SigmoidGateBackward, sigmoid_gate_backward)                  \
-  OPERATION(RmsNorm, rms_norm)                                           \
-  OPERATION(RmsNormBackward, rms_norm_backward)                          \
-  OPERATION(CrossEntropy, cross_entropy)                                 \
-  OPERATION(CrossEntropyBackward, cross_entropy_backward)                \
-  OPERATION(Attention, attention)                                        \
-  OPERATION(AttentionBackward, attention_backward)                       \
-  OPERATION(Peer, peer)                                                  \
-  OPERATION(PeerBackward, peer_backward)                                 \
-  OPERATION(StepAdvance, step_advance)                                   \
-  OPERATION(DenseUpdate, dense_update)                                   \
-  OPERATION(SparseUpdate, sparse_update)                                 \
-  OPERATION(SumSquares, sum_squares)                                     \
-  OPERATION(ClipScale, clip_scale)
-
 // Hidden: one that is missing is an error of the linker, in the addon as in a program.
 #define ML_DECLARE(Args, name) [[gnu::visibility("hidden")]] void name(CudaStream&, const Args&);
-ML_CUDA_OPERATIONS(ML_DECLARE)
+ML_OPERATIONS(ML_DECLARE)
 #undef ML_DECLARE
 
 namespace {
 
-// An operation as a slot: enqueued with a copy of its arguments, under its name in profiles.
-#define ML_SLOT(Args, name)                                                  \
+#define ML_ENQUEUE(Args, name)                                               \
   .name = +[](Stream& stream, const Args& args) {                            \
     static_cast<CudaStream&>(stream).launch(                                 \
         #name, [args](CudaStream& s) { ML_CUDA_NAMESPACE::name(s, args); }); \
   },
-
-constexpr Operations kOperations = {ML_CUDA_OPERATIONS(ML_SLOT)};
-#undef ML_SLOT
+constexpr Operations kOperations = {ML_OPERATIONS(ML_ENQUEUE)};
+#undef ML_ENQUEUE
 
 #ifdef ML_SIMT
 constexpr const char* kKind = "simt";

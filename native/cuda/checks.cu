@@ -1,8 +1,9 @@
+#include "cuda/checks.h"
+
 #include <algorithm>
 #include <cstring>
 
 #include "cuda/block.cuh"
-#include "cuda/checks.h"
 #include "cuda/launch.cuh"
 #include "cuda/tuning.h"
 #include "cuda/vec.cuh"

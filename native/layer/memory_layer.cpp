@@ -68,36 +68,33 @@ ForwardResult MemoryLayer::forward(const Tensor& input, bool save) {
   c->query = query_.forward(x);
   const Shape bags{T, options_.query.heads * options_.query.knn};
   c->y = empty(device, {T, V});
-  run(device, &Operations::embedding_bag,
-      EmbeddingBag{c->y.view(),
-                   table,
-                   c->query.indices.reshaped(bags).view(),
-                   c->query.weights.reshaped(bags).view(),
-                   {},
-                   values_->scales().view()});
+  run(device, EmbeddingBag{c->y.view(),
+                           table,
+                           c->query.indices.reshaped(bags).view(),
+                           c->query.weights.reshaped(bags).view(),
+                           {},
+                           values_->scales().view()});
   Tensor output = c->y;
   if (options_.silu_gate) {
     c->a = empty(device, {T, V});
-    run(device, &Operations::linear,
-        Linear{c->a.view(), x.view(), gate_weight_.value.view(), gate_bias_.value.view()});
+    run(device, Linear{c->a.view(), x.view(), gate_weight_.value.view(), gate_bias_.value.view()});
     c->z = empty(device, {T, V});
-    run(device, &Operations::silu_gate, SiluGate{c->z.view(), c->y.view(), c->a.view()});
+    run(device, SiluGate{c->z.view(), c->y.view(), c->a.view()});
     output = c->z;
   }
   if (proj_weight_) {
     Tensor projected = empty(device, {T, options_.output_dim});
-    run(device, &Operations::linear,
-        Linear{projected.view(), output.view(), proj_weight_.value.view(),
-               proj_bias_.value.view()});
+    run(device, Linear{projected.view(), output.view(), proj_weight_.value.view(),
+                       proj_bias_.value.view()});
     output = projected;
   }
   if (options_.output_gate) {
     c->out = output;
     c->g = empty(device, {T, 1});
-    run(device, &Operations::linear,
+    run(device,
         Linear{c->g.view(), x.view(), out_gate_weight_.value.view(), out_gate_bias_.value.view()});
     output = empty(device, c->out.shape);
-    run(device, &Operations::sigmoid_gate, SigmoidGate{output.view(), c->out.view(), c->g.view()});
+    run(device, SigmoidGate{output.view(), c->out.view(), c->g.view()});
   }
   output = output.reshaped(with_width(input.shape, options_.output_dim));
   if (!save) c.reset();
@@ -119,43 +116,37 @@ Tensor MemoryLayer::backward(const MemoryContext& c, const Tensor& dy) {
   Tensor d = dout;
   if (options_.output_gate) {
     Tensor ungated = empty(device, d.shape), dg = empty(device, {T, 1});
-    run(device, &Operations::sigmoid_gate_backward,
-        SigmoidGateBackward{ungated.view(), dg.view(), d.view(), c.out.view(), c.g.view()});
-    run(device, &Operations::linear_backward,
-        LinearBackward{dx.view(), out_gate_weight_.grad.view(), out_gate_bias_.grad.view(),
-                       dg.view(), c.x.view(), out_gate_weight_.value.view(), accumulate});
+    run(device, SigmoidGateBackward{ungated.view(), dg.view(), d.view(), c.out.view(), c.g.view()});
+    run(device, LinearBackward{dx.view(), out_gate_weight_.grad.view(), out_gate_bias_.grad.view(),
+                               dg.view(), c.x.view(), out_gate_weight_.value.view(), accumulate});
     accumulate = true;
     d = ungated;
   }
   if (proj_weight_) {
     const Tensor& into = options_.silu_gate ? c.z : c.y;
     Tensor dz = empty(device, {T, V});
-    run(device, &Operations::linear_backward,
-        LinearBackward{dz.view(), proj_weight_.grad.view(), proj_bias_.grad.view(), d.view(),
-                       into.view(), proj_weight_.value.view(), false});
+    run(device, LinearBackward{dz.view(), proj_weight_.grad.view(), proj_bias_.grad.view(),
+                               d.view(), into.view(), proj_weight_.value.view(), false});
     d = dz;
   }
   if (options_.silu_gate) {
     Tensor dvalues = empty(device, {T, V}), da = empty(device, {T, V});
-    run(device, &Operations::silu_gate_backward,
-        SiluGateBackward{dvalues.view(), da.view(), d.view(), c.y.view(), c.a.view()});
-    run(device, &Operations::linear_backward,
-        LinearBackward{dx.view(), gate_weight_.grad.view(), gate_bias_.grad.view(), da.view(),
-                       c.x.view(), gate_weight_.value.view(), accumulate});
+    run(device, SiluGateBackward{dvalues.view(), da.view(), d.view(), c.y.view(), c.a.view()});
+    run(device, LinearBackward{dx.view(), gate_weight_.grad.view(), gate_bias_.grad.view(),
+                               da.view(), c.x.view(), gate_weight_.value.view(), accumulate});
     accumulate = true;
     d = dvalues;
   }
   const Shape bags{T, options_.query.heads * options_.query.knn};
   const Tensor indices = c.query.indices.reshaped(bags);
   Tensor dweights = empty(device, bags);
-  run(device, &Operations::embedding_bag_weights_backward,
-      EmbeddingBagWeightsBackward{
-          dweights.view(), d.view(), table, indices.view(), {}, values_->scales().view()});
+  run(device, EmbeddingBagWeightsBackward{
+                  dweights.view(), d.view(), table, indices.view(), {}, values_->scales().view()});
   query_.backward(c.query, c.x, dweights, dx, accumulate);
   // The queued gradient must outlive the caller's dy, which may be written to again.
   if (d.storage == dy.storage) {
     Tensor own = empty(device, d.shape);
-    run(device, &Operations::copy, Copy{own.view(), d.view()});
+    run(device, Copy{own.view(), d.view()});
     d = own;
   }
   values_->push({indices, c.query.weights.reshaped(bags), d, {}});

@@ -40,7 +40,7 @@ Optimizer::Optimizer(std::shared_ptr<Device> device, Rule rule, std::vector<Dens
     OptimizerState s = make_state(*device_, rule, t->weight().shape, true);
     if (t->weight().dtype != DType::f32) {
       s.master = empty(*device_, t->weight().shape);
-      run(*device_, &Operations::copy, Copy{s.master.view(), t->weight().view()});
+      run(*device_, Copy{s.master.view(), t->weight().view()});
     }
     table_states_.push_back(std::move(s));
   }
@@ -49,14 +49,13 @@ Optimizer::Optimizer(std::shared_ptr<Device> device, Rule rule, std::vector<Dens
 void Optimizer::step(const Hyper& dense_hyper, const Hyper& table_hyper, bool every_row) {
   Device& device = *device_;
   for (const auto& t : tables_) t->live_weight("optimizer.step");
-  run(device, &Operations::step_advance, StepAdvance{step_.view()});
+  run(device, StepAdvance{step_.view()});
   // An elementwise rule for dense parameters: row-wise Adagrad is meant for tables.
   const Rule dense_rule = rule_ == Rule::rowwise_adagrad ? Rule::adagrad : rule_;
   for (size_t i = 0; i < dense_.size(); ++i) {
     const OptimizerState& s = dense_states_[i];
-    run(device, &Operations::dense_update,
-        DenseUpdate{dense_[i].value.view(), dense_[i].grad.view(), s.state1.view(), s.state2.view(),
-                    step_.view(), dense_rule, dense_hyper});
+    run(device, DenseUpdate{dense_[i].value.view(), dense_[i].grad.view(), s.state1.view(),
+                            s.state2.view(), step_.view(), dense_rule, dense_hyper});
   }
   for (size_t i = 0; i < tables_.size(); ++i) {
     ValueTable& table = *tables_[i];
@@ -64,7 +63,7 @@ void Optimizer::step(const Hyper& dense_hyper, const Hyper& table_hyper, bool ev
     if (reads.empty() && !every_row) continue;
     const OptimizerState& s = table_states_[i];
     const TouchedRows t = touched_rows(device, reads, table.slots());
-    run(device, &Operations::sparse_update,
+    run(device,
         SparseUpdate{table.weight().view(), s.master.view(), s.state1.view(), s.state2.view(),
                      step_.view(), t.rows.view(), t.starts.view(), t.order.view(), t.count.view(),
                      t.reads, rule_, table_hyper, every_row});
@@ -79,28 +78,26 @@ void Optimizer::zero_grad() {
 Tensor clip_grad_norm(Device& device, const std::vector<Tensor>& dense_grads,
                       const std::vector<std::shared_ptr<ValueTable>>& tables, float max_norm) {
   Tensor sum = zeros(device, {1}), norm = empty(device, {1});
-  for (const Tensor& g : dense_grads)
-    run(device, &Operations::sum_squares, SumSquares{sum.view(), g.view(), {}});
+  for (const Tensor& g : dense_grads) run(device, SumSquares{sum.view(), g.view(), {}});
   for (const auto& t : tables) {
     const auto reads = t->pending();
     if (reads.empty()) continue;
     const SparseGrad g = sparse_grad(device, reads, t->slots(), t->dim());
-    run(device, &Operations::sum_squares, SumSquares{sum.view(), g.values.view(), g.count.view()});
+    run(device, SumSquares{sum.view(), g.values.view(), g.count.view()});
   }
-  for (const Tensor& g : dense_grads)
-    run(device, &Operations::clip_scale, ClipScale{g.view(), {}, sum.view(), max_norm});
+  for (const Tensor& g : dense_grads) run(device, ClipScale{g.view(), {}, sum.view(), max_norm});
   // A table's gradient is linear in the weights of its reads: scaled copies of those scale it.
   for (const auto& t : tables) {
     std::vector<Tensor> scaled;
     for (const ValueTable::Read& r : t->pending()) {
       Tensor w = empty(device, r.weights.shape);
-      run(device, &Operations::copy, Copy{w.view(), r.weights.view()});
-      run(device, &Operations::clip_scale, ClipScale{w.view(), {}, sum.view(), max_norm});
+      run(device, Copy{w.view(), r.weights.view()});
+      run(device, ClipScale{w.view(), {}, sum.view(), max_norm});
       scaled.push_back(w);
     }
     t->replace_weights(scaled);
   }
-  run(device, &Operations::clip_scale, ClipScale{{}, norm.view(), sum.view(), max_norm});
+  run(device, ClipScale{{}, norm.view(), sum.view(), max_norm});
   return norm;
 }
 

@@ -37,7 +37,7 @@ class Initializer {
     Parameter p{std::move(name), empty(device_, shape), zeros(device_, shape)};
     // Odd multiples keep the seeds of neighbouring parameters and neighbouring layers apart.
     const uint64_t seed = seed_ * 0x9e3779b97f4a7c15ull + ++drawn_;
-    run(device_, &Operations::random_fill, RandomFill{p.value.view(), kind, a, b, seed});
+    run(device_, RandomFill{p.value.view(), kind, a, b, seed});
     return p;
   }
 

@@ -25,7 +25,7 @@ PeerLayer::Result PeerLayer::forward(const Tensor& input, bool save) {
   c->query = query_.forward(x);
   c->u = empty(device, bags);
   Tensor out = empty(device, {T, up_->dim()});
-  run(device, &Operations::peer,
+  run(device,
       Peer{out.view(), c->u.view(), x.view(), down, up, c->query.indices.reshaped(bags).view(),
            c->query.weights.reshaped(bags).view(), options_.activation});
   if (!save) c.reset();
@@ -47,15 +47,14 @@ Tensor PeerLayer::backward(const PeerContext& c, const Tensor& dy) {
   Tensor dx = empty(device, c.x.shape), dweights = empty(device, bags), du = empty(device, bags),
          coefficient = empty(device, bags);
   fill(dx, 0);
-  run(device, &Operations::peer_backward,
-      PeerBackward{dx.view(), dweights.view(), du.view(), coefficient.view(), dout.view(),
-                   c.u.view(), c.x.view(), down, up, indices.view(), weights.view(),
-                   options_.activation});
+  run(device, PeerBackward{dx.view(), dweights.view(), du.view(), coefficient.view(), dout.view(),
+                           c.u.view(), c.x.view(), down, up, indices.view(), weights.view(),
+                           options_.activation});
   query_.backward(c.query, c.x, dweights, dx, true);
   // The queued rows must outlive the caller's x and dy, which may be written to again.
   Tensor own_x = empty(device, c.x.shape), own_dout = empty(device, dout.shape);
-  run(device, &Operations::copy, Copy{own_x.view(), c.x.view()});
-  run(device, &Operations::copy, Copy{own_dout.view(), dout.view()});
+  run(device, Copy{own_x.view(), c.x.view()});
+  run(device, Copy{own_dout.view(), dout.view()});
   down_->push({indices, du, own_x, {}});
   up_->push({indices, coefficient, own_dout, {}});
   return dx.reshaped(c.input_shape);

@@ -28,26 +28,23 @@ QueryContext Query::forward(const Tensor& x) const {
   const Shape per_head{T * H, options.key_dim}, halves{T, H, 2, options.key_dim / 2};
   QueryContext c;
   c.raw = empty(device_, {T, H * options.key_dim});
-  run(device_, &Operations::linear,
-      Linear{c.raw.view(), x.view(), weight_.value.view(), bias_.value.view()});
+  run(device_, Linear{c.raw.view(), x.view(), weight_.value.view(), bias_.value.view()});
   c.query = c.raw;
   if (gain_) {
     c.query = empty(device_, per_head);
-    run(device_, &Operations::rms_norm,
-        RmsNorm{c.query.view(), c.raw.reshaped(per_head).view(), gain_.value.view()});
+    run(device_, RmsNorm{c.query.view(), c.raw.reshaped(per_head).view(), gain_.value.view()});
   }
   c.query = c.query.reshaped(halves);
   c.scores = empty(device_, {T, H, k});
   c.indices = empty(device_, {T, H, k}, DType::i32);
   c.weights = empty(device_, {T, H, k});
-  run(device_, &Operations::product_key_lookup,
-      ProductKeyLookup{c.scores.view(),
-                       c.indices.view(),
-                       c.weights.view(),
-                       c.query.view(),
-                       keys_.value.view(),
-                       {},
-                       Gate::softmax});
+  run(device_, ProductKeyLookup{c.scores.view(),
+                                c.indices.view(),
+                                c.weights.view(),
+                                c.query.view(),
+                                keys_.value.view(),
+                                {},
+                                Gate::softmax});
   return c;
 }
 
@@ -56,19 +53,17 @@ void Query::backward(const QueryContext& c, const Tensor& x, const Tensor& dweig
   const int64_t T = x.shape[0], H = options.heads;
   const Shape per_head{T * H, options.key_dim}, rows{T, H * options.key_dim};
   Tensor dquery = empty(device_, c.query.shape);
-  run(device_, &Operations::product_key_lookup_backward,
-      ProductKeyLookupBackward{dquery.view(), keys_.grad.view(),
-                               dweights.reshaped(c.weights.shape).view(), c.scores.view(),
-                               c.indices.view(), c.weights.view(), c.query.view(),
-                               keys_.value.view(), Gate::softmax});
+  run(device_, ProductKeyLookupBackward{dquery.view(), keys_.grad.view(),
+                                        dweights.reshaped(c.weights.shape).view(), c.scores.view(),
+                                        c.indices.view(), c.weights.view(), c.query.view(),
+                                        keys_.value.view(), Gate::softmax});
   if (gain_) {
     Tensor draw = empty(device_, per_head);
-    run(device_, &Operations::rms_norm_backward,
-        RmsNormBackward{draw.view(), gain_.grad.view(), dquery.reshaped(per_head).view(),
-                        c.raw.reshaped(per_head).view(), gain_.value.view()});
+    run(device_, RmsNormBackward{draw.view(), gain_.grad.view(), dquery.reshaped(per_head).view(),
+                                 c.raw.reshaped(per_head).view(), gain_.value.view()});
     dquery = draw;
   }
-  run(device_, &Operations::linear_backward,
+  run(device_,
       LinearBackward{dx.view(), weight_.grad.view(), bias_.grad.view(),
                      dquery.reshaped(rows).view(), x.view(), weight_.value.view(), accumulate});
 }

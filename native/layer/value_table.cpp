@@ -73,7 +73,7 @@ TouchedRows touched_rows(Device& device, const std::vector<ValueTable::Read>& re
   t.order = empty(device, {places}, DType::i32);
   t.count = empty(device, {1}, DType::i32);
   SortRows args{t.rows.view(), t.starts.view(), t.order.view(), t.count.view(), t.reads, slots};
-  run(device, &Operations::sort_rows, args);
+  run(device, args);
   return t;
 }
 
@@ -83,7 +83,7 @@ SparseGrad sparse_grad(Device& device, const std::vector<ValueTable::Read>& read
   SparseGrad g{t.rows, empty(device, {t.rows.shape[0], dim}), t.count, slots};
   SparseGradValues args{g.values.view(), t.rows.view(),  t.starts.view(),
                         t.order.view(),  t.count.view(), t.reads};
-  run(device, &Operations::sparse_grad_values, args);
+  run(device, args);
   return g;
 }
 

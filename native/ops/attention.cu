@@ -1,7 +1,8 @@
+#include "ops/attention.h"
+
 #include "cuda/launch.cuh"
 #include "cuda/stream.h"
 #include "cuda/warp.cuh"
-#include "ops/attention.h"
 
 namespace ml::ML_CUDA_NAMESPACE {
 namespace {

@@ -1,9 +1,10 @@
+#include "ops/embedding_bag.h"
+
 #include <algorithm>
 
 #include "cuda/bags.cuh"
 #include "cuda/launch.cuh"
 #include "cuda/stream.h"
-#include "ops/embedding_bag.h"
 
 namespace ml::ML_CUDA_NAMESPACE {
 namespace {

@@ -1,6 +1,7 @@
+#include "ops/linear.h"
+
 #include "cuda/column_sums.cuh"
 #include "cuda/matrix_product.cuh"
-#include "ops/linear.h"
 
 namespace ml::ML_CUDA_NAMESPACE {
 namespace {

@@ -1,3 +1,5 @@
+#include "ops/peer.h"
+
 #include <algorithm>
 #include <bit>
 
@@ -6,7 +8,6 @@
 #include "cuda/block.cuh"
 #include "cuda/launch.cuh"
 #include "cuda/stream.h"
-#include "ops/peer.h"
 
 namespace ml::ML_CUDA_NAMESPACE {
 namespace {

@@ -11,7 +11,7 @@
 // before anything is written.
 
 #include "core/check.h"
-#include "ops/elementwise.h"
+#include "ops/activation.h"
 
 namespace ml {
 

@@ -1,5 +1,6 @@
-#include "cuda/half_lists.cuh"
 #include "ops/product_key_lookup.h"
+
+#include "cuda/half_lists.cuh"
 
 namespace ml::ML_CUDA_NAMESPACE {
 namespace {

@@ -1,5 +1,6 @@
-#include "cuda/matrix_product.cuh"
 #include "ops/product_key_scores.h"
+
+#include "cuda/matrix_product.cuh"
 
 namespace ml::ML_CUDA_NAMESPACE {
 namespace {

@@ -1,8 +1,9 @@
+#include "ops/random_fill.h"
+
 #include "cuda/launch.cuh"
 #include "cuda/stream.h"
 #include "cuda/tuning.h"
 #include "cuda/vec.cuh"
-#include "ops/random_fill.h"
 
 namespace ml::ML_CUDA_NAMESPACE {
 namespace {

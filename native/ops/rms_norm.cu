@@ -1,6 +1,7 @@
+#include "ops/rms_norm.h"
+
 #include "cuda/column_sums.cuh"
 #include "cuda/rows.cuh"
-#include "ops/rms_norm.h"
 
 namespace ml::ML_CUDA_NAMESPACE {
 namespace {

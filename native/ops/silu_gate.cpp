@@ -26,32 +26,9 @@ void silu_gate_backward_range(const SiluGateBackward& a, int64_t begin, int64_t 
   });
 }
 
-void sigmoid_gate_rows(const SigmoidGate& a, int64_t begin, int64_t end) {
-  const int64_t V = a.y.dim(1);
-  for (int64_t r = begin; r < end; ++r) {
-    const Vec s = sigmoid(set1(a.g.as<float>()[r]));
-    const float* y = a.y.as<float>() + r * V;
-    float* out = a.out.as<float>() + r * V;
-    for_vectors(V, [&](int64_t i, int n) { store_n(out + i, load_n(y + i, n) * s, n); });
-  }
-}
-
-void sigmoid_gate_backward_rows(const SigmoidGateBackward& a, int64_t begin, int64_t end) {
-  const int64_t V = a.y.dim(1);
-  for (int64_t r = begin; r < end; ++r) {
-    const Vec s = sigmoid(set1(a.g.as<float>()[r]));
-    const float *y = a.y.as<float>() + r * V, *dout = a.dout.as<float>() + r * V;
-    float* dy = a.dy.as<float>() + r * V;
-    a.dg.as<float>()[r] = dot(dout, y, V) * s[0] * (1.0f - s[0]);
-    for_vectors(V, [&](int64_t i, int n) { store_n(dy + i, load_n(dout + i, n) * s, n); });
-  }
-}
-
 }  // namespace
 }  // namespace ml::cpu::ML_ISA
 #else
-#include <algorithm>
-
 #define ML_ISA_SOURCE "ops/silu_gate.cpp"
 #include "cpu/foreach_isa.h"
 
@@ -69,20 +46,6 @@ void silu_gate_backward(Context& ctx, const SiluGateBackward& a) {
   const auto range = ML_DISPATCH(silu_gate_backward_range);
   ctx.parallel_for(a.y.size(), kPiece,
                    [&](int64_t begin, int64_t end, int) { range(a, begin, end); });
-}
-
-void sigmoid_gate(Context& ctx, const SigmoidGate& a) {
-  const auto rows = ML_DISPATCH(sigmoid_gate_rows);
-  const int64_t grain = std::max<int64_t>(1, kPiece / std::max<int64_t>(1, a.y.dim(1)));
-  ctx.parallel_for(a.y.dim(0), grain,
-                   [&](int64_t begin, int64_t end, int) { rows(a, begin, end); });
-}
-
-void sigmoid_gate_backward(Context& ctx, const SigmoidGateBackward& a) {
-  const auto rows = ML_DISPATCH(sigmoid_gate_backward_rows);
-  const int64_t grain = std::max<int64_t>(1, kPiece / std::max<int64_t>(1, a.y.dim(1)));
-  ctx.parallel_for(a.y.dim(0), grain,
-                   [&](int64_t begin, int64_t end, int) { rows(a, begin, end); });
 }
 
 }  // namespace ml::cpu

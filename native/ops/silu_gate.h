@@ -1,12 +1,8 @@
 #pragma once
-// The gates behind the bag. silu(a) = a * sigmoid(a).
-//   SiluGate       z = y * silu(a)                            all [R, V] float32
-//     backward     dy = dz * silu(a);   da = dz * y * sigmoid(a) * (1 + a * (1 - sigmoid(a)))
-//   SigmoidGate    out[r, :] = y[r, :] * sigmoid(g[r])        y, out [R, V], g [R, 1]     (the
-//   published 'gated' variant)
-//     backward     dy[r, :] = dout[r, :] * sigmoid(g[r]);   dg[r] = sigmoid'(g[r]) * <dout[r, :],
-//     y[r, :]>
-// out may be y, and dy may be dz (dout).
+// The gate of Memory+. silu(a) = a * sigmoid(a).                         all [R, V] float32
+//   SiluGate           z = y * silu(a)
+//   SiluGateBackward   dy = dz * silu(a);   da = dz * y * sigmoid(a) * (1 + a * (1 - sigmoid(a)))
+// z may be y, and dy may be dz.
 
 #include "core/check.h"
 
@@ -20,14 +16,6 @@ struct SiluGateBackward {
   View dy, da, dz, y, a;
 };
 
-struct SigmoidGate {
-  View out, y, g;
-};
-
-struct SigmoidGateBackward {
-  View dy, dg, dout, y, g;
-};
-
 inline void check(const SiluGate& a) {
   expect_dtype("siluGate", "y", a.y, DType::f32);
   expect_same("siluGate", "a", a.a, a.y);
@@ -38,20 +26,6 @@ inline void check(const SiluGateBackward& a) {
   expect_dtype("siluGateBackward", "y", a.y, DType::f32);
   expect_same("siluGateBackward", "a", a.a, a.y);
   expect_same("siluGateBackward", "dz", a.dz, a.y);
-}
-
-inline void check(const SigmoidGate& a) {
-  expect_rank("sigmoidGate", "y", a.y, 2, "[rows, width]");
-  expect_dtype("sigmoidGate", "y", a.y, DType::f32);
-  expect_float32("sigmoidGate", "g", a.g, {a.y.dim(0), 1});
-  expect_same("sigmoidGate", "out", a.out, a.y);
-}
-
-inline void check(const SigmoidGateBackward& a) {
-  expect_rank("sigmoidGateBackward", "y", a.y, 2, "[rows, width]");
-  expect_dtype("sigmoidGateBackward", "y", a.y, DType::f32);
-  expect_float32("sigmoidGateBackward", "g", a.g, {a.y.dim(0), 1});
-  expect_same("sigmoidGateBackward", "dOut", a.dout, a.y);
 }
 
 }  // namespace ml

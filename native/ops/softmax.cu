@@ -1,5 +1,6 @@
-#include "cuda/softmax_row.cuh"
 #include "ops/softmax.h"
+
+#include "cuda/softmax_row.cuh"
 
 namespace ml::ML_CUDA_NAMESPACE {
 namespace {

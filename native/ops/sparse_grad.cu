@@ -1,3 +1,5 @@
+#include "ops/sparse_grad.cuh"
+
 #include <algorithm>
 #include <bit>
 
@@ -5,7 +7,6 @@
 #include "cuda/sort.cuh"
 #include "cuda/stream.h"
 #include "cuda/tuning.h"
-#include "ops/sparse_grad.cuh"
 #include "ops/sparse_grad.h"
 
 namespace ml::ML_CUDA_NAMESPACE {

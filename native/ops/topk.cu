@@ -1,9 +1,10 @@
+#include "ops/topk.h"
+
 #include "cuda/launch.cuh"
 #include "cuda/select.cuh"
 #include "cuda/sort.cuh"
 #include "cuda/stream.h"
 #include "cuda/tuning.h"
-#include "ops/topk.h"
 
 namespace ml::ML_CUDA_NAMESPACE {
 namespace {

@@ -35,7 +35,7 @@ void require(bool ok, const char* what) {
 
 Tensor random_tensor(Device& device, const Shape& shape, uint64_t seed, DType dtype = DType::f32) {
   Tensor t = empty(device, shape, dtype);
-  run(device, &Operations::random_fill, RandomFill{t.view(), RandomFill::Kind::normal, 0, 1, seed});
+  run(device, RandomFill{t.view(), RandomFill::Kind::normal, 0, 1, seed});
   return t;
 }
 
@@ -61,17 +61,14 @@ void bags(const std::shared_ptr<Device>& d) {
                      weights = random_tensor(*d, {B, L}, 2);
         const Tensor indices = index_tensor(*d, {B, L}, N, static_cast<uint64_t>(V)),
                      y = empty(*d, {B, V});
-        run(*d, &Operations::embedding_bag,
-            EmbeddingBag{y.view(), table.view(), indices.view(), weights.view(), {}, {}});
+        run(*d, EmbeddingBag{y.view(), table.view(), indices.view(), weights.view(), {}, {}});
         const Tensor dweights = empty(*d, {B, L});
-        run(*d, &Operations::embedding_bag_weights_backward,
-            EmbeddingBagWeightsBackward{
-                dweights.view(), y.view(), table.view(), indices.view(), {}, {}});
+        run(*d, EmbeddingBagWeightsBackward{
+                    dweights.view(), y.view(), table.view(), indices.view(), {}, {}});
         const SparseGrad g =
             sparse_grad(*d, {{indices, weights, y, {}}, {indices, weights, y, {}}}, N, V);
         const Tensor dense = zeros(*d, {N, V});
-        run(*d, &Operations::sparse_grad_to_dense,
-            SparseGradToDense{dense.view(), g.values.view(), g.rows.view(), g.count.view()});
+        run(*d, SparseGradToDense{dense.view(), g.values.view(), g.rows.view(), g.count.view()});
       }
     }
   }
@@ -87,27 +84,23 @@ void lookups(const std::shared_ptr<Device>& d) {
                      keys = random_tensor(*d, {H, 2, n, half}, 2);
         const Tensor scores = empty(*d, {T, H, k}), indices = empty(*d, {T, H, k}, DType::i32),
                      weights = empty(*d, {T, H, k});
-        run(*d, &Operations::product_key_lookup,
-            ProductKeyLookup{scores.view(),
-                             indices.view(),
-                             weights.view(),
-                             query.view(),
-                             keys.view(),
-                             {},
-                             Gate::softmax});
+        run(*d, ProductKeyLookup{scores.view(),
+                                 indices.view(),
+                                 weights.view(),
+                                 query.view(),
+                                 keys.view(),
+                                 {},
+                                 Gate::softmax});
         const Tensor dquery = empty(*d, query.shape), dkeys = zeros(*d, keys.shape);
-        run(*d, &Operations::product_key_lookup_backward,
-            ProductKeyLookupBackward{dquery.view(), dkeys.view(), weights.view(), scores.view(),
-                                     indices.view(), weights.view(), query.view(), keys.view(),
-                                     Gate::softmax});
+        run(*d, ProductKeyLookupBackward{dquery.view(), dkeys.view(), weights.view(), scores.view(),
+                                         indices.view(), weights.view(), query.view(), keys.view(),
+                                         Gate::softmax});
         const int64_t most = std::min(k, n);
         const Tensor values = empty(*d, {T * H * 2, most}),
                      ids = empty(*d, {T * H * 2, most}, DType::i32);
         const Tensor half_scores = empty(*d, {T, H, 2, n});
-        run(*d, &Operations::product_key_scores,
-            ProductKeyScores{half_scores.view(), query.view(), keys.view()});
-        run(*d, &Operations::topk,
-            TopK{values.view(), ids.view(), half_scores.reshaped({T * H * 2, n}).view()});
+        run(*d, ProductKeyScores{half_scores.view(), query.view(), keys.view()});
+        run(*d, TopK{values.view(), ids.view(), half_scores.reshaped({T * H * 2, n}).view()});
       }
   wait(*d);
 }
@@ -120,8 +113,8 @@ void products(const std::shared_ptr<Device>& d) {
                      b = random_tensor(*d, {O}, 3);
         const Tensor y = empty(*d, {R, O}), dx = empty(*d, {R, I}), dw = zeros(*d, {O, I}),
                      db = zeros(*d, {O});
-        run(*d, &Operations::linear, Linear{y.view(), x.view(), w.view(), b.view()});
-        run(*d, &Operations::linear_backward,
+        run(*d, Linear{y.view(), x.view(), w.view(), b.view()});
+        run(*d,
             LinearBackward{dx.view(), dw.view(), db.view(), y.view(), x.view(), w.view(), false});
       }
   wait(*d);
@@ -177,10 +170,10 @@ void hand_over(const std::shared_ptr<Device>& d) {
   const Tensor a = empty(*d, {kLong}), b = empty(*d, {kLong}), c = empty(*d, {kLong});
   for (int i = 0; i < 300; ++i) {
     fill(a, i);
-    run(*d, &Operations::copy, Copy{b.view(), a.view()});
+    run(*d, Copy{b.view(), a.view()});
     pause(i % 3);
     fill(a, -1);
-    run(*d, &Operations::copy, Copy{c.view(), b.view()});
+    run(*d, Copy{c.view(), b.view()});
     fill(b, -1);
     if (i % 5 == 0) pause(1);
     float last = 0;
@@ -316,8 +309,7 @@ void faults(const std::shared_ptr<Device>& d) {
                weights = zeros(*d, {1, 1});
   Tensor indices = empty(*d, {1, 1}, DType::i32);
   fill(indices, 4);
-  run(*d, &Operations::embedding_bag,
-      EmbeddingBag{y.view(), table.view(), indices.view(), weights.view(), {}, {}});
+  run(*d, EmbeddingBag{y.view(), table.view(), indices.view(), weights.view(), {}, {}});
   const auto fault = d->stream().wait();
   require(fault && fault->error.code() == Code::index_range, "an index out of range is a fault");
   d->stream().acknowledge(fault->first);

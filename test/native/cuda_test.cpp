@@ -29,7 +29,7 @@ void require(bool ok, const char* what) {
 
 Tensor normal(Device& device, const Shape& shape, uint64_t seed) {
   Tensor t = empty(device, shape);
-  run(device, &Operations::random_fill, RandomFill{t.view(), RandomFill::Kind::normal, 0, 1, seed});
+  run(device, RandomFill{t.view(), RandomFill::Kind::normal, 0, 1, seed});
   return t;
 }
 
@@ -141,8 +141,7 @@ void faults_void_what_follows() {
   const Tensor bad = from_host<int32_t>(*d, {2, 2}, DType::i32, {3, -1, 4, -2}),
                good = from_host<int32_t>(*d, {2, 2}, DType::i32, {3, -1, 2, 0});
   const auto bag = [&](const Tensor& indices) {
-    run(*d, &Operations::embedding_bag,
-        EmbeddingBag{y.view(), table.view(), indices.view(), weights.view(), {}, {}});
+    run(*d, EmbeddingBag{y.view(), table.view(), indices.view(), weights.view(), {}, {}});
   };
   fill(y, 7);
   bag(bad);
@@ -177,11 +176,11 @@ void faults_void_what_follows() {
 
   // The same inside recorded work: a replay that fails is void as a whole from there on.
   Tensor indices = empty(*d, {2, 2}, DType::i32);
-  run(*d, &Operations::copy, Copy{indices.view(), good.view()});
+  run(*d, Copy{indices.view(), good.view()});
   const auto work = simt::record(d, [&] { bag(indices); });
   work->replay();
   const float right = first_of(y);
-  run(*d, &Operations::copy, Copy{indices.view(), bad.view()});
+  run(*d, Copy{indices.view(), bad.view()});
   fill(y, 12);
   work->replay();
   const Ticket replay = stream.submitted();
@@ -189,7 +188,7 @@ void faults_void_what_follows() {
   require(second && second->first == replay, "a fault of recorded work belongs to its replay");
   stream.acknowledge(second->first);
   require(first_of(y) == 12, "the replay was void");
-  run(*d, &Operations::copy, Copy{indices.view(), good.view()});
+  run(*d, Copy{indices.view(), good.view()});
   work->replay();
   require(first_of(y) == right, "and can be run again");
 }

@@ -45,7 +45,7 @@ struct Source {
     Tensor exact = upload(shape, DType::f32, values);
     if (dtype == DType::f32) return exact;
     Tensor t = empty(*device, shape, dtype);
-    run(*device, &Operations::copy, Copy{t.view(), exact.view()});
+    run(*device, Copy{t.view(), exact.view()});
     return t;
   }
   // Slots of [-1, slots); every `hot`-th is 3.
@@ -88,11 +88,9 @@ Results there_and_back(const std::shared_ptr<Device>& device, const Case& c) {
   const Tensor ids = s.indices({B, L}, N, hot), w = s.numbers({B, L}), dy = s.numbers({B, V});
   const Tensor exact = s.numbers({N, V}), table = empty(d, {N, V}, dtype), y = empty(d, {B, V}),
                dw = empty(d, {B, L});
-  run(d, &Operations::copy, Copy{table.view(), exact.view()});
-  run(d, &Operations::embedding_bag,
-      EmbeddingBag{y.view(), table.view(), ids.view(), w.view(), {}, {}});
-  run(d, &Operations::embedding_bag_weights_backward,
-      EmbeddingBagWeightsBackward{dw.view(), dy.view(), table.view(), ids.view(), {}, {}});
+  run(d, Copy{table.view(), exact.view()});
+  run(d, EmbeddingBag{y.view(), table.view(), ids.view(), w.view(), {}, {}});
+  run(d, EmbeddingBagWeightsBackward{dw.view(), dy.view(), table.view(), ids.view(), {}, {}});
   results["y"] = s.read(y);
   results["dweights"] = s.read(dw);
 
@@ -102,25 +100,23 @@ Results there_and_back(const std::shared_ptr<Device>& device, const Case& c) {
                values = empty(d, {C, V});
   // of two layers
   const std::vector<TableRead> reads(2, TableRead{ids.view(), w.view(), dy.view(), {}});
-  run(d, &Operations::sort_rows,
-      SortRows{rows.view(), starts.view(), order.view(), count.view(), reads, N});
-  run(d, &Operations::sparse_grad_values,
-      SparseGradValues{values.view(), rows.view(), starts.view(), order.view(), count.view(),
-                       reads});
+  run(d, SortRows{rows.view(), starts.view(), order.view(), count.view(), reads, N});
+  run(d, SparseGradValues{values.view(), rows.view(), starts.view(), order.view(), count.view(),
+                          reads});
   results["count"] = s.read(count);
   const int32_t R = *reinterpret_cast<const int32_t*>(results["count"].data());
   results["rows"] = s.read(rows, R);
   results["values"] = s.read(values, int64_t{R} * V);
 
   const Tensor step = zeros(d, {1}, DType::i32), sum = zeros(d, {1});
-  run(d, &Operations::step_advance, StepAdvance{step.view()});
-  run(d, &Operations::sum_squares, SumSquares{sum.view(), values.view(), count.view()});
+  run(d, StepAdvance{step.view()});
+  run(d, SumSquares{sum.view(), values.view(), count.view()});
   results["sum"] = s.read(sum);
   for (Rule rule : {Rule::sgd, Rule::adagrad, Rule::rowwise_adagrad, Rule::adamw}) {
     const bool per_row = rule == Rule::rowwise_adagrad;
     const Tensor s1 = zeros(d, per_row ? Shape{N} : Shape{N, V}), s2 = zeros(d, {N, V}),
                  master = empty(d, {N, V});
-    run(d, &Operations::copy, Copy{master.view(), exact.view()});
+    run(d, Copy{master.view(), exact.view()});
     const Hyper hyper{.lr = 0.1f, .weight_decay = 0.1f};
     SparseUpdate update{table.view(),
                         dtype == DType::f32 ? View{} : master.view(),
@@ -135,10 +131,10 @@ Results there_and_back(const std::shared_ptr<Device>& device, const Case& c) {
                         rule,
                         hyper,
                         rule == Rule::adamw};
-    run(d, &Operations::sparse_update, update);
+    run(d, update);
     const std::string name = std::to_string(static_cast<int>(rule));
     const Tensor widened = empty(d, {N, V});
-    run(d, &Operations::copy, Copy{widened.view(), table.view()});
+    run(d, Copy{widened.view(), table.view()});
     results["table " + name] = s.read(widened);
     results["state " + name] = s.read(s1);
     if (dtype != DType::f32) results["master " + name] = s.read(master);
@@ -207,8 +203,7 @@ void bags_move_what_they_must() {
               : s.numbers({N, V}, dtype);
       require(!s.device->stream().wait(), "no fault");
       ::simt::reset_counts();
-      run(*s.device, &Operations::embedding_bag,
-          EmbeddingBag{y.view(), table.view(), indices.view(), w.view(), {}, {}});
+      run(*s.device, EmbeddingBag{y.view(), table.view(), indices.view(), w.view(), {}, {}});
       require(!s.device->stream().wait(), "no fault");
       double sectors = 0;
       for (const char* kernel : {"embedding_bag_kernel", "bag_pieces_kernel"}) {

@@ -88,10 +88,10 @@ void compare(const Both& b, const char* what, double tolerance = 1e-5) {
 }
 
 // Runs the operation with each device's own arguments.
-template <class Args, class Make>
-void on_both(Pair& p, Slot<Args> Operations::* slot, Make make) {
-  run(*p.cpu, slot, make([](const Both& b) { return b.cpu.view(); }));
-  run(*p.simt, slot, make([](const Both& b) { return b.simt.view(); }));
+template <class Make>
+void on_both(Pair& p, Make make) {
+  run(*p.cpu, make([](const Both& b) { return b.cpu.view(); }));
+  run(*p.simt, make([](const Both& b) { return b.simt.view(); }));
 }
 
 void linear() {
@@ -100,13 +100,12 @@ void linear() {
     for (const auto& [R, I, O] : {std::array<int64_t, 3>{70, 80, 75}, {5, 97, 3}, {66, 1030, 65}}) {
       const Both x = numbers(p, {R, I}, 1, dtype), w = numbers(p, {O, I}, 2, dtype),
                  bias = numbers(p, {O}, 3), y = room(p, {R, O});
-      on_both(p, &Operations::linear, [&](auto v) { return Linear{v(y), v(x), v(w), v(bias)}; });
+      on_both(p, [&](auto v) { return Linear{v(y), v(x), v(w), v(bias)}; });
       compare(y, "linear", 1e-4);
       const Both dy = numbers(p, {R, O}, 4), dx = room(p, {R, I}), dw = zeros_of(p, {O, I}),
                  db = zeros_of(p, {O});
-      on_both(p, &Operations::linear_backward, [&](auto v) {
-        return LinearBackward{v(dx), v(dw), v(db), v(dy), v(x), v(w), false};
-      });
+      on_both(
+          p, [&](auto v) { return LinearBackward{v(dx), v(dw), v(db), v(dy), v(x), v(w), false}; });
       compare(dx, "dx", 1e-4);
       compare(dw, "dweight", 1e-4);
       compare(db, "dbias", 1e-4);
@@ -119,7 +118,7 @@ void topk() {
        {std::array<int64_t, 3>{20, 300, 40}, {2, 3000, 5}, {9, 33, 33}}) {
     const Both x = numbers(p, {rows, n}, 5), values = room(p, {rows, k}),
                ids = room(p, {rows, k}, DType::i32);
-    on_both(p, &Operations::topk, [&](auto v) { return TopK{v(values), v(ids), v(x)}; });
+    on_both(p, [&](auto v) { return TopK{v(values), v(ids), v(x)}; });
     compare(ids, "topk indices");
     compare(values, "topk values", 0);
   }
@@ -132,7 +131,7 @@ void lookup() {
     const Both query = numbers(p, {T, H, 2, half}, 6), keys = numbers(p, {H, 2, n, half}, 7),
                scores = room(p, {T, H, k}), ids = room(p, {T, H, k}, DType::i32),
                weights = room(p, {T, H, k});
-    on_both(p, &Operations::product_key_lookup, [&](auto v) {
+    on_both(p, [&](auto v) {
       return ProductKeyLookup{v(scores), v(ids), v(weights), v(query), v(keys), {}, Gate::softmax};
     });
     compare(ids, "slots");
@@ -140,7 +139,7 @@ void lookup() {
     compare(weights, "weights");
     const Both dw = numbers(p, {T, H, k}, 8), dquery = room(p, {T, H, 2, half}),
                dkeys = zeros_of(p, {H, 2, n, half});
-    on_both(p, &Operations::product_key_lookup_backward, [&](auto v) {
+    on_both(p, [&](auto v) {
       return ProductKeyLookupBackward{v(dquery),  v(dkeys), v(dw),   v(scores),    v(ids),
                                       v(weights), v(query), v(keys), Gate::softmax};
     });
@@ -156,30 +155,26 @@ void rows() {
     const int64_t R = n > 5000 ? 1 : 5;
     const Both x = numbers(p, {R, n}, 9), dy = numbers(p, {R, n}, 10), y = room(p, {R, n}),
                dx = room(p, {R, n});
-    on_both(p, &Operations::softmax, [&](auto v) { return Softmax{v(y), v(x)}; });
+    on_both(p, [&](auto v) { return Softmax{v(y), v(x)}; });
     compare(y, "softmax");
-    on_both(p, &Operations::softmax_backward,
-            [&](auto v) { return SoftmaxBackward{v(dx), v(dy), v(y)}; });
+    on_both(p, [&](auto v) { return SoftmaxBackward{v(dx), v(dy), v(y)}; });
     compare(dx, "softmax backward");
     const Both gain = numbers(p, {n}, 11), dgain = zeros_of(p, {n});
-    on_both(p, &Operations::rms_norm, [&](auto v) { return RmsNorm{v(y), v(x), v(gain), 1e-6f}; });
+    on_both(p, [&](auto v) { return RmsNorm{v(y), v(x), v(gain), 1e-6f}; });
     compare(y, "rms norm");
-    on_both(p, &Operations::rms_norm_backward,
+    on_both(p,
             [&](auto v) { return RmsNormBackward{v(dx), v(dgain), v(dy), v(x), v(gain), 1e-6f}; });
     compare(dx, "rms norm backward");
     compare(dgain, "dgain");
     const Both targets = indices(p, {R}, n, 12), loss = room(p, {R}), dloss = numbers(p, {R}, 13);
-    on_both(p, &Operations::cross_entropy,
-            [&](auto v) { return CrossEntropy{v(loss), v(x), v(targets)}; });
+    on_both(p, [&](auto v) { return CrossEntropy{v(loss), v(x), v(targets)}; });
     compare(loss, "cross entropy");
-    on_both(p, &Operations::cross_entropy_backward,
-            [&](auto v) { return CrossEntropyBackward{v(dx), v(dloss), v(x), v(targets)}; });
+    on_both(p, [&](auto v) { return CrossEntropyBackward{v(dx), v(dloss), v(x), v(targets)}; });
     compare(dx, "cross entropy backward");
     const Both g = numbers(p, {R, 1}, 14), dg = room(p, {R, 1});
-    on_both(p, &Operations::sigmoid_gate, [&](auto v) { return SigmoidGate{v(y), v(x), v(g)}; });
+    on_both(p, [&](auto v) { return SigmoidGate{v(y), v(x), v(g)}; });
     compare(y, "sigmoid gate");
-    on_both(p, &Operations::sigmoid_gate_backward,
-            [&](auto v) { return SigmoidGateBackward{v(dx), v(dg), v(dy), v(x), v(g)}; });
+    on_both(p, [&](auto v) { return SigmoidGateBackward{v(dx), v(dg), v(dy), v(x), v(g)}; });
     compare(dx, "sigmoid gate backward");
     compare(dg, "dg", 1e-4);
   }
@@ -192,14 +187,13 @@ void attention() {
       const Shape shape{2, T, 3, d};
       const Both q = numbers(p, shape, 20), k = numbers(p, shape, 21), v = numbers(p, shape, 22),
                  y = room(p, shape), lse = room(p, {2, 3, T});
-      on_both(p, &Operations::attention, [&](auto of) {
-        return Attention{of(y), of(lse), of(q), of(k), of(v), 0.3f, causal};
-      });
+      on_both(
+          p, [&](auto of) { return Attention{of(y), of(lse), of(q), of(k), of(v), 0.3f, causal}; });
       compare(y, "attention");
       compare(lse, "lse");
       const Both dy = numbers(p, shape, 23), dq = room(p, shape), dk = room(p, shape),
                  dv = room(p, shape);
-      on_both(p, &Operations::attention_backward, [&](auto of) {
+      on_both(p, [&](auto of) {
         return AttentionBackward{of(dq), of(dk), of(dv), of(dy), of(y), of(lse),
                                  of(q),  of(k),  of(v),  0.3f,   causal};
       });
@@ -217,10 +211,9 @@ void tables() {
     const Both table = numbers(p, {N, V}, 30), ids = indices(p, {B, L}, N, 31),
                weights = numbers(p, {B, L}, 32), dy = numbers(p, {B, V}, 33);
     const Both y = room(p, {B, V}), dw = room(p, {B, L});
-    on_both(p, &Operations::embedding_bag,
-            [&](auto v) { return EmbeddingBag{v(y), v(table), v(ids), v(weights), {}, {}}; });
+    on_both(p, [&](auto v) { return EmbeddingBag{v(y), v(table), v(ids), v(weights), {}, {}}; });
     compare(y, "bags", 1e-4);
-    on_both(p, &Operations::embedding_bag_weights_backward, [&](auto v) {
+    on_both(p, [&](auto v) {
       return EmbeddingBagWeightsBackward{v(dw), v(dy), v(table), v(ids), {}, {}};
     });
     compare(dw, "dweights");
@@ -231,12 +224,12 @@ void tables() {
     const auto reads = [&](auto v) {
       return std::vector<TableRead>{{v(ids), v(weights), v(dy), {}}};
     };
-    on_both(p, &Operations::sort_rows, [&](auto v) {
+    on_both(p, [&](auto v) {
       return SortRows{v(touched), v(starts), v(order), v(count), reads(v), N};
     });
     compare(count, "count");
     compare(order, "order");
-    on_both(p, &Operations::sparse_grad_values, [&](auto v) {
+    on_both(p, [&](auto v) {
       return SparseGradValues{v(values), v(touched), v(starts), v(order), v(count), reads(v)};
     });
     compare(values, "gradient", 1e-4);
@@ -244,7 +237,7 @@ void tables() {
     const Both step = from_host(p, {1}, DType::i32, &one_step), by_row = zeros_of(p, {N}),
                first = zeros_of(p, {N, V}), second = zeros_of(p, {N, V});
     const auto update = [&](Rule rule, const Both* one, const Both* two, bool every_row) {
-      on_both(p, &Operations::sparse_update, [&](auto v) {
+      on_both(p, [&](auto v) {
         return SparseUpdate{v(table),
                             {},
                             one ? v(*one) : View{},
@@ -273,13 +266,13 @@ void experts() {
     const Both x = numbers(p, {T, C}, 40), down = numbers(p, {N, C}, 41),
                up = numbers(p, {N, C}, 42), ids = indices(p, {T, L}, N, 43),
                weights = numbers(p, {T, L}, 44), out = room(p, {T, C}), u = room(p, {T, L});
-    on_both(p, &Operations::peer, [&](auto v) {
+    on_both(p, [&](auto v) {
       return Peer{v(out), v(u), v(x), v(down), v(up), v(ids), v(weights), Activation::gelu};
     });
     compare(out, "experts", 1e-4);
     const Both dout = numbers(p, {T, C}, 45), dx = zeros_of(p, {T, C}), dw = room(p, {T, L}),
                du = room(p, {T, L}), coefficient = room(p, {T, L});
-    on_both(p, &Operations::peer_backward, [&](auto v) {
+    on_both(p, [&](auto v) {
       return PeerBackward{v(dx), v(dw),   v(du), v(coefficient), v(dout),    v(u),
                           v(x),  v(down), v(up), v(ids),         v(weights), Activation::gelu};
     });
@@ -295,8 +288,7 @@ void faults() {
   for (const int i : {2900, 1777, 1801, 2000}) targets[static_cast<size_t>(i)] = 7;
   const Both t = from_host(p, {3000}, DType::i32, targets.data()), x = numbers(p, {3000, 2}, 17),
              loss = room(p, {3000});
-  run(*p.simt, &Operations::cross_entropy,
-      CrossEntropy{loss.simt.view(), x.simt.view(), t.simt.view()});
+  run(*p.simt, CrossEntropy{loss.simt.view(), x.simt.view(), t.simt.view()});
   const auto fault = p.simt->stream().wait();
   require(fault && std::strstr(fault->error.what(), "1777"), "the first bad place");
 }

@@ -1,0 +1,83 @@
+#pragma once
+// Every operation, and the table of kernels that a backend fills. One line of the list is the
+// operation's argument struct (its header in ops/ or optim/) and the name of its kernel, in
+// namespace cpu and in the CUDA backend, and in profiles. The table, both backends' declarations
+// and both backends' tables follow from the list: a backend without some kernel does not link.
+
+#include "ops/activation.h"
+#include "ops/add.h"
+#include "ops/attention.h"
+#include "ops/copy.h"
+#include "ops/cross_entropy.h"
+#include "ops/embedding_bag.h"
+#include "ops/fill.h"
+#include "ops/linear.h"
+#include "ops/peer.h"
+#include "ops/product_key_lookup.h"
+#include "ops/product_key_scores.h"
+#include "ops/random_fill.h"
+#include "ops/rms_norm.h"
+#include "ops/sigmoid_gate.h"
+#include "ops/silu_gate.h"
+#include "ops/softmax.h"
+#include "ops/sparse_grad.h"
+#include "ops/topk.h"
+#include "optim/optim.h"
+
+#define ML_OPERATIONS(OPERATION)                                         \
+  OPERATION(Fill, fill)                                                  \
+  OPERATION(Copy, copy)                                                  \
+  OPERATION(Add, add)                                                    \
+  OPERATION(Activate, activate)                                          \
+  OPERATION(ActivateBackward, activate_backward)                         \
+  OPERATION(RandomFill, random_fill)                                     \
+  OPERATION(Linear, linear)                                              \
+  OPERATION(LinearBackward, linear_backward)                             \
+  OPERATION(ProductKeyScores, product_key_scores)                        \
+  OPERATION(TopK, topk)                                                  \
+  OPERATION(ProductKeyLookup, product_key_lookup)                        \
+  OPERATION(ProductKeyLookupBackward, product_key_lookup_backward)       \
+  OPERATION(Softmax, softmax)                                            \
+  OPERATION(SoftmaxBackward, softmax_backward)                           \
+  OPERATION(EmbeddingBag, embedding_bag)                                 \
+  OPERATION(EmbeddingBagWeightsBackward, embedding_bag_weights_backward) \
+  OPERATION(SortRows, sort_rows)                                         \
+  OPERATION(SparseGradValues, sparse_grad_values)                        \
+  OPERATION(SparseGradToDense, sparse_grad_to_dense)                     \
+  OPERATION(SiluGate, silu_gate)                                         \
+  OPERATION(SiluGateBackward, silu_gate_backward)                        \
+  OPERATION(SigmoidGate, sigmoid_gate)                                   \
+  OPERATION(SigmoidGateBackward, sigmoid_gate_backward)                  \
+  OPERATION(RmsNorm, rms_norm)                                           \
+  OPERATION(RmsNormBackward, rms_norm_backward)                          \
+  OPERATION(CrossEntropy, cross_entropy)                                 \
+  OPERATION(CrossEntropyBackward, cross_entropy_backward)                \
+  OPERATION(Attention, attention)                                        \
+  OPERATION(AttentionBackward, attention_backward)                       \
+  OPERATION(Peer, peer)                                                  \
+  OPERATION(PeerBackward, peer_backward)                                 \
+  OPERATION(StepAdvance, step_advance)                                   \
+  OPERATION(DenseUpdate, dense_update)                                   \
+  OPERATION(SparseUpdate, sparse_update)                                 \
+  OPERATION(SumSquares, sum_squares)                                     \
+  OPERATION(ClipScale, clip_scale)
+
+namespace ml {
+
+class Stream;
+
+// Enqueues one operation on a stream, with a copy of its arguments.
+template <class Args>
+using Kernel = void (*)(Stream&, const Args&);
+
+// A backend's kernels, found by the type of their arguments.
+class Operations {
+ public:
+#define ML_KERNEL(Args, name) \
+  Kernel<Args> name;          \
+  Kernel<Args> of(const Args&) const { return name; }
+  ML_OPERATIONS(ML_KERNEL)
+#undef ML_KERNEL
+};
+
+}  // namespace ml

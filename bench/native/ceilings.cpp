@@ -16,7 +16,7 @@ template <int cache>
   if constexpr (cache == 1)
     prefetch_line(p);
   else
-    prefetch_second(p);
+    prefetch_l2(p);
 }
 
 // Adds integers: the rows may hold any bits, and some of them are numbers that a core is slow to

@@ -147,7 +147,7 @@ Napi::Value tensor_from(Arguments& a) {
     throw Error(Code::shape, "tensor: the data does not fill shape " + to_string(shape) + ".");
   Tensor t = empty(device, shape, dtype);
   device.stream().write(t.storage->data(), bytes.data, bytes.size, t.storage->quiet());
-  return give(a.env(), t);
+  return to_js(a.env(), t);
 }
 
 // (device, path, byte offset, shape, dtype): read-only memory of a file, on the CPU
@@ -164,13 +164,13 @@ Napi::Value tensor_map(Arguments& a) {
   const int64_t bytes = shape.size() * ml::bytes_of(dtype);
   cpu::MappedFile file = cpu::map_file(path, offset, bytes);
   auto storage = std::make_shared<Storage>(device, file.data, bytes, std::move(file.release));
-  return give(a.env(), {storage, 0, dtype, shape}, false);
+  return to_js(a.env(), {storage, 0, dtype, shape}, false);
 }
 
 Napi::Value tensor_empty(Arguments& a) {
   Device& device = a.device();
   const Shape shape = a.shape("shape");
-  return give(a.env(), empty(device, shape, a.dtype("dtype")));
+  return to_js(a.env(), empty(device, shape, a.dtype("dtype")));
 }
 
 Napi::Value tensor_fill(Arguments& a) {
@@ -263,7 +263,7 @@ Napi::Value tensor_view(Arguments& a) {
                                  to_string(t.shape) + ".");
   t.offset += offset * ml::bytes_of(t.dtype);
   t.shape = shape;
-  return give(a.env(), t, false);
+  return to_js(a.env(), t, false);
 }
 
 Napi::Value tensor_dispose(Arguments& a) {

@@ -2,7 +2,7 @@
 
 namespace ml::binding {
 
-Napi::Object give(Napi::Env env, const Tensor& tensor, bool owner) {
+Napi::Object to_js(Napi::Env env, const Tensor& tensor, bool owner) {
   TensorBox box{tensor, owner ? tensor.storage->bytes() : 0};
   if (box.reported) Napi::MemoryManagement::AdjustExternalMemory(env, box.reported);
   Napi::Object object = wrap(env, std::move(box));

@@ -57,7 +57,7 @@ ML_TAG(OptimizerBox, 7)
 #undef ML_TAG
 
 // Any call into the environment may fail: a worker can be terminated between two of them.
-inline void must(Napi::Env env, napi_status status) {
+inline void check_napi(Napi::Env env, napi_status status) {
   if (status != napi_ok) throw Napi::Error::New(env);
 }
 
@@ -72,9 +72,9 @@ Napi::Object wrap(Napi::Env env, Box box) {
       napi_adjust_external_memory(raw, -b->reported, &total);
     }
   };
-  must(env, napi_wrap(env, object, owned.get(), finalize, nullptr, nullptr));
+  check_napi(env, napi_wrap(env, object, owned.get(), finalize, nullptr, nullptr));
   owned.release();
-  must(env, napi_type_tag_object(env, object, &Tag<Box>::value));
+  check_napi(env, napi_type_tag_object(env, object, &Tag<Box>::value));
   return object;
 }
 
@@ -82,17 +82,18 @@ template <class Box>
 Box& unwrap(const Napi::Value& value, const char* argument) {
   bool tagged = false;
   if (value.IsObject())
-    must(value.Env(), napi_check_object_type_tag(value.Env(), value, &Tag<Box>::value, &tagged));
+    check_napi(value.Env(),
+               napi_check_object_type_tag(value.Env(), value, &Tag<Box>::value, &tagged));
   if (!tagged)
     throw Error(Code::value, std::string("binding: \"") + argument + "\" is not a native " +
                                  Tag<Box>::name + ".");
   void* data = nullptr;
-  must(value.Env(), napi_unwrap(value.Env(), value, &data));
+  check_napi(value.Env(), napi_unwrap(value.Env(), value, &data));
   return *static_cast<Box*>(data);
 }
 
 // A tensor for JavaScript: the handle carries its shape and dtype. `owner`: its storage is new.
-Napi::Object give(Napi::Env env, const Tensor& tensor, bool owner = true);
+Napi::Object to_js(Napi::Env env, const Tensor& tensor, bool owner = true);
 
 // The arguments of one call, in order.
 class Arguments {

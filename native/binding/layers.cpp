@@ -27,9 +27,9 @@ Napi::Value table_gradient(Arguments& a) {
   const auto table = a.table("table");
   const SparseGrad g = sparse_grad(table->device(), table->pending(), table->slots(), table->dim());
   Napi::Object o = Napi::Object::New(a.env());
-  o.Set("rows", give(a.env(), g.rows));
-  o.Set("values", give(a.env(), g.values));
-  o.Set("count", give(a.env(), g.count));
+  o.Set("rows", to_js(a.env(), g.rows));
+  o.Set("values", to_js(a.env(), g.values));
+  o.Set("count", to_js(a.env(), g.count));
   o.Set("slots", Napi::Number::New(a.env(), static_cast<double>(g.slots)));
   return o;
 }
@@ -77,8 +77,8 @@ Napi::Array parameters(Napi::Env env, const std::vector<Parameter*>& list) {
   for (const Parameter* p : list) {
     Napi::Object o = Napi::Object::New(env);
     o.Set("name", p->name);
-    o.Set("value", give(env, p->value));
-    o.Set("grad", give(env, p->grad));
+    o.Set("value", to_js(env, p->value));
+    o.Set("grad", to_js(env, p->grad));
     array.Set(array.Length(), o);
   }
   return array;
@@ -110,14 +110,14 @@ Napi::Value memory_layer_forward(Arguments& a) {
   MemoryLayer& layer = live(unwrap<MemoryLayerBox>(a.next(), "layer").layer, "MemoryLayer.forward");
   ForwardResult r = layer.forward(a.tensor("x"), true);
   Napi::Object o = Napi::Object::New(a.env());
-  o.Set("output", give(a.env(), r.output));
+  o.Set("output", to_js(a.env(), r.output));
   o.Set("context", wrap(a.env(), ContextBox{std::move(r.context), nullptr}));
   return o;
 }
 
 Napi::Value memory_layer_infer(Arguments& a) {
   MemoryLayer& layer = live(unwrap<MemoryLayerBox>(a.next(), "layer").layer, "MemoryLayer.infer");
-  return give(a.env(), layer.forward(a.tensor("x"), false).output);
+  return to_js(a.env(), layer.forward(a.tensor("x"), false).output);
 }
 
 // The context of this layer's own forward, not yet spent.
@@ -143,7 +143,7 @@ Napi::Value memory_layer_backward(Arguments& a) {
   MemoryContext& context = expect_context("MemoryLayer.backward", box.memory, &layer);
   const Tensor dx = layer.backward(context, a.tensor("dy"));
   box.memory.reset();
-  return give(a.env(), dx);
+  return to_js(a.env(), dx);
 }
 
 Napi::Value context_dispose(Arguments& a) {
@@ -161,9 +161,9 @@ Napi::Value context_lookup(Arguments& a) {
                 "Context.lookup: the context was spent.\n  Read it before backward.");
   const QueryContext& q = box.memory ? box.memory->query : box.peer->query;
   Napi::Object o = Napi::Object::New(a.env());
-  o.Set("scores", give(a.env(), q.scores, false));
-  o.Set("indices", give(a.env(), q.indices, false));
-  o.Set("weights", give(a.env(), q.weights, false));
+  o.Set("scores", to_js(a.env(), q.scores, false));
+  o.Set("indices", to_js(a.env(), q.indices, false));
+  o.Set("weights", to_js(a.env(), q.weights, false));
   return o;
 }
 
@@ -185,14 +185,14 @@ Napi::Value peer_layer_forward(Arguments& a) {
   PeerLayer& layer = live(unwrap<PeerLayerBox>(a.next(), "layer").layer, "PeerLayer.forward");
   PeerLayer::Result r = layer.forward(a.tensor("x"), true);
   Napi::Object o = Napi::Object::New(a.env());
-  o.Set("output", give(a.env(), r.output));
+  o.Set("output", to_js(a.env(), r.output));
   o.Set("context", wrap(a.env(), ContextBox{nullptr, std::move(r.context)}));
   return o;
 }
 
 Napi::Value peer_layer_infer(Arguments& a) {
   PeerLayer& layer = live(unwrap<PeerLayerBox>(a.next(), "layer").layer, "PeerLayer.infer");
-  return give(a.env(), layer.forward(a.tensor("x"), false).output);
+  return to_js(a.env(), layer.forward(a.tensor("x"), false).output);
 }
 
 Napi::Value peer_layer_backward(Arguments& a) {
@@ -201,7 +201,7 @@ Napi::Value peer_layer_backward(Arguments& a) {
   PeerContext& context = expect_context("PeerLayer.backward", box.peer, &layer);
   const Tensor dx = layer.backward(context, a.tensor("dy"));
   box.peer.reset();
-  return give(a.env(), dx);
+  return to_js(a.env(), dx);
 }
 
 // (device, rule, dense values, their gradients, tables)
@@ -218,9 +218,9 @@ Napi::Value optimizer_create(Arguments& a) {
 
   const auto states = [&](const OptimizerState& s) {
     Napi::Object o = Napi::Object::New(a.env());
-    if (s.state1) o.Set("state1", give(a.env(), s.state1));
-    if (s.state2) o.Set("state2", give(a.env(), s.state2));
-    if (s.master) o.Set("master", give(a.env(), s.master));
+    if (s.state1) o.Set("state1", to_js(a.env(), s.state1));
+    if (s.state2) o.Set("state2", to_js(a.env(), s.state2));
+    if (s.master) o.Set("master", to_js(a.env(), s.master));
     return o;
   };
   Napi::Array dense_states = Napi::Array::New(a.env()), table_states = Napi::Array::New(a.env());
@@ -230,7 +230,7 @@ Napi::Value optimizer_create(Arguments& a) {
     table_states.Set(static_cast<uint32_t>(i), states(box.optimizer->table_state(i)));
   const Tensor step = box.optimizer->step_count();
   Napi::Object handle = wrap(a.env(), std::move(box));
-  handle.Set("step", give(a.env(), step));
+  handle.Set("step", to_js(a.env(), step));
   handle.Set("dense", dense_states);
   handle.Set("tables", table_states);
   return handle;
@@ -272,8 +272,8 @@ Napi::Value clip_gradients(Arguments& a) {
   Device& device = a.device();
   const std::vector<Tensor> grads = a.tensors("grads");
   const auto tables = a.tables("tables");
-  return give(a.env(),
-              clip_grad_norm(device, grads, tables, static_cast<float>(a.number("maxNorm"))));
+  return to_js(a.env(),
+               clip_grad_norm(device, grads, tables, static_cast<float>(a.number("maxNorm"))));
 }
 
 }  // namespace

@@ -23,7 +23,7 @@ Tensor output(const char* op, const char* name, const Tensor& out, const Tensor&
 Napi::Object result(Napi::Env env, std::initializer_list<std::pair<const char*, Tensor>> tensors) {
   Napi::Object o = Napi::Object::New(env);
   for (const auto& [name, tensor] : tensors)
-    if (tensor) o.Set(name, give(env, tensor));
+    if (tensor) o.Set(name, to_js(env, tensor));
   return o;
 }
 
@@ -40,7 +40,7 @@ Napi::Value product_key_scores(Arguments& a) {
   expect_query("productKeyScores", query, keys);
   Tensor scores = or_empty(out, query, {query.shape[0], query.shape[1], 2, keys.shape[2]});
   run(query.device(), ProductKeyScores{scores.view(), query.view(), keys.view()});
-  return give(a.env(), scores);
+  return to_js(a.env(), scores);
 }
 
 Napi::Value topk(Arguments& a) {
@@ -114,10 +114,10 @@ Napi::Value embedding_bag(Arguments& a) {
   Tensor y = or_empty(out, table, {bags, table.shape[1]});
   run(table.device(), EmbeddingBag{y.view(), table.view(), indices.view(), weights.view(),
                                    offsets.view(), scales.view()});
-  return give(a.env(), y);
+  return to_js(a.env(), y);
 }
 
-Napi::Object give_sparse(Napi::Env env, const SparseGrad& g) {
+Napi::Object sparse_to_js(Napi::Env env, const SparseGrad& g) {
   Napi::Object o = result(env, {{"rows", g.rows}, {"values", g.values}, {"count", g.count}});
   o.Set("slots", Napi::Number::New(env, static_cast<double>(g.slots)));
   return o;
@@ -143,12 +143,12 @@ Napi::Value embedding_bag_backward(Arguments& a) {
     Tensor dweights = output(op, "out.dWeights", out_weights, table, weights.shape);
     run(table.device(), EmbeddingBagWeightsBackward{dweights.view(), dy.view(), table.view(),
                                                     indices.view(), offsets.view(), scales.view()});
-    o.Set("dWeights", give(a.env(), dweights));
+    o.Set("dWeights", to_js(a.env(), dweights));
   }
   if (wants_table)
     o.Set("dTable",
-          give_sparse(a.env(), sparse_grad(table.device(), {{indices, weights, dy, offsets}},
-                                           table.shape[0], table.shape[1])));
+          sparse_to_js(a.env(), sparse_grad(table.device(), {{indices, weights, dy, offsets}},
+                                            table.shape[0], table.shape[1])));
   return o;
 }
 
@@ -156,7 +156,7 @@ Napi::Value sparse_to_dense(Arguments& a) {
   const Tensor rows = a.tensor("rows"), values = a.tensor("values"), count = a.tensor("count");
   Tensor dense = zeros(rows.device(), {a.integer("slots"), values.shape[1]});
   run(rows.device(), SparseGradToDense{dense.view(), values.view(), rows.view(), count.view()});
-  return give(a.env(), dense);
+  return to_js(a.env(), dense);
 }
 
 Napi::Value linear(Arguments& a) {
@@ -166,7 +166,7 @@ Napi::Value linear(Arguments& a) {
   expect_rank("linear", "weight", weight.view(), 2, "[out, in]");
   Tensor y = or_empty(out, x, {x.shape[0], weight.shape[0]});
   run(x.device(), Linear{y.view(), x.view(), weight.view(), bias.view()});
-  return give(a.env(), y);
+  return to_js(a.env(), y);
 }
 
 // (dy, x, weight, wants x, wants weight, wants bias, and tensors to add the last two to, or
@@ -195,7 +195,7 @@ Napi::Value silu_gate(Arguments& a) {
   const Tensor out = a.optional_output("out"), y = a.tensor("y"), gate = a.tensor("a");
   Tensor z = or_empty(out, y, y.shape);
   run(y.device(), SiluGate{z.view(), y.view(), gate.view()});
-  return give(a.env(), z);
+  return to_js(a.env(), z);
 }
 
 Napi::Value silu_gate_backward(Arguments& a) {
@@ -211,7 +211,7 @@ Napi::Value sigmoid_gate(Arguments& a) {
   const Tensor out = a.optional_output("out"), y = a.tensor("y"), g = a.tensor("g");
   Tensor z = or_empty(out, y, y.shape);
   run(y.device(), SigmoidGate{z.view(), y.view(), g.view()});
-  return give(a.env(), z);
+  return to_js(a.env(), z);
 }
 
 Napi::Value sigmoid_gate_backward(Arguments& a) {
@@ -227,7 +227,7 @@ Napi::Value rms_norm(Arguments& a) {
   const Tensor out = a.optional_output("out"), x = a.tensor("x"), gain = a.optional_tensor("gain");
   Tensor y = or_empty(out, x, x.shape);
   run(x.device(), RmsNorm{y.view(), x.view(), gain.view(), static_cast<float>(a.number("eps"))});
-  return give(a.env(), y);
+  return to_js(a.env(), y);
 }
 
 // (dy, x, gain, eps, tensor to add the gain's gradient to, or undefined)
@@ -246,21 +246,21 @@ Napi::Value softmax(Arguments& a) {
   const Tensor out = a.optional_output("out"), x = a.tensor("x");
   Tensor y = or_empty(out, x, x.shape);
   run(x.device(), Softmax{y.view(), x.view()});
-  return give(a.env(), y);
+  return to_js(a.env(), y);
 }
 
 Napi::Value softmax_backward(Arguments& a) {
   const Tensor out = a.optional_output("out"), dy = a.tensor("dy"), y = a.tensor("y");
   Tensor dx = or_empty(out, y, y.shape);
   run(y.device(), SoftmaxBackward{dx.view(), dy.view(), y.view()});
-  return give(a.env(), dx);
+  return to_js(a.env(), dx);
 }
 
 Napi::Value activate(Arguments& a) {
   const Tensor out = a.optional_output("out"), x = a.tensor("x");
   Tensor y = or_empty(out, x, x.shape);
   run(x.device(), Activate{y.view(), x.view(), a.choice<Activation>("kind", 4)});
-  return give(a.env(), y);
+  return to_js(a.env(), y);
 }
 
 Napi::Value activate_backward(Arguments& a) {
@@ -268,7 +268,7 @@ Napi::Value activate_backward(Arguments& a) {
   Tensor dx = or_empty(out, x, x.shape);
   run(x.device(),
       ActivateBackward{dx.view(), dy.view(), x.view(), a.choice<Activation>("kind", 4), false});
-  return give(a.env(), dx);
+  return to_js(a.env(), dx);
 }
 
 // (out, x, y, alpha, beta): alpha x + beta y
@@ -278,7 +278,7 @@ Napi::Value add(Arguments& a) {
               beta = static_cast<float>(a.number("beta"));
   Tensor z = or_empty(out, x, x.shape);
   run(x.device(), Add{z.view(), x.view(), y.view(), alpha, beta});
-  return give(a.env(), z);
+  return to_js(a.env(), z);
 }
 
 Napi::Value cross_entropy(Arguments& a) {
@@ -287,7 +287,7 @@ Napi::Value cross_entropy(Arguments& a) {
   expect_rank("crossEntropy", "logits", logits.view(), 2, "[tokens, classes]");
   Tensor loss = or_empty(out, logits, {logits.shape[0]});
   run(logits.device(), CrossEntropy{loss.view(), logits.view(), targets.view()});
-  return give(a.env(), loss);
+  return to_js(a.env(), loss);
 }
 
 Napi::Value cross_entropy_backward(Arguments& a) {
@@ -296,7 +296,7 @@ Napi::Value cross_entropy_backward(Arguments& a) {
   Tensor dlogits = or_empty(out, logits, logits.shape);
   run(logits.device(),
       CrossEntropyBackward{dlogits.view(), dloss.view(), logits.view(), targets.view()});
-  return give(a.env(), dlogits);
+  return to_js(a.env(), dlogits);
 }
 
 Napi::Value attention(Arguments& a) {
@@ -357,10 +357,10 @@ Napi::Value peer_backward(Arguments& a) {
       PeerBackward{dx.view(), dweights.view(), du.view(), coefficient.view(), dout.view(), u.view(),
                    x.view(), down.view(), up.view(), indices.view(), weights.view(), activation});
   Napi::Object o = result(a.env(), {{"dx", dx}, {"dWeights", dweights}});
-  o.Set("dDown", give_sparse(a.env(), sparse_grad(device, {{indices, du, x, {}}}, down.shape[0],
-                                                  down.shape[1])));
-  o.Set("dUp", give_sparse(a.env(), sparse_grad(device, {{indices, coefficient, dout, {}}},
-                                                up.shape[0], up.shape[1])));
+  o.Set("dDown", sparse_to_js(a.env(), sparse_grad(device, {{indices, du, x, {}}}, down.shape[0],
+                                                   down.shape[1])));
+  o.Set("dUp", sparse_to_js(a.env(), sparse_grad(device, {{indices, coefficient, dout, {}}},
+                                                 up.shape[0], up.shape[1])));
   return o;
 }
 

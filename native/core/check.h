@@ -15,8 +15,8 @@ inline std::string sentence(const char* op, const char* arg, const std::string& 
 }
 
 [[noreturn]] inline void fail(Code code, const char* op, const char* arg, const std::string& wanted,
-                              const std::string& got, const std::string& mend = "") {
-  throw Error(code, sentence(op, arg, wanted, got) + (mend.empty() ? "" : "\n  " + mend));
+                              const std::string& got, const std::string& hint = "") {
+  throw Error(code, sentence(op, arg, wanted, got) + (hint.empty() ? "" : "\n  " + hint));
 }
 
 inline void expect_shape(const char* op, const char* arg, const View& v, const Shape& wanted) {
@@ -42,8 +42,8 @@ inline void expect_float(const char* op, const char* arg, const View& v) {
 }
 
 inline void expect(bool ok, Code code, const char* op, const char* arg, const std::string& wanted,
-                   const std::string& got, const std::string& mend = "") {
-  if (!ok) fail(code, op, arg, wanted, got, mend);
+                   const std::string& got, const std::string& hint = "") {
+  if (!ok) fail(code, op, arg, wanted, got, hint);
 }
 
 // Tensors of one dtype and shape.

@@ -40,15 +40,15 @@ struct Table {
   int64_t width;
 };
 
-// Places of one bag within the flat lists of indices and weights.
-struct Places {
+// BagEntries of one bag within the flat lists of indices and weights.
+struct BagEntries {
   const int32_t* indices;
   const float* weights;  // nullptr: ones
   const float* scales;   // by row, or nullptr
   int64_t begin, end;
 };
 
-// What is read after a bag: `count` places whose rows are base + index * row_bytes. Only
+// What is read after a bag: `count` entries whose rows are base + index * row_bytes. Only
 // prefetched.
 struct Coming {
   const int32_t* indices;
@@ -63,39 +63,39 @@ inline Coming coming(const Table<T>& table, const int32_t* indices, int64_t coun
           table.width * static_cast<int64_t>(sizeof(T))};
 }
 
-// The row of a place among those; its scale is prefetched. `none` where there is none.
-[[gnu::always_inline]] inline const char* coming_row(const Coming& c, int64_t place,
+// The row of a entry among those; its scale is prefetched. `none` where there is none.
+[[gnu::always_inline]] inline const char* coming_row(const Coming& c, int64_t entry,
                                                      const float* scales, const char* none) {
-  if (place >= c.count) return none;
-  const int32_t index = c.indices[place];
+  if (entry >= c.count) return none;
+  const int32_t index = c.indices[entry];
   if (index < 0) return none;
-  if (scales) prefetch_second(scales + index);
+  if (scales) prefetch_l2(scales + index);
   return c.base + index * c.row_bytes;
 }
 
-// The walk over a bag's places in groups of rows, empty places left out.
+// The walk over a bag's entries in groups of rows, empty entries left out.
 template <class T, int kRows>
 struct Group {
   const T* row[kRows];
   const char* far[kRows];   // to prefetch; the row itself where nothing comes
   const char* near[kRows];  // to prefetch again, if kTwice
   float weight[kRows];
-  int64_t place[kRows];
+  int64_t entry[kRows];
   int count;
 };
 
-// Takes the next rows from place l on, their columns from `column` on; returns the place behind
+// Takes the next rows from entry l on, their columns from `column` on; returns the entry behind
 // them.
 template <class T, int kRows>
-inline int64_t take(const Table<T>& table, const Places& p, const Coming& next, int64_t column,
+inline int64_t take(const Table<T>& table, const BagEntries& p, const Coming& next, int64_t column,
                     int64_t distance, int64_t l, Group<T, kRows>& g) {
   // Copies: the compiler can't know that writes to the group leave the originals alone.
   const int32_t* const indices = p.indices;
   const float *const weights = p.weights, *const scales = p.scales;
   const Coming own = coming(table, indices, p.end, column), then = next;
-  const auto later = [&](int64_t place, const char* none) {
-    return place < own.count ? coming_row(own, place, scales, none)
-                             : coming_row(then, place - own.count, scales, none);
+  const auto later = [&](int64_t entry, const char* none) {
+    return entry < own.count ? coming_row(own, entry, scales, none)
+                             : coming_row(then, entry - own.count, scales, none);
   };
   int count = 0;
   for (; l < own.count && count < kRows; ++l) {
@@ -103,7 +103,7 @@ inline int64_t take(const Table<T>& table, const Places& p, const Coming& next, 
     if (index < 0) continue;
     const int i = count++;
     const char* row = own.base + index * own.row_bytes;
-    g.place[i] = l;
+    g.entry[i] = l;
     g.weight[i] = (weights ? weights[l] : 1.0f) * (scales ? scales[index] : 1.0f);
     g.row[i] = reinterpret_cast<const T*>(row);
     g.far[i] = later(l + distance, row);
@@ -121,9 +121,9 @@ inline int64_t take(const Table<T>& table, const Places& p, const Coming& next, 
                 rows = ahead < first.count ? ahead : first.count;
   for (int64_t l = 0; l < rows; ++l) {
     if (first.indices[l] < 0) continue;
-    if (scales) prefetch_second(scales + first.indices[l]);
+    if (scales) prefetch_l2(scales + first.indices[l]);
     for (int64_t b = 0; b < bytes; b += kLine)
-      prefetch_second(first.base + first.indices[l] * first.row_bytes + b);
+      prefetch_l2(first.base + first.indices[l] * first.row_bytes + b);
   }
 }
 
@@ -132,7 +132,7 @@ template <class T, int rows>
 [[gnu::always_inline]] inline void prefetch_lines(const char* const* far, const char* const* near,
                                                   int64_t column) {
   const int64_t at = column * static_cast<int64_t>(sizeof(T));
-  for (int r = 0; r < rows; ++r) prefetch_second(far[r] + at);
+  for (int r = 0; r < rows; ++r) prefetch_l2(far[r] + at);
   if constexpr (kTwice<T>)
     for (int r = 0; r < rows; ++r) prefetch_line(near[r] + at);
 }
@@ -253,7 +253,7 @@ class HeldSums {
   }
   void add(const Group<T, kRows>& g, int64_t) {
     if (g.count == 0) return;
-    for (int i = 0; i < kLines; ++i) prefetch_second(g.far[0] + i * kLine);
+    for (int i = 0; i < kLines; ++i) prefetch_l2(g.far[0] + i * kLine);
     const Vec w = set1(g.weight[0]);
 #pragma GCC unroll 16
     for (int v = 0; v < kVectors; ++v) sum[v] = fma(w, load(g.row[0] + v * kWidth), sum[v]);
@@ -269,15 +269,15 @@ class HeldSums {
 template <class T>
 constexpr int kMostHeld = kSecondCache && sizeof(T) == 1 ? 4 : 0;
 
-// y[0 … columns) (+)= sum over the places of weight * row from `column` on, in the order of the
-// places.
+// y[0 … columns) (+)= sum over the entries of weight * row from `column` on, in the order of the
+// entries.
 template <class S, class T>
-inline void sum_with(const Table<T>& table, const Places& p, int64_t column, int64_t columns,
+inline void sum_with(const Table<T>& table, const BagEntries& p, int64_t column, int64_t columns,
                      float* y, bool accumulate, const Coming& next) {
   // The stores at the end would wait for one line after another where y is not in the caches.
   if constexpr (kSecondCache)
     for (int64_t c = 0; c < columns; c += kLine / static_cast<int64_t>(sizeof(float)))
-      prefetch_second(y + c);
+      prefetch_l2(y + c);
   const int64_t distance =
       rows_ahead(columns * static_cast<int64_t>(sizeof(T)), kAheadBytes, kMostAhead);
   S sums;
@@ -292,7 +292,7 @@ inline void sum_with(const Table<T>& table, const Places& p, int64_t column, int
 
 // The same, with the sums that suit the columns.
 template <class T, int kLines = kMostHeld<T>>
-inline void block_sum(const Table<T>& table, const Places& p, int64_t column, int64_t columns,
+inline void block_sum(const Table<T>& table, const BagEntries& p, int64_t column, int64_t columns,
                       float* y, bool accumulate, const Coming& next) {
   if constexpr (kLines == 0)
     sum_with<Sums<T>>(table, p, column, columns, y, accumulate, next);
@@ -302,9 +302,9 @@ inline void block_sum(const Table<T>& table, const Places& p, int64_t column, in
     block_sum<T, kLines - 1>(table, p, column, columns, y, accumulate, next);
 }
 
-// y[c0 … c1) (+)= sum over the places of weight * row.
+// y[c0 … c1) (+)= sum over the entries of weight * row.
 template <class T>
-inline void bag_sum(const Table<T>& table, const Places& p, int64_t c0, int64_t c1, float* y,
+inline void bag_sum(const Table<T>& table, const BagEntries& p, int64_t c0, int64_t c1, float* y,
                     bool accumulate, const Coming& next) {
   for (int64_t c = c0; c < c1; c += Sums<T>::kColumns) {
     const int64_t columns = c1 - c < Sums<T>::kColumns ? c1 - c : Sums<T>::kColumns;
@@ -314,10 +314,10 @@ inline void bag_sum(const Table<T>& table, const Places& p, int64_t c0, int64_t 
   }
 }
 
-// out[l] = scale * <x, row of place l>; 0 at an empty place. A product has one order whichever rows
-// it is taken with.
+// out[l] = scale * <x, row of entry l>; 0 at a padding entry. A product has one order whichever
+// rows it is taken with.
 template <class T>
-inline void bag_dots(const Table<T>& table, const Places& p, const float* x, float* out,
+inline void bag_dots(const Table<T>& table, const BagEntries& p, const float* x, float* out,
                      const Coming& next) {
   constexpr int kStep = Sums<T>::kStep;
   const int64_t V = table.width;
@@ -350,7 +350,7 @@ inline void bag_dots(const Table<T>& table, const Places& p, const float* x, flo
     for (int r = 0; r < g.count; ++r) {
       float sum = reduce_add(even[r] + odd[r]);
       for (int64_t i = c; i < V; ++i) sum += x[i] * load_one(g.row[r] + i);
-      out[g.place[r]] = p.scales ? sum * g.weight[r] : sum;
+      out[g.entry[r]] = p.scales ? sum * g.weight[r] : sum;
     }
   }
 }

@@ -12,19 +12,19 @@ constexpr int64_t kRowsAtOnce = 64;
 bool any_hot(const int32_t* starts, int64_t begin, int64_t end) {
   int32_t hot = 0;
   for (int64_t r = begin; r < end; ++r)
-    hot |= starts[r + 1] - starts[r] > static_cast<int32_t>(kHotPlaces);
+    hot |= starts[r + 1] - starts[r] > static_cast<int32_t>(kHotEntries);
   return hot;
 }
 
 }  // namespace
 
-HotRows::HotRows(Context& ctx, const ReadPlaces& places, int64_t R, SumPlaces sum)
-    : places_(places), sum_(sum) {
-  const int32_t* starts = places.starts;
+HotRows::HotRows(Context& ctx, const RowEntries& entries, int64_t R, SumEntries sum)
+    : entries_(entries), sum_(sum) {
+  const int32_t* starts = entries.starts;
   struct Chunk {
     int64_t begin, end;
   };
-  const int64_t most = starts[R] / kHotPlaces;  // hot rows, and as many chunks that are not whole
+  const int64_t most = starts[R] / kHotEntries;  // hot rows, and as many chunks that are not whole
   Hot* hot = ctx.scratch<Hot>(most);
   Chunk* chunks = ctx.scratch<Chunk>(2 * most);
   int64_t count = 0;
@@ -32,30 +32,30 @@ HotRows::HotRows(Context& ctx, const ReadPlaces& places, int64_t R, SumPlaces su
     const int64_t last = std::min(R, first + kRowsAtOnce);
     if (!any_hot(starts, first, last)) continue;
     for (int64_t r = first; r < last; ++r) {
-      if (starts[r + 1] - starts[r] <= kHotPlaces) continue;
+      if (starts[r + 1] - starts[r] <= kHotEntries) continue;
       hot[hot_count_++] = {r, count};
-      for (int64_t i = starts[r]; i < starts[r + 1]; i += kHotPlaces)
-        chunks[count++] = {i, std::min<int64_t>(starts[r + 1], i + kHotPlaces)};
+      for (int64_t i = starts[r]; i < starts[r + 1]; i += kHotEntries)
+        chunks[count++] = {i, std::min<int64_t>(starts[r + 1], i + kHotEntries)};
     }
   }
-  float* partials = ctx.scratch<float>(count * places.width);
+  float* partials = ctx.scratch<float>(count * entries.width);
   ctx.parallel_for(count, 1, [&](int64_t begin, int64_t end, int) {
     for (int64_t c = begin; c < end; ++c)
-      sum(places, chunks[c].begin, chunks[c].end, partials + c * places.width);
+      sum(entries, chunks[c].begin, chunks[c].end, partials + c * entries.width);
   });
   hot_ = hot;
   partials_ = partials;
 }
 
 void HotRows::gradient(int64_t r, float* g) const {
-  const int64_t begin = places_.starts[r], end = places_.starts[r + 1];
-  if (end - begin <= kHotPlaces) return sum_(places_, begin, end, g);
-  const int64_t V = places_.width;
+  const int64_t begin = entries_.starts[r], end = entries_.starts[r + 1];
+  if (end - begin <= kHotEntries) return sum_(entries_, begin, end, g);
+  const int64_t V = entries_.width;
   const Hot* at = std::lower_bound(hot_, hot_ + hot_count_, r,
                                    [](const Hot& hot, int64_t row) { return hot.row < row; });
   const float* partial = partials_ + at->partial * V;
   std::memcpy(g, partial, static_cast<size_t>(V) * sizeof(float));
-  const int64_t chunks = (end - begin + kHotPlaces - 1) / kHotPlaces;
+  const int64_t chunks = (end - begin + kHotEntries - 1) / kHotEntries;
   for (int64_t k = 1; k < chunks; ++k)
     for (int64_t c = 0; c < V; ++c) g[c] += partial[k * V + c];
 }

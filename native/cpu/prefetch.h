@@ -10,7 +10,7 @@ constexpr int64_t kLine = 64;
 
 [[gnu::always_inline]] inline void prefetch_line(const void* p) { __builtin_prefetch(p, 0, 3); }
 // into the second cache
-[[gnu::always_inline]] inline void prefetch_second(const void* p) { __builtin_prefetch(p, 0, 2); }
+[[gnu::always_inline]] inline void prefetch_l2(const void* p) { __builtin_prefetch(p, 0, 2); }
 // Takes the line from other cores, too: one that is only read first is asked for twice. Every x86
 // core of 64 bits knows the instruction, or passes it over; the compiler needs to be told so.
 [[gnu::always_inline]] inline void prefetch_to_write(const void* p) {

@@ -1,4 +1,4 @@
-// The gradient of one touched row: an ordered sum over its places. Included inside an
+// The gradient of one touched row: an ordered sum over its entries. Included inside an
 // instruction-set pass, like simd.h.
 
 #if defined(ML_CPU_ROW_GRADIENT_H) == defined(ML_ISA_TOGGLE)
@@ -24,8 +24,8 @@ struct Term {
   const float* dy;
 };
 
-inline Term term_of(const ReadPlaces& places, int64_t i) {
-  return {places.places[i].weight, places.dy_of(places.places[i])};
+inline Term term_of(const RowEntries& entries, int64_t i) {
+  return {entries.entries[i].weight, entries.dy_of(entries.entries[i])};
 }
 
 // g += weight * dy for the terms one after another; `first`: g is not read.
@@ -67,17 +67,17 @@ inline void add_group(int count, const Term* t, int64_t V, float* g) {
   }
 }
 
-// g[0 … width) = sum over places begin … end of weight * dy, one after another. Nothing is
+// g[0 … width) = sum over entries begin … end of weight * dy, one after another. Nothing is
 // prefetched: dy lies in the second or the third cache, and the loads of several rows at a time
 // wait together.
-[[maybe_unused]] inline void sum_places(const ReadPlaces& places, int64_t begin, int64_t end,
-                                        float* g) {
+[[maybe_unused]] inline void sum_entries(const RowEntries& entries, int64_t begin, int64_t end,
+                                         float* g) {
   Term now[kPlaces];
   for (int64_t i = begin; i < end; i += kPlaces) {
     const int count = end - i < kPlaces ? static_cast<int>(end - i) : kPlaces;
-    for (int k = 0; k < count; ++k) now[k] = term_of(places, i + k);
-    i == begin ? add_group<true>(count, now, places.width, g)
-               : add_group<false>(count, now, places.width, g);
+    for (int k = 0; k < count; ++k) now[k] = term_of(entries, i + k);
+    i == begin ? add_group<true>(count, now, entries.width, g)
+               : add_group<false>(count, now, entries.width, g);
   }
 }
 

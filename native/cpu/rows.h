@@ -59,7 +59,7 @@ template <int kChains = 1>
 }
 
 // The greatest of x, NaN left out; -Inf of none.
-[[maybe_unused]] inline float greatest_of(const float* x, int64_t count) {
+[[maybe_unused]] inline float max_of(const float* x, int64_t count) {
   Vec m[4];
   for (Vec& v : m) v = set1(-__builtin_inff());
   int64_t i = 0;

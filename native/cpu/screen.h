@@ -283,7 +283,7 @@ inline int64_t find_between(const float* x, int64_t n, float least, float below,
     const __mmask16 found =
         _mm512_mask_cmp_ps_mask(least_reached, v, (__m512)set1(below), _CMP_LT_OQ);
     _mm512_storeu_si512(positions + count, _mm512_maskz_compress_epi32(found, position));
-    count += bits_set(found);
+    count += popcount(found);
   }
   return count;
 }

@@ -32,7 +32,7 @@ struct Survivors {
   alignas(64) int32_t indices[kMostSurvivors + kWidth];
 };
 
-[[maybe_unused]] inline int bits_set(uint32_t mask) { return __builtin_popcount(mask); }
+[[maybe_unused]] inline int popcount(uint32_t mask) { return __builtin_popcount(mask); }
 
 // One bit per lane where a >= b (false for NaN).
 [[maybe_unused]] inline uint32_t greater_equal_bits(Vec a, Vec b) {
@@ -90,7 +90,7 @@ struct Survivors {
   if (!(high <= kGreatest) || !(low <= high)) return false;
   const auto reach = [&](float t) {
     int64_t count = 0;
-    for (int f = 0; f < folds; ++f) count += bits_set(greater_equal_bits(maxima[f], set1(t)));
+    for (int f = 0; f < folds; ++f) count += popcount(greater_equal_bits(maxima[f], set1(t)));
     return count;
   };
   if (reach(low) < k) return false;
@@ -153,7 +153,7 @@ constexpr LaneTable kLaneTable;
   for (; i + kWidth <= n; i += kWidth, index = _mm512_add_epi32(index, _mm512_set1_epi32(kWidth))) {
     const __mmask16 keep = _mm512_cmp_ps_mask(_mm512_loadu_ps(x + i), t, _CMP_NLT_UQ);
     _mm512_storeu_si512(s.indices + count, _mm512_maskz_compress_epi32(keep, index));
-    count += bits_set(keep);
+    count += popcount(keep);
     if (count > kMostSurvivors) return -1;
   }
 #elif ML_ISA_LEVEL == 2
@@ -164,7 +164,7 @@ constexpr LaneTable kLaneTable;
         _mm_loadl_epi64(reinterpret_cast<const __m128i*>(kLaneTable.lanes + keep)));
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(s.indices + count),
                         _mm256_add_epi32(lanes, _mm256_set1_epi32(static_cast<int>(i))));
-    count += bits_set(static_cast<uint32_t>(keep));
+    count += popcount(static_cast<uint32_t>(keep));
     if (count > kMostSurvivors) return -1;
   }
 #else

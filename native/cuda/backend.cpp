@@ -74,7 +74,7 @@ MemorySource memory_of(int device, int64_t total) {
   MemorySource source;
   source.take = [device](int64_t bytes) -> void* {
     void* data = nullptr;
-    must(cudaSetDevice(device), "cudaSetDevice");
+    check_cuda(cudaSetDevice(device), "cudaSetDevice");
     const cudaError_t status = cudaMalloc(&data, static_cast<size_t>(bytes));
     if (status == cudaSuccess) return data;
     (void)cudaGetLastError();

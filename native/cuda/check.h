@@ -1,5 +1,6 @@
 #pragma once
-// Every call of the CUDA runtime goes through must(): a failure is an Error that names the call.
+// Every call of the CUDA runtime goes through check_cuda(): a failure is an Error that names the
+// call.
 
 #include <cuda_runtime.h>
 
@@ -19,8 +20,8 @@ inline Error error_of(cudaError_t status, const char* call) {
   return Error(Code::cuda, text);
 }
 
-// must(cudaStreamCreate(&stream), "cudaStreamCreate")
-inline void must(cudaError_t status, const char* call) {
+// check_cuda(cudaStreamCreate(&stream), "cudaStreamCreate")
+inline void check_cuda(cudaError_t status, const char* call) {
   if (status == cudaSuccess) return;
   (void)cudaGetLastError();  // an error that is not sticky is told once
   throw error_of(status, call);

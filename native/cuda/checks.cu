@@ -35,7 +35,7 @@ struct OffsetRule {
 template <class Rule>
 __global__ void check_kernel(Guard guard, Rule rule, uint32_t site, uint64_t ticket,
                              const int32_t* values, int64_t n) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   FaultRecord* record = guard.record;
   const int64_t step = int64_t{gridDim.x} * blockDim.x;
   uint64_t lowest = kNoPosition;
@@ -64,14 +64,14 @@ __global__ void clear_kernel(Guard guard) {
 }
 
 __global__ void replay_kernel(Guard guard, uint64_t ticket) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   guard.record->replay = ticket;
 }
 
 // A thread copies every (gridDim.x * blockDim.x)-th pack of n bytes.
 template <int n>
 __global__ void copy_kernel(Guard guard, uint8_t* target, const uint8_t* source, int64_t packs) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   const int64_t step = int64_t{gridDim.x} * blockDim.x;
   for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < packs; i += step)
     store<n>(target + i * n, load<n>(source + i * n));
@@ -84,7 +84,7 @@ struct Carried {
 // One block: thread i stores bytes i, i + blockDim.x, …
 __global__ void upload_kernel(Guard guard, uint8_t* target, Carried carried, int bytes,
                               bool fresh) {
-  if (!fresh && guard.closed()) return;
+  if (!fresh && guard.aborted()) return;
   for (int i = static_cast<int>(threadIdx.x); i < bytes; i += static_cast<int>(blockDim.x))
     target[i] = carried.bytes[i];
 }

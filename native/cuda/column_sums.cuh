@@ -31,7 +31,7 @@ struct SumTile {
 // warp adds the eight in order.
 __global__ void __launch_bounds__(kSumWarps* kWarp)
     column_chunks_kernel(Guard guard, float* partials, ColumnSums a) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   SumTile& s = shared<SumTile>();
   const int64_t across = (a.columns + kWarp - 1) / kWarp;
   // [0, columns) and past it
@@ -57,7 +57,7 @@ __global__ void __launch_bounds__(kSumWarps* kWarp)
 __global__ void __launch_bounds__(kThreads)
     add_chunks_kernel(Guard guard, float* to, const float* partials, int64_t chunks,
                       int64_t columns) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   const int64_t column = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (column < columns) {
     float sum = 0;

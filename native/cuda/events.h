@@ -27,7 +27,7 @@ class EventPool {
       }
     }
     cudaEvent_t event = nullptr;
-    must(cudaEventCreateWithFlags(&event, flags_), "cudaEventCreateWithFlags");
+    check_cuda(cudaEventCreateWithFlags(&event, flags_), "cudaEventCreateWithFlags");
     return event;
   }
 

@@ -28,7 +28,7 @@ struct Guard {
 
   // Uniform for the whole grid: the record changes between kernels, or when all blocks of a check
   // have asked.
-  __device__ bool closed() const { return record->raised != 0; }
+  __device__ bool aborted() const { return record->raised != 0; }
 };
 
 }  // namespace ml::ML_CUDA_NAMESPACE

@@ -18,7 +18,7 @@ __host__ __device__ constexpr T* row_at(T* table, int64_t index, int64_t width) 
 
 // A place of a bag: its row, nullptr where there is none, and its weight.
 template <class T>
-struct alignas(16) RowPlace {
+struct alignas(16) RowEntry {
   const T* row;
   float weight;
 };
@@ -39,16 +39,16 @@ struct Tile {
 enum class Reading { once, again };
 
 // sum.v += weight * row over the `count` places of this group, in order. fetch(i), i in [0, count),
-// gives a RowPlace<T>.
+// gives a RowEntry<T>.
 template <Reading reading, class T, class Tile, class Fetch>
 __device__ inline void add_rows(Tile& sum, const LaneGroup& group, int count, int longest,
                                 int column, int width, Fetch fetch) {
   constexpr int n = Tile::n;
   const int step = group.lanes * n;
-  const auto place = [&](int i) { return i < count ? fetch(i) : RowPlace<T>{nullptr, 0.0f}; };
-  RowPlace<T> coming = place(group.lane);
+  const auto place = [&](int i) { return i < count ? fetch(i) : RowEntry<T>{nullptr, 0.0f}; };
+  RowEntry<T> coming = place(group.lane);
   for (int done = 0; done < longest; done += group.lanes) {
-    const RowPlace<T> mine = coming;
+    const RowEntry<T> mine = coming;
     // while the rows of these places are on their way
     coming = place(done + group.lanes + group.lane);
     const int these = longest - done < group.lanes ? longest - done : group.lanes;
@@ -85,7 +85,7 @@ __device__ inline void add_rows(Tile& sum, const LaneGroup& group, int count, in
 // the product of place begin + l, in which the lanes' parts are added in a fixed order. `mine` is
 // that place; the result of an empty one is undefined.
 template <class T, class Tile>
-__device__ inline float dot_rows(const Tile& x, const LaneGroup& group, const RowPlace<T>& mine,
+__device__ inline float dot_rows(const Tile& x, const LaneGroup& group, const RowEntry<T>& mine,
                                  int count, int column, int width) {
   constexpr int n = Tile::n, rows = Tile::rows;
   const int step = group.lanes * n;

@@ -52,7 +52,7 @@ template <class T, int kRows>
 __global__ void __launch_bounds__(kRows* kKeyColumns / 64, kBlocks)
     half_lists_kernel(Guard guard, HalfLists a, Operand<T> query, Operand<T> keys,
                       bool shared_lists) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   using Tile = HalfTile<T, kRows>;
   Tile& s = shared<Tile>();
   const int64_t room = list_room(a.k), tiles = (a.T + kRows - 1) / kRows;
@@ -125,7 +125,7 @@ __global__ void __launch_bounds__(kRows* kKeyColumns / 64, kBlocks)
 // One warp joins the lists of the pieces of one row into the first.
 __global__ void __launch_bounds__(kThreads)
     join_lists_kernel(Guard guard, uint64_t* lists, int64_t rows, int64_t room, int64_t pieces) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   // [0, rows) and past it
   const int64_t row = static_cast<int64_t>(blockIdx.x) * (kThreads / kWarp) + warp_of_block();
   if (row < rows)

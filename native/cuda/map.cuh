@@ -15,7 +15,7 @@ namespace {
 // A block strides over packs of n; the last elements, fewer than n, are done one by one.
 template <int n, class Rule>
 __global__ void map_kernel(Guard guard, Rule rule, int64_t size) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   const int64_t step = int64_t{gridDim.x} * blockDim.x,
                 first = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
   const int64_t packs = size / n;

@@ -89,7 +89,7 @@ __device__ inline void store_rows(const Target& to, const OutRows<kTile>& s, int
 template <class Product, int kTile, class A, class B>
 __global__ void __launch_bounds__(Product::kThreads, 512 / Product::kThreads)
     product_kernel(Guard guard, float* partials, MatrixProduct<A, B> p, int64_t piece) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   const unsigned across = static_cast<unsigned>((p.N + kTile - 1) / kTile);
   const int64_t row0 = static_cast<int64_t>(blockIdx.x / across) * kTile,
                 column0 = static_cast<int64_t>(blockIdx.x % across) * kTile;
@@ -132,7 +132,7 @@ __global__ void __launch_bounds__(Product::kThreads, 512 / Product::kThreads)
 __global__ void __launch_bounds__(kThreads)
     add_pieces_kernel(Guard guard, float* c, const float* partials, int64_t ldc, int64_t pieces,
                       int64_t M, int64_t N, const float* bias, bool accumulate) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   const int64_t at = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;  // [0, M * N)
   if (at < M * N) {
     float sum = partials[at];

@@ -16,10 +16,10 @@ namespace ml::ML_CUDA_NAMESPACE {
 // Where in a kernel a warp or block primitive was called: the emulator names it in its reports.
 // Nothing at all on a GPU.
 #ifdef ML_SIMT
-using Place = ::simt::Place;
+using CallSite = ::simt::CallSite;
 #else
-struct Place {
-  __host__ __device__ static constexpr Place here() { return {}; }
+struct CallSite {
+  __host__ __device__ static constexpr CallSite here() { return {}; }
 };
 #endif
 

@@ -27,7 +27,7 @@ PinnedPool::Block PinnedPool::take(size_t bytes) {
     blocks.pop_back();
   } else {
     void* data = nullptr;
-    must(cudaHostAlloc(&data, size, cudaHostAllocPortable), "cudaHostAlloc");
+    check_cuda(cudaHostAlloc(&data, size, cudaHostAllocPortable), "cudaHostAlloc");
     block = {static_cast<char*>(data), size};
   }
   out_ += size;

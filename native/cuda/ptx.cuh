@@ -30,16 +30,16 @@ namespace ml::ML_CUDA_NAMESPACE {
 #ifdef ML_SIMT
 
 __device__ inline void mma_16x8x16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
-                                   BFloat16, Place place = Place::here()) {
-  ::simt::mma(::simt::Operand::bfloat16, d, a, b, place);
+                                   BFloat16, CallSite site = CallSite::here()) {
+  ::simt::mma(::simt::Operand::bfloat16, d, a, b, site);
 }
 __device__ inline void mma_16x8x16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
-                                   Half, Place place = Place::here()) {
-  ::simt::mma(::simt::Operand::half, d, a, b, place);
+                                   Half, CallSite site = CallSite::here()) {
+  ::simt::mma(::simt::Operand::half, d, a, b, site);
 }
 __device__ inline void mma_16x8x8_tf32(float (&d)[4], const uint32_t (&a)[4],
-                                       const uint32_t (&b)[2], Place place = Place::here()) {
-  ::simt::mma(::simt::Operand::tf32, d, a, b, place);
+                                       const uint32_t (&b)[2], CallSite site = CallSite::here()) {
+  ::simt::mma(::simt::Operand::tf32, d, a, b, site);
 }
 
 // float32 with 10 bits of mantissa: to nearest, ties away from zero.
@@ -78,7 +78,7 @@ __device__ inline void mma_by_shuffles(float (&d)[4], const uint32_t (&a)[4],
 }  // namespace detail
 
 __device__ inline void mma_16x8x16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
-                                   BFloat16, Place = Place::here()) {
+                                   BFloat16, CallSite = CallSite::here()) {
 #if __CUDA_ARCH__ >= 800
   asm volatile(
       "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
@@ -94,7 +94,7 @@ __device__ inline void mma_16x8x16(float (&d)[4], const uint32_t (&a)[4], const 
 }
 
 __device__ inline void mma_16x8x16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
-                                   Half, Place = Place::here()) {
+                                   Half, CallSite = CallSite::here()) {
 #if __CUDA_ARCH__ >= 800
   asm volatile(
       "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, "
@@ -113,7 +113,7 @@ __device__ inline void mma_16x8x16(float (&d)[4], const uint32_t (&a)[4], const 
 }
 
 __device__ inline void mma_16x8x8_tf32(float (&d)[4], const uint32_t (&a)[4],
-                                       const uint32_t (&b)[2], Place = Place::here()) {
+                                       const uint32_t (&b)[2], CallSite = CallSite::here()) {
 #if __CUDA_ARCH__ >= 800
   asm volatile(
       "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, "
@@ -146,9 +146,9 @@ __device__ inline uint32_t to_tf32(float x) {
 // 2t+1 (transposed: of column g, rows 2t and 2t+1).
 
 __device__ inline void ldmatrix_x4(uint32_t (&r)[4], const void* row,
-                                   [[maybe_unused]] Place place = Place::here()) {
+                                   [[maybe_unused]] CallSite site = CallSite::here()) {
 #ifdef ML_SIMT
-  ::simt::ldmatrix(r, row, false, place);
+  ::simt::ldmatrix(r, row, false, site);
 #else
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
@@ -157,9 +157,9 @@ __device__ inline void ldmatrix_x4(uint32_t (&r)[4], const void* row,
 #endif
 }
 __device__ inline void ldmatrix_x4_trans(uint32_t (&r)[4], const void* row,
-                                         [[maybe_unused]] Place place = Place::here()) {
+                                         [[maybe_unused]] CallSite site = CallSite::here()) {
 #ifdef ML_SIMT
-  ::simt::ldmatrix(r, row, true, place);
+  ::simt::ldmatrix(r, row, true, site);
 #else
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
@@ -175,9 +175,9 @@ __device__ inline void ldmatrix_x4_trans(uint32_t (&r)[4], const void* row,
 namespace detail {
 template <int kBytes>
 __device__ inline void copy_async(void* shared, const void* global, int bytes,
-                                  [[maybe_unused]] Place place) {
+                                  [[maybe_unused]] CallSite site) {
 #ifdef ML_SIMT
-  ::simt::copy_async(shared, global, kBytes, bytes, place);
+  ::simt::copy_async(shared, global, kBytes, bytes, site);
 #elif __CUDA_ARCH__ >= 800
   const uint32_t target = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
   if constexpr (kBytes == 16)
@@ -202,27 +202,27 @@ __device__ inline void copy_async(void* shared, const void* global, int bytes,
 
 // `bytes` in [0, 16]; both addresses aligned to 16.
 __device__ inline void copy_async16(void* shared, const void* global, int bytes = 16,
-                                    Place place = Place::here()) {
-  detail::copy_async<16>(shared, global, bytes, place);
+                                    CallSite site = CallSite::here()) {
+  detail::copy_async<16>(shared, global, bytes, site);
 }
 // `bytes` in [0, 4]; both addresses aligned to 4.
 __device__ inline void copy_async4(void* shared, const void* global, int bytes = 4,
-                                   Place place = Place::here()) {
-  detail::copy_async<4>(shared, global, bytes, place);
+                                   CallSite site = CallSite::here()) {
+  detail::copy_async<4>(shared, global, bytes, site);
 }
 // Ends a group of copies.
-__device__ inline void copy_async_commit([[maybe_unused]] Place place = Place::here()) {
+__device__ inline void copy_async_commit([[maybe_unused]] CallSite site = CallSite::here()) {
 #ifdef ML_SIMT
-  ::simt::copy_async_commit(place);
+  ::simt::copy_async_commit(site);
 #elif __CUDA_ARCH__ >= 800
   asm volatile("cp.async.commit_group;" ::: "memory");
 #endif
 }
 // Waits until at most n of this thread's groups are under way.
 template <int n>
-__device__ inline void copy_async_wait([[maybe_unused]] Place place = Place::here()) {
+__device__ inline void copy_async_wait([[maybe_unused]] CallSite site = CallSite::here()) {
 #ifdef ML_SIMT
-  ::simt::copy_async_wait(n, place);
+  ::simt::copy_async_wait(n, site);
 #elif __CUDA_ARCH__ >= 800
   asm volatile("cp.async.wait_group %0;" ::"n"(n) : "memory");
 #endif
@@ -233,12 +233,12 @@ __device__ inline void copy_async_wait([[maybe_unused]] Place place = Place::her
 enum class Redux { add, min, max };
 
 template <Redux kind>
-__device__ inline uint32_t redux(uint32_t v, [[maybe_unused]] Place place = Place::here()) {
+__device__ inline uint32_t redux(uint32_t v, [[maybe_unused]] CallSite site = CallSite::here()) {
 #ifdef ML_SIMT
   return ::simt::redux(kind == Redux::add   ? ::simt::Atomic::add
                        : kind == Redux::min ? ::simt::Atomic::min
                                             : ::simt::Atomic::max,
-                       v, place);
+                       v, site);
 #elif __CUDA_ARCH__ >= 800
   if constexpr (kind == Redux::add) return __reduce_add_sync(0xffffffffu, v);
   if constexpr (kind == Redux::min) return __reduce_min_sync(0xffffffffu, v);

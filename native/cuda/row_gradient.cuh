@@ -8,20 +8,20 @@
 
 namespace ml::ML_CUDA_NAMESPACE {
 
-constexpr int kHotPlaces = 256;  // of a chunk; rows with more are hot
+constexpr int kHotEntries = 256;  // of a chunk; rows with more are hot
 // Chunk k of the hot row whose places begin at s is kept in slot s / kSlotPlaces + k. A hot row has
 // no more chunks than whole slots, so the slots of two rows never meet, and nothing needs to be
 // counted or listed.
-constexpr int kSlotPlaces = kHotPlaces / 2;
+constexpr int kSlotPlaces = kHotEntries / 2;
 
 constexpr int64_t slots_of(int64_t places) {
-  return places <= kHotPlaces ? 0 : places / kSlotPlaces + 1;
+  return places <= kHotEntries ? 0 : places / kSlotPlaces + 1;
 }
 
 // Touched rows with their places resolved. All on the device; R = count[0].
 struct TouchedRows {
   const int32_t *rows, *starts, *count;
-  const RowPlace<float>* places;  // in sorted order: the row of dy, and the weight
+  const RowEntry<float>* places;  // in sorted order: the row of dy, and the weight
   const float* partials;          // [slots, width]
   int width;
 };
@@ -52,15 +52,15 @@ __device__ inline void row_gradient(Tile& sum, const TouchedRows& t, const LaneG
                                     int64_t r, int column) {
   // places are fewer than 2^31
   int begin = r < 0 ? 0 : t.starts[r], end = r < 0 ? 0 : t.starts[r + 1];
-  const bool hot = end - begin > kHotPlaces;
+  const bool hot = end - begin > kHotEntries;
   if (hot) {
-    const int chunks = (end - begin + kHotPlaces - 1) / kHotPlaces;
+    const int chunks = (end - begin + kHotEntries - 1) / kHotEntries;
     begin /= kSlotPlaces;
     end = begin + chunks;
   }
   const auto longest = static_cast<int>(reduce_max(static_cast<uint32_t>(end - begin)));
   add_rows<Reading::again, float>(sum, group, end - begin, longest, column, t.width, [&](int i) {
-    return hot ? RowPlace<float>{row_at(t.partials, begin + i, t.width), 1.0f}
+    return hot ? RowEntry<float>{row_at(t.partials, begin + i, t.width), 1.0f}
                : t.places[begin + i];
   });
 }

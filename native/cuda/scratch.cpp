@@ -35,7 +35,7 @@ void* Scratch::take(int64_t bytes) {
   if (chunk_ == chunks_.size()) {
     const int64_t whole = kEachOnItsOwn ? size : std::max(size, kChunk);
     void* data = nullptr;
-    must(cudaMalloc(&data, static_cast<size_t>(whole)), "cudaMalloc");
+    check_cuda(cudaMalloc(&data, static_cast<size_t>(whole)), "cudaMalloc");
     chunks_.push_back({static_cast<char*>(data), whole});
     used_ = 0;
   }

@@ -25,16 +25,16 @@ using Work = std::function<void()>;
 void on_host(CudaStream& stream, Work work) {
   auto owned = std::make_shared<Work>(std::move(work));
   if (stream.keep_with_graph(owned)) {
-    must(cudaLaunchHostFunc(
-             stream.raw(), [](void* w) { (*static_cast<Work*>(w))(); }, owned.get()),
-         "cudaLaunchHostFunc");
+    check_cuda(cudaLaunchHostFunc(
+                   stream.raw(), [](void* w) { (*static_cast<Work*>(w))(); }, owned.get()),
+               "cudaLaunchHostFunc");
     return;
   }
   const auto once = [](void* w) {
     (*static_cast<Work*>(w))();
     delete static_cast<Work*>(w);
   };
-  must(cudaLaunchHostFunc(stream.raw(), once, new Work(*owned)), "cudaLaunchHostFunc");
+  check_cuda(cudaLaunchHostFunc(stream.raw(), once, new Work(*owned)), "cudaLaunchHostFunc");
 }
 
 }  // namespace
@@ -69,11 +69,13 @@ uint64_t* sort_pairs(CudaStream& stream, uint64_t* pairs, uint64_t* other, int64
   cub::DoubleBuffer<uint64_t> buffer(pairs, other);
   size_t bytes = 0;
   const char* call = "cub::DeviceRadixSort::SortKeys";
-  must(cub::DeviceRadixSort::SortKeys(nullptr, bytes, buffer, n, begin_bit, end_bit, stream.raw()),
-       call);
+  check_cuda(
+      cub::DeviceRadixSort::SortKeys(nullptr, bytes, buffer, n, begin_bit, end_bit, stream.raw()),
+      call);
   char* room = stream.scratch<char>(static_cast<int64_t>(bytes));
-  must(cub::DeviceRadixSort::SortKeys(room, bytes, buffer, n, begin_bit, end_bit, stream.raw()),
-       call);
+  check_cuda(
+      cub::DeviceRadixSort::SortKeys(room, bytes, buffer, n, begin_bit, end_bit, stream.raw()),
+      call);
   return buffer.Current();
 }
 
@@ -81,9 +83,9 @@ void exclusive_sum(CudaStream& stream, int32_t* out, const int32_t* in, int64_t 
   if (n == 0) return;
   size_t bytes = 0;
   const char* call = "cub::DeviceScan::ExclusiveSum";
-  must(cub::DeviceScan::ExclusiveSum(nullptr, bytes, in, out, n, stream.raw()), call);
+  check_cuda(cub::DeviceScan::ExclusiveSum(nullptr, bytes, in, out, n, stream.raw()), call);
   char* room = stream.scratch<char>(static_cast<int64_t>(bytes));
-  must(cub::DeviceScan::ExclusiveSum(room, bytes, in, out, n, stream.raw()), call);
+  check_cuda(cub::DeviceScan::ExclusiveSum(room, bytes, in, out, n, stream.raw()), call);
 }
 
 #endif

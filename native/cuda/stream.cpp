@@ -19,7 +19,7 @@ static_assert(sizeof(FaultRecord) <= kRecordRoom);
 
 int attribute(cudaDeviceAttr which, int device) {
   int value = 0;
-  must(cudaDeviceGetAttribute(&value, which, device), "cudaDeviceGetAttribute");
+  check_cuda(cudaDeviceGetAttribute(&value, which, device), "cudaDeviceGetAttribute");
   return value;
 }
 
@@ -64,11 +64,12 @@ CudaStream::CudaStream(int device)
       scratch_(std::make_unique<Scratch>()) {
   use_device();
   limits_ = limits_of(device);
-  must(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
+  check_cuda(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking),
+             "cudaStreamCreateWithFlags");
   void* record = nullptr;
-  must(cudaMalloc(&record, sizeof(FaultRecord)), "cudaMalloc");
+  check_cuda(cudaMalloc(&record, sizeof(FaultRecord)), "cudaMalloc");
   record_ = static_cast<FaultRecord*>(record);
-  must(cudaMemsetAsync(record_, 0, sizeof(FaultRecord), stream_), "cudaMemsetAsync");
+  check_cuda(cudaMemsetAsync(record_, 0, sizeof(FaultRecord), stream_), "cudaMemsetAsync");
   enqueue_clear(*this);
   front_thread_ = std::thread([this] { front(); });
   back_thread_ = std::thread([this] { back(); });
@@ -92,7 +93,7 @@ CudaStream::~CudaStream() {
 }
 
 // The runtime keeps the current device by thread.
-void CudaStream::use_device() const { must(cudaSetDevice(device_), "cudaSetDevice"); }
+void CudaStream::use_device() const { check_cuda(cudaSetDevice(device_), "cudaSetDevice"); }
 
 // ---- caller's thread
 
@@ -197,8 +198,8 @@ void CudaStream::begin_capture() {
             recording_ = std::make_shared<Graph>();
             recording_->scratch->keep();
             std::swap(scratch_, recording_->scratch);
-            must(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeRelaxed),
-                 "cudaStreamBeginCapture");
+            check_cuda(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeRelaxed),
+                       "cudaStreamBeginCapture");
           });
         }});
 }
@@ -208,8 +209,8 @@ void CudaStream::end_recording(Graph& graph) {
   std::swap(scratch_, graph.scratch);
   const cudaError_t status = cudaStreamEndCapture(stream_, &graph.graph);
   if (failed_) return;
-  must(status, "cudaStreamEndCapture");
-  must(cudaGraphInstantiate(&graph.executable, graph.graph, 0), "cudaGraphInstantiate");
+  check_cuda(status, "cudaStreamEndCapture");
+  check_cuda(cudaGraphInstantiate(&graph.executable, graph.graph, 0), "cudaGraphInstantiate");
 }
 
 std::shared_ptr<CudaStream::Graph> CudaStream::end_capture() {
@@ -246,7 +247,7 @@ bool CudaStream::keep_with_graph(std::shared_ptr<void> object) {
 void CudaStream::replay(std::shared_ptr<Graph> graph) {
   launch("graph", [graph = std::move(graph)](CudaStream& s) {
     enqueue_replay(s, s.running_);
-    must(cudaGraphLaunch(graph->executable, s.stream_), "cudaGraphLaunch");
+    check_cuda(cudaGraphLaunch(graph->executable, s.stream_), "cudaGraphLaunch");
   });
 }
 
@@ -304,8 +305,8 @@ void CudaStream::attempt(Ticket ticket, F&& calls) {
 // if that work was not void.
 void CudaStream::put(void* target, const PinnedPool::Block& block, size_t bytes, bool fresh) {
   void* to = fresh ? target : scratch_->take(static_cast<int64_t>(bytes));
-  must(cudaMemcpyAsync(to, block.data + kRecordRoom, bytes, cudaMemcpyHostToDevice, stream_),
-       "cudaMemcpyAsync to the device");
+  check_cuda(cudaMemcpyAsync(to, block.data + kRecordRoom, bytes, cudaMemcpyHostToDevice, stream_),
+             "cudaMemcpyAsync to the device");
   if (!fresh) enqueue_copy(*this, target, to, static_cast<int64_t>(bytes));
   scratch_->reset();
 }
@@ -328,9 +329,10 @@ void CudaStream::read_pieces(Ticket ticket, void* target, const void* source, si
                     "a graph is being recorded: nothing can be read before it ends.");
       mark.block = from_front_.take(kRecordRoom + piece);
       if (piece)
-        must(cudaMemcpyAsync(mark.block.data + kRecordRoom, static_cast<const char*>(source) + at,
-                             piece, cudaMemcpyDeviceToHost, stream_),
-             "cudaMemcpyAsync to the host");
+        check_cuda(
+            cudaMemcpyAsync(mark.block.data + kRecordRoom, static_cast<const char*>(source) + at,
+                            piece, cudaMemcpyDeviceToHost, stream_),
+            "cudaMemcpyAsync to the host");
     });
     at += piece;
     enqueue(std::move(mark));
@@ -348,10 +350,10 @@ void CudaStream::enqueue(Mark mark) {
       mark.block = from_front_.take(kRecordRoom);
     }
     const cudaEvent_t event = points_.take();
-    must(cudaMemcpyAsync(mark.block.data, record_, sizeof(FaultRecord), cudaMemcpyDeviceToHost,
-                         stream_),
-         "cudaMemcpyAsync of the fault record");
-    must(cudaEventRecord(event, stream_), "cudaEventRecord");
+    check_cuda(cudaMemcpyAsync(mark.block.data, record_, sizeof(FaultRecord),
+                               cudaMemcpyDeviceToHost, stream_),
+               "cudaMemcpyAsync of the fault record");
+    check_cuda(cudaEventRecord(event, stream_), "cudaEventRecord");
     mark.event = event;
   });
   if (earlier_failure) failed_ = std::move(earlier_failure);

@@ -20,12 +20,12 @@ OperationTimer::~OperationTimer() {
 
 void OperationTimer::start(cudaStream_t stream) {
   if (!start_) start_ = events_.take();  // an operation that failed leaves its own
-  must(cudaEventRecord(start_, stream), "cudaEventRecord");
+  check_cuda(cudaEventRecord(start_, stream), "cudaEventRecord");
 }
 
 void OperationTimer::stop(cudaStream_t stream, const char* name) {
   const cudaEvent_t stop = events_.take();
-  must(cudaEventRecord(stop, stream), "cudaEventRecord");
+  check_cuda(cudaEventRecord(stop, stream), "cudaEventRecord");
   std::lock_guard<std::mutex> lock(mutex_);
   running_.push_back({name, std::exchange(start_, nullptr), stop});
   if (running_.size() > kMostRunning) add_passed();

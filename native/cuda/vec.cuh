@@ -20,10 +20,11 @@ struct alignas(n * sizeof(T)) Pack {
 
 // n elements at `from`, aligned to n * sizeof(T); global or shared memory.
 template <int n, class T>
-__device__ inline Pack<T, n> load(const T* from, [[maybe_unused]] Place place = Place::here()) {
+__device__ inline Pack<T, n> load(const T* from,
+                                  [[maybe_unused]] CallSite site = CallSite::here()) {
 #ifdef ML_SIMT
   Pack<T, n> p;
-  ::simt::load_vector(&p, from, sizeof(p), place);
+  ::simt::load_vector(&p, from, sizeof(p), site);
   return p;
 #else
   return *reinterpret_cast<const Pack<T, n>*>(from);
@@ -34,9 +35,9 @@ __device__ inline Pack<T, n> load(const T* from, [[maybe_unused]] Place place = 
 // (table rows).
 template <int n, class T>
 __device__ inline Pack<T, n> load_once(const T* from,
-                                       [[maybe_unused]] Place place = Place::here()) {
+                                       [[maybe_unused]] CallSite site = CallSite::here()) {
 #ifdef ML_SIMT
-  return load<n>(from, place);
+  return load<n>(from, site);
 #else
   Pack<T, n> p;
   load_global_once<Pack<T, n>::kBytes>(&p, from);
@@ -48,9 +49,9 @@ __device__ inline Pack<T, n> load_once(const T* from,
 // their way together.
 template <int n, class T>
 __device__ inline Pack<T, n> load_if(bool wanted, const T* from,
-                                     [[maybe_unused]] Place place = Place::here()) {
+                                     [[maybe_unused]] CallSite site = CallSite::here()) {
 #ifdef ML_SIMT
-  return wanted ? load<n>(from, place) : Pack<T, n>{};
+  return wanted ? load<n>(from, site) : Pack<T, n>{};
 #else
   Pack<T, n> p;
   load_global_if<Pack<T, n>::kBytes, false>(&p, from, wanted);
@@ -60,9 +61,9 @@ __device__ inline Pack<T, n> load_if(bool wanted, const T* from,
 
 template <int n, class T>
 __device__ inline Pack<T, n> load_once_if(bool wanted, const T* from,
-                                          [[maybe_unused]] Place place = Place::here()) {
+                                          [[maybe_unused]] CallSite site = CallSite::here()) {
 #ifdef ML_SIMT
-  return wanted ? load<n>(from, place) : Pack<T, n>{};
+  return wanted ? load<n>(from, site) : Pack<T, n>{};
 #else
   Pack<T, n> p;
   load_global_if<Pack<T, n>::kBytes, true>(&p, from, wanted);
@@ -72,9 +73,9 @@ __device__ inline Pack<T, n> load_once_if(bool wanted, const T* from,
 
 template <int n, class T>
 __device__ inline void store(T* to, const Pack<T, n>& p,
-                             [[maybe_unused]] Place place = Place::here()) {
+                             [[maybe_unused]] CallSite site = CallSite::here()) {
 #ifdef ML_SIMT
-  ::simt::store_vector(to, &p, sizeof(p), place);
+  ::simt::store_vector(to, &p, sizeof(p), site);
 #else
   *reinterpret_cast<Pack<T, n>*>(to) = p;
 #endif
@@ -83,9 +84,9 @@ __device__ inline void store(T* to, const Pack<T, n>& p,
 // As store, to global memory that nobody reads soon.
 template <int n, class T>
 __device__ inline void store_streaming(T* to, const Pack<T, n>& p,
-                                       [[maybe_unused]] Place place = Place::here()) {
+                                       [[maybe_unused]] CallSite site = CallSite::here()) {
 #ifdef ML_SIMT
-  store<n>(to, p, place);
+  store<n>(to, p, site);
 #else
   store_global_streaming<Pack<T, n>::kBytes>(to, &p);
 #endif

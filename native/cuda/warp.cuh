@@ -34,7 +34,7 @@ using WordOf = std::conditional_t<sizeof(T) == 4, unsigned int, unsigned long lo
 
 #ifdef ML_SIMT
 #define ML_SHUFFLE(intrinsic, operand) \
-  static_cast<Word>(::simt::intrinsic(std::bit_cast<Word>(v), operand, mask, place))
+  static_cast<Word>(::simt::intrinsic(std::bit_cast<Word>(v), operand, mask, site))
 #else
 #define ML_SHUFFLE(intrinsic, operand) __##intrinsic##_sync(mask, std::bit_cast<Word>(v), operand)
 #endif
@@ -42,7 +42,7 @@ using WordOf = std::conditional_t<sizeof(T) == 4, unsigned int, unsigned long lo
 // T has 4 or 8 bytes. The value of lane `source`.
 template <class T>
 __device__ inline T shuffle(T v, int source, uint32_t mask = kAllLanes,
-                            [[maybe_unused]] Place place = Place::here()) {
+                            [[maybe_unused]] CallSite site = CallSite::here()) {
   using Word = detail::WordOf<T>;
   return std::bit_cast<T>(ML_SHUFFLE(shfl, source));
 }
@@ -50,7 +50,7 @@ __device__ inline T shuffle(T v, int source, uint32_t mask = kAllLanes,
 // The value of lane (own ^ bits).
 template <class T>
 __device__ inline T shuffle_xor(T v, int bits, uint32_t mask = kAllLanes,
-                                [[maybe_unused]] Place place = Place::here()) {
+                                [[maybe_unused]] CallSite site = CallSite::here()) {
   using Word = detail::WordOf<T>;
   return std::bit_cast<T>(ML_SHUFFLE(shfl_xor, bits));
 }
@@ -58,7 +58,7 @@ __device__ inline T shuffle_xor(T v, int bits, uint32_t mask = kAllLanes,
 // The value of lane (own - n); own value where there is none.
 template <class T>
 __device__ inline T shuffle_up(T v, int n, uint32_t mask = kAllLanes,
-                               [[maybe_unused]] Place place = Place::here()) {
+                               [[maybe_unused]] CallSite site = CallSite::here()) {
   using Word = detail::WordOf<T>;
   return std::bit_cast<T>(ML_SHUFFLE(shfl_up, n));
 }
@@ -66,7 +66,7 @@ __device__ inline T shuffle_up(T v, int n, uint32_t mask = kAllLanes,
 // The value of lane (own + n); own value where there is none.
 template <class T>
 __device__ inline T shuffle_down(T v, int n, uint32_t mask = kAllLanes,
-                                 [[maybe_unused]] Place place = Place::here()) {
+                                 [[maybe_unused]] CallSite site = CallSite::here()) {
   using Word = detail::WordOf<T>;
   return std::bit_cast<T>(ML_SHUFFLE(shfl_down, n));
 }
@@ -74,27 +74,27 @@ __device__ inline T shuffle_down(T v, int n, uint32_t mask = kAllLanes,
 #undef ML_SHUFFLE
 
 __device__ inline uint32_t ballot(bool v, uint32_t mask = kAllLanes,
-                                  [[maybe_unused]] Place place = Place::here()) {
+                                  [[maybe_unused]] CallSite site = CallSite::here()) {
 #ifdef ML_SIMT
-  return ::simt::ballot(v, mask, place);
+  return ::simt::ballot(v, mask, site);
 #else
   return __ballot_sync(mask, v);
 #endif
 }
 
 __device__ inline bool any(bool v, uint32_t mask = kAllLanes,
-                           [[maybe_unused]] Place place = Place::here()) {
+                           [[maybe_unused]] CallSite site = CallSite::here()) {
 #ifdef ML_SIMT
-  return ::simt::ballot(v, mask, place) != 0;
+  return ::simt::ballot(v, mask, site) != 0;
 #else
   return __any_sync(mask, v) != 0;
 #endif
 }
 
 __device__ inline bool all(bool v, uint32_t mask = kAllLanes,
-                           [[maybe_unused]] Place place = Place::here()) {
+                           [[maybe_unused]] CallSite site = CallSite::here()) {
 #ifdef ML_SIMT
-  return ::simt::ballot(v, mask, place) == mask;
+  return ::simt::ballot(v, mask, site) == mask;
 #else
   return __all_sync(mask, v) != 0;
 #endif
@@ -102,36 +102,36 @@ __device__ inline bool all(bool v, uint32_t mask = kAllLanes,
 
 // What lanes of the mask wrote before is seen by them after.
 __device__ inline void warp_sync(uint32_t mask = kAllLanes,
-                                 [[maybe_unused]] Place place = Place::here()) {
+                                 [[maybe_unused]] CallSite site = CallSite::here()) {
 #ifdef ML_SIMT
-  ::simt::warp_sync(mask, place);
+  ::simt::warp_sync(mask, site);
 #else
   __syncwarp(mask);
 #endif
 }
 
 // Butterflies over all 32 lanes: each lane gets the same bits.
-__device__ inline float warp_sum(float v, Place place = Place::here()) {
+__device__ inline float warp_sum(float v, CallSite site = CallSite::here()) {
 #pragma unroll
-  for (int bits = kWarp / 2; bits > 0; bits /= 2) v += shuffle_xor(v, bits, kAllLanes, place);
+  for (int bits = kWarp / 2; bits > 0; bits /= 2) v += shuffle_xor(v, bits, kAllLanes, site);
   return v;
 }
-__device__ inline float warp_max(float v, Place place = Place::here()) {
+__device__ inline float warp_max(float v, CallSite site = CallSite::here()) {
 #pragma unroll
   for (int bits = kWarp / 2; bits > 0; bits /= 2)
-    v = fmaxf(v, shuffle_xor(v, bits, kAllLanes, place));
+    v = fmaxf(v, shuffle_xor(v, bits, kAllLanes, site));
   return v;
 }
 
 // Over all 32 lanes, one instruction from sm_80.
-__device__ inline uint32_t reduce_max(uint32_t v, Place place = Place::here()) {
-  return redux<Redux::max>(v, place);
+__device__ inline uint32_t reduce_max(uint32_t v, CallSite site = CallSite::here()) {
+  return redux<Redux::max>(v, site);
 }
-__device__ inline uint32_t reduce_min(uint32_t v, Place place = Place::here()) {
-  return redux<Redux::min>(v, place);
+__device__ inline uint32_t reduce_min(uint32_t v, CallSite site = CallSite::here()) {
+  return redux<Redux::min>(v, site);
 }
-__device__ inline uint32_t reduce_add(uint32_t v, Place place = Place::here()) {
-  return redux<Redux::add>(v, place);
+__device__ inline uint32_t reduce_add(uint32_t v, CallSite site = CallSite::here()) {
+  return redux<Redux::add>(v, site);
 }
 
 }  // namespace ml::ML_CUDA_NAMESPACE

@@ -59,7 +59,7 @@ struct Sizes {
 __global__ void __launch_bounds__(kWarps* kWarp)
     attention_kernel(Guard guard, float* y, float* lse, const float* q, const float* k,
                      const float* v, Sizes n, float scale, bool causal) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   // [0, B * H * T)
   const int64_t row = static_cast<int64_t>(blockIdx.x) * kWarps + warp_of_block();
   if (row < n.B * n.H * n.T) {
@@ -89,7 +89,7 @@ __global__ void __launch_bounds__(kWarps* kWarp)
     attention_dq_kernel(Guard guard, float* dq, const float* dy, const float* y, const float* lse,
                         const float* q, const float* k, const float* v, Sizes n, float scale,
                         bool causal) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   // [0, B * H * T)
   const int64_t row = static_cast<int64_t>(blockIdx.x) * kWarps + warp_of_block();
   if (row < n.B * n.H * n.T) {
@@ -113,7 +113,7 @@ __global__ void __launch_bounds__(kWarps* kWarp)
     attention_dkv_kernel(Guard guard, float* dk, float* dv, const float* dy, const float* y,
                          const float* lse, const float* q, const float* k, const float* v, Sizes n,
                          float scale, bool causal) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   // [0, B * H * T)
   const int64_t row = static_cast<int64_t>(blockIdx.x) * kWarps + warp_of_block();
   if (row < n.B * n.H * n.T) {

@@ -11,7 +11,7 @@ struct Normaliser {
 };
 
 inline Normaliser normaliser(const float* x, int64_t n) {
-  const float greatest = greatest_of(x, n);
+  const float greatest = max_of(x, n);
   Vec sum{};
   int64_t i = 0;
   for (; i + kWidth <= n; i += kWidth) sum += exp(load(x + i) - greatest);

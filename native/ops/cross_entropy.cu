@@ -9,7 +9,7 @@ template <class Team>
 __global__ void __launch_bounds__(Team::kBlock, Team::kBlocks)
     cross_entropy_kernel(Guard guard, float* loss, const float* logits, const int32_t* targets,
                          int64_t tokens, int64_t classes) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   const Team team(tokens, classes);
   const float* x = logits + team.row * classes;
   const SoftmaxRow<Team> row(team, x);
@@ -24,7 +24,7 @@ __global__ void __launch_bounds__(Team::kBlock, Team::kBlocks)
     cross_entropy_backward_kernel(Guard guard, float* dlogits, const float* dloss,
                                   const float* logits, const int32_t* targets, int64_t tokens,
                                   int64_t classes) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   const Team team(tokens, classes);
   SoftmaxRow<Team> row(team, logits + team.row * classes);
   const int32_t target = team.exists ? targets[team.row] : -1;

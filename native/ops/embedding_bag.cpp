@@ -13,8 +13,8 @@ void sum_bags(const EmbeddingBag& a, int64_t b0, int64_t b1, int64_t c0, int64_t
   const int32_t* offsets = a.offsets ? a.offsets.as<int32_t>() : nullptr;
   const int64_t L = offsets ? 0 : a.indices.dim(1);
   const Table<T> table{a.table.as<T>(), V};
-  Places p{a.indices.as<int32_t>(), a.weights.as<float>(),
-           a.scales ? a.scales.as<float>() : nullptr, 0, 0};
+  BagEntries p{a.indices.as<int32_t>(), a.weights.as<float>(),
+               a.scales ? a.scales.as<float>() : nullptr, 0, 0};
   const int64_t last = offsets ? offsets[b1] : b1 * L;
   const int64_t first = offsets ? offsets[b0] : b0 * L;
   const int64_t columns = c1 - c0 < Sums<T>::kColumns ? c1 - c0 : Sums<T>::kColumns;
@@ -34,7 +34,7 @@ void dot_bags(const EmbeddingBagWeightsBackward& a, int64_t b0, int64_t b1) {
   const int32_t* offsets = a.offsets ? a.offsets.as<int32_t>() : nullptr;
   const int64_t L = offsets ? 0 : a.indices.dim(1);
   const Table<T> table{a.table.as<T>(), V};
-  Places p{a.indices.as<int32_t>(), nullptr, a.scales ? a.scales.as<float>() : nullptr, 0, 0};
+  BagEntries p{a.indices.as<int32_t>(), nullptr, a.scales ? a.scales.as<float>() : nullptr, 0, 0};
   const int64_t last = offsets ? offsets[b1] : b1 * L;
   const int64_t first = offsets ? offsets[b0] : b0 * L;
   prefetch_first(coming(table, p.indices + first, last - first, 0),
@@ -62,7 +62,7 @@ void weights_pieces(const EmbeddingBagWeightsBackward& a, int64_t b0, int64_t b1
 #else
 #include <algorithm>
 
-#include "cpu/places.h"
+#include "cpu/index_check.h"
 
 #define ML_ISA_SOURCE "ops/embedding_bag.cpp"
 #include "cpu/foreach_isa.h"
@@ -76,8 +76,8 @@ constexpr int64_t kPieces = 4;     // for each thread at least, where there are 
 constexpr int64_t kColumns = 256;
 
 // Bags of one piece. Each bag is a sum of its own, whatever piece it is in.
-int64_t bags_of_piece(const Context& ctx, int64_t bags, int64_t places) {
-  const int64_t wanted = kPlaces * bags / std::max<int64_t>(1, places);
+int64_t bags_of_piece(const Context& ctx, int64_t bags, int64_t entries) {
+  const int64_t wanted = kPlaces * bags / std::max<int64_t>(1, entries);
   return std::max<int64_t>(1, std::min(wanted, bags / (kPieces * ctx.threads())));
 }
 

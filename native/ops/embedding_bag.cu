@@ -21,7 +21,7 @@ struct BagTable {
   const float* scales;  // by row, or nullptr
   int width;
 
-  __device__ RowPlace<T> place(int32_t index, float weight) const {
+  __device__ RowEntry<T> place(int32_t index, float weight) const {
     if (index < 0) return {nullptr, 0.0f};
     return {row_at(rows, index, width), scales ? weight * scales[index] : weight};
   }
@@ -38,7 +38,7 @@ template <class T, class Tile>
 __global__ void __launch_bounds__(kThreads, kResident<Tile>)
     embedding_bag_kernel(Guard guard, float* y, BagTable<T> table, Bags bags, const float* weights,
                          Slicing slicing, bool aligned) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   const LaneGroup group = lane_group(slicing.lanes);
   const int slice = blockIdx.x % slicing.slices;
   const int64_t bag =
@@ -63,7 +63,7 @@ __global__ void __launch_bounds__(kThreads, kResident<Tile>)
 // A thread adds the pieces of one element of y, in order.
 __global__ void __launch_bounds__(kThreads)
     bag_pieces_kernel(Guard guard, float* y, const float* partials, int64_t size, int pieces) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (i >= size) return;
   float sum = partials[i];
@@ -78,7 +78,7 @@ __global__ void __launch_bounds__(kThreads, kResident<Tile>)
     embedding_bag_weights_backward_kernel(Guard guard, float* dweights, const float* dy,
                                           BagTable<T> table, Bags bags, Slicing slicing,
                                           bool aligned) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   const LaneGroup group = lane_group(slicing.lanes);
   const int64_t bag = int64_t{blockIdx.x} * (kThreads / slicing.lanes) + group_of_block(group);
   const bool active = bag < bags.count;
@@ -90,8 +90,8 @@ __global__ void __launch_bounds__(kThreads, kResident<Tile>)
   Tile x;
   for (int done = 0; done < longest; done += group.lanes) {
     const int64_t i = span.begin + done + group.lane;
-    const RowPlace<T> mine =
-        i < span.end ? table.place(bags.indices[i], 1.0f) : RowPlace<T>{nullptr, 0.0f};
+    const RowEntry<T> mine =
+        i < span.end ? table.place(bags.indices[i], 1.0f) : RowEntry<T>{nullptr, 0.0f};
     const int count = longest - done < group.lanes ? longest - done : group.lanes;
     float product = 0;
     for (int slice = 0; slice < slicing.slices; ++slice) {

@@ -8,7 +8,7 @@
 namespace ml::cpu::ML_ISA {
 namespace {
 
-// coefficient: room for the flat places [T * L]
+// coefficient: room for the flat entries [T * L]
 void peer_tokens(const Peer& a, float* coefficient, int64_t t0, int64_t t1) {
   const int64_t C = a.x.dim(1), out = a.out.dim(1), L = a.indices.dim(1);
   const Table<float> down{a.down.as<float>(), C}, up{a.up.as<float>(), out};
@@ -57,7 +57,7 @@ void peer_backward_tokens(const PeerBackward& a, int64_t t0, int64_t t1) {
 }  // namespace
 }  // namespace ml::cpu::ML_ISA
 #else
-#include "cpu/places.h"
+#include "cpu/index_check.h"
 
 #define ML_ISA_SOURCE "ops/peer.cpp"
 #include "cpu/foreach_isa.h"

@@ -31,7 +31,7 @@ struct Experts {
   int size, inner, outer;  // down [N, inner], up [N, outer]
 };
 
-__device__ inline RowPlace<float> place_of(const float* table, int32_t index, float weight,
+__device__ inline RowEntry<float> place_of(const float* table, int32_t index, float weight,
                                            int width) {
   if (index < 0) return {nullptr, 0.0f};
   return {row_at(table, index, width), weight};
@@ -48,8 +48,8 @@ __device__ inline void for_products(const Team& team, const Experts& e, const fl
   for (int64_t warp_begin = first + team.thread / kWarp * kWarp; warp_begin < last;
        warp_begin += team.threads) {
     const int64_t begin = warp_begin + group.first, i = begin + group.lane;
-    const RowPlace<float> mine =
-        i < last ? place_of(table, e.indices[i], 1.0f, width) : RowPlace<float>{nullptr, 0.0f};
+    const RowEntry<float> mine =
+        i < last ? place_of(table, e.indices[i], 1.0f, width) : RowEntry<float>{nullptr, 0.0f};
     const int count =
         static_cast<int>(last - warp_begin < group.lanes ? last - warp_begin : group.lanes);
     float product = 0;
@@ -103,7 +103,7 @@ template <class Tile>
 __global__ void __launch_bounds__(kThreads, 2)
     peer_kernel(Guard guard, float* out, float* u, float* coefficient, const float* x, Experts e,
                 Activation activation, int warps, Slicing inner, Slicing outer) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   const Team team = team_of(warps);
   for_products<Tile>(team, e, x, e.down, e.inner, inner, [&](int64_t i, bool there, float product) {
     u[i] = there ? product : 0.0f;
@@ -120,7 +120,7 @@ __global__ void __launch_bounds__(kThreads, 2)
     peer_backward_kernel(Guard guard, float* dx, float* dweights, float* du, float* coefficient,
                          const float* dout, const float* u, Experts e, Activation activation,
                          int warps, Slicing inner, Slicing outer) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   const Team team = team_of(warps);
   for_products<Tile>(team, e, dout, e.up, e.outer, outer, [&](int64_t i, bool there, float c) {
     const float w = there ? e.weights[i] : 0.0f, f = activate(activation, u[i]);

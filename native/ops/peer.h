@@ -7,7 +7,7 @@
 //   :] ddown and dup are sparse: reads (indices, du, x) and (indices, coefficient = weights f(u),
 //   dout) of sparse_grad.h x, dx [T, C]   out, dout [T, Co]   down [N, C]   up [N, Co]   indices
 //   [T, L] int32   weights, u, du, dweights, coefficient [T, L]     float32
-// Index -1 is an empty place: it gives nothing; any other outside [0, N) is ERR_INDEX_RANGE, found
+// Index -1 is a padding entry: it gives nothing; any other outside [0, N) is ERR_INDEX_RANGE, found
 // before anything is written.
 
 #include "core/check.h"

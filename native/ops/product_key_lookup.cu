@@ -108,7 +108,7 @@ __device__ inline void write_weights(Gate gate, const Frontier& f, int64_t found
 // nullptr for shared memory.
 __global__ void __launch_bounds__(kCombineWarps* kWarp, kCombineBlocks)
     combine_kernel(Guard guard, Combination a, char* rooms) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   const int64_t warps = static_cast<int64_t>(gridDim.x) * kCombineWarps;
   const int64_t warp = static_cast<int64_t>(blockIdx.x) * kCombineWarps + warp_of_block();
   const int64_t bytes = Frontier::bytes(a.length, a.k), room = list_room(a.length);

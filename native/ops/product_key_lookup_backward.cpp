@@ -151,7 +151,7 @@ void lookup_backward(Context& ctx, const ProductKeyLookupBackward& a) {
 }  // namespace
 }  // namespace ml::cpu::ML_ISA
 #else
-#include "cpu/places.h"
+#include "cpu/index_check.h"
 #include "cpu/widen.h"
 
 #define ML_ISA_SOURCE "ops/product_key_lookup_backward.cpp"

@@ -61,7 +61,7 @@ __device__ inline void append(const Gradients& a, int64_t row, bool own, float v
 // half-keys are added up.
 template <bool kMerge>
 __global__ void __launch_bounds__(kThreads) gradients_kernel(Guard guard, Gradients a) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   // [0, TH) and past it
   const int64_t th = static_cast<int64_t>(blockIdx.x) * kWarps + warp_of_block();
   if (th >= a.TH) return;  // whole warps; there is no barrier of the block
@@ -143,7 +143,7 @@ __device__ inline void add_rows(float (&sum)[kVec], const T* matrix, int64_t str
 template <class T, int kVec>
 __global__ void __launch_bounds__(kThreads)
     dquery_kernel(Guard guard, float* dquery, Gradients a, const T* keys, int64_t H, int64_t d) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   // [0, 2 TH) and past it
   const int64_t row = static_cast<int64_t>(blockIdx.x) * kWarps + warp_of_block();
   if (row >= 2 * a.TH) return;                         // whole warps
@@ -185,7 +185,7 @@ struct PlaceBits {
 // ascending token; places without a half-key get a row behind the last.
 __global__ void __launch_bounds__(kThreads)
     place_kernel(Guard guard, uint64_t* pairs, Gradients a, int64_t H, PlaceBits bits) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   // [0, TH * 2 * k) and past it
   const int64_t place = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (place < a.TH * 2 * a.k) {
@@ -202,7 +202,7 @@ __global__ void __launch_bounds__(kThreads)
 __global__ void __launch_bounds__(kThreads)
     starts_kernel(Guard guard, int64_t* starts, const uint64_t* pairs, int64_t count, int64_t rows,
                   int place_bits) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   // [0, count] and past it
   const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (i <= count) {
@@ -222,9 +222,9 @@ struct Places {
 // sum += the query's rows times the gradients of the places: 32 of every `step`, from begin to end,
 // in order. The warp's.
 template <int kVec, class T>
-__device__ inline void add_places(float (&sum)[kVec], const Gradients& a, const Places& p,
-                                  const T* query, int64_t d, int64_t begin, int64_t end,
-                                  int64_t step, bool active) {
+__device__ inline void add_entries(float (&sum)[kVec], const Gradients& a, const Places& p,
+                                   const T* query, int64_t d, int64_t begin, int64_t end,
+                                   int64_t step, bool active) {
   for (int64_t base = begin; base < end; base += step) {
     const int count = end - base < kWarp ? static_cast<int>(end - base) : kWarp;
     int64_t from = 0;
@@ -243,7 +243,7 @@ template <class T, int kVec>
 __global__ void __launch_bounds__(kThreads)
     dkeys_by_warp_kernel(Guard guard, float* dkeys, Gradients a, Places p, const T* query,
                          int64_t d, int64_t rows) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   const int64_t slices = (d + kWarp * kVec - 1) / (kWarp * kVec);
   // [0, rows * slices) and past it
   const int64_t item = static_cast<int64_t>(blockIdx.x) * kWarps + warp_of_block();
@@ -251,7 +251,7 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t row = item / slices, column = item % slices * (kWarp * kVec) + lane() * kVec;
   const int64_t begin = p.starts[row], end = p.starts[row + 1];
   float sum[kVec] = {};
-  add_places(sum, a, p, query + column, d, begin, end, kWarp, column < d);
+  add_entries(sum, a, p, query + column, d, begin, end, kWarp, column < d);
   if (begin == end || column >= d) return;
   float* to = dkeys + row * d + column;
   Pack<float, kVec> total = load<kVec>(to);
@@ -271,15 +271,15 @@ template <class T, int kVec>
 __global__ void __launch_bounds__(kThreads)
     dkeys_by_block_kernel(Guard guard, float* dkeys, Gradients a, Places p, const T* query,
                           int64_t d) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   WarpSums<kVec>& s = shared<WarpSums<kVec>>();
   const int64_t slices = (d + kWarp * kVec - 1) / (kWarp * kVec);
   const int64_t row = blockIdx.x / slices,
                 column = blockIdx.x % slices * (kWarp * kVec) + lane() * kVec;
   const int64_t begin = p.starts[row], end = p.starts[row + 1];
   float sum[kVec] = {};
-  add_places(sum, a, p, query + column, d, begin + warp_of_block() * kWarp, end, kThreads,
-             column < d);
+  add_entries(sum, a, p, query + column, d, begin + warp_of_block() * kWarp, end, kThreads,
+              column < d);
   Pack<float, kVec> mine;
 #pragma unroll
   for (int e = 0; e < kVec; ++e) mine.v[e] = sum[e];

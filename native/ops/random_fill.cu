@@ -13,7 +13,7 @@ namespace {
 // cut short is one store.
 template <class T>
 __global__ void random_fill_kernel(Guard guard, T* out, RandomFill a, int64_t size, bool whole) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   const int64_t step = int64_t{gridDim.x} * blockDim.x;
   for (int64_t g = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; 4 * g < size; g += step) {
     float four[4];

@@ -15,7 +15,7 @@ template <class Team>
 __global__ void __launch_bounds__(Team::kBlock, Team::kBlocks)
     rms_norm_kernel(Guard guard, float* y, const float* x, const float* gain, int64_t rows,
                     int64_t n, float eps) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   const Team team(rows, n);
   const int64_t at = team.row * n;
   typename Team::Slots v;
@@ -38,7 +38,7 @@ __global__ void __launch_bounds__(Team::kBlock, Team::kBlocks)
     rms_norm_backward_kernel(Guard guard, float* dx, float* factors, const float* dy,
                              const float* x, const float* gain, int64_t rows, int64_t n,
                              float eps) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   const Team team(rows, n);
   const int64_t at = team.row * n;
   typename Team::Slots v, d;  // x, gain * dy

@@ -10,7 +10,7 @@ template <class Team>
 __global__ void __launch_bounds__(Team::kBlock, Team::kBlocks)
     sigmoid_gate_kernel(Guard guard, float* out, const float* y, const float* g, int64_t rows,
                         int64_t n) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   const Team team(rows, n);
   const int64_t at = team.row * n;
   const float s = team.exists ? sigmoid(g[team.row]) : 0;
@@ -25,7 +25,7 @@ template <class Team>
 __global__ void __launch_bounds__(Team::kBlock, Team::kBlocks)
     sigmoid_gate_backward_kernel(Guard guard, float* dy, float* dg, const float* dout,
                                  const float* y, const float* g, int64_t rows, int64_t n) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   const Team team(rows, n);
   const int64_t at = team.row * n;
   const float s = team.exists ? sigmoid(g[team.row]) : 0;

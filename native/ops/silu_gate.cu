@@ -11,7 +11,7 @@ namespace {
 template <int kVec>
 __global__ void __launch_bounds__(kThreads)
     silu_gate_kernel(Guard guard, float* z, const float* y, const float* a, int64_t count) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   const int64_t at = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kVec;
   if (at < count) {
     const Pack<float, kVec> v = load<kVec>(y + at), gate = load<kVec>(a + at);
@@ -26,7 +26,7 @@ template <int kVec>
 __global__ void __launch_bounds__(kThreads)
     silu_gate_backward_kernel(Guard guard, float* dy, float* da, const float* dz, const float* y,
                               const float* a, int64_t count) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   const int64_t at = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kVec;
   if (at < count) {
     const Pack<float, kVec> d = load<kVec>(dz + at), v = load<kVec>(y + at),

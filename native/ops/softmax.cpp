@@ -11,7 +11,7 @@ void softmax_rows(const Softmax& a, int64_t begin, int64_t end) {
   for (int64_t r = begin; r < end; ++r) {
     const float* x = a.x.as<float>() + r * n;
     float* y = a.y.as<float>() + r * n;
-    const float greatest = greatest_of(x, n);
+    const float greatest = max_of(x, n);
     Vec sum{};
     for_vectors(n, [&](int64_t i, int c) {
       const Vec e = exp(load_n(x + i, c) - greatest);

@@ -8,7 +8,7 @@ namespace {
 template <class Team>
 __global__ void __launch_bounds__(Team::kBlock, Team::kBlocks)
     softmax_kernel(Guard guard, float* y, const float* x, int64_t rows, int64_t n) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   const Team team(rows, n);
   SoftmaxRow<Team> row(team, x + team.row * n);
   row.store(y + team.row * n, [&](float e, int64_t) { return e / row.sum; });
@@ -18,7 +18,7 @@ template <class Team>
 __global__ void __launch_bounds__(Team::kBlock, Team::kBlocks)
     softmax_backward_kernel(Guard guard, float* dx, const float* dy, const float* y, int64_t rows,
                             int64_t n) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   const Team team(rows, n);
   const int64_t at = team.row * n;
   typename Team::Slots d, v;

@@ -9,7 +9,7 @@ namespace ml::cpu::ML_ISA {
 namespace {
 
 // What a sorted bucket of `count` keys says: of each key its position, of each row its index and
-// where its places end; the bucket's first place is `begin`.
+// where its entries end; the bucket's first entry is `begin`.
 template <class Key>
 [[maybe_unused]] void list_rows(const RadixPlan& shared, const Key* keys, int64_t count,
                                 uint32_t bucket, int64_t begin, int32_t* order, int32_t* rows,
@@ -51,10 +51,10 @@ template <class Key>
   }
 }
 
-// The places of bags begin … end, by position from the first bag's first on. offsets: where each
+// The entries of bags begin … end, by position from the first bag's first on. offsets: where each
 // bag begins, or nullptr: each has bag_size.
-[[maybe_unused]] void draw_places(const float* weights, const int32_t* offsets, int64_t bag_size,
-                                  int64_t begin, int64_t end, uint32_t first_bag, Place* to) {
+[[maybe_unused]] void list_entries(const float* weights, const int32_t* offsets, int64_t bag_size,
+                                   int64_t begin, int64_t end, uint32_t first_bag, Entry* to) {
   for (int64_t b = begin; b < end; ++b) {
     const uint32_t bag = first_bag + static_cast<uint32_t>(b);
     const Vec bags = as_float(IVec{} + static_cast<int32_t>(bag));
@@ -74,7 +74,7 @@ template <class Key>
 #include <utility>
 
 #include "cpu/hot_rows.h"
-#include "cpu/places.h"
+#include "cpu/index_check.h"
 #include "cpu/prefetch.h"
 #include "cpu/radix_sort.h"
 #include "ops/sparse_grad_cpu.h"
@@ -85,14 +85,14 @@ template <class Key>
 namespace ml::cpu {
 namespace {
 
-constexpr int64_t kChunk = 1 << 13;  // places of one piece
+constexpr int64_t kChunk = 1 << 13;  // entries of one piece
 constexpr int64_t kRows = 64;        // of one piece
 
 // f(position, indices, count) for what each read has of positions begin … end, the reads laid end
 // to end
 template <class F>
 void for_reads(const std::vector<TableRead>& reads, int64_t begin, int64_t end, F&& f) {
-  int64_t first = 0;  // position of the read's first place
+  int64_t first = 0;  // position of the read's first entry
   for (const TableRead& r : reads) {
     const int64_t last = first + r.indices.size(), from = std::max(begin, first),
                   to = std::min(end, last);
@@ -101,9 +101,9 @@ void for_reads(const std::vector<TableRead>& reads, int64_t begin, int64_t end, 
   }
 }
 
-// Adds to counts[b] how many of the indices fall into bucket b. An index of -1 is an empty place,
+// Adds to counts[b] how many of the indices fall into bucket b. An index of -1 is a padding entry,
 // which is not counted.
-void count_places(const RadixPlan& shared, const int32_t* indices, int64_t n, uint32_t* counts) {
+void count_entries(const RadixPlan& shared, const int32_t* indices, int64_t n, uint32_t* counts) {
   constexpr int kSides = 4;       // counters of a bucket, or one index waits for the last
   const RadixPlan plan = shared;  // a copy that no store can reach
   uint32_t empty = 0;
@@ -121,21 +121,21 @@ void count_places(const RadixPlan& shared, const int32_t* indices, int64_t n, ui
   counts[plan.bucket_of(~uint32_t{0})] -= empty;
 }
 
-// The places that are not empty, as keys parted into the plan's buckets in the order of their
+// The entries that are not empty, as keys parted into the plan's buckets in the order of their
 // positions; bucket b is begins[b] … begins[b + 1]. Throws before anything is written if an index
 // or an offset is not sound.
 template <class Key>
-Key* part(Context& ctx, const SortRows& a, const RadixPlan& shared, int64_t places,
+Key* part(Context& ctx, const SortRows& a, const RadixPlan& shared, int64_t entries,
           int64_t* begins) {
-  const int64_t chunks = (places + kChunk - 1) / kChunk, buckets = shared.buckets();
+  const int64_t chunks = (entries + kChunk - 1) / kChunk, buckets = shared.buckets();
   uint32_t* counts = ctx.scratch<uint32_t>(chunks * buckets);
   std::atomic<bool> sound{true};
-  ctx.parallel_for(places, kChunk, [&](int64_t begin, int64_t end, int) {
+  ctx.parallel_for(entries, kChunk, [&](int64_t begin, int64_t end, int) {
     uint32_t* own = counts + begin / kChunk * buckets;
     std::memset(own, 0, static_cast<size_t>(buckets) * sizeof(uint32_t));
     for_reads(a.reads, begin, end, [&](int64_t, const int32_t* indices, int64_t n) {
-      if (!sound_indices(indices, n, a.slots)) sound.store(false, std::memory_order_relaxed);
-      count_places(shared, indices, n, own);
+      if (!indices_in_range(indices, n, a.slots)) sound.store(false, std::memory_order_relaxed);
+      count_entries(shared, indices, n, own);
     });
   });
   for (const TableRead& r : a.reads) {
@@ -150,7 +150,7 @@ Key* part(Context& ctx, const SortRows& a, const RadixPlan& shared, int64_t plac
   }
   begins[buckets] = sum;
   Key* keys = ctx.scratch<Key>(sum);
-  ctx.parallel_for(places, kChunk, [&](int64_t begin, int64_t end, int) {
+  ctx.parallel_for(entries, kChunk, [&](int64_t begin, int64_t end, int) {
     const RadixPlan plan = shared;
     uint32_t* next = counts + begin / kChunk * buckets;
     Key* to = keys;
@@ -168,10 +168,10 @@ Key* part(Context& ctx, const SortRows& a, const RadixPlan& shared, int64_t plac
 }
 
 template <class Key>
-void sort_places(Context& ctx, const SortRows& a, const RadixPlan& shared, int64_t places) {
+void sort_entries(Context& ctx, const SortRows& a, const RadixPlan& shared, int64_t entries) {
   const int64_t buckets = shared.buckets();
   int64_t* begins = ctx.scratch<int64_t>(buckets + 1);
-  Key* keys = part<Key>(ctx, a, shared, places, begins);
+  Key* keys = part<Key>(ctx, a, shared, entries, begins);
   const int64_t n = begins[buckets];
 
   // A bucket's rows are counted before any are written: where they go depends on how many lie
@@ -202,30 +202,30 @@ void sort_places(Context& ctx, const SortRows& a, const RadixPlan& shared, int64
 
 }  // namespace
 
-ReadPlaces lay_out(Context& ctx, const std::vector<TableRead>& reads, const int32_t* order,
-                   const int32_t* starts, int64_t R, int64_t width) {
+RowEntries gather_entries(Context& ctx, const std::vector<TableRead>& reads, const int32_t* order,
+                          const int32_t* starts, int64_t R, int64_t width) {
   int64_t bags_in_all = 0;
   for (const TableRead& r : reads) bags_in_all += r.dy.dim(0);
   const float** dy = ctx.scratch<const float*>(bags_in_all);
-  Place* drawn = ctx.scratch<Place>(places_of(reads));  // by position
+  Entry* drawn = ctx.scratch<Entry>(entry_count(reads));  // by position
   int64_t first_bag = 0, first = 0;
   for (const TableRead& r : reads) {
-    const int64_t bags = r.dy.dim(0), places = r.indices.size();
+    const int64_t bags = r.dy.dim(0), entries = r.indices.size();
     const int64_t bag_size = r.offsets ? 0 : r.indices.dim(1);
     const int32_t* offsets = r.offsets ? r.offsets.as<int32_t>() : nullptr;
-    ctx.parallel_for(bags, std::max<int64_t>(1, kChunk * bags / std::max<int64_t>(places, 1)),
+    ctx.parallel_for(bags, std::max<int64_t>(1, kChunk * bags / std::max<int64_t>(entries, 1)),
                      [&](int64_t begin, int64_t end, int) {
                        for (int64_t b = begin; b < end; ++b)
                          dy[first_bag + b] = r.dy.as<float>() + b * width;
-                       ML_DISPATCH(draw_places)(r.weights.as<float>(), offsets, bag_size, begin,
-                                                end, static_cast<uint32_t>(first_bag),
-                                                drawn + first);
+                       ML_DISPATCH(list_entries)(r.weights.as<float>(), offsets, bag_size, begin,
+                                                 end, static_cast<uint32_t>(first_bag),
+                                                 drawn + first);
                      });
     first_bag += bags;
-    first += places;
+    first += entries;
   }
   const int64_t n = starts[R];
-  Place* out = ctx.scratch<Place>(n);
+  Entry* out = ctx.scratch<Entry>(n);
   ctx.parallel_for(n, kChunk, [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i) out[i] = drawn[order[i]];
   });
@@ -233,17 +233,17 @@ ReadPlaces lay_out(Context& ctx, const std::vector<TableRead>& reads, const int3
 }
 
 void sort_rows(Context& ctx, const SortRows& a) {
-  const int64_t places = places_of(a.reads);
-  const RadixPlan plan(places, a.slots);
-  plan.narrow() ? sort_places<uint32_t>(ctx, a, plan, places)
-                : sort_places<uint64_t>(ctx, a, plan, places);
+  const int64_t entries = entry_count(a.reads);
+  const RadixPlan plan(entries, a.slots);
+  plan.narrow() ? sort_entries<uint32_t>(ctx, a, plan, entries)
+                : sort_entries<uint64_t>(ctx, a, plan, entries);
 }
 
 void sparse_grad_values(Context& ctx, const SparseGradValues& a) {
   const int64_t R = *a.count.as<int32_t>(), V = a.values.dim(1);
-  const HotRows rows(ctx,
-                     lay_out(ctx, a.reads, a.order.as<int32_t>(), a.starts.as<int32_t>(), R, V), R,
-                     ML_DISPATCH(sum_places));
+  const HotRows rows(
+      ctx, gather_entries(ctx, a.reads, a.order.as<int32_t>(), a.starts.as<int32_t>(), R, V), R,
+      ML_DISPATCH(sum_entries));
   ctx.parallel_for(R, kRows, [&](int64_t begin, int64_t end, int) {
     for (int64_t r = begin; r < end; ++r) rows.gradient(r, a.values.as<float>() + r * V);
   });

@@ -23,7 +23,7 @@ __device__ inline int32_t row_of(uint64_t pair) { return static_cast<int32_t>(pa
 __global__ void __launch_bounds__(kThreads)
     pairs_kernel(Guard guard, uint64_t* pairs, const int32_t* indices, int64_t first, int64_t count,
                  int32_t slots) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (i >= count) return;
   const int32_t row = indices[i] < 0 ? slots : indices[i];
@@ -53,7 +53,7 @@ __device__ inline Neighbours neighbours(const uint64_t* sorted, int64_t i, int64
 __global__ void __launch_bounds__(kThreads)
     count_rows_kernel(Guard guard, int32_t* begun, const uint64_t* sorted, int64_t count,
                       int32_t slots) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   const uint32_t begins = ballot(neighbours(sorted, i, count, slots).begins);
   if (lane() == 0 && i < count) begun[i / kWarp] = population(begins);
@@ -63,7 +63,7 @@ __global__ void __launch_bounds__(kThreads)
 __global__ void __launch_bounds__(kThreads)
     write_rows_kernel(Guard guard, int32_t* rows, int32_t* starts, int32_t* order, int32_t* total,
                       const uint64_t* sorted, const int32_t* before, int64_t count, int32_t slots) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   const Neighbours n = neighbours(sorted, i, count, slots);
   const uint32_t begins = ballot(n.begins);
@@ -106,9 +106,9 @@ __device__ inline int32_t bag_of(const ReadSpan& span, int32_t place) {
 
 // A thread resolves one sorted place, if it belongs to these reads.
 __global__ void __launch_bounds__(kThreads)
-    resolve_kernel(Guard guard, RowPlace<float>* places, const int32_t* order,
+    resolve_kernel(Guard guard, RowEntry<float>* places, const int32_t* order,
                    const int32_t* starts, const int32_t* count, ReadSpans reads, int64_t width) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (i >= starts[count[0]]) return;
   const int32_t position = order[i];
@@ -124,7 +124,7 @@ __global__ void __launch_bounds__(kThreads)
 template <class Tile>
 __global__ void __launch_bounds__(kThreads, 3)
     hot_rows_kernel(Guard guard, float* partials, TouchedRows t, int64_t slots, int lanes) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   const LaneGroup group = lane_group(lanes);
   const int64_t slot = int64_t{blockIdx.x} * (kThreads / lanes) + group_of_block(group);
   const int column = Tile::column(group, blockIdx.y);
@@ -141,9 +141,9 @@ __global__ void __launch_bounds__(kThreads, 3)
     }
     const int64_t first = t.starts[low], last = t.starts[low + 1];
     const int64_t chunk = slot - first / kSlotPlaces;
-    if (last - first > kHotPlaces && first + chunk * kHotPlaces < last) {
-      begin = first + chunk * kHotPlaces;
-      end = begin + kHotPlaces < last ? begin + kHotPlaces : last;
+    if (last - first > kHotEntries && first + chunk * kHotEntries < last) {
+      begin = first + chunk * kHotEntries;
+      end = begin + kHotEntries < last ? begin + kHotEntries : last;
     }
   }
   const auto count = static_cast<int>(end - begin);
@@ -159,7 +159,7 @@ __global__ void __launch_bounds__(kThreads, 3)
 template <class Tile>
 __global__ void __launch_bounds__(kThreads, 3)
     sparse_grad_values_kernel(Guard guard, float* values, TouchedRows t, int lanes) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   const LaneGroup group = lane_group(lanes);
   const int column = Tile::column(group, blockIdx.y);
   const int64_t R = t.count[0];
@@ -174,7 +174,7 @@ __global__ void __launch_bounds__(kThreads, 3)
 __global__ void __launch_bounds__(kThreads)
     sparse_grad_to_dense_kernel(Guard guard, float* dense, const float* values, const int32_t* rows,
                                 const int32_t* count, int64_t width) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   const int64_t R = count[0];
   for_rows(lane_group(kWarp), R, [&](int64_t r) {
     if (r < 0) return;
@@ -197,7 +197,7 @@ ReadSpan span_of(const TableRead& r, int64_t begin) {
 }  // namespace
 
 void sort_rows(CudaStream& stream, const SortRows& a) {
-  const int64_t places = places_of(a.reads);
+  const int64_t places = entry_count(a.reads);
   const auto slots = static_cast<int32_t>(a.slots);
   uint64_t* pairs = stream.scratch<uint64_t>(places);
   int64_t first = 0;
@@ -226,8 +226,8 @@ void sort_rows(CudaStream& stream, const SortRows& a) {
 TouchedRows touched_rows(CudaStream& stream, const View& rows, const View& starts,
                          const View& order, const View& count, const std::vector<TableRead>& reads,
                          int64_t width) {
-  const int64_t total = places_of(reads), slots = slots_of(total);
-  RowPlace<float>* places = stream.scratch<RowPlace<float>>(total);
+  const int64_t total = entry_count(reads), slots = slots_of(total);
+  RowEntry<float>* places = stream.scratch<RowEntry<float>>(total);
   float* partials = stream.scratch<float>(slots * width);
   int64_t first = 0;
   for (size_t at = 0; at < reads.size(); at += kSpans) {

@@ -3,14 +3,14 @@
 // (indices, weights, dy). Several reads, of several layers or batches, merge.
 //   SortRows        finds the touched rows of all reads: a stable radix sort of (index, position)
 //     rows   [C] int32   the R distinct indices, ascending
-//     starts [C + 1] int32   the places of row r in `order` are starts[r] … starts[r + 1]
+//     starts [C + 1] int32   the entries of row r in `order` are starts[r] … starts[r + 1]
 //     order  [nnz] int32  positions in the reads laid end to end, ascending within a row
 //     count  [1] int32    R, known only after the operation ran
 //   SparseGradValues
-//     values [C, V] float32   values[r, :] = sum over places of row r, in `order`, of weight *
-//     dy[bag of the place, :]
-// Capacity C = min(total places, N). Entries past R are undefined. Index -1 is skipped; an index
-// outside [0, N) is ERR_INDEX_RANGE, found before anything is written. Total places < 2^31. The
+//     values [C, V] float32   values[r, :] = sum over entries of row r, in `order`, of weight *
+//     dy[bag of the entry, :]
+// Capacity C = min(total entries, N). Entries past R are undefined. Index -1 is skipped; an index
+// outside [0, N) is ERR_INDEX_RANGE, found before anything is written. Total entries < 2^31. The
 // order of every sum is fixed, so the bits do not depend on threads.
 
 #include <vector>
@@ -40,10 +40,10 @@ struct SparseGradToDense {
   View dense, values, rows, count;
 };
 
-inline int64_t places_of(const std::vector<TableRead>& reads) {
-  int64_t places = 0;
-  for (const TableRead& r : reads) places += r.indices.size();
-  return places;
+inline int64_t entry_count(const std::vector<TableRead>& reads) {
+  int64_t entries = 0;
+  for (const TableRead& r : reads) entries += r.indices.size();
+  return entries;
 }
 
 inline void check_reads(const char* op, const std::vector<TableRead>& reads, int64_t dim) {
@@ -51,12 +51,12 @@ inline void check_reads(const char* op, const std::vector<TableRead>& reads, int
     expect_dtype(op, "indices", r.indices, DType::i32);
     expect_float32(op, "weights", r.weights, r.indices.shape);
     expect_rank(op, "indices", r.indices, r.offsets ? 1 : 2,
-                r.offsets ? "[places]" : "[bags, bag size]");
+                r.offsets ? "[entries]" : "[bags, bag size]");
     const int64_t bags = r.offsets ? r.offsets.size() - 1 : r.indices.dim(0);
     if (dim >= 0) expect_float32(op, "dy", r.dy, {bags, dim});
   }
-  expect(places_of(reads) < (int64_t{1} << 31), Code::shape, op, "indices",
-         "be fewer than 2^31 in all", std::to_string(places_of(reads)),
+  expect(entry_count(reads) < (int64_t{1} << 31), Code::shape, op, "indices",
+         "be fewer than 2^31 in all", std::to_string(entry_count(reads)),
          "Step more often, or use shorter bags.");
 }
 

@@ -10,8 +10,8 @@ namespace ml::cpu {
 
 class Context;
 
-// The places of `order`, those of R touched rows, in scratch memory of this call.
-ReadPlaces lay_out(Context& ctx, const std::vector<TableRead>& reads, const int32_t* order,
-                   const int32_t* starts, int64_t R, int64_t width);
+// The entries of `order`, those of R touched rows, in scratch memory of this call.
+RowEntries gather_entries(Context& ctx, const std::vector<TableRead>& reads, const int32_t* order,
+                          const int32_t* starts, int64_t R, int64_t width);
 
 }  // namespace ml::cpu

@@ -19,7 +19,7 @@ constexpr int64_t kWarpsPerProcessor = 16;  // rows are cut until so many warps 
 __global__ void __launch_bounds__(kListWarps* kWarp)
     list_kernel(Guard guard, uint64_t* lists, const float* x, int64_t rows, int64_t n, int64_t k,
                 int64_t pieces, int64_t piece) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   const int64_t room = list_room(k);
   uint64_t* own = reinterpret_cast<uint64_t*>(shared_bytes()) + warp_of_block() * (room + kWarp);
   // [0, rows * pieces) and past it
@@ -42,7 +42,7 @@ __global__ void __launch_bounds__(kListWarps* kWarp)
 __global__ void __launch_bounds__(kListWarps* kWarp)
     join_kernel(Guard guard, float* values, int32_t* indices, uint64_t* lists, const float* x,
                 int64_t rows, int64_t n, int64_t k, int64_t pieces) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   const int64_t room = list_room(k);
   // [0, rows) and past it
   const int64_t row = static_cast<int64_t>(blockIdx.x) * kListWarps + warp_of_block();
@@ -60,7 +60,7 @@ __global__ void __launch_bounds__(kListWarps* kWarp)
 // One thread an element: pairs that ascend as the order goes.
 __global__ void __launch_bounds__(kThreads)
     pair_kernel(Guard guard, uint64_t* pairs, const float* row, int64_t n) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (i < n) pairs[i] = ~order_key(ordered_bits(row[i]), static_cast<uint32_t>(i));
 }
@@ -68,7 +68,7 @@ __global__ void __launch_bounds__(kThreads)
 __global__ void __launch_bounds__(kThreads)
     take_kernel(Guard guard, float* values, int32_t* indices, const uint64_t* pairs,
                 const float* row, int64_t k) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   const int64_t r = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (r < k) {
     const uint32_t index = index_of(~pairs[r]);

@@ -39,7 +39,7 @@ __device__ inline int64_t elements(int64_t size, const int32_t* count, int64_t w
 __global__ void __launch_bounds__(kThreads)
     square_pieces_kernel(Guard guard, double* partials, const float* x, const int32_t* count,
                          int64_t size, int64_t width) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   const int64_t n = elements(size, count, width);
   for (int64_t piece = blockIdx.x; piece * kPiece < n; piece += gridDim.x) {
     const int64_t end = (piece + 1) * kPiece < n ? (piece + 1) * kPiece : n;
@@ -55,7 +55,7 @@ __global__ void __launch_bounds__(kThreads)
 __global__ void __launch_bounds__(kThreads)
     add_pieces_kernel(Guard guard, float* out, const double* partials, const int32_t* count,
                       int64_t size, int64_t width) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   const int64_t n = elements(size, count, width);
   double sum = 0;
   for (int64_t piece = threadIdx.x; piece * kPiece < n; piece += kThreads) sum += partials[piece];
@@ -67,7 +67,7 @@ __global__ void __launch_bounds__(kThreads)
 __global__ void __launch_bounds__(kThreads)
     clip_scale_kernel(Guard guard, float* x, float* norm_out, const float* sum, float max_norm,
                       int64_t size) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   const float norm = sqrtf(*sum);
   const float scale = norm != norm ? norm : fminf(1.0f, max_norm / (norm + 1e-6f));
   const int64_t first = int64_t{blockIdx.x} * kThreads + threadIdx.x;

@@ -11,7 +11,7 @@ namespace {
 
 // One thread.
 __global__ void step_advance_kernel(Guard guard, int32_t* step) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   ++*step;
 }
 
@@ -21,7 +21,7 @@ template <class Rule, int n>
 __global__ void __launch_bounds__(kThreads, 4)
     dense_update_kernel(Guard guard, float* x, float* state1, float* state2, const float* grad,
                         const int32_t* step, Hyper hyper, int64_t packs) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   const Rule rule(hyper, *step);
   const auto root = [](float v) { return sqrtf(v); };
   for (int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x; i < packs;

@@ -86,7 +86,7 @@ inline void update_vector(const Rule& rule, const RowOf<T>& row, Vec g, int64_t 
 
 // What is updated later. Its lines are prefetched while this row's are updated, since a read that
 // was not prefetched waits behind all that were: `far` into the second cache, `soon` into the
-// first, and into the second the rows of dy of the first and the last place of `soon`, since most
+// first, and into the second the rows of dy of the first and the last entry of `soon`, since most
 // rows have one or two. nullptr: all of dy is near. Beside the lines of states the last one does
 // not pay.
 template <class T>
@@ -112,12 +112,12 @@ inline void update_elements(const Rule& rule, const RowOf<T>& row, const Coming<
   const Vec w = set1(g.weight);
   const auto prefetch = [&](int64_t c) __attribute__((always_inline)) {
     prefetch_row_line<T, Rule>(
-        coming.far, c, [](const void* p) __attribute__((always_inline)) { prefetch_second(p); });
+        coming.far, c, [](const void* p) __attribute__((always_inline)) { prefetch_l2(p); });
     prefetch_row_line<T, Rule>(
         coming.soon, c, [](const void* p) __attribute__((always_inline)) { prefetch_line(p); });
     if (coming.first_dy) {
-      prefetch_second(coming.first_dy + c);
-      if constexpr (Rule::kStates == 0) prefetch_second(coming.last_dy + c);
+      prefetch_l2(coming.first_dy + c);
+      if constexpr (Rule::kStates == 0) prefetch_l2(coming.last_dy + c);
     }
   };
   int64_t c = 0;
@@ -164,7 +164,7 @@ struct Gradient {
   float root;
 };
 
-// Sums the gradient of a row of several places into g; returns its mean square, where the rule is
+// Sums the gradient of a row of several entries into g; returns its mean square, where the rule is
 // row-wise.
 template <class Rule>
 [[gnu::noinline]] double sum_row(const HotRows& gradients, int64_t r, int64_t V, float* g) {
@@ -172,19 +172,19 @@ template <class Rule>
   return kRowwise<Rule> ? mean_square(g, V) : 0;
 }
 
-// A row with one place, most rows of a large table, takes its gradient where it lies; others are
-// summed into g. own: a copy of their places that no store can reach.
+// A row with one entry, most rows of a large table, takes its gradient where it lies; others are
+// summed into g. own: a copy of their entries that no store can reach.
 template <class T, class Rule>
 [[gnu::always_inline]] inline Gradient gradient_of(const Rule& rule, const HotRows& gradients,
-                                                   const ReadPlaces& own, const double* means,
+                                                   const RowEntries& own, const double* means,
                                                    const RowOf<T>& row, int64_t r, int64_t V,
                                                    float* g) {
   Gradient result{{1.0f, g}, 0};
   double mean = 0;
-  if (own.one_place(r)) {
-    const Place place = own.first_place(r);
-    result.sum = {place.weight, own.dy_of(place)};
-    if constexpr (kRowwise<Rule>) mean = means[place.bag];
+  if (own.one_entry(r)) {
+    const Entry entry = own.first_entry(r);
+    result.sum = {entry.weight, own.dy_of(entry)};
+    if constexpr (kRowwise<Rule>) mean = means[entry.bag];
   } else {
     mean = sum_row<Rule>(gradients, r, V, g);
   }
@@ -210,7 +210,7 @@ void touched_rows(const SparseUpdate& a, const HotRows& gradients, const double*
                   int64_t begin, int64_t end, float* g) {
   const Rule rule(a.hyper, *a.step.as<int32_t>());
   const Rows<T, Rule> table(a);
-  const ReadPlaces own = gradients.places();
+  const RowEntries own = gradients.entries();
   const int32_t* rows = a.rows.as<int32_t>();
   const int64_t last = *a.count.as<int32_t>() - 1, V = a.table.dim(1), room = gradients.room();
   const int64_t ahead = rows_ahead(V * static_cast<int64_t>((1 + Rule::kStates) * sizeof(float)),
@@ -228,18 +228,18 @@ void touched_rows(const SparseUpdate& a, const HotRows& gradients, const double*
   for (int64_t r = begin; r < end && r < begin + ahead; ++r)
     for (int64_t c = 0; c < V; c += kStep)
       prefetch_row_line<T, Rule>(
-          row_at(r), c, [](const void* p) __attribute__((always_inline)) { prefetch_second(p); });
+          row_at(r), c, [](const void* p) __attribute__((always_inline)) { prefetch_l2(p); });
   for (int64_t r = begin; kRowwise<Rule> && r < end && r < begin + kMostAhead; ++r)
-    prefetch_second(row_at(r).s1);
+    prefetch_l2(row_at(r).s1);
   RowOf<T> row = row_at(begin);
   Gradient gradient = gradient_at(row, begin);
   for (int64_t r = begin; r < end; ++r) {
     const int64_t at = to_last(r + soon);
     const Coming<T> coming{row_at(r + ahead), table.at(rows[at]),
-                           near_dy ? nullptr : own.dy_of(own.first_place(at)),
-                           own.dy_of(own.last_place(at))};
+                           near_dy ? nullptr : own.dy_of(own.first_entry(at)),
+                           own.dy_of(own.last_entry(at))};
     if constexpr (kRowwise<Rule>) {
-      prefetch_second(row_at(r + kMostAhead).s1);
+      prefetch_l2(row_at(r + kMostAhead).s1);
       prefetch_line(coming.soon.s1);
     }
     const RowOf<T> next = row_at(r + 1);
@@ -256,7 +256,7 @@ void every_row(const SparseUpdate& a, const HotRows& gradients, const double* me
                int64_t end, int64_t first, float* g) {
   const Rule rule(a.hyper, *a.step.as<int32_t>());
   const Rows<T, Rule> table(a);
-  const ReadPlaces own = gradients.places();
+  const RowEntries own = gradients.entries();
   const int32_t* rows = a.rows.as<int32_t>();
   const int64_t R = *a.count.as<int32_t>(), V = a.table.dim(1);
   float* none = g + gradients.room();
@@ -309,12 +309,12 @@ namespace {
 
 constexpr int64_t kRows = 256;  // of one piece
 
-// The mean square of every row of dy of all reads. A touched row that one place reads, most rows of
+// The mean square of every row of dy of all reads. A touched row that one entry reads, most rows of
 // a large table, then needs no pass over its gradient.
-const double* means_of(Context& ctx, const ReadPlaces& places) {
-  double* means = ctx.scratch<double>(places.bags);
-  ctx.parallel_for(places.bags, kRows / 8, [&](int64_t begin, int64_t end, int) {
-    ML_DISPATCH(mean_squares)(places.dy, begin, end, places.width, means);
+const double* means_of(Context& ctx, const RowEntries& entries) {
+  double* means = ctx.scratch<double>(entries.bags);
+  ctx.parallel_for(entries.bags, kRows / 8, [&](int64_t begin, int64_t end, int) {
+    ML_DISPATCH(mean_squares)(entries.dy, begin, end, entries.width, means);
   });
   return means;
 }
@@ -325,10 +325,10 @@ void sparse_update(Context& ctx, const SparseUpdate& a) {
   const int64_t R = *a.count.as<int32_t>(), V = a.table.dim(1);
   const int32_t* rows = a.rows.as<int32_t>();
   const HotRows gradients(
-      ctx, lay_out(ctx, a.reads, a.order.as<int32_t>(), a.starts.as<int32_t>(), R, V), R,
-      ML_DISPATCH(sum_places));
+      ctx, gather_entries(ctx, a.reads, a.order.as<int32_t>(), a.starts.as<int32_t>(), R, V), R,
+      ML_DISPATCH(sum_entries));
   const double* means =
-      a.rule == Rule::rowwise_adagrad ? means_of(ctx, gradients.places()) : nullptr;
+      a.rule == Rule::rowwise_adagrad ? means_of(ctx, gradients.entries()) : nullptr;
   const int64_t room = 2 * gradients.room();
   float* buffers = ctx.scratch<float>(ctx.threads() * room);
   const auto update = ML_DISPATCH(update_piece);

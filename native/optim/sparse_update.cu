@@ -140,7 +140,7 @@ template <class Rule, class Tile>
 __global__ void __launch_bounds__(kThreads, 2)
     sparse_update_kernel(Guard guard, TableState a, TouchedRows t, const int32_t* step, Hyper hyper,
                          bool every_row, Slicing slicing) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   const Rule rule(hyper, *step);
   const LaneGroup group = lane_group(slicing.lanes);
   const int64_t R = t.count[0];

@@ -119,17 +119,17 @@ void forget(const void* at, size_t bytes) {
   std::memset(shared_area().state(reinterpret_cast<uintptr_t>(at)), kUnwritten, bytes);
 }
 
-void load_vector(void* to, const void* from, size_t bytes, Place place) {
+void load_vector(void* to, const void* from, size_t bytes, CallSite site) {
   if (reinterpret_cast<uintptr_t>(from) % bytes != 0)
-    fault(place, "load of %zu bytes at %p, which is not a multiple of them", bytes, from);
-  access(from, bytes, Use::read, {__builtin_return_address(0), place});
+    fault(site, "load of %zu bytes at %p, which is not a multiple of them", bytes, from);
+  access(from, bytes, Use::read, {__builtin_return_address(0), site});
   std::memcpy(to, from, bytes);
 }
 
-void store_vector(void* to, const void* from, size_t bytes, Place place) {
+void store_vector(void* to, const void* from, size_t bytes, CallSite site) {
   if (reinterpret_cast<uintptr_t>(to) % bytes != 0)
-    fault(place, "store of %zu bytes at %p, which is not a multiple of them", bytes, to);
-  access(to, bytes, Use::write, {__builtin_return_address(0), place});
+    fault(site, "store of %zu bytes at %p, which is not a multiple of them", bytes, to);
+  access(to, bytes, Use::write, {__builtin_return_address(0), site});
   std::memcpy(to, from, bytes);
 }
 

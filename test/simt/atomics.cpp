@@ -36,10 +36,10 @@ uint64_t perform(Atomic operation, void* at, uint64_t v) {
 }  // namespace
 
 uint64_t atomic(Atomic operation, void* at, size_t bytes, uint64_t v, bool acquire_release,
-                Place place) {
+                CallSite site) {
   if (reinterpret_cast<uintptr_t>(at) % bytes != 0)
-    fault(place, "atomic on %zu bytes at %p, which is not a multiple of them", bytes, at);
-  access(at, bytes, Use::atomic, {__builtin_return_address(0), place});
+    fault(site, "atomic on %zu bytes at %p, which is not a multiple of them", bytes, at);
+  access(at, bytes, Use::atomic, {__builtin_return_address(0), site});
   machine.counts->atomics++;
   if (acquire_release) release_and_acquire(at);
   return bytes == 4 ? perform<uint32_t>(operation, at, v) : perform<uint64_t>(operation, at, v);

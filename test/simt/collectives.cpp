@@ -30,7 +30,7 @@ const char* name_of(Kind kind) {
 
 namespace {
 
-void shuffle(Kind kind, Warp& w, uint32_t mask, Place place) {
+void shuffle(Kind kind, Warp& w, uint32_t mask, CallSite site) {
   for (uint32_t left = mask; left != 0; left &= left - 1) {
     const int lane = std::countr_zero(left);
     Request& r = *w.requests[lane];
@@ -44,7 +44,7 @@ void shuffle(Kind kind, Warp& w, uint32_t mask, Place place) {
       if (source < 0 || source >= kWarp) source = lane;
     }
     if (source < 0 || source >= kWarp || !(mask >> source & 1))
-      fault(place, "%s: lane %d reads lane %d, which is not in the mask %08x", name_of(kind), lane,
+      fault(site, "%s: lane %d reads lane %d, which is not in the mask %08x", name_of(kind), lane,
             source, mask);
     r.result = w.requests[source]->value;
   }
@@ -70,7 +70,7 @@ void vote(Warp& w, uint32_t mask) {
     w.requests[std::countr_zero(left)]->result = votes;
 }
 
-void perform(Kind kind, int warp, Warp& w, uint32_t mask, Place place) {
+void perform(Kind kind, int warp, Warp& w, uint32_t mask, CallSite site) {
   Counts& c = *machine.counts;
   switch (kind) {
     case Kind::sync:
@@ -86,7 +86,7 @@ void perform(Kind kind, int warp, Warp& w, uint32_t mask, Place place) {
     case Kind::shuffle_up:
     case Kind::shuffle_down:
       c.shuffles++;
-      shuffle(kind, w, mask, place);
+      shuffle(kind, w, mask, site);
       break;
     case Kind::redux_add:
     case Kind::redux_min:
@@ -109,19 +109,19 @@ void perform(Kind kind, int warp, Warp& w, uint32_t mask, Place place) {
   if (mask == w.present) warp_converged(warp);
 }
 
-uint64_t meet(Kind kind, uint32_t mask, Request& r, Place place) {
+uint64_t meet(Kind kind, uint32_t mask, Request& r, CallSite site) {
   Thread& t = current_thread();
   Warp& w = warp_of(t);
   const int lane = lane_of(t);
   const uint32_t bit = 1u << lane;
-  t.place = place;
+  t.site = site;
   if (!(mask & bit))
-    fault(place, "%s: lane %d is not in its own mask %08x", name_of(kind), lane, mask);
+    fault(site, "%s: lane %d is not in its own mask %08x", name_of(kind), lane, mask);
   if (mask & ~w.present)
-    fault(place, "%s: the mask %08x names lanes that the block does not have (%08x)", name_of(kind),
+    fault(site, "%s: the mask %08x names lanes that the block does not have (%08x)", name_of(kind),
           mask, w.present);
   if (mask & w.exited)
-    fault(place, "%s: the mask %08x names lanes that have returned (%08x)", name_of(kind), mask,
+    fault(site, "%s: the mask %08x names lanes that have returned (%08x)", name_of(kind), mask,
           w.exited);
 
   // A group that does not wait for this lane may fill up later: it is none of its business.
@@ -129,19 +129,18 @@ uint64_t meet(Kind kind, uint32_t mask, Request& r, Place place) {
   for (int i = 0; i < w.open; i++) {
     Group& g = w.groups[i];
     if (!(g.mask & bit)) continue;
-    if (g.mask != mask || g.kind != kind || g.place.line != place.line ||
-        g.place.file != place.file)
-      fault(place,
+    if (g.mask != mask || g.kind != kind || g.site.line != site.line || g.site.file != site.file)
+      fault(site,
             "lanes of a warp part: lane %d is in %s with mask %08x, while lanes %08x wait for it "
             "in %s with mask %08x at %s:%d",
-            lane, name_of(kind), mask, g.arrived, name_of(g.kind), g.mask, g.place.file,
-            g.place.line);
+            lane, name_of(kind), mask, g.arrived, name_of(g.kind), g.mask, g.site.file,
+            g.site.line);
     group = &g;
     break;
   }
   if (!group) {
     group = &w.groups[w.open++];
-    *group = {mask, 0, kind, place};
+    *group = {mask, 0, kind, site};
   }
   group->arrived |= bit;
   w.requests[lane] = &r;
@@ -150,46 +149,46 @@ uint64_t meet(Kind kind, uint32_t mask, Request& r, Place place) {
     return r.result;
   }
   *group = w.groups[--w.open];
-  perform(kind, t.number / kWarp, w, mask, place);
+  perform(kind, t.number / kWarp, w, mask, site);
   make_ready(t.number / kWarp, mask & ~bit);
   return r.result;
 }
 
-uint64_t meet_shuffle(Kind kind, uint64_t v, int operand, uint32_t mask, Place place) {
+uint64_t meet_shuffle(Kind kind, uint64_t v, int operand, uint32_t mask, CallSite site) {
   Request r;
   r.value = v;
   r.operand = operand;
-  return meet(kind, mask, r, place);
+  return meet(kind, mask, r, site);
 }
 
 }  // namespace
 
-void warp_sync(uint32_t mask, Place place) { meet_shuffle(Kind::sync, 0, 0, mask, place); }
-uint32_t ballot(bool v, uint32_t mask, Place place) {
-  return static_cast<uint32_t>(meet_shuffle(Kind::ballot, v, 0, mask, place));
+void warp_sync(uint32_t mask, CallSite site) { meet_shuffle(Kind::sync, 0, 0, mask, site); }
+uint32_t ballot(bool v, uint32_t mask, CallSite site) {
+  return static_cast<uint32_t>(meet_shuffle(Kind::ballot, v, 0, mask, site));
 }
-uint64_t shfl(uint64_t v, int source, uint32_t mask, Place place) {
-  return meet_shuffle(Kind::shuffle, v, source, mask, place);
+uint64_t shfl(uint64_t v, int source, uint32_t mask, CallSite site) {
+  return meet_shuffle(Kind::shuffle, v, source, mask, site);
 }
-uint64_t shfl_xor(uint64_t v, int bits, uint32_t mask, Place place) {
-  return meet_shuffle(Kind::shuffle_xor, v, bits, mask, place);
+uint64_t shfl_xor(uint64_t v, int bits, uint32_t mask, CallSite site) {
+  return meet_shuffle(Kind::shuffle_xor, v, bits, mask, site);
 }
-uint64_t shfl_up(uint64_t v, int n, uint32_t mask, Place place) {
-  return meet_shuffle(Kind::shuffle_up, v, n, mask, place);
+uint64_t shfl_up(uint64_t v, int n, uint32_t mask, CallSite site) {
+  return meet_shuffle(Kind::shuffle_up, v, n, mask, site);
 }
-uint64_t shfl_down(uint64_t v, int n, uint32_t mask, Place place) {
-  return meet_shuffle(Kind::shuffle_down, v, n, mask, place);
+uint64_t shfl_down(uint64_t v, int n, uint32_t mask, CallSite site) {
+  return meet_shuffle(Kind::shuffle_down, v, n, mask, site);
 }
 
-uint32_t redux(Atomic operation, uint32_t v, Place place) {
+uint32_t redux(Atomic operation, uint32_t v, CallSite site) {
   const Kind kind = operation == Atomic::add   ? Kind::redux_add
                     : operation == Atomic::min ? Kind::redux_min
                                                : Kind::redux_max;
-  return static_cast<uint32_t>(meet_shuffle(kind, v, 0, ~0u, place));
+  return static_cast<uint32_t>(meet_shuffle(kind, v, 0, ~0u, site));
 }
 
 void mma(Operand operand, float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
-         Place place) {
+         CallSite site) {
   Request r;
   r.out = d;
   r.in[0] = a;
@@ -197,28 +196,28 @@ void mma(Operand operand, float (&d)[4], const uint32_t (&a)[4], const uint32_t 
   meet(operand == Operand::bfloat16 ? Kind::mma_bfloat16
        : operand == Operand::half   ? Kind::mma_half
                                     : Kind::mma_tf32,
-       ~0u, r, place);
+       ~0u, r, site);
 }
 
-void ldmatrix(uint32_t (&registers)[4], const void* row, bool transposed, Place place) {
+void ldmatrix(uint32_t (&registers)[4], const void* row, bool transposed, CallSite site) {
   if (reinterpret_cast<uintptr_t>(row) % 16 != 0)
-    fault(place, "ldmatrix: the address %p of a row is not aligned to 16 bytes", row);
+    fault(site, "ldmatrix: the address %p of a row is not aligned to 16 bytes", row);
   Request r;
   r.out = registers;
   r.in[0] = row;
-  access(row, 16, Use::read, {__builtin_return_address(0), place});
-  meet(transposed ? Kind::ldmatrix_transposed : Kind::ldmatrix, ~0u, r, place);
+  access(row, 16, Use::read, {__builtin_return_address(0), site});
+  meet(transposed ? Kind::ldmatrix_transposed : Kind::ldmatrix, ~0u, r, site);
 }
 
-void block_sync(Place place) {
+void block_sync(CallSite site) {
   Machine& m = machine;
   Thread& t = current_thread();
-  t.place = place;
-  if (m.done > 0) fault(place, "block_sync: %d threads of the block have returned", m.done);
+  t.site = site;
+  if (m.done > 0) fault(site, "block_sync: %d threads of the block have returned", m.done);
   if (m.in_barrier == 0) {
-    m.barrier = place;
-  } else if (m.barrier.line != place.line || m.barrier.file != place.file) {
-    fault(place, "threads of the block part: this one is in block_sync here, others at %s:%d",
+    m.barrier = site;
+  } else if (m.barrier.line != site.line || m.barrier.file != site.file) {
+    fault(site, "threads of the block part: this one is in block_sync here, others at %s:%d",
           m.barrier.file, m.barrier.line);
   }
   if (++m.in_barrier < m.thread_count) {

@@ -40,33 +40,33 @@ Copies& copies_of(const Thread& t) {
 
 }  // namespace
 
-void copy_async(void* shared, const void* global, int bytes, int bytes_read, Place place) {
+void copy_async(void* shared, const void* global, int bytes, int bytes_read, CallSite site) {
   const uintptr_t size = static_cast<uintptr_t>(bytes);
   if (reinterpret_cast<uintptr_t>(shared) % size != 0 ||
       reinterpret_cast<uintptr_t>(global) % size != 0)
-    fault(place, "copy_async of %d bytes from %p to %p, which are not multiples of them", bytes,
+    fault(site, "copy_async of %d bytes from %p to %p, which are not multiples of them", bytes,
           global, shared);
   if (bytes_read < 0 || bytes_read > bytes)
-    fault(place, "copy_async of %d bytes reads %d", bytes, bytes_read);
-  const Site site{__builtin_return_address(0), place};
-  if (bytes_read > 0) access(global, static_cast<size_t>(bytes_read), Use::read, site);
-  access(shared, size, Use::write, site);
+    fault(site, "copy_async of %d bytes reads %d", bytes, bytes_read);
+  const Site from{__builtin_return_address(0), site};
+  if (bytes_read > 0) access(global, static_cast<size_t>(bytes_read), Use::read, from);
+  access(shared, size, Use::write, from);
   forget(shared, size);
   copies_of(current_thread()).open.push_back({shared, global, bytes, bytes_read});
 }
 
-void copy_async_commit(Place) {
+void copy_async_commit(CallSite) {
   Copies& c = copies_of(current_thread());
   c.groups.push_back(std::move(c.open));
   c.open.clear();
 }
 
-void copy_async_wait(int groups, Place place) {
+void copy_async_wait(int groups, CallSite site) {
   Copies& c = copies_of(current_thread());
   while (c.groups.size() > static_cast<size_t>(groups)) {
     for (const Copy& copy : c.groups.front()) {
       access_uncounted(copy.to, static_cast<size_t>(copy.bytes), Use::write,
-                       {__builtin_return_address(0), place});
+                       {__builtin_return_address(0), site});
       std::memset(copy.to, 0, static_cast<size_t>(copy.bytes));
       std::memcpy(copy.to, copy.from, static_cast<size_t>(copy.bytes_read));
     }

@@ -57,7 +57,7 @@ struct {
     told++;
     places += "\n  thread " + std::to_string(i) + " waits in " +
               (t.state == Thread::State::in_barrier ? "block_sync" : "a warp primitive") + " at " +
-              t.place.file + ":" + std::to_string(t.place.line);
+              t.site.file + ":" + std::to_string(t.site.line);
   }
   fault_after("deadlock: no thread of the block can go on%s", places.c_str());
 }
@@ -141,10 +141,10 @@ void finish() {
   const uint32_t bit = 1u << lane_of(t);
   for (int g = 0; g < w.open; g++)
     if (w.groups[g].mask & bit)
-      fault(t.place, "thread has returned while lanes of its warp wait for it in %s at %s:%d",
-            name_of(w.groups[g].kind), w.groups[g].place.file, w.groups[g].place.line);
+      fault(t.site, "thread has returned while lanes of its warp wait for it in %s at %s:%d",
+            name_of(w.groups[g].kind), w.groups[g].site.file, w.groups[g].site.line);
   if (m.in_barrier > 0)
-    fault(t.place, "thread has returned while %d threads wait for it in block_sync at %s:%d",
+    fault(t.site, "thread has returned while %d threads wait for it in block_sync at %s:%d",
           m.in_barrier, m.barrier.file, m.barrier.line);
   t.state = Thread::State::done;
   m.done++;
@@ -185,7 +185,7 @@ void run_block(uint3 index) {
     Thread& t = m.threads[i];
     t.number = i;
     t.index = {x, y, z};
-    t.place = {"(its start)", 0};
+    t.site = {"(its start)", 0};
     t.stack_pointer = fresh_stack(i, &begin);
     if (++x == m.block.x) {
       x = 0;

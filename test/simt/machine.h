@@ -49,14 +49,14 @@ struct Thread {
   int number;  // in the block
   toolkit::uint3 index;
   State state;
-  Place place;  // of the primitive it waits in, or last called
+  CallSite site;  // of the primitive it waits in, or last called
 };
 
 // Lanes that have come to the same primitive with the same mask.
 struct Group {
   uint32_t mask, arrived;
   Kind kind;
-  Place place;
+  CallSite site;
 };
 
 struct Warp {
@@ -86,7 +86,7 @@ struct Machine {
   int thread_count = 0;
   int in_barrier = 0;
   int done = 0;
-  Place barrier{};
+  CallSite barrier{};
   Thread* current = nullptr;
   void* driver = nullptr;  // stack of the host thread that runs the block
   Thread threads[kMaxThreads];
@@ -114,10 +114,10 @@ void run_grid(const Call& call, const toolkit::cudaLaunchConfig_t& config);
 // Where in the kernel: a place of the source, or an instruction.
 struct Site {
   const void* pc = nullptr;
-  Place place{};
+  CallSite site{};
   Site(const void* pc) : pc(pc) {}
-  Site(Place place) : place(place) {}
-  Site(const void* pc, Place place) : pc(pc), place(place) {}
+  Site(CallSite site) : site(site) {}
+  Site(const void* pc, CallSite site) : pc(pc), site(site) {}
 };
 std::string describe(const Site& site);
 

@@ -96,13 +96,13 @@ void open(const void* p, size_t bytes) {
 #endif
 }
 #ifdef __SANITIZE_ADDRESS__
-constexpr bool kClosed = true;
+constexpr bool kAborted = true;
 #else
-constexpr bool kClosed = false;
+constexpr bool kAborted = false;
 #endif
 
 bool intact(uintptr_t begin, size_t bytes, uintptr_t* where) {
-  if (kClosed) return true;
+  if (kAborted) return true;
   // Red zones begin at any byte, the pattern at even ones.
   static const std::vector<char> wanted = [] {
     std::vector<char> v(2 * kRedZone + kAlign + 2);

@@ -121,10 +121,10 @@ std::string kernel_name(const void* function) {
 std::string bare_name(const std::string& name) { return name.substr(0, name.find('<')); }
 
 std::string describe(const Site& site) {
-  if (site.place.file) return std::string(site.place.file) + ":" + std::to_string(site.place.line);
+  if (site.site.file) return std::string(site.site.file) + ":" + std::to_string(site.site.line);
   const uintptr_t pc = reinterpret_cast<uintptr_t>(site.pc) - 1;  // within the call
   const Module* module = module_of(pc);
-  if (!module) return "an unknown place";
+  if (!module) return "an unknown site";
   char offset[32];
   std::snprintf(offset, sizeof(offset), "0x%zx", static_cast<size_t>(pc - module->load));
   std::string text = module->path + "+" + offset;

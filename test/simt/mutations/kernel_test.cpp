@@ -290,7 +290,7 @@ void faults() {
              loss = room(p, {3000});
   run(*p.simt, CrossEntropy{loss.simt.view(), x.simt.view(), t.simt.view()});
   const auto fault = p.simt->stream().wait();
-  require(fault && std::strstr(fault->error.what(), "1777"), "the first bad place");
+  require(fault && std::strstr(fault->error.what(), "1777"), "the first bad site");
 }
 
 struct Test {

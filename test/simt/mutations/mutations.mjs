@@ -117,8 +117,8 @@ const mutations = [
     what: 'chunks that overlap by a place',
     file: 'native/ops/sparse_grad.cu',
     test: 'tables',
-    from: 'end = begin + kHotPlaces < last ? begin + kHotPlaces : last;',
-    to: 'end = begin + kHotPlaces < last ? begin + kHotPlaces + 1 : last;',
+    from: 'end = begin + kHotEntries < last ? begin + kHotEntries : last;',
+    to: 'end = begin + kHotEntries < last ? begin + kHotEntries + 1 : last;',
   },
   {
     what: 'shuffle from the first lane of the warp, not of the group',

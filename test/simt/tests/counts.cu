@@ -35,7 +35,7 @@ auto counted(Device& d, const char* name, void (*kernel)(Guard, Parameters...), 
 constexpr uint64_t kGuardBytes = 4 * 32;
 
 __global__ void coalesced_kernel(Guard guard, float* out, const float* in) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   const unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
   out[i] = in[i];
 }
@@ -52,7 +52,7 @@ void coalesced() {
 }
 
 __global__ void strided_kernel(Guard guard, float* out, const float* in, int stride) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   out[threadIdx.x] = in[stride * threadIdx.x];
 }
 void strided() {
@@ -71,7 +71,7 @@ void strided() {
 // Rows of 16-byte vectors, one warp a row of 1 KiB, and a row that begins in the middle of a
 // sector.
 __global__ void rows_kernel(Guard guard, float* out, const float* table, int shift) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   for (int i = 0; i < 2; i++)
     store(out + 128 * i + 4 * lane(), load_once<4>(table + shift + 128 * i + 4 * lane()));
 }
@@ -91,7 +91,7 @@ void rows() {
 
 // Lanes whose loops have different lengths share an access as long as they go on.
 __global__ void ragged_kernel(Guard guard, float* out, const float* in) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   float sum = 0;
   for (int i = 0; i < 1 + lane() / 8; i++) sum += in[32 * i + lane()];
   out[lane()] = sum;
@@ -107,7 +107,7 @@ void ragged() {
 
 // Columns of a tile: rows of 32 floats put a column in one bank, rows of 33 do not.
 __global__ void tile_kernel(Guard guard, float* out, int row) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   float* s = reinterpret_cast<float*>(shared_bytes());
   for (int i = 0; i < 4; i++) s[row * i + lane()] = 1;
   for (int i = 4; i < 32; i++) s[row * i + lane()] = 2;
@@ -130,7 +130,7 @@ void bank_conflicts() {
 
 // 16-byte vectors go in four quarters; every second vector makes two passes of each.
 __global__ void vectors_kernel(Guard guard, float* out, int step) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   float* s = reinterpret_cast<float*>(shared_bytes());
   store(s + 4 * step * lane(), Pack<float, 4>{{1, 2, 3, 4}});
   out[lane()] = load<4>(s + 4 * step * lane()).v[2];
@@ -148,7 +148,7 @@ void vector_conflicts() {
 
 // 8-byte vectors go in two halves.
 __global__ void pairs_kernel(Guard guard, float* out, int step) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   float* s = reinterpret_cast<float*>(shared_bytes());
   store(s + 2 * step * lane(), Pack<float, 2>{{1, 2}});
   out[lane()] = load<2>(s + 2 * step * lane()).v[1];
@@ -171,7 +171,7 @@ __device__ float shared_word(const float* s, int words, int pitch) {
   return load<n>(s + lane() % words * pitch).v[n - 1];
 }
 __global__ void broadcast_kernel(Guard guard, float* out, int words, int pitch) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   float* s = reinterpret_cast<float*>(shared_bytes());
   for (int i = lane(); i < 128; i += 32) s[i] = 1;
   warp_sync();
@@ -195,7 +195,7 @@ void broadcasts() {
 // Asynchronous copies write shared memory like stores of 16 bytes: eight runs of four units of 16
 // bytes, with a pitch of five units.
 __global__ void copies_kernel(Guard guard, float* out, const float* in, int apart) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   float* s = reinterpret_cast<float*>(shared_bytes());
   const int i = lane() / 4, run = apart == 1 ? i : i % 2 * 4 + i / 2, at = lane() % 4 * 4;
   copy_async16(s + run * 20 + at, in + run * 16 + at, 16);
@@ -219,7 +219,7 @@ void copy_conflicts() {
 
 // ldmatrix loads eight rows of 16 bytes at a time.
 __global__ void matrices_kernel(Guard guard, uint32_t* out, int pitch) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   char* s = shared_bytes();
   for (int i = 0; i < 4; i++)
     store(reinterpret_cast<uint32_t*>(s + lane() * pitch + 16 * i), Pack<uint32_t, 4>{});
@@ -241,7 +241,7 @@ void matrix_conflicts() {
 
 // 16-bit elements: two lanes share a word, which is one access of the bank.
 __global__ void halves_kernel(Guard guard, float* out) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   uint16_t* s = reinterpret_cast<uint16_t*>(shared_bytes());
   s[lane()] = static_cast<uint16_t>(lane());
   out[lane()] = s[lane()];
@@ -255,7 +255,7 @@ void halves() {
 }
 
 __global__ void operations_kernel(Guard guard, uint32_t* out) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   uint32_t v = static_cast<uint32_t>(warp_sum(1.0f));
   v += ballot(v > 3);
   warp_sync();

@@ -8,7 +8,7 @@ namespace {
 // Reads and writes memory.
 
 __global__ void read_beyond_kernel(Guard guard, float* out, const float* in, int n) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   for (int i = threadIdx.x; i <= n; i += blockDim.x) out[threadIdx.x] = in[i];
 }
 void read_beyond() {
@@ -19,7 +19,7 @@ void read_beyond() {
 }
 
 __global__ void write_before_kernel(Guard guard, float* out) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   out[static_cast<int>(threadIdx.x) - 1] = 1;
 }
 void write_before() {
@@ -29,7 +29,7 @@ void write_before() {
 }
 
 __global__ void last_byte_kernel(Guard guard, uint8_t* out, int n) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   out[n] = 1;
 }
 void last_byte() {
@@ -47,7 +47,7 @@ void use_after_free() {
 }
 
 __global__ void shared_beyond_kernel(Guard guard, float* out) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   float* s = reinterpret_cast<float*>(shared_bytes());
   s[threadIdx.x] = 1;
   block_sync();
@@ -60,7 +60,7 @@ void shared_beyond() {
 }
 
 __global__ void copy_kernel(Guard guard, float* out, const float* in) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   out[threadIdx.x] = in[threadIdx.x];
 }
 void unwritten_global() {
@@ -78,7 +78,7 @@ void host_pointer() {
 }
 
 __global__ void unwritten_shared_kernel(Guard guard, float* out) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   float* s = reinterpret_cast<float*>(shared_bytes());
   if (threadIdx.x != 7) s[threadIdx.x] = 1;
   block_sync();
@@ -92,7 +92,7 @@ void unwritten_shared() {
 
 // What the block before left in shared memory is not there.
 __global__ void stale_shared_kernel(Guard guard, float* out) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   float* s = reinterpret_cast<float*>(shared_bytes());
   if (blockIdx.x == 0) s[0] = 1;
   out[blockIdx.x] = s[0];
@@ -104,7 +104,7 @@ void stale_shared() {
 }
 
 __global__ void misaligned_kernel(Guard guard, float* out, const float* in) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   store(out + 1, load<4>(in));
 }
 void misaligned() {
@@ -116,7 +116,7 @@ void misaligned() {
 // Orders.
 
 __global__ void missing_barrier_kernel(Guard guard, float* out) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   float* s = reinterpret_cast<float*>(shared_bytes());
   for (int i = 0; i < 2; i++) {
     s[threadIdx.x] = static_cast<float>(i);
@@ -132,7 +132,7 @@ void missing_barrier() {
 }
 
 __global__ void missing_warp_sync_kernel(Guard guard, float* out) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   float* s = reinterpret_cast<float*>(shared_bytes());
   s[lane()] = 1;
   const float sum = warp_sum(1.0f);  // a shuffle orders no memory
@@ -146,7 +146,7 @@ void missing_warp_sync() {
 
 // Each lane group of eight synchronises by itself, but reads its neighbour's part.
 __global__ void group_sync_kernel(Guard guard, float* out, int distance) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   float* s = reinterpret_cast<float*>(shared_bytes());
   s[lane()] = 0;
   warp_sync();
@@ -166,7 +166,7 @@ void right_group() {
 }
 
 __global__ void cross_block_kernel(Guard guard, float* x) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   if (threadIdx.x == 0) x[blockIdx.x] = 1;
   block_sync();
   if (threadIdx.x == 1) x[8 + blockIdx.x] = x[blockIdx.x ^ 1];
@@ -178,7 +178,7 @@ void cross_block() {
 }
 
 __global__ void lost_atomic_kernel(Guard guard, uint32_t* count) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   if (threadIdx.x == 0) *count += 1;
 }
 void lost_atomic() {
@@ -188,7 +188,7 @@ void lost_atomic() {
 }
 
 __global__ void half_atomic_kernel(Guard guard, uint32_t* count, uint32_t* out) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   atomic_add(count, 1);
   out[threadIdx.x] = *count;
 }
@@ -201,7 +201,7 @@ void half_atomic() {
 
 // The counter is relaxed: it orders nothing.
 __global__ void relaxed_arriver_kernel(Guard guard, float* out, float* partial, uint32_t* arrived) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   partial[blockIdx.x] = 1;
   if (atomic_add(arrived, 1) == gridDim.x - 1)
     for (unsigned b = 0; b < gridDim.x; b++) out[b] = partial[b];
@@ -215,7 +215,7 @@ void relaxed_arriver() {
 
 // The other threads of the block write after the release, for all the counter knows.
 __global__ void early_release_kernel(Guard guard, float* out, float* partial, uint32_t* arrived) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   partial[blockIdx.x * blockDim.x + threadIdx.x] = 1;
   uint32_t& place = shared<uint32_t>();
   if (threadIdx.x == 0) place = atomic_add_acq_rel(arrived, 1);
@@ -231,7 +231,7 @@ void early_release() {
 }
 
 __global__ void missing_wait_kernel(Guard guard, float* out, const float* in) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   float* s = reinterpret_cast<float*>(shared_bytes());
   copy_async16(s + 4 * threadIdx.x, in + 4 * threadIdx.x);
   copy_async_commit();
@@ -247,7 +247,7 @@ void missing_wait() {
 // Flow.
 
 __global__ void divergent_shuffle_kernel(Guard guard, int* out) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   int v = lane();
   if (lane() < 16) v = shuffle_xor(v, 1);
   out[lane()] = v;
@@ -259,7 +259,7 @@ void divergent_shuffle() {
 }
 
 __global__ void two_shuffles_kernel(Guard guard, int* out) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   int v = lane();
   if (lane() < 16)
     v = shuffle(v, 1);
@@ -274,7 +274,7 @@ void two_shuffles() {
 }
 
 __global__ void foreign_source_kernel(Guard guard, int* out) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   const uint32_t mask = 0xffu << (lane() & ~7);
   out[lane()] = shuffle(lane(), 9, mask);
 }
@@ -285,7 +285,7 @@ void foreign_source() {
 }
 
 __global__ void not_in_mask_kernel(Guard guard, int* out) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   out[lane()] = shuffle(lane(), 0, 0xffffu);
 }
 void not_in_mask() {
@@ -300,7 +300,7 @@ void short_warp() {
 }
 
 __global__ void part_of_mma_kernel(Guard guard, float* out) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   float sums[4] = {};
   const uint32_t a[4] = {}, b[2] = {};
   if (lane() < 31) mma_16x8x16(sums, a, b, ml::BFloat16{});
@@ -313,7 +313,7 @@ void part_of_mma() {
 }
 
 __global__ void divergent_barrier_kernel(Guard guard, int* out) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   if (threadIdx.x < 32)
     block_sync();
   else
@@ -327,7 +327,7 @@ void divergent_barrier() {
 }
 
 __global__ void return_before_barrier_kernel(Guard guard, int* out, int n) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   if (static_cast<int>(threadIdx.x) >= n) return;
   block_sync();
   out[threadIdx.x] = 1;
@@ -339,7 +339,7 @@ void return_before_barrier() {
 }
 
 __global__ void deadlock_kernel(Guard guard, int* out) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   if (threadIdx.x == 3)
     block_sync();
   else

@@ -28,7 +28,7 @@ void in_orders(F test) {
 float noise(int i) { return static_cast<float>((i * 7919 + 13) % 1000) / 500.0f - 1.0f; }
 
 __global__ void shuffle_kernel(Guard guard, uint64_t* out) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   const uint64_t v = 100 + lane() + (uint64_t{1} << 40);
   uint64_t* mine = out + 8 * threadIdx.x;
   mine[0] = shuffle(v, (lane() * 5 + 3) % 32);
@@ -62,7 +62,7 @@ void shuffles() {
 }
 
 __global__ void block_kernel(Guard guard, float* out) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   float* scratch = reinterpret_cast<float*>(shared_bytes());
   const float sum = block_sum(static_cast<float>(threadIdx.x), scratch);
   const float most = block_max(-std::fabs(static_cast<float>(threadIdx.x) - 70.0f), scratch);
@@ -85,7 +85,7 @@ void blocks() {
 // ldmatrix transposed.
 template <class T>
 __global__ void mma_kernel(Guard guard, float* out, const T* a, const T* b, const float* c) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   struct Tile {
     alignas(16) T a[16][16];
     alignas(16) T b[16][16];
@@ -136,7 +136,7 @@ void products() {
 }
 
 __global__ void tf32_kernel(Guard guard, float* out, const float* a, const float* b) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   const int g = lane() / 4, t = lane() % 4;
   uint32_t ra[4], rb[2];
   for (int i = 0; i < 4; i++) ra[i] = to_tf32(a[(g + 8 * (i % 2)) * 8 + t + 4 * (i / 2)]);
@@ -172,7 +172,7 @@ void tf32_products() {
 
 // The last block to arrive adds what the others left.
 __global__ void last_arriver_kernel(Guard guard, float* out, float* partial, uint32_t* arrived) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   uint32_t& place = shared<uint32_t>();
   partial[blockIdx.x * blockDim.x + threadIdx.x] = static_cast<float>(blockIdx.x + 1);
   block_sync();
@@ -202,7 +202,7 @@ void last_arriver() {
 
 __global__ void atomic_kernel(Guard guard, int32_t* sum, uint64_t* least, uint32_t* most,
                               uint32_t* bits) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   const unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
   atomic_add(sum, -static_cast<int32_t>(i));
   atomic_min(least, (uint64_t{i * 37 % 101 + 1}) << 40);
@@ -227,7 +227,7 @@ void atomics() {
 
 template <class T>
 __global__ void convert_kernel(Guard guard, T* out, const T* in, int n) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   constexpr int kWide = 16 / sizeof(T);
   for (int i = kWide * threadIdx.x; i < n; i += kWide * blockDim.x) {
     float v[kWide];

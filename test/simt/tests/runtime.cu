@@ -11,13 +11,13 @@ namespace simt_test {
 namespace {
 
 __global__ void add_kernel(Guard guard, int* x, int v, int n) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   const int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
   if (i < n) x[i] += v;
 }
 
 __global__ void scale_kernel(Guard guard, int* x, int v) {
-  if (guard.closed()) return;
+  if (guard.aborted()) return;
   x[threadIdx.x] *= v;
 }
 

@@ -1,10 +1,10 @@
-#include "cpu/places.h"
+#include "cpu/index_check.h"
 
 #include <atomic>
 
 namespace ml::cpu {
 
-bool sound_indices(const int32_t* indices, int64_t n, int64_t slots) {
+bool indices_in_range(const int32_t* indices, int64_t n, int64_t slots) {
   // -1 … slots - 1 as an unsigned number below slots + 1
   const uint32_t limit = static_cast<uint32_t>(slots);
   uint32_t bad = 0;
@@ -17,7 +17,7 @@ void validate_indices(Context& ctx, const char* op, const char* argument, const 
   const int32_t* index = indices.as<int32_t>();
   std::atomic<bool> sound{true};
   ctx.parallel_for(indices.size(), 1 << 16, [&](int64_t begin, int64_t end, int) {
-    if (!sound_indices(index + begin, end - begin, slots))
+    if (!indices_in_range(index + begin, end - begin, slots))
       sound.store(false, std::memory_order_relaxed);
   });
   if (sound.load(std::memory_order_relaxed)) return;
@@ -26,23 +26,23 @@ void validate_indices(Context& ctx, const char* op, const char* argument, const 
       throw Error(Code::index_range, std::string(op) + ": \"" + argument + "\"[" +
                                          std::to_string(i) + "] is " + std::to_string(index[i]) +
                                          ", outside [0, " + std::to_string(slots) +
-                                         ").\n  -1 marks an empty place.");
+                                         ").\n  -1 marks a padding entry.");
   }
 }
 
-void validate_offsets(const char* op, const View& offsets, int64_t places) {
+void validate_offsets(const char* op, const View& offsets, int64_t entries) {
   const int32_t* o = offsets.as<int32_t>();
   const int64_t bags = offsets.size() - 1;
   const auto bad = [&](int64_t at, const std::string& wanted) {
     throw Error(Code::value, std::string(op) + ": \"offsets\"[" + std::to_string(at) +
                                  "] must be " + wanted + ", got " + std::to_string(o[at]) +
                                  ".\n  offsets[0] is 0, then where each bag ends, up to " +
-                                 std::to_string(places) + ".");
+                                 std::to_string(entries) + ".");
   };
   if (o[0] != 0) bad(0, "0");
   for (int64_t b = 1; b <= bags; ++b)
     if (o[b] < o[b - 1]) bad(b, "at least " + std::to_string(o[b - 1]));
-  if (o[bags] != places) bad(bags, std::to_string(places));
+  if (o[bags] != entries) bad(bags, std::to_string(entries));
 }
 
 }  // namespace ml::cpu

@@ -7,13 +7,13 @@
 namespace ml::cpu {
 
 // Whether each of n indices is -1 or in [0, slots).
-bool sound_indices(const int32_t* indices, int64_t n, int64_t slots);
+bool indices_in_range(const int32_t* indices, int64_t n, int64_t slots);
 
 // Every index must be -1 or in [0, slots); throws ERR_INDEX_RANGE with the first that is not.
 void validate_indices(Context& ctx, const char* op, const char* argument, const View& indices,
                       int64_t slots);
 
-// offsets[0] = 0, ascending, offsets[B] = places.
-void validate_offsets(const char* op, const View& offsets, int64_t places);
+// offsets[0] = 0, ascending, offsets[B] = entries.
+void validate_offsets(const char* op, const View& offsets, int64_t entries);
 
 }  // namespace ml::cpu

@@ -1,5 +1,5 @@
-// `npm run format` formats every file; with --check it only reports: clang-format 19 for C++ and CUDA, Biome for
-// TypeScript, JavaScript and JSON, Prettier for Markdown.
+// `npm run format` formats every file; with --check it only reports: clang-format 19 for C++ and
+// CUDA, Biome for TypeScript, JavaScript and JSON, Prettier for Markdown.
 
 import { spawnSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'

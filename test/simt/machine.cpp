@@ -49,17 +49,17 @@ struct {
 #endif
 
 [[noreturn]] void deadlock() {
-  std::string places;
+  std::string waiting;
   int told = 0;
   for (int i = 0; i < machine.thread_count; i++) {
     const Thread& t = machine.threads[i];
     if (t.state == Thread::State::done || told == 64) continue;
     told++;
-    places += "\n  thread " + std::to_string(i) + " waits in " +
-              (t.state == Thread::State::in_barrier ? "block_sync" : "a warp primitive") + " at " +
-              t.site.file + ":" + std::to_string(t.site.line);
+    waiting += "\n  thread " + std::to_string(i) + " waits in " +
+               (t.state == Thread::State::in_barrier ? "block_sync" : "a warp primitive") + " at " +
+               t.site.file + ":" + std::to_string(t.site.line);
   }
-  fault_after("deadlock: no thread of the block can go on%s", places.c_str());
+  fault_after("deadlock: no thread of the block can go on%s", waiting.c_str());
 }
 
 // The first bit of `set` from `start` on, around the end.

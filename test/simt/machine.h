@@ -111,7 +111,7 @@ void let_others_run();                      // the current thread goes on later
 // Runs the grid, block by block, in the order of the settings.
 void run_grid(const Call& call, const toolkit::cudaLaunchConfig_t& config);
 
-// Where in the kernel: a place of the source, or an instruction.
+// Where in the kernel: a call site, or an instruction.
 struct Site {
   const void* pc = nullptr;
   CallSite site{};
@@ -121,7 +121,7 @@ struct Site {
 };
 std::string describe(const Site& site);
 
-// A mistake of the kernel: names kernel, block, thread and place, and ends the process.
+// A mistake of the kernel: names kernel, block, thread and call site, and ends the process.
 [[noreturn]] void fault(Site site, const char* format, ...) __attribute__((format(printf, 2, 3)));
 // of the launch as a whole
 [[noreturn]] void fault_after(const char* format, ...) __attribute__((format(printf, 1, 2)));

@@ -25,7 +25,7 @@ static_assert(sizeof(Cell) == 8);
 constexpr uint32_t kLastClock = (1u << 18) - 1;
 constexpr uint32_t kLastBlock = (1u << 30) - 1;
 
-// What is remembered of four bytes. Room is made by forgetting what is known to be over, then a
+// What is remembered of four bytes. A cell is freed by forgetting what is known to be over, then a
 // read.
 constexpr uintptr_t kWord = 4;
 struct Cells {
@@ -229,11 +229,11 @@ void check_race(const void* at, size_t bytes, Use use, const Site& site, bool sh
     if (end < first + kWord) touched &= 15u >> (first + kWord - end);
     now.bytes = touched;
     Cells& c = cells[word];
-    int room = -1;
+    int chosen = -1;
     for (int i = 0; i < 3; i++) {
       Cell& old = c.cell[i];
       if (old.block < oldest) {
-        if (room < 0) room = i;
+        if (chosen < 0) chosen = i;
         continue;
       }
       const bool over = ordered(old, thread);
@@ -243,17 +243,17 @@ void check_race(const void* at, size_t bytes, Use use, const Site& site, bool sh
       // Whatever would be in a race with the old access would be in one with this, too.
       if ((old.bytes & ~uint64_t{touched}) == 0 && (now.write || !old.write) &&
           (over || (old.atomic && now.atomic))) {
-        if (room < 0)
-          room = i;
+        if (chosen < 0)
+          chosen = i;
         else
           old = Cell{};
       }
     }
-    if (room < 0)
+    if (chosen < 0)
       for (int i = 0; i < 3; i++)
-        if (!c.cell[i].write) room = i;
-    if (room < 0 && now.write) room = 2;
-    if (room >= 0) c.cell[room] = now;
+        if (!c.cell[i].write) chosen = i;
+    if (chosen < 0 && now.write) chosen = 2;
+    if (chosen >= 0) c.cell[chosen] = now;
   }
 }
 

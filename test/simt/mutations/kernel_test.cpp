@@ -61,7 +61,7 @@ Both indices(Pair& p, const Shape& shape, int64_t slots, uint64_t seed) {
   return from_host(p, shape, DType::i32, values.data());
 }
 
-Both room(Pair& p, const Shape& shape, DType dtype = DType::f32) {
+Both output(Pair& p, const Shape& shape, DType dtype = DType::f32) {
   return {empty(*p.cpu, shape, dtype), empty(*p.simt, shape, dtype)};
 }
 Both zeros_of(Pair& p, const Shape& shape) { return {zeros(*p.cpu, shape), zeros(*p.simt, shape)}; }
@@ -99,10 +99,10 @@ void linear() {
   for (DType dtype : {DType::f32, DType::bf16, DType::f16})
     for (const auto& [R, I, O] : {std::array<int64_t, 3>{70, 80, 75}, {5, 97, 3}, {66, 1030, 65}}) {
       const Both x = numbers(p, {R, I}, 1, dtype), w = numbers(p, {O, I}, 2, dtype),
-                 bias = numbers(p, {O}, 3), y = room(p, {R, O});
+                 bias = numbers(p, {O}, 3), y = output(p, {R, O});
       on_both(p, [&](auto v) { return Linear{v(y), v(x), v(w), v(bias)}; });
       compare(y, "linear", 1e-4);
-      const Both dy = numbers(p, {R, O}, 4), dx = room(p, {R, I}), dw = zeros_of(p, {O, I}),
+      const Both dy = numbers(p, {R, O}, 4), dx = output(p, {R, I}), dw = zeros_of(p, {O, I}),
                  db = zeros_of(p, {O});
       on_both(
           p, [&](auto v) { return LinearBackward{v(dx), v(dw), v(db), v(dy), v(x), v(w), false}; });
@@ -116,8 +116,8 @@ void topk() {
   Pair p;
   for (const auto& [rows, n, k] :
        {std::array<int64_t, 3>{20, 300, 40}, {2, 3000, 5}, {9, 33, 33}}) {
-    const Both x = numbers(p, {rows, n}, 5), values = room(p, {rows, k}),
-               ids = room(p, {rows, k}, DType::i32);
+    const Both x = numbers(p, {rows, n}, 5), values = output(p, {rows, k}),
+               ids = output(p, {rows, k}, DType::i32);
     on_both(p, [&](auto v) { return TopK{v(values), v(ids), v(x)}; });
     compare(ids, "topk indices");
     compare(values, "topk values", 0);
@@ -129,15 +129,15 @@ void lookup() {
   for (const auto& [T, H, n, half, k] :
        {std::array<int64_t, 5>{5, 2, 70, 16, 8}, {40, 1, 33, 9, 33}, {70, 1, 9, 20, 12}}) {
     const Both query = numbers(p, {T, H, 2, half}, 6), keys = numbers(p, {H, 2, n, half}, 7),
-               scores = room(p, {T, H, k}), ids = room(p, {T, H, k}, DType::i32),
-               weights = room(p, {T, H, k});
+               scores = output(p, {T, H, k}), ids = output(p, {T, H, k}, DType::i32),
+               weights = output(p, {T, H, k});
     on_both(p, [&](auto v) {
       return ProductKeyLookup{v(scores), v(ids), v(weights), v(query), v(keys), {}, Gate::softmax};
     });
     compare(ids, "slots");
     compare(scores, "scores");
     compare(weights, "weights");
-    const Both dw = numbers(p, {T, H, k}, 8), dquery = room(p, {T, H, 2, half}),
+    const Both dw = numbers(p, {T, H, k}, 8), dquery = output(p, {T, H, 2, half}),
                dkeys = zeros_of(p, {H, 2, n, half});
     on_both(p, [&](auto v) {
       return ProductKeyLookupBackward{v(dquery),  v(dkeys), v(dw),   v(scores),    v(ids),
@@ -153,8 +153,8 @@ void rows() {
   Pair p;
   for (const int64_t n : {3, 100, 2500, 9000, 33000}) {
     const int64_t R = n > 5000 ? 1 : 5;
-    const Both x = numbers(p, {R, n}, 9), dy = numbers(p, {R, n}, 10), y = room(p, {R, n}),
-               dx = room(p, {R, n});
+    const Both x = numbers(p, {R, n}, 9), dy = numbers(p, {R, n}, 10), y = output(p, {R, n}),
+               dx = output(p, {R, n});
     on_both(p, [&](auto v) { return Softmax{v(y), v(x)}; });
     compare(y, "softmax");
     on_both(p, [&](auto v) { return SoftmaxBackward{v(dx), v(dy), v(y)}; });
@@ -166,12 +166,12 @@ void rows() {
             [&](auto v) { return RmsNormBackward{v(dx), v(dgain), v(dy), v(x), v(gain), 1e-6f}; });
     compare(dx, "rms norm backward");
     compare(dgain, "dgain");
-    const Both targets = indices(p, {R}, n, 12), loss = room(p, {R}), dloss = numbers(p, {R}, 13);
+    const Both targets = indices(p, {R}, n, 12), loss = output(p, {R}), dloss = numbers(p, {R}, 13);
     on_both(p, [&](auto v) { return CrossEntropy{v(loss), v(x), v(targets)}; });
     compare(loss, "cross entropy");
     on_both(p, [&](auto v) { return CrossEntropyBackward{v(dx), v(dloss), v(x), v(targets)}; });
     compare(dx, "cross entropy backward");
-    const Both g = numbers(p, {R, 1}, 14), dg = room(p, {R, 1});
+    const Both g = numbers(p, {R, 1}, 14), dg = output(p, {R, 1});
     on_both(p, [&](auto v) { return SigmoidGate{v(y), v(x), v(g)}; });
     compare(y, "sigmoid gate");
     on_both(p, [&](auto v) { return SigmoidGateBackward{v(dx), v(dg), v(dy), v(x), v(g)}; });
@@ -186,13 +186,13 @@ void attention() {
     for (const bool causal : {true, false}) {
       const Shape shape{2, T, 3, d};
       const Both q = numbers(p, shape, 20), k = numbers(p, shape, 21), v = numbers(p, shape, 22),
-                 y = room(p, shape), lse = room(p, {2, 3, T});
+                 y = output(p, shape), lse = output(p, {2, 3, T});
       on_both(
           p, [&](auto of) { return Attention{of(y), of(lse), of(q), of(k), of(v), 0.3f, causal}; });
       compare(y, "attention");
       compare(lse, "lse");
-      const Both dy = numbers(p, shape, 23), dq = room(p, shape), dk = room(p, shape),
-                 dv = room(p, shape);
+      const Both dy = numbers(p, shape, 23), dq = output(p, shape), dk = output(p, shape),
+                 dv = output(p, shape);
       on_both(p, [&](auto of) {
         return AttentionBackward{of(dq), of(dk), of(dv), of(dy), of(y), of(lse),
                                  of(q),  of(k),  of(v),  0.3f,   causal};
@@ -210,7 +210,7 @@ void tables() {
   for (const auto& [B, L, V, N] : {std::array<int64_t, 4>{2, 400, 20, 2}, {9, 33, 7, 40}}) {
     const Both table = numbers(p, {N, V}, 30), ids = indices(p, {B, L}, N, 31),
                weights = numbers(p, {B, L}, 32), dy = numbers(p, {B, V}, 33);
-    const Both y = room(p, {B, V}), dw = room(p, {B, L});
+    const Both y = output(p, {B, V}), dw = output(p, {B, L});
     on_both(p, [&](auto v) { return EmbeddingBag{v(y), v(table), v(ids), v(weights), {}, {}}; });
     compare(y, "bags", 1e-4);
     on_both(p, [&](auto v) {
@@ -218,8 +218,8 @@ void tables() {
     });
     compare(dw, "dweights");
     const int64_t C = std::min(B * L, N);
-    const Both touched = room(p, {C}, DType::i32), starts = room(p, {C + 1}, DType::i32),
-               order = room(p, {B * L}, DType::i32), count = room(p, {1}, DType::i32),
+    const Both touched = output(p, {C}, DType::i32), starts = output(p, {C + 1}, DType::i32),
+               order = output(p, {B * L}, DType::i32), count = output(p, {1}, DType::i32),
                values = zeros_of(p, {C, V});
     const auto reads = [&](auto v) {
       return std::vector<TableRead>{{v(ids), v(weights), v(dy), {}}};
@@ -265,13 +265,13 @@ void experts() {
   for (const int64_t C : {24, 13}) {
     const Both x = numbers(p, {T, C}, 40), down = numbers(p, {N, C}, 41),
                up = numbers(p, {N, C}, 42), ids = indices(p, {T, L}, N, 43),
-               weights = numbers(p, {T, L}, 44), out = room(p, {T, C}), u = room(p, {T, L});
+               weights = numbers(p, {T, L}, 44), out = output(p, {T, C}), u = output(p, {T, L});
     on_both(p, [&](auto v) {
       return Peer{v(out), v(u), v(x), v(down), v(up), v(ids), v(weights), Activation::gelu};
     });
     compare(out, "experts", 1e-4);
-    const Both dout = numbers(p, {T, C}, 45), dx = zeros_of(p, {T, C}), dw = room(p, {T, L}),
-               du = room(p, {T, L}), coefficient = room(p, {T, L});
+    const Both dout = numbers(p, {T, C}, 45), dx = zeros_of(p, {T, C}), dw = output(p, {T, L}),
+               du = output(p, {T, L}), coefficient = output(p, {T, L});
     on_both(p, [&](auto v) {
       return PeerBackward{v(dx), v(dw),   v(du), v(coefficient), v(dout),    v(u),
                           v(x),  v(down), v(up), v(ids),         v(weights), Activation::gelu};
@@ -281,13 +281,13 @@ void experts() {
   }
 }
 
-// The lowest of several bad places is told.
+// The lowest of several bad positions is reported.
 void faults() {
   Pair p;
   std::vector<int32_t> targets(3000, 1);
   for (const int i : {2900, 1777, 1801, 2000}) targets[static_cast<size_t>(i)] = 7;
   const Both t = from_host(p, {3000}, DType::i32, targets.data()), x = numbers(p, {3000, 2}, 17),
-             loss = room(p, {3000});
+             loss = output(p, {3000});
   run(*p.simt, CrossEntropy{loss.simt.view(), x.simt.view(), t.simt.view()});
   const auto fault = p.simt->stream().wait();
   require(fault && std::strstr(fault->error.what(), "1777"), "the first bad site");

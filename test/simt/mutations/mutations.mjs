@@ -10,7 +10,8 @@ import { fileURLToPath } from 'node:url'
 const root = fileURLToPath(new URL('../../..', import.meta.url))
 const build = resolve(process.argv[2])
 
-// file: what is changed; unit: the .cu that is compiled with it; test: of kernel_test
+// file: what is changed; unit: the .cu that is compiled with it; test: of kernel_test; `from` is
+// found once, whatever white space the formatter puts between its words.
 const mutations = [
   {
     what: 'deleted barrier of the ring of stages',
@@ -81,7 +82,9 @@ const mutations = [
     file: 'native/cuda/matrix_product.cuh',
     unit: 'native/ops/linear.cu',
     test: 'linear',
-    from: '(ldc | to.columns) % 4 == 0 && (reinterpret_cast<uintptr_t>(to.c) | reinterpret_cast<uintptr_t>(to.bias)) % 16 == 0',
+    from:
+      '(ldc | to.columns) % 4 == 0 && (reinterpret_cast<uintptr_t>(to.c) | ' +
+      'reinterpret_cast<uintptr_t>(to.bias)) % 16 == 0',
     to: 'to.columns % 4 == 0',
   },
   {
@@ -114,7 +117,7 @@ const mutations = [
     to: 'population(begins & (lanes_below() * 2 + 1))',
   },
   {
-    what: 'chunks that overlap by a place',
+    what: 'chunks that overlap by an entry',
     file: 'native/ops/sparse_grad.cu',
     test: 'tables',
     from: 'end = begin + kHotEntries < last ? begin + kHotEntries : last;',
@@ -206,17 +209,21 @@ function run(command, options = {}) {
   })
 }
 
+const anySpace = (text) =>
+  new RegExp(text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&').replace(/\s+/g, '\\s+'), 'g')
+
 // Whether the mistake was caught; throws where it could not be tried.
 async function caught(mutation, number) {
   const folder = join(build, 'mutants', String(number))
   const text = readFileSync(join(root, mutation.file), 'utf8')
-  if (text.split(mutation.from).length !== 2)
+  const from = anySpace(mutation.from)
+  if (text.match(from)?.length !== 1)
     throw new Error(`${mutation.file} has not exactly one: ${mutation.from}`)
   const copy = join(folder, mutation.file.replace(/^native\//, ''))
   mkdirSync(dirname(copy), { recursive: true })
   writeFileSync(
     copy,
-    text.replace(mutation.from, () => mutation.to),
+    text.replace(from, () => mutation.to),
   )
 
   const unit = units.find((u) => u.file.endsWith(`/${mutation.unit ?? mutation.file}`))
@@ -248,9 +255,8 @@ async function worker() {
     try {
       const { caught: ok, output } = await caught(mutation, number)
       ok ? passed++ : failed++
-      console.log(
-        `${ok ? 'caught' : 'NOT CAUGHT'}: ${mutation.what} (${mutation.file}): ${output.split('\n')[0]}`,
-      )
+      const said = output.split('\n')[0]
+      console.log(`${ok ? 'caught' : 'NOT CAUGHT'}: ${mutation.what} (${mutation.file}): ${said}`)
     } catch (error) {
       failed++
       console.log(`NOT TRIED: ${mutation.what}: ${error.message}`)

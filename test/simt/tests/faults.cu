@@ -217,10 +217,10 @@ void relaxed_arriver() {
 __global__ void early_release_kernel(Guard guard, float* out, float* partial, uint32_t* arrived) {
   if (guard.aborted()) return;
   partial[blockIdx.x * blockDim.x + threadIdx.x] = 1;
-  uint32_t& place = shared<uint32_t>();
-  if (threadIdx.x == 0) place = atomic_add_acq_rel(arrived, 1);
+  uint32_t& arrival = shared<uint32_t>();
+  if (threadIdx.x == 0) arrival = atomic_add_acq_rel(arrived, 1);
   block_sync();
-  if (place == gridDim.x - 1)
+  if (arrival == gridDim.x - 1)
     out[threadIdx.x] = partial[threadIdx.x] + partial[blockDim.x + threadIdx.x];
 }
 void early_release() {

@@ -173,12 +173,12 @@ void tf32_products() {
 // The last block to arrive adds what the others left.
 __global__ void last_arriver_kernel(Guard guard, float* out, float* partial, uint32_t* arrived) {
   if (guard.aborted()) return;
-  uint32_t& place = shared<uint32_t>();
+  uint32_t& arrival = shared<uint32_t>();
   partial[blockIdx.x * blockDim.x + threadIdx.x] = static_cast<float>(blockIdx.x + 1);
   block_sync();
-  if (threadIdx.x == 0) place = atomic_add_acq_rel(arrived, 1);
+  if (threadIdx.x == 0) arrival = atomic_add_acq_rel(arrived, 1);
   block_sync();
-  if (place == gridDim.x - 1) {
+  if (arrival == gridDim.x - 1) {
     float sum = 0;
     for (unsigned b = 0; b < gridDim.x; b++)
       sum += partial[b * blockDim.x + (threadIdx.x + 1) % blockDim.x];
@@ -255,7 +255,7 @@ void widest_loads() {
   expect(widest<float>(uintptr_t{64}, 12) == 4, "aligned rows of 12 floats");
   expect(widest<float>(uintptr_t{64}, 10) == 2, "rows of 10 floats");
   expect(widest<float>(uintptr_t{72}, 12) == 2, "rows at a multiple of 8");
-  expect(widest<ml::Half>(uintptr_t{2}, 8) == 1, "halves at an odd place");
+  expect(widest<ml::Half>(uintptr_t{2}, 8) == 1, "halves at an odd address");
   expect(widest<ml::BFloat16>(uintptr_t{16}, 1000) == 8, "rows of 1000 bfloat16");
 }
 

@@ -9,7 +9,7 @@
 
 namespace simt {
 
-// A place in the source, taken where the outermost wrapper is called. (In a namespace of its own,
+// A line of the source, taken where the outermost wrapper is called. (In a namespace of its own,
 // so that a call with a CallSite finds the wrappers only.)
 namespace source {
 struct CallSite {

@@ -1,4 +1,4 @@
-#include "cpu/hot_rows.h"
+#include "ops/hot_rows_cpu.h"
 #include "optim/adagrad.h"
 #include "optim/adamw.h"
 #include "optim/rowwise_adagrad.h"
@@ -6,8 +6,8 @@
 
 #ifdef ML_ISA
 #include "cpu/prefetch.h"
-#include "cpu/row_gradient.h"
 #include "cpu/rows.h"
+#include "ops/row_gradient_cpu.h"
 
 namespace ml::cpu::ML_ISA {
 namespace {
@@ -102,7 +102,7 @@ template <class T, class Rule, class F>
   if constexpr (Rule::kStates >= 1) f(row.s1 + c);
   if constexpr (Rule::kStates >= 2) f(row.s2 + c);
   if constexpr (!std::is_same_v<T, float>)
-    if (c % (2 * kStep) == 0) f(row.rounded + c);
+    if (c % (2 * kFloatsPerLine) == 0) f(row.rounded + c);
 }
 
 // Line by line; with each, the same line of what comes is prefetched.
@@ -121,9 +121,9 @@ inline void update_elements(const Rule& rule, const RowOf<T>& row, const Coming<
     }
   };
   int64_t c = 0;
-  for (; c + kStep <= V; c += kStep) {
+  for (; c + kFloatsPerLine <= V; c += kFloatsPerLine) {
     prefetch(c);
-    for (int v = 0; v < kStep; v += kWidth)
+    for (int v = 0; v < kFloatsPerLine; v += kWidth)
       update_vector(rule, row, w * load(g.dy + c + v), c + v, kWidth, root);
   }
   if (c < V) prefetch(V - 1);
@@ -212,7 +212,8 @@ void touched_rows(const SparseUpdate& a, const HotRows& gradients, const double*
   const Rows<T, Rule> table(a);
   const RowEntries own = gradients.entries();
   const int32_t* rows = a.rows.as<int32_t>();
-  const int64_t last = *a.count.as<int32_t>() - 1, V = a.table.dim(1), room = gradients.room();
+  const int64_t last = *a.count.as<int32_t>() - 1, V = a.table.dim(1),
+                room = gradients.buffer_stride();
   const int64_t ahead = rows_ahead(V * static_cast<int64_t>((1 + Rule::kStates) * sizeof(float)),
                                    kAheadBytes, kMostAhead);
   // later than `far`, also of wide rows
@@ -226,7 +227,7 @@ void touched_rows(const SparseUpdate& a, const HotRows& gradients, const double*
     return gradient_of<T>(rule, gradients, own, means, row, r, V, g + (r - begin) % 2 * room);
   };
   for (int64_t r = begin; r < end && r < begin + ahead; ++r)
-    for (int64_t c = 0; c < V; c += kStep)
+    for (int64_t c = 0; c < V; c += kFloatsPerLine)
       prefetch_row_line<T, Rule>(
           row_at(r), c, [](const void* p) __attribute__((always_inline)) { prefetch_l2(p); });
   for (int64_t r = begin; kRowwise<Rule> && r < end && r < begin + kMostAhead; ++r)
@@ -259,7 +260,7 @@ void every_row(const SparseUpdate& a, const HotRows& gradients, const double* me
   const RowEntries own = gradients.entries();
   const int32_t* rows = a.rows.as<int32_t>();
   const int64_t R = *a.count.as<int32_t>(), V = a.table.dim(1);
-  float* none = g + gradients.room();
+  float* none = g + gradients.buffer_stride();
   std::memset(none, 0, static_cast<size_t>(V) * sizeof(float));
   for (int64_t u = begin; u < end; ++u) {
     const RowOf<T> row = table.at(u);
@@ -298,9 +299,6 @@ void update_piece(const SparseUpdate& a, const HotRows& gradients, const double*
 }  // namespace ml::cpu::ML_ISA
 #else
 #include <algorithm>
-
-#include "ops/sparse_grad_cpu.h"
-
 #define ML_ISA_SOURCE "optim/sparse_update.cpp"
 #include "cpu/foreach_isa.h"
 
@@ -329,7 +327,7 @@ void sparse_update(Context& ctx, const SparseUpdate& a) {
       ML_DISPATCH(sum_entries));
   const double* means =
       a.rule == Rule::rowwise_adagrad ? means_of(ctx, gradients.entries()) : nullptr;
-  const int64_t room = 2 * gradients.room();
+  const int64_t room = 2 * gradients.buffer_stride();
   float* buffers = ctx.scratch<float>(ctx.threads() * room);
   const auto update = ML_DISPATCH(update_piece);
   ctx.parallel_for(

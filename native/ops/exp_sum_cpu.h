@@ -12,16 +12,16 @@
 namespace ml::cpu::ML_ISA {
 namespace {
 
-// The sum of exp(x[i] - max_x), i in [0, n), each also stored into y[i] unless y is nullptr (y may
-// be x). Whole vectors are added lane by lane, the last n % kWidth terms one after another; the two
+// The sum of exp(x[i] - max_x), i in [0, n); y, a float* (which may be x) or nullptr, gets the
+// terms. Whole vectors are added lane by lane, the last n % kWidth terms one after another; the two
 // sums are added.
-[[gnu::always_inline, maybe_unused]] inline float exp_sum(const float* x, int64_t n, float max_x,
-                                                          float* y) {
+template <class Y>
+[[maybe_unused]] inline float exp_sum(const float* x, int64_t n, float max_x, Y y) {
   Vec vectors{};
   float rest = 0;
   for_vectors(n, [&](int64_t i, int c) {
     const Vec e = exp(load_n(x + i, c) - max_x);
-    if (y) store_n(y + i, e, c);
+    if constexpr (std::is_same_v<Y, float*>) store_n(y + i, e, c);
     if (c == kWidth)
       vectors += e;
     else

@@ -57,13 +57,13 @@ void attention_backward_head(const AttentionBackward& a, int64_t b, int64_t h, f
     score_row(p, q + t * stride, k, n, stride, d, a.scale);
     const float lse = a.lse.as<float>()[(b * H + h) * T + t];
     for_vectors(n, [&](int64_t i, int c) { store_n(p + i, exp(load_n(p + i, c) - lse), c); });
-    const float *own_dy = dy + t * stride, *own_q = q + t * stride;
-    const float D = dot(own_dy, y + t * stride, d);
+    const float *dy_t = dy + t * stride, *q_t = q + t * stride;
+    const float D = dot(dy_t, y + t * stride, d);
     for (int64_t u = 0; u < n; ++u) {
-      add_scaled(dv + u * stride, p[u], own_dy, d);
-      const float ds = a.scale * p[u] * (dot(own_dy, v + u * stride, d) - D);
+      add_scaled(dv + u * stride, p[u], dy_t, d);
+      const float ds = a.scale * p[u] * (dot(dy_t, v + u * stride, d) - D);
       add_scaled(dq + t * stride, ds, k + u * stride, d);
-      add_scaled(dk + u * stride, ds, own_q, d);
+      add_scaled(dk + u * stride, ds, q_t, d);
     }
   }
 }
@@ -79,7 +79,7 @@ void attention_backward_head(const AttentionBackward& a, int64_t b, int64_t h, f
 namespace ml::cpu {
 namespace {
 
-// Floats of one thread's row of scores: a cache line lies between those of two threads.
+// Floats from one thread's scores to the next's: a cache line between two threads.
 int64_t row_stride(int64_t T) { return T + 16; }
 
 }  // namespace

@@ -94,7 +94,8 @@ inline float pair_threshold(const LookupPlan& plan, const HalfList (&half)[2]) {
   return clamp_finite(best[0]);
 }
 
-// Scores, indices and weights of one (token, head) from its half lists. nan: it has a NaN.
+// Scores, indices and weights of one (token, head) from its half lists. th: t * H + h. nan: one of
+// its half scores is NaN.
 inline void combine_halves(const ProductKeyLookup& a, const LookupWorkspace& workspace,
                            const LookupPlan& plan, int64_t th, const HalfList (&half)[2],
                            bool nan) {

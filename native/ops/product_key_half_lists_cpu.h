@@ -14,7 +14,7 @@ namespace ml::cpu::ML_ISA {
 namespace {
 
 // The half list of row r of a block in half p of head h. row: its scores, `length` of them.
-// threshold: one that at least k of them reach, or NaN. Sets `nan` if the row holds one.
+// threshold: one that at least k of them reach, or NaN. Sets `nan` if one of the scores is.
 inline void select_half(const ProductKeyLookup& a, const LookupWorkspace& workspace,
                         const LookupPlan& plan, int64_t h, int p, int64_t r, float* row,
                         int64_t length, float threshold, uint8_t& nan) {

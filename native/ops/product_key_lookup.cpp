@@ -27,7 +27,7 @@ inline void add_tile_maxima(const float* scores, int64_t scores_stride, float* m
 }
 
 // Scores of one block of tokens against one half of a head's keys, into workspace.scores. Columns
-// past n hold -Inf.
+// past n are -Inf. hp: h * 2 + p.
 inline void score_block(const ProductKeyLookup& a, const LookupWorkspace& workspace,
                         const LookupPlan& plan, const float* packed_keys, int64_t t0, int64_t rows,
                         int64_t hp) {
@@ -61,7 +61,7 @@ inline void select_block(const ProductKeyLookup& a, const LookupWorkspace& works
                 workspace.thresholds[r], nan[r]);
 }
 
-// Few tokens: the keys are read where they lie, once, by all threads.
+// Few tokens: keys are not packed; all threads together read each once.
 void lookup_few(Context& ctx, const ProductKeyLookup& a, const LookupPlan& plan,
                 const LookupWorkspace* workspaces) {
   const int64_t T = a.query.dim(0), H = a.query.dim(1), d = a.query.dim(3), n = a.keys.dim(2);

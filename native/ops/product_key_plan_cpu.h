@@ -20,10 +20,10 @@ constexpr int64_t kMaxBlockRows = 4 * kTileRows;
 // A block is up to block_rows tokens of one head; a row of it is a token.
 struct LookupPlan {
   int64_t block_rows, columns, pairs, k;  // columns: n in whole column panels
-  // From one row of scores to the next: not a power of two, so that neighbours do not lie in the
-  // same sets of the cache.
+  // From one row of scores to the next: not a power of two, so that rows do not fall into the same
+  // sets of the cache.
   int64_t stride;
-  int64_t maxima_vectors;     // of each row's lane maxima; 0: the product leaves none
+  int64_t maxima_vectors;     // of each row's lane maxima; 0: not computed with the scores
   const int32_t* pair_width;  // [k]: k / (i + 1), how many j there are for each i of the pairs
   const int32_t* pair_reach;  // [k]: the first j with (i + 1)(j + 1) >= k
 };

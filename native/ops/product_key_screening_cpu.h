@@ -48,9 +48,9 @@ inline void screen_block(const ProductKeyLookup& a, const LookupWorkspace& works
   const float* keys = a.keys.as<float>() + hp * n * d;
   const auto query = [&](int64_t r) { return a.query.as<float>() + ((t0 + r) * H * 2 + hp) * d; };
   if (state.head != h) state.head = h, state.failed[0] = state.failed[1] = 0;
-  // else this block is much like the last one
-  const bool worth = state.failed[p] <= plan.block_rows / 2;
-  if (worth) {
+  // If too many rows of the last block failed, those of this one will.
+  const bool use_bounds = state.failed[p] <= plan.block_rows / 2;
+  if (use_bounds) {
     for (int64_t r = 0; r < rows; ++r) pack_byte_row(state.rows, r, query(r), d, bounds);
     bound_block(workspace, plan, state.rows, int8_keys, rows, d);
   }
@@ -59,7 +59,7 @@ inline void screen_block(const ProductKeyLookup& a, const LookupWorkspace& works
     const int64_t at = p * plan.block_rows + r;
     const float threshold = workspace.thresholds[r];
     workspace.half_found[at] = static_cast<int32_t>(plan.k);
-    if (!worth ||
+    if (!use_bounds ||
         !select_screened(query(r), keys, d, workspace.scores + r * plan.stride, n, plan.k,
                          state.rows.scales[r], threshold,
                          threshold + 2 * state.rows.slack[r] * bounds.norm,
@@ -82,8 +82,8 @@ inline void screen_block(const ProductKeyLookup& a, const LookupWorkspace& works
                 __builtin_nanf(""), nan[failed[i]]);
 }
 
-// Quantises the keys of every (head, half) into columns [2H], and sets bounds [2H] to what is known
-// of all keys of each; false if keys of one can't be screened.
+// Quantises the keys of every (head, half) into columns [2H], and makes bounds [2H] those of all
+// keys of each; false if keys of one can't be screened.
 inline bool quantise_keys(Context& ctx, const ProductKeyLookup& a, const LookupPlan& plan,
                           ByteColumns* columns, ByteBounds* bounds) {
   const int64_t H = a.query.dim(1), d = a.query.dim(3), n = a.keys.dim(2),

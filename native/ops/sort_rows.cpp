@@ -11,10 +11,10 @@ namespace {
 // What `count` sorted keys of one bucket say: order [count], the position of each; for each
 // distinct row its index and where its entries end. begin: the bucket's first entry.
 template <class Key>
-[[maybe_unused]] void list_rows(const RadixPlan& shared, const Key* keys, int64_t count,
+[[maybe_unused]] void list_rows(const RadixPlan& shared_plan, const Key* keys, int64_t count,
                                 uint32_t bucket, int64_t begin, int32_t* order, int32_t* rows,
                                 int32_t* ends) {
-  const RadixPlan plan = shared;  // a copy that no store can reach
+  const RadixPlan plan = shared_plan;  // a copy that no store can reach
   int64_t i = 0;
 #if ML_ISA_LEVEL == 3
   if constexpr (sizeof(Key) == sizeof(uint32_t)) {
@@ -30,7 +30,7 @@ template <class Key>
           _mm512_add_epi32(one_to_16, _mm512_set1_epi32(static_cast<int>(begin + i)));
       const __mmask16 last = _mm512_cmpneq_epi32_mask(lower, next);
       const int n = __builtin_popcount(last);
-      // masked: what lies behind is written by other threads
+      // masked: other threads write the elements behind
       const __mmask16 first_n = static_cast<__mmask16>((1u << n) - 1u);
       _mm512_storeu_si512(order + i, _mm512_and_si512(key, position));
       _mm512_mask_storeu_epi32(rows, first_n,
@@ -84,9 +84,10 @@ void for_reads(const std::vector<TableRead>& reads, int64_t begin, int64_t end, 
 
 // Adds to counts[b] how many of the indices fall into bucket b. An index of -1 is a padding entry,
 // which is not counted.
-void count_entries(const RadixPlan& shared, const int32_t* indices, int64_t n, uint32_t* counts) {
-  constexpr int kCopies = 4;      // of each counter: equal indices in a row do not wait for a store
-  const RadixPlan plan = shared;  // a copy that no store can reach
+void count_entries(const RadixPlan& shared_plan, const int32_t* indices, int64_t n,
+                   uint32_t* counts) {
+  constexpr int kCopies = 4;  // of each counter: equal indices in a row do not wait for a store
+  const RadixPlan plan = shared_plan;  // a copy that no store can reach
   uint32_t padding = 0;
   for (int64_t i = 0; i < n; ++i) padding += indices[i] < 0;
   const int64_t buckets = plan.buckets();
@@ -106,10 +107,10 @@ void count_entries(const RadixPlan& shared, const int32_t* indices, int64_t n, u
 // of positions; bucket b is begins[b] … begins[b + 1]. Throws before anything is written if an
 // index or an offset is out of range.
 template <class Key>
-Key* partition_entries(Context& ctx, const SortRows& a, const RadixPlan& shared, int64_t entries,
-                       int64_t* begins) {
+Key* partition_entries(Context& ctx, const SortRows& a, const RadixPlan& shared_plan,
+                       int64_t entries, int64_t* begins) {
   const int64_t chunks = (entries + kSparseGradGrain - 1) / kSparseGradGrain,
-                buckets = shared.buckets();
+                buckets = shared_plan.buckets();
   uint32_t* counts = ctx.scratch<uint32_t>(chunks * buckets);
   std::atomic<bool> in_range{true};
   ctx.parallel_for(entries, kSparseGradGrain, [&](int64_t begin, int64_t end, int) {
@@ -117,7 +118,7 @@ Key* partition_entries(Context& ctx, const SortRows& a, const RadixPlan& shared,
     std::memset(own, 0, static_cast<size_t>(buckets) * sizeof(uint32_t));
     for_reads(a.reads, begin, end, [&](int64_t, const int32_t* indices, int64_t n) {
       if (!indices_in_range(indices, n, a.slots)) in_range.store(false, std::memory_order_relaxed);
-      count_entries(shared, indices, n, own);
+      count_entries(shared_plan, indices, n, own);
     });
   });
   for (const TableRead& r : a.reads) {
@@ -133,7 +134,7 @@ Key* partition_entries(Context& ctx, const SortRows& a, const RadixPlan& shared,
   begins[buckets] = sum;
   Key* keys = ctx.scratch<Key>(sum);
   ctx.parallel_for(entries, kSparseGradGrain, [&](int64_t begin, int64_t end, int) {
-    const RadixPlan plan = shared;
+    const RadixPlan plan = shared_plan;
     uint32_t* next = counts + begin / kSparseGradGrain * buckets;
     Key* const out = keys;
     for_reads(a.reads, begin, end, [&](int64_t first, const int32_t* indices, int64_t n) {
@@ -150,10 +151,10 @@ Key* partition_entries(Context& ctx, const SortRows& a, const RadixPlan& shared,
 }
 
 template <class Key>
-void sort_entries(Context& ctx, const SortRows& a, const RadixPlan& shared, int64_t entries) {
-  const int64_t buckets = shared.buckets();
+void sort_entries(Context& ctx, const SortRows& a, const RadixPlan& shared_plan, int64_t entries) {
+  const int64_t buckets = shared_plan.buckets();
   int64_t* begins = ctx.scratch<int64_t>(buckets + 1);
-  Key* keys = partition_entries<Key>(ctx, a, shared, entries, begins);
+  Key* keys = partition_entries<Key>(ctx, a, shared_plan, entries, begins);
   const int64_t n = begins[buckets];
 
   // The rows of all buckets are counted before any are written: a bucket's go behind those of the
@@ -162,7 +163,7 @@ void sort_entries(Context& ctx, const SortRows& a, const RadixPlan& shared, int6
   const Key** sorted = ctx.scratch<const Key*>(buckets);
   int64_t* before = ctx.scratch<int64_t>(buckets + 1);
   ctx.parallel_for(buckets, 1, [&](int64_t b, int64_t, int) {
-    const RadixPlan plan = shared;
+    const RadixPlan plan = shared_plan;
     const int64_t count = begins[b + 1] - begins[b];
     const Key* own = plan.sort_bucket(keys + begins[b], other + begins[b], count);
     int64_t rows = count > 0;
@@ -174,7 +175,7 @@ void sort_entries(Context& ctx, const SortRows& a, const RadixPlan& shared, int6
   for (int64_t b = 0; b < buckets; ++b) before[b + 1] += before[b];
   const auto list = ML_DISPATCH(list_rows<Key>);
   ctx.parallel_for(buckets, 1, [&](int64_t b, int64_t, int) {
-    list(shared, sorted[b], begins[b + 1] - begins[b], static_cast<uint32_t>(b), begins[b],
+    list(shared_plan, sorted[b], begins[b + 1] - begins[b], static_cast<uint32_t>(b), begins[b],
          a.order.as<int32_t>() + begins[b], a.rows.as<int32_t>() + before[b],
          a.starts.as<int32_t>() + 1 + before[b]);
   });

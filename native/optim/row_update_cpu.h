@@ -103,8 +103,8 @@ template <class T, class Rule>
                              [](const void* p) __attribute__((always_inline)) { prefetch_l2(p); });
 }
 
-// The row with the gradient g, whole lines first. root: the rule's square root, or the divisor of
-// the row-wise rule.
+// Updates a row with its gradient g, whole cache lines first. root: the rule's square root, or the
+// divisor of the row-wise rule.
 template <class T, class Rule, class Root>
 inline void update_elements(const Rule& rule, const TableRow<T>& row,
                             const PrefetchTargets<T>& targets, const Term& g, int64_t V,

@@ -48,8 +48,8 @@ inline float add_mean_square(const RowwiseAdagradRule& rule, const TableRow<T>& 
   return __builtin_sqrtf(*row.state1) + rule.eps;
 }
 
-// Sums the gradient of a row of several entries into g; returns its mean square, where the rule is
-// row-wise.
+// Sums the gradient of a row of several entries into g; returns its mean square for the row-wise
+// rule, else 0.
 template <class Rule>
 [[gnu::noinline]] double sum_row(const HotRows& gradients, int64_t r, int64_t V, float* g) {
   gradients.gradient(r, g);

@@ -12,7 +12,7 @@ namespace ml::cpu {
 // A grain is the work of one task of Context::parallel_for: enough to be worth a hand-over between
 // threads, and little enough that every thread gets some. It changes no result, unless it says so.
 
-// elements; less of them the more arithmetic each takes
+// Elements: the fewer, the more arithmetic each takes.
 constexpr int64_t kCopyGrain = 1 << 18;
 constexpr int64_t kFillGrain = 1 << 17;
 constexpr int64_t kElementwiseGrain = 1 << 15;  // add, copy between dtypes
@@ -22,13 +22,13 @@ constexpr int64_t kRowGrain = 1 << 13;           // of whole rows: softmax, norm
 constexpr int64_t kCrossEntropyGrain = 1 << 12;  // of whole rows
 constexpr int64_t kRandomFillGrain = 1 << 12;    // groups of four elements
 
-// Partial sums of a reduction over all threads. Fixed, so that the sum has the same bits for any
-// number of threads.
+// Partial sums of a reduction over all threads. Their cut does not depend on the number of threads,
+// so neither do the bits of the sum.
 constexpr int64_t kSumSquaresChunk = 1 << 14;  // elements of one
-constexpr int64_t kMaxGainPartials = 64;       // of the gradient of a norm's gain
-constexpr int64_t kBiasColumns = 64;           // of one task: whole vectors of every width
+constexpr int64_t kMaxGainPartials = 64;       // of a norm's dgain, each of kRowGrain or more
 
-constexpr int64_t kAttentionGrain = 16;  // queries of one head
+constexpr int64_t kBiasColumns = 64;     // of one task of linear's dbias: whole vectors
+constexpr int64_t kAttentionGrain = 16;  // queries
 constexpr int64_t kPeerGrain = 8;        // tokens
 
 // EmbeddingBag. With fewer bags than kBagTasksPerThread for each thread, columns are divided too.

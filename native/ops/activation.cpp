@@ -28,26 +28,22 @@ void activate_backward_range(const ActivateBackward& a, int64_t begin, int64_t e
 }  // namespace
 }  // namespace ml::cpu::ML_ISA
 #else
+#include "cpu/tuning.h"
+
 #define ML_ISA_SOURCE "ops/activation.cpp"
 #include "cpu/foreach_isa.h"
 
 namespace ml::cpu {
-namespace {
-
-// elements: long enough to be worth a hand-over between threads
-constexpr int64_t kPiece = 1 << 13;
-
-}  // namespace
 
 void activate(Context& ctx, const Activate& a) {
   const auto range = ML_DISPATCH(activate_range);
-  ctx.parallel_for(a.x.size(), kPiece,
+  ctx.parallel_for(a.x.size(), kActivationGrain,
                    [&](int64_t begin, int64_t end, int) { range(a, begin, end); });
 }
 
 void activate_backward(Context& ctx, const ActivateBackward& a) {
   const auto range = ML_DISPATCH(activate_backward_range);
-  ctx.parallel_for(a.x.size(), kPiece,
+  ctx.parallel_for(a.x.size(), kActivationGrain,
                    [&](int64_t begin, int64_t end, int) { range(a, begin, end); });
 }
 

@@ -18,20 +18,16 @@ void add_range(const Add& a, int64_t begin, int64_t end) {
 }  // namespace
 }  // namespace ml::cpu::ML_ISA
 #else
+#include "cpu/tuning.h"
+
 #define ML_ISA_SOURCE "ops/add.cpp"
 #include "cpu/foreach_isa.h"
 
 namespace ml::cpu {
-namespace {
-
-// elements: long enough to be worth a hand-over between threads
-constexpr int64_t kPiece = 1 << 15;
-
-}  // namespace
 
 void add(Context& ctx, const Add& a) {
   const auto range = ML_DISPATCH(add_range);
-  ctx.parallel_for(a.out.size(), kPiece,
+  ctx.parallel_for(a.out.size(), kElementwiseGrain,
                    [&](int64_t begin, int64_t end, int) { range(a, begin, end); });
 }
 

@@ -2,6 +2,7 @@
 
 #ifdef ML_ISA
 #include "cpu/rows.h"
+#include "ops/exp_sum_cpu.h"
 
 namespace ml::cpu::ML_ISA {
 namespace {
@@ -14,43 +15,34 @@ namespace {
   });
 }
 
-// Scores of one query against keys 0 … n, and their greatest. `stride`: from one time to the next.
+// s[0 … n) = the scores of one query against keys 0 … n; returns their max. `stride`: floats from
+// one time to the next.
 inline float score_row(float* s, const float* q, const float* k, int64_t n, int64_t stride,
                        int64_t d, float scale) {
-  float greatest = -__builtin_inff();
+  float max_s = -__builtin_inff();
   for (int64_t u = 0; u < n; ++u) {
     s[u] = scale * dot(q, k + u * stride, d);
-    greatest = s[u] > greatest ? s[u] : greatest;
+    max_s = s[u] > max_s ? s[u] : max_s;
   }
-  return greatest;
+  return max_s;
 }
 
-// Query t of one (batch, head), which begins at `base` and whose times are `stride` apart. s: room
-// for T.
+// y and lse of query t of one (batch, head). s [T]: workspace.
 void attention_query(const Attention& a, int64_t b, int64_t h, int64_t t, float* s) {
   const int64_t T = a.q.dim(1), H = a.q.dim(2), d = a.q.dim(3), stride = H * d,
                 base = (b * T * H + h) * d;
   const int64_t n = a.causal ? t + 1 : T;
-  const float greatest = score_row(s, a.q.as<float>() + base + t * stride, a.k.as<float>() + base,
-                                   n, stride, d, a.scale);
-  Vec sums{};
-  float rest = 0;
-  for_vectors(n, [&](int64_t i, int c) {
-    const Vec e = exp(load_n(s + i, c) - greatest);
-    store_n(s + i, e, c);
-    if (c == kWidth)
-      sums += e;
-    else
-      for (int l = 0; l < c; ++l) rest += e[l];
-  });
-  const float sum = reduce_add(sums) + rest;
+  const float max_s = score_row(s, a.q.as<float>() + base + t * stride, a.k.as<float>() + base, n,
+                                stride, d, a.scale);
+  const float sum = exp_sum(s, n, max_s, s);
   float* y = a.y.as<float>() + base + t * stride;
   for (int64_t i = 0; i < d; ++i) y[i] = 0;
   for (int64_t u = 0; u < n; ++u) add_scaled(y, s[u] / sum, a.v.as<float>() + base + u * stride, d);
-  a.lse.as<float>()[(b * H + h) * T + t] = greatest + __builtin_logf(sum);
+  a.lse.as<float>()[(b * H + h) * T + t] = max_s + __builtin_logf(sum);
 }
 
-// All of one (batch, head): queries in order, so that dk and dv have one order of their sums.
+// dq, dk and dv of one (batch, head): queries in order, so that the sums of dk and dv have one
+// order. p [T]: workspace.
 void attention_backward_head(const AttentionBackward& a, int64_t b, int64_t h, float* p) {
   const int64_t T = a.q.dim(1), H = a.q.dim(2), d = a.q.dim(3), stride = H * d,
                 base = (b * T * H + h) * d;
@@ -65,13 +57,13 @@ void attention_backward_head(const AttentionBackward& a, int64_t b, int64_t h, f
     score_row(p, q + t * stride, k, n, stride, d, a.scale);
     const float lse = a.lse.as<float>()[(b * H + h) * T + t];
     for_vectors(n, [&](int64_t i, int c) { store_n(p + i, exp(load_n(p + i, c) - lse), c); });
-    const float *own_dy = dy + t * stride, *own_q = q + t * stride;
-    const float D = dot(own_dy, y + t * stride, d);
+    const float *dy_t = dy + t * stride, *q_t = q + t * stride;
+    const float D = dot(dy_t, y + t * stride, d);
     for (int64_t u = 0; u < n; ++u) {
-      add_scaled(dv + u * stride, p[u], own_dy, d);
-      const float ds = a.scale * p[u] * (dot(own_dy, v + u * stride, d) - D);
+      add_scaled(dv + u * stride, p[u], dy_t, d);
+      const float ds = a.scale * p[u] * (dot(dy_t, v + u * stride, d) - D);
       add_scaled(dq + t * stride, ds, k + u * stride, d);
-      add_scaled(dk + u * stride, ds, own_q, d);
+      add_scaled(dk + u * stride, ds, q_t, d);
     }
   }
 }
@@ -79,27 +71,35 @@ void attention_backward_head(const AttentionBackward& a, int64_t b, int64_t h, f
 }  // namespace
 }  // namespace ml::cpu::ML_ISA
 #else
+#include "cpu/tuning.h"
+
 #define ML_ISA_SOURCE "ops/attention.cpp"
 #include "cpu/foreach_isa.h"
 
 namespace ml::cpu {
+namespace {
+
+// Floats from one thread's scores to the next's: a cache line between two threads.
+int64_t row_stride(int64_t T) { return T + 16; }
+
+}  // namespace
 
 void attention(Context& ctx, const Attention& a) {
-  const int64_t B = a.q.dim(0), T = a.q.dim(1), H = a.q.dim(2), room = T + 16;
-  float* scores = ctx.scratch<float>(ctx.threads() * room);
+  const int64_t B = a.q.dim(0), T = a.q.dim(1), H = a.q.dim(2), stride = row_stride(T);
+  float* scores = ctx.scratch<float>(ctx.threads() * stride);
   const auto query = ML_DISPATCH(attention_query);
-  ctx.parallel_for(B * H * T, 16, [&](int64_t begin, int64_t end, int worker) {
+  ctx.parallel_for(B * H * T, kAttentionGrain, [&](int64_t begin, int64_t end, int worker) {
     for (int64_t i = begin; i < end; ++i)
-      query(a, i / (H * T), i / T % H, i % T, scores + worker * room);
+      query(a, i / (H * T), i / T % H, i % T, scores + worker * stride);
   });
 }
 
 void attention_backward(Context& ctx, const AttentionBackward& a) {
-  const int64_t B = a.q.dim(0), T = a.q.dim(1), H = a.q.dim(2), room = T + 16;
-  float* scores = ctx.scratch<float>(ctx.threads() * room);
+  const int64_t B = a.q.dim(0), T = a.q.dim(1), H = a.q.dim(2), stride = row_stride(T);
+  float* scores = ctx.scratch<float>(ctx.threads() * stride);
   const auto head = ML_DISPATCH(attention_backward_head);
   ctx.parallel_for(B * H, 1, [&](int64_t begin, int64_t end, int worker) {
-    for (int64_t i = begin; i < end; ++i) head(a, i / H, i % H, scores + worker * room);
+    for (int64_t i = begin; i < end; ++i) head(a, i / H, i % H, scores + worker * stride);
   });
 }
 

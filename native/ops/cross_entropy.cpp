@@ -2,22 +2,18 @@
 
 #ifdef ML_ISA
 #include "cpu/rows.h"
+#include "ops/exp_sum_cpu.h"
 
 namespace ml::cpu::ML_ISA {
 namespace {
 
-struct Normaliser {
-  float greatest, sum;  // logsumexp = greatest + log(sum)
+struct LogSumExp {
+  float max_x, sum;  // logsumexp = max_x + log(sum)
 };
 
-inline Normaliser normaliser(const float* x, int64_t n) {
-  const float greatest = max_of(x, n);
-  Vec sum{};
-  int64_t i = 0;
-  for (; i + kWidth <= n; i += kWidth) sum += exp(load(x + i) - greatest);
-  float rest = 0;
-  for (; i < n; ++i) rest += exp(set1(x[i] - greatest))[0];
-  return {greatest, reduce_add(sum) + rest};
+inline LogSumExp log_sum_exp(const float* x, int64_t n) {
+  const float max_x = max_of(x, n);
+  return {.max_x = max_x, .sum = exp_sum(x, n, max_x, nullptr)};
 }
 
 void cross_entropy_rows(const CrossEntropy& a, int64_t begin, int64_t end) {
@@ -27,8 +23,8 @@ void cross_entropy_rows(const CrossEntropy& a, int64_t begin, int64_t end) {
     const int32_t target = a.targets.as<int32_t>()[t];
     float loss = 0;
     if (target >= 0) {
-      const Normaliser z = normaliser(x, C);
-      loss = (z.greatest - x[target]) + __builtin_logf(z.sum);
+      const LogSumExp z = log_sum_exp(x, C);
+      loss = (z.max_x - x[target]) + __builtin_logf(z.sum);
     }
     a.loss.as<float>()[t] = loss;
   }
@@ -44,12 +40,11 @@ void cross_entropy_backward_rows(const CrossEntropyBackward& a, int64_t begin, i
       for (int64_t i = 0; i < C; ++i) dx[i] = 0;
       continue;
     }
-    const Normaliser z = normaliser(x, C);
+    const LogSumExp z = log_sum_exp(x, C);
     const float dloss = a.dloss.as<float>()[t];
     const Vec scale = set1(dloss / z.sum);
-    for_vectors(C, [&](int64_t i, int n) {
-      store_n(dx + i, exp(load_n(x + i, n) - z.greatest) * scale, n);
-    });
+    for_vectors(
+        C, [&](int64_t i, int n) { store_n(dx + i, exp(load_n(x + i, n) - z.max_x) * scale, n); });
     dx[target] -= dloss;
   }
 }
@@ -59,13 +54,17 @@ void cross_entropy_backward_rows(const CrossEntropyBackward& a, int64_t begin, i
 #else
 #include <algorithm>
 
+#include "cpu/tuning.h"
+
 #define ML_ISA_SOURCE "ops/cross_entropy.cpp"
 #include "cpu/foreach_isa.h"
 
 namespace ml::cpu {
 namespace {
 
-constexpr int64_t kPiece = 1 << 12;  // elements
+int64_t rows_per_task(int64_t classes) {
+  return std::max<int64_t>(1, kCrossEntropyGrain / std::max<int64_t>(1, classes));
+}
 
 void validate(const char* op, const View& targets, int64_t classes) {
   const int32_t* t = targets.as<int32_t>();
@@ -84,7 +83,7 @@ void cross_entropy(Context& ctx, const CrossEntropy& a) {
   const int64_t C = a.logits.dim(1);
   validate("crossEntropy", a.targets, C);
   const auto rows = ML_DISPATCH(cross_entropy_rows);
-  ctx.parallel_for(a.logits.dim(0), std::max<int64_t>(1, kPiece / std::max<int64_t>(1, C)),
+  ctx.parallel_for(a.logits.dim(0), rows_per_task(C),
                    [&](int64_t begin, int64_t end, int) { rows(a, begin, end); });
 }
 
@@ -92,7 +91,7 @@ void cross_entropy_backward(Context& ctx, const CrossEntropyBackward& a) {
   const int64_t C = a.logits.dim(1);
   validate("crossEntropyBackward", a.targets, C);
   const auto rows = ML_DISPATCH(cross_entropy_backward_rows);
-  ctx.parallel_for(a.logits.dim(0), std::max<int64_t>(1, kPiece / std::max<int64_t>(1, C)),
+  ctx.parallel_for(a.logits.dim(0), rows_per_task(C),
                    [&](int64_t begin, int64_t end, int) { rows(a, begin, end); });
 }
 

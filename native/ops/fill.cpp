@@ -1,17 +1,15 @@
 #include "ops/fill.h"
 
 #include "cpu/context.h"
+#include "cpu/tuning.h"
 
 namespace ml::cpu {
 namespace {
 
-// elements: long enough to be worth a hand-over between threads
-constexpr int64_t kPiece = 1 << 17;
-
 template <class T>
 void fill_typed(Context& ctx, const Fill& a, T value) {
   T* out = a.out.as<T>();
-  ctx.parallel_for(a.out.size(), kPiece, [=](int64_t begin, int64_t end, int) {
+  ctx.parallel_for(a.out.size(), kFillGrain, [=](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i) out[i] = value;
   });
 }

@@ -3,26 +3,25 @@
 #ifdef ML_ISA
 #include "cpu/gemm.h"
 #include "cpu/rows.h"
+#include "cpu/tuning.h"
 
 namespace ml::cpu::ML_ISA {
 namespace {
 
 void linear_product(Context& ctx, const Linear& a) {
   const int64_t R = a.x.dim(0), in = a.x.dim(1), out = a.weight.dim(0);
-  multiply(ctx, {a.y.as<float>(),
-                 out,
-                 {a.x.as<float>(), in, 1},
-                 {a.weight.as<float>(), 1, in},
-                 R,
-                 out,
-                 in,
-                 a.bias ? a.bias.as<float>() : nullptr,
-                 false});
+  multiply(ctx, Product{.c = a.y.as<float>(),
+                        .ldc = out,
+                        .a = {.data = a.x.as<float>(), .row = in, .column = 1},
+                        .b = {.data = a.weight.as<float>(), .row = 1, .column = in},
+                        .M = R,
+                        .N = out,
+                        .K = in,
+                        .bias = a.bias ? a.bias.as<float>() : nullptr,
+                        .accumulate = false});
 }
 
-constexpr int64_t kBiasColumns = 64;  // of one piece: whole vectors
-
-// dbias[j] += sum over rows, columns j0 … j1 <= j0 + kBiasColumns
+// dbias[j] += sum over r of dy[r, j], j in [j0, j1), j1 <= j0 + kBiasColumns
 void sum_columns(const LinearBackward& a, int64_t j0, int64_t j1) {
   const int64_t R = a.dy.dim(0), out = a.dy.dim(1);
   const float* dy = a.dy.as<float>() + j0;
@@ -45,17 +44,25 @@ void linear_backward_all(Context& ctx, const LinearBackward& a) {
   const int64_t R = a.x.dim(0), in = a.x.dim(1), out = a.weight.dim(0);
   const float *dy = a.dy.as<float>(), *x = a.x.as<float>(), *weight = a.weight.as<float>();
   if (a.dx)
-    multiply(ctx, {a.dx.as<float>(),
-                   in,
-                   {dy, out, 1},
-                   {weight, in, 1},
-                   R,
-                   in,
-                   out,
-                   nullptr,
-                   a.accumulate_dx});
+    multiply(ctx, Product{.c = a.dx.as<float>(),
+                          .ldc = in,
+                          .a = {.data = dy, .row = out, .column = 1},
+                          .b = {.data = weight, .row = in, .column = 1},
+                          .M = R,
+                          .N = in,
+                          .K = out,
+                          .bias = nullptr,
+                          .accumulate = a.accumulate_dx});
   if (a.dweight)
-    multiply(ctx, {a.dweight.as<float>(), in, {dy, 1, out}, {x, in, 1}, out, in, R, nullptr, true});
+    multiply(ctx, Product{.c = a.dweight.as<float>(),
+                          .ldc = in,
+                          .a = {.data = dy, .row = 1, .column = out},
+                          .b = {.data = x, .row = in, .column = 1},
+                          .M = out,
+                          .N = in,
+                          .K = R,
+                          .bias = nullptr,
+                          .accumulate = true});
   if (a.dbias)
     ctx.parallel_for(out, kBiasColumns,
                      [&](int64_t begin, int64_t end, int) { sum_columns(a, begin, end); });

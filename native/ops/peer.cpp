@@ -8,30 +8,38 @@
 namespace ml::cpu::ML_ISA {
 namespace {
 
-// coefficient: room for the flat entries [T * L]
+inline BagEntries weighted(BagEntries bag, const float* weights) {
+  bag.weights = weights;
+  return bag;
+}
+
+// out and u of tokens t0 … t1. coefficient [T, L]: workspace for weight * activation(u).
 void peer_tokens(const Peer& a, float* coefficient, int64_t t0, int64_t t1) {
   const int64_t C = a.x.dim(1), out = a.out.dim(1), L = a.indices.dim(1);
-  const Table<float> down{a.down.as<float>(), C}, up{a.up.as<float>(), out};
+  const Table<float> down{.rows = a.down.as<float>(), .width = C},
+      up{.rows = a.up.as<float>(), .width = out};
   const int32_t* indices = a.indices.as<int32_t>();
   const float* weights = a.weights.as<float>();
   float* u = a.u.as<float>();
   for (int64_t t = t0; t < t1; ++t) {
     const int64_t begin = t * L, end = begin + L;
     const Coming next = coming(down, indices + end, t1 * L - end, 0);
-    bag_dots(down, {indices, nullptr, nullptr, begin, end}, a.x.as<float>() + t * C, u,
-             coming(up, indices + begin, L, 0));
+    const BagEntries bag{
+        .indices = indices, .weights = nullptr, .scales = nullptr, .begin = begin, .end = end};
+    bag_dots(down, bag, a.x.as<float>() + t * C, u, coming(up, indices + begin, L, 0));
     for_vectors(L, [&](int64_t l, int n) {
       store_n(coefficient + begin + l,
               load_n(weights + begin + l, n) * activate(a.activation, load_n(u + begin + l, n)), n);
     });
-    bag_sum(up, {indices, coefficient, nullptr, begin, end}, 0, out, a.out.as<float>() + t * out,
-            false, next);
+    bag_sum(up, weighted(bag, coefficient), 0, out, a.out.as<float>() + t * out, false, next);
   }
 }
 
+// dx, dweights, du and coefficient of tokens t0 … t1
 void peer_backward_tokens(const PeerBackward& a, int64_t t0, int64_t t1) {
   const int64_t C = a.x.dim(1), out = a.dout.dim(1), L = a.indices.dim(1);
-  const Table<float> down{a.down.as<float>(), C}, up{a.up.as<float>(), out};
+  const Table<float> down{.rows = a.down.as<float>(), .width = C},
+      up{.rows = a.up.as<float>(), .width = out};
   const int32_t* indices = a.indices.as<int32_t>();
   const float *weights = a.weights.as<float>(), *u = a.u.as<float>();
   float *dweights = a.dweights.as<float>(), *du = a.du.as<float>(),
@@ -39,9 +47,10 @@ void peer_backward_tokens(const PeerBackward& a, int64_t t0, int64_t t1) {
   for (int64_t t = t0; t < t1; ++t) {
     const int64_t begin = t * L, end = begin + L;
     const Coming next = coming(up, indices + end, t1 * L - end, 0);
-    // c for now
-    bag_dots(up, {indices, nullptr, nullptr, begin, end}, a.dout.as<float>() + t * out, dweights,
-             coming(down, indices + begin, L, 0));
+    const BagEntries bag{
+        .indices = indices, .weights = nullptr, .scales = nullptr, .begin = begin, .end = end};
+    // first c = <dout, up row>, which the loop below turns into dweights
+    bag_dots(up, bag, a.dout.as<float>() + t * out, dweights, coming(down, indices + begin, L, 0));
     for_vectors(L, [&](int64_t l, int n) {
       const int64_t i = begin + l;
       const Vec w = load_n(weights + i, n), v = load_n(u + i, n), c = load_n(dweights + i, n),
@@ -50,7 +59,7 @@ void peer_backward_tokens(const PeerBackward& a, int64_t t0, int64_t t1) {
       store_n(du + i, w * activate_derivative(a.activation, v) * c, n);
       store_n(dweights + i, f * c, n);
     });
-    bag_sum(down, {indices, du, nullptr, begin, end}, 0, C, a.dx.as<float>() + t * C, true, next);
+    bag_sum(down, weighted(bag, du), 0, C, a.dx.as<float>() + t * C, true, next);
   }
 }
 
@@ -58,27 +67,25 @@ void peer_backward_tokens(const PeerBackward& a, int64_t t0, int64_t t1) {
 }  // namespace ml::cpu::ML_ISA
 #else
 #include "cpu/index_check.h"
+#include "cpu/tuning.h"
 
 #define ML_ISA_SOURCE "ops/peer.cpp"
 #include "cpu/foreach_isa.h"
 
 namespace ml::cpu {
-namespace {
-constexpr int64_t kTokens = 8;  // of one piece
-}
 
 void peer(Context& ctx, const Peer& a) {
   validate_indices(ctx, "peer", "indices", a.indices, a.down.dim(0));
   float* coefficient = ctx.scratch<float>(a.indices.size());
   const auto tokens = ML_DISPATCH(peer_tokens);
-  ctx.parallel_for(a.x.dim(0), kTokens,
+  ctx.parallel_for(a.x.dim(0), kPeerGrain,
                    [&](int64_t begin, int64_t end, int) { tokens(a, coefficient, begin, end); });
 }
 
 void peer_backward(Context& ctx, const PeerBackward& a) {
   validate_indices(ctx, "peerBackward", "indices", a.indices, a.down.dim(0));
   const auto tokens = ML_DISPATCH(peer_backward_tokens);
-  ctx.parallel_for(a.x.dim(0), kTokens,
+  ctx.parallel_for(a.x.dim(0), kPeerGrain,
                    [&](int64_t begin, int64_t end, int) { tokens(a, begin, end); });
 }
 

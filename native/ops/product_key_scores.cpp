@@ -6,19 +6,20 @@
 namespace ml::cpu::ML_ISA {
 namespace {
 
-// One product for each (head, half): rows of query and scores are a whole token apart.
+// One product for each (head, half); a row of query and of scores is a token's.
 void scores_products(Context& ctx, const ProductKeyScores& a) {
   const int64_t T = a.query.dim(0), H = a.query.dim(1), d = a.query.dim(3), n = a.keys.dim(2);
   for (int64_t hp = 0; hp < 2 * H; ++hp)
-    multiply(ctx, {a.scores.as<float>() + hp * n,
-                   2 * H * n,
-                   {a.query.as<float>() + hp * d, 2 * H * d, 1},
-                   {a.keys.as<float>() + hp * n * d, 1, d},
-                   T,
-                   n,
-                   d,
-                   nullptr,
-                   false});
+    multiply(ctx,
+             Product{.c = a.scores.as<float>() + hp * n,
+                     .ldc = 2 * H * n,
+                     .a = {.data = a.query.as<float>() + hp * d, .row = 2 * H * d, .column = 1},
+                     .b = {.data = a.keys.as<float>() + hp * n * d, .row = 1, .column = d},
+                     .M = T,
+                     .N = n,
+                     .K = d,
+                     .bias = nullptr,
+                     .accumulate = false});
 }
 
 }  // namespace

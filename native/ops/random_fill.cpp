@@ -3,23 +3,21 @@
 #include <algorithm>
 
 #include "cpu/context.h"
+#include "cpu/tuning.h"
 
 namespace ml::cpu {
-namespace {
-constexpr int64_t kPiece = 1 << 12;  // groups of four
-}
 
 void random_fill(Context& ctx, const RandomFill& a) {
   const int64_t size = a.out.size();
   dispatch_float(a.out.dtype, [&](auto type) {
     using T = decltype(type);
     T* out = a.out.as<T>();
-    ctx.parallel_for((size + 3) / 4, kPiece, [&](int64_t begin, int64_t end, int) {
+    ctx.parallel_for((size + 3) / 4, kRandomFillGrain, [&](int64_t begin, int64_t end, int) {
       for (int64_t g = begin; g < end; ++g) {
-        float four[4];
-        random4(a, static_cast<uint64_t>(g), four);
+        float values[4];
+        random4(a, static_cast<uint64_t>(g), values);
         for (int64_t i = 4 * g; i < std::min(size, 4 * g + 4); ++i)
-          out[i] = from_float<T>(four[i - 4 * g]);
+          out[i] = from_float<T>(values[i - 4 * g]);
       }
     });
   });

@@ -24,7 +24,7 @@ void rms_norm_rows(const RmsNorm& a, int64_t begin, int64_t end) {
   }
 }
 
-// partial [n]: the rows' share of dgain, or nullptr
+// partial [n]: the sum of dgain over these rows is added to it; or nullptr
 void rms_norm_backward_rows(const RmsNormBackward& a, float* partial, int64_t begin, int64_t end) {
   const int64_t n = a.x.dim(-1);
   const float* gain = a.gain ? a.gain.as<float>() : nullptr;
@@ -53,20 +53,17 @@ void rms_norm_backward_rows(const RmsNormBackward& a, float* partial, int64_t be
 #include <algorithm>
 #include <cstring>
 
+#include "cpu/tuning.h"
+
 #define ML_ISA_SOURCE "ops/rms_norm.cpp"
 #include "cpu/foreach_isa.h"
 
 namespace ml::cpu {
-namespace {
-constexpr int64_t kPiece = 1 << 13;  // elements
-// of the sum over rows: fixed, so that it is the same for any number of threads
-constexpr int64_t kMostPieces = 64;
-}  // namespace
 
 void rms_norm(Context& ctx, const RmsNorm& a) {
   const auto rows = ML_DISPATCH(rms_norm_rows);
   const int64_t n = std::max<int64_t>(1, a.x.dim(-1));
-  ctx.parallel_for(a.x.size() / n, std::max<int64_t>(1, kPiece / n),
+  ctx.parallel_for(a.x.size() / n, std::max<int64_t>(1, kRowGrain / n),
                    [&](int64_t begin, int64_t end, int) { rows(a, begin, end); });
 }
 
@@ -74,17 +71,18 @@ void rms_norm_backward(Context& ctx, const RmsNormBackward& a) {
   const auto rows = ML_DISPATCH(rms_norm_backward_rows);
   const int64_t n = std::max<int64_t>(1, a.x.dim(-1));
   const int64_t count = a.x.size() / n;
-  const int64_t grain = std::max({int64_t{1}, kPiece / n, (count + kMostPieces - 1) / kMostPieces});
-  const int64_t pieces = (count + grain - 1) / grain;
-  float* partials = a.dgain ? ctx.scratch<float>(std::max<int64_t>(1, pieces * n)) : nullptr;
-  if (partials) std::memset(partials, 0, static_cast<size_t>(pieces * n) * sizeof(float));
+  const int64_t grain =
+      std::max({int64_t{1}, kRowGrain / n, (count + kMaxGainPartials - 1) / kMaxGainPartials});
+  const int64_t chunks = (count + grain - 1) / grain;
+  float* partials = a.dgain ? ctx.scratch<float>(std::max<int64_t>(1, chunks * n)) : nullptr;
+  if (partials) std::memset(partials, 0, static_cast<size_t>(chunks * n) * sizeof(float));
   ctx.parallel_for(count, grain, [&](int64_t begin, int64_t end, int) {
     rows(a, partials ? partials + begin / grain * n : nullptr, begin, end);
   });
   if (!partials) return;
   float* dgain = a.dgain.as<float>();
-  for (int64_t p = 0; p < pieces; ++p)
-    for (int64_t i = 0; i < n; ++i) dgain[i] += partials[p * n + i];
+  for (int64_t c = 0; c < chunks; ++c)
+    for (int64_t i = 0; i < n; ++i) dgain[i] += partials[c * n + i];
 }
 
 }  // namespace ml::cpu

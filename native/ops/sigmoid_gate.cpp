@@ -32,27 +32,29 @@ void sigmoid_gate_backward_rows(const SigmoidGateBackward& a, int64_t begin, int
 #else
 #include <algorithm>
 
+#include "cpu/tuning.h"
+
 #define ML_ISA_SOURCE "ops/sigmoid_gate.cpp"
 #include "cpu/foreach_isa.h"
 
 namespace ml::cpu {
 namespace {
 
-constexpr int64_t kPiece = 1 << 13;  // elements
+int64_t rows_per_task(const View& y) {
+  return std::max<int64_t>(1, kRowGrain / std::max<int64_t>(1, y.dim(1)));
+}
 
 }  // namespace
 
 void sigmoid_gate(Context& ctx, const SigmoidGate& a) {
   const auto rows = ML_DISPATCH(sigmoid_gate_rows);
-  const int64_t grain = std::max<int64_t>(1, kPiece / std::max<int64_t>(1, a.y.dim(1)));
-  ctx.parallel_for(a.y.dim(0), grain,
+  ctx.parallel_for(a.y.dim(0), rows_per_task(a.y),
                    [&](int64_t begin, int64_t end, int) { rows(a, begin, end); });
 }
 
 void sigmoid_gate_backward(Context& ctx, const SigmoidGateBackward& a) {
   const auto rows = ML_DISPATCH(sigmoid_gate_backward_rows);
-  const int64_t grain = std::max<int64_t>(1, kPiece / std::max<int64_t>(1, a.y.dim(1)));
-  ctx.parallel_for(a.y.dim(0), grain,
+  ctx.parallel_for(a.y.dim(0), rows_per_task(a.y),
                    [&](int64_t begin, int64_t end, int) { rows(a, begin, end); });
 }
 

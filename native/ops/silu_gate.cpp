@@ -29,22 +29,22 @@ void silu_gate_backward_range(const SiluGateBackward& a, int64_t begin, int64_t 
 }  // namespace
 }  // namespace ml::cpu::ML_ISA
 #else
+#include "cpu/tuning.h"
+
 #define ML_ISA_SOURCE "ops/silu_gate.cpp"
 #include "cpu/foreach_isa.h"
 
 namespace ml::cpu {
 
-constexpr int64_t kPiece = 1 << 13;  // elements
-
 void silu_gate(Context& ctx, const SiluGate& a) {
   const auto range = ML_DISPATCH(silu_gate_range);
-  ctx.parallel_for(a.y.size(), kPiece,
+  ctx.parallel_for(a.y.size(), kActivationGrain,
                    [&](int64_t begin, int64_t end, int) { range(a, begin, end); });
 }
 
 void silu_gate_backward(Context& ctx, const SiluGateBackward& a) {
   const auto range = ML_DISPATCH(silu_gate_backward_range);
-  ctx.parallel_for(a.y.size(), kPiece,
+  ctx.parallel_for(a.y.size(), kActivationGrain,
                    [&](int64_t begin, int64_t end, int) { range(a, begin, end); });
 }
 

@@ -11,12 +11,13 @@ void softmax_rows(const Softmax& a, int64_t begin, int64_t end) {
   for (int64_t r = begin; r < end; ++r) {
     const float* x = a.x.as<float>() + r * n;
     float* y = a.y.as<float>() + r * n;
-    const float greatest = max_of(x, n);
+    const float max_x = max_of(x, n);
     Vec sum{};
     for_vectors(n, [&](int64_t i, int c) {
-      const Vec e = exp(load_n(x + i, c) - greatest);
+      const Vec e = exp(load_n(x + i, c) - max_x);
       store_n(y + i, e, c);
-      sum += c == kWidth ? e : load_n(y + i, c);  // zeros behind the end, not exp of them
+      // Lanes past n add 0. ops/exp_sum_cpu.h adds the last lanes in another order.
+      sum += c == kWidth ? e : load_n(y + i, c);
     });
     const Vec total = set1(reduce_add(sum));
     for_vectors(n, [&](int64_t i, int c) { store_n(y + i, load_n(y + i, c) / total, c); });
@@ -40,35 +41,32 @@ void softmax_backward_rows(const SoftmaxBackward& a, int64_t begin, int64_t end)
 #else
 #include <algorithm>
 
+#include "cpu/tuning.h"
+
 #define ML_ISA_SOURCE "ops/softmax.cpp"
 #include "cpu/foreach_isa.h"
 
 namespace ml::cpu {
 namespace {
 
-constexpr int64_t kPiece = 1 << 13;  // elements
-
-struct Rows {
-  int64_t count, grain;
-};
-
-Rows rows_of(const View& x) {
+// rows(begin, end) over all rows of x
+template <class F>
+void for_rows(Context& ctx, const View& x, F&& rows) {
   const int64_t n = std::max<int64_t>(1, x.dim(-1));
-  return {x.size() / n, std::max<int64_t>(1, kPiece / n)};
+  ctx.parallel_for(x.size() / n, std::max<int64_t>(1, kRowGrain / n),
+                   [&](int64_t begin, int64_t end, int) { rows(begin, end); });
 }
 
 }  // namespace
 
 void softmax(Context& ctx, const Softmax& a) {
   const auto rows = ML_DISPATCH(softmax_rows);
-  const Rows r = rows_of(a.x);
-  ctx.parallel_for(r.count, r.grain, [&](int64_t begin, int64_t end, int) { rows(a, begin, end); });
+  for_rows(ctx, a.x, [&](int64_t begin, int64_t end) { rows(a, begin, end); });
 }
 
 void softmax_backward(Context& ctx, const SoftmaxBackward& a) {
   const auto rows = ML_DISPATCH(softmax_backward_rows);
-  const Rows r = rows_of(a.y);
-  ctx.parallel_for(r.count, r.grain, [&](int64_t begin, int64_t end, int) { rows(a, begin, end); });
+  for_rows(ctx, a.y, [&](int64_t begin, int64_t end) { rows(a, begin, end); });
 }
 
 }  // namespace ml::cpu

@@ -20,19 +20,19 @@ void topk_rows(const TopK& a, uint64_t* keys, int64_t begin, int64_t end) {
 #else
 #include <algorithm>
 
+#include "cpu/tuning.h"
+
 #define ML_ISA_SOURCE "ops/topk.cpp"
 #include "cpu/foreach_isa.h"
 
 namespace ml::cpu {
-
-constexpr int64_t kPiece = 1 << 13;  // elements
 
 void topk(Context& ctx, const TopK& a) {
   const auto rows = ML_DISPATCH(topk_rows);
   const int64_t n = a.x.dim(-1);
   uint64_t* keys = ctx.scratch<uint64_t>(n * ctx.threads());
   ctx.parallel_for(
-      a.x.size() / n, std::max<int64_t>(1, kPiece / n),
+      a.x.size() / n, std::max<int64_t>(1, kRowGrain / n),
       [&](int64_t begin, int64_t end, int worker) { rows(a, keys + worker * n, begin, end); });
 }
 

@@ -38,19 +38,18 @@ void dense_range(const DenseUpdate& a, int64_t begin, int64_t end) {
 }  // namespace
 }  // namespace ml::cpu::ML_ISA
 #else
+#include "cpu/tuning.h"
+
 #define ML_ISA_SOURCE "optim/dense_update.cpp"
 #include "cpu/foreach_isa.h"
 
 namespace ml::cpu {
-namespace {
-constexpr int64_t kPiece = 1 << 14;  // elements
-}
 
 void step_advance(Context&, const StepAdvance& a) { ++*a.step.as<int32_t>(); }
 
 void dense_update(Context& ctx, const DenseUpdate& a) {
   const auto range = ML_DISPATCH(dense_range);
-  ctx.parallel_for(a.param.size(), kPiece,
+  ctx.parallel_for(a.param.size(), kDenseUpdateGrain,
                    [&](int64_t begin, int64_t end, int) { range(a, begin, end); });
 }
 

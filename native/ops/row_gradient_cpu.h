@@ -1,22 +1,23 @@
-// The gradient of one touched row: an ordered sum over its entries. Included inside an
-// instruction-set pass, like simd.h.
+// The gradient of one touched row: the sum over its entries in their order. Included inside an
+// instruction-set pass, like cpu/rows.h.
 
-#if defined(ML_CPU_ROW_GRADIENT_H) == defined(ML_ISA_TOGGLE)
-#ifdef ML_CPU_ROW_GRADIENT_H
-#undef ML_CPU_ROW_GRADIENT_H
+#if defined(ML_OPS_ROW_GRADIENT_CPU_H) == defined(ML_ISA_TOGGLE)
+#ifdef ML_OPS_ROW_GRADIENT_CPU_H
+#undef ML_OPS_ROW_GRADIENT_CPU_H
 #else
-#define ML_CPU_ROW_GRADIENT_H
+#define ML_OPS_ROW_GRADIENT_CPU_H
 #endif
 
 #include "cpu/prefetch.h"
-#include "cpu/read_places.h"
 #include "cpu/rows.h"
+#include "ops/row_entries_cpu.h"
 
 namespace ml::cpu::ML_ISA {
 namespace {
 
-constexpr int kStep = kLine / static_cast<int>(sizeof(float));  // elements of a line
-constexpr int kPlaces = 8;  // taken at a time: the sums lie in the first cache
+constexpr int kFloatsPerLine = kLine / static_cast<int>(sizeof(float));
+// Added in one pass over g, which stays in L1d.
+constexpr int kEntriesPerPass = 8;
 
 // weight * dy
 struct Term {
@@ -28,7 +29,7 @@ inline Term term_of(const RowEntries& entries, int64_t i) {
   return {entries.entries[i].weight, entries.dy_of(entries.entries[i])};
 }
 
-// g += weight * dy for the terms one after another; `first`: g is not read.
+// g += weight * dy for the terms, in their order; `first`: g is not read.
 template <int count, bool first>
 inline void add_terms(const Term* t, int64_t V, float* g) {
   Vec w[count];
@@ -38,8 +39,8 @@ inline void add_terms(const Term* t, int64_t V, float* g) {
     dy[i] = t[i].dy;
   }
   int64_t c = 0;
-  for (; c + kStep <= V; c += kStep) {
-    for (int64_t v = c; v < c + kStep; v += kWidth) {
+  for (; c + kFloatsPerLine <= V; c += kFloatsPerLine) {
+    for (int64_t v = c; v < c + kFloatsPerLine; v += kWidth) {
       Vec sum = first ? w[0] * load(dy[0] + v) : load(g + v);
       for (int i = first; i < count; ++i) sum = fma(w[i], load(dy[i] + v), sum);
       store(g + v, sum);
@@ -67,17 +68,16 @@ inline void add_group(int count, const Term* t, int64_t V, float* g) {
   }
 }
 
-// g[0 … width) = sum over entries begin … end of weight * dy, one after another. Nothing is
-// prefetched: dy lies in the second or the third cache, and the loads of several rows at a time
-// wait together.
+// g[0 … width) = sum over entries begin … end of weight * dy, in their order. Nothing is
+// prefetched: dy is resident in L2 or L3, and the loads of eight rows overlap.
 [[maybe_unused]] inline void sum_entries(const RowEntries& entries, int64_t begin, int64_t end,
                                          float* g) {
-  Term now[kPlaces];
-  for (int64_t i = begin; i < end; i += kPlaces) {
-    const int count = end - i < kPlaces ? static_cast<int>(end - i) : kPlaces;
-    for (int k = 0; k < count; ++k) now[k] = term_of(entries, i + k);
-    i == begin ? add_group<true>(count, now, entries.width, g)
-               : add_group<false>(count, now, entries.width, g);
+  Term terms[kEntriesPerPass];
+  for (int64_t i = begin; i < end; i += kEntriesPerPass) {
+    const int count = end - i < kEntriesPerPass ? static_cast<int>(end - i) : kEntriesPerPass;
+    for (int k = 0; k < count; ++k) terms[k] = term_of(entries, i + k);
+    i == begin ? add_group<true>(count, terms, entries.width, g)
+               : add_group<false>(count, terms, entries.width, g);
   }
 }
 

@@ -1,12 +1,12 @@
-#include "cpu/hot_rows.h"
-
 #include <algorithm>
 #include <cstring>
 
+#include "cpu/context.h"
+#include "cpu/tuning.h"
+#include "ops/hot_rows_cpu.h"
+
 namespace ml::cpu {
 namespace {
-
-constexpr int64_t kRowsAtOnce = 64;
 
 // Whether one of the rows is hot: without a branch for each.
 bool any_hot(const int32_t* starts, int64_t begin, int64_t end) {
@@ -24,16 +24,16 @@ HotRows::HotRows(Context& ctx, const RowEntries& entries, int64_t R, SumEntries 
   struct Chunk {
     int64_t begin, end;
   };
-  const int64_t most = starts[R] / kHotEntries;  // hot rows, and as many chunks that are not whole
-  Hot* hot = ctx.scratch<Hot>(most);
-  Chunk* chunks = ctx.scratch<Chunk>(2 * most);
+  const int64_t max_hot = starts[R] / kHotEntries;  // of hot rows, and of their shorter chunks
+  HotRow* hot = ctx.scratch<HotRow>(max_hot);
+  Chunk* chunks = ctx.scratch<Chunk>(2 * max_hot);
   int64_t count = 0;
-  for (int64_t first = 0; first < R; first += kRowsAtOnce) {
-    const int64_t last = std::min(R, first + kRowsAtOnce);
+  for (int64_t first = 0; first < R; first += kHotScanRows) {
+    const int64_t last = std::min(R, first + kHotScanRows);
     if (!any_hot(starts, first, last)) continue;
     for (int64_t r = first; r < last; ++r) {
       if (starts[r + 1] - starts[r] <= kHotEntries) continue;
-      hot[hot_count_++] = {r, count};
+      hot[hot_count_++] = {.row = r, .first_partial = count};
       for (int64_t i = starts[r]; i < starts[r + 1]; i += kHotEntries)
         chunks[count++] = {i, std::min<int64_t>(starts[r + 1], i + kHotEntries)};
     }
@@ -51,9 +51,9 @@ void HotRows::gradient(int64_t r, float* g) const {
   const int64_t begin = entries_.starts[r], end = entries_.starts[r + 1];
   if (end - begin <= kHotEntries) return sum_(entries_, begin, end, g);
   const int64_t V = entries_.width;
-  const Hot* at = std::lower_bound(hot_, hot_ + hot_count_, r,
-                                   [](const Hot& hot, int64_t row) { return hot.row < row; });
-  const float* partial = partials_ + at->partial * V;
+  const HotRow* hot = std::lower_bound(hot_, hot_ + hot_count_, r,
+                                       [](const HotRow& h, int64_t row) { return h.row < row; });
+  const float* partial = partials_ + hot->first_partial * V;
   std::memcpy(g, partial, static_cast<size_t>(V) * sizeof(float));
   const int64_t chunks = (end - begin + kHotEntries - 1) / kHotEntries;
   for (int64_t k = 1; k < chunks; ++k)

@@ -117,12 +117,12 @@ inline int64_t take(const Table<T>& table, const BagEntries& p, const Coming& ne
 // them.
 [[gnu::always_inline]] inline void prefetch_first(const Coming& first, int64_t bytes,
                                                   const float* scales) {
-  const int64_t ahead = rows_ahead(bytes, kAheadBytes, kMostAhead),
+  const int64_t ahead = prefetch_distance(bytes, kAheadBytes, kMostAhead),
                 rows = ahead < first.count ? ahead : first.count;
   for (int64_t l = 0; l < rows; ++l) {
     if (first.indices[l] < 0) continue;
     if (scales) prefetch_l2(scales + first.indices[l]);
-    for (int64_t b = 0; b < bytes; b += kLine)
+    for (int64_t b = 0; b < bytes; b += kCacheLine)
       prefetch_l2(first.base + first.indices[l] * first.row_bytes + b);
   }
 }
@@ -134,7 +134,7 @@ template <class T, int rows>
   const int64_t at = column * static_cast<int64_t>(sizeof(T));
   for (int r = 0; r < rows; ++r) prefetch_l2(far[r] + at);
   if constexpr (kTwice<T>)
-    for (int r = 0; r < rows; ++r) prefetch_line(near[r] + at);
+    for (int r = 0; r < rows; ++r) prefetch_l1d(near[r] + at);
 }
 
 // Sums of a column block. A pair of vectors of bfloat16 is kept as its even and its odd elements,
@@ -143,7 +143,7 @@ template <class T>
 class Sums {
  public:
   static constexpr int64_t kColumns = kSecondCache ? 1024 : 2048 / static_cast<int64_t>(sizeof(T));
-  static constexpr int kStep = kLine / static_cast<int>(sizeof(T));  // elements of a line
+  static constexpr int kStep = kCacheLine / static_cast<int>(sizeof(T));  // elements of a line
   // taken at a time: bytes need registers to be converted in
   static constexpr int kRows = sizeof(T) > 1 ? 8 : kSecondCache ? 2 : 4;
   static constexpr bool kPairs = std::is_same_v<T, BFloat16>;
@@ -253,14 +253,14 @@ class HeldSums {
   }
   void add(const Group<T, kRows>& g, int64_t) {
     if (g.count == 0) return;
-    for (int i = 0; i < kLines; ++i) prefetch_l2(g.far[0] + i * kLine);
+    for (int i = 0; i < kLines; ++i) prefetch_l2(g.far[0] + i * kCacheLine);
     const Vec w = set1(g.weight[0]);
 #pragma GCC unroll 16
     for (int v = 0; v < kVectors; ++v) sum[v] = fma(w, load(g.row[0] + v * kWidth), sum[v]);
   }
 
  private:
-  static constexpr int kVectors = kLines * kLine / static_cast<int>(sizeof(T)) / kWidth;
+  static constexpr int kVectors = kLines * kCacheLine / static_cast<int>(sizeof(T)) / kWidth;
   Vec sum[kVectors];
 };
 
@@ -276,10 +276,10 @@ inline void sum_with(const Table<T>& table, const BagEntries& p, int64_t column,
                      float* y, bool accumulate, const Coming& next) {
   // The stores at the end would wait for one line after another where y is not in the caches.
   if constexpr (kSecondCache)
-    for (int64_t c = 0; c < columns; c += kLine / static_cast<int64_t>(sizeof(float)))
+    for (int64_t c = 0; c < columns; c += kCacheLine / static_cast<int64_t>(sizeof(float)))
       prefetch_l2(y + c);
   const int64_t distance =
-      rows_ahead(columns * static_cast<int64_t>(sizeof(T)), kAheadBytes, kMostAhead);
+      prefetch_distance(columns * static_cast<int64_t>(sizeof(T)), kAheadBytes, kMostAhead);
   S sums;
   sums.start(accumulate ? y : nullptr, columns);
   Group<T, S::kRows> g;
@@ -321,7 +321,8 @@ inline void bag_dots(const Table<T>& table, const BagEntries& p, const float* x,
                      const Coming& next) {
   constexpr int kStep = Sums<T>::kStep;
   const int64_t V = table.width;
-  const int64_t distance = rows_ahead(V * static_cast<int64_t>(sizeof(T)), kAheadBytes, kMostAhead);
+  const int64_t distance =
+      prefetch_distance(V * static_cast<int64_t>(sizeof(T)), kAheadBytes, kMostAhead);
   Group<T, kDotRows> g;
   for (int64_t l = p.begin, done = p.begin; l < p.end;) {
     l = take(table, p, next, 0, distance, l, g);

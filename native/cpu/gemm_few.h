@@ -15,7 +15,7 @@ namespace {
 
 constexpr int64_t kFewRows = 2 * kTileRows;  // packing B costs about as much as two tiles of rows
 constexpr int64_t kFewColumns = 2;           // of an output that is hardly wider than a number
-constexpr int kLineFloats = kLine / static_cast<int>(sizeof(float));
+constexpr int kLineFloats = kCacheLine / static_cast<int>(sizeof(float));
 constexpr int64_t kDotAhead = 8192;  // bytes of B that are prefetched before they are read
 // Columns of a block of dot products: enough sums to hide the latency of an addition, in the
 // registers there are.
@@ -44,7 +44,7 @@ template <int kRows, int kColumns>
   const auto whole = [](const float* at) __attribute__((always_inline)) { return load(at); };
   int64_t k = 0;
   for (; k + kLineFloats <= p.K; k += kLineFloats) {
-    for (int v = 0; v < kColumns; ++v) prefetch_line(ahead + v * p.b.column + k);
+    for (int v = 0; v < kColumns; ++v) prefetch_l1d(ahead + v * p.b.column + k);
     for (int i = 0; i < kLineFloats; i += kWidth) step(k + i, whole);
   }
   for (; k + kWidth <= p.K; k += kWidth) step(k, whole);

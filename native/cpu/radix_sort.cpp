@@ -41,8 +41,8 @@ void scatter(const Key* from, Key* to, int64_t n, int shift, Key mask, uint32_t*
 
 template <int passes, class Key>
 Key* sort_digits(Key* keys, Key* other, int64_t n, int lowest, int bits) {
-  for (int64_t i = 0; i < n; i += kLine / static_cast<int64_t>(sizeof(Key)))
-    prefetch_to_write(other + i);
+  for (int64_t i = 0; i < n; i += kCacheLine / static_cast<int64_t>(sizeof(Key)))
+    prefetch_for_write(other + i);
   const int64_t digits = int64_t{1} << bits;
   const Key mask = static_cast<Key>(digits - 1);
   uint32_t counts[passes][1 << kMostDigitBits];

@@ -15,7 +15,7 @@
 namespace ml::cpu::ML_ISA {
 namespace {
 
-constexpr int kStep = kLine / static_cast<int>(sizeof(float));  // elements of a line
+constexpr int kStep = kCacheLine / static_cast<int>(sizeof(float));  // elements of a line
 constexpr int kPlaces = 8;  // taken at a time: the sums lie in the first cache
 
 // weight * dy

@@ -159,7 +159,7 @@ Key* part(Context& ctx, const SortRows& a, const RadixPlan& shared, int64_t entr
         const uint32_t u = static_cast<uint32_t>(indices[i]);
         if (indices[i] < 0) continue;
         Key* at = to + next[plan.bucket_of(u)]++;
-        prefetch_to_write(at + kLine / sizeof(Key));
+        prefetch_for_write(at + kCacheLine / sizeof(Key));
         *at = plan.key_of<Key>(u, static_cast<uint32_t>(first + i));
       }
     });

@@ -114,7 +114,7 @@ inline void update_elements(const Rule& rule, const RowOf<T>& row, const Coming<
     prefetch_row_line<T, Rule>(
         coming.far, c, [](const void* p) __attribute__((always_inline)) { prefetch_l2(p); });
     prefetch_row_line<T, Rule>(
-        coming.soon, c, [](const void* p) __attribute__((always_inline)) { prefetch_line(p); });
+        coming.soon, c, [](const void* p) __attribute__((always_inline)) { prefetch_l1d(p); });
     if (coming.first_dy) {
       prefetch_l2(coming.first_dy + c);
       if constexpr (Rule::kStates == 0) prefetch_l2(coming.last_dy + c);
@@ -213,8 +213,8 @@ void touched_rows(const SparseUpdate& a, const HotRows& gradients, const double*
   const RowEntries own = gradients.entries();
   const int32_t* rows = a.rows.as<int32_t>();
   const int64_t last = *a.count.as<int32_t>() - 1, V = a.table.dim(1), room = gradients.room();
-  const int64_t ahead = rows_ahead(V * static_cast<int64_t>((1 + Rule::kStates) * sizeof(float)),
-                                   kAheadBytes, kMostAhead);
+  const int64_t ahead = prefetch_distance(
+      V * static_cast<int64_t>((1 + Rule::kStates) * sizeof(float)), kAheadBytes, kMostAhead);
   // later than `far`, also of wide rows
   const int64_t soon = ahead / 2 < kMostSoon ? ahead / 2 : kMostSoon;
   const bool near_dy = Rule::kStates == 0 && own.dy_bytes() <= kNearBytes;
@@ -240,7 +240,7 @@ void touched_rows(const SparseUpdate& a, const HotRows& gradients, const double*
                            own.dy_of(own.last_entry(at))};
     if constexpr (kRowwise<Rule>) {
       prefetch_l2(row_at(r + kMostAhead).s1);
-      prefetch_line(coming.soon.s1);
+      prefetch_l1d(coming.soon.s1);
     }
     const RowOf<T> next = row_at(r + 1);
     const Gradient later = r + 1 < end ? gradient_at(next, r + 1) : gradient;

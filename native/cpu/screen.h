@@ -294,13 +294,13 @@ inline int64_t find_between(const float* x, int64_t n, float least, float below,
 inline bool select_screened(const float* x, const float* lines, int64_t d, const float* bounds,
                             int64_t n, int64_t k, float scale, float threshold, float first,
                             float* values, int32_t* indices) {
-  Survivors all, best;
-  const int64_t count = collect(bounds, n, threshold, all);
+  Candidates all, best;
+  const int64_t count = collect_candidates(bounds, n, threshold, all);
   if (count < k) return false;
-  alignas(64) float scores[kMostSurvivors + kWidth];
+  alignas(64) float scores[kMaxCandidates + kWidth];
   for (int64_t i = 0; i < count; i += kWidth) store(scores + i, set1(-__builtin_inff()));
   store(all.values + count, set1(-__builtin_inff()));
-  int32_t positions[kMostSurvivors + kWidth];
+  int32_t positions[kMaxCandidates + kWidth];
   // The greatest bounds first: k of their scores leave few of the others.
   const auto score = [&](float least, float below) {
     const int64_t some = find_between(all.values, count, least, below, positions);
@@ -311,14 +311,14 @@ inline bool select_screened(const float* x, const float* lines, int64_t d, const
   };
   const int64_t scored = score(first, __builtin_inff());
   store(best.values + scored, set1(-__builtin_inff()));
-  Vec folds[kMostSurvivors / kWidth + 1];
+  Vec folds[kMaxCandidates / kWidth + 1];
   for (int64_t i = 0; i < scored; i += kWidth) folds[i / kWidth] = load(best.values + i);
   float least;
   if (!find_threshold(folds, static_cast<int>(divide_up(scored, kWidth)), k, least)) return false;
   score(least / scale, first);
-  const int64_t left = collect(scores, count, least, best);
+  const int64_t left = collect_candidates(scores, count, least, best);
   for (int64_t i = 0; i < left; ++i) best.indices[i] = all.indices[best.indices[i]];
-  return rank_survivors(best, left, k, values, indices);
+  return rank_candidates(best, left, k, values, indices);
 }
 
 }  // namespace

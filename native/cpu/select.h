@@ -4,7 +4,7 @@
 // reach is found by bisection. Each maximum is
 //    an element of its own, so at least k elements reach the threshold.
 // 2. What reaches it, and every NaN, is compressed into a buffer, in ascending index.
-// 3. Survivors are ranked by counting how many are greater; of equal ones, how many stand before.
+// 3. Candidates are ranked by counting how many are greater; of equal ones, how many stand before.
 // Rows it can't take (NaN, infinite thresholds, too many survivors, large k) go to cpu/order.h,
 // which has the same order.
 
@@ -17,19 +17,16 @@
 
 #include "cpu/order.h"
 #include "cpu/pack.h"
+#include "cpu/tuning.h"
 
 namespace ml::cpu::ML_ISA {
 namespace {
 
-constexpr int64_t kMostFast = 64;        // greatest k of the vector path
-constexpr int64_t kMostSurvivors = 288;  // its buffer; more: the sorting path
-constexpr int kMostMaxima = 256;
-constexpr int kBisections = 8;  // leaves one or two maxima between the bounds
-constexpr float kGreatest = 3.402823466e38f;
+constexpr float kMaxFloat = 3.402823466e38f;
 
-struct Survivors {
-  alignas(64) float values[kMostSurvivors + kWidth];
-  alignas(64) int32_t indices[kMostSurvivors + kWidth];
+struct Candidates {
+  alignas(64) float values[kMaxCandidates + kWidth];
+  alignas(64) int32_t indices[kMaxCandidates + kWidth];
 };
 
 [[maybe_unused]] inline int popcount(uint32_t mask) { return __builtin_popcount(mask); }
@@ -50,16 +47,17 @@ struct Survivors {
 }
 
 // Vectors of maxima that make a good threshold for k.
-[[maybe_unused]] constexpr int folds_of(int64_t k) {
+[[maybe_unused]] constexpr int lane_maxima_vectors(int64_t k) {
   return static_cast<int>((2 * k + kWidth - 1) / kWidth);
 }
 
 // Lane maxima of x[0 … n); padded with -Inf to whole vectors. Returns the number of vectors.
-[[maybe_unused]] inline int fold_maxima(const float* x, int64_t n, int64_t k, Vec* maxima) {
+[[maybe_unused]] inline int lane_maxima(const float* x, int64_t n, int64_t k, Vec* maxima) {
   const int64_t vectors = (n + kWidth - 1) / kWidth;
   // Short rows are their own maxima.
-  const int folds =
-      n <= kMostMaxima || vectors < folds_of(k) ? static_cast<int>(vectors) : folds_of(k);
+  const int folds = n <= kMaxLaneMaxima || vectors < lane_maxima_vectors(k)
+                        ? static_cast<int>(vectors)
+                        : lane_maxima_vectors(k);
   const Vec lowest = set1(-__builtin_inff());
   for (int f = 0; f < folds; ++f) maxima[f] = lowest;
   int64_t i = 0;
@@ -80,14 +78,14 @@ struct Survivors {
 // A finite threshold that k of the maxima reach, and few more; false if there is none.
 [[maybe_unused]] inline bool find_threshold(const Vec* maxima, int folds, int64_t k,
                                             float& threshold) {
-  Vec top = maxima[0], bottom = set1(kGreatest);
+  Vec top = maxima[0], bottom = set1(kMaxFloat);
   for (int f = 0; f < folds; ++f) {
     top = max(maxima[f], top);
-    bottom = min(maxima[f] >= -kGreatest ? maxima[f] : set1(kGreatest), bottom);
+    bottom = min(maxima[f] >= -kMaxFloat ? maxima[f] : set1(kMaxFloat), bottom);
   }
   float low = reduce_min(bottom);
   float high = reduce_max(top);
-  if (!(high <= kGreatest) || !(low <= high)) return false;
+  if (!(high <= kMaxFloat) || !(low <= high)) return false;
   const auto reach = [&](float t) {
     int64_t count = 0;
     for (int f = 0; f < folds; ++f) count += popcount(greater_equal_bits(maxima[f], set1(t)));
@@ -109,17 +107,17 @@ struct Survivors {
 [[maybe_unused]] inline void find_thresholds(const float* maxima, int64_t count, int64_t k,
                                              float* lanes, float* thresholds) {
   pack<kWidth>(lanes, {maxima, count, 1}, 0, kWidth, 0, count);
-  Vec low = set1(kGreatest), high = set1(-__builtin_inff());
+  Vec low = set1(kMaxFloat), high = set1(-__builtin_inff());
   IVec finite{};
   for (int64_t i = 0; i < count; ++i) {
     const Vec v = load(lanes + i * kWidth);
-    const IVec is_finite = v >= -kGreatest;
+    const IVec is_finite = v >= -kMaxFloat;
     finite -= is_finite;
     high = max(v, high);
-    low = min(is_finite ? v : set1(kGreatest), low);
+    low = min(is_finite ? v : set1(kMaxFloat), low);
   }
   const IVec enough = IVec{} + static_cast<int32_t>(k);
-  const Vec usable = (high <= kGreatest) & (finite >= enough) ? Vec{} : set1(__builtin_nanf(""));
+  const Vec usable = (high <= kMaxFloat) & (finite >= enough) ? Vec{} : set1(__builtin_nanf(""));
   for (int step = 0; step < kBisections; ++step) {
     const Vec middle = low + (high - low) * 0.5f;
     IVec reached{};
@@ -144,7 +142,8 @@ constexpr LaneTable kLaneTable;
 #endif
 
 // What is not below the threshold, NaN among it, in ascending index; -1 if it does not fit.
-[[maybe_unused]] inline int64_t collect(const float* x, int64_t n, float threshold, Survivors& s) {
+[[maybe_unused]] inline int64_t collect_candidates(const float* x, int64_t n, float threshold,
+                                                   Candidates& s) {
   int64_t count = 0;
   int64_t i = 0;
 #if ML_ISA_LEVEL == 3
@@ -154,7 +153,7 @@ constexpr LaneTable kLaneTable;
     const __mmask16 keep = _mm512_cmp_ps_mask(_mm512_loadu_ps(x + i), t, _CMP_NLT_UQ);
     _mm512_storeu_si512(s.indices + count, _mm512_maskz_compress_epi32(keep, index));
     count += popcount(keep);
-    if (count > kMostSurvivors) return -1;
+    if (count > kMaxCandidates) return -1;
   }
 #elif ML_ISA_LEVEL == 2
   const __m256 t = _mm256_set1_ps(threshold);
@@ -165,7 +164,7 @@ constexpr LaneTable kLaneTable;
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(s.indices + count),
                         _mm256_add_epi32(lanes, _mm256_set1_epi32(static_cast<int>(i))));
     count += popcount(static_cast<uint32_t>(keep));
-    if (count > kMostSurvivors) return -1;
+    if (count > kMaxCandidates) return -1;
   }
 #else
   const Vec t = set1(threshold);
@@ -173,13 +172,13 @@ constexpr LaneTable kLaneTable;
     for (uint32_t mask = ~greater_bits(t, load(x + i)) & ((1u << kWidth) - 1); mask;
          mask &= mask - 1)
       s.indices[count++] = static_cast<int32_t>(i + __builtin_ctz(mask));
-    if (count > kMostSurvivors) return -1;
+    if (count > kMaxCandidates) return -1;
   }
 #endif
   for (; i < n; ++i) {
     s.indices[count] = static_cast<int32_t>(i);
     count += !(x[i] < threshold);
-    if (count > kMostSurvivors) return -1;
+    if (count > kMaxCandidates) return -1;
   }
   for (int64_t c = 0; c < count; ++c) s.values[c] = x[s.indices[c]];
   return count;
@@ -187,7 +186,7 @@ constexpr LaneTable kLaneTable;
 
 // ranks[l] of kVectors vectors of survivors, from lane `first` on: how many of all are greater.
 template <int kVectors>
-[[maybe_unused]] inline void count_greater(const Survivors& s, int64_t first, int64_t count,
+[[maybe_unused]] inline void count_greater(const Candidates& s, int64_t first, int64_t count,
                                            int32_t* ranks) {
   IVec rank[kVectors] = {};
   Vec own[kVectors];
@@ -209,7 +208,7 @@ template <int kVectors>
 }
 
 // Of equal survivors the first comes first; false if one is NaN.
-[[maybe_unused]] __attribute__((noinline)) bool rank_ties(const Survivors& s, int64_t count,
+[[maybe_unused]] __attribute__((noinline)) bool rank_ties(const Candidates& s, int64_t count,
                                                           int32_t* ranks) {
   for (int64_t i = 0; i < count; ++i) {
     if (s.values[i] != s.values[i]) return false;
@@ -219,10 +218,10 @@ template <int kVectors>
 }
 
 // Writes the k first of the survivors in the total order; false if there is a NaN among them.
-[[maybe_unused]] inline bool rank_survivors(Survivors& s, int64_t count, int64_t k, float* values,
-                                            int32_t* indices) {
+[[maybe_unused]] inline bool rank_candidates(Candidates& s, int64_t count, int64_t k, float* values,
+                                             int32_t* indices) {
   constexpr int kVectors = 3;
-  int32_t ranks[kMostSurvivors + kVectors * kWidth];
+  int32_t ranks[kMaxCandidates + kVectors * kWidth];
   store(s.values + count, set1(-__builtin_inff()));
   for (int64_t first = 0; first < count;) {
     const bool several = count - first > (kVectors - 1) * kWidth;
@@ -237,7 +236,7 @@ template <int kVectors>
   struct Place {
     float value;
     int32_t index;
-  } sorted[kMostSurvivors];
+  } sorted[kMaxCandidates];
   for (int64_t i = 0; i < count; ++i) sorted[ranks[i]] = {s.values[i], s.indices[i]};
   const int64_t found = count < k ? count : k;
   for (int64_t r = 0; r < found; ++r) {
@@ -251,9 +250,9 @@ template <int kVectors>
 // take them.
 [[maybe_unused]] inline bool select_above(const float* x, int64_t n, int64_t k, float threshold,
                                           float* values, int32_t* indices) {
-  Survivors survivors;
-  const int64_t count = collect(x, n, threshold, survivors);
-  return count >= 0 && rank_survivors(survivors, count, k, values, indices);
+  Candidates survivors;
+  const int64_t count = collect_candidates(x, n, threshold, survivors);
+  return count >= 0 && rank_candidates(survivors, count, k, values, indices);
 }
 
 // The same by sorting, for any row; `nan` is set if it holds one. Returns how many (see sort_top).
@@ -270,10 +269,10 @@ template <int kVectors>
 [[maybe_unused]] inline int64_t select_top(const float* x, int64_t n, int64_t k, bool skip_masked,
                                            float* values, int32_t* indices, uint64_t* keys,
                                            bool& nan) {
-  if (k <= kMostFast && k < n) {
-    Vec maxima[kMostMaxima / kWidth];
+  if (k <= kMaxVectorK && k < n) {
+    Vec maxima[kMaxLaneMaxima / kWidth];
     float threshold;
-    const int folds = fold_maxima(x, n, k, maxima);
+    const int folds = lane_maxima(x, n, k, maxima);
     if (find_threshold(maxima, folds, k, threshold) &&
         select_above(x, n, k, threshold, values, indices)) {
       nan = false;

@@ -15,7 +15,7 @@ constexpr int64_t kMostBlockRows = 4 * kTileRows;
 
 using ml::clamp_finite;
 inline Vec clamp_finite(Vec x) {
-  return x > kGreatest ? set1(kGreatest) : (x < -kGreatest ? set1(-kGreatest) : x);  // NaN stays
+  return x > kMaxFloat ? set1(kMaxFloat) : (x < -kMaxFloat ? set1(-kMaxFloat) : x);  // NaN stays
 }
 
 // The buffers of one thread.
@@ -112,10 +112,10 @@ inline int64_t add_pairs(const Plan& plan, int64_t n, const Room& room, const fl
 // A sum that at least k candidates reach: (i + 1)(j + 1) pairs stand before the pair (i, j) or are
 // it. The least of all if a list is short.
 inline float pair_threshold(const Plan& plan, const float* const t[2], const int32_t found[2]) {
-  if (found[0] < plan.k || found[1] < plan.k) return -kGreatest;
+  if (found[0] < plan.k || found[1] < plan.k) return -kMaxFloat;
   constexpr int kChains = 4;  // of comparisons, so that they need not wait for each other
   float best[kChains];
-  for (float& b : best) b = -kGreatest;
+  for (float& b : best) b = -kMaxFloat;
   for (int64_t i = 0; i < plan.k; ++i) {
     const float sum = t[0][i] + t[1][plan.reach[i]];
     float& b = best[i % kChains];
@@ -136,7 +136,7 @@ inline void combine_halves(const ProductKeyLookup& a, const Room& room, const Pl
   float* scores = a.scores.as<float>() + th * k;
   int32_t* indices = a.indices.as<int32_t>() + th * k;
   int64_t chosen = count < k ? count : k;
-  if (nan || k > kMostFast ||
+  if (nan || k > kMaxVectorK ||
       !select_above(room.pair_sums, count, k, pair_threshold(plan, t, found), scores, indices))
     chosen = sort_top(room.pair_sums, count, k, false, scores, indices, room.keys);
   for (int64_t r = 0; r < chosen; ++r) indices[r] = room.pair_slots[indices[r]];
@@ -252,9 +252,9 @@ Plan make_plan(Context& ctx, const ProductKeyLookup& a) {
     plan.block_rows -= kTileRows;
   // Every fold needs a panel of its own, else there are too few maxima; masked scores are masked
   // after the product.
-  const bool fold =
-      !a.mask && plan.k <= kMostFast && folds_of(plan.k) <= plan.columns / kTileColumns;
-  plan.folds = fold ? folds_of(plan.k) : 0;
+  const bool fold = !a.mask && plan.k <= kMaxVectorK &&
+                    lane_maxima_vectors(plan.k) <= plan.columns / kTileColumns;
+  plan.folds = fold ? lane_maxima_vectors(plan.k) : 0;
   int32_t *width = ctx.scratch<int32_t>(plan.k), *reach = ctx.scratch<int32_t>(plan.k);
   for (int64_t i = 0; i < plan.k; ++i) {
     width[i] = static_cast<int32_t>(plan.k / (i + 1));

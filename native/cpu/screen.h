@@ -210,7 +210,7 @@ inline void bound_tile(const ByteRows& rows, int64_t r0, const ByteColumns& colu
 inline Vec reduce_each(Vec (&v)[kWidth]) {
   __m512 s[4];  // in every four lanes: sums of those lanes of four vectors
   for (int i = 0; i < 4; ++i) {
-    transpose(v[4 * i], v[4 * i + 1], v[4 * i + 2], v[4 * i + 3]);
+    transpose_4x4(v[4 * i], v[4 * i + 1], v[4 * i + 2], v[4 * i + 3]);
     s[i] = (__m512)((v[4 * i] + v[4 * i + 1]) + (v[4 * i + 2] + v[4 * i + 3]));
   }
   const __m512 even01 = _mm512_shuffle_f32x4(s[0], s[1], 0x88),

@@ -34,7 +34,7 @@ constexpr int64_t kMaxBlockTiles = 4;
 // Floats of B that are packed at a time, 8 MiB: they fit L3.
 constexpr int64_t kMaxPackedFloats = int64_t{2} << 20;
 // Tasks for each thread, so that the last ones even out.
-constexpr int64_t kGemmTasksPerThread = 4;
+constexpr int kGemmTasksPerThread = 4;
 // B is not packed for fewer row tiles: packing costs about as much as two of them.
 constexpr int64_t kFewRowTiles = 2;
 // Outputs of so few columns are dot products: a panel of B would be nearly empty.

@@ -337,7 +337,7 @@ void lookup_blocks(Context& ctx, const ProductKeyLookup& a, const Plan& plan, co
 #if ML_ISA_LEVEL == 3
 // What one thread knows of the head it is at.
 struct ScreenRoom {
-  ByteRows rows;  // queries of a block
+  QuantisedRows rows;  // queries of a block
   int64_t head;
   // rows of its last block, in each half, of which too many scores might be among the greatest
   int64_t failed[2];
@@ -345,8 +345,8 @@ struct ScreenRoom {
 
 // Bounds of the scores of a block's rows, into the tile, and the thresholds that k of each row's
 // reach.
-inline void bound_block(const Room& room, const Plan& plan, const ByteRows& rows,
-                        const ByteColumns& keys, int64_t count, int64_t d) {
+inline void bound_block(const Room& room, const Plan& plan, const QuantisedRows& rows,
+                        const QuantisedColumns& keys, int64_t count, int64_t d) {
   const int64_t folds = plan.folds, groups = groups_of(d);
   for (int64_t i = 0; i < count * folds * kWidth; i += kWidth)
     store(room.maxima + i, set1(-__builtin_inff()));
@@ -361,8 +361,9 @@ inline void bound_block(const Room& room, const Plan& plan, const ByteRows& rows
 // The half lists of a block of tokens in one half of a head, from bounds of its scores, or from all
 // scores where bounds don't help.
 inline void screen_block(const ProductKeyLookup& a, const Room& room, const Plan& plan,
-                         ScreenRoom& screen, const ByteColumns& keys, const ByteBounds& bounds,
-                         int64_t t0, int64_t rows, int64_t h, int p, uint8_t* nan) {
+                         ScreenRoom& screen, const QuantisedColumns& keys,
+                         const ColumnBounds& bounds, int64_t t0, int64_t rows, int64_t h, int p,
+                         uint8_t* nan) {
   const int64_t H = a.query.dim(1), d = a.query.dim(3), n = a.keys.dim(2), hp = h * 2 + p;
   const float* lines = a.keys.as<float>() + hp * n * d;
   const auto query = [&](int64_t r) { return a.query.as<float>() + ((t0 + r) * H * 2 + hp) * d; };
@@ -370,7 +371,7 @@ inline void screen_block(const ProductKeyLookup& a, const Room& room, const Plan
   // else this block is much like the last one
   const bool worth = screen.failed[p] <= plan.block_rows / 2;
   if (worth) {
-    for (int64_t r = 0; r < rows; ++r) pack_byte_row(screen.rows, r, query(r), d, bounds);
+    for (int64_t r = 0; r < rows; ++r) quantise_row(screen.rows, r, query(r), d, bounds);
     bound_block(room, plan, screen.rows, keys, rows, d);
   }
   int64_t failed[kMostBlockRows], count = 0;
@@ -380,7 +381,7 @@ inline void screen_block(const ProductKeyLookup& a, const Room& room, const Plan
     room.half_found[at] = static_cast<int32_t>(plan.k);
     if (!worth || !select_screened(query(r), lines, d, room.tile + r * plan.stride, n, plan.k,
                                    screen.rows.scales[r], threshold,
-                                   threshold + 2 * screen.rows.slack[r] * bounds.norm,
+                                   threshold + 2 * screen.rows.margins[r] * bounds.norm,
                                    room.half_scores + at * plan.k, room.half_ids + at * plan.k))
       failed[count++] = r;
   }
@@ -403,22 +404,22 @@ inline void screen_block(const ProductKeyLookup& a, const Room& room, const Plan
 // The lookup by bounds of the scores; false, and nothing written, if the keys are not fit for them.
 bool lookup_screened(Context& ctx, const ProductKeyLookup& a, const Plan& plan, const Room* rooms) {
   const int64_t H = a.query.dim(1), d = a.query.dim(3), n = a.keys.dim(2),
-                panels = plan.columns / kTileColumns, bytes = groups_of(d) * kGroup;
-  const auto columns = ctx.scratch<ByteColumns>(2 * H);
+                panels = plan.columns / kTileColumns, bytes = groups_of(d) * kGroupBytes;
+  const auto columns = ctx.scratch<QuantisedColumns>(2 * H);
   // of each panel; the first of a half becomes that of all
-  const auto bounds = ctx.scratch<ByteBounds>(2 * H * panels);
+  const auto bounds = ctx.scratch<ColumnBounds>(2 * H * panels);
   for (int64_t hp = 0; hp < 2 * H; ++hp)
     columns[hp] = {ctx.scratch<uint8_t>(plan.columns * bytes), ctx.scratch<float>(plan.columns),
                    ctx.scratch<float>(plan.columns)};
   ctx.parallel_for(2 * H * panels, 8, [&](int64_t begin, int64_t end, int) {
     for (int64_t u = begin; u < end; ++u) {
       const int64_t hp = u / panels;
-      bounds[u] = pack_byte_columns(columns[hp], a.keys.as<float>() + hp * n * d, d,
-                                    u % panels * kTileColumns, n);
+      bounds[u] = quantise_columns(columns[hp], a.keys.as<float>() + hp * n * d, d,
+                                   u % panels * kTileColumns, n);
     }
   });
   for (int64_t hp = 0; hp < 2 * H; ++hp) {
-    for (int64_t i = 1; i < panels; ++i) bounds[hp * panels].join(bounds[hp * panels + i]);
+    for (int64_t i = 1; i < panels; ++i) bounds[hp * panels].merge(bounds[hp * panels + i]);
     if (!bounds[hp * panels].usable) return false;
   }
   const auto screens = ctx.scratch<ScreenRoom>(ctx.threads());
@@ -446,8 +447,8 @@ void lookup(Context& ctx, const ProductKeyLookup& a) {
   if (T <= kFewRows) return lookup_few(ctx, a, plan, rooms);
 
 #if ML_ISA_LEVEL == 3
-  if (isa() == Isa::avx512vnni && plan.folds && n >= kFewestScreened && d <= kLongestScreened &&
-      lookup_screened(ctx, a, plan, rooms))
+  if (isa() == Isa::avx512vnni && plan.folds && n >= kMinScreenedColumns &&
+      d <= kMaxScreenedDepth && lookup_screened(ctx, a, plan, rooms))
     return;
 #endif
   float* packed = ctx.scratch<float>(2 * H * plan.columns * d);

@@ -109,7 +109,7 @@ void count_entries(const RadixPlan& shared, const int32_t* indices, int64_t n, u
   uint32_t empty = 0;
   for (int64_t i = 0; i < n; ++i) empty += indices[i] < 0;
   const int64_t buckets = plan.buckets();
-  uint32_t sides[kSides << RadixPlan::kMostBucketBits];
+  uint32_t sides[kSides << RadixPlan::kMaxBucketBits];
   std::memset(sides, 0, static_cast<size_t>(kSides * buckets) * sizeof(uint32_t));
   int64_t i = 0;
   for (; i + kSides <= n; i += kSides)

@@ -17,6 +17,8 @@
 #include "cpu/pack.h"
 #include "cpu/rows.h"
 #include "cpu/select.h"
+#include "cpu/threshold.h"
+#include "cpu/tuning.h"
 
 #if ML_ISA_LEVEL == 3
 

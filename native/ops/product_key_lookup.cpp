@@ -5,6 +5,7 @@
 #include "cpu/rows.h"
 #include "cpu/screen.h"
 #include "cpu/select.h"
+#include "cpu/threshold.h"
 
 namespace ml::cpu::ML_ISA {
 namespace {

@@ -14,14 +14,13 @@ namespace ml::cpu {
 // gather.h, gather_sum.h, gather_dot.h: random rows of a table
 
 // The prefetch distance: so many bytes of rows ahead, at most so many rows. Zen 4, rows of 256
-// bytes to 4 KiB: any distance from 16 to 128 rows is as fast (docs/decisions/0005). The rows being
-// read and those prefetched lie in different pages, and all of them fit the first-level TLB.
+// bytes to 4 KiB: 16 to 128 rows are all as fast (docs/decisions/0005). The pages of the rows being
+// read and of those prefetched fit the first-level TLB together.
 constexpr int64_t kBagPrefetchBytes = 32768;
 constexpr int64_t kMaxBagPrefetchRows = 16;
 constexpr int64_t kMaxBagPrefetchRowsAvx512 = 24;
-// A block of columns: its sums stay in L1d while the rows pass. Bytes of a row (Zen 3), or columns
-// (Zen 4). Not fewer: the same columns of rows that lie whole pages apart share the sets of a
-// cache.
+// A block of columns, whose sums stay in L1d while the rows pass: bytes of a row (Zen 3) or columns
+// (Zen 4). In smaller blocks, columns of rows that are whole pages apart share few sets of a cache.
 constexpr int64_t kSumBlockBytes = 2048;
 constexpr int64_t kSumBlockColumnsAvx512 = 1024;
 
@@ -29,17 +28,17 @@ constexpr int64_t kSumBlockColumnsAvx512 = 1024;
 
 // A panel of B and one of A then fit L1d together (AVX2: 16 and 6 floats a step).
 constexpr int64_t kMaxBlockK = 320;
-// Row tiles of a task: its block of A and its part of C stay in an L2 of 512 KiB.
+// Row tiles of a block of C: it and its rows of A stay in a small L2.
 constexpr int64_t kMaxBlockTiles = 4;
 // Floats of B that are packed at a time, 8 MiB: they fit L3.
 constexpr int64_t kMaxPackedFloats = int64_t{2} << 20;
-// Tasks for each thread, so that the last ones even out.
+// Tasks for each thread: with few, the slowest thread would decide.
 constexpr int kGemmTasksPerThread = 4;
 // B is not packed for fewer row tiles: packing costs about as much as two of them.
 constexpr int64_t kFewRowTiles = 2;
 // Outputs of so few columns are dot products: a panel of B would be nearly empty.
 constexpr int64_t kFewColumns = 2;
-// The prefetch distance of dot products with the columns of B.
+// The prefetch distance of dot products, in bytes of columns of B.
 constexpr int64_t kDotPrefetchBytes = 8192;
 // Grains of products with few rows or columns: dot products of one row, and column panels.
 constexpr int64_t kDotGrain = 64;
@@ -49,12 +48,11 @@ constexpr int64_t kUnpackedPanelGrain = 8;
 
 // The largest k of the vector path. Ranking compares every candidate with every other.
 constexpr int64_t kMaxVectorK = 64;
-// Capacity of the buffer of candidates; rows with more are sorted. At k = 32 and 1,024 keys about
-// 65 are left (docs/decisions/0003).
+// Capacity of the buffer of candidates. Rows with more are sorted, or scored in float32 as a whole.
 constexpr int64_t kMaxCandidates = 288;
 // Rows this short are their own lane maxima.
 constexpr int kMaxLaneMaxima = 256;
-// Steps of the search for a threshold: they leave one or two maxima between its bounds.
+// Steps of the bisection for a threshold: they leave one or two maxima between its bounds.
 constexpr int kBisections = 8;
 // Columns from which int8 screening pays. Zen 4, one thread, 256 tokens, 4 heads, k = 32, against
 // float32: 256 columns 0.87 to 0.95 times as fast, 512 1.09 to 1.36 times (docs/decisions/0006).

@@ -24,7 +24,7 @@ namespace {
 // prefetcht0, and drop prefetches while the two dozen line buffers of L1d are full. Where elements
 // are narrow, the arithmetic of a row fills the reorder window, so a load whose prefetch was
 // dropped stalls with nothing behind it: there each line is prefetched a second time, at half the
-// distance. Rows of float32 are read fast enough to overlap those misses, and lose by the
+// distance. Rows of float32 are read fast enough to overlap those misses, and lose by the added
 // instructions (docs/decisions/0005).
 constexpr bool kPrefetchIntoL2 = kWidth == 16;
 template <class T>

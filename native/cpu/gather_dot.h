@@ -1,5 +1,5 @@
-// Dot products of random rows of a table with one vector. Included inside an instruction-set pass,
-// like simd.h.
+// Dot products of one vector with random rows of a table. Included inside an instruction-set
+// pass, like simd.h.
 
 #if defined(ML_CPU_GATHER_DOT_H) == defined(ML_ISA_TOGGLE)
 #ifdef ML_CPU_GATHER_DOT_H

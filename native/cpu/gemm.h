@@ -38,8 +38,7 @@ namespace {
   }
 }
 
-// The blocks that C is cut into: row_blocks times column_blocks of nearly the same size, a few for
-// each thread.
+// C is cut into row_blocks times column_blocks of nearly the same size, a few for each thread.
 struct BlockGrid {
   int64_t row_tiles, column_panels, row_blocks, column_blocks;
 

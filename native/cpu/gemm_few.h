@@ -17,8 +17,7 @@ namespace {
 
 constexpr int64_t kFewRows = kFewRowTiles * kTileRows;
 constexpr int kLineFloats = kCacheLine / static_cast<int>(sizeof(float));
-// Columns of a block of dot products: enough sums to hide the latency of an addition, within the
-// registers.
+// Columns of a block of dot products: enough sums in registers to hide the latency of an addition.
 template <int kRows>
 constexpr int kDotColumns = kRows == 1 ? 4 : 2;
 

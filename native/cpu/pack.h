@@ -1,7 +1,7 @@
-// Packing of matrices for cpu/gemm.h: rows of A, or columns of B, interleaved in a panel [K,
-// width], so that the micro-kernel reads both of its operands in order. Either are called rows
-// here: columns of B are the rows of its transpose. Included inside an instruction-set pass, like
-// simd.h.
+// Packing of matrices for cpu/gemm.h. Included inside an instruction-set pass, like simd.h.
+//
+// Rows of A, or columns of B, are interleaved in a panel [K, width], so that the micro-kernel reads
+// both of its operands in order. Both are called rows here: columns of B are rows of its transpose.
 
 #if defined(ML_CPU_PACK_H) == defined(ML_ISA_TOGGLE)
 #ifdef ML_CPU_PACK_H
@@ -103,8 +103,7 @@ template <int kRows, int width>
     for (int r = 0; r < kRows; ++r) panel[k * width + r] = rows[r][k];
 }
 
-// panel [depth, width] of rows first … first + width, elements k0 … k0 + depth; zeros past row
-// `count`
+// panel [depth, width]: elements k0 … k0 + depth of rows first … first + width; zeros past `count`.
 template <int width>
 [[maybe_unused]] inline void pack(float* panel, const StridedRows& m, int64_t first, int64_t count,
                                   int64_t k0, int64_t depth) {

@@ -8,13 +8,14 @@ namespace {
 
 typedef uint32_t UVec __attribute__((vector_size(4 * kWidth)));
 constexpr int64_t kVectorBytes = 4 * kWidth;
-constexpr int kLineVectors = kLine > kVectorBytes ? static_cast<int>(kLine / kVectorBytes) : 1;
+constexpr int kLineVectors = kCacheLine > kVectorBytes ? static_cast<int>(kCacheLine / kVectorBytes)
+                                                       : 1;
 constexpr int kChains = 12;  // more than latency times pipes on any core known
 
 template <int cache>
 [[gnu::always_inline]] inline void prefetch_into(const void* p) {
   if constexpr (cache == 1)
-    prefetch_line(p);
+    prefetch_l1d(p);
   else
     prefetch_l2(p);
 }
@@ -32,12 +33,12 @@ uint32_t gather_with(const bench::RowWalk& w, int64_t begin, int64_t end) {
     const int64_t later = w.rows[far ? i + w.ahead : i], sooner = w.rows[near ? i + w.again : i];
     if (w.scales) {
       if (far) prefetch_into<cache>(w.scales + later);
-      if (near) prefetch_line(w.scales + sooner);
+      if (near) prefetch_l1d(w.scales + sooner);
       scales += __builtin_bit_cast(uint32_t, w.scales[w.rows[i]]);
     }
-    for (int64_t c = 0; c < w.row_bytes; c += kLine) {
+    for (int64_t c = 0; c < w.row_bytes; c += kCacheLine) {
       if (far) prefetch_into<cache>(w.data + later * w.row_bytes + c);
-      if (near) prefetch_line(w.data + sooner * w.row_bytes + c);
+      if (near) prefetch_l1d(w.data + sooner * w.row_bytes + c);
       for (int v = 0; v < kLineVectors; ++v)
         sum[v] += reinterpret_cast<UVec>(
             load(reinterpret_cast<const float*>(row + c + v * kVectorBytes)));
@@ -65,7 +66,7 @@ void update_with(const bench::RowWalk& w, int64_t begin, int64_t end) {
       char* row = w.data + part * w.part_bytes + w.rows[i] * w.row_bytes;
       const char* next =
           w.data + part * w.part_bytes + w.rows[coming ? i + w.ahead : i] * w.row_bytes;
-      for (int64_t c = 0; c < w.row_bytes; c += kLine) {
+      for (int64_t c = 0; c < w.row_bytes; c += kCacheLine) {
         if (coming) prefetch_into<cache>(next + c);
         for (int v = 0; v < kLineVectors; ++v) {
           float* at = reinterpret_cast<float*>(row + c + v * kVectorBytes);

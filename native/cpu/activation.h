@@ -1,5 +1,7 @@
 // Activations and their derivatives on Vec. Included inside an instruction-set pass, like simd.h.
-//   gelu(x) = x/2 (1 + erf(x / sqrt 2));   gelu'(x) = Phi(x) + x phi(x)
+//
+//   gelu(x) = x Phi(x) = x/2 (1 + erf(x / sqrt 2)),   gelu'(x) = Phi(x) + x phi(x)
+//   silu(x) = x sigmoid(x),                           silu'(x) = s (1 + x (1 - s)), s = sigmoid(x)
 
 #if defined(ML_CPU_ACTIVATION_H) == defined(ML_ISA_TOGGLE)
 #ifdef ML_CPU_ACTIVATION_H
@@ -13,14 +15,15 @@
 namespace ml::cpu::ML_ISA {
 namespace {
 
-// Phi(x), the normal distribution function: for x <= 0 it is exp(-x^2 / 2) * erfcx(-x / sqrt 2)
-// / 2. (1 + 2z) erfcx(z) for z >= 0 is a polynomial in t = (z - 3.75) / (z + 3.75) (Shepherd and
-// Laframboise 1981), here of degree 11 on Chebyshev nodes: about 3e-7 relative, in the tail too.
+// Phi(x), the normal distribution function: for x <= 0
+//   Phi(x) = exp(-x^2 / 2) erfcx(z) / 2,   z = -x / sqrt 2
+// (1 + 2z) erfcx(z) is a polynomial in t = (z - 3.75) / (z + 3.75) (Shepherd and Laframboise 1981),
+// here of degree 11 on Chebyshev nodes: relative error about 3e-7, in the tail too.
 [[maybe_unused]] inline Vec normal_cdf(Vec x) {
   constexpr float kErfcx[] = {-0.000228747231f, 0.00039670465f, 0.00168866222f, -0.0098454915f,
                               0.0283964816f,    -0.0586459823f, 0.0922963694f,  -0.108814582f,
                               0.0822774172f,    0.00358631019f, -0.14024061f,   1.23751259f};
-  // both ends are exact there, and Inf gives no NaN
+  // 0 and 1 are exact beyond, and Inf makes no NaN
   x = x < -40.0f ? set1(-40.0f) : (x > 40.0f ? set1(40.0f) : x);
   const Vec z = (x < 0.0f ? -x : x) * 0.70710678118654752f;
   const Vec t = (z - 3.75f) / (z + 3.75f);
@@ -37,7 +40,7 @@ namespace {
 }
 
 [[maybe_unused]] inline Vec gelu_derivative(Vec x) {
-  // keeps Inf * 0 away, not NaN
+  // no Inf * 0; NaN stays
   const Vec bounded = x < -40.0f ? set1(-40.0f) : (x > 40.0f ? set1(40.0f) : x);
   return normal_cdf(bounded) + bounded * exp(-0.5f * bounded * bounded) * 0.39894228040143268f;
 }

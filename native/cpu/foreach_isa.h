@@ -11,12 +11,11 @@
 //   #endif
 //
 // Headers of inner loops are read once a pass: their guard is defined in one pass and undefined in
-// the next (ML_ISA_TOGGLE), so they may include each other in any order.
+// the next (ML_ISA_TOGGLE), so each includes what it uses, in any order.
 //
-// A pragma and not a compiler flag per file: with a flag, shared std:: templates are compiled with
-// it too, and the linker may keep that copy for a machine that can't run it. Every standard header
-// must be included before, so code in a pass uses no templates of std that are first instantiated
-// there with ISA types.
+// A pragma, not a compiler flag per file: a flag also compiles shared std:: templates for its
+// instruction set, and the linker may keep that copy for a machine that can't run it. Standard
+// headers are included before the first pass, and no std:: template is instantiated inside one.
 
 #include <cmath>
 #include <cstdint>

@@ -1,4 +1,5 @@
-// Products with few rows or few columns: B is read where it lies, once. Included by cpu/gemm.h.
+// Products with few rows or few columns: B is not packed but read once as it is stored. Included
+// inside an instruction-set pass, like simd.h.
 
 #if defined(ML_CPU_GEMM_FEW_H) == defined(ML_ISA_TOGGLE)
 #ifdef ML_CPU_GEMM_FEW_H
@@ -7,47 +8,45 @@
 #define ML_CPU_GEMM_FEW_H
 #endif
 
-#include "cpu/pack.h"
+#include "cpu/gemm_tile.h"
 #include "cpu/prefetch.h"
+#include "cpu/tuning.h"
 
 namespace ml::cpu::ML_ISA {
 namespace {
 
-constexpr int64_t kFewRows = 2 * kTileRows;  // packing B costs about as much as two tiles of rows
-constexpr int64_t kFewColumns = 2;           // of an output that is hardly wider than a number
-constexpr int kLineFloats = kLine / static_cast<int>(sizeof(float));
-constexpr int64_t kDotAhead = 8192;  // bytes of B that are prefetched before they are read
-// Columns of a block of dot products: enough sums to hide the latency of an addition, in the
-// registers there are.
+constexpr int64_t kFewRows = kFewRowTiles * kTileRows;
+constexpr int kLineFloats = kCacheLine / static_cast<int>(sizeof(float));
+// Columns of a block of dot products: enough sums in registers to hide the latency of an addition.
 template <int kRows>
 constexpr int kDotColumns = kRows == 1 ? 4 : 2;
 
-// c[r][j] of kRows rows and kColumns columns as dot products of contiguous lines. K is walked in
-// whole vectors, the odd rest last; the columns of a later block are prefetched.
+// c[r][j] of kRows rows and kColumns columns as dot products of contiguous rows of A and columns of
+// B. K is walked in whole vectors, the remainder last; the columns of a later block are prefetched.
 template <int kRows, int kColumns>
 [[maybe_unused]] inline void dot_block(const Product& p, int64_t i, int64_t j) {
-  const float* a = p.a.data + i * p.a.row;
-  const float* b = p.b.data + j * p.b.column;
+  const float* a = p.a.data + i * p.a.row_stride;
+  const float* b = p.b.data + j * p.b.column_stride;
   Vec acc[kRows][kColumns] = {};
   const auto step = [&](int64_t k, auto&& read) __attribute__((always_inline)) {
     Vec x[kColumns];
-    for (int v = 0; v < kColumns; ++v) x[v] = read(b + v * p.b.column + k);
+    for (int v = 0; v < kColumns; ++v) x[v] = read(b + v * p.b.column_stride + k);
     for (int r = 0; r < kRows; ++r) {
-      const Vec y = read(a + r * p.a.row + k);
+      const Vec y = read(a + r * p.a.row_stride + k);
       for (int v = 0; v < kColumns; ++v) acc[r][v] = fma(y, x[v], acc[r][v]);
     }
   };
-  // floats; without a K nothing is read, and columns may be none apart
-  const int64_t block = p.K == 0 ? 1 : kColumns * p.b.column;
+  // floats; if K is 0 nothing is read, and the stride of columns may be 0
+  const int64_t block = p.K == 0 ? 1 : kColumns * p.b.column_stride;
   const float* ahead =
-      b + divide_up(kDotAhead / static_cast<int64_t>(sizeof(float)), block) * block;
-  const auto whole = [](const float* at) __attribute__((always_inline)) { return load(at); };
+      b + divide_up(kDotPrefetchBytes / static_cast<int64_t>(sizeof(float)), block) * block;
+  const auto vector = [](const float* at) __attribute__((always_inline)) { return load(at); };
   int64_t k = 0;
   for (; k + kLineFloats <= p.K; k += kLineFloats) {
-    for (int v = 0; v < kColumns; ++v) prefetch_line(ahead + v * p.b.column + k);
-    for (int i = 0; i < kLineFloats; i += kWidth) step(k + i, whole);
+    for (int v = 0; v < kColumns; ++v) prefetch_l1d(ahead + v * p.b.column_stride + k);
+    for (int i = 0; i < kLineFloats; i += kWidth) step(k + i, vector);
   }
-  for (; k + kWidth <= p.K; k += kWidth) step(k, whole);
+  for (; k + kWidth <= p.K; k += kWidth) step(k, vector);
   if (k < p.K)
     step(k, [n = static_cast<int>(p.K - k)](const float* at) { return load_partial(at, n); });
   for (int r = 0; r < kRows; ++r) {
@@ -78,12 +77,12 @@ template <int kRows>
 }
 
 // Column panels j0 … j1 of C, all rows, where rows of B are contiguous. panels_a: A, packed.
-// panel_b: for the odd last panel.
-[[maybe_unused]] inline void multiply_in_place(const Product& p, const float* panels_a,
+// panel_b: workspace for the last panel of B, which may be narrower.
+[[maybe_unused]] inline void multiply_unpacked(const Product& p, const float* panels_a,
                                                float* panel_b, int64_t j0, int64_t j1) {
   for (int64_t j = j0 * kTileColumns; j < j1 * kTileColumns; j += kTileColumns) {
     const float* b = p.b.data + j;
-    int64_t ldb = p.b.row;
+    int64_t ldb = p.b.row_stride;
     if (p.N - j < kTileColumns) {
       pack_columns(panel_b, p.b, 0, p.K, j, p.N);
       b = panel_b;
@@ -97,28 +96,31 @@ template <int kRows>
   }
 }
 
-// The product, if it is one of those; false if not.
+// The product, if it has few rows or columns; else false, and nothing is written.
 [[maybe_unused]] inline bool multiply_few(Context& ctx, const Product& p) {
-  const bool dots = p.a.column == 1 && p.b.row == 1;
+  const bool dots = p.a.column_stride == 1 && p.b.row_stride == 1;
   if (p.K == 0 || (dots && p.M <= kFewRows)) {
-    ctx.parallel_for(
-        p.N, 64, [&](int64_t begin, int64_t end, int) { multiply_dots(p, 0, p.M, begin, end); });
+    ctx.parallel_for(p.N, kDotGrain, [&](int64_t begin, int64_t end, int) {
+      multiply_dots(p, 0, p.M, begin, end);
+    });
     return true;
   }
   if (dots && p.N <= kFewColumns) {
-    ctx.parallel_for(
-        p.M, 64, [&](int64_t begin, int64_t end, int) { multiply_dots(p, begin, end, 0, p.N); });
+    ctx.parallel_for(p.M, kDotGrain, [&](int64_t begin, int64_t end, int) {
+      multiply_dots(p, begin, end, 0, p.N);
+    });
     return true;
   }
-  if (p.M > kFewRows || p.b.column != 1) return false;
+  if (p.M > kFewRows || p.b.column_stride != 1) return false;
   const int64_t rows = round_up(p.M, kTileRows);
   float* panels_a = ctx.scratch<float>(rows * p.K);
   float* panel_b = ctx.scratch<float>(p.K * kTileColumns);
   for (int64_t i = 0; i < rows; i += kTileRows) pack_rows(panels_a + i * p.K, p.a, 0, p.K, i, p.M);
-  // Only the last panel can be odd, so one thread alone writes panel_b.
-  ctx.parallel_for(divide_up(p.N, kTileColumns), 8, [&](int64_t begin, int64_t end, int) {
-    multiply_in_place(p, panels_a, panel_b, begin, end);
-  });
+  // Only the last panel is narrower, so only one thread writes panel_b.
+  ctx.parallel_for(divide_up(p.N, kTileColumns), kUnpackedPanelGrain,
+                   [&](int64_t begin, int64_t end, int) {
+                     multiply_unpacked(p, panels_a, panel_b, begin, end);
+                   });
   return true;
 }
 

@@ -1,25 +1,26 @@
 #pragma once
-// A stable sort of positions by index. The upper bits of an index part the positions, in their
-// order, into buckets that fit the first cache; each bucket is then sorted by itself by the lower
-// bits, least significant digit first. Within a bucket an element is a key: the lower bits of the
-// index above the position, in 32 bits where both fit.
+// A stable sort of positions by index. The upper bits of an index partition the positions, in their
+// order, into buckets that fit L1d; each bucket is then sorted by itself by the lower bits, least
+// significant digit first. Within a bucket an element is a key: the lower bits of the index above
+// the position, in 32 bits where both fit.
 
 #include <cstdint>
+
+#include "cpu/tuning.h"
 
 namespace ml::cpu {
 
 // What each bit of an index below `limit` is used for when the positions below n are sorted.
 class RadixPlan {
  public:
-  // as many lines are written at a time while the positions are parted: they fit the first cache
-  static constexpr int kMostBucketBits = 8;
+  static constexpr int kMaxBucketBits = kMaxRadixBucketBits;
 
   RadixPlan(int64_t n, int64_t limit);
 
   // keys fit uint32_t; else uint64_t
   bool narrow() const { return lower_bits_ + position_bits_ <= 32; }
   int64_t buckets() const { return int64_t{1} << bucket_bits_; }
-  // Below buckets(), even of an index that is not below the limit.
+  // Below buckets(), even for an index that is not below the limit.
   uint32_t bucket_of(uint32_t index) const {
     return index >> lower_bits_ & ((uint32_t{1} << bucket_bits_) - 1);
   }
@@ -39,10 +40,10 @@ class RadixPlan {
   }
   uint32_t index_of(uint32_t bucket, uint32_t lower) const { return bucket << lower_bits_ | lower; }
 
-  // Sorts the n keys of a bucket, whose positions ascend; `other` is room for n. Returns whichever
-  // holds the result.
+  // Sorts the n keys of a bucket, whose positions ascend; buffer: workspace for n. Returns
+  // whichever of the two holds the result.
   template <class Key>
-  Key* sort_bucket(Key* keys, Key* other, int64_t n) const;
+  Key* sort_bucket(Key* keys, Key* buffer, int64_t n) const;
 
  private:
   int bucket_bits_, lower_bits_, position_bits_;

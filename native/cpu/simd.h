@@ -1,5 +1,5 @@
-// A thin vector of floats for one instruction set. Included by foreach_isa.h once per set, so there
-// is no include guard. `Vec` is a compiler vector type: + - * / work on it; the rest is here.
+// A thin vector of floats for one instruction set. Included by foreach_isa.h once per set, so it
+// has no include guard. `Vec` is a compiler vector type: + - * / work on it; the rest is here.
 //
 //   baseline: 4 floats (SSE2 or NEON)     avx2: 8 floats     avx512: 16 floats
 
@@ -35,7 +35,7 @@ typedef float UnalignedVec __attribute__((vector_size(4 * kWidth), aligned(1), m
 [[maybe_unused]] inline IVec as_int(Vec v) { return reinterpret_cast<IVec>(v); }
 [[maybe_unused]] inline Vec as_float(IVec v) { return reinterpret_cast<Vec>(v); }
 
-// a * b + c, one rounding where the set has it
+// a * b + c, with one rounding where the set has fused multiply-add
 [[maybe_unused]] inline Vec fma(Vec a, Vec b, Vec c) {
 #if ML_ISA_LEVEL == 3
   return reinterpret_cast<Vec>(_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c));
@@ -50,7 +50,7 @@ typedef float UnalignedVec __attribute__((vector_size(4 * kWidth), aligned(1), m
 #endif
 }
 
-// The first n floats (0 <= n <= kWidth), zeros behind them. Nothing beyond them is read or written.
+// The first n floats (0 <= n <= kWidth), zeros behind them. Other memory is not touched.
 [[maybe_unused]] inline Vec load_partial(const float* p, int n) {
 #if ML_ISA_LEVEL == 3
   return reinterpret_cast<Vec>(_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1u), p));
@@ -68,7 +68,7 @@ typedef float UnalignedVec __attribute__((vector_size(4 * kWidth), aligned(1), m
 #endif
 }
 
-// Loads that convert: kWidth elements of 16 or 8 bits to float.
+// Loads that convert: kWidth 16-bit or 8-bit elements to float.
 [[maybe_unused]] inline Vec load(const BFloat16* p) {
 #if ML_ISA_LEVEL == 3
   const __m256i h = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
@@ -109,12 +109,12 @@ typedef float UnalignedVec __attribute__((vector_size(4 * kWidth), aligned(1), m
 #endif
 }
 
-// 2 * kWidth of them as they lie, two to a lane.
+// 2 * kWidth elements as stored, two to a lane.
 [[maybe_unused]] inline IVec load_bits(const BFloat16* p) {
   return as_int(load(reinterpret_cast<const float*>(p)));
 }
 
-// Stores that round to nearest even: kWidth floats to elements of 16 bits.
+// Stores that round to nearest even: kWidth floats to 16-bit elements.
 [[maybe_unused]] inline void store(BFloat16* p, Vec v) {
 #if ML_ISA_LEVEL >= 2
   const IVec u = as_int(v);
@@ -163,7 +163,7 @@ typedef float UnalignedVec __attribute__((vector_size(4 * kWidth), aligned(1), m
 #endif
 }
 
-// One element as float, whatever the type: for the odd columns at the end of a row.
+// One element as float, for the columns at the end of a row that fill no vector.
 [[maybe_unused]] inline float load_one(const float* p) { return *p; }
 [[maybe_unused]] inline float load_one(const BFloat16* p) { return to_float(*p); }
 [[maybe_unused]] inline float load_one(const Half* p) { return to_float(*p); }
@@ -205,26 +205,26 @@ typedef float UnalignedVec __attribute__((vector_size(4 * kWidth), aligned(1), m
 #endif
 }
 
-// The upper half of the lanes onto the lower, again and again.
-template <class Join>
-[[maybe_unused]] inline float reduce(Vec v, Join&& join) {
+// All lanes into one: in each step the upper half of them is combined with the lower.
+template <class Combine>
+[[maybe_unused]] inline float reduce(Vec v, Combine&& combine) {
 #if ML_ISA_LEVEL == 3
-  v = join(v, reinterpret_cast<Vec>(_mm512_shuffle_f32x4((__m512)v, (__m512)v, 0x4e)));
-  v = join(v, reinterpret_cast<Vec>(_mm512_shuffle_f32x4((__m512)v, (__m512)v, 0xb1)));
-  v = join(v, reinterpret_cast<Vec>(_mm512_permute_ps((__m512)v, 0x4e)));
-  v = join(v, reinterpret_cast<Vec>(_mm512_permute_ps((__m512)v, 0xb1)));
+  v = combine(v, reinterpret_cast<Vec>(_mm512_shuffle_f32x4((__m512)v, (__m512)v, 0x4e)));
+  v = combine(v, reinterpret_cast<Vec>(_mm512_shuffle_f32x4((__m512)v, (__m512)v, 0xb1)));
+  v = combine(v, reinterpret_cast<Vec>(_mm512_permute_ps((__m512)v, 0x4e)));
+  v = combine(v, reinterpret_cast<Vec>(_mm512_permute_ps((__m512)v, 0xb1)));
 #elif ML_ISA_LEVEL == 2
-  v = join(v, reinterpret_cast<Vec>(_mm256_permute2f128_ps((__m256)v, (__m256)v, 1)));
-  v = join(v, reinterpret_cast<Vec>(_mm256_permute_ps((__m256)v, 0x4e)));
-  v = join(v, reinterpret_cast<Vec>(_mm256_permute_ps((__m256)v, 0xb1)));
+  v = combine(v, reinterpret_cast<Vec>(_mm256_permute2f128_ps((__m256)v, (__m256)v, 1)));
+  v = combine(v, reinterpret_cast<Vec>(_mm256_permute_ps((__m256)v, 0x4e)));
+  v = combine(v, reinterpret_cast<Vec>(_mm256_permute_ps((__m256)v, 0xb1)));
 #else
-  v = join(v, __builtin_shufflevector(v, v, 2, 3, 0, 1));
-  v = join(v, __builtin_shufflevector(v, v, 1, 0, 3, 2));
+  v = combine(v, __builtin_shufflevector(v, v, 2, 3, 0, 1));
+  v = combine(v, __builtin_shufflevector(v, v, 1, 0, 3, 2));
 #endif
   return v[0];
 }
 
-// Pairwise, always in the same order.
+// Pairwise, in one order.
 [[maybe_unused]] inline float reduce_add(Vec v) {
   return reduce(v, [](Vec a, Vec b) { return a + b; });
 }

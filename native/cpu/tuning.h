@@ -1,12 +1,76 @@
 #pragma once
 // The CPU's constants: block sizes, grains and thresholds, each with what chose it. Numbers that
 // follow from the arithmetic stand where they are used.
+//
+// Machines: Zen 3 (AVX2) and Zen 4 (AVX-512 with VNNI), two cores each. Where no measurement is
+// named, none is on record, and the line says what the number bounds.
 
 #include <cstdint>
 
 namespace ml::cpu {
 
 // ---- Machinery (cpu/)
+
+// gather.h, gather_sum.h, gather_dot.h: random rows of a table
+
+// The prefetch distance: so many bytes of rows ahead, at most so many rows. Zen 4, rows of 256
+// bytes to 4 KiB: 16 to 128 rows are all as fast (docs/decisions/0005). The pages of the rows being
+// read and of those prefetched fit the first-level TLB together.
+constexpr int64_t kBagPrefetchBytes = 32768;
+constexpr int64_t kMaxBagPrefetchRows = 16;
+constexpr int64_t kMaxBagPrefetchRowsAvx512 = 24;
+// A block of columns, whose sums stay in L1d while the rows pass: bytes of a row (Zen 3) or columns
+// (Zen 4). In smaller blocks, columns of rows that are whole pages apart share few sets of a cache.
+constexpr int64_t kSumBlockBytes = 2048;
+constexpr int64_t kSumBlockColumnsAvx512 = 1024;
+
+// gemm.h, gemm_few.h: products in float32
+
+// A panel of B and one of A then fit L1d together (AVX2: 16 and 6 floats a step).
+constexpr int64_t kMaxBlockK = 320;
+// Row tiles of a block of C: it and its rows of A stay in a small L2.
+constexpr int64_t kMaxBlockTiles = 4;
+// Floats of B that are packed at a time, 8 MiB: they fit L3.
+constexpr int64_t kMaxPackedFloats = int64_t{2} << 20;
+// Tasks for each thread: with few, the slowest thread would decide.
+constexpr int kGemmTasksPerThread = 4;
+// B is not packed for fewer row tiles: packing costs about as much as two of them.
+constexpr int64_t kFewRowTiles = 2;
+// Outputs of so few columns are dot products: a panel of B would be nearly empty.
+constexpr int64_t kFewColumns = 2;
+// The prefetch distance of dot products, in bytes of columns of B.
+constexpr int64_t kDotPrefetchBytes = 8192;
+// Grains of products with few rows or columns: dot products of one row, and column panels.
+constexpr int64_t kDotGrain = 64;
+constexpr int64_t kUnpackedPanelGrain = 8;
+
+// select.h, screen.h: the k largest of a row
+
+// The largest k of the vector path. Ranking compares every candidate with every other.
+constexpr int64_t kMaxVectorK = 64;
+// Capacity of the buffer of candidates. Rows with more are sorted, or scored in float32 as a whole.
+constexpr int64_t kMaxCandidates = 288;
+// Rows this short are their own lane maxima.
+constexpr int kMaxLaneMaxima = 256;
+// Steps of the bisection for a threshold: they leave one or two maxima between its bounds.
+constexpr int kBisections = 8;
+// Columns from which int8 screening pays. Zen 4, one thread, 256 tokens, 4 heads, k = 32, against
+// float32: 256 columns 0.87 to 0.95 times as fast, 512 1.09 to 1.36 times (docs/decisions/0006).
+constexpr int64_t kMinScreenedColumns = 512;
+
+// radix_sort.h: the sort of positions by index
+
+// Buckets that positions are partitioned into: one cache line each is being written, 16 KiB of L1d.
+constexpr int kMaxRadixBucketBits = 8;
+// Keys of an average bucket: with their copy and the counters they fit L1d.
+constexpr int64_t kRadixBucketKeys = 2048;
+// Counters of one pass over a bucket, 1 KiB.
+constexpr int kMaxRadixDigitBits = 8;
+// Keys up to which an insertion sort is cheaper than counters.
+constexpr int64_t kInsertionSortKeys = 16;
+
+// widen.h: elements of one task
+constexpr int64_t kWidenGrain = 1 << 14;
 
 // ---- Operations (ops/, optim/)
 // A grain is the work of one task of Context::parallel_for: enough to be worth a hand-over between

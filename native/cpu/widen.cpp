@@ -23,10 +23,9 @@ void widen_range(const View& to, const View& from, int64_t begin, int64_t end) {
 #else
 #define ML_ISA_SOURCE "cpu/widen.cpp"
 #include "cpu/foreach_isa.h"
+#include "cpu/tuning.h"
 
 namespace ml::cpu {
-
-constexpr int64_t kPiece = 1 << 14;  // elements
 
 View widened(Context& ctx, const View& v) {
   if (v.dtype == DType::f32) return v;
@@ -34,7 +33,7 @@ View widened(Context& ctx, const View& v) {
   copy.dtype = DType::f32;
   copy.data = ctx.scratch<float>(v.size());
   const auto range = ML_DISPATCH(widen_range);
-  ctx.parallel_for(v.size(), kPiece,
+  ctx.parallel_for(v.size(), kWidenGrain,
                    [&](int64_t begin, int64_t end, int) { range(copy, v, begin, end); });
   return copy;
 }

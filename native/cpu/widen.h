@@ -1,5 +1,5 @@
 #pragma once
-// 16-bit operands of operations that compute in float32: widened once, at the door.
+// 16-bit operands of operations that compute in float32: widened once, at the entry point.
 
 #include "core/view.h"
 #include "cpu/context.h"

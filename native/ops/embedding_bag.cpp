@@ -1,7 +1,8 @@
 #include "ops/embedding_bag.h"
 
 #ifdef ML_ISA
-#include "cpu/gather.h"
+#include "cpu/gather_dot.h"
+#include "cpu/gather_sum.h"
 
 namespace ml::cpu::ML_ISA {
 namespace {
@@ -20,14 +21,14 @@ void sum_bags(const EmbeddingBag& a, int64_t b0, int64_t b1, int64_t c0, int64_t
                  .end = 0};
   const int64_t last = offsets ? offsets[b1] : b1 * L;
   const int64_t first = offsets ? offsets[b0] : b0 * L;
-  const int64_t columns = c1 - c0 < Sums<T>::kColumns ? c1 - c0 : Sums<T>::kColumns;
-  prefetch_first(coming(table, bag.indices + first, last - first, c0),
-                 columns * static_cast<int64_t>(sizeof(T)), bag.scales);
+  const int64_t columns = c1 - c0 < BlockSums<T>::kColumns ? c1 - c0 : BlockSums<T>::kColumns;
+  prefetch_first_rows(next_rows(table, bag.indices + first, last - first, c0),
+                      columns * static_cast<int64_t>(sizeof(T)), bag.scales);
   for (int64_t b = b0; b < b1; ++b) {
     bag.begin = offsets ? offsets[b] : b * L;
     bag.end = offsets ? offsets[b + 1] : (b + 1) * L;
     bag_sum(table, bag, c0, c1, a.y.as<float>() + b * V, false,
-            coming(table, bag.indices + bag.end, last - bag.end, c0));
+            next_rows(table, bag.indices + bag.end, last - bag.end, c0));
   }
 }
 
@@ -45,13 +46,13 @@ void dot_bags(const EmbeddingBagWeightsBackward& a, int64_t b0, int64_t b1) {
                  .end = 0};
   const int64_t last = offsets ? offsets[b1] : b1 * L;
   const int64_t first = offsets ? offsets[b0] : b0 * L;
-  prefetch_first(coming(table, bag.indices + first, last - first, 0),
-                 V * static_cast<int64_t>(sizeof(T)), bag.scales);
+  prefetch_first_rows(next_rows(table, bag.indices + first, last - first, 0),
+                      V * static_cast<int64_t>(sizeof(T)), bag.scales);
   for (int64_t b = b0; b < b1; ++b) {
     bag.begin = offsets ? offsets[b] : b * L;
     bag.end = offsets ? offsets[b + 1] : (b + 1) * L;
     bag_dots(table, bag, a.dy.as<float>() + b * V, a.dweights.as<float>(),
-             coming(table, bag.indices + bag.end, last - bag.end, 0));
+             next_rows(table, bag.indices + bag.end, last - bag.end, 0));
   }
 }
 

@@ -12,8 +12,8 @@ void linear_product(Context& ctx, const Linear& a) {
   const int64_t R = a.x.dim(0), in = a.x.dim(1), out = a.weight.dim(0);
   multiply(ctx, Product{.c = a.y.as<float>(),
                         .ldc = out,
-                        .a = {.data = a.x.as<float>(), .row = in, .column = 1},
-                        .b = {.data = a.weight.as<float>(), .row = 1, .column = in},
+                        .a = {.data = a.x.as<float>(), .row_stride = in, .column_stride = 1},
+                        .b = {.data = a.weight.as<float>(), .row_stride = 1, .column_stride = in},
                         .M = R,
                         .N = out,
                         .K = in,
@@ -46,8 +46,8 @@ void linear_backward_all(Context& ctx, const LinearBackward& a) {
   if (a.dx)
     multiply(ctx, Product{.c = a.dx.as<float>(),
                           .ldc = in,
-                          .a = {.data = dy, .row = out, .column = 1},
-                          .b = {.data = weight, .row = in, .column = 1},
+                          .a = {.data = dy, .row_stride = out, .column_stride = 1},
+                          .b = {.data = weight, .row_stride = in, .column_stride = 1},
                           .M = R,
                           .N = in,
                           .K = out,
@@ -56,8 +56,8 @@ void linear_backward_all(Context& ctx, const LinearBackward& a) {
   if (a.dweight)
     multiply(ctx, Product{.c = a.dweight.as<float>(),
                           .ldc = in,
-                          .a = {.data = dy, .row = 1, .column = out},
-                          .b = {.data = x, .row = in, .column = 1},
+                          .a = {.data = dy, .row_stride = 1, .column_stride = out},
+                          .b = {.data = x, .row_stride = in, .column_stride = 1},
                           .M = out,
                           .N = in,
                           .K = R,

@@ -2,7 +2,8 @@
 
 #ifdef ML_ISA
 #include "cpu/activation.h"
-#include "cpu/gather.h"
+#include "cpu/gather_dot.h"
+#include "cpu/gather_sum.h"
 #include "cpu/rows.h"
 
 namespace ml::cpu::ML_ISA {
@@ -23,10 +24,10 @@ void peer_tokens(const Peer& a, float* coefficient, int64_t t0, int64_t t1) {
   float* u = a.u.as<float>();
   for (int64_t t = t0; t < t1; ++t) {
     const int64_t begin = t * L, end = begin + L;
-    const Coming next = coming(down, indices + end, t1 * L - end, 0);
+    const NextRows next = next_rows(down, indices + end, t1 * L - end, 0);
     const BagEntries bag{
         .indices = indices, .weights = nullptr, .scales = nullptr, .begin = begin, .end = end};
-    bag_dots(down, bag, a.x.as<float>() + t * C, u, coming(up, indices + begin, L, 0));
+    bag_dots(down, bag, a.x.as<float>() + t * C, u, next_rows(up, indices + begin, L, 0));
     for_vectors(L, [&](int64_t l, int n) {
       store_n(coefficient + begin + l,
               load_n(weights + begin + l, n) * activate(a.activation, load_n(u + begin + l, n)), n);
@@ -46,11 +47,12 @@ void peer_backward_tokens(const PeerBackward& a, int64_t t0, int64_t t1) {
         *coefficient = a.coefficient.as<float>();
   for (int64_t t = t0; t < t1; ++t) {
     const int64_t begin = t * L, end = begin + L;
-    const Coming next = coming(up, indices + end, t1 * L - end, 0);
+    const NextRows next = next_rows(up, indices + end, t1 * L - end, 0);
     const BagEntries bag{
         .indices = indices, .weights = nullptr, .scales = nullptr, .begin = begin, .end = end};
     // first c = <dout, up row>, which the loop below turns into dweights
-    bag_dots(up, bag, a.dout.as<float>() + t * out, dweights, coming(down, indices + begin, L, 0));
+    bag_dots(up, bag, a.dout.as<float>() + t * out, dweights,
+             next_rows(down, indices + begin, L, 0));
     for_vectors(L, [&](int64_t l, int n) {
       const int64_t i = begin + l;
       const Vec w = load_n(weights + i, n), v = load_n(u + i, n), c = load_n(dweights + i, n),

@@ -17,7 +17,7 @@ namespace {
 
 using ml::clamp_finite;
 inline Vec clamp_finite(Vec x) {
-  return x > kGreatest ? set1(kGreatest) : (x < -kGreatest ? set1(-kGreatest) : x);  // NaN stays
+  return x > kMaxFloat ? set1(kMaxFloat) : (x < -kMaxFloat ? set1(-kMaxFloat) : x);  // NaN stays
 }
 
 // The best of one half of a row: score descending, then half-key ascending.
@@ -80,11 +80,11 @@ inline int64_t add_pairs(const LookupPlan& plan, int64_t n, const LookupWorkspac
 // A sum that at least k candidates reach: (i + 1)(j + 1) pairs come before the pair (i, j) or are
 // it. -FLT_MAX if a list is short.
 inline float pair_threshold(const LookupPlan& plan, const HalfList (&half)[2]) {
-  if (half[0].found < plan.k || half[1].found < plan.k) return -kGreatest;
+  if (half[0].found < plan.k || half[1].found < plan.k) return -kMaxFloat;
   constexpr int kChains = 4;  // of comparisons, so that they need not wait for each other
   const float *const first = half[0].scores, *const second = half[1].scores;
   float best[kChains];
-  for (float& b : best) b = -kGreatest;
+  for (float& b : best) b = -kMaxFloat;
   for (int64_t i = 0; i < plan.k; ++i) {
     const float sum = first[i] + second[plan.pair_reach[i]];
     float& b = best[i % kChains];
@@ -106,7 +106,7 @@ inline void combine_halves(const ProductKeyLookup& a, const LookupWorkspace& wor
   float* scores = a.scores.as<float>() + th * k;
   int32_t* indices = a.indices.as<int32_t>() + th * k;
   int64_t found = count < k ? count : k;
-  if (nan || k > kMostFast ||
+  if (nan || k > kMaxVectorK ||
       !select_above(workspace.pair_sums, count, k, pair_threshold(plan, half), scores, indices))
     found = sort_top(workspace.pair_sums, count, k, false, scores, indices, workspace.sort_keys);
   for (int64_t r = 0; r < found; ++r) indices[r] = workspace.pair_slots[indices[r]];

@@ -33,7 +33,8 @@ inline void score_block(const ProductKeyLookup& a, const LookupWorkspace& worksp
                         int64_t hp) {
   const int64_t T = a.query.dim(0), H = a.query.dim(1), d = a.query.dim(3), n = a.keys.dim(2);
   const int64_t columns = plan.columns, vectors = plan.maxima_vectors;
-  const Matrix query{.data = a.query.as<float>() + hp * d, .row = H * 2 * d, .column = 1};
+  const Matrix query{
+      .data = a.query.as<float>() + hp * d, .row_stride = H * 2 * d, .column_stride = 1};
   for (int64_t i = 0; i < rows; i += kTileRows)
     pack_rows(workspace.packed_query + i * d, query, 0, d, t0 + i, T);
   for (int64_t j = 0, v = 0; j < columns; j += kTileColumns, v = v + 1 == vectors ? 0 : v + 1)
@@ -73,8 +74,8 @@ void lookup_few(Context& ctx, const ProductKeyLookup& a, const LookupPlan& plan,
       const Product product{
           .c = scores + hp * n,
           .ldc = 2 * H * n,
-          .a = {.data = a.query.as<float>() + hp * d, .row = 2 * H * d, .column = 1},
-          .b = {.data = a.keys.as<float>() + hp * n * d, .row = 1, .column = d},
+          .a = {.data = a.query.as<float>() + hp * d, .row_stride = 2 * H * d, .column_stride = 1},
+          .b = {.data = a.keys.as<float>() + hp * n * d, .row_stride = 1, .column_stride = d},
           .M = T,
           .N = n,
           .K = d,
@@ -103,7 +104,8 @@ void lookup_packed(Context& ctx, const ProductKeyLookup& a, const LookupPlan& pl
   ctx.parallel_for(2 * H * panels, kPackGrain, [&](int64_t begin, int64_t end, int) {
     for (int64_t u = begin; u < end; ++u) {
       const int64_t hp = u / panels, j = u % panels * kTileColumns;
-      const Matrix keys{.data = a.keys.as<float>() + hp * n * d, .row = 1, .column = d};
+      const Matrix keys{
+          .data = a.keys.as<float>() + hp * n * d, .row_stride = 1, .column_stride = d};
       pack_columns(packed + hp * plan.columns * d + j * d, keys, 0, d, j, n);
     }
   });
@@ -121,8 +123,8 @@ void lookup(Context& ctx, const ProductKeyLookup& a) {
   const LookupWorkspace* workspaces = make_workspaces(ctx, plan, d);
   if (T <= kFewRows) return lookup_few(ctx, a, plan, workspaces);
 #if ML_ISA_LEVEL == 3
-  if (isa() == Isa::avx512vnni && plan.maxima_vectors && a.keys.dim(2) >= kFewestScreened &&
-      d <= kLongestScreened && lookup_screened(ctx, a, plan, workspaces))
+  if (isa() == Isa::avx512vnni && plan.maxima_vectors && a.keys.dim(2) >= kMinScreenedColumns &&
+      d <= kMaxScreenedDepth && lookup_screened(ctx, a, plan, workspaces))
     return;
 #endif
   lookup_packed(ctx, a, plan, workspaces);

@@ -62,9 +62,9 @@ LookupPlan make_plan(Context& ctx, const ProductKeyLookup& a) {
     plan.block_rows -= kTileRows;
   // Every vector of maxima needs a column panel of its own, else there are too few; masked scores
   // are masked after the product.
-  const bool has_maxima =
-      !a.mask && plan.k <= kMostFast && folds_of(plan.k) <= plan.columns / kTileColumns;
-  plan.maxima_vectors = has_maxima ? folds_of(plan.k) : 0;
+  const bool has_maxima = !a.mask && plan.k <= kMaxVectorK &&
+                          lane_maxima_vectors(plan.k) <= plan.columns / kTileColumns;
+  plan.maxima_vectors = has_maxima ? lane_maxima_vectors(plan.k) : 0;
   int32_t *width = ctx.scratch<int32_t>(plan.k), *reach = ctx.scratch<int32_t>(plan.k);
   for (int64_t i = 0; i < plan.k; ++i) {
     width[i] = static_cast<int32_t>(plan.k / (i + 1));

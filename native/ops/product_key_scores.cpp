@@ -10,16 +10,19 @@ namespace {
 void scores_products(Context& ctx, const ProductKeyScores& a) {
   const int64_t T = a.query.dim(0), H = a.query.dim(1), d = a.query.dim(3), n = a.keys.dim(2);
   for (int64_t hp = 0; hp < 2 * H; ++hp)
-    multiply(ctx,
-             Product{.c = a.scores.as<float>() + hp * n,
-                     .ldc = 2 * H * n,
-                     .a = {.data = a.query.as<float>() + hp * d, .row = 2 * H * d, .column = 1},
-                     .b = {.data = a.keys.as<float>() + hp * n * d, .row = 1, .column = d},
-                     .M = T,
-                     .N = n,
-                     .K = d,
-                     .bias = nullptr,
-                     .accumulate = false});
+    multiply(
+        ctx,
+        Product{.c = a.scores.as<float>() + hp * n,
+                .ldc = 2 * H * n,
+                .a = {.data = a.query.as<float>() + hp * d,
+                      .row_stride = 2 * H * d,
+                      .column_stride = 1},
+                .b = {.data = a.keys.as<float>() + hp * n * d, .row_stride = 1, .column_stride = d},
+                .M = T,
+                .N = n,
+                .K = d,
+                .bias = nullptr,
+                .accumulate = false});
 }
 
 }  // namespace

@@ -19,15 +19,16 @@ namespace {
 
 // Of one thread.
 struct ScreeningState {
-  ByteRows rows;      // the queries of a block
-  int64_t head;       // of its last block
-  int64_t failed[2];  // rows of that block, in each half, that bounds did not narrow down
+  QuantisedRows rows;  // the queries of a block
+  int64_t head;        // of its last block
+  int64_t failed[2];   // rows of that block, in each half, that bounds did not narrow down
 };
 
 // Upper bounds of the scores of a block's `count` rows, into workspace.scores, and thresholds that
 // k lower bounds of each row reach.
 inline void bound_block(const LookupWorkspace& workspace, const LookupPlan& plan,
-                        const ByteRows& rows, const ByteColumns& keys, int64_t count, int64_t d) {
+                        const QuantisedRows& rows, const QuantisedColumns& keys, int64_t count,
+                        int64_t d) {
   const int64_t vectors = plan.maxima_vectors, groups = groups_of(d);
   for (int64_t i = 0; i < count * vectors * kWidth; i += kWidth)
     store(workspace.lane_maxima + i, set1(-__builtin_inff()));
@@ -42,7 +43,7 @@ inline void bound_block(const LookupWorkspace& workspace, const LookupPlan& plan
 // scores where bounds don't help.
 inline void screen_block(const ProductKeyLookup& a, const LookupWorkspace& workspace,
                          const LookupPlan& plan, ScreeningState& state,
-                         const ByteColumns& int8_keys, const ByteBounds& bounds, int64_t t0,
+                         const QuantisedColumns& int8_keys, const ColumnBounds& bounds, int64_t t0,
                          int64_t rows, int64_t h, int p, uint8_t* nan) {
   const int64_t H = a.query.dim(1), d = a.query.dim(3), n = a.keys.dim(2), hp = h * 2 + p;
   const float* keys = a.keys.as<float>() + hp * n * d;
@@ -51,7 +52,7 @@ inline void screen_block(const ProductKeyLookup& a, const LookupWorkspace& works
   // If too many rows of the last block failed, those of this one will.
   const bool use_bounds = state.failed[p] <= plan.block_rows / 2;
   if (use_bounds) {
-    for (int64_t r = 0; r < rows; ++r) pack_byte_row(state.rows, r, query(r), d, bounds);
+    for (int64_t r = 0; r < rows; ++r) quantise_row(state.rows, r, query(r), d, bounds);
     bound_block(workspace, plan, state.rows, int8_keys, rows, d);
   }
   int64_t failed[kMaxBlockRows], count = 0;
@@ -62,7 +63,7 @@ inline void screen_block(const ProductKeyLookup& a, const LookupWorkspace& works
     if (!use_bounds ||
         !select_screened(query(r), keys, d, workspace.scores + r * plan.stride, n, plan.k,
                          state.rows.scales[r], threshold,
-                         threshold + 2 * state.rows.slack[r] * bounds.norm,
+                         threshold + 2 * state.rows.margins[r] * bounds.norm,
                          workspace.half_scores + at * plan.k, workspace.half_ids + at * plan.k))
       failed[count++] = r;
   }
@@ -85,10 +86,10 @@ inline void screen_block(const ProductKeyLookup& a, const LookupWorkspace& works
 // Quantises the keys of every (head, half) into columns [2H], and makes bounds [2H] those of all
 // keys of each; false if keys of one can't be screened.
 inline bool quantise_keys(Context& ctx, const ProductKeyLookup& a, const LookupPlan& plan,
-                          ByteColumns* columns, ByteBounds* bounds) {
+                          QuantisedColumns* columns, ColumnBounds* bounds) {
   const int64_t H = a.query.dim(1), d = a.query.dim(3), n = a.keys.dim(2),
-                panels = plan.columns / kTileColumns, bytes = groups_of(d) * kGroup;
-  const auto panel_bounds = ctx.scratch<ByteBounds>(2 * H * panels);
+                panels = plan.columns / kTileColumns, bytes = groups_of(d) * kGroupBytes;
+  const auto panel_bounds = ctx.scratch<ColumnBounds>(2 * H * panels);
   for (int64_t hp = 0; hp < 2 * H; ++hp)
     columns[hp] = {.panels = ctx.scratch<uint8_t>(plan.columns * bytes),
                    .scales = ctx.scratch<float>(plan.columns),
@@ -96,13 +97,13 @@ inline bool quantise_keys(Context& ctx, const ProductKeyLookup& a, const LookupP
   ctx.parallel_for(2 * H * panels, kPackGrain, [&](int64_t begin, int64_t end, int) {
     for (int64_t u = begin; u < end; ++u) {
       const int64_t hp = u / panels;
-      panel_bounds[u] = pack_byte_columns(columns[hp], a.keys.as<float>() + hp * n * d, d,
-                                          u % panels * kTileColumns, n);
+      panel_bounds[u] = quantise_columns(columns[hp], a.keys.as<float>() + hp * n * d, d,
+                                         u % panels * kTileColumns, n);
     }
   });
   for (int64_t hp = 0; hp < 2 * H; ++hp) {
     bounds[hp] = panel_bounds[hp * panels];
-    for (int64_t i = 1; i < panels; ++i) bounds[hp].join(panel_bounds[hp * panels + i]);
+    for (int64_t i = 1; i < panels; ++i) bounds[hp].merge(panel_bounds[hp * panels + i]);
     if (!bounds[hp].usable) return false;
   }
   return true;
@@ -112,15 +113,15 @@ inline bool quantise_keys(Context& ctx, const ProductKeyLookup& a, const LookupP
 bool lookup_screened(Context& ctx, const ProductKeyLookup& a, const LookupPlan& plan,
                      const LookupWorkspace* workspaces) {
   const int64_t H = a.query.dim(1), block_rows = plan.block_rows,
-                bytes = groups_of(a.query.dim(3)) * kGroup;
-  const auto columns = ctx.scratch<ByteColumns>(2 * H);
-  const auto bounds = ctx.scratch<ByteBounds>(2 * H);
+                bytes = groups_of(a.query.dim(3)) * kGroupBytes;
+  const auto columns = ctx.scratch<QuantisedColumns>(2 * H);
+  const auto bounds = ctx.scratch<ColumnBounds>(2 * H);
   if (!quantise_keys(ctx, a, plan, columns, bounds)) return false;
   const auto states = ctx.scratch<ScreeningState>(ctx.threads());
   for (int w = 0; w < ctx.threads(); ++w)
     states[w] = {.rows = {.panels = ctx.scratch<int8_t>(block_rows * bytes),
                           .offsets = ctx.scratch<int32_t>(block_rows),
-                          .slack = ctx.scratch<float>(block_rows),
+                          .margins = ctx.scratch<float>(block_rows),
                           .scales = ctx.scratch<float>(block_rows)},
                  .head = -1,
                  .failed = {}};

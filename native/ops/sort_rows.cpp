@@ -91,7 +91,7 @@ void count_entries(const RadixPlan& shared_plan, const int32_t* indices, int64_t
   uint32_t padding = 0;
   for (int64_t i = 0; i < n; ++i) padding += indices[i] < 0;
   const int64_t buckets = plan.buckets();
-  uint32_t copies[kCopies << RadixPlan::kMostBucketBits];
+  uint32_t copies[kCopies << RadixPlan::kMaxBucketBits];
   std::memset(copies, 0, static_cast<size_t>(kCopies * buckets) * sizeof(uint32_t));
   int64_t i = 0;
   for (; i + kCopies <= n; i += kCopies)
@@ -142,7 +142,7 @@ Key* partition_entries(Context& ctx, const SortRows& a, const RadixPlan& shared_
         const uint32_t u = static_cast<uint32_t>(indices[i]);
         if (indices[i] < 0) continue;
         Key* to = out + next[plan.bucket_of(u)]++;
-        prefetch_to_write(to + kLine / sizeof(Key));
+        prefetch_for_write(to + kCacheLine / sizeof(Key));
         *to = plan.key_of<Key>(u, static_cast<uint32_t>(first + i));
       }
     });

@@ -113,7 +113,7 @@ inline void update_elements(const Rule& rule, const TableRow<T>& row,
   const auto prefetch = [&](int64_t c) __attribute__((always_inline)) {
     prefetch_row_line_l2<T, Rule>(targets.l2_row, c);
     prefetch_row_line<T, Rule>(
-        targets.l1_row, c, [](const void* p) __attribute__((always_inline)) { prefetch_line(p); });
+        targets.l1_row, c, [](const void* p) __attribute__((always_inline)) { prefetch_l1d(p); });
     if (targets.first_dy) {
       prefetch_l2(targets.first_dy + c);
       if constexpr (Rule::kStates == 0) prefetch_l2(targets.last_dy + c);

@@ -36,7 +36,7 @@ void update_touched_rows(const SparseUpdate& a, const HotRows& gradients, const 
   const int32_t* rows = a.rows.as<int32_t>();
   const int64_t last = *a.count.as<int32_t>() - 1, V = a.table.dim(1),
                 stride = gradients.buffer_stride();
-  const int64_t l2_distance = rows_ahead(
+  const int64_t l2_distance = prefetch_distance(
       V * static_cast<int64_t>((1 + Rule::kStates) * sizeof(float)), kUpdateL2Bytes, kUpdateL2Rows);
   // Smaller than the distance into L2, also of wide rows.
   const int64_t l1_distance = l2_distance / 2 < kUpdateL1Rows ? l2_distance / 2 : kUpdateL1Rows;
@@ -63,7 +63,7 @@ void update_touched_rows(const SparseUpdate& a, const HotRows& gradients, const 
         .last_dy = entries.dy_of(entries.last_entry(l1_index))};
     if constexpr (kRowwise<Rule>) {
       prefetch_l2(row_at(r + kUpdateL2Rows).state1);
-      prefetch_line(targets.l1_row.state1);
+      prefetch_l1d(targets.l1_row.state1);
     }
     const TableRow<T> next_row = row_at(r + 1);
     const UpdateGradient next_gradient = r + 1 < end ? gradient_at(next_row, r + 1) : gradient;

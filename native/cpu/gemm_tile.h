@@ -1,0 +1,122 @@
+// One register tile of a product in float32, for gemm.h and gemm_few.h. Included inside an
+// instruction-set pass, like simd.h.
+//
+// A is packed into panels of kTileRows rows, B into panels of kTileColumns columns (cpu/pack.h).
+// The micro-kernel keeps one tile of C in registers and walks K once, in order.
+
+#if defined(ML_CPU_GEMM_TILE_H) == defined(ML_ISA_TOGGLE)
+#ifdef ML_CPU_GEMM_TILE_H
+#undef ML_CPU_GEMM_TILE_H
+#else
+#define ML_CPU_GEMM_TILE_H
+#endif
+
+#include "cpu/pack.h"
+
+namespace ml::cpu::ML_ISA {
+namespace {
+
+#if ML_ISA_LEVEL == 3
+constexpr int kTileRows = 12;
+constexpr int kTileVectors = 2;  // 24 accumulators in 32 registers
+#elif ML_ISA_LEVEL == 2
+constexpr int kTileRows = 6;
+constexpr int kTileVectors = 2;  // 12 in 16
+#else
+constexpr int kTileRows = 4;
+constexpr int kTileVectors = 2;  // 8 in 16
+#endif
+constexpr int kTileColumns = kTileVectors * kWidth;
+
+struct Matrix {
+  const float* data;
+  int64_t row_stride, column_stride;  // in elements
+};
+
+// C[M, N] = A[M, K] B[K, N] (+ bias) (+ C)
+struct Product {
+  float* c;
+  int64_t ldc;
+  Matrix a, b;
+  int64_t M, N, K;
+  const float* bias;  // [N], or nullptr
+  bool accumulate;
+};
+
+[[maybe_unused]] inline int64_t divide_up(int64_t n, int64_t by) { return (n + by - 1) / by; }
+[[maybe_unused]] inline int64_t round_up(int64_t n, int64_t step) {
+  return divide_up(n, step) * step;
+}
+
+// panel [k1 - k0, kTileColumns] of columns j0 … of B, zeros past N
+[[maybe_unused]] inline void pack_columns(float* panel, const Matrix& b, int64_t k0, int64_t k1,
+                                          int64_t j0, int64_t N) {
+  pack<kTileColumns>(panel, {b.data, b.column_stride, b.row_stride}, j0, N, k0, k1 - k0);
+}
+
+// panel [k1 - k0, kTileRows] of rows i0 … of A, zeros past M
+[[maybe_unused]] inline void pack_rows(float* panel, const Matrix& a, int64_t k0, int64_t k1,
+                                       int64_t i0, int64_t M) {
+  pack<kTileRows>(panel, {a.data, a.row_stride, a.column_stride}, i0, M, k0, k1 - k0);
+}
+
+using Tile = Vec[kTileRows][kTileVectors];
+
+// acc[r][v] += sum over k of a[k][r] * b[k][v]; a is a packed panel, rows of b are ldb apart.
+[[maybe_unused]] inline __attribute__((always_inline)) void multiply_tile(Tile& acc, const float* a,
+                                                                          const float* b,
+                                                                          int64_t ldb, int64_t K) {
+  for (int64_t k = 0; k < K; ++k, a += kTileRows, b += ldb) {
+    const Vec b0 = load(b), b1 = load(b + kWidth);
+    for (int r = 0; r < kTileRows; ++r) {
+      const Vec x = set1(a[r]);
+      acc[r][0] = fma(x, b0, acc[r][0]);
+      acc[r][1] = fma(x, b1, acc[r][1]);
+    }
+  }
+}
+
+// A tile at the edge of C, which has only m of its rows and n of its columns.
+[[maybe_unused]] __attribute__((noinline)) void write_edge(const Product& p, const float* tile,
+                                                           int64_t i0, int64_t j0, int64_t m,
+                                                           int64_t n, bool first) {
+  for (int64_t r = 0; r < m; ++r) {
+    float* c = p.c + (i0 + r) * p.ldc + j0;
+    for (int64_t j = 0; j < n; ++j) {
+      float sum = tile[r * kTileColumns + j];
+      if (!first || p.accumulate) sum += c[j];
+      if (first && p.bias) sum += p.bias[j0 + j];
+      c[j] = sum;
+    }
+  }
+}
+
+// Adds a tile to C, or stores it with the bias if it is the `first` block of K.
+[[maybe_unused]] inline __attribute__((always_inline)) void write_tile(const Product& p,
+                                                                       const Tile& acc, int64_t i0,
+                                                                       int64_t j0, bool first) {
+  const int64_t m = p.M - i0, n = p.N - j0;
+  if (m < kTileRows || n < kTileColumns) {
+    float tile[kTileRows * kTileColumns];
+    for (int r = 0; r < kTileRows; ++r)
+      for (int v = 0; v < kTileVectors; ++v) store(tile + r * kTileColumns + v * kWidth, acc[r][v]);
+    write_edge(p, tile, i0, j0, m < kTileRows ? m : kTileRows, n < kTileColumns ? n : kTileColumns,
+               first);
+    return;
+  }
+  float* c = p.c + i0 * p.ldc + j0;
+  const bool add = !first || p.accumulate;
+  Vec bias[kTileVectors] = {};
+  if (first && p.bias)
+    for (int v = 0; v < kTileVectors; ++v) bias[v] = load(p.bias + j0 + v * kWidth);
+  for (int r = 0; r < kTileRows; ++r, c += p.ldc)
+    for (int v = 0; v < kTileVectors; ++v) {
+      float* at = c + v * kWidth;
+      store(at, (add ? acc[r][v] + load(at) : acc[r][v]) + bias[v]);
+    }
+}
+
+}  // namespace
+}  // namespace ml::cpu::ML_ISA
+
+#endif

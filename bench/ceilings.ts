@@ -9,7 +9,7 @@ declare const handle: unique symbol
 export interface Memory {
   readonly [handle]: 'memory'
 }
-export interface RowList {
+interface RowList {
   readonly [handle]: 'rows'
 }
 /** A cache to prefetch into: L1d or L2. */

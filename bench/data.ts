@@ -3,11 +3,7 @@
 import type { Distribution, TableDType } from './shapes.js'
 
 /** Fills with numbers in [-scale, scale), in place: a table may have a quarter of a billion. */
-export function fillUniform<A extends Float32Array | Int8Array>(
-  target: A,
-  seed: number,
-  scale = 1,
-): A {
+function fillUniform<A extends Float32Array | Int8Array>(target: A, seed: number, scale = 1): A {
   let s = Math.imul(seed + 1, 0x9e3779b9)
   for (let i = 0; i < target.length; i++) {
     s = (s + 0x6d2b79f5) | 0
@@ -109,7 +105,7 @@ function halfValues(dtype: TableDType): Float32Array {
 }
 
 /** Turns float32 numbers into the bits of a 16-bit dtype. */
-export type Round = (x: Float32Array, dtype: 'float16' | 'bfloat16') => Uint16Array
+type Round = (x: Float32Array, dtype: 'float16' | 'bfloat16') => Uint16Array
 
 /** A table of uniform numbers. */
 export function makeTable(slots: number, dim: number, dtype: TableDType, round: Round): HostTable {

@@ -9,7 +9,7 @@ type Row = readonly string[]
 
 export const unique = <T>(values: readonly T[]): T[] => [...new Set(values)]
 
-export function duration(seconds: number): string {
+function duration(seconds: number): string {
   const us = seconds * 1e6
   if (us < 100) return `${us.toFixed(1)} µs`
   if (us < 10_000) return `${us.toFixed(0)} µs`
@@ -43,7 +43,7 @@ const titles = [
 const rank = (title: string) => (titles.includes(title) ? titles.indexOf(title) : titles.length)
 
 /** Title and text of what was measured; `a / b`: one thread / all threads; (x): times ours. */
-export function cellsOf(result: CaseResult): [string, string][] {
+function cellsOf(result: CaseResult): [string, string][] {
   const { timings, unit, work } = result
   const threads = unique(timings.map((t) => t.threads)).sort((a, b) => a - b)
   const of = (name: string) => threads.map((n) => timingIn(result, name, n))
@@ -82,7 +82,7 @@ export function rowsOfCase(result: CaseResult): [string, string][] {
   return rows
 }
 
-export const markdownTable = (head: Row, rows: readonly Row[]): string[] =>
+const markdownTable = (head: Row, rows: readonly Row[]): string[] =>
   [head, head.map(() => '---'), ...rows].map((row) => `| ${row.join(' | ')} |`)
 
 /** One row for each case, one column for each title. */

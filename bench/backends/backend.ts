@@ -6,7 +6,7 @@ import type { Contender } from '../harness.js'
 import type { Distribution, GemmShape, LookupShape, TokenShape } from '../shapes.js'
 
 /** The input of a bag: [tokens, bag] each. */
-export interface BagInput {
+interface BagInput {
   indices: Int32Array
   weights: Float32Array
 }

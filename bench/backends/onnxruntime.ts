@@ -26,7 +26,7 @@ interface Session {
   run(feeds: Record<string, OrtTensor>): Promise<Record<string, OrtTensor>>
   release(): Promise<void>
 }
-export interface Ort {
+interface Ort {
   Tensor: new (type: string, data: unknown, dims: readonly number[]) => OrtTensor
   InferenceSession: { create(model: Uint8Array, options: object): Promise<Session> }
   env: { versions: { node?: string } }
@@ -118,30 +118,27 @@ export class OnnxRuntime implements Backend {
     const { tokens, bag, table, sets } = problem
     const { read } = rows
     const weights = floats('weights', tokens, 1, bag)
+    const scales = table.scales && floats('scales', table.slots, 1)
     const graph: Graph = {
-      inputs: [...read.inputs, weights],
+      inputs: [...read.inputs, weights, ...(scales ? [scales] : [])],
       outputs: [floats('y', tokens, 1, table.dim)],
-      constants: [],
-      nodes: [...read.nodes, node('MatMul', 'weights rows', 'y')],
+      constants: scales ? [integers('flat', tokens, 1, bag)] : [],
+      nodes: [
+        ...read.nodes,
+        ...(scales
+          ? [
+              node('Gather', 'scales indices', 'factors'),
+              node('Reshape', 'factors flat', 'shaped'),
+              node('Mul', 'weights shaped', 'scaled'),
+            ]
+          : []),
+        node('MatMul', scales ? 'scaled rows' : 'weights rows', 'y'),
+      ],
     }
-    if (table.scales)
-      Object.assign(graph, {
-        inputs: [...read.inputs, weights, floats('scales', table.slots, 1)],
-        constants: [integers('flat', tokens, 1, bag)],
-        nodes: [
-          ...read.nodes,
-          node('Gather', 'scales indices', 'factors'),
-          node('Reshape', 'factors flat', 'shaped'),
-          node('Mul', 'weights shaped', 'scaled'),
-          node('MatMul', 'scaled rows', 'y'),
-        ],
-      })
-    const scales = table.scales && {
-      scales: this.#tensor('float32', table.scales, [table.slots, 1]),
-    }
+    const scaleFeed = scales && { scales: this.#tensor('float32', table.scales, scales.shape) }
     const feeds = rows.feeds.map((feed, i) => ({
       ...feed,
-      ...scales,
+      ...scaleFeed,
       weights: this.#tensor('float32', sets[i]!.weights, weights.shape),
     }))
     return this.#contender(graph, feeds, ({ y }) => ({ y: y!.data as ArrayLike<number> }))

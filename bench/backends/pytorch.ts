@@ -35,7 +35,7 @@ function environment(): NodeJS.ProcessEnv {
   return rest
 }
 
-/** The first Python that can import torch, or why there is none. */
+/** The first Python that can import torch; undefined where there is none. */
 export function findPython(): string | undefined {
   return ['python3', '/usr/bin/python3'].find(
     (python) =>

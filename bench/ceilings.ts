@@ -1,5 +1,5 @@
-// The loops of bench/native: what this machine can do at best. Built by `npm run build:native` in a
-// checkout.
+// The loops of bench/native: what this machine can do at best. A checkout builds them with
+// `npm run build:native`.
 
 import { createRequire } from 'node:module'
 import { fileURLToPath } from 'node:url'

@@ -49,7 +49,7 @@ needs.`,
 const list = (values: readonly string[]) => unique(values).join(', ')
 
 function headOf({ machine: m, contenders }: Results, cases: readonly Measured[]): string {
-  const software = `Node ${m.node}, transparent huge pages: ${m.hugePages}`
+  const system = `${m.memory}, ${m.system}, Node ${m.node}, transparent huge pages: ${m.hugePages}`
   const commits = list(cases.map(({ commit }) => commit))
   const dates = list(cases.map(({ date }) => date))
   return `---
@@ -63,7 +63,7 @@ Written by \`npm run bench -- --write-docs\`; do not edit. Run it on your machin
 \`npm run bench:peers\` installs onnxruntime-node into \`bench/peers\`, and PyTorch takes part where
 \`python3 -c "import torch"\` works.
 
-- machine: ${m.processor}, ${m.cores} cores, ${m.instructions}, ${m.memory}, ${m.system}, ${software}
+- machine: ${m.processor}, ${m.cores} cores, ${m.instructions}, ${system}
 - contenders: ${Object.entries(contenders)
     .map((pair) => pair.join(' '))
     .join('; ')}
@@ -103,8 +103,8 @@ export async function writeDocs(results: Results): Promise<void> {
     ...(chart ? ['![Time of each operation by contender](benchmarks.svg)', ''] : []),
     '## Targets',
     '',
-    'Median over the shapes and thread counts (min … max, number of figures). `a / b` is the time of',
-    "a over that of b; a speedup, one thread's time over that of all threads.",
+    'Median over the shapes and thread counts (min … max, number of figures). `a / b` is the time',
+    "of a over that of b; a speedup, one thread's time over that of all threads.",
     '',
     ...targetsTable(results),
     '',

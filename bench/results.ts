@@ -1,6 +1,5 @@
 // What was measured, stored in one file: a run replaces the cases that it measured and keeps the
-// others, so a long benchmark can be run a few cases at a time. Results of another machine are
-// dropped.
+// others, so a long benchmark can be run in steps. Results of another machine are dropped.
 
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'

@@ -1,5 +1,5 @@
-// Whole memory layers: forward, backward and step as the table grows, and the shares of the
-// operations.
+// Whole memory layers: forward, backward and step as the table grows, and the share of each
+// operation.
 
 import { AdamW, MemoryLayer, RowwiseAdagrad, type Tensor } from '../../lib/index.js'
 import type { Ours } from '../backends/ours.js'
@@ -17,8 +17,7 @@ const optimizers = {
 }
 
 const phases = ['forward', 'backward', 'step', 'total'] as const
-// Operations whose cost grows with the number of half-keys, that is with the square root of the
-// rows.
+// Operations whose cost grows with the number of half-keys: with the square root of the rows.
 const halfKeyWork = /product_key|dense_update|fill/
 const warmUps = 2
 const shownShares = 8

@@ -1,6 +1,5 @@
 // ONNX models as bytes: the messages of onnx.proto that small graphs need. A field of a protocol
-// buffer is a tag (number * 8 + kind), then a varint (kind 0) or a length and as many bytes (kind
-// 2).
+// buffer is a tag (number * 8 + kind), then a varint (kind 0) or a length and bytes (kind 2).
 
 const types = { float32: 1, int8: 3, int32: 6, int64: 7, float16: 10 } as const
 export type OnnxType = keyof typeof types

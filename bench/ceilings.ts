@@ -1,5 +1,5 @@
-// The loops of bench/native: what this machine can do at best. Built by `npm run build:native` in a
-// checkout.
+// The loops of bench/native: what this machine can do at best. A checkout builds them with
+// `npm run build:native`.
 
 import { createRequire } from 'node:module'
 import { fileURLToPath } from 'node:url'
@@ -9,49 +9,49 @@ declare const handle: unique symbol
 export interface Memory {
   readonly [handle]: 'memory'
 }
-export interface RowList {
+interface RowList {
   readonly [handle]: 'rows'
 }
+/** A cache to prefetch into: L1d or L2. */
+export type Level = 1 | 2
 
 export interface Ceilings {
-  /** Memory in huge pages, all touched. Given back when collected. */
+  /** Memory in huge pages, all touched. Freed when collected. */
   allocate(bytes: number): Memory
   /** A list of rows, each in [0, slots). */
   rowList(rows: Int32Array, slots: number): RowList
   /**
-   * Reads the listed rows, and of each its float32 in `scales`; prefetches into the first or second
-   * `cache`, `ahead` rows before, and once more into the first, `again` rows before. Returns the
-   * sum of all 32-bit words of the last piece of work.
+   * Reads the listed rows, and of each its float32 in `scales`. Prefetches `distance` rows ahead
+   * into `level`, and `l1Distance` rows ahead into L1d; 0 for none. Returns the sum of all 32-bit
+   * words of the last chunk.
    */
   gather(
     memory: Memory | TensorHandle,
     scales: Memory | TensorHandle | undefined,
     rows: RowList,
     rowBytes: number,
-    ahead: number,
-    again: number,
-    cache: 1 | 2,
+    distance: number,
+    l1Distance: number,
+    level: Level,
     threads: number,
   ): number
   /**
-   * Adds one to every float of the listed rows in each of `parts` tables, `apart` bytes from one to
-   * the next, and to one number of each row behind them.
+   * Adds one to every float of the listed rows in each of `tables` tables, `stride` bytes apart,
+   * and, with `rowState`, to a float of each row behind them.
    */
   update(
     memory: Memory,
     rows: RowList,
     rowBytes: number,
-    parts: number,
-    apart: number,
-    numbers: boolean,
-    ahead: number,
-    cache: 1 | 2,
+    tables: number,
+    stride: number,
+    rowState: boolean,
+    distance: number,
+    level: Level,
     threads: number,
   ): void
   /** Multiply-adds in registers; returns how many operations it did. */
   fma(rounds: number, threads: number): number
-  /** The instruction set the loops use. */
-  isa(): string
 }
 
 const path = fileURLToPath(new URL('../build/bench/ceilings.node', import.meta.url))
@@ -61,7 +61,7 @@ export function loadCeilings(): Ceilings {
     return createRequire(import.meta.url)(path) as Ceilings
   } catch (cause) {
     throw new Error(
-      `The benchmark's own loops are not built: ${path} can't be loaded. Run \`npm run build:native\`.`,
+      `The loops of bench/native are not built: can't load ${path}. Run \`npm run build:native\`.`,
       { cause },
     )
   }

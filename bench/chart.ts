@@ -2,19 +2,16 @@
 
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'
-import { ratioOf } from './harness.js'
-import { timingOf } from './report.js'
-import type { Results } from './results.js'
+import { ratioToOurs } from './report.js'
+import { type Results, timingIn } from './results.js'
 
 const colors: Record<string, string> = {
   'memory-layers': '#0b6e4f',
   'onnxruntime-node': '#c8553d',
   PyTorch: '#5b5f97',
-  'plain TypeScript': '#d99a26',
-  'tfjs-wasm': '#8a8f98',
 }
 
-// The shapes shown, best first where several match, and what to call them.
+// The shapes shown, best first where several match, and their labels.
 const rows: readonly [RegExp, string][] = [
   [/^bag\/1048576x256\/float32\/256x128\/uniform/, 'bag, 256 wide'],
   [/^bag\/262144x1024\/float32\/256x128\/uniform/, 'bag, 1,024 wide'],
@@ -26,7 +23,6 @@ const rows: readonly [RegExp, string][] = [
   [/^lookup\/256\/half 128\/n 1024$/, 'lookup among 1,024²'],
   [/^lookup\/2048\/half 128\/n 1024$/, 'lookup, 2,048 tokens'],
   [/^gemm\/2048x1024x1024$/, 'product 2,048 x 1,024 x 1,024'],
-  [/^token\//, 'one token through a layer'],
 ]
 
 interface Point {
@@ -37,15 +33,12 @@ interface Point {
 
 function points({ cases }: Results): Point[] {
   return rows.flatMap(([pattern, row]) => {
-    const result = Object.entries(cases).find(([name]) => pattern.test(name))?.[1]
+    const result = Object.values(cases).find(({ name }) => pattern.test(name))
     if (!result) return []
-    const all = Math.max(...result.timings.map((t) => t.threads))
+    const threads = Math.max(...result.timings.map((t) => t.threads))
     return Object.keys(colors).flatMap((name) => {
-      // One thread against one where a contender has only one.
-      const threads = timingOf(result, name, all) ? all : 1
-      const theirs = timingOf(result, name, threads)
-      const ours = timingOf(result, 'memory-layers', threads)
-      return theirs && ours ? [{ row, name, times: ratioOf(theirs, ours) }] : []
+      const times = ratioToOurs(result, timingIn(result, name, threads))
+      return times === undefined ? [] : [{ row, name, times }]
     })
   })
 }
@@ -66,10 +59,9 @@ export async function writeChart(path: string, results: Results): Promise<string
   if (!Plot || !linkedom) return undefined
   const { document } = linkedom.parseHTML('<!doctype html><html><body></body></html>')
   const shown = rows.map(([, row]) => row).filter((row) => list.some((p) => p.row === row))
+  const times = list.map((p) => p.times)
   const width = 860
   const height = 70 + shown.length * 34
-  const most = Math.max(...list.map((p) => p.times))
-  const least = Math.min(...list.map((p) => p.times))
   const plot = Plot.plot({
     document: document as never,
     width,
@@ -80,7 +72,7 @@ export async function writeChart(path: string, results: Results): Promise<string
     style: { fontFamily: 'system-ui, sans-serif', fontSize: '13px', background: 'white' },
     x: {
       type: 'log',
-      domain: [least * 0.85, most * 1.25],
+      domain: [Math.min(...times) * 0.85, Math.max(...times) * 1.25],
       label: 'time, in times of memory-layers (log scale; further right is slower)',
       labelAnchor: 'center',
       tickFormat: (d: number) => `${d}x`,
@@ -93,21 +85,36 @@ export async function writeChart(path: string, results: Results): Promise<string
       Plot.dot(list, { x: 'times', y: 'row', fill: 'name', r: 6, stroke: 'white', strokeWidth: 1 }),
     ],
   }).outerHTML
+  mkdirSync(dirname(path), { recursive: true })
+  writeFileSync(path, withHead(plot, width, height, list, results))
+  return path
+}
+
+/** The plot below a title and a legend. */
+function withHead(
+  plot: string,
+  width: number,
+  height: number,
+  list: readonly Point[],
+  { machine: { processor, cores, instructions } }: Results,
+): string {
   const top = 78
-  const { processor, cores, instructions } = results.machine
-  let at = 24
+  let x = 24
   const legend = Object.entries(colors)
     .filter(([name]) => list.some((p) => p.name === name))
     .map(([name, color]) => {
-      const entry = `<g transform="translate(${at},56)"><circle cx="6" cy="-4" r="6" fill="${color}"/><text x="18">${escaped(name)}</text></g>`
-      at += 40 + name.length * 8
-      return entry
+      const item =
+        `<g transform="translate(${x},56)"><circle cx="6" cy="-4" r="6" fill="${color}"/>` +
+        `<text x="18">${escaped(name)}</text></g>`
+      x += 40 + name.length * 8
+      return item
     })
-  const svg =
-    `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${top + height}" viewBox="0 0 ${width} ${top + height}" font-family="system-ui, sans-serif" font-size="13">` +
-    `<rect width="100%" height="100%" fill="white"/><text x="24" y="26" font-size="16" font-weight="600">${escaped(`Time of each operation on ${processor}, ${cores} cores, ${instructions}`)}</text>` +
-    `${legend.join('')}${plot.replace('<svg', `<svg xmlns="http://www.w3.org/2000/svg" x="0" y="${top}"`)}</svg>\n`
-  mkdirSync(dirname(path), { recursive: true })
-  writeFileSync(path, svg)
-  return path
+  const title = `Time of each operation on ${processor}, ${cores} cores, ${instructions}`
+  const size = `width="${width}" height="${top + height}" viewBox="0 0 ${width} ${top + height}"`
+  const svg = '<svg xmlns="http://www.w3.org/2000/svg"'
+  return `${svg} ${size} font-family="system-ui, sans-serif" font-size="13">
+<rect width="100%" height="100%" fill="white"/>
+<text x="24" y="26" font-size="16" font-weight="600">${escaped(title)}</text>
+${legend.join('')}${plot.replace('<svg', `${svg} x="0" y="${top}"`)}</svg>
+`
 }

@@ -1,6 +1,6 @@
-// `npm run test:cuda`, second half: the kernels of a GPU, timed by its own events, beside the
-// card's measured copy bandwidth. Bytes are those an operation can't do without (design of each
-// kernel); rows that caches keep make more than the card's bandwidth possible.
+// `npm run test:cuda`, second half: the kernels of a GPU, timed by its own events, beside its
+// measured copy bandwidth. Bytes are those an operation can't do without (the design of each
+// kernel): rows that caches keep make more than the copy bandwidth possible.
 
 import {
   AdamW,
@@ -12,20 +12,22 @@ import {
   RowwiseAdagrad,
   Sgd,
 } from '../lib/index.js'
-import { drawRows } from './data.js'
+import { sampleIndices } from './data.js'
+import { median } from './harness.js'
+import { textTable } from './report.js'
 import { distributions } from './shapes.js'
 
 const device = openDevice((process.argv[2] ?? 'cuda') as DeviceName)
-const emulated = device.kind === 'simt' // to see that all of it runs: its times mean nothing
+const emulated = device.kind === 'simt' // shows that all of it runs: its times mean nothing
 const repeats = emulated ? 1 : 20
 
-interface Row {
+interface Measurement {
   name: string
   microseconds: number
   bytes: number
 }
 
-/** Median time of `run`, of the operations whose names it is given, on the device. */
+/** Median time of the named operations of `run` on the device, in µs. */
 async function time(
   device: Device,
   operations: readonly string[],
@@ -43,17 +45,17 @@ async function time(
       operations.reduce((sum, name) => sum + (profile[name]?.milliseconds ?? 0), 0) * 1e3,
     )
   }
-  return samples.sort((a, b) => a - b)[repeats >> 1]!
+  return median(samples)
 }
 
-const rows: Row[] = []
+const measurements: Measurement[] = []
 const measure = async (
   name: string,
   bytes: number,
   operations: readonly string[],
   run: () => void,
 ) => {
-  rows.push({ name, bytes, microseconds: await time(device, operations, run) })
+  measurements.push({ name, bytes, microseconds: await time(device, operations, run) })
 }
 
 const size = emulated ? 2 ** 16 : 2 ** 30
@@ -65,9 +67,12 @@ const size = emulated ? 2 ** 16 : 2 ** 30
 
 const [tokens, heads, knn, nKeys, half] = emulated ? [4, 2, 4, 16, 8] : [16384, 4, 32, 1024, 256]
 const slots = nKeys ** 2
-const places = tokens * heads * knn
+const entries = tokens * heads * knn
 for (const distribution of distributions) {
-  using indices = device.tensor(drawRows(distribution, places, slots, 1), [tokens, heads * knn])
+  using indices = device.tensor(sampleIndices(distribution, entries, slots, 1), [
+    tokens,
+    heads * knn,
+  ])
   using weights = device.uniform([tokens, heads * knn], { seed: 1 })
   for (const dtype of ['bfloat16', 'float32'] as const) {
     for (const dim of emulated ? [8] : [64, 1024]) {
@@ -78,13 +83,13 @@ for (const distribution of distributions) {
       using dWeights = device.empty([tokens, heads * knn])
       await measure(
         `embeddingBag ${label}`,
-        places * (dim * width + 8) + tokens * dim * 4,
+        entries * (dim * width + 8) + tokens * dim * 4,
         ['embedding_bag'],
         () => ops.embeddingBag(table, indices, weights, { out: y }),
       )
       await measure(
         `its weights' gradient ${label}`,
-        places * (dim * width + 8) + tokens * dim * 4,
+        entries * (dim * width + 8) + tokens * dim * 4,
         ['embedding_bag_weights_backward'],
         () =>
           ops.embeddingBagBackward(y, table, indices, weights, {
@@ -109,7 +114,7 @@ for (const [name, optimizer, state] of [
   const touched = (await layer.values.gradient().data()).rows.length
   await measure(
     `table's ${name}, float32, dim ${dim}, sort and update`,
-    touched * dim * (8 + state) + places * (dim * 4 + 8),
+    touched * dim * (8 + state) + entries * (dim * 4 + 8),
     ['sort_rows', 'sparse_update'],
     () => step.step(),
   )
@@ -120,7 +125,7 @@ for (const [name, optimizer, state] of [
   using keys = device.normal([heads, 2, nKeys, half], { seed: 5 })
   await measure(
     `productKeyLookup, n ${nKeys}, d ${half}, k ${knn}`,
-    (query.size + keys.size + 3 * places) * 4,
+    (query.size + keys.size + 3 * entries) * 4,
     ['product_key_lookup'],
     () => {
       const { indices, scores, weights } = ops.productKeyLookup(query, keys, { knn })
@@ -129,16 +134,15 @@ for (const [name, optimizer, state] of [
   )
 }
 
-const copy = rows[0]!.bytes / rows[0]!.microseconds / 1e3
+const gigabytes = ({ bytes, microseconds }: Measurement) => bytes / microseconds / 1e3
+const copy = gigabytes(measurements[0]!)
 console.log(
   `\n${device.description}; measured copy: ${copy.toFixed(0)} GB/s; median of ${repeats}\n`,
 )
-console.log(
-  `${'operation'.padEnd(64)}${'µs'.padStart(10)}${'GB/s'.padStart(9)}${'of copy'.padStart(9)}`,
-)
-for (const { name, bytes, microseconds } of rows) {
-  const rate = bytes / microseconds / 1e3
-  console.log(
-    `${name.padEnd(64)}${microseconds.toFixed(1).padStart(10)}${rate.toFixed(0).padStart(9)}${`${((100 * rate) / copy).toFixed(0)} %`.padStart(9)}`,
-  )
-}
+const rows = measurements.map((m) => [
+  m.name,
+  m.microseconds.toFixed(1),
+  gigabytes(m).toFixed(0),
+  `${((100 * gigabytes(m)) / copy).toFixed(0)} %`,
+])
+console.log(textTable([['operation', 'µs', 'GB/s', 'of copy'], ...rows], [1, 2, 3]))

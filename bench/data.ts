@@ -2,12 +2,8 @@
 
 import type { Distribution, TableDType } from './shapes.js'
 
-/** Floats in [-1, 1), written in place: a table may have a quarter of a billion. */
-export function fillUniform<A extends Float32Array | Int8Array>(
-  target: A,
-  seed: number,
-  scale = 1,
-): A {
+/** Fills with numbers in [-scale, scale), in place: a table may have a quarter of a billion. */
+function fillUniform<A extends Float32Array | Int8Array>(target: A, seed: number, scale = 1): A {
   let s = Math.imul(seed + 1, 0x9e3779b9)
   for (let i = 0; i < target.length; i++) {
     s = (s + 0x6d2b79f5) | 0
@@ -21,11 +17,8 @@ export function fillUniform<A extends Float32Array | Int8Array>(
 export const uniform = (count: number, seed: number, scale = 1) =>
   fillUniform(new Float32Array(count), seed, scale)
 
-/**
- * Draws of row numbers: uniform, or Zipf with exponent 1 whose frequent rows lie scattered over the
- * table.
- */
-export function drawRows(
+/** Sampled row indices: uniform, or Zipf with exponent 1, its frequent rows all over the table. */
+export function sampleIndices(
   distribution: Distribution,
   count: number,
   slots: number,
@@ -38,12 +31,12 @@ export function drawRows(
   const total = cumulative[slots - 1]!
   const stride = coprime(slots)
   return Int32Array.from(u, (x) => {
-    const wanted = ((x + 1) / 2) * total
+    const target = ((x + 1) / 2) * total
     let low = 0
     let high = slots - 1
     while (low < high) {
       const middle = (low + high) >> 1
-      if (cumulative[middle]! > wanted) high = middle
+      if (cumulative[middle]! > target) high = middle
       else low = middle + 1
     }
     return (low * stride) % slots
@@ -62,15 +55,15 @@ function zipfOf(slots: number): Float64Array {
   return zipf
 }
 
-// A step that visits every slot once: near the golden ratio, and coprime to the number of slots.
+// A stride that visits every slot once: near the golden ratio, and coprime to the number of slots.
 function coprime(slots: number): number {
   const gcd = (a: number, b: number): number => (b === 0 ? a : gcd(b, a % b))
-  let step = Math.max(1, Math.floor(slots * 0.618))
-  while (gcd(step, slots) !== 1) step++
-  return step
+  let stride = Math.max(1, Math.floor(slots * 0.618))
+  while (gcd(stride, slots) !== 1) stride++
+  return stride
 }
 
-/** A table on the host. float16 and bfloat16 are bits; int8 has a factor for each row. */
+/** A table on the host. float16 and bfloat16 are bits; int8 has a scale for each row. */
 export interface HostTable {
   key: string
   slots: number
@@ -80,15 +73,21 @@ export interface HostTable {
   scales?: Float32Array
 }
 
-export const bytesOf: Record<TableDType, number> = { float32: 4, float16: 2, bfloat16: 2, int8: 1 }
+const bytesOf: Record<TableDType, number> = { float32: 4, float16: 2, bfloat16: 2, int8: 1 }
+export const rowBytesOf = ({ dim, dtype }: HostTable): number => dim * bytesOf[dtype]
 
-/** One element of a table as a number. */
-export function decoder(table: HostTable): (at: number) => number {
-  const { data, dtype, scales, dim } = table
-  if (dtype === 'float32') return (at) => data[at]!
-  if (dtype === 'int8') return (at) => data[at]! * scales![Math.floor(at / dim)]!
-  const values = halfValues(dtype)
-  return (at) => values[data[at]!]!
+/** The listed rows of a table as numbers, one after another. */
+export function decodedRows({ data, dtype, scales, dim }: HostTable, rows: Int32Array) {
+  const values = dtype === 'float32' || dtype === 'int8' ? undefined : halfValues(dtype)
+  const out = new Float64Array(rows.length * dim)
+  for (const [i, row] of rows.entries()) {
+    const scale = scales?.[row] ?? 1
+    for (let c = 0; c < dim; c++) {
+      const x = data[row * dim + c]!
+      out[i * dim + c] = scale * (values ? values[x]! : x)
+    }
+  }
+  return out
 }
 
 function halfValues(dtype: TableDType): Float32Array {
@@ -105,18 +104,28 @@ function halfValues(dtype: TableDType): Float32Array {
   })
 }
 
-/** A table of uniform numbers; `round` turns float32 numbers into the bits of a 16-bit dtype. */
-export function makeTable(
-  slots: number,
-  dim: number,
-  dtype: TableDType,
-  round: (x: Float32Array, dtype: 'float16' | 'bfloat16') => Uint16Array,
-): HostTable {
-  const key = `${slots}x${dim}/${dtype}`
+/** Turns float32 numbers into the bits of a 16-bit dtype. */
+type Round = (x: Float32Array, dtype: 'float16' | 'bfloat16') => Uint16Array
+
+/** A table of uniform numbers. */
+export function makeTable(slots: number, dim: number, dtype: TableDType, round: Round): HostTable {
+  const table = { key: `${slots}x${dim}/${dtype}`, slots, dim, dtype }
   if (dtype === 'int8') {
     const scales = uniform(slots, 7).map((s) => (1 + 0.5 * s) / 127)
-    return { key, slots, dim, dtype, data: fillUniform(new Int8Array(slots * dim), 3, 127), scales }
+    return { ...table, data: fillUniform(new Int8Array(slots * dim), 3, 127), scales }
   }
   const exact = uniform(slots * dim, 3)
-  return { key, slots, dim, dtype, data: dtype === 'float32' ? exact : round(exact, dtype) }
+  return { ...table, data: dtype === 'float32' ? exact : round(exact, dtype) }
+}
+
+/** Makes tables, and keeps the last one. */
+export function tableCache(round: Round) {
+  let last: HostTable | undefined
+  return (slots: number, dim: number, dtype: TableDType): HostTable => {
+    if (last?.slots !== slots || last.dim !== dim || last.dtype !== dtype) {
+      last = undefined // before the next one is allocated
+      last = makeTable(slots, dim, dtype, round)
+    }
+    return last
+  }
 }

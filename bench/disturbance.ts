@@ -1,4 +1,4 @@
-// How much of the machine other processes take, from /proc; nothing is known where there is none.
+// How much of the machine other processes use, from /proc; unknown where there is none.
 
 import { readFileSync } from 'node:fs'
 
@@ -12,7 +12,7 @@ interface Snapshot {
 
 function ticksOf(pid: number): number {
   try {
-    // "pid (name) state …": user and system time are fields 14 and 15, and a name may hold spaces.
+    // "pid (name) state …": user and system time are fields 14 and 15; a name may hold spaces.
     const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ').at(-1)!.split(' ')
     return Number(fields[11]) + Number(fields[12])
   } catch {
@@ -40,10 +40,7 @@ function snapshot(pids: readonly number[]): Snapshot | undefined {
   }
 }
 
-/**
- * Watches from now on; each call gives the cores that processes other than this one and `pids` used
- * since the last.
- */
+/** A call returns the cores that processes other than this one and `pids` used since the last. */
 export function watchOthers(pids: readonly number[]): () => number | undefined {
   let last = snapshot(pids)
   return () => {

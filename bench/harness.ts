@@ -1,41 +1,38 @@
-// Contenders for one problem: checked one by one, then timed rep by rep in rotating order, so that
-// a change of the machine's mood meets all of them.
+// Times contenders round by round, in rotating order: a change of the machine's speed meets all of
+// them alike.
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import { watchOthers } from './disturbance.js'
 
-/** Somebody's way to do an operation, prepared for the input sets 0 … sets - 1 of one problem. */
+/** One implementation of an operation, prepared for the input sets 0 … sets - 1 of one problem. */
 export interface Contender {
   /** Runs input set `set`; may only enqueue. */
   run(set: number): unknown
   /** Returns when everything enqueued has run. */
   wait?(): unknown
-  /** Seconds for these sets one after another, for contenders that are timed where they live. */
+  /** Seconds for these sets in sequence, for contenders of another process. */
   time?(sets: readonly number[]): Promise<number>
-  /** What set 0 gives, for the check; called once, before timing. */
+  /** The outputs of set 0, for the check; called once, before timing. */
   result(): Promise<Result> | Result
   release?(): void | Promise<void>
 }
 
-/** Named outputs, as a problem's check wants them. */
+/** Outputs by name. */
 export type Result = Record<string, ArrayLike<number>>
 
 export interface Timing {
   name: string
   threads: number
-  /** Median seconds a call, and the quarter points. */
+  /** Median and quartiles, in seconds a call. */
   seconds: number
   low: number
   high: number
   reps: number
-  /**
-   * Seconds a call by round of the race, nothing where it took no part: what is compared was timed
-   * side by side.
-   */
+  /** Seconds a call by round, null where it took no part: comparisons are within a round. */
   rounds?: readonly (number | null)[]
 }
 
-export interface Entrant {
+export interface Participant {
   name: string
   threads: number
   contender: Contender
@@ -46,51 +43,51 @@ export interface Entrant {
 export interface Effort {
   /** Seconds of timing for each contender. */
   budget: number
-  fewest: number
-  most: number
+  minReps: number
+  maxReps: number
   /** A rep lasts at least so many seconds, over several calls if need be. */
   rep: number
 }
 
 export const efforts: Record<'full' | 'quick' | 'tiny', Effort> = {
-  full: { budget: 0.5, fewest: 3, most: 31, rep: 0.008 },
-  quick: { budget: 0.25, fewest: 3, most: 15, rep: 0.008 },
-  tiny: { budget: 0, fewest: 2, most: 2, rep: 0 },
+  full: { budget: 0.5, minReps: 3, maxReps: 31, rep: 0.008 },
+  quick: { budget: 0.25, minReps: 3, maxReps: 15, rep: 0.008 },
+  tiny: { budget: 0, minReps: 2, maxReps: 2, rep: 0 },
 }
 
-// A call shorter than so many seconds is made once before it is timed. The others have driven its
-// rows and its part of the page table from the caches; whoever shares memory with another would be
-// spared that, and whoever makes more calls in a rep would feel it less.
-const warmed = 0.01
+// A call shorter than so many seconds is made once before it is timed: the others have evicted its
+// rows and its page table entries from the caches, and a contender of few calls in a rep would feel
+// that more.
+const warmUpBelow = 0.01
 
-interface Lane {
-  entrant: Entrant
+/** The samples of one participant. */
+interface Series {
+  participant: Participant
+  /** Calls in a rep, and untimed calls before it. */
   calls: number
-  /** Calls before a rep that are not timed. */
-  ahead: number
+  warmUps: number
   reps: number
-  /** By round. */
+  /** By round; `disturbed` ones are used only where there are too few others. */
   samples: Map<number, number>
-  /** Of rounds that other processes disturbed: used only where there are too few others. */
   disturbed: Map<number, number>
-  next: number
+  nextSet: number
 }
 
-async function once(lane: Lane, sets: number, calls: number): Promise<number> {
-  const { contender, settle } = lane.entrant
-  if (lane.ahead > 0) await timed(contender, lane, sets, lane.ahead)
-  const seconds = await timed(contender, lane, sets, calls)
+async function timeRep(series: Series, sets: number, calls: number): Promise<number> {
+  const { contender, settle } = series.participant
+  if (series.warmUps > 0) await timeCalls(contender, series, sets, series.warmUps)
+  const seconds = await timeCalls(contender, series, sets, calls)
   if (settle) await sleep(settle)
   return seconds
 }
 
-async function timed(
+async function timeCalls(
   contender: Contender,
-  lane: Lane,
+  series: Series,
   sets: number,
   calls: number,
 ): Promise<number> {
-  const order = Array.from({ length: calls }, () => lane.next++ % sets)
+  const order = Array.from({ length: calls }, () => series.nextSet++ % sets)
   if (contender.time) return (await contender.time(order)) / calls
   const begin = performance.now()
   for (const set of order) {
@@ -102,108 +99,77 @@ async function timed(
   return (performance.now() - begin) / 1e3 / calls
 }
 
-export function quantile(sorted: readonly number[], q: number): number {
-  const at = (sorted.length - 1) * q
-  const below = sorted[Math.floor(at)]!
-  return below + (sorted[Math.ceil(at)]! - below) * (at - Math.floor(at))
+/** Calibrates the calls in a rep and the number of reps. */
+async function seriesOf(participant: Participant, sets: number, effort: Effort): Promise<Series> {
+  const series: Series = {
+    participant,
+    calls: 1,
+    warmUps: 0,
+    reps: effort.minReps,
+    samples: new Map(),
+    disturbed: new Map(),
+    nextSet: 1,
+  }
+  const first = await timeRep(series, sets, 1)
+  const second = first > effort.budget ? first : await timeRep(series, sets, 1)
+  series.warmUps = second < warmUpBelow ? 1 : 0
+  series.calls = Math.max(1, Math.min(64, Math.ceil(effort.rep / second)))
+  const reps = Math.round(effort.budget / (second * series.calls))
+  series.reps = Math.max(effort.minReps, Math.min(effort.maxReps, reps))
+  return series
 }
 
-// A round in which others used more of the machine than this, in cores, is run again, up to as
-// often as there are rounds.
-export const mostOthers = 0.15
-
-export interface Race {
-  timings: Timing[]
-  /** Cores that other processes used on average meanwhile; undefined where that can't be known. */
-  others?: number
-}
+// A round in which other processes used more of the machine than this, in cores, is repeated, up to
+// as often as there are rounds.
+export const maxOthers = 0.15
 
 /**
- * Times entrants that have been checked. `sets` input sets are used in turn, so that rows are not
- * in the cache from the last call. `helpers`: processes of the entrants.
+ * Times participants that have been checked. `sets` input sets are used in rotation, so that rows
+ * are not in the cache from the last call. `pids`: processes that contenders run in. `others`:
+ * cores that other processes used on average meanwhile, where that is known.
  */
-export async function race(
-  entrants: readonly Entrant[],
+export async function timeRounds(
+  participants: readonly Participant[],
   sets: number,
   effort: Effort,
-  helpers: readonly number[] = [],
-): Promise<Race> {
-  const whole = watchOthers(helpers)
-  const lanes: Lane[] = []
-  for (const entrant of entrants) {
-    const lane: Lane = {
-      entrant,
-      calls: 1,
-      ahead: 0,
-      reps: effort.fewest,
-      samples: new Map(),
-      disturbed: new Map(),
-      next: 1,
-    }
-    const first = await once(lane, sets, 1)
-    const second = first > effort.budget ? first : await once(lane, sets, 1)
-    lane.ahead = second < warmed ? 1 : 0
-    lane.calls = Math.max(1, Math.min(64, Math.ceil(effort.rep / second)))
-    lane.reps = Math.max(
-      effort.fewest,
-      Math.min(effort.most, Math.round(effort.budget / (second * lane.calls))),
-    )
-    lanes.push(lane)
-  }
-  const rounds = Math.max(0, ...lanes.map((lane) => lane.reps))
-  let again = rounds
+  pids: readonly number[] = [],
+): Promise<{ timings: Timing[]; others: number | undefined }> {
+  const allOthers = watchOthers(pids)
+  const list: Series[] = []
+  for (const participant of participants) list.push(await seriesOf(participant, sets, effort))
+  const rounds = Math.max(0, ...list.map((series) => series.reps))
+  let repeats = rounds
   let run = 0
   for (let round = 0; round < rounds; round++, run++) {
-    const others = watchOthers(helpers)
-    const times: [Lane, number][] = []
-    for (let i = 0; i < lanes.length; i++) {
-      const lane = lanes[(i + round) % lanes.length]!
-      // A contender of few reps takes part in rounds spread over the whole race.
-      const due =
-        Math.floor(((round + 1) * lane.reps) / rounds) - Math.floor((round * lane.reps) / rounds)
-      if (due > 0) times.push([lane, await once(lane, sets, lane.calls)])
+    const others = watchOthers(pids)
+    const times: [Series, number][] = []
+    for (let i = 0; i < list.length; i++) {
+      const series = list[(i + round) % list.length]!
+      // A contender of few reps takes part in rounds spread over all of them.
+      const repsBy = (end: number) => Math.floor((end * series.reps) / rounds)
+      if (repsBy(round + 1) > repsBy(round))
+        times.push([series, await timeRep(series, sets, series.calls)])
     }
-    const disturbed = (others() ?? 0) > mostOthers
-    for (const [lane, seconds] of times)
-      (disturbed ? lane.disturbed : lane.samples).set(run, seconds)
-    if (disturbed && again > 0) {
-      again--
+    const disturbed = (others() ?? 0) > maxOthers
+    for (const [series, seconds] of times)
+      (disturbed ? series.disturbed : series.samples).set(run, seconds)
+    if (disturbed && repeats > 0) {
+      repeats--
       round--
     }
   }
-  return { timings: lanes.map((lane) => timingOfLane(lane, run)), others: whole() }
-}
-
-function timingOfLane({ entrant, samples, disturbed }: Lane, runs: number): Timing {
-  const used = samples.size > 1 ? samples : new Map([...samples, ...disturbed])
-  return timingOf(
-    entrant.name,
-    entrant.threads,
-    Array.from({ length: runs }, (_, run) => used.get(run) ?? null),
-  )
-}
-
-const fewestPairs = 3
-
-/**
- * How many times as long `a` takes as `b`: the median of the ratios of the rounds in which both
- * took part, which a machine that slows down and recovers does not move; of the medians where there
- * are too few such rounds.
- */
-export function ratioOf(a: Timing, b: Timing): number {
-  const ratios = (a.rounds ?? []).flatMap((seconds, round) => {
-    const other = b.rounds?.[round]
-    return seconds && other ? [seconds / other] : []
+  const timings = list.map(({ participant: { name, threads }, samples, disturbed }) => {
+    const used = samples.size > 1 ? samples : new Map([...samples, ...disturbed])
+    return timingOf(
+      name,
+      threads,
+      Array.from({ length: run }, (_, i) => used.get(i) ?? null),
+    )
   })
-  return ratios.length < fewestPairs
-    ? a.seconds / b.seconds
-    : quantile(
-        ratios.sort((x, y) => x - y),
-        0.5,
-      )
+  return { timings, others: allOthers() }
 }
 
-/** The timing of what took so many seconds in each round, null where it took no part. */
+/** The timing of samples by round, null where there was none. */
 export function timingOf(
   name: string,
   threads: number,
@@ -221,25 +187,29 @@ export function timingOf(
   }
 }
 
-export class WrongResult extends Error {}
+export function quantile(sorted: readonly number[], q: number): number {
+  const at = (sorted.length - 1) * q
+  const below = sorted[Math.floor(at)]!
+  return below + (sorted[Math.ceil(at)]! - below) * (at - Math.floor(at))
+}
 
-/** Every number within `tolerance` of the wanted one, relative to the largest wanted magnitude. */
-export function expectNear(
-  what: string,
-  got: ArrayLike<number> | undefined,
-  wanted: ArrayLike<number>,
-  tolerance: number,
-): void {
-  if (!got) throw new WrongResult(`${what} is missing`)
-  if (got.length !== wanted.length)
-    throw new WrongResult(`${what} has ${got.length} numbers, wanted ${wanted.length}`)
-  let scale = 0
-  for (let i = 0; i < wanted.length; i++) scale = Math.max(scale, Math.abs(wanted[i]!))
-  for (let i = 0; i < wanted.length; i++) {
-    const error = Math.abs(got[i]! - wanted[i]!)
-    if (!(error <= tolerance * scale))
-      throw new WrongResult(
-        `${what}[${i}] is ${got[i]}, wanted ${wanted[i]} within ${tolerance} of ${scale}`,
-      )
-  }
+export const median = (values: readonly number[]): number =>
+  quantile(
+    [...values].sort((a, b) => a - b),
+    0.5,
+  )
+
+const minCommonRounds = 3
+
+/**
+ * How many times as long `a` takes as `b`: the median of the ratios within the rounds in which both
+ * took part, which a machine that slows down and recovers does not move; the ratio of the medians
+ * where there are too few such rounds.
+ */
+export function ratioOf(a: Timing, b: Timing): number {
+  const ratios = (a.rounds ?? []).flatMap((seconds, round) => {
+    const other = b.rounds?.[round]
+    return seconds && other ? [seconds / other] : []
+  })
+  return ratios.length < minCommonRounds ? a.seconds / b.seconds : median(ratios)
 }

@@ -1,4 +1,4 @@
-// Where and what: a timing without machine, commit and command says nothing.
+// The machine and the commit: a timing without machine, commit and command says nothing.
 
 import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
@@ -28,14 +28,14 @@ function tried<T>(f: () => T, otherwise: T): T {
 
 export function machine(): Machine {
   const pages = tried(() => readFileSync('/sys/kernel/mm/transparent_hugepage/enabled', 'utf8'), '')
-  const parts = openDevice('cpu').description.split(', ')
+  const description = openDevice('cpu').description.split(', ')
   return {
     processor: cpus()[0]?.model.trim() ?? 'unknown',
     cores: availableParallelism(),
     memory: `${Math.round(totalmem() / 2 ** 30)} GiB`,
     system: `${process.platform} ${process.arch}`,
     node: process.versions.node,
-    instructions: parts.at(-2) ?? 'unknown',
+    instructions: description.at(-2) ?? 'unknown',
     hugePages: /\[(\w+)\]/.exec(pages)?.[1] ?? 'unknown',
   }
 }

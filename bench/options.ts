@@ -5,18 +5,20 @@ import { parseArgs } from 'node:util'
 
 export const usage = `npm run bench -- [options]
 
-Times every operation of this package beside what the machine can do at best, plain TypeScript loops, and the peers that are installed
-(onnxruntime-node and tfjs-wasm after \`npm run bench:peers\`; PyTorch where python3 can import torch). Each result is checked first.
+Times every operation of this package beside what the machine can do at best and the peers that are
+installed (onnxruntime-node after \`npm run bench:peers\`; PyTorch where python3 can import torch).
+Each result is checked first.
 
   --only REGEX      cases whose name matches, for example 'bag/.*uniform' or '^lookup'
   --quick           fewer shapes and repetitions: a few minutes
   --list            the names of the cases, without running them
   --threads N       threads of "all threads" (default: every core, ${availableParallelism()} here)
   --seconds S       timing of each contender of a case (default 0.5; with --quick 0.25)
-  --without NAME    leaves a contender out; may be repeated (onnxruntime, tfjs, pytorch, plain)
-  --json FILE       where results are kept (default bench-output/results.json); cases not run now are kept
+  --without NAME    leaves a contender out; may be repeated (onnxruntime, pytorch)
+  --json FILE       where results are stored (default bench-output/results.json); those of cases
+                    that are not run now are kept
   --fresh           forgets the results of earlier runs
-  --write-docs      after the run, writes docs/benchmarks.md and its chart from all kept results
+  --write-docs      after the run, writes docs/benchmarks.md and its chart from all stored results
   --docs-only       only that, without a run
   --help            this text
 `
@@ -50,7 +52,7 @@ export interface Options {
   help: boolean
 }
 
-export const peerNames = ['onnxruntime', 'tfjs', 'pytorch', 'plain'] as const
+const peerNames = ['onnxruntime', 'pytorch']
 
 export class UsageError extends Error {}
 
@@ -71,7 +73,7 @@ export function parse(args: readonly string[]): Options {
   }
   const without = values.without ?? []
   for (const name of without)
-    if (!(peerNames as readonly string[]).includes(name))
+    if (!peerNames.includes(name))
       throw new UsageError(`--without is "${name}", wanted one of ${peerNames.join(', ')}.`)
   return {
     only: regex(values.only),

@@ -1,112 +1,129 @@
-// Results as text: times, rates, shares of the ceiling, and how many times as long the others take.
+// Results as text, for the terminal and for docs/benchmarks.md alike: rows of cells, then tables.
 
 import type { CaseResult } from './groups/case.js'
-import { mostOthers, ratioOf, type Timing } from './harness.js'
+import { maxOthers, ratioOf, type Timing } from './harness.js'
+import { type Results, timingIn } from './results.js'
+import { type Target, targets } from './targets.js'
 
-export function duration(seconds: number): string {
+type Row = readonly string[]
+
+export const unique = <T>(values: readonly T[]): T[] => [...new Set(values)]
+
+function duration(seconds: number): string {
   const us = seconds * 1e6
   if (us < 100) return `${us.toFixed(1)} µs`
   if (us < 10_000) return `${us.toFixed(0)} µs`
   return us < 1e7 ? `${(us / 1e3).toFixed(1)} ms` : `${(us / 1e6).toFixed(1)} s`
 }
 
-export const rate = (result: CaseResult, t: Timing): string =>
-  result.unit && result.work
-    ? `${(result.work / t.seconds / 1e9).toFixed(result.unit === 'GB/s' ? 1 : 0)} ${result.unit}`
-    : ''
+const number = (x: number) =>
+  Math.abs(x) >= 100 || Number.isInteger(x) ? x.toFixed(0) : x.toFixed(2)
 
-/** Half the distance between the quarter points, in percent of the median. */
-export const spreadOf = (t: Timing): string =>
-  `±${((50 * (t.high - t.low)) / t.seconds).toFixed(0)} %`
+/** Half the distance between the quartiles, in percent of the median. */
+const spreadOf = (t: Timing) => `±${((50 * (t.high - t.low)) / t.seconds).toFixed(0)} %`
 
-export const timingOf = (
-  result: CaseResult | undefined,
-  name: string,
-  threads: number,
-): Timing | undefined => result?.timings.find((t) => t.name === name && t.threads === threads)
-
-/** Share of the ceiling with the same threads. */
-export function share(result: CaseResult, t: Timing): number | undefined {
-  const ceiling = timingOf(result, 'ceiling', t.threads)
-  return ceiling && t.name !== 'ceiling' ? ratioOf(ceiling, t) : undefined
+/** How many times as long as ours, with the same threads. */
+export function ratioToOurs(result: CaseResult, t: Timing | undefined): number | undefined {
+  const ours = t && timingIn(result, 'memory-layers', t.threads)
+  return ours && ratioOf(t, ours)
 }
 
-/**
- * How many times as long as ours it takes: with the same threads, or with one where it has only
- * one.
- */
-export function slower(result: CaseResult, t: Timing): number | undefined {
-  const ours = timingOf(result, 'memory-layers', t.threads)
-  return ours && t !== ours ? ratioOf(t, ours) : undefined
-}
+// The order of a case's cells. The first ones are of memory-layers.
+const titles = [
+  'memory-layers',
+  'rate',
+  'of ceiling',
+  'spread',
+  'ceiling',
+  'half scores alone',
+  'whole rows, L1d prefetch',
+  'onnxruntime-node',
+  'PyTorch',
+]
+const rank = (title: string) => (titles.includes(title) ? titles.indexOf(title) : titles.length)
 
-export interface Row {
-  label: string
-  time: string
-  spread: string
-  rate: string
-  share: string
-  ratio: string
-}
-
-export function rowsOf(result: CaseResult): Row[] {
-  return result.timings.map((t) => {
-    const of = share(result, t)
-    const ratio = t.name === 'ceiling' ? undefined : slower(result, t)
-    return {
-      label:
-        t.threads === 0 ? t.name : `${t.name}, ${t.threads} thread${t.threads === 1 ? '' : 's'}`,
-      time: duration(t.seconds),
-      spread: spreadOf(t),
-      rate: rate(result, t),
-      share: of === undefined ? '' : of.toFixed(2),
-      ratio: ratio === undefined ? '' : `${ratio.toFixed(ratio < 10 ? 2 : 0)}x`,
-    }
+/** Title and text of what was measured; `a / b`: one thread / all threads; (x): times ours. */
+function cellsOf(result: CaseResult): [string, string][] {
+  const { timings, unit, work } = result
+  const threads = unique(timings.map((t) => t.threads)).sort((a, b) => a - b)
+  const of = (name: string) => threads.map((n) => timingIn(result, name, n))
+  const each = (name: string, text: (t: Timing) => string) =>
+    of(name)
+      .map((t) => (t ? text(t) : '–'))
+      .join(' / ')
+  const ours = timings.some((t) => t.name === 'memory-layers')
+  const cells = unique(timings.map((t) => t.name)).map((name): [string, string] => {
+    const time = each(name, (t) => duration(t.seconds) + (ours ? '' : ` ${spreadOf(t)}`))
+    const ratios = of(name)
+      .map((t) => ratioToOurs(result, t))
+      .filter((r) => r !== undefined)
+      .map((r) => `${r.toFixed(r < 10 ? 1 : 0)}x`)
+    const compared = ratios.length > 0 && name !== 'memory-layers' && name !== 'ceiling'
+    return [name, compared ? `${time} (${ratios.join(' / ')})` : time]
   })
+  if (ours) cells.push(['spread', each('memory-layers', spreadOf)])
+  if (ours && unit && work) {
+    const rate = each('memory-layers', (t) => (work / t.seconds / 1e9).toFixed(1))
+    cells.push(['rate', `${rate} ${unit}`])
+  }
+  if (ours && timings.some((t) => t.name === 'ceiling'))
+    cells.push(['of ceiling', each('ceiling', (t) => ratioToOurs(result, t)?.toFixed(2) ?? '–')])
+  return cells.sort(([a], [b]) => rank(a) - rank(b))
 }
 
-export function print(result: CaseResult): string {
-  const rows = rowsOf(result)
-  const width = (pick: (row: Row) => string, title: string) =>
-    Math.max(title.length, ...rows.map((row) => pick(row).length))
-  const titles: Row = {
-    label: '',
-    time: 'time',
-    spread: '',
-    rate: result.unit ?? '',
-    share: rows.some((r) => r.share) ? 'of ceiling' : '',
-    ratio: rows.some((r) => r.ratio) ? 'x ours' : '',
-  }
-  const columns: [(row: Row) => string, string][] = [
-    [(r) => r.time, titles.time],
-    [(r) => r.spread, titles.spread],
-    [(r) => r.rate, titles.rate],
-    [(r) => r.share, titles.share],
-    [(r) => r.ratio, titles.ratio],
-  ]
-  const first = width((r) => r.label, titles.label)
-  const line = (row: Row, wanted = columns.map(([pick]) => pick(row))) =>
-    `  ${row.label.padEnd(first)}${wanted.map((text, i) => `  ${text.padStart(width(columns[i]![0], columns[i]![1]))}`).join('')}`.trimEnd()
-  const head = line(
-    titles,
-    columns.map(([, title]) => title),
+/** The cells of a case, then its notes and whatever went wrong. */
+export function rowsOfCase(result: CaseResult): [string, string][] {
+  const { notes = {}, absent = {}, others = 0 } = result
+  const rows = cellsOf(result)
+  for (const [name, value] of Object.entries(notes)) rows.push([name, number(value)])
+  for (const [name, why] of Object.entries(absent)) rows.push([name, `could not take part: ${why}`])
+  if (others > maxOthers)
+    rows.push(['disturbed', `other processes used ${others.toFixed(1)} cores meanwhile`])
+  return rows
+}
+
+const markdownTable = (head: Row, rows: readonly Row[]): string[] =>
+  [head, head.map(() => '---'), ...rows].map((row) => `| ${row.join(' | ')} |`)
+
+/** One row for each case, one column for each title. */
+export function casesTable(cases: readonly CaseResult[]): string[] {
+  const rows = cases.map((result) => new Map(cellsOf(result)))
+  const columns = unique(rows.flatMap((row) => [...row.keys()])).sort((a, b) => rank(a) - rank(b))
+  return markdownTable(
+    ['', ...columns],
+    rows.map((row, i) => [
+      cases[i]!.name.replace(/^\w+\//, ''),
+      ...columns.map((title) => row.get(title) ?? ''),
+    ]),
   )
-  const notes = Object.entries(result.notes ?? {}).map(
-    ([name, value]) => `  ${name}: ${Number.isInteger(value) ? value : value.toPrecision(4)}`,
-  )
-  const absent = Object.entries(result.absent ?? {}).map(
-    ([name, why]) => `  ${name} could not take part: ${why}`,
-  )
-  const disturbed =
-    result.others !== undefined && result.others > mostOthers
-      ? [`  disturbed: other processes used ${result.others.toFixed(1)} cores meanwhile`]
-      : []
-  return [
-    result.name,
-    head,
-    ...rows.map((row) => line(row)),
-    ...notes,
-    ...absent,
-    ...disturbed,
-  ].join('\n')
+}
+
+/** Columns aligned by spaces; those of `right`, to the right. */
+export function textTable(rows: readonly Row[], right: readonly number[] = []): string {
+  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)))
+  const cell = (text: string, column: number) =>
+    right.includes(column) ? text.padStart(widths[column]!) : text.padEnd(widths[column]!)
+  return rows.map((row) => `  ${row.map(cell).join('  ')}`.trimEnd()).join('\n')
+}
+
+export const caseText = (result: CaseResult) => `${result.name}\n${textTable(rowsOfCase(result))}\n`
+
+const targetTitles = ['operation', 'quantity', 'target', 'measured', 'reached']
+
+function targetRow({ operation, quantity, bound, figures, reached }: Target): Row {
+  const { median, min, max, count } = figures ?? { median: 0, min: 0, max: 0, count: 0 }
+  const range = count > 1 ? ` (${number(min)} … ${number(max)}, ${count})` : ''
+  const measured = count > 0 ? number(median) + range : 'not measured'
+  return [operation, quantity, bound, measured, reached === undefined ? '' : reached ? 'yes' : 'no']
+}
+
+export const targetsTable = (results: Results): string[] =>
+  markdownTable(targetTitles, targets(results).map(targetRow))
+
+/** The targets that these results say something about; empty where there is none. */
+export function targetsText(results: Results): string {
+  const known = targets(results).filter(({ figures }) => figures)
+  if (known.length === 0) return ''
+  return `Targets: median over shapes and threads (min … max, how many figures)
+${textTable([targetTitles, ...known.map(targetRow)])}`
 }

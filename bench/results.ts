@@ -1,5 +1,5 @@
-// What was measured, kept in one file: a run replaces the cases it measured and keeps the others,
-// so a long benchmark can be run in parts. Results of another machine are dropped.
+// What was measured, stored in one file: a run replaces the cases that it measured and keeps the
+// others, so a long benchmark can be run in steps. Results of another machine are dropped.
 
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'
@@ -14,10 +14,13 @@ export interface Measured extends CaseResult {
 
 export interface Results {
   machine: Machine
-  /** Versions of the contenders, and why others were absent, of the last run. */
+  /** Versions of the contenders, or why they were absent. */
   contenders: Record<string, string>
   cases: Record<string, Measured>
 }
+
+export const timingIn = (result: CaseResult, name: string, threads: number) =>
+  result.timings.find((t) => t.name === name && t.threads === threads)
 
 export function readResults(path: string): Results | undefined {
   let text: string
@@ -39,7 +42,7 @@ export function merge(old: Results | undefined, fresh: Results): Results {
   )
   return {
     ...fresh,
-    // Whoever is left out of this run took part in cases that are kept.
+    // A contender that this run left out took part in cases that are kept.
     contenders: { ...fresh.contenders, ...(same ? old.contenders : {}), ...present },
     cases: { ...(same ? old.cases : {}), ...fresh.cases },
   }

@@ -20,24 +20,20 @@ export interface GemmShape {
   columns: number
 }
 
-/** A memory layer whose table grows, everything else the same. */
-export interface LayerShape {
-  inputDim: number
-  heads: number
-  knn: number
-  keyDim: number
-  valueDim: number
-  tokens: number
-  optimizer: 'rowwiseAdagrad' | 'adamw'
-  nKeys: readonly number[]
-}
-
 export interface TokenShape {
   inputDim: number
   heads: number
   knn: number
   keyDim: number
   nKeys: number
+}
+
+/** A memory layer whose table grows, everything else the same. */
+export interface LayerShape extends Omit<TokenShape, 'nKeys'> {
+  valueDim: number
+  tokens: number
+  optimizer: 'rowwiseAdagrad' | 'adamw'
+  nKeys: readonly number[]
 }
 
 export type TableDType = 'float32' | 'float16' | 'bfloat16' | 'int8'
@@ -66,6 +62,15 @@ const lookups = (
     halves.flatMap((half) => keys.map((nKeys) => ({ tokens: t, heads: 4, knn: 32, half, nKeys }))),
   )
 
+const wide = {
+  inputDim: 256,
+  heads: 4,
+  knn: 32,
+  keyDim: 128,
+  tokens: 512,
+  optimizer: 'rowwiseAdagrad',
+} as const
+
 export const full: Shapes = {
   tables: [
     { slots: 1_048_576, dim: 256 },
@@ -83,44 +88,15 @@ export const full: Shapes = {
     { rows: 2048, inner: 256, columns: 256 },
   ],
   layers: [
-    // 1, 4 and 16 million rows
-    {
-      inputDim: 256,
-      heads: 4,
-      knn: 32,
-      keyDim: 128,
-      valueDim: 64,
-      tokens: 512,
-      optimizer: 'rowwiseAdagrad',
-      nKeys: [1024, 2048, 4096],
-    },
-    // 1 and 16 million, twice as wide
-    {
-      inputDim: 256,
-      heads: 4,
-      knn: 32,
-      keyDim: 128,
-      valueDim: 128,
-      tokens: 512,
-      optimizer: 'rowwiseAdagrad',
-      nKeys: [1024, 4096],
-    },
-    // 262,144 rows, twice and twice again as many, with a state of two tables more
-    {
-      inputDim: 128,
-      heads: 4,
-      knn: 16,
-      keyDim: 128,
-      valueDim: 128,
-      tokens: 512,
-      optimizer: 'adamw',
-      nKeys: [512, 724, 1024],
-    },
+    { ...wide, valueDim: 64, nKeys: [1024, 2048, 4096] }, // 1, 4 and 16 million rows
+    { ...wide, valueDim: 128, nKeys: [1024, 4096] },
+    // From 262,144 rows, doubled and doubled again; the state is two tables more.
+    { ...wide, inputDim: 128, knn: 16, valueDim: 128, optimizer: 'adamw', nKeys: [512, 724, 1024] },
   ],
   token: { inputDim: 256, heads: 4, knn: 32, keyDim: 128, nKeys: 512 },
 }
 
-/** One or two of each: a first look within minutes. */
+/** One or two of each: minutes in all. */
 export const quick: Shapes = {
   ...full,
   tables: [full.tables[0]!, full.tables[1]!],
@@ -131,6 +107,8 @@ export const quick: Shapes = {
   layers: full.layers.slice(-1),
 }
 
+const narrow = { inputDim: 32, heads: 2, knn: 8, keyDim: 32 }
+
 /** Milliseconds in all, odd sizes among them: for tests. */
 export const tiny: Shapes = {
   tables: [{ slots: 4096, dim: 64 }],
@@ -139,17 +117,6 @@ export const tiny: Shapes = {
   tokens: [24],
   lookups: [{ tokens: 20, heads: 2, knn: 8, half: 24, nKeys: 40 }],
   gemms: [{ rows: 33, inner: 40, columns: 56 }],
-  layers: [
-    {
-      inputDim: 32,
-      heads: 2,
-      knn: 8,
-      keyDim: 32,
-      valueDim: 24,
-      tokens: 24,
-      optimizer: 'adamw',
-      nKeys: [16, 32],
-    },
-  ],
-  token: { inputDim: 32, heads: 2, knn: 8, keyDim: 32, nKeys: 16 },
+  layers: [{ ...narrow, valueDim: 24, tokens: 24, optimizer: 'adamw', nKeys: [16, 32] }],
+  token: { ...narrow, nKeys: 16 },
 }

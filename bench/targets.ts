@@ -1,274 +1,118 @@
-// What the project wants to reach, and what the results say.
+// The project's targets, as data, and what results say of them.
 
-import { quantile, ratioOf, type Timing } from './harness.js'
-import { share, timingOf } from './report.js'
-import type { Measured, Results } from './results.js'
+import { quantile, ratioOf } from './harness.js'
+import { type Measured, type Results, timingIn } from './results.js'
+
+/** The cases of an operation, by the beginnings of their names. */
+const operations = {
+  'bag forward float32, D = 256, uniform': /^bag\/1048576x256\/float32\/.*uniform/,
+  'bag forward float32, D = 1,024': /^bag\/262144x1024\/float32/,
+  'bag forward float16': /^bag\/1048576x256\/float16\//,
+  'bag forward bfloat16': /^bag\/1048576x256\/bfloat16\//,
+  'bag forward int8': /^bag\/1048576x256\/int8\//,
+  'gradient of the weights': /^dweights\//,
+  'table gradient + row-wise Adagrad': /^update\/rowwiseAdagrad/,
+  'table gradient + AdamW': /^update\/adamw/,
+  'product-key lookup, n >= 1,024, half >= 128': /^lookup\/\d+\/half (128|256)\/n (1024|2048)$/,
+  'product-key lookup, all shapes': /^lookup\//,
+  "products at the layers' shapes": /^gemm\//,
+  'whole layer': /^layer\//,
+  'whole layer, 16 times the rows, value 128': /^layer\/.*value 128\/rowwiseAdagrad/,
+  'whole layer, 16 times the rows, value 64': /^layer\/.*value 64\/rowwiseAdagrad/,
+  'whole layer, twice the rows': /^layer\/.*adamw/,
+  'one token': /^token\//,
+} as const
+
+/**
+ * `a / b`: the time of one contender over that of another, with the same threads. `speedup of a`:
+ * its time with one thread over that with all. Anything else: the notes whose names hold it.
+ */
+type Quantity = string
 
 export interface Target {
   operation: string
-  wanted: string
-  /** The figures found: the median over shapes and threads, the least and the greatest. */
-  got?: { median: number; least: number; greatest: number; count: number }
+  quantity: Quantity
+  bound: string
+  /** The median over cases and threads, its range, and how many figures there were. */
+  figures?: { median: number; min: number; max: number; count: number }
+  /** Not there where there is no bound: a quantity to compare with. */
   reached?: boolean
 }
 
-interface Spec {
-  operation: string
-  wanted: string
-  cases: RegExp
-  figures(result: Measured): (number | undefined)[]
-  /** Not there for a figure that is only to compare with. */
-  reached?(value: number): boolean
-}
+const bandwidthAllows = 1.7 // speedup of the ceiling, which only moves the bytes
+const whereAllowed = ' where bandwidth allows'
 
-const ours = (r: Measured): Timing[] => r.timings.filter((t) => t.name === 'memory-layers')
-const shares = (r: Measured) => ours(r).map((t) => share(r, t))
-/** How many times as long another takes, with the same threads. */
-const times = (name: string) => (r: Measured) =>
-  ours(r).map((t) => {
-    const other = timingOf(r, name, t.threads)
-    return other && ratioOf(other, t)
-  })
-/** How many times as fast all threads are as one. */
-const scaling = (name: string) => (r: Measured) => {
-  const all = r.timings.filter((t) => t.name === name)
-  return [all.length > 1 ? ratioOf(all[0]!, all.at(-1)!) : undefined]
-}
-const note = (pattern: RegExp) => (r: Measured) =>
-  Object.entries(r.notes ?? {})
-    .filter(([name]) => pattern.test(name))
-    .map(([, value]) => value)
-const atLeast = (least: number) => (value: number) => value >= least
-const atMost = (most: number) => (value: number) => value <= most
-
-const widest = /^bag\/262144x1024\/float32/
-const first = (dtype: string) => new RegExp(`^bag/1048576x256/${dtype}/`)
-const largeLookup = /^lookup\/\d+\/half (128|256)\/n (1024|2048)$/
-
-/** Bandwidth allows what the ceiling, which only moves the bytes, gains by all threads. */
-const allThreads = 1.7
-const whereAllowed = (figures: Spec['figures']) => (r: Measured) =>
-  (scaling('ceiling')(r)[0] ?? 0) >= allThreads ? figures(r) : []
-
-const scalings = (cases: RegExp): Spec[] => [
-  {
-    operation: '',
-    wanted: `all threads >= ${allThreads}x one where bandwidth allows: where the ceiling's are`,
-    cases,
-    figures: whereAllowed(scaling('memory-layers')),
-    reached: atLeast(allThreads),
-  },
-  { operation: '', wanted: 'in every case, to compare', cases, figures: scaling('memory-layers') },
-  {
-    operation: '',
-    wanted: 'the ceiling in every case, to compare',
-    cases,
-    figures: scaling('ceiling'),
-  },
+type Bound = readonly ['>=' | '<=', number, 'x' | ' µs' | ' bytes']
+const rows: readonly [keyof typeof operations, Quantity, Bound?][] = [
+  ['bag forward float32, D = 256, uniform', 'ceiling / ours', ['>=', 0.95, 'x']],
+  ['bag forward float32, D = 256, uniform', 'onnxruntime-node / ours', ['>=', 1.5, 'x']],
+  ['bag forward float32, D = 256, uniform', 'PyTorch / ours', ['>=', 2.5, 'x']],
+  ['bag forward float32, D = 1,024', 'whole rows, L1d prefetch / ours', ['>=', 1.2, 'x']],
+  ['bag forward float32, D = 1,024', 'ceiling / ours'],
+  ['bag forward float16', 'ceiling / ours', ['>=', 0.85, 'x']],
+  ['bag forward bfloat16', 'ceiling / ours', ['>=', 0.85, 'x']],
+  ['bag forward int8', 'ceiling / ours', ['>=', 0.75, 'x']],
+  ['gradient of the weights', 'ceiling / ours', ['>=', 0.85, 'x']],
+  ['table gradient + row-wise Adagrad', 'ceiling / ours', ['>=', 0.75, 'x']],
+  ['table gradient + row-wise Adagrad', 'PyTorch / ours', ['>=', 6, 'x']],
+  ['table gradient + row-wise Adagrad', `speedup of ours${whereAllowed}`, ['>=', 1.7, 'x']],
+  ['table gradient + row-wise Adagrad', 'speedup of ours'],
+  ['table gradient + row-wise Adagrad', 'speedup of ceiling'],
+  ['table gradient + AdamW', 'ceiling / ours', ['>=', 0.75, 'x']],
+  ['table gradient + AdamW', 'PyTorch / ours', ['>=', 6, 'x']],
+  ['table gradient + AdamW', `speedup of ours${whereAllowed}`, ['>=', 1.7, 'x']],
+  ['table gradient + AdamW', 'speedup of ours'],
+  ['table gradient + AdamW', 'speedup of ceiling'],
+  ['product-key lookup, n >= 1,024, half >= 128', 'ours / half scores alone', ['<=', 1.25, 'x']],
+  ['product-key lookup, all shapes', 'onnxruntime-node / ours', ['>=', 5, 'x']],
+  ['product-key lookup, all shapes', 'PyTorch / ours', ['>=', 5, 'x']],
+  ["products at the layers' shapes", 'onnxruntime-node / ours', ['>=', 0.9, 'x']],
+  ['whole layer', 'sub-operations over total', ['>=', 0.9, 'x']],
+  ['whole layer, 16 times the rows, value 128', 'without half-key work', ['<=', 1.25, 'x']],
+  ['whole layer, 16 times the rows, value 64', 'without half-key work', ['<=', 1.25, 'x']],
+  ['whole layer, twice the rows', 'step total', ['<=', 1.15, 'x']],
+  ['one token', "µs beyond the bytes' floor", ['<=', 60, ' µs']],
+  ['one token', 'bytes reserved after warm-up', ['<=', 0, ' bytes']],
 ]
 
-const specs: Spec[] = [
-  {
-    operation: 'bag forward float32, D = 256, uniform',
-    wanted: '>= 0.95 of the gather ceiling',
-    cases: /^bag\/1048576x256\/float32\/.*uniform/,
-    figures: shares,
-    reached: atLeast(0.95),
-  },
-  {
-    operation: '',
-    wanted: '>= 1.5x onnxruntime-node',
-    cases: /^bag\/1048576x256\/float32\/.*uniform/,
-    figures: times('onnxruntime-node'),
-    reached: atLeast(1.5),
-  },
-  {
-    operation: '',
-    wanted: '>= 2.5x PyTorch',
-    cases: /^bag\/1048576x256\/float32\/.*uniform/,
-    figures: times('PyTorch'),
-    reached: atLeast(2.5),
-  },
-  {
-    operation: 'bag forward float32, D = 1,024',
-    wanted: '>= 1.2x the loop over whole rows by the first cache',
-    cases: widest,
-    figures: times('whole rows by the first cache'),
-    reached: atLeast(1.2),
-  },
-  { operation: '', wanted: 'the same by either cache, to compare', cases: widest, figures: shares },
-  {
-    operation: 'bag forward float16',
-    wanted: '>= 0.85 of the gather ceiling',
-    cases: first('float16'),
-    figures: shares,
-    reached: atLeast(0.85),
-  },
-  {
-    operation: 'bag forward bfloat16',
-    wanted: '>= 0.85 of the gather ceiling',
-    cases: first('bfloat16'),
-    figures: shares,
-    reached: atLeast(0.85),
-  },
-  {
-    operation: 'bag forward int8',
-    wanted: '>= 0.75 of the gather ceiling',
-    cases: first('int8'),
-    figures: shares,
-    reached: atLeast(0.75),
-  },
-  {
-    operation: 'gradient of the weights',
-    wanted: '>= 0.85 of the gather ceiling',
-    cases: /^dweights\//,
-    figures: shares,
-    reached: atLeast(0.85),
-  },
-  {
-    operation: 'table gradient + row-wise Adagrad',
-    wanted: '>= 0.75 of the read-modify-write ceiling',
-    cases: /^update\/rowwiseAdagrad/,
-    figures: shares,
-    reached: atLeast(0.75),
-  },
-  {
-    operation: '',
-    wanted: '>= 6x PyTorch',
-    cases: /^update\/rowwiseAdagrad/,
-    figures: times('PyTorch'),
-    reached: atLeast(6),
-  },
-  ...scalings(/^update\/rowwiseAdagrad/),
-  {
-    operation: 'table gradient + AdamW',
-    wanted: '>= 0.75 of the read-modify-write ceiling',
-    cases: /^update\/adamw/,
-    figures: shares,
-    reached: atLeast(0.75),
-  },
-  {
-    operation: '',
-    wanted: '>= 6x PyTorch',
-    cases: /^update\/adamw/,
-    figures: times('PyTorch'),
-    reached: atLeast(6),
-  },
-  ...scalings(/^update\/adamw/),
-  {
-    operation: 'product-key lookup, n >= 1,024, half >= 128',
-    wanted: '<= 1.25x its own products alone',
-    cases: largeLookup,
-    figures: (r) => times('its own products alone')(r).map((x) => x && 1 / x),
-    reached: atMost(1.25),
-  },
-  {
-    operation: 'product-key lookup, all shapes',
-    wanted: '>= 5x onnxruntime-node',
-    cases: /^lookup\//,
-    figures: times('onnxruntime-node'),
-    reached: atLeast(5),
-  },
-  {
-    operation: '',
-    wanted: '>= 5x PyTorch',
-    cases: /^lookup\//,
-    figures: times('PyTorch'),
-    reached: atLeast(5),
-  },
-  {
-    operation: "products at the layers' shapes",
-    wanted: ">= 0.9 of onnxruntime-node's rate",
-    cases: /^gemm\//,
-    figures: times('onnxruntime-node'),
-    reached: atLeast(0.9),
-  },
-  {
-    operation: 'whole layer',
-    wanted: "operations' sum >= 0.9 of the whole",
-    cases: /^layer\//,
-    figures: note(/^operations of a step/),
-    reached: atLeast(0.9),
-  },
-  {
-    operation: '',
-    wanted: '16 times the rows, 128 wide: < 1.25x, without the half-keys',
-    cases: /^layer\/.*value 128\/rowwiseAdagrad/,
-    figures: note(/without what grows/),
-    reached: atMost(1.25),
-  },
-  {
-    operation: '',
-    wanted: 'the same, 64 wide',
-    cases: /^layer\/.*value 64\/rowwiseAdagrad/,
-    figures: note(/without what grows/),
-    reached: atMost(1.25),
-  },
-  {
-    operation: '',
-    wanted: 'twice the rows: < 1.15x',
-    cases: /^layer\/.*adamw/,
-    figures: note(/over .*, whole step/),
-    reached: atMost(1.15),
-  },
-  {
-    operation: 'one token',
-    wanted: "< 60 µs beyond the bytes' floor",
-    cases: /^token\//,
-    figures: note(/beyond/),
-    reached: atMost(60),
-  },
-  {
-    operation: '',
-    wanted: 'no memory reserved after warm-up',
-    cases: /^token\//,
-    figures: note(/reserved/),
-    reached: atMost(0),
-  },
-]
+function ratios(result: Measured, a: string, b: string): number[] {
+  return result.timings
+    .filter((t) => t.name === a)
+    .flatMap((t) => {
+      const other = timingIn(result, b, t.threads)
+      return other ? [ratioOf(t, other)] : []
+    })
+}
+
+function speedup({ timings }: Measured, name: string): number[] {
+  const all = timings.filter((t) => t.name === name)
+  return all.length > 1 ? [ratioOf(all[0]!, all.at(-1)!)] : []
+}
+
+function figuresOf(quantity: Quantity, result: Measured): number[] {
+  const name = (text: string) => (text === 'ours' ? 'memory-layers' : text)
+  const [a, b] = quantity.split(' / ')
+  if (b !== undefined) return ratios(result, name(a!), name(b))
+  const of = /^speedup of (\S+)/.exec(quantity)?.[1]
+  if (of === undefined)
+    return Object.entries(result.notes ?? {}).flatMap(([note, x]) =>
+      note.includes(quantity) ? [x] : [],
+    )
+  const allowed = (speedup(result, 'ceiling')[0] ?? 0) >= bandwidthAllows
+  return allowed || !quantity.endsWith(whereAllowed) ? speedup(result, name(of)) : []
+}
 
 export function targets({ cases }: Results): Target[] {
-  return specs.map(({ operation, wanted, cases: pattern, figures, reached }) => {
+  return rows.map(([operation, quantity, bound]) => {
+    const target = { operation, quantity, bound: bound ? `${bound[0]} ${bound[1]}${bound[2]}` : '' }
     const values = Object.entries(cases)
-      .filter(([name]) => pattern.test(name))
-      .flatMap(([, result]) => figures(result))
-      .filter((v): v is number => v !== undefined)
+      .filter(([name]) => operations[operation].test(name))
+      .flatMap(([, result]) => figuresOf(quantity, result))
       .sort((a, b) => a - b)
-    if (values.length === 0) return { operation, wanted }
+    if (values.length === 0) return target
     const median = quantile(values, 0.5)
-    return {
-      operation,
-      wanted,
-      got: { median, least: values[0]!, greatest: values.at(-1)!, count: values.length },
-      reached: reached?.(median),
-    }
+    const reached = bound && (bound[0] === '>=' ? median >= bound[1] : median <= bound[1])
+    const figures = { median, min: values[0]!, max: values.at(-1)!, count: values.length }
+    return { ...target, figures, reached }
   })
-}
-
-const number = (x: number) =>
-  Math.abs(x) >= 100 || Number.isInteger(x) ? x.toFixed(0) : x.toFixed(2)
-
-export function gotText({ got }: Target): string {
-  if (!got) return 'not measured'
-  return got.count === 1
-    ? number(got.median)
-    : `${number(got.median)} (${number(got.least)} … ${number(got.greatest)}, ${got.count})`
-}
-
-/** 'yes' or 'no'; nothing for a figure that is only to compare with. */
-export const reachedText = ({ reached }: Target): string =>
-  reached === undefined ? '' : reached ? 'yes' : 'no'
-
-export function targetsText(results: Results): string {
-  const rows = targets(results).filter((t) => t.got)
-  if (rows.length === 0) return ''
-  const width = (pick: (t: Target) => string) => Math.max(...rows.map((t) => pick(t).length))
-  const [a, b] = [width((t) => t.operation), width((t) => t.wanted)]
-  const lines = rows.map(
-    (t) =>
-      `  ${t.operation.padEnd(a)}  ${t.wanted.padEnd(b)}  ${reachedText(t).padEnd(3)}  ${gotText(t)}`,
-  )
-  return ['Targets: median over shapes and threads (least … greatest, how many)', ...lines].join(
-    '\n',
-  )
 }

@@ -1,11 +1,12 @@
-// The problems, and what a contender must be able to do with them: each method prepares one for a
-// problem, or is left out.
+// The problems, and the backends that prepare contenders for them: a method that is left out means
+// that a backend can't.
 
 import type { HostTable } from '../data.js'
 import type { Contender } from '../harness.js'
 import type { Distribution, GemmShape, LookupShape, TokenShape } from '../shapes.js'
 
-export interface Reads {
+/** The input of a bag: [tokens, bag] each. */
+interface BagInput {
   indices: Int32Array
   weights: Float32Array
 }
@@ -15,9 +16,9 @@ export interface BagProblem {
   table: HostTable
   tokens: number
   bag: number
-  /** Of the rows that are drawn. */
+  /** Of the sampled indices. */
   distribution: Distribution
-  sets: readonly Reads[]
+  sets: readonly BagInput[]
 }
 
 /** dWeights[t, l] = <dy[t], table[indices[t, l]]>; result `dWeights` [tokens, bag] */
@@ -31,10 +32,7 @@ export const lr = 0.01
 export const adam = { beta1: 0.9, beta2: 0.999, eps: 1e-8 }
 export const adagradEps = 1e-10
 
-/**
- * The table's gradient and the rule on each touched row; result `rows`: the rows of `sample` after
- * set 0, [sample, dim]
- */
+/** Gradient and update of each touched row; result `rows` [sample, dim]: after set 0. */
 export interface UpdateProblem extends BagWeightsProblem {
   rule: Rule
   sample: Int32Array
@@ -62,8 +60,6 @@ export interface TokenProblem {
   shape: TokenShape
   /** The layer's parameters by name, the table among them. */
   state: Record<string, Float32Array>
-  /** [inputDim] each */
-  inputs: readonly Float32Array[]
   /** The rows that each input reads. */
   rows: readonly Int32Array[]
 }
@@ -71,10 +67,7 @@ export interface TokenProblem {
 export interface Backend {
   readonly name: string
   readonly threads: number
-  /**
-   * Milliseconds for which its own threads stay busy after their work: the next contender waits for
-   * them.
-   */
+  /** Milliseconds for which its threads spin after their work: the next contender waits. */
   readonly settle?: number
   bag?(problem: BagProblem): Promise<Contender | undefined>
   bagWeights?(problem: BagWeightsProblem): Promise<Contender | undefined>
@@ -82,16 +75,10 @@ export interface Backend {
   lookup?(problem: LookupProblem): Promise<Contender | undefined>
   token?(problem: TokenProblem): Promise<Contender | undefined>
   gemm?(problem: GemmProblem): Promise<Contender | undefined>
-  /** Lets go of tables it has kept. */
+  /** Frees the tables that it keeps. */
   forget?(): void | Promise<void>
   close?(): void | Promise<void>
 }
-
-/**
- * Contenders that are a hundred times slower than others take part up to so many multiply-adds a
- * call: about a second of theirs.
- */
-export const mostWorkOfSlow = 2 ** 28
 
 /** Thread counts to measure: one, and all. */
 export const threadCounts = (all: number): number[] => (all > 1 ? [1, all] : [1])

@@ -1,8 +1,15 @@
-// onnxruntime-node. Its inputs are laid out as its operators like them, and the weights of a
+// onnxruntime-node. Its inputs have the layouts that its operators take, and the weights of a
 // product are constants, which it packs ahead.
 
 import type { Contender, Result } from '../harness.js'
-import { encodeModel, type Graph, type OnnxType } from '../peers/onnx.js'
+import {
+  type Constant,
+  encodeModel,
+  type Graph,
+  type Node,
+  type OnnxType,
+  type Value,
+} from '../peers/onnx.js'
 import { requirePeer } from '../peers/require.js'
 import type {
   Backend,
@@ -19,7 +26,7 @@ interface Session {
   run(feeds: Record<string, OrtTensor>): Promise<Record<string, OrtTensor>>
   release(): Promise<void>
 }
-export interface Ort {
+interface Ort {
   Tensor: new (type: string, data: unknown, dims: readonly number[]) => OrtTensor
   InferenceSession: { create(model: Uint8Array, options: object): Promise<Session> }
   env: { versions: { node?: string } }
@@ -27,7 +34,22 @@ export interface Ort {
 
 export const loadOrt = () => requirePeer<Ort>('onnxruntime-node')
 
-const ids = (...names: string[]) => names
+/** A node; names of inputs and outputs are separated by spaces. */
+const node = (
+  op: string,
+  inputs: string,
+  outputs: string,
+  attributes: Readonly<Record<string, number>> = {},
+): Node => ({ op, inputs: inputs.split(' '), outputs: outputs.split(' '), attributes })
+
+const integers = (name: string, ...values: number[]): Constant => ({
+  name,
+  type: 'int64',
+  shape: [values.length],
+  data: BigInt64Array.from(values.map(BigInt)),
+})
+
+const floats = (name: string, ...shape: number[]): Value => ({ name, type: 'float32', shape })
 
 export class OnnxRuntime implements Backend {
   readonly name = 'onnxruntime-node'
@@ -64,76 +86,60 @@ export class OnnxRuntime implements Backend {
     return contender
   }
 
-  /**
-   * Nodes from a table and its indices [T, L] to rows [T, L, D] in float32 and weights [T, 1, L].
-   */
+  /** From a table and indices [T, L] to rows [T, L, D] in float32. */
   #rows({ table, tokens, bag, sets }: BagProblem) {
     if (table.dtype === 'bfloat16') return undefined
-    const { slots, dim, scales } = table
-    const read: Graph = {
+    const { slots, dim, dtype } = table
+    const float32 = 1
+    const read: Pick<Graph, 'inputs' | 'nodes'> = {
       inputs: [
-        { name: 'table', type: table.dtype, shape: [slots, dim] },
+        { name: 'table', type: dtype, shape: [slots, dim] },
         { name: 'indices', type: 'int32', shape: [tokens, bag] },
       ],
-      outputs: [],
-      constants: [],
-      nodes: [
-        {
-          op: 'Gather',
-          inputs: ids('table', 'indices'),
-          outputs: ids(table.dtype === 'float32' ? 'rows' : 'narrow'),
-        },
-        ...(table.dtype === 'float32'
-          ? []
-          : [{ op: 'Cast', inputs: ids('narrow'), outputs: ids('rows'), attributes: { to: 1 } }]),
-      ],
+      nodes:
+        dtype === 'float32'
+          ? [node('Gather', 'table indices', 'rows')]
+          : [
+              node('Gather', 'table indices', 'narrow'),
+              node('Cast', 'narrow', 'rows', { to: float32 }),
+            ],
     }
-    const data = this.#tensor(table.dtype, table.data, [slots, dim])
+    const data = this.#tensor(dtype, table.data, [slots, dim])
     const feeds = sets.map(({ indices }) => ({
       table: data,
       indices: this.#tensor('int32', indices, [tokens, bag]),
     }))
-    return { read, feeds, scales: scales && this.#tensor('float32', scales, [slots]) }
+    return { read, feeds }
   }
 
   async bag(problem: BagProblem): Promise<Contender | undefined> {
     const rows = this.#rows(problem)
     if (!rows) return undefined
     const { tokens, bag, table, sets } = problem
-    const { read, scales } = rows
+    const { read } = rows
+    const weights = floats('weights', tokens, 1, bag)
+    const scales = table.scales && floats('scales', table.slots, 1)
     const graph: Graph = {
-      inputs: [
-        ...read.inputs,
-        { name: 'weights', type: 'float32', shape: [tokens, 1, bag] },
-        ...(scales ? [{ name: 'scales', type: 'float32' as const, shape: [table.slots, 1] }] : []),
-      ],
-      outputs: [{ name: 'y', type: 'float32', shape: [tokens, 1, table.dim] }],
-      constants: scales
-        ? [
-            {
-              name: 'flat',
-              type: 'int64',
-              shape: [3],
-              data: BigInt64Array.from([tokens, 1, bag].map(BigInt)),
-            },
-          ]
-        : [],
+      inputs: [...read.inputs, weights, ...(scales ? [scales] : [])],
+      outputs: [floats('y', tokens, 1, table.dim)],
+      constants: scales ? [integers('flat', tokens, 1, bag)] : [],
       nodes: [
         ...read.nodes,
         ...(scales
           ? [
-              { op: 'Gather', inputs: ids('scales', 'indices'), outputs: ids('factors') },
-              { op: 'Reshape', inputs: ids('factors', 'flat'), outputs: ids('shaped') },
-              { op: 'Mul', inputs: ids('weights', 'shaped'), outputs: ids('scaled') },
+              node('Gather', 'scales indices', 'factors'),
+              node('Reshape', 'factors flat', 'shaped'),
+              node('Mul', 'weights shaped', 'scaled'),
             ]
           : []),
-        { op: 'MatMul', inputs: ids(scales ? 'scaled' : 'weights', 'rows'), outputs: ids('y') },
+        node('MatMul', scales ? 'scaled rows' : 'weights rows', 'y'),
       ],
     }
+    const scaleFeed = scales && { scales: this.#tensor('float32', table.scales, scales.shape) }
     const feeds = rows.feeds.map((feed, i) => ({
       ...feed,
-      weights: this.#tensor('float32', sets[i]!.weights, [tokens, 1, bag]),
-      ...(scales && { scales: this.#tensor('float32', table.scales, [table.slots, 1]) }),
+      ...scaleFeed,
+      weights: this.#tensor('float32', sets[i]!.weights, weights.shape),
     }))
     return this.#contender(graph, feeds, ({ y }) => ({ y: y!.data as ArrayLike<number> }))
   }
@@ -143,89 +149,49 @@ export class OnnxRuntime implements Backend {
     if (!rows) return undefined
     const { tokens, bag, table, dy } = problem
     const graph: Graph = {
-      inputs: [...rows.read.inputs, { name: 'dy', type: 'float32', shape: [tokens, table.dim, 1] }],
-      outputs: [{ name: 'dWeights', type: 'float32', shape: [tokens, bag, 1] }],
+      inputs: [...rows.read.inputs, floats('dy', tokens, table.dim, 1)],
+      outputs: [floats('dWeights', tokens, bag, 1)],
       constants: [],
-      nodes: [
-        ...rows.read.nodes,
-        { op: 'MatMul', inputs: ids('rows', 'dy'), outputs: ids('dWeights') },
-      ],
+      nodes: [...rows.read.nodes, node('MatMul', 'rows dy', 'dWeights')],
     }
     const gradient = this.#tensor('float32', dy, [tokens, table.dim, 1])
-    return this.#contender(
-      graph,
-      rows.feeds.map((feed) => ({ ...feed, dy: gradient })),
-      ({ dWeights }) => ({
-        dWeights: dWeights!.data as ArrayLike<number>,
-      }),
-    )
+    const feeds = rows.feeds.map((feed) => ({ ...feed, dy: gradient }))
+    return this.#contender(graph, feeds, ({ dWeights }) => ({
+      dWeights: dWeights!.data as ArrayLike<number>,
+    }))
   }
 
   async lookup({ shape, keys, queries }: LookupProblem): Promise<Contender> {
     const { tokens: T, heads: H, knn: k, half: d, nKeys: n } = shape
-    const integers = (name: string, ...values: number[]) => ({
-      name,
-      type: 'int64' as const,
-      shape: [values.length],
-      data: BigInt64Array.from(values.map(BigInt)),
-    })
     const graph: Graph = {
-      inputs: [{ name: 'queries', type: 'float32', shape: [2 * H, T, d] }],
-      outputs: [
-        { name: 'indices', type: 'int64', shape: [H, T, k] },
-        { name: 'weights', type: 'float32', shape: [H, T, k] },
-      ],
+      inputs: [floats('queries', 2 * H, T, d)],
+      outputs: [{ name: 'indices', type: 'int64', shape: [H, T, k] }, floats('weights', H, T, k)],
       constants: [
-        { name: 'keys', type: 'float32', shape: [2 * H, d, n], data: transposedKeys(keys, shape) },
+        { ...floats('keys', 2 * H, d, n), data: transposedKeys(keys, shape) },
         integers('k', k),
         integers('n', n),
         integers('flat', H, T, k * k),
-        integers('third', 3),
-        integers('second', 2),
+        integers('axis2', 2),
+        integers('axis3', 3),
         integers('halves', H, H),
       ],
       nodes: [
-        { op: 'MatMul', inputs: ids('queries', 'keys'), outputs: ids('scores') },
-        {
-          op: 'TopK',
-          inputs: ids('scores', 'k'),
-          outputs: ids('values', 'places'),
-          attributes: { axis: 2 },
-        },
-        {
-          op: 'Split',
-          inputs: ids('values', 'halves'),
-          outputs: ids('v1', 'v2'),
-          attributes: { axis: 0 },
-        },
-        {
-          op: 'Split',
-          inputs: ids('places', 'halves'),
-          outputs: ids('i1', 'i2'),
-          attributes: { axis: 0 },
-        },
-        { op: 'Unsqueeze', inputs: ids('v1', 'third'), outputs: ids('v1c') },
-        { op: 'Unsqueeze', inputs: ids('v2', 'second'), outputs: ids('v2r') },
-        { op: 'Add', inputs: ids('v1c', 'v2r'), outputs: ids('sums') },
-        { op: 'Reshape', inputs: ids('sums', 'flat'), outputs: ids('pairs') },
-        {
-          op: 'TopK',
-          inputs: ids('pairs', 'k'),
-          outputs: ids('best', 'at'),
-          attributes: { axis: 2 },
-        },
-        { op: 'Mul', inputs: ids('i1', 'n'), outputs: ids('i1n') },
-        { op: 'Unsqueeze', inputs: ids('i1n', 'third'), outputs: ids('i1c') },
-        { op: 'Unsqueeze', inputs: ids('i2', 'second'), outputs: ids('i2r') },
-        { op: 'Add', inputs: ids('i1c', 'i2r'), outputs: ids('names') },
-        { op: 'Reshape', inputs: ids('names', 'flat'), outputs: ids('slots') },
-        {
-          op: 'GatherElements',
-          inputs: ids('slots', 'at'),
-          outputs: ids('indices'),
-          attributes: { axis: 2 },
-        },
-        { op: 'Softmax', inputs: ids('best'), outputs: ids('weights'), attributes: { axis: 2 } },
+        node('MatMul', 'queries keys', 'scores'),
+        node('TopK', 'scores k', 'values ids', { axis: 2 }),
+        node('Split', 'values halves', 'v1 v2', { axis: 0 }),
+        node('Split', 'ids halves', 'i1 i2', { axis: 0 }),
+        node('Unsqueeze', 'v1 axis3', 'v1column'),
+        node('Unsqueeze', 'v2 axis2', 'v2row'),
+        node('Add', 'v1column v2row', 'sums'),
+        node('Reshape', 'sums flat', 'pairs'),
+        node('TopK', 'pairs k', 'best rank', { axis: 2 }),
+        node('Mul', 'i1 n', 'i1n'),
+        node('Unsqueeze', 'i1n axis3', 'i1column'),
+        node('Unsqueeze', 'i2 axis2', 'i2row'),
+        node('Add', 'i1column i2row', 'names'),
+        node('Reshape', 'names flat', 'slots'),
+        node('GatherElements', 'slots rank', 'indices', { axis: 2 }),
+        node('Softmax', 'best', 'weights', { axis: 2 }),
       ],
     }
     const feeds = queries.map((q) => ({
@@ -239,12 +205,10 @@ export class OnnxRuntime implements Backend {
 
   async gemm({ shape: { rows, inner, columns }, weight, inputs }: GemmProblem): Promise<Contender> {
     const graph: Graph = {
-      inputs: [{ name: 'x', type: 'float32', shape: [rows, inner] }],
-      outputs: [{ name: 'y', type: 'float32', shape: [rows, columns] }],
-      constants: [{ name: 'weight', type: 'float32', shape: [columns, inner], data: weight }],
-      nodes: [
-        { op: 'Gemm', inputs: ids('x', 'weight'), outputs: ids('y'), attributes: { transB: 1 } },
-      ],
+      inputs: [floats('x', rows, inner)],
+      outputs: [floats('y', rows, columns)],
+      constants: [{ ...floats('weight', columns, inner), data: weight }],
+      nodes: [node('Gemm', 'x weight', 'y', { transB: 1 })],
     }
     const feeds = inputs.map((x) => ({ x: this.#tensor('float32', x, [rows, inner]) }))
     return this.#contender(graph, feeds, ({ y }) => ({ y: y!.data as ArrayLike<number> }))
@@ -254,7 +218,7 @@ export class OnnxRuntime implements Backend {
 type Shape = LookupProblem['shape']
 
 /** [H, 2, n, d] to [2 * H, d, n], half before head. */
-export function transposedKeys(keys: Float32Array, { heads, nKeys, half }: Shape): Float32Array {
+function transposedKeys(keys: Float32Array, { heads, nKeys, half }: Shape): Float32Array {
   const out = new Float32Array(keys.length)
   for (let h = 0; h < heads; h++)
     for (let p = 0; p < 2; p++)
@@ -266,10 +230,7 @@ export function transposedKeys(keys: Float32Array, { heads, nKeys, half }: Shape
 }
 
 /** [T, H, 2, d] to [2 * H, T, d]. */
-export function transposedQueries(
-  query: Float32Array,
-  { tokens, heads, half }: Shape,
-): Float32Array {
+function transposedQueries(query: Float32Array, { tokens, heads, half }: Shape): Float32Array {
   const out = new Float32Array(query.length)
   for (let t = 0; t < tokens; t++)
     for (let h = 0; h < heads; h++)
@@ -281,10 +242,7 @@ export function transposedQueries(
 }
 
 /** [H, T, k] to [T, H, k]. */
-export function tokensFirst(
-  values: ArrayLike<number>,
-  { tokens, heads, knn }: Shape,
-): Float64Array {
+function tokensFirst(values: ArrayLike<number>, { tokens, heads, knn }: Shape): Float64Array {
   const out = new Float64Array(values.length)
   for (let h = 0; h < heads; h++)
     for (let t = 0; t < tokens; t++)

@@ -55,16 +55,16 @@ export class Ours implements Backend {
 
   /** The table on the device, made once. */
   table(table: HostTable): { weight: Tensor; scales: Tensor | undefined } {
-    let kept = this.#tables.get(table.key)
-    if (!kept) {
+    let found = this.#tables.get(table.key)
+    if (!found) {
       const weight = this.device.tensor(table.data, [table.slots, table.dim], table.dtype)
-      kept = { weight, scales: table.scales && this.device.tensor(table.scales) }
-      this.#tables.set(table.key, kept)
+      found = { weight, scales: table.scales && this.device.tensor(table.scales) }
+      this.#tables.set(table.key, found)
     }
-    return kept
+    return found
   }
 
-  #reads({ sets, tokens, bag }: BagProblem) {
+  #inputs({ sets, tokens, bag }: BagProblem) {
     return sets.map((s) => ({
       indices: this.device.tensor(s.indices, [tokens, bag]),
       weights: this.device.tensor(s.weights, [tokens, bag]),
@@ -73,24 +73,24 @@ export class Ours implements Backend {
 
   async bag(problem: BagProblem): Promise<Contender> {
     const { weight, scales } = this.table(problem.table)
-    const reads = this.#reads(problem)
+    const inputs = this.#inputs(problem)
     const out = this.device.empty([problem.tokens, problem.table.dim])
     const run = (set: number) =>
-      ops.embeddingBag(weight, reads[set]!.indices, reads[set]!.weights, { scales, out })
+      ops.embeddingBag(weight, inputs[set]!.indices, inputs[set]!.weights, { scales, out })
     return {
       run,
       wait: this.wait,
       result: async () => ({ y: await run(0).data() }),
-      release: () => dispose(out, ...reads.flatMap((r) => [r.indices, r.weights])),
+      release: () => dispose(out, ...inputs.flatMap((r) => [r.indices, r.weights])),
     }
   }
 
   async bagWeights(problem: BagWeightsProblem): Promise<Contender> {
     const { weight, scales } = this.table(problem.table)
-    const reads = this.#reads(problem)
+    const inputs = this.#inputs(problem)
     const dy = this.device.tensor(problem.dy, [problem.tokens, problem.table.dim])
     const run = (set: number) =>
-      ops.embeddingBagBackward(dy, weight, reads[set]!.indices, reads[set]!.weights, {
+      ops.embeddingBagBackward(dy, weight, inputs[set]!.indices, inputs[set]!.weights, {
         scales,
         needs: { table: false },
       }).dWeights!
@@ -98,7 +98,7 @@ export class Ours implements Backend {
       run: (set) => run(set).dispose(),
       wait: this.wait,
       result: async () => ({ dWeights: await run(0).data() }),
-      release: () => dispose(dy, ...reads.flatMap((r) => [r.indices, r.weights])),
+      release: () => dispose(dy, ...inputs.flatMap((r) => [r.indices, r.weights])),
     }
   }
 
@@ -107,10 +107,10 @@ export class Ours implements Backend {
     const table = new ValueTable(this.device, { slots, dim })
     table.weight.write(data)
     const optimizer = optimizers[problem.rule](tableParameter('values', table))
-    const reads = this.#reads(problem)
+    const inputs = this.#inputs(problem)
     const dy = this.device.tensor(problem.dy, [problem.tokens, dim])
     const run = (set: number) => {
-      const { indices, weights } = reads[set]!
+      const { indices, weights } = inputs[set]!
       native.tablePush(
         table.handle,
         indices.handle('bench', 'indices'),
@@ -136,7 +136,7 @@ export class Ours implements Backend {
       release: () => {
         optimizer.dispose()
         table.dispose()
-        dispose(dy, ...reads.flatMap((r) => [r.indices, r.weights]))
+        dispose(dy, ...inputs.flatMap((r) => [r.indices, r.weights]))
         this.wait()
       },
     }
@@ -167,8 +167,8 @@ export class Ours implements Backend {
     }
   }
 
-  /** The lookup's own products alone: half-key scores of every query, stored. */
-  async scores(problem: LookupProblem): Promise<Contender> {
+  /** The first step of the lookup alone: half scores of every query, stored. */
+  async halfScores(problem: LookupProblem): Promise<Contender> {
     const { keys, queries } = this.#lookupInputs(problem)
     const { tokens, heads, nKeys } = problem.shape
     const out = this.device.empty([tokens, heads, 2, nKeys])

@@ -21,11 +21,13 @@ interface Input {
   name: string
   dtype: 'float32' | 'int32' | 'float16'
   shape: readonly number[]
-  /** Parts that lie one behind the other. */
+  /** One chunk after another. */
   data: readonly Data[]
 }
 
 const script = fileURLToPath(new URL('../peers/pytorch_peer.py', import.meta.url))
+
+const chunkBytes = 2 ** 26 // a stream takes no buffer beyond 2 GiB
 
 // A core type set for another program would cost OpenBLAS half its speed.
 function environment(): NodeJS.ProcessEnv {
@@ -33,7 +35,7 @@ function environment(): NodeJS.ProcessEnv {
   return rest
 }
 
-/** The first Python that can import torch, or why there is none. */
+/** The first Python that can import torch; undefined where there is none. */
 export function findPython(): string | undefined {
   return ['python3', '/usr/bin/python3'].find(
     (python) =>
@@ -46,22 +48,22 @@ export class Python {
   readonly #child: ChildProcessByStdio<Writable, Readable, null>
   #pending: Buffer = Buffer.alloc(0)
   #ended = false
-  #wake: () => void = () => undefined
+  #notify: () => void = () => undefined
   #loaded: string | undefined
   #next = 0
   readonly #problems = new Map<object, { id: number; users: number }>()
-  #turn: Promise<unknown> = Promise.resolve()
+  #lastCall: Promise<unknown> = Promise.resolve()
 
   private constructor(child: ChildProcessByStdio<Writable, Readable, null>) {
     this.#child = child
-    child.stdin.on('error', () => undefined) // the answer that never comes says it
+    child.stdin.on('error', () => undefined) // the missing answer reports it
     child.stdout.on('data', (chunk: Buffer) => {
       this.#pending = Buffer.concat([this.#pending, chunk])
-      this.#wake()
+      this.#notify()
     })
     child.stdout.on('end', () => {
       this.#ended = true
-      this.#wake()
+      this.#notify()
     })
   }
 
@@ -83,7 +85,7 @@ export class Python {
   #more(): Promise<void> {
     if (this.#ended) throw new Error('the Python process ended')
     return new Promise((resolve) => {
-      this.#wake = resolve
+      this.#notify = resolve
     })
   }
 
@@ -119,23 +121,22 @@ export class Python {
     message: Record<string, unknown>,
     inputs: readonly Input[] = [],
   ): Promise<Record<string, unknown> & { outputs: Result }> {
-    const answer = this.#turn.then(async () => {
+    const answer = this.#lastCall.then(async () => {
       const arrays = inputs.map(({ name, dtype, shape }) => [name, dtype, shape])
       this.#child.stdin.write(`${JSON.stringify({ ...message, arrays })}\n`)
-      // In pieces: a stream takes no buffer beyond 2 GiB.
       for (const { data } of inputs)
-        for (const part of data)
-          for (let at = 0; at < part.byteLength; at += 2 ** 26) {
-            const piece = new Uint8Array(
-              part.buffer,
-              part.byteOffset + at,
-              Math.min(2 ** 26, part.byteLength - at),
+        for (const { buffer, byteOffset, byteLength } of data)
+          for (let at = 0; at < byteLength; at += chunkBytes) {
+            const chunk = new Uint8Array(
+              buffer,
+              byteOffset + at,
+              Math.min(chunkBytes, byteLength - at),
             )
-            if (!this.#child.stdin.write(piece)) await once(this.#child.stdin, 'drain')
+            if (!this.#child.stdin.write(chunk)) await once(this.#child.stdin, 'drain')
           }
       return this.#read()
     })
-    this.#turn = answer.catch(() => undefined)
+    this.#lastCall = answer.catch(() => undefined)
     return answer
   }
 
@@ -206,7 +207,7 @@ export class PyTorch implements Backend {
     this.#python = python
   }
 
-  async #reads(
+  async #bagContender(
     kind: string,
     problem: BagProblem,
     message: Record<string, unknown>,
@@ -236,18 +237,18 @@ export class PyTorch implements Backend {
   })
 
   async bag(problem: BagProblem): Promise<Contender | undefined> {
-    return this.#reads('bag', problem, {}, [])
+    return this.#bagContender('bag', problem, {}, [])
   }
 
   async bagWeights(problem: BagWeightsProblem): Promise<Contender | undefined> {
     return problem.table.dtype === 'float32'
-      ? this.#reads('bagWeights', problem, {}, [this.#dy(problem)])
+      ? this.#bagContender('bagWeights', problem, {}, [this.#dy(problem)])
       : undefined
   }
 
   async update(problem: UpdateProblem): Promise<Contender | undefined> {
     const { rule, sample } = problem
-    return this.#reads('update', problem, { rule, lr }, [
+    return this.#bagContender('update', problem, { rule, lr }, [
       this.#dy(problem),
       { name: 'sample', dtype: 'int32', shape: [sample.length], data: [sample] },
     ])

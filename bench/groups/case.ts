@@ -2,24 +2,24 @@
 
 import type { Backend } from '../backends/backend.js'
 import type { Ours } from '../backends/ours.js'
+import { WrongResult } from '../check.js'
 import type { HostTable } from '../data.js'
 import {
   type Contender,
   type Effort,
-  type Entrant,
+  type Participant,
   type Result,
-  race,
   type Timing,
-  WrongResult,
+  timeRounds,
 } from '../harness.js'
 import type { TableDType } from '../shapes.js'
 
 export interface Environment {
   effort: Effort
-  /** All contenders, ours among them; each for the thread counts it is measured with. */
+  /** Every backend for every thread count, ours among them. */
   backends: readonly Backend[]
   /** Processes that contenders run in. */
-  helpers: readonly number[]
+  pids: readonly number[]
   /** Ours alone, with one and with all threads. */
   ours: readonly Ours[]
   table(slots: number, dim: number, dtype: TableDType): HostTable
@@ -31,8 +31,6 @@ export interface CaseResult {
   unit?: 'GB/s' | 'GFLOP/s'
   /** Bytes or operations of one call. */
   work?: number
-  /** What `work` is, in words. */
-  of?: string
   timings: Timing[]
   /** Cores that other processes used meanwhile. */
   others?: number
@@ -45,7 +43,7 @@ export interface CaseResult {
 export interface Case {
   /** group/…/shape: what --only matches. */
   name: string
-  /** What stays in memory from case to case; another value lets go of it. */
+  /** What stays in memory from case to case; before another value it is freed. */
   resident: string
   run(env: Environment): Promise<CaseResult>
 }
@@ -57,54 +55,44 @@ export interface Case {
 export class CheckFailed extends Error {}
 
 /**
- * Asks every backend for a contender, checks each one's result, then times them together, and with
- * them the `extra` ones.
+ * Asks every backend for a contender, checks each one's result, then times them together with the
+ * `extra` participants.
  */
-export async function contest<P>(
+export async function compare(
   env: Environment,
   sets: number,
-  problem: P,
-  enter: (backend: Backend, problem: P) => Promise<Contender | undefined> | undefined,
+  prepare: (backend: Backend) => Promise<Contender | undefined> | undefined,
   check: (result: Result, name: string) => void,
-  extra: readonly Entrant[] = [],
+  extra: readonly Participant[] = [],
 ): Promise<Pick<CaseResult, 'timings' | 'others' | 'absent'>> {
-  const entrants: Entrant[] = [...extra]
+  const participants: Participant[] = [...extra]
   const absent: Record<string, string> = {}
   try {
     for (const backend of env.backends) {
       const { name, threads, settle } = backend
+      let contender: Contender | undefined
       try {
-        const contender = await enter(backend, problem)
+        contender = await prepare(backend)
         if (!contender) continue
-        entrants.push({ name, threads, contender, settle })
         const result = await contender.result()
         if (name !== 'ceiling') check(result, name)
+        participants.push({ name, threads, contender, settle })
       } catch (error) {
+        await contender?.release?.()
         const message = error instanceof Error ? error.message.split('\n')[0]! : String(error)
         if (error instanceof WrongResult)
           throw new CheckFailed(`${name}, ${threads} threads: ${message}`)
         if (name === 'memory-layers' || name === 'ceiling') throw error
         absent[name] = message
-        if (entrants.at(-1)?.name === name && entrants.at(-1)?.threads === threads)
-          await entrants.pop()!.contender.release?.()
       }
     }
-    const { timings, others } = await race(entrants, sets, env.effort, env.helpers)
-    return { timings, others, ...(Object.keys(absent).length > 0 && { absent }) }
+    const times = await timeRounds(participants, sets, env.effort, env.pids)
+    return { ...times, ...(Object.keys(absent).length > 0 && { absent }) }
   } finally {
-    for (const { contender } of entrants) await contender.release?.()
+    for (const { contender } of participants) await contender.release?.()
   }
 }
 
-/** Up to `most` numbers spread over 0 … count - 1, the ends among them. */
-export function spread(count: number, most: number): number[] {
-  if (count <= most) return Array.from({ length: count }, (_, i) => i)
-  return Array.from({ length: most }, (_, i) => Math.floor((i * (count - 1)) / (most - 1)))
-}
-
-/**
- * How many input sets it takes to read `bytes` a call and never meet a row in the cache again,
- * within reason.
- */
+/** Input sets that read more than the caches hold before a row comes again, within reason. */
 export const setsFor = (bytes: number): number =>
   Math.max(2, Math.min(16, Math.ceil(2 ** 27 / bytes)))

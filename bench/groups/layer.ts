@@ -1,60 +1,51 @@
-// Whole memory layers: forward, backward and step as the table grows, with the shares of the
-// operations; and one token.
+// Whole memory layers: forward, backward and step as the table grows, and the share of each
+// operation.
 
 import { AdamW, MemoryLayer, RowwiseAdagrad, type Tensor } from '../../lib/index.js'
-import type { TokenProblem } from '../backends/backend.js'
 import type { Ours } from '../backends/ours.js'
-import { oneToken } from '../backends/plain.js'
+import { expectNear, memoryLayer, rowsOf, spaced, WrongResult } from '../check.js'
 import { uniform } from '../data.js'
 import { watchOthers } from '../disturbance.js'
-import { type Contender, expectNear, ratioOf, type Timing, timingOf } from '../harness.js'
+import { ratioOf, type Timing, timingOf } from '../harness.js'
 import type { LayerShape, Shapes } from '../shapes.js'
-import { type Case, CheckFailed, contest, spread } from './case.js'
-
-type State = Record<string, Float32Array>
-
-async function stateOf(layer: MemoryLayer): Promise<State> {
-  const entries = Object.entries(layer.stateDict()).map(
-    async ([name, t]) => [name, (await t.data()) as Float32Array] as const,
-  )
-  return Object.fromEntries(await Promise.all(entries))
-}
+import { type Case, CheckFailed } from './case.js'
+import { stateOf } from './token.js'
 
 const optimizers = {
   rowwiseAdagrad: (layer: MemoryLayer) => new RowwiseAdagrad(layer.parameters(), { lr: 1e-3 }),
   adamw: (layer: MemoryLayer) => new AdamW(layer.parameters(), { lr: 1e-3 }),
 }
 
-const phases = ['forward', 'backward', 'step'] as const
-// Operations whose cost grows with the number of half-keys, that is with the square root of the
-// rows.
-const ofTheKeys = /product_key|dense_update|fill/
+const phases = ['forward', 'backward', 'step', 'total'] as const
+// Operations whose cost grows with the number of half-keys: with the square root of the rows.
+const halfKeyWork = /product_key|dense_update|fill/
+const warmUps = 2
+const shownShares = 8
 
-class Growing {
-  readonly rows: number
+/** A layer in training, and what its steps took. */
+class Training {
+  readonly rows: string
   readonly layer: MemoryLayer
   readonly #optimizer: RowwiseAdagrad | AdamW
   readonly #ours: Ours
-  readonly samples: Record<(typeof phases)[number] | 'whole', number[]> = {
-    forward: [],
-    backward: [],
-    step: [],
-    whole: [],
-  }
+  readonly samples = { forward: [], backward: [], step: [], total: [] } as Record<
+    (typeof phases)[number],
+    number[]
+  >
   /** Seconds of the operations whose cost does not grow with the half-keys. */
-  readonly apart: number[] = []
+  readonly #withoutHalfKeys: number[] = []
   /** Seconds by operation, over all samples. */
-  readonly operations = new Map<string, number>()
+  readonly #operations = new Map<string, number>()
 
   constructor(ours: Ours, shape: LayerShape, nKeys: number) {
     const { tokens: _, optimizer, ...options } = shape
-    this.rows = nKeys ** 2
+    this.rows = (nKeys ** 2).toLocaleString('en')
     this.#ours = ours
     this.layer = new MemoryLayer(ours.device, { ...options, nKeys, seed: 1 })
     this.#optimizer = optimizers[optimizer](this.layer)
   }
 
-  train(x: Tensor, dy: Tensor, keep: boolean): void {
+  step(x: Tensor, dy: Tensor, keep: boolean): void {
     const { wait, device } = this.#ours
     device.profile()
     const times = [performance.now()]
@@ -73,21 +64,40 @@ class Growing {
     dx.dispose()
     const profile = device.profile()
     if (!keep) return
-    for (const [i, phase] of phases.entries())
-      this.samples[phase].push((times[i + 1]! - times[i]!) / 1e3)
-    this.samples.whole.push((times[3]! - times[0]!) / 1e3)
-    let apart = 0
+    for (const [i, phase] of phases.entries()) {
+      const [from, to] = phase === 'total' ? [0, i] : [i, i + 1]
+      this.samples[phase].push((times[to]! - times[from]!) / 1e3)
+    }
+    let withoutHalfKeys = 0
     for (const [name, { milliseconds }] of Object.entries(profile)) {
       if (name === 'read') continue
-      this.operations.set(name, (this.operations.get(name) ?? 0) + milliseconds / 1e3)
-      if (!ofTheKeys.test(name)) apart += milliseconds / 1e3
+      this.#operations.set(name, (this.#operations.get(name) ?? 0) + milliseconds / 1e3)
+      if (!halfKeyWork.test(name)) withoutHalfKeys += milliseconds / 1e3
     }
-    this.apart.push(apart)
+    this.#withoutHalfKeys.push(withoutHalfKeys)
   }
 
-  /** Seconds of all operations of a step, on average. */
-  parts(): number {
-    return [...this.operations.values()].reduce((a, b) => a + b, 0) / this.samples.whole.length
+  timing(phase: (typeof phases)[number]): Timing {
+    return timingOf(`${this.rows} rows, ${phase}`, this.#ours.threads, this.samples[phase])
+  }
+
+  get withoutHalfKeys(): Timing {
+    return timingOf('without half-key work', this.#ours.threads, this.#withoutHalfKeys)
+  }
+
+  get #operationsSum(): number {
+    return [...this.#operations.values()].reduce((a, b) => a + b, 0)
+  }
+
+  get overTotal(): number {
+    return this.#operationsSum / this.samples.total.reduce((a, b) => a + b, 0)
+  }
+
+  /** Operation and its share of the sum, the largest first. */
+  get shares(): [string, number][] {
+    return [...this.#operations]
+      .map(([name, seconds]): [string, number] => [name, seconds / this.#operationsSum])
+      .sort((a, b) => b[1] - a[1])
   }
 
   dispose(): void {
@@ -96,40 +106,31 @@ class Growing {
   }
 }
 
-const millions = (rows: number) => rows.toLocaleString('en')
-
-function growingCase(shape: LayerShape): Case {
+function layerCase(shape: LayerShape): Case {
   const { inputDim, heads, knn, keyDim, valueDim, tokens, optimizer, nKeys } = shape
-  const name = `layer/${tokens}x${inputDim}/${heads} heads, k ${knn}, key ${keyDim}, value ${valueDim}/${optimizer}`
+  const lookup = `${heads} heads, k ${knn}, key ${keyDim}, value ${valueDim}`
+  const name = `layer/${tokens}x${inputDim}/${lookup}/${optimizer}`
   return {
     name,
     resident: name,
-    async run(env) {
-      const ours = env.ours.at(-1)!
-      const runs = nKeys.map((n) => new Growing(ours, shape, n))
+    async run({ ours: list, effort: { minReps, maxReps, budget }, pids }) {
+      const ours = list.at(-1)!
+      const layers = nKeys.map((n) => new Training(ours, shape, n))
       const x = ours.device.tensor(uniform(tokens * inputDim, 800), [tokens, inputDim])
       const dy = ours.device.tensor(uniform(tokens * inputDim, 801), [tokens, inputDim])
       try {
-        await checkForward(runs[0]!.layer, shape, x)
-        const others = watchOthers(env.helpers)
+        await checkForward(layers[0]!.layer, shape, x)
+        const others = watchOthers(pids)
         const begin = performance.now()
-        for (
-          let rep = 0;
-          rep < 2 + env.effort.fewest ||
-          (rep < 2 + env.effort.most && performance.now() - begin < env.effort.budget * 10_000);
-          rep++
-        ) {
-          for (let i = 0; i < runs.length; i++)
-            runs[(i + rep) % runs.length]!.train(x, dy, rep >= 2)
+        const timeLeft = () => performance.now() - begin < budget * 10_000
+        for (let rep = -warmUps; rep < minReps || (rep < maxReps && timeLeft()); rep++) {
+          for (let i = 0; i < layers.length; i++)
+            layers[(i + rep + warmUps) % layers.length]!.step(x, dy, rep >= 0)
         }
-        const timings = runs.flatMap((run) =>
-          ([...phases, 'whole'] as const).map((phase) =>
-            timingOf(`${millions(run.rows)} rows, ${phase}`, ours.threads, run.samples[phase]),
-          ),
-        )
-        return { name, timings, others: others(), notes: notesOf(runs, timings) }
+        const timings = layers.flatMap((layer) => phases.map((phase) => layer.timing(phase)))
+        return { name, timings, others: others(), notes: notesOf(layers) }
       } finally {
-        for (const run of runs) run.dispose()
+        for (const layer of layers) layer.dispose()
         x.dispose()
         dy.dispose()
       }
@@ -137,148 +138,41 @@ function growingCase(shape: LayerShape): Case {
   }
 }
 
-function notesOf(runs: readonly Growing[], timings: readonly Timing[]): Record<string, number> {
-  const whole = (run: Growing) =>
-    timings.find((t) => t.name === `${millions(run.rows)} rows, whole`)!
-  const first = runs[0]!
-  const last = runs.at(-1)!
-  const notes: Record<string, number> = {}
-  const mean = first.samples.whole.reduce((a, b) => a + b, 0) / first.samples.whole.length
-  notes['operations of a step, sum over whole'] = first.parts() / mean
-  for (const [i, run] of runs.entries()) {
-    if (i > 0)
-      notes[`${millions(run.rows)} rows over ${millions(runs[i - 1]!.rows)}, whole step`] = ratioOf(
-        whole(run),
-        whole(runs[i - 1]!),
-      )
-  }
-  notes[`${millions(last.rows)} rows over ${millions(first.rows)}, whole step`] = ratioOf(
-    whole(last),
-    whole(first),
-  )
-  const apart = (run: Growing) => timingOf('apart', 0, run.apart)
-  notes[
-    `${millions(last.rows)} rows over ${millions(first.rows)}, without what grows with the half-keys`
-  ] = ratioOf(apart(last), apart(first))
-  const total = first.parts()
-  for (const [operation, seconds] of [...first.operations].sort((a, b) => b[1] - a[1]).slice(0, 8))
-    notes[`share of ${operation}, ${millions(first.rows)} rows`] =
-      seconds / first.samples.whole.length / total
-  return notes
+function notesOf(layers: readonly Training[]): Record<string, number> {
+  const first = layers[0]!
+  const last = layers.at(-1)!
+  const growth = (a: Training, b: Training): [string, number] => [
+    `${a.rows} rows over ${b.rows}, step total`,
+    ratioOf(a.timing('total'), b.timing('total')),
+  ]
+  return Object.fromEntries([
+    ['sub-operations over total', first.overTotal],
+    ...layers.slice(1).map((layer, i) => growth(layer, layers[i]!)),
+    growth(last, first),
+    [
+      `${last.rows} rows over ${first.rows}, without half-key work`,
+      ratioOf(last.withoutHalfKeys, first.withoutHalfKeys),
+    ],
+    ...first.shares
+      .slice(0, shownShares)
+      .map(([name, share]) => [`share of ${name}, ${first.rows} rows`, share]),
+  ])
 }
 
-/**
- * The outputs of sampled tokens, computed by plain loops. The layer's value and output widths may
- * differ.
- */
 async function checkForward(layer: MemoryLayer, shape: LayerShape, x: Tensor): Promise<void> {
-  const state = await stateOf(layer)
+  const { inputDim, tokens, nKeys } = shape
   const { output, context } = layer.forward(x)
   context.dispose()
-  const got = (await output.data()) as Float32Array
-  const input = (await x.data()) as Float32Array
+  const got = await output.data()
   output.dispose()
-  const { inputDim, tokens } = shape
-  for (const t of spread(tokens, 3)) {
-    const { y } = oneToken(
-      { ...shape, nKeys: shape.nKeys[0]! },
-      state,
-      input.subarray(t * inputDim, (t + 1) * inputDim),
-    )
-    try {
-      expectNear(`output of token ${t}`, got.subarray(t * inputDim, (t + 1) * inputDim), y, 1e-3)
-    } catch (error) {
-      throw new CheckFailed((error as Error).message)
-    }
+  const sample = spaced(tokens, 3)
+  const input = rowsOf(await x.data(), inputDim, sample)
+  const { y } = memoryLayer({ ...shape, nKeys: nKeys[0]! }, await stateOf(layer), input)
+  try {
+    expectNear('outputs of sampled tokens', rowsOf(got, inputDim, sample), y, 1e-3)
+  } catch (error) {
+    throw error instanceof WrongResult ? new CheckFailed(error.message) : error
   }
 }
 
-const tokenInputs = 64
-
-function tokenCase(shapes: Shapes): Case {
-  const shape = shapes.token
-  const { inputDim, heads, knn, keyDim, nKeys } = shape
-  const name = `token/${inputDim}/${heads} heads, k ${knn}, key ${keyDim}, n ${nKeys}`
-  return {
-    name,
-    resident: name,
-    async run(env) {
-      const options = { ...shape, seed: 1 }
-      const layers = env.ours.map((ours) => new MemoryLayer(ours.device, options))
-      const state = await stateOf(layers[0]!)
-      const inputs = Array.from({ length: tokenInputs }, (_, i) => uniform(inputDim, 900 + i))
-      const outputs = inputs.map((x) => oneToken(shape, state, x))
-      const problem: TokenProblem = { shape, state, inputs, rows: outputs.map((o) => o.rows) }
-      const reserved = () => env.ours.reduce((sum, ours) => sum + ours.device.memory().reserved, 0)
-      let before = 0
-      try {
-        const contenders = new Map(
-          env.ours.map((ours, i) => [
-            ours as unknown,
-            inference(ours, layers[i]!, inputs, (y) => y.dataSync()),
-          ]),
-        )
-        const awaited = env.ours.map((ours, i) => {
-          const contender = inference(ours, layers[i]!, inputs, (y) => y.data())
-          return { name: `${ours.name}, awaited`, threads: ours.threads, contender }
-        })
-        const r = await contest(
-          env,
-          tokenInputs,
-          problem,
-          async (backend, p) => contenders.get(backend) ?? backend.token?.(p),
-          (result) => {
-            expectNear('the output', result['y'], outputs[0]!.y, 1e-3)
-            before = reserved() // the last check is before the first timing
-          },
-          awaited,
-        )
-        return {
-          name,
-          ...r,
-          notes: { ...beyond(r.timings), 'bytes reserved after warm-up': reserved() - before },
-        }
-      } finally {
-        for (const layer of layers) layer.dispose()
-      }
-    },
-  }
-}
-
-type Read = (output: Tensor) => Float32Array | Promise<Float32Array>
-
-/** Each call waits for its output: this is the time to an answer. */
-function inference(
-  ours: Ours,
-  layer: MemoryLayer,
-  inputs: readonly Float32Array[],
-  read: Read,
-): Contender {
-  const xs = inputs.map((x) => ours.device.tensor(x, [1, x.length]))
-  const run = (set: number) => {
-    const output = layer.infer(xs[set]!)
-    const data = read(output)
-    output.dispose() // in order behind the reading
-    return data
-  }
-  const result = async () => {
-    for (let i = 0; i < 3; i++) await run(0)
-    return { y: await run(0) }
-  }
-  return { run, result, release: () => xs.forEach((x) => void x.dispose()) }
-}
-
-function beyond(timings: readonly Timing[]): Record<string, number> {
-  const notes: Record<string, number> = {}
-  for (const t of timings.filter((t) => t.name === 'memory-layers')) {
-    const floor = timings.find((f) => f.name === 'ceiling' && f.threads === t.threads)
-    if (floor)
-      notes[`µs beyond the bytes' floor, ${t.threads} threads`] = (t.seconds - floor.seconds) * 1e6
-  }
-  return notes
-}
-
-export const layerCases = (shapes: Shapes): Case[] => [
-  ...shapes.layers.map(growingCase),
-  tokenCase(shapes),
-]
+export const layerCases = (shapes: Shapes): Case[] => shapes.layers.map(layerCase)

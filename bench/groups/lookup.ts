@@ -1,10 +1,12 @@
-// Product-key lookup, beside its own products alone.
+// Product-key lookup, beside its half scores alone.
 
 import type { LookupProblem } from '../backends/backend.js'
+import { expectNear, rowsOf, spaced, WrongResult } from '../check.js'
 import { uniform } from '../data.js'
-import { type Entrant, expectNear, type Result, WrongResult } from '../harness.js'
+import type { Participant, Result } from '../harness.js'
+import { halfScores, lookup } from '../reference.js'
 import type { LookupShape, Shapes } from '../shapes.js'
-import { type Case, contest, type Environment, spread } from './case.js'
+import { type Case, compare } from './case.js'
 
 const inputSets = 3
 
@@ -20,109 +22,65 @@ function problemOf(shape: LookupShape): LookupProblem {
   }
 }
 
-const halfScore = (
-  { shape: { heads, half, nKeys }, keys, queries }: LookupProblem,
-  t: number,
-  h: number,
-  p: number,
-  j: number,
-) => {
-  let sum = 0
-  const q = ((t * heads + h) * 2 + p) * half
-  const key = ((h * 2 + p) * nKeys + j) * half
-  for (let c = 0; c < half; c++) sum += queries[0]![q + c]! * keys[key + c]!
-  return sum
+/** The reference for sampled tokens of set 0. */
+function referenceOf({ shape, keys, queries }: LookupProblem) {
+  const { tokens, heads, half, nKeys, knn } = shape
+  const sample = spaced(tokens, 8)
+  const T = sample.length
+  const reference = { T, H: heads, n: nKeys, d: half, k: knn }
+  const scores = halfScores(rowsOf(queries[0]!, heads * 2 * half, sample), keys, reference)
+  return { sample, scores, found: lookup(scores, reference, 'softmax') }
 }
 
 /**
- * For sampled tokens: the scores of the slots found are, rank by rank, the best of all pairs in
+ * For sampled tokens: the scores of the slots found are, rank by rank, those of the best pairs in
  * float64, no slot is found twice, and the weights are their softmax. Slots whose scores differ by
- * rounding may change places.
+ * rounding may swap ranks.
  */
-function check(problem: LookupProblem, result: Result): void {
-  const { tokens, heads, knn, nKeys } = problem.shape
-  const { indices, weights } = result
-  if (indices?.length !== tokens * heads * knn)
-    throw new WrongResult(`indices have ${indices?.length} numbers, wanted ${tokens * heads * knn}`)
-  for (const t of spread(tokens, 8))
-    for (let h = 0; h < heads; h++) {
-      const scores = [0, 1].map((p) =>
-        Array.from({ length: nKeys }, (_, j) => halfScore(problem, t, h, p, j)),
-      ) as [number[], number[]]
-      const halves = scores.map((list) => [...list].sort((a, b) => b - a).slice(0, knn)) as [
-        number[],
-        number[],
-      ]
-      const wanted = halves[0]
-        .flatMap((a) => halves[1].map((b) => a + b))
-        .sort((a, b) => b - a)
-        .slice(0, knn)
-      const at = (t * heads + h) * knn
-      const slots = Array.from({ length: knn }, (_, r) => Number(indices[at + r]))
-      if (new Set(slots).size !== knn || slots.some((s) => !(s >= 0 && s < nKeys * nKeys)))
-        throw new WrongResult(`slots of token ${t}, head ${h}: ${slots}`)
-      const got = slots.map((s) => scores[0][Math.floor(s / nKeys)]! + scores[1][s % nKeys]!)
-      expectNear(`scores of token ${t}, head ${h}`, got, wanted, 1e-5)
-      const exps = wanted.map((s) => Math.exp(s - wanted[0]!))
-      const sum = exps.reduce((a, b) => a + b, 0)
-      expectNear(
-        `weights of token ${t}, head ${h}`,
-        Array.from({ length: knn }, (_, r) => weights?.[at + r] ?? Number.NaN),
-        exps.map((e) => e / sum),
-        1e-4,
-      )
-    }
-}
-
-function checkScores(problem: LookupProblem, result: Result): void {
-  const { tokens, heads, nKeys } = problem.shape
-  const { scores } = result
-  const rows = spread(tokens, 4).flatMap((t) =>
-    Array.from({ length: heads * 2 }, (_, hp) => [t, hp] as const),
-  )
-  for (const [t, hp] of rows) {
-    const wanted = Array.from({ length: nKeys }, (_, j) =>
-      halfScore(problem, t, hp >> 1, hp & 1, j),
-    )
-    const at = (t * heads * 2 + hp) * nKeys
-    expectNear(
-      `half scores of token ${t}`,
-      Array.prototype.slice.call(scores ?? [], at, at + nKeys),
-      wanted,
-      1e-5,
-    )
+function check(
+  { heads, knn, nKeys }: LookupShape,
+  { sample, scores, found }: ReturnType<typeof referenceOf>,
+  result: Result,
+): void {
+  const slots = rowsOf(result['indices'], heads * knn, sample)
+  const got = slots.map((slot, i) => {
+    const row = Math.floor(i / knn) * 2 * nKeys // of the half scores [T, H, 2, n]
+    return scores[row + Math.floor(slot / nKeys)]! + scores[row + nKeys + (slot % nKeys)]!
+  })
+  expectNear('scores of the slots found', got, found.scores, 1e-5)
+  for (let i = 0; i < slots.length; i += knn) {
+    const list = slots.subarray(i, i + knn)
+    if (new Set(list).size !== knn || list.some((slot) => !(slot >= 0 && slot < nKeys ** 2)))
+      throw new WrongResult(`the slots are not ${knn} different ones: ${list}`)
   }
+  expectNear('weights', rowsOf(result['weights'], heads * knn, sample), found.weights, 1e-4)
 }
 
 function lookupCase(shape: LookupShape): Case {
-  const name = `lookup/${shape.tokens}/half ${shape.half}/n ${shape.nKeys}`
+  const { tokens, heads, nKeys, half } = shape
+  const name = `lookup/${tokens}/half ${half}/n ${nKeys}`
   return {
     name,
     resident: 'none',
-    async run(env: Environment) {
+    async run(env) {
       const problem = problemOf(shape)
-      const products: Entrant[] = []
+      const reference = referenceOf(problem)
+      const halfScoresAlone: Participant[] = []
       for (const ours of env.ours) {
-        const contender = await ours.scores(problem)
-        checkScores(problem, await contender.result())
-        products.push({ name: 'its own products alone', threads: ours.threads, contender })
+        const contender = await ours.halfScores(problem)
+        const { scores } = await contender.result()
+        const got = rowsOf(scores, heads * 2 * nKeys, reference.sample)
+        expectNear('half scores', got, reference.scores, 1e-5)
+        halfScoresAlone.push({ name: 'half scores alone', threads: ours.threads, contender })
       }
-      const r = await contest(
+      const times = await compare(
         env,
         inputSets,
-        problem,
-        (b, p) => b.lookup?.(p),
-        (result) => check(problem, result),
-        products,
+        (backend) => backend.lookup?.(problem),
+        (result) => check(shape, reference, result),
+        halfScoresAlone,
       )
-      const { tokens, heads, nKeys, half } = shape
-      return {
-        name,
-        unit: 'GFLOP/s',
-        work: 4 * tokens * heads * nKeys * half,
-        of: 'products of the half scores',
-        ...r,
-      }
+      return { name, unit: 'GFLOP/s', work: 4 * tokens * heads * nKeys * half, ...times }
     },
   }
 }

@@ -10,35 +10,35 @@ typedef uint32_t UVec __attribute__((vector_size(4 * kWidth)));
 constexpr int64_t kVectorBytes = 4 * kWidth;
 constexpr int kLineVectors = kCacheLine > kVectorBytes ? static_cast<int>(kCacheLine / kVectorBytes)
                                                        : 1;
-constexpr int kChains = 12;  // more than latency times pipes on any core known
+constexpr int kChains = 12;  // more than FMA latency times ports of any known core
 
-template <int cache>
+template <int level>
 [[gnu::always_inline]] inline void prefetch_into(const void* p) {
-  if constexpr (cache == 1)
+  if constexpr (level == 1)
     prefetch_l1d(p);
   else
     prefetch_l2(p);
 }
 
-// Adds integers: the rows may hold any bits, and some of them are numbers that a core is slow to
-// add as floats.
-template <int cache>
+// Adds integers: the rows may hold any bits, and denormal floats are slow to add.
+template <int level>
 uint32_t gather_with(const bench::RowWalk& w, int64_t begin, int64_t end) {
   UVec sum[4] = {};
   uint32_t scales = 0;
   for (int64_t i = begin; i < end; ++i) {
     const char* row = w.data + w.rows[i] * w.row_bytes;
-    const bool far = w.ahead > 0 && i + w.ahead < w.count,
-               near = w.again > 0 && i + w.again < w.count;
-    const int64_t later = w.rows[far ? i + w.ahead : i], sooner = w.rows[near ? i + w.again : i];
+    const bool prefetch = w.distance > 0 && i + w.distance < w.count;
+    const bool prefetch_l1 = w.l1_distance > 0 && i + w.l1_distance < w.count;
+    const int64_t next = w.rows[prefetch ? i + w.distance : i];
+    const int64_t next_l1 = w.rows[prefetch_l1 ? i + w.l1_distance : i];
     if (w.scales) {
-      if (far) prefetch_into<cache>(w.scales + later);
-      if (near) prefetch_l1d(w.scales + sooner);
+      if (prefetch) prefetch_into<level>(w.scales + next);
+      if (prefetch_l1) prefetch_l1d(w.scales + next_l1);
       scales += __builtin_bit_cast(uint32_t, w.scales[w.rows[i]]);
     }
     for (int64_t c = 0; c < w.row_bytes; c += kCacheLine) {
-      if (far) prefetch_into<cache>(w.data + later * w.row_bytes + c);
-      if (near) prefetch_l1d(w.data + sooner * w.row_bytes + c);
+      if (prefetch) prefetch_into<level>(w.data + next * w.row_bytes + c);
+      if (prefetch_l1) prefetch_l1d(w.data + next_l1 * w.row_bytes + c);
       for (int v = 0; v < kLineVectors; ++v)
         sum[v] += reinterpret_cast<UVec>(
             load(reinterpret_cast<const float*>(row + c + v * kVectorBytes)));
@@ -50,24 +50,25 @@ uint32_t gather_with(const bench::RowWalk& w, int64_t begin, int64_t end) {
 }
 
 uint32_t gather_range(const bench::RowWalk& w, int64_t begin, int64_t end) {
-  return w.cache == 1 ? gather_with<1>(w, begin, end) : gather_with<2>(w, begin, end);
+  return w.level == 1 ? gather_with<1>(w, begin, end) : gather_with<2>(w, begin, end);
 }
 
-template <int cache>
+template <int level>
 void update_with(const bench::RowWalk& w, int64_t begin, int64_t end) {
   const Vec one = set1(1.0f);
   for (int64_t i = begin; i < end; ++i) {
-    const bool coming = w.ahead > 0 && i + w.ahead < w.count;
-    if (w.numbers) {
-      if (coming) prefetch_into<cache>(w.numbers + w.rows[i + w.ahead]);
-      w.numbers[w.rows[i]] += 1.0f;
+    const bool prefetch = w.distance > 0 && i + w.distance < w.count;
+    const int64_t next = w.rows[prefetch ? i + w.distance : i];
+    if (w.states) {
+      if (prefetch) prefetch_into<level>(w.states + next);
+      w.states[w.rows[i]] += 1.0f;
     }
-    for (int part = 0; part < w.parts; ++part) {
-      char* row = w.data + part * w.part_bytes + w.rows[i] * w.row_bytes;
-      const char* next =
-          w.data + part * w.part_bytes + w.rows[coming ? i + w.ahead : i] * w.row_bytes;
+    for (int table = 0; table < w.tables; ++table) {
+      char* data = w.data + table * w.stride;
+      char* row = data + w.rows[i] * w.row_bytes;
+      const char* next_row = data + next * w.row_bytes;
       for (int64_t c = 0; c < w.row_bytes; c += kCacheLine) {
-        if (coming) prefetch_into<cache>(next + c);
+        if (prefetch) prefetch_into<level>(next_row + c);
         for (int v = 0; v < kLineVectors; ++v) {
           float* at = reinterpret_cast<float*>(row + c + v * kVectorBytes);
           store(at, load(at) + one);
@@ -78,7 +79,7 @@ void update_with(const bench::RowWalk& w, int64_t begin, int64_t end) {
 }
 
 void update_range(const bench::RowWalk& w, int64_t begin, int64_t end) {
-  w.cache == 1 ? update_with<1>(w, begin, end) : update_with<2>(w, begin, end);
+  w.level == 1 ? update_with<1>(w, begin, end) : update_with<2>(w, begin, end);
 }
 
 float fma_range(int64_t rounds) {
@@ -113,13 +114,13 @@ namespace ml::bench {
 namespace {
 
 constexpr int64_t kHugePage = int64_t{2} << 20;
-constexpr int64_t kGrain = 256;  // rows of one piece
+constexpr int64_t kGrain = 256;  // rows of a chunk
 
-std::atomic<float> sink;  // keeps sums alive
-std::atomic<uint32_t> gathered;
+std::atomic<float> fma_sum;  // keep the sums from being optimised away
+std::atomic<uint32_t> gather_sum;
 
 template <class F>
-void share(int threads, int64_t n, int64_t grain, F body) {
+void parallel(int threads, int64_t n, int64_t grain, F body) {
   cpu::pool_run(
       threads, n, grain,
       {[](void* o, int64_t begin, int64_t end, int) { (*static_cast<F*>(o))(begin, end); }, &body});
@@ -142,21 +143,22 @@ Memory::~Memory() { munmap(mapped_, static_cast<size_t>(mapped_bytes_)); }
 
 uint32_t gather_rows(const RowWalk& walk, int threads) {
   const auto range = ML_DISPATCH(gather_range);
-  share(threads, walk.count, kGrain, [&](int64_t begin, int64_t end) {
-    gathered.store(range(walk, begin, end), std::memory_order_relaxed);
+  parallel(threads, walk.count, kGrain, [&](int64_t begin, int64_t end) {
+    gather_sum.store(range(walk, begin, end), std::memory_order_relaxed);
   });
-  return gathered.load();
+  return gather_sum.load();
 }
 
 void update_rows(const RowWalk& walk, int threads) {
   const auto range = ML_DISPATCH(update_range);
-  share(threads, walk.count, kGrain, [&](int64_t begin, int64_t end) { range(walk, begin, end); });
+  parallel(threads, walk.count, kGrain,
+           [&](int64_t begin, int64_t end) { range(walk, begin, end); });
 }
 
 double fma_peak(int64_t rounds, int threads) {
   const auto range = ML_DISPATCH(fma_range);
-  share(threads, threads, 1,
-        [&](int64_t, int64_t) { sink.store(range(rounds), std::memory_order_relaxed); });
+  parallel(threads, threads, 1,
+           [&](int64_t, int64_t) { fma_sum.store(range(rounds), std::memory_order_relaxed); });
   return static_cast<double>(rounds) * static_cast<double>(threads) *
          static_cast<double>(ML_DISPATCH(fma_flops)());
 }

@@ -2,20 +2,14 @@
 // What this machine can do at best: loops that move rows or multiply, and nothing else. For the
 // benchmark alone; never published.
 //
-//   gather_rows   reads every byte of the listed rows, and the scale of each; returns a sum of the
-//   last of them, as integers
-//                                                                                bytes: rows *
-//                                                                                row_bytes
-//   update_rows   reads and writes every byte of the listed rows of `parts` tables that lie one
-//   behind the other, and the number of each
-//                                                                                bytes: 2 * parts *
-//                                                                                rows * row_bytes
-//   fma_peak      independent multiply-adds in registers                         flops: the return
-//   value
+//   gather_rows  reads the listed rows, and the scale of each
+//                bytes: rows * row_bytes
+//   update_rows  reads and writes the listed rows of `tables`, and the state of each
+//                bytes: 2 * tables * rows * row_bytes
+//   fma_peak     independent multiply-adds in registers
+//                flops: the return value
 //
-// `ahead`: rows between a read and the prefetch of its row, 0 for none. `cache`: the cache that
-// prefetch is for, 1 or 2. `again`: rows between a read and a second prefetch, into the first
-// cache, 0 for none. row_bytes: a multiple of 64.
+// row_bytes: a multiple of 64.
 
 #include <cstdint>
 #include <vector>
@@ -47,17 +41,18 @@ struct RowList {
 struct RowWalk {
   char* data;
   int64_t row_bytes;
-  int64_t part_bytes;  // from a row of one table to the same row of the next
-  int parts;
-  const float* scales;  // by row, or nullptr
-  float* numbers;       // by row, or nullptr
   const int32_t* rows;
   int64_t count;
-  int64_t ahead;
-  int64_t again;
-  int cache;
+  int tables = 1;
+  int64_t stride = 0;             // bytes from a row of one table to the same row of the next
+  const float* scales = nullptr;  // by row
+  float* states = nullptr;        // by row
+  int64_t distance = 0;           // rows from a read to the prefetch of its row; 0: none
+  int level = 1;                  // the cache of that prefetch: 1 (L1d) or 2 (L2)
+  int64_t l1_distance = 0;        // rows from a read to a second prefetch, into L1d; 0: none
 };
 
+// Returns the sum of all 32-bit words of the last chunk of rows.
 uint32_t gather_rows(const RowWalk& walk, int threads);
 void update_rows(const RowWalk& walk, int threads);
 double fma_peak(int64_t rounds, int threads);

@@ -6,7 +6,6 @@
 
 #include "binding/handles.h"
 #include "ceilings.h"
-#include "cpu/isa.h"
 
 namespace {
 
@@ -14,7 +13,7 @@ using ml::bench::Memory;
 using ml::bench::RowList;
 
 template <class T>
-T& held(const Napi::Value& value) {
+T& unwrap(const Napi::Value& value) {
   if (!value.IsExternal())
     throw Napi::TypeError::New(value.Env(), "ceilings: an argument is not a handle");
   return *value.As<Napi::External<T>>().Data();
@@ -23,14 +22,14 @@ T& held(const Napi::Value& value) {
 int64_t integer(const Napi::Value& value) { return value.ToNumber().Int64Value(); }
 
 template <class T>
-Napi::Value hold(Napi::Env env, T* object) {
+Napi::Value wrap(Napi::Env env, T* object) {
   return Napi::External<T>::New(env, object, [](Napi::Env, T* data) { delete data; });
 }
 
 // (bytes)
 Napi::Value allocate(const Napi::CallbackInfo& info) {
   try {
-    return hold(info.Env(), new Memory(integer(info[0])));
+    return wrap(info.Env(), new Memory(integer(info[0])));
   } catch (const std::bad_alloc&) {
     throw Napi::Error::New(
         info.Env(), "ceilings: no memory for " + std::to_string(integer(info[0])) + " bytes");
@@ -47,17 +46,17 @@ Napi::Value row_list(const Napi::CallbackInfo& info) {
     if (row < 0 || row >= slots)
       throw Napi::RangeError::New(info.Env(),
                                   "ceilings: row " + std::to_string(row) + " is out of range");
-  return hold(info.Env(), list.release());
+  return wrap(info.Env(), list.release());
 }
 
-// Bytes that rows can lie in: memory of ours, or a tensor of the package's.
+// Bytes of rows: a Memory, or a tensor of the package.
 struct Bytes {
   char* data;
   int64_t size;
 };
 
 Bytes bytes_of(const Napi::Value& value) {
-  if (value.IsExternal()) return {held<Memory>(value).data(), held<Memory>(value).bytes()};
+  if (value.IsExternal()) return {unwrap<Memory>(value).data(), unwrap<Memory>(value).bytes()};
   try {
     const ml::Tensor& tensor = ml::binding::unwrap<ml::binding::TensorBox>(value, "memory").tensor;
     return {tensor.view().as<char>(), tensor.bytes()};
@@ -71,17 +70,15 @@ ml::bench::RowWalk walk_of(const Napi::Env& env, const Bytes& bytes, const RowLi
   if (row_bytes <= 0 || row_bytes % 64 != 0 || list.slots * row_bytes > bytes.size)
     throw Napi::RangeError::New(
         env, "ceilings: the rows do not fit the memory, or are not whole cache lines");
-  ml::bench::RowWalk walk{};
-  walk.data = bytes.data;
-  walk.row_bytes = row_bytes;
-  walk.rows = list.rows.data();
-  walk.count = static_cast<int64_t>(list.rows.size());
-  return walk;
+  return {.data = bytes.data,
+          .row_bytes = row_bytes,
+          .rows = list.rows.data(),
+          .count = static_cast<int64_t>(list.rows.size())};
 }
 
-// (memory, scales or undefined, row list, row bytes, ahead, again, cache, threads) -> sum
+// (memory, scales or undefined, row list, row bytes, distance, L1d distance, level, threads) -> sum
 Napi::Value gather(const Napi::CallbackInfo& info) {
-  const RowList& list = held<RowList>(info[2]);
+  const RowList& list = unwrap<RowList>(info[2]);
   auto walk = walk_of(info.Env(), bytes_of(info[0]), list, integer(info[3]));
   if (!info[1].IsUndefined()) {
     const Bytes scales = bytes_of(info[1]);
@@ -89,29 +86,29 @@ Napi::Value gather(const Napi::CallbackInfo& info) {
       throw Napi::RangeError::New(info.Env(), "ceilings: a row has no scale");
     walk.scales = reinterpret_cast<const float*>(scales.data);
   }
-  walk.ahead = integer(info[4]);
-  walk.again = integer(info[5]);
-  walk.cache = static_cast<int>(integer(info[6]));
+  walk.distance = integer(info[4]);
+  walk.l1_distance = integer(info[5]);
+  walk.level = static_cast<int>(integer(info[6]));
   return Napi::Number::New(info.Env(),
                            ml::bench::gather_rows(walk, static_cast<int>(integer(info[7]))));
 }
 
-// (memory, row list, row bytes, parts, from one part to the next, numbers, ahead, cache, threads)
+// (memory, row list, row bytes, tables, stride, with row states, distance, level, threads)
 Napi::Value update(const Napi::CallbackInfo& info) {
   const Bytes memory = bytes_of(info[0]);
-  const RowList& list = held<RowList>(info[1]);
+  const RowList& list = unwrap<RowList>(info[1]);
   auto walk = walk_of(info.Env(), memory, list, integer(info[2]));
-  walk.parts = static_cast<int>(integer(info[3]));
-  walk.part_bytes = integer(info[4]);
-  const bool numbers = info[5].As<Napi::Boolean>();
-  if (walk.parts < 1 || walk.part_bytes < list.slots * walk.row_bytes ||
-      walk.part_bytes % 64 != 0 ||
-      walk.parts * walk.part_bytes + (numbers ? 4 * list.slots : 0) > memory.size)
-    throw Napi::RangeError::New(
-        info.Env(), "ceilings: the tables do not fit the memory, or lie in one another");
-  if (numbers) walk.numbers = reinterpret_cast<float*>(memory.data + walk.parts * walk.part_bytes);
-  walk.ahead = integer(info[6]);
-  walk.cache = static_cast<int>(integer(info[7]));
+  walk.tables = static_cast<int>(integer(info[3]));
+  walk.stride = integer(info[4]);
+  const int64_t tables_bytes = walk.tables * walk.stride;
+  const bool states = info[5].As<Napi::Boolean>();
+  if (walk.tables < 1 || walk.stride < list.slots * walk.row_bytes || walk.stride % 64 != 0 ||
+      tables_bytes + (states ? 4 * list.slots : 0) > memory.size)
+    throw Napi::RangeError::New(info.Env(),
+                                "ceilings: the tables do not fit the memory, or overlap");
+  if (states) walk.states = reinterpret_cast<float*>(memory.data + tables_bytes);
+  walk.distance = integer(info[6]);
+  walk.level = static_cast<int>(integer(info[7]));
   ml::bench::update_rows(walk, static_cast<int>(integer(info[8])));
   return info.Env().Undefined();
 }
@@ -120,10 +117,6 @@ Napi::Value update(const Napi::CallbackInfo& info) {
 Napi::Value fma(const Napi::CallbackInfo& info) {
   return Napi::Number::New(
       info.Env(), ml::bench::fma_peak(integer(info[0]), static_cast<int>(integer(info[1]))));
-}
-
-Napi::Value isa(const Napi::CallbackInfo& info) {
-  return Napi::String::New(info.Env(), ml::cpu::isa_name());
 }
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {
@@ -135,7 +128,6 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   define("gather", gather);
   define("update", update);
   define("fma", fma);
-  define("isa", isa);
   return exports;
 }
 

@@ -1,8 +1,7 @@
-// ONNX models as bytes: the few parts of the format (onnx.proto) that small graphs need. Protocol
-// buffers: a field is a tag (number * 8 + kind), then a varint (kind 0) or a length and as many
-// bytes (kind 2).
+// ONNX models as bytes: the messages of onnx.proto that small graphs need. A field of a protocol
+// buffer is a tag (number * 8 + kind), then a varint (kind 0) or a length and bytes (kind 2).
 
-export const types = { float32: 1, int8: 3, int32: 6, int64: 7, float16: 10 } as const
+const types = { float32: 1, int8: 3, int32: 6, int64: 7, float16: 10 } as const
 export type OnnxType = keyof typeof types
 
 export interface Value {
@@ -45,9 +44,9 @@ function integer(field: number, value: number): Uint8Array[] {
   return [varint(field * 8), Uint8Array.from(bytes, (b, i) => (i < 9 ? b | 128 : b & 1))]
 }
 
-function bytes(field: number, parts: readonly Uint8Array[]): Uint8Array[] {
-  const length = parts.reduce((sum, part) => sum + part.length, 0)
-  return [varint(field * 8 + 2), varint(length), ...parts]
+function bytes(field: number, chunks: readonly Uint8Array[]): Uint8Array[] {
+  const length = chunks.reduce((sum, chunk) => sum + chunk.length, 0)
+  return [varint(field * 8 + 2), varint(length), ...chunks]
 }
 
 const text = (field: number, value: string) => bytes(field, [new TextEncoder().encode(value)])

@@ -1,6 +1,7 @@
 """PyTorch's side of the benchmark, kept alive over stdin and stdout and timed here.
 
-A message is one line of JSON, then the bytes of its arrays: {"op": ..., "arrays": [[name, dtype, shape], ...], ...}. So is the answer.
+A message is one line of JSON, {"op": ..., "arrays": [[name, dtype, shape], ...], ...}, then the
+bytes of its arrays. So is the answer.
 """
 
 import ctypes
@@ -49,38 +50,50 @@ def answer(message, arrays=()):
     outgoing.flush()
 
 
-class Bag:
-    def __init__(self, message, arrays):
-        self.table = tables[message["table"]]
-        self.indices, self.weights = list(arrays["indices"]), list(arrays["weights"].to(self.table.dtype))
-
-    def run(self, i):
-        with torch.no_grad():
-            return F.embedding_bag(self.indices[i], self.table, mode="sum", per_sample_weights=self.weights[i])
-
+class Problem:
     def time(self, i):
         begin = time.perf_counter()
         self.run(i)
         return time.perf_counter() - begin
+
+
+class Bag(Problem):
+    def __init__(self, message, arrays):
+        self.table = tables[message["table"]]
+        self.indices = list(arrays["indices"])
+        self.weights = list(arrays["weights"].to(self.table.dtype))
+
+    def forward(self, i, sparse=False):
+        return F.embedding_bag(
+            self.indices[i],
+            self.table,
+            mode="sum",
+            per_sample_weights=self.weights[i],
+            sparse=sparse,
+        )
+
+    def run(self, i):
+        with torch.no_grad():
+            return self.forward(i)
 
     def result(self):
         return {"y": self.run(0).float()}
 
 
 class BagWeights(Bag):
-    """The backward alone: the forward that autograd needs is not timed. Its gradients want 64-bit indices."""
+    """The backward alone: the forward that autograd needs is not timed."""
 
     def __init__(self, message, arrays):
         super().__init__(message, arrays)
-        self.indices = [i.long() for i in self.indices]
-        # without it the backward fails; its gradient is not asked for
+        self.indices = [i.long() for i in self.indices]  # the backward takes no others
+        # Without it the backward fails; its gradient is not computed.
         self.table = self.table.detach().requires_grad_()
         self.dy = arrays["dy"]
         for w in self.weights:
             w.requires_grad_()
 
     def backward(self, i):
-        y = F.embedding_bag(self.indices[i], self.table, mode="sum", per_sample_weights=self.weights[i], sparse=True)
+        y = self.forward(i, sparse=True)
         begin = time.perf_counter()
         (gradient,) = torch.autograd.grad(y, self.weights[i], self.dy)
         return time.perf_counter() - begin, gradient
@@ -93,7 +106,7 @@ class BagWeights(Bag):
 
 
 class Update(Bag):
-    """Sparse gradient of the table and the sparse optimizer; the forward that autograd needs is not timed."""
+    """Sparse gradient of the table and the sparse optimizer, without the forward."""
 
     def __init__(self, message, arrays):
         super().__init__(message, arrays)
@@ -104,7 +117,7 @@ class Update(Bag):
         self.rule, self.lr = message["rule"], message["lr"]
 
     def start(self):
-        self.optimizer = None  # its states go before the new ones come
+        self.optimizer = None  # frees its states before the new ones are allocated
         with torch.no_grad():
             self.table.copy_(self.original)
         self.optimizer = {
@@ -114,7 +127,7 @@ class Update(Bag):
         }[self.rule]()
 
     def time(self, i):
-        y = F.embedding_bag(self.indices[i], self.table, mode="sum", per_sample_weights=self.weights[i], sparse=True)
+        y = self.forward(i, sparse=True)
         self.optimizer.zero_grad(set_to_none=True)
         begin = time.perf_counter()
         y.backward(self.dy)
@@ -127,13 +140,16 @@ class Update(Bag):
         return {"rows": self.table[self.sample]}
 
 
-class Lookup:
+class Lookup(Problem):
     def __init__(self, message, arrays):
-        # As the products like them: keys [2H, d, n], queries [2H, T, d], half before head.
+        # The layouts of the products: keys [2H, d, n], queries [2H, T, d], half before head.
         keys, queries = arrays["keys"], arrays["queries"]
-        self.heads, _, self.n, d = keys.shape
-        self.keys = keys.transpose(0, 1).reshape(2 * self.heads, self.n, d).transpose(1, 2).contiguous()
-        self.queries = [q.permute(2, 1, 0, 3).reshape(2 * self.heads, -1, d).contiguous() for q in queries]
+        heads, _, self.n, d = keys.shape
+        keys = keys.transpose(0, 1).reshape(2 * heads, self.n, d)
+        self.keys = keys.transpose(1, 2).contiguous()
+        self.queries = [
+            q.permute(2, 1, 0, 3).reshape(2 * heads, -1, d).contiguous() for q in queries
+        ]
         self.knn = message["knn"]
 
     def run(self, i):
@@ -144,20 +160,15 @@ class Lookup:
             i1, i2 = indices.chunk(2)
             pairs = (v1.unsqueeze(3) + v2.unsqueeze(2)).flatten(2)
             slots = (i1.unsqueeze(3) * n + i2.unsqueeze(2)).flatten(2)
-            best, at = torch.topk(pairs, k, dim=-1)
-            return slots.gather(2, at), F.softmax(best, dim=-1)
-
-    def time(self, i):
-        begin = time.perf_counter()
-        self.run(i)
-        return time.perf_counter() - begin
+            best, rank = torch.topk(pairs, k, dim=-1)
+            return slots.gather(2, rank), F.softmax(best, dim=-1)
 
     def result(self):
         indices, weights = self.run(0)
         return {"indices": indices.transpose(0, 1).int(), "weights": weights.transpose(0, 1)}
 
 
-class Gemm:
+class Gemm(Problem):
     def __init__(self, message, arrays):
         self.weight, self.inputs = arrays["weight"], list(arrays["inputs"])
 
@@ -165,24 +176,19 @@ class Gemm:
         with torch.no_grad():
             return F.linear(self.inputs[i], self.weight)
 
-    def time(self, i):
-        begin = time.perf_counter()
-        self.run(i)
-        return time.perf_counter() - begin
-
     def result(self):
         return {"y": self.run(0)}
 
 
-# OpenBLAS has threads of its own, which PyTorch's number does not bind.
+# OpenBLAS has threads of its own, which torch.set_num_threads does not set.
 try:
     openblas = ctypes.CDLL("libopenblas.so.0", mode=os.RTLD_NOLOAD)
 except OSError:
     openblas = None
 
 
-# Without OpenBLAS Debian's PyTorch multiplies 50 times as slowly, by the reference BLAS: the report
-# says which it is.
+# Without OpenBLAS, Debian's PyTorch multiplies 50 times as slowly, by the reference BLAS: the
+# version names it.
 def blas():
     built = re.search(r"BLAS_INFO=(\w+)", torch.__config__.show())
     return "OpenBLAS" if openblas else f"{built[1]} BLAS" if built else "unknown BLAS"
@@ -192,8 +198,8 @@ square = torch.rand(512, 512)
 threads = 0
 
 
-# Threads that slept are slow to come, and often to the processor of the one that woke them: other
-# work meets that before the timed one.
+# Threads that slept are slow to wake, and often wake on the processor of the thread that woke them:
+# other work absorbs that before the timed one.
 def set_threads(count):
     global threads
     if count == threads:

@@ -18,7 +18,3 @@ export function requirePeer<T>(name: string): T | undefined {
 
 export const peerVersion = (name: string): string =>
   (require(`${name}/package.json`) as { version: string }).version
-
-/** The folder of an installed peer, with a slash at its end. */
-export const peerFolder = (name: string): string =>
-  require.resolve(`${name}/package.json`).replace(/package\.json$/, '')

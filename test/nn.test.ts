@@ -12,8 +12,8 @@ import {
 } from '../lib/nn/index.js'
 import { expectClose } from './support/close.js'
 import { onEveryDevice } from './support/devices.js'
-import { inner } from './support/differences.js'
 import { errorOf } from './support/errors.js'
+import { dot } from './support/finite-differences.js'
 
 const modules: [string, (d: Device) => Module, number, number][] = [
   ['Linear', (d) => new Linear(d, { inputDim: 6, outputDim: 5, seed: 1 }) as Module, 6, 5],
@@ -62,7 +62,7 @@ onEveryDevice((device) => {
       const { output, context } = module.forward(x)
       expect(await output.data()).toEqual(await module.infer(x).data())
       const dx = module.backward(context, device.tensor(g, [4, out]))
-      const loss = async () => inner(g, await module.infer(x).data())
+      const loss = async () => dot(g, await module.infer(x).data())
       const check = async (label: string, value: Tensor, grad: ArrayLike<number>) => {
         const before = (await value.data()) as Float32Array
         const direction = (await device.normal([before.length], { seed: 7 }).data()) as Float32Array
@@ -72,8 +72,8 @@ onEveryDevice((device) => {
         value.write(before.map((v, i) => v - step * direction[i]!))
         const down = await loss()
         value.write(before)
-        expect(Math.abs((up - down) / (2 * step) - inner(grad, direction)), label).toBeLessThan(
-          2e-3 * (1 + Math.abs(inner(grad, direction))),
+        expect(Math.abs((up - down) / (2 * step) - dot(grad, direction)), label).toBeLessThan(
+          2e-3 * (1 + Math.abs(dot(grad, direction))),
         )
       }
       for (const p of module.parameters())

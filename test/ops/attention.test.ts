@@ -3,8 +3,8 @@ import { ops, type Tensor } from '../../lib/index.js'
 import { attention, type Shape } from '../reference/attention.js'
 import { expectClose } from '../support/close.js'
 import { onEveryDevice } from '../support/devices.js'
-import { inner } from '../support/differences.js'
 import { errorOf } from '../support/errors.js'
+import { dot } from '../support/finite-differences.js'
 
 const shapes: Shape[] = [
   { B: 1, T: 1, H: 1, d: 1 },
@@ -52,13 +52,13 @@ onEveryDevice((device) => {
       )
       const slope = await dy.data()
       const loss = (x: Float64Array[]) =>
-        inner(slope, attention(x[0]!, x[1]!, x[2]!, n, 0.7, causal).y)
+        dot(slope, attention(x[0]!, x[1]!, x[2]!, n, 0.7, causal).y)
       for (const [i, name] of (['dq', 'dk', 'dv'] as const).entries()) {
         const direction = await device.normal([values[i]!.length], { seed: 9 + i }).data()
         const moved = (step: number) =>
           values.map((x, j) => (j === i ? x.map((value, e) => value + step * direction[e]!) : x))
         const wanted = (loss(moved(1e-4)) - loss(moved(-1e-4))) / 2e-4
-        expect(Math.abs(inner(await grads[name].data(), direction) - wanted), name).toBeLessThan(
+        expect(Math.abs(dot(await grads[name].data(), direction) - wanted), name).toBeLessThan(
           1e-4 * (1 + Math.abs(wanted)),
         )
       }

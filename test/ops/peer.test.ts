@@ -3,16 +3,16 @@ import { ops } from '../../lib/index.js'
 import * as reference from '../reference/peer.js'
 import { expectClose } from '../support/close.js'
 import { onEveryDevice } from '../support/devices.js'
-import { expectSlope, inner } from '../support/differences.js'
 import { errorOf } from '../support/errors.js'
-import { draw, integers } from '../support/random.js'
+import { dot, expectGradient } from '../support/finite-differences.js'
+import { integers, randomTensor } from '../support/random.js'
 
 onEveryDevice((device) => {
   const inputs = (s: reference.PeerShape, N: number, seed: number) => {
-    const x = draw(device, [s.T, s.C], seed)
-    const down = draw(device, [N, s.C], seed + 1)
-    const up = draw(device, [N, s.O], seed + 2)
-    const weights = draw(device, [s.T, s.L], seed + 3)
+    const x = randomTensor(device, [s.T, s.C], seed)
+    const down = randomTensor(device, [N, s.C], seed + 1)
+    const up = randomTensor(device, [N, s.O], seed + 2)
+    const weights = randomTensor(device, [s.T, s.L], seed + 3)
     const indices = integers(s.T * s.L, -1, N, seed + 4)
     return { x, down, up, weights, indices, tensor: device.tensor(indices, [s.T, s.L]) }
   }
@@ -52,7 +52,7 @@ onEveryDevice((device) => {
     const s = { T: 3, L: 4, C: 5, O: 6 }
     for (const activation of ['gelu', 'silu'] as const) {
       const i = inputs(s, 6, 3)
-      const dOut = draw(device, [3, 6], 9)
+      const dOut = randomTensor(device, [3, 6], 9)
       const { u } = ops.peer(i.x.tensor, i.down.tensor, i.up.tensor, i.tensor, i.weights.tensor, {
         activation,
       })
@@ -70,16 +70,16 @@ onEveryDevice((device) => {
         down: ArrayLike<number>,
         up: ArrayLike<number>,
         w: ArrayLike<number>,
-      ) => inner(dOut.data, reference.peer(x, down, up, i.indices, w, s, activation).out)
+      ) => dot(dOut.data, reference.peer(x, down, up, i.indices, w, s, activation).out)
       const [x, down, up, w] = [i.x.data, i.down.data, i.up.data, i.weights.data]
-      expectSlope('dx', await dx.data(), (v) => loss(v, down, up, w), x, 2e-5)
-      expectSlope('dDown', await dDown.toDense().data(), (v) => loss(x, v, up, w), down, 2e-5)
-      expectSlope('dUp', await dUp.toDense().data(), (v) => loss(x, down, v, w), up, 2e-5)
+      expectGradient('dx', await dx.data(), (v) => loss(v, down, up, w), x, 2e-5)
+      expectGradient('dDown', await dDown.toDense().data(), (v) => loss(x, v, up, w), down, 2e-5)
+      expectGradient('dUp', await dUp.toDense().data(), (v) => loss(x, down, v, w), up, 2e-5)
       const slopes = await dWeights.data()
       i.indices.forEach((index, at) => {
         if (index < 0) expect(slopes[at]).toBe(0)
       })
-      expectSlope('dWeights', slopes, (v) => loss(x, down, up, v), w, 2e-5)
+      expectGradient('dWeights', slopes, (v) => loss(x, down, up, v), w, 2e-5)
     }
   })
 

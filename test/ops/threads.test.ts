@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { type Device, openDevice, ops, type Tensor } from '../../lib/index.js'
-import { draw } from '../support/random.js'
+import { randomTensor } from '../support/random.js'
 
 /**
  * Every result of these on CPUs with 1, 2, 3 and 5 threads: the bits must be those of one thread.
@@ -26,11 +26,14 @@ test.each([
 ] as const)('linear %i x %i -> %i: every thread count gives the same bits', (R, I, O) =>
   expectSameBits((device) => {
     const [x, w, dy] = [
-      draw(device, [R, I], 1).tensor,
-      draw(device, [O, I], 2).tensor,
-      draw(device, [R, O], 3).tensor,
+      randomTensor(device, [R, I], 1).tensor,
+      randomTensor(device, [O, I], 2).tensor,
+      randomTensor(device, [R, O], 3).tensor,
     ]
-    return { y: ops.linear(x, w, draw(device, [O], 4).tensor), ...ops.linearBackward(dy, x, w) }
+    return {
+      y: ops.linear(x, w, randomTensor(device, [O], 4).tensor),
+      ...ops.linearBackward(dy, x, w),
+    }
   }),
 )
 
@@ -44,8 +47,8 @@ test.each([
   (T, H, n, d, k) =>
     expectSameBits((device) => {
       const [query, keys] = [
-        draw(device, [T, H, 2, d], 1).tensor,
-        draw(device, [H, 2, n, d], 2).tensor,
+        randomTensor(device, [T, H, 2, d], 1).tensor,
+        randomTensor(device, [H, 2, n, d], 2).tensor,
       ]
       const found = ops.productKeyLookup(query, keys, { knn: k })
       const { scores, indices, weights } = found
@@ -53,15 +56,21 @@ test.each([
         scores,
         indices,
         weights,
-        ...ops.productKeyLookupBackward(found, draw(device, [T, H, k], 3).tensor, { query, keys }),
+        ...ops.productKeyLookupBackward(found, randomTensor(device, [T, H, k], 3).tensor, {
+          query,
+          keys,
+        }),
       }
     }),
 )
 
 test('norms and losses: every thread count gives the same bits', () =>
   expectSameBits((device) => {
-    const [x, dy] = [draw(device, [600, 77], 1).tensor, draw(device, [600, 77], 2).tensor]
-    const gain = draw(device, [77], 3).tensor
+    const [x, dy] = [
+      randomTensor(device, [600, 77], 1).tensor,
+      randomTensor(device, [600, 77], 2).tensor,
+    ]
+    const gain = randomTensor(device, [77], 3).tensor
     const targets = device.tensor(Int32Array.from({ length: 600 }, (_, i) => i % 77))
     return {
       norm: ops.rmsNorm(x, gain),

@@ -15,7 +15,7 @@ import {
   Sgd,
   type Tensor,
 } from '../../lib/index.js'
-import { draw, integers } from './random.js'
+import { integers, randomTensor } from './random.js'
 
 const device = openDevice('simt')
 const digests: Record<string, string> = {}
@@ -32,13 +32,13 @@ async function note(name: string, ...tensors: Tensor[]): Promise<void> {
 // Bags with a hot row, so that its gradient is split.
 const [tokens, size, slots, dim] = [150, 8, 40, 33] as const
 const places = integers(tokens * size, -1, slots, 1).map((i, at) => (at % 2 === 0 ? 7 : i))
-const table = draw(device, [slots, dim], 2).tensor
+const table = randomTensor(device, [slots, dim], 2).tensor
 const indices = device.tensor(places, [tokens, size])
-const weights = draw(device, [tokens, size], 3).tensor
-const dy = draw(device, [tokens, dim], 4).tensor
+const weights = randomTensor(device, [tokens, size], 3).tensor
+const dy = randomTensor(device, [tokens, dim], 4).tensor
 await note('embeddingBag', ops.embeddingBag(table, indices, weights))
 const few = ops.embeddingBag(
-  draw(device, [slots, 260], 2).tensor,
+  randomTensor(device, [slots, 260], 2).tensor,
   indices.rows(0, 2),
   weights.rows(0, 2),
 )
@@ -48,18 +48,18 @@ await note('embeddingBagBackward, weights', dWeights!)
 const { rows, values } = await dTable!.data()
 await note('embeddingBagBackward, table', device.tensor(rows), device.tensor(values))
 
-const x = draw(device, [70, 48], 5).tensor
-const weight = draw(device, [37, 48], 6).tensor
+const x = randomTensor(device, [70, 48], 5).tensor
+const weight = randomTensor(device, [37, 48], 6).tensor
 await note('linear', ops.linear(x, weight))
-const back = ops.linearBackward(draw(device, [70, 37], 7).tensor, x, weight)
+const back = ops.linearBackward(randomTensor(device, [70, 37], 7).tensor, x, weight)
 await note('linearBackward', back.dx, back.dWeight, back.dBias!)
 const lookup = ops.productKeyLookup(
-  draw(device, [20, 2, 2, 16], 8).tensor,
-  draw(device, [2, 2, 90, 16], 9).tensor,
+  randomTensor(device, [20, 2, 2, 16], 8).tensor,
+  randomTensor(device, [2, 2, 90, 16], 9).tensor,
   { knn: 12 },
 )
 await note('productKeyLookup', lookup.indices, lookup.scores, lookup.weights)
-const top = ops.topK(draw(device, [5, 700], 10).tensor, 40)
+const top = ops.topK(randomTensor(device, [5, 700], 10).tensor, 40)
 await note('topK', top.values, top.indices)
 
 for (const [name, make] of [

@@ -42,7 +42,8 @@ describe.each(testDevices)('on %s', (name) => {
     await errorOf('ERR_CONTEXT', () => new MemoryLayer(device, small).backward(context, dy()))
     await errorOf('ERR_CONTEXT', () => layer.backward({} as never, dy()))
     layer.backward(context, dy())
-    expect(await errorOf('ERR_CONTEXT', () => layer.backward(context, dy()))).toMatch(/spent/)
+    const message = await errorOf('ERR_CONTEXT', () => layer.backward(context, dy()))
+    expect(message).toMatch(/^MemoryLayer\.backward/)
     const disposed = layer.forward(x()).context
     disposed.dispose()
     await errorOf('ERR_CONTEXT', () => layer.backward(disposed, dy()))

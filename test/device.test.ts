@@ -63,7 +63,7 @@ test('memory() counts tensors, and a freed block serves the next tensor', async 
   await device.synchronize()
 })
 
-test('a tensor larger than the machine is ERR_OUT_OF_MEMORY, and nothing is allocated', async () => {
+test('a tensor larger than the memory is ERR_OUT_OF_MEMORY, and nothing changes', async () => {
   const device = openDevice('cpu')
   const before = device.memory()
   const message = await errorOf('ERR_OUT_OF_MEMORY', () => device.empty([2 ** 24, 2 ** 20]))

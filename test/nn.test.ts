@@ -48,7 +48,7 @@ const modules: [string, (d: Device) => Module, number, number][] = [
     6,
     6,
   ],
-  // Every expert takes every token, so that no step can change who takes whom.
+  // Every expert has the capacity for every token, so that no step changes the selection.
   [
     'MixtureOfExperts',
     (d) =>

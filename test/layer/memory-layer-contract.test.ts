@@ -20,7 +20,7 @@ describe.each(testDevices)('on %s', (name) => {
     expect(layer.backward(first.context, dyOfFirst).shape).toEqual([3, 12])
   })
 
-  test('after a dy that does not fit, nothing has changed and the context can be used', async () => {
+  test('a dy of another shape changes nothing, and the context can still be used', async () => {
     const layer = new MemoryLayer(device, small)
     const { context } = layer.forward(x())
     const before = await gradientsOf(layer.parameters())
@@ -49,7 +49,7 @@ describe.each(testDevices)('on %s', (name) => {
     await errorOf('ERR_CONTEXT', () => layer.backward(disposed, dy()))
   })
 
-  test('the message of a wrong shape names the operation, the argument and both shapes', async () => {
+  test('the message of a wrong shape names operation, argument and both shapes', async () => {
     const layer = new MemoryLayer(device, small)
     const message = await errorOf('ERR_SHAPE', () => layer.forward(device.zeros([256, 64])))
     expect(message).toMatch(/^MemoryLayer\.forward: "x"/)

@@ -1,4 +1,4 @@
-// y[b, :] = sum over the entries of bag b of weight * scale[index] * table[index, :]; float64 loops.
+// y[b, :] = sum over the entries of bag b of weight * scale[index] * table[index, :], in float64.
 // A negative index is padding.
 
 export interface Bags {

@@ -58,11 +58,11 @@ describe('ValueTable.map', () => {
 
   test('is read by a layer, forward and backward, and never written to', async () => {
     const table = ValueTable.map(path, 'rows', { device })
-    const own = new ValueTable(device, { slots: 64, dim: 6 })
-    own.load(rows)
+    const inMemory = new ValueTable(device, { slots: 64, dim: 6 })
+    inMemory.load(rows)
     const options = { inputDim: 6, heads: 2, knn: 3, nKeys: 8, keyDim: 4, seed: 2 } as const
     const mapped = new MemoryLayer(device, { ...options, values: table })
-    const plain = new MemoryLayer(device, { ...options, values: own })
+    const plain = new MemoryLayer(device, { ...options, values: inMemory })
     const x = device.normal([5, 6], { seed: 3 })
     const a = mapped.forward(x)
     const b = plain.forward(x)
@@ -71,21 +71,16 @@ describe('ValueTable.map', () => {
       await plain.backward(b.context, x).data(),
     )
 
-    const refused = /mapped/
-    expect(
-      await errorOf('ERR_UNSUPPORTED', () => new AdamW(mapped.parameters(), { lr: 1 })),
-    ).toMatch(refused)
-    expect(await errorOf('ERR_UNSUPPORTED', () => table.load(rows))).toMatch(refused)
-    expect(
-      await errorOf('ERR_UNSUPPORTED', () => table.weight.write(new Float32Array(384))),
-    ).toMatch(refused)
-    expect(
-      await errorOf('ERR_UNSUPPORTED', () => table.weight.rows(0, 5).write(new Float32Array(30))),
-    ).toMatch(refused)
-    expect(await errorOf('ERR_UNSUPPORTED', () => table.weight.copyFrom(rows))).toMatch(refused)
-    expect(await errorOf('ERR_UNSUPPORTED', () => ops.relu(rows, { out: table.weight }))).toMatch(
-      refused,
-    )
+    const writes = [
+      () => new AdamW(mapped.parameters(), { lr: 1 }),
+      () => table.load(rows),
+      () => table.weight.write(new Float32Array(384)),
+      () => table.weight.rows(0, 5).write(new Float32Array(30)),
+      () => table.weight.copyFrom(rows),
+      () => ops.relu(rows, { out: table.weight }),
+    ]
+    for (const write of writes)
+      expect(await errorOf('ERR_UNSUPPORTED', write), `${write}`).toContain('mapped')
     expect(await table.weight.data()).toEqual(await rows.data())
   })
 
@@ -136,16 +131,15 @@ describe('ValueTable.map', () => {
   })
 
   test('refuses what can not be mapped', async () => {
-    expect(await errorOf('ERR_VALUE', () => ValueTable.map(path, 'row', { device }))).toMatch(
-      /"name" .*rows, narrow/s,
-    )
-    expect(await errorOf('ERR_SHAPE', () => ValueTable.map(path, 'scales', { device }))).toMatch(
-      /\[slots, dim\]/,
-    )
-    await errorOf('ERR_DTYPE', () => ValueTable.map(path, 'count', { device }))
-    await errorOf('ERR_VALUE', () => ValueTable.map(path, 'bytes', { device }))
-    await errorOf('ERR_VALUE', () => ValueTable.map(path, 'rows', { device, scales: 'scales' }))
-    await errorOf('ERR_OPTION', () => ValueTable.map(path, 'rows', { devise: device } as never))
+    const map = (name: string, options: object = {}) => {
+      return () => ValueTable.map(path, name, { device, ...options })
+    }
+    expect(await errorOf('ERR_VALUE', map('row'))).toMatch(/"name" .*rows, narrow/s)
+    expect(await errorOf('ERR_SHAPE', map('scales'))).toContain('[slots, dim]')
+    await errorOf('ERR_DTYPE', map('count'))
+    await errorOf('ERR_VALUE', map('bytes'))
+    await errorOf('ERR_VALUE', map('rows', { scales: 'scales' }))
+    await errorOf('ERR_OPTION', map('rows', { devise: device }))
     await errorOf('ERR_DEVICE', () => ValueTable.map(path, 'rows', {} as never))
     const cut = join(folder, 'cut.safetensors')
     await saveSafetensors(cut, { rows })

@@ -59,7 +59,7 @@ test.each(testDevices)(
   },
 )
 
-// Programs of processes of their own: a crash must fail one test.
+// Programs that run in separate processes: a crash must fail one test.
 const importAddon = `import(${JSON.stringify(entry)})`
 const workerData = { entry, device: 'cpu', tokens: 128, threads: 2, seed: 1, steps: 5 }
 

@@ -110,8 +110,8 @@ onEveryDevice((device) => {
     values.load(upload(g, 'layer0.values.weight'))
     const layers = [0, 1, 2].map((i) => {
       const layer = new MemoryLayer(device, options(g, values))
-      const { 'values.weight': _, ...own } = state(g, i)
-      layer.loadStateDict(own)
+      const { 'values.weight': _, ...dense } = state(g, i)
+      layer.loadStateDict(dense)
       return layer
     })
     let h = upload(g, 'x')

@@ -80,8 +80,8 @@ describe.each(testDevices)('on %s', (name) => {
     'the results do not depend on the number of threads',
     async () => {
       const run = async (threads: number) => {
-        const own = openDevice(name, { threads })
-        const layer = new MemoryLayer(own, {
+        const cpu = openDevice(name, { threads })
+        const layer = new MemoryLayer(cpu, {
           ...small,
           inputDim: 96,
           keyDim: 48,
@@ -91,8 +91,8 @@ describe.each(testDevices)('on %s', (name) => {
         })
         const optimizer = new AdamW(layer.parameters(), { lr: 1e-2 })
         for (let step = 0; step < 3; step++) {
-          const { context } = layer.forward(own.normal([333, 96], { seed: step }))
-          layer.backward(context, own.normal([333, 96], { seed: 50 + step }))
+          const { context } = layer.forward(cpu.normal([333, 96], { seed: step }))
+          layer.backward(context, cpu.normal([333, 96], { seed: 50 + step }))
           optimizer.step()
           optimizer.zeroGrad()
         }

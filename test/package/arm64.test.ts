@@ -59,7 +59,7 @@ describe.each(['max', 'cortex-a72'])('linux-arm64 on %s', (cpu) => {
     })
   })
 
-  // Ending a worker in the middle of its work is tested on the machine's own processor
+  // Ending a worker in the middle of its work is tested without emulation
   // (install.test.ts).
   test('trains in worker threads', () => {
     const { status, stdout, stderr } = run(

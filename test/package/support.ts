@@ -84,13 +84,13 @@ export function run(
   const inherited = Object.fromEntries(
     Object.entries(process.env).filter(([name]) => !prefixes.test(name) && !names.test(name)),
   )
-  const kept = {
+  const npm = {
     NODE_EXTRA_CA_CERTS: process.env['NODE_EXTRA_CA_CERTS'],
     npm_config_cache: process.env['npm_config_cache'],
   }
   const { status, stdout, stderr, error } = spawnSync(command, args, {
     cwd: folder,
-    env: { ...inherited, PATH: newcomer, ...kept, ...env } as NodeJS.ProcessEnv,
+    env: { ...inherited, PATH: newcomer, ...npm, ...env } as NodeJS.ProcessEnv,
     encoding: 'utf8',
     timeout: 420_000,
   })

@@ -30,3 +30,19 @@ export function extremeRows(n: number) {
     'all NaN': row({}, Number.NaN),
   }
 }
+
+/** Numbers of which the order is known, or decided by their position; for rows of 300 and more. */
+export const orders: Record<string, (i: number) => number> = {
+  ascending: (i) => i,
+  descending: (i) => -i,
+  equal: () => 1.5,
+  'two values': (i) => i % 2,
+  'three values': (i) => i % 3,
+  zeros: (i) => (i % 2 ? 0 : -0),
+  denormals: (i) => ((i * 7) % 11) * 1e-45,
+  'huge and tiny': (i) => (i % 5 ? 1e-38 : 3e38) * (i % 2 ? 1 : -1),
+  infinities: (i) => (i % 50 === 0 ? Infinity : i % 3 ? -Infinity : i),
+  'all -Infinity but one': (i) => (i === 200 ? 1 : -Infinity),
+  'all -Infinity': () => -Infinity,
+  'all +Infinity': () => Infinity,
+}

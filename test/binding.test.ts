@@ -13,7 +13,7 @@ test('binding.d.ts names exactly what the addon exports', () => {
   expect(Object.keys(native).sort()).toEqual([...declared].sort())
 })
 
-test('a handle of the wrong kind is refused, not used', async () => {
+test('a handle of the wrong kind is refused', async () => {
   const { native } = await import('../lib/binding.js')
   const device = native.openDevice('cpu', 1)
   for (const wrong of [{}, null, 3, device]) {
@@ -23,7 +23,7 @@ test('a handle of the wrong kind is refused, not used', async () => {
   }
 })
 
-test('errors of the addon are of the class of every copy of the package', async () => {
+test('errors of the addon are instances of the class of every copy of the package', async () => {
   const copy = async () => {
     vi.resetModules()
     return import('../lib/index.js')
@@ -41,8 +41,8 @@ test('errors of the addon are of the class of every copy of the package', async 
     for (const { MemoryLayersError } of copies) {
       expect(error).toBeInstanceOf(MemoryLayersError)
       expect(new Error('other')).not.toBeInstanceOf(MemoryLayersError)
-      class Own extends MemoryLayersError {}
-      expect(error).not.toBeInstanceOf(Own)
+      class Derived extends MemoryLayersError {}
+      expect(error).not.toBeInstanceOf(Derived)
     }
   }
 })

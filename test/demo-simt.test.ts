@@ -1,4 +1,4 @@
-// The demo's training on the emulated GPU: the losses of the CPU.
+// The demo trains on the emulated GPU with the losses of the CPU.
 
 import { expect, test } from 'vitest'
 import { loadFacts } from '../examples/demo/data.js'

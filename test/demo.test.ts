@@ -1,4 +1,4 @@
-// The demo as a user runs it, with a few facts.
+// The demo on the command line, with a few facts.
 
 import { spawnSync } from 'node:child_process'
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
@@ -86,7 +86,7 @@ describe('npm run demo', () => {
     expect(sum).toBeLessThan(102)
   })
 
-  test('a name it never saw, a missing checkpoint and a bad flag get one sentence', () => {
+  test('an unknown name, a missing checkpoint and a bad flag print one sentence', () => {
     const cases: [string[], RegExp][] = [
       [
         ['--ask', 'Nowhereville', '--out', out],

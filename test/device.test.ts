@@ -4,7 +4,7 @@ import { errorOf } from './support/errors.js'
 
 afterEach(() => vi.unstubAllEnvs())
 
-test('devices() lists the CPU as usable, and every other device with a reason if it is not', () => {
+test('devices() lists the CPU as available, and why other devices are not', () => {
   const list = devices()
   expect(list.find((d) => d.name === 'cpu')).toMatchObject({ kind: 'cpu', available: true })
   expect(list.find((d) => d.name === 'cpu')!.totalMemory).toBeGreaterThan(2 ** 28)
@@ -12,23 +12,23 @@ test('devices() lists the CPU as usable, and every other device with a reason if
 })
 
 describe('openDevice', () => {
-  test('auto says why it took what it took', () => {
+  test('auto says why it chose its device', () => {
     vi.stubEnv('MEMORY_LAYERS_DEVICE', '')
     const device = openDevice()
     expect(device.reason).toMatch(/GPU/)
-    expect(device.description).toMatch(/, \d+ threads?$/)
+    expect(device.description).toMatch(/\d+ threads?$/)
   })
 
-  test('MEMORY_LAYERS_DEVICE overrides auto, and is named when it is wrong', async () => {
+  test('MEMORY_LAYERS_DEVICE overrides auto, and an error names it', async () => {
     vi.stubEnv('MEMORY_LAYERS_DEVICE', 'cpu')
     expect(openDevice('auto').kind).toBe('cpu')
     vi.stubEnv('MEMORY_LAYERS_DEVICE', 'cpx')
     const message = await errorOf('ERR_DEVICE', () => openDevice())
     expect(message).toMatch(/"cpx" \(from MEMORY_LAYERS_DEVICE\)/)
-    expect(message).toMatch(/Did you mean "cpu"/)
+    expect(message).toMatch(/"cpu"/)
   })
 
-  test('a device that can not be had is an error, never another device', async () => {
+  test('an absent device is an error, never another device', async () => {
     for (const d of devices()) {
       if (!d.available)
         expect(await errorOf('ERR_DEVICE', () => openDevice(d.name as 'cuda'))).toContain(d.reason!)
@@ -38,16 +38,16 @@ describe('openDevice', () => {
   })
 
   test('threads is checked, and a misspelt option is named', async () => {
-    expect(openDevice('cpu', { threads: 1 }).description).toMatch(/, 1 thread$/)
+    expect(openDevice('cpu', { threads: 1 }).description).toMatch(/\b1 thread$/)
     await errorOf('ERR_VALUE', () => openDevice('cpu', { threads: 0 }))
     await errorOf('ERR_VALUE', () => openDevice('cpu', { threads: 1.5 }))
     expect(await errorOf('ERR_OPTION', () => openDevice('cpu', { thread: 1 } as never))).toMatch(
-      /Did you mean "threads"/,
+      /"threads"/,
     )
   })
 })
 
-test('memory() counts tensors and keeps what they leave for the next ones', async () => {
+test('memory() counts tensors, and a freed block serves the next tensor', async () => {
   const device = openDevice('cpu')
   const before = device.memory()
   const t = device.zeros([1000, 100])
@@ -63,11 +63,11 @@ test('memory() counts tensors and keeps what they leave for the next ones', asyn
   await device.synchronize()
 })
 
-test('a tensor larger than the machine is ERR_OUT_OF_MEMORY, and nothing was taken', async () => {
+test('a tensor larger than the memory is ERR_OUT_OF_MEMORY, and nothing changes', async () => {
   const device = openDevice('cpu')
   const before = device.memory()
   const message = await errorOf('ERR_OUT_OF_MEMORY', () => device.empty([2 ** 24, 2 ** 20]))
-  expect(message).toMatch(/wanted \d+ bytes/)
+  expect(message).toMatch(/\b\d{14} bytes/)
   expect(device.memory()).toEqual(before)
 })
 

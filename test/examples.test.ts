@@ -1,5 +1,4 @@
-// Every example, run as a user runs it: against the built package, without a warning, saying what
-// it is there to show.
+// Every example runs against the built package, without a warning, and prints what it demonstrates.
 
 import { spawnSync } from 'node:child_process'
 import { readdirSync, readFileSync } from 'node:fs'
@@ -8,7 +7,7 @@ import { describe, expect, test } from 'vitest'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 
-const shown: Record<string, RegExp[]> = {
+const outputs: Record<string, RegExp[]> = {
   'read-a-table.ts': [
     /^on \w+: /,
     /bag 1 \(a row less itself\): 0 0 0 0 …/,
@@ -31,7 +30,7 @@ const shown: Record<string, RegExp[]> = {
 const files = readdirSync(`${root}examples`, { withFileTypes: true }).filter((e) => e.isFile())
 
 test('every example is listed here, and shorter than 80 lines', () => {
-  expect(files.map((f) => f.name).sort()).toEqual(Object.keys(shown).sort())
+  expect(files.map((f) => f.name).sort()).toEqual(Object.keys(outputs).sort())
   for (const f of files)
     expect(
       readFileSync(`${root}examples/${f.name}`, 'utf8').split('\n').length,
@@ -39,14 +38,14 @@ test('every example is listed here, and shorter than 80 lines', () => {
     ).toBeLessThan(80)
 })
 
-describe.each(Object.entries(shown))('%s', (name, wanted) => {
-  test('runs and shows what it says', { timeout: 120_000 }, () => {
+describe.each(Object.entries(outputs))('%s', (name, wanted) => {
+  test('runs and prints its result', { timeout: 120_000 }, () => {
     const loader = name.endsWith('.ts') ? ['--import', 'tsx'] : []
     const r = spawnSync(process.execPath, [...loader, `examples/${name}`], {
       cwd: root,
       encoding: 'utf8',
     })
-    // TensorFlow.js greets on its own; nothing else may be on stderr.
+    // Only the greeting of TensorFlow.js may be on stderr.
     expect(
       r.stderr.replace(/\n?=+\nHi, looks like you are running TensorFlow\.js.*?=+\n/s, '').trim(),
     ).toBe('')

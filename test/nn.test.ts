@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { AdamW, type Device, type Parameter, Sgd, type Tensor } from '../lib/index.js'
+import { AdamW, type Device, type Parameter, Sgd } from '../lib/index.js'
 import {
   Attention,
   CrossEntropy,
@@ -10,10 +10,15 @@ import {
   type Module,
   RmsNorm,
 } from '../lib/nn/index.js'
+import { activations } from './reference/activation.js'
+import * as reference from './reference/linear.js'
+import { softmax } from './reference/softmax.js'
+import { topK } from './reference/topk.js'
 import { expectClose } from './support/close.js'
 import { onEveryDevice } from './support/devices.js'
-import { inner } from './support/differences.js'
 import { errorOf } from './support/errors.js'
+import { dot, expectDirectionalGradient } from './support/finite-differences.js'
+import { rowsOf, stack } from './support/rows.js'
 
 const modules: [string, (d: Device) => Module, number, number][] = [
   ['Linear', (d) => new Linear(d, { inputDim: 6, outputDim: 5, seed: 1 }) as Module, 6, 5],
@@ -43,7 +48,7 @@ const modules: [string, (d: Device) => Module, number, number][] = [
     6,
     6,
   ],
-  // Every expert takes every token, so that no step can change who takes whom.
+  // Every expert has the capacity for every token, so that no step changes the selection.
   [
     'MixtureOfExperts',
     (d) =>
@@ -55,146 +60,131 @@ const modules: [string, (d: Device) => Module, number, number][] = [
 
 onEveryDevice((device) => {
   describe.each(modules)('%s', (_, make, width, out) => {
-    test('every gradient is the slope of the loss, along random directions', async () => {
+    test('every gradient equals finite differences', async () => {
       const module = make(device)
       const x = device.normal([4, width], { seed: 1 })
-      const g = (await device.normal([4, out], { seed: 2 }).data()) as Float32Array
+      const dy = device.normal([4, out], { seed: 2 })
+      const dyData = await dy.data()
       const { output, context } = module.forward(x)
       expect(await output.data()).toEqual(await module.infer(x).data())
-      const dx = module.backward(context, device.tensor(g, [4, out]))
-      const loss = async () => inner(g, await module.infer(x).data())
-      const check = async (label: string, value: Tensor, grad: ArrayLike<number>) => {
-        const before = (await value.data()) as Float32Array
-        const direction = (await device.normal([before.length], { seed: 7 }).data()) as Float32Array
-        const step = 1e-2
-        value.write(before.map((v, i) => v + step * direction[i]!))
-        const up = await loss()
-        value.write(before.map((v, i) => v - step * direction[i]!))
-        const down = await loss()
-        value.write(before)
-        expect(Math.abs((up - down) / (2 * step) - inner(grad, direction)), label).toBeLessThan(
-          2e-3 * (1 + Math.abs(inner(grad, direction))),
-        )
-      }
+      const dx = module.backward(context, dy)
+      const evaluate = async () => ({ loss: dot(dyData, await module.infer(x).data()) })
+      const options = { steps: [1e-2], tolerance: 2e-3 }
       for (const p of module.parameters())
-        if (p.kind === 'dense') await check(p.name, p.value, await p.grad.data())
-      await check('x', x, await dx.data())
+        if (p.kind === 'dense')
+          await expectDirectionalGradient(p.name, await p.grad.data(), evaluate, p.value, options)
+      await expectDirectionalGradient('x', await dx.data(), evaluate, x, options)
     })
 
-    test('contexts are spent once; three axes are kept; state dicts load all or nothing', async () => {
+    test('a context is spent once, and belongs to its module', async () => {
       const module = make(device)
-      const x = device.normal([2, 3, width], { seed: 1 })
-      const { output, context } = module.forward(x)
-      expect(output.shape).toEqual([2, 3, out])
+      const { context } = module.forward(device.normal([2, 3, width], { seed: 1 }))
+      const dy = () => device.zeros([2, 3, out])
       await errorOf('ERR_SHAPE', () => module.backward(context, device.zeros([2, 3, out + 1])))
-      await errorOf('ERR_CONTEXT', () => make(device).backward(context, device.zeros([2, 3, out])))
-      expect(module.backward(context, device.zeros([2, 3, out])).shape).toEqual([2, 3, width])
-      await errorOf('ERR_CONTEXT', () => module.backward(context, device.zeros([2, 3, out])))
+      await errorOf('ERR_CONTEXT', () => make(device).backward(context, dy()))
+      expect(module.backward(context, dy()).shape).toEqual([2, 3, width])
+      await errorOf('ERR_CONTEXT', () => module.backward(context, dy()))
+    })
+
+    test('leading axes are kept; another width is refused', async () => {
+      const module = make(device)
+      const { output } = module.forward(device.normal([2, 3, width], { seed: 1 }))
+      expect(output.shape).toEqual([2, 3, out])
       await errorOf('ERR_SHAPE', () => module.forward(device.zeros([3, width + 1])))
+    })
+
+    test('a state dict loads, and one without its names is refused', async () => {
+      const [module, other] = [make(device), make(device)]
+      const x = device.normal([2, 3, width], { seed: 1 })
       await errorOf('ERR_STATE_DICT', () => module.loadStateDict({}))
-      const other = make(device)
       other.loadStateDict(module.stateDict())
       expect(await other.infer(x).data()).toEqual(await module.infer(x).data())
     })
   })
 
-  test('MixtureOfExperts: each expert takes the tokens with its greatest shares', async () => {
+  test('MixtureOfExperts: each expert serves the tokens with its largest gates', async () => {
     const [T, C, E, hidden] = [10, 4, 3, 5]
+    const capacity = 1.2
     const moe = new MixtureOfExperts(device, {
       dim: C,
       hiddenDim: hidden,
       experts: E,
-      capacity: 1.2,
+      capacity,
       seed: 5,
     })
-    const each = 4 // ceil(1.2 * 10 / 3)
     const x = device.normal([T, C], { seed: 6 })
-    const p = Object.fromEntries(
-      await Promise.all(moe.parameters().map(async (q) => [q.name, await q.value.data()] as const)),
-    )
-    const rows = await x.data()
-    const map = (w: Float32Array, b: Float32Array | undefined, input: number[]) =>
-      Array.from({ length: w.length / input.length }, (_, o) =>
-        input.reduce((sum, v, i) => sum + v * w[o * input.length + i]!, b?.[o] ?? 0),
-      )
-    const erf = (v: number) => {
-      let sum = 0
-      for (let i = 0, term = v; i < 60; i++, term *= -(v * v) / i) sum += term / (2 * i + 1)
-      return (2 / Math.sqrt(Math.PI)) * sum
+    const parameters = new Map<string, Float32Array>()
+    for (const p of moe.parameters()) parameters.set(p.name, (await p.value.data()) as Float32Array)
+    const linear = (input: ArrayLike<number>, name: string, I: number, O: number) => {
+      const [weight, bias] = [parameters.get(`${name}.weight`)!, parameters.get(`${name}.bias`)]
+      return reference.linear(input, weight, bias, input.length / I, I, O)
     }
-    const shares = Array.from({ length: T }, (_, t) => {
-      const logits = map(p['router.weight']!, undefined, [
-        ...rows.subarray(t * C, (t + 1) * C),
-      ]).map(Math.exp)
-      return logits.map((v) => v / logits.reduce((a, b) => a + b))
-    })
+
+    const tokens = rowsOf((await x.data()) as Float32Array, C)
+    const gates = rowsOf(softmax(linear(stack(tokens), 'router', C, E), E), E)
     const wanted = new Float64Array(T * C)
     for (let e = 0; e < E; e++) {
-      const taken = shares
-        .map((s, t) => [s[e]!, t] as const)
-        .sort((a, b) => b[0] - a[0] || a[1] - b[1])
-      for (const [share, t] of taken.slice(0, each)) {
-        const a = map(p[`experts.${e}.w1.weight`]!, p[`experts.${e}.w1.bias`], [
-          ...rows.subarray(t * C, (t + 1) * C),
-        ])
-        const h = a.map((v) => (v / 2) * (1 + erf(v / Math.SQRT2)))
-        for (const [i, v] of map(
-          p[`experts.${e}.w2.weight`]!,
-          p[`experts.${e}.w2.bias`],
-          h,
-        ).entries())
-          wanted[t * C + i]! += share * v
+      const served = topK(
+        gates.map((gate) => gate[e]!),
+        Math.ceil((capacity * T) / E),
+      )
+      for (const t of served) {
+        const h = linear(tokens[t]!, `experts.${e}.w1`, C, hidden).map(activations.gelu.f)
+        const y = linear(h, `experts.${e}.w2`, hidden, C)
+        for (const [c, v] of y.entries()) wanted[t * C + c]! += gates[t]![e]! * v
       }
     }
     expectClose('y', await moe.infer(x).data(), wanted)
   })
 
-  test('Embedding: rows by number, a sparse gradient, a step over the rows that were read', async () => {
-    const embedding = new Embedding(device, { count: 7, dim: 3, seed: 1 })
-    const rows = await embedding.table.weight.data()
-    const tokens = device.tensor(new Int32Array([2, 5, -1, 2]), [2, 2])
-    const { output, context } = embedding.forward(tokens)
-    expect(output.shape).toEqual([2, 2, 3])
-    expect(await output.data()).toEqual(
-      Float32Array.of(
-        ...rows.subarray(6, 9),
-        ...rows.subarray(15, 18),
-        0,
-        0,
-        0,
-        ...rows.subarray(6, 9),
-      ),
-    )
-    expect(await embedding.infer([2]).data()).toEqual(rows.slice(6, 9))
-    const dy = device.tensor(
-      Float32Array.from({ length: 12 }, (_, i) => (i === 5 ? Infinity : i)),
-      [2, 2, 3],
-    )
-    embedding.backward(context, dy)
-    tokens.write(new Int32Array(4)) // neither may be read again by the step
-    dy.write(new Float32Array(12))
-    const gradient = await embedding.table.gradient().data()
-    expect(gradient).toEqual({
-      rows: Int32Array.of(2, 5),
-      values: Float32Array.of(9, 11, 13, 3, 4, Infinity),
-    })
-    const optimizer = new Sgd(embedding.parameters(), { lr: 1 })
-    optimizer.step()
-    const after = await embedding.table.weight.data()
-    expect(after.subarray(6, 9)).toEqual(rows.subarray(6, 9).map((v, i) => v - [9, 11, 13][i]!))
-    expect(after.subarray(0, 6)).toEqual(rows.subarray(0, 6))
+  describe('Embedding', () => {
+    const make = () => new Embedding(device, { count: 7, dim: 3, seed: 1 })
 
-    await errorOf('ERR_CONTEXT', () => embedding.backward(context, dy))
-    expect(await errorOf('ERR_INDEX_RANGE', () => embedding.forward([0, 7]))).toMatch(
-      /"tokens\[1\]" must be in \[0, 7\), got 7/,
-    )
-    await errorOf('ERR_INDEX_RANGE', () =>
-      embedding.forward(device.tensor(new Int32Array([7]))).output.data(),
-    )
-    await errorOf('ERR_DTYPE', () => embedding.forward(device.tensor([1])))
-    await errorOf('ERR_SHAPE', () => embedding.forward(device.zeros([1, 1, 1], 'int32')))
-    const other = embedding.forward([1, 2])
-    await errorOf('ERR_SHAPE', () => embedding.backward(other.context, device.zeros([3, 3])))
+    test('reads rows by number; padding reads zeros', async () => {
+      const embedding = make()
+      const rows = rowsOf((await embedding.table.weight.data()) as Float32Array, 3)
+      const { output } = embedding.forward(device.tensor(new Int32Array([2, 5, -1, 2]), [2, 2]))
+      expect(output.shape).toEqual([2, 2, 3])
+      const wanted = [rows[2]!, rows[5]!, new Float32Array(3), rows[2]!]
+      expect(await output.data()).toEqual(stack(wanted))
+      expect(await embedding.infer([2]).data()).toEqual(rows[2])
+    })
+
+    test('has a sparse gradient, and a step changes only the rows that were read', async () => {
+      const embedding = make()
+      const before = rowsOf((await embedding.table.weight.data()) as Float32Array, 3)
+      const tokens = device.tensor(new Int32Array([2, 5, -1, 2]), [2, 2])
+      const { context } = embedding.forward(tokens)
+      const dy = device.tensor([0, 1, 2, 3, 4, Infinity, 6, 7, 8, 9, 10, 11], [2, 2, 3])
+
+      embedding.backward(context, dy)
+      tokens.write(new Int32Array(4)) // the step must read neither again
+      dy.write(new Float32Array(12))
+
+      expect(await embedding.table.gradient().data()).toEqual({
+        rows: Int32Array.of(2, 5),
+        values: Float32Array.of(0 + 9, 1 + 10, 2 + 11, 3, 4, Infinity),
+      })
+      new Sgd(embedding.parameters(), { lr: 1 }).step()
+      const after = rowsOf((await embedding.table.weight.data()) as Float32Array, 3)
+      expect(after[2]).toEqual(before[2]!.map((v, c) => v - [9, 11, 13][c]!))
+      expect(after.slice(0, 2)).toEqual(before.slice(0, 2))
+    })
+
+    test('tokens, dy and contexts are checked', async () => {
+      const embedding = make()
+      const message = await errorOf('ERR_INDEX_RANGE', () => embedding.forward([0, 7]))
+      expect(message).toContain('tokens[1]')
+      expect(message).toContain('[0, 7)')
+      const outside = embedding.forward(device.tensor(new Int32Array([7]))).output
+      await errorOf('ERR_INDEX_RANGE', () => outside.data())
+      await errorOf('ERR_DTYPE', () => embedding.forward(device.tensor([1])))
+      await errorOf('ERR_SHAPE', () => embedding.forward(device.zeros([1, 1, 1], 'int32')))
+      const { context } = embedding.forward([1, 2])
+      await errorOf('ERR_SHAPE', () => embedding.backward(context, device.zeros([3, 3])))
+      embedding.backward(context, device.zeros([2, 3]))
+      await errorOf('ERR_CONTEXT', () => embedding.backward(context, device.zeros([2, 3])))
+    })
   })
 
   test('CrossEntropy is the mean, and a small classifier learns with it', async () => {

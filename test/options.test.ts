@@ -121,21 +121,21 @@ function optionNames(): Map<string, string[]> {
   return found
 }
 
-/** A letter left out, doubled, changed, and two exchanged, at every place. */
+/** A letter left out, doubled, changed, or exchanged with the next, at every position. */
 function misspellings(name: string): string[] {
-  const at = [...name].flatMap((letter, i) => [
+  const all = [...name].flatMap((letter, i) => [
     name.slice(0, i) + name.slice(i + 1),
     name.slice(0, i) + letter + name.slice(i),
     `${name.slice(0, i)}q${name.slice(i + 1)}`,
     name.slice(0, i) + (name[i + 1] ?? '') + letter + name.slice(i + 2),
   ])
-  return [...new Set(at)].filter((m) => m !== name && m !== '')
+  return [...new Set(all)].filter((m) => m !== name && m !== '')
 }
 
 const names = optionNames()
 
 test('every public function with options is listed here', () => {
-  // ops also lies flat in the index where something of it is exported a second time
+  // an operation that the index exports a second time is listed once
   expect([...names.keys()].sort()).toEqual(Object.keys(calls).sort())
 })
 

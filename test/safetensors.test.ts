@@ -8,6 +8,7 @@ import {
   loadSafetensors,
   MemoryLayersError,
   openDevice,
+  ops,
   readSafetensors,
   saveSafetensors,
   type Tensor,
@@ -51,53 +52,47 @@ test('what is saved is loaded: every dtype, shape, and the metadata', async () =
   expect(readdirSync(folder)).toEqual(['file.safetensors'])
 })
 
-test('streams in pieces, tells the progress, and reads only the names asked for', async () => {
+test('a file is written and read in chunks, with progress', async () => {
   const big = device.normal([3, 2_000_000], { seed: 4 })
+  const small = device.zeros([2])
   const seen: FileProgress[] = []
-  await saveSafetensors(
-    path,
-    { big, small: device.zeros([2]) },
-    { onProgress: (p) => seen.push(p) },
-  )
+  await saveSafetensors(path, { big, small }, { onProgress: (p) => seen.push(p) })
   expect(seen.length).toBeGreaterThan(2)
   expect(seen.at(-1)).toEqual({ name: 'small', done: 24_000_008, total: 24_000_008 })
-  const part = await loadSafetensors(path, { device, names: ['small'] })
-  expect(Object.keys(part)).toEqual(['small'])
-  expect(
-    await errorOf('ERR_VALUE', () => loadSafetensors(path, { device, names: ['smal'] })),
-  ).toMatch(/It has: big, small/)
-  expect(
-    await errorOf('ERR_VALUE', () => loadSafetensors(path, { device, names: 'small' as never })),
-  ).toMatch(/"names"/)
-  expect(
-    await errorOf('ERR_DEVICE', () => loadSafetensors(path, { device: 'cpu' as never })),
-  ).toMatch(/"device"/)
-  const all = await loadSafetensors(path, { device })
+  const loaded = await loadSafetensors(path, { device })
   // As bytes: comparing six million numbers one by one takes half a minute.
   const bytes = async (t: Tensor) => Buffer.from((await t.data()).buffer)
-  expect((await bytes(all['big']!)).equals(await bytes(big))).toBe(true)
+  expect((await bytes(loaded['big']!)).equals(await bytes(big))).toBe(true)
+})
+
+test('only the tensors in `names` are read', async () => {
+  await saveSafetensors(path, { big: device.zeros([3]), small: device.zeros([2]) })
+  const load = (options: object) => () => loadSafetensors(path, { device, ...options })
+  expect(Object.keys(await load({ names: ['small'] })())).toEqual(['small'])
+  expect(await errorOf('ERR_VALUE', load({ names: ['smal'] }))).toContain('big, small')
+  expect(await errorOf('ERR_VALUE', load({ names: 'small' }))).toContain('"names"')
+  expect(await errorOf('ERR_DEVICE', load({ device: 'cpu' }))).toContain('"device"')
 })
 
 test('a failed save leaves the old file and nothing else', async () => {
   await saveSafetensors(path, { a: device.tensor([1]) })
   const old = readFileSync(path)
-  const gone = device.tensor([2])
-  gone.dispose()
-  await errorOf('ERR_DISPOSED', () => saveSafetensors(path, { gone }))
+  const disposed = device.tensor([2])
+  disposed.dispose()
+  await errorOf('ERR_DISPOSED', () => saveSafetensors(path, { disposed }))
   await errorOf('ERR_VALUE', () => saveSafetensors(path, {}, { metadata: { n: 1 } as never }))
   for (const tensors of [null, 5])
     await errorOf('ERR_VALUE', () => saveSafetensors(path, tensors as never))
   await errorOf('ERR_OPTION', () => saveSafetensors(path, {}, { metdata: {} } as never))
-  // A fault of work before the save is found while it writes.
+  // A fault of work that was enqueued before the save is found while it writes.
   const bad = device.tensor(new Int32Array([9]), [1, 1])
-  const { ops } = await import('../lib/index.js')
   const y = ops.embeddingBag(device.zeros([4, 2]), bad, device.tensor([1], [1, 1]))
   await errorOf('ERR_INDEX_RANGE', () => saveSafetensors(path, { y }))
   expect(readFileSync(path)).toEqual(old)
   expect(readdirSync(folder)).toEqual(['file.safetensors'])
 })
 
-describe('a file that is not sound is refused whole', () => {
+describe('a malformed file is refused as a whole', () => {
   const good = { dtype: 'F32', shape: [2], data_offsets: [0, 8] }
   const cases: Record<string, Buffer> = {
     empty: Buffer.alloc(0),
@@ -112,11 +107,11 @@ describe('a file that is not sound is refused whole', () => {
     'a header that is an array': fileOf([]),
     'metadata that is not strings': fileOf({ __metadata__: { a: 1 } }),
     'an unknown dtype': fileOf({ a: { ...good, dtype: 'F65' } }, new Uint8Array(8)),
-    'a dtype of the format that tensors can not have': fileOf(
+    'a dtype of the format that tensors do not have': fileOf(
       { a: { ...good, shape: [1], dtype: 'F64' } },
       new Uint8Array(8),
     ),
-    'such a dtype with a shape that disagrees': fileOf(
+    'such a dtype with a shape that does not fit its bytes': fileOf(
       { a: { ...good, dtype: 'F64' } },
       new Uint8Array(8),
     ),
@@ -135,28 +130,26 @@ describe('a file that is not sound is refused whole', () => {
       { a: { ...good, shape: [4], data_offsets: [0, 16] } },
       new Uint8Array(8),
     ),
-    'data that was cut': fileOf({ a: good }, new Uint8Array(7)),
-    'bytes that belong to nothing': fileOf({ a: good }, new Uint8Array(12)),
-    'a shape that disagrees with its bytes': fileOf(
+    'truncated data': fileOf({ a: good }, new Uint8Array(7)),
+    'bytes that belong to no tensor': fileOf({ a: good }, new Uint8Array(12)),
+    'a shape that does not fit its bytes': fileOf(
       { a: { ...good, shape: [3] } },
       new Uint8Array(8),
     ),
     overlap: fileOf({ a: good, b: { ...good, data_offsets: [4, 12] } }, new Uint8Array(12)),
-    'a hole': fileOf({ a: good, b: { ...good, data_offsets: [12, 20] } }, new Uint8Array(20)),
+    'a gap': fileOf({ a: good, b: { ...good, data_offsets: [12, 20] } }, new Uint8Array(20)),
     'an entry that is null': fileOf({ a: null }),
   }
-  for (const [name, bytes] of Object.entries(cases)) {
-    test(name, async () => {
-      writeFileSync(path, bytes)
-      const before = device.memory().allocated
-      expect(await errorOf('ERR_FILE_FORMAT', () => loadSafetensors(path, { device }))).toContain(
-        path,
-      )
-      expect(device.memory().allocated).toBe(before)
-    })
-  }
+  // A device that no other test uses: what it has allocated is what the loading left.
+  const unused = openDevice('cpu')
+  test.each(Object.entries(cases))('%s', async (_, bytes) => {
+    writeFileSync(path, bytes)
+    const load = () => loadSafetensors(path, { device: unused })
+    expect(await errorOf('ERR_FILE_FORMAT', load)).toContain(path)
+    expect(unused.memory().allocated).toBe(0)
+  })
 
-  test('tensors beside one of a dtype that can not be had are read by name', async () => {
+  test('beside a tensor of an unsupported dtype, others are read by name', async () => {
     const header = {
       count: { dtype: 'I64', shape: [1], data_offsets: [0, 8] },
       a: { ...good, data_offsets: [8, 16] },
@@ -169,17 +162,17 @@ describe('a file that is not sound is refused whole', () => {
     )
     expect(
       await errorOf('ERR_FILE_FORMAT', () => loadSafetensors(path, { device, names: ['count'] })),
-    ).toMatch(/Leave it out/)
+    ).toMatch(/"count"/)
   })
 
-  test('any corruption of one byte gives tensors or ERR_FILE_FORMAT, never anything else', async () => {
-    const sound = fileOf(
+  test('any change of one byte gives tensors or ERR_FILE_FORMAT, nothing else', async () => {
+    const valid = fileOf(
       { a: good, b: { dtype: 'I8', shape: [3], data_offsets: [8, 11] } },
       new Uint8Array(11),
     )
     await fc.assert(
-      fc.asyncProperty(fc.nat(sound.length - 1), fc.nat(255), async (at, value) => {
-        const bytes = Buffer.from(sound)
+      fc.asyncProperty(fc.nat(valid.length - 1), fc.nat(255), async (at, value) => {
+        const bytes = Buffer.from(valid)
         bytes[at] = value
         writeFileSync(path, bytes)
         try {

@@ -1,4 +1,4 @@
-// Every code sample of the README and the guides, compiled and run as a reader would.
+// Every code sample of the README and the guides is compiled and run.
 
 import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
@@ -11,7 +11,7 @@ const root = fileURLToPath(new URL('..', import.meta.url))
 // Inside the package, so that `memory-layers` is the built package itself.
 const written = writeSamples(join(root, 'build/samples'))
 
-test('there are samples in the README and in every guide that shows code', () => {
+test('there are samples in the README and in the guides', () => {
   expect(samples().map((s) => s.page)).toContain('README.md')
   expect(samples().length).toBeGreaterThanOrEqual(8)
 })

@@ -1,4 +1,4 @@
-// The documentation site, built, opened in a browser and walked as a reader would.
+// The documentation site, built, and read in a browser.
 
 import { spawnSync } from 'node:child_process'
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
@@ -33,12 +33,12 @@ beforeAll(() => {
 }, 120_000)
 afterAll(() => rmSync(site, { recursive: true, force: true }))
 
-test('every public symbol is documented, and every link inside a comment leads somewhere', () => {
+test('every public symbol is documented, and every link in a comment resolves', () => {
   expect(`${build.stdout}${build.stderr}`).toContain('html generated')
   expect(build.status).toBe(0)
 })
 
-test('no page links to a page that is not there', () => {
+test('no page links to a page that does not exist', () => {
   const pages = readdirSync(site, { recursive: true, encoding: 'utf8' }).filter((f) =>
     f.endsWith('.html'),
   )
@@ -60,7 +60,7 @@ describe.skipIf(!executablePath && !process.env['CI'])('in a browser', () => {
   let server: Server
   let browser: Browser
   let page: Page
-  const faults: string[] = []
+  const errors: string[] = []
 
   beforeAll(async () => {
     server = createServer((request, response) => {
@@ -87,9 +87,9 @@ describe.skipIf(!executablePath && !process.env['CI'])('in a browser', () => {
       ],
     })
     page = await browser.newPage({ viewport: { width: 1300, height: 900 } })
-    page.on('pageerror', (e) => faults.push(e.message))
+    page.on('pageerror', (e) => errors.push(e.message))
     page.on('response', (r) => {
-      if (r.status() >= 400) faults.push(`${r.status()} ${r.url()}`)
+      if (r.status() >= 400) errors.push(`${r.status()} ${r.url()}`)
     })
     await page.goto(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`)
   }, 60_000)
@@ -146,7 +146,7 @@ describe.skipIf(!executablePath && !process.env['CI'])('in a browser', () => {
     await page.locator('#tsd-search-results li', { hasText: 'productKeyLookup' }).first().waitFor()
   })
 
-  test('nothing failed on the way', () => {
-    expect(faults).toEqual([])
+  test('no page had an error', () => {
+    expect(errors).toEqual([])
   })
 })

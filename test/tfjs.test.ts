@@ -1,5 +1,5 @@
-// memory-layers/tfjs against TensorFlow.js itself: the same layer written in its operations,
-// differentiated by it.
+// memory-layers/tfjs against the same layer in TensorFlow.js operations, differentiated by
+// TensorFlow.js.
 
 import '@tensorflow/tfjs-backend-cpu'
 import * as tf from '@tensorflow/tfjs-core'
@@ -136,7 +136,7 @@ test('a model trains with a memory layer in the middle', async () => {
   expect((model.predict(x) as tf.Tensor).shape).toEqual([64, 3])
 })
 
-test('bad input', async () => {
+test('arguments, shapes and dtypes are checked', async () => {
   const layer = new MemoryLayer(device, shape)
   expect(await errorOf('ERR_VALUE', () => asFunction({} as never, layer))).toMatch(
     /import \* as tf/,

@@ -29,7 +29,7 @@ function start(data: Record<string, unknown>): {
 }
 
 test.each(testDevices)(
-  'two workers at once, and one alone, compute the same bits on %s',
+  'two workers at once compute the bits of one alone, on %s',
   async (device) => {
     const work = { device, ...(device === 'simt' && { tokens: 8, steps: 2 }) }
     const alone = start({ ...work, threads: 1 })
@@ -44,34 +44,41 @@ test.each(testDevices)(
 )
 
 test.each(testDevices)(
-  'a worker may end in the middle of its work: by process.exit or terminate, on %s',
+  'a worker may exit or be terminated in the middle of its work, on %s',
   async (device) => {
     const tokens = device === 'simt' ? 2 : 128
     for (let round = 0; round < (device === 'simt' ? 1 : 3); round++) {
       const leaving = start({ device, tokens, leave: 'exit', steps: device === 'simt' ? 2 : 100 })
       await leaving.message
       expect(await leaving.exit).toBe(0)
-      const killed = start({
-        device,
-        tokens,
-        leave: 'terminate',
-        steps: device === 'simt' ? 4 : 300,
-      })
-      await killed.message
-      await killed.worker.terminate()
+      const steps = device === 'simt' ? 4 : 300
+      const terminated = start({ device, tokens, leave: 'terminate', steps })
+      await terminated.message
+      await terminated.worker.terminate()
     }
   },
 )
 
-// A worker that is terminated between two calls into its environment: in a process that would
-// crash.
+// Programs that run in separate processes: a crash must fail one test.
+const importAddon = `import(${JSON.stringify(entry)})`
+const workerData = { entry, device: 'cpu', tokens: 128, threads: 2, seed: 1, steps: 5 }
+
+// The addon is unloaded with the only worker that loaded it; its threads must survive that.
+const onlyWorker = `
+const { Worker } = require('node:worker_threads')
+const options = { workerData: ${JSON.stringify(workerData)} }
+new Worker(${JSON.stringify(script)}, options).on('exit', () => setTimeout(() => {}, 200))`
+
+// Terminated between two calls into its environment, where a worker could crash the process.
 const terminated = `
 const { Worker } = require('node:worker_threads')
 const { once } = require('node:events')
 const busy = \`
   import('node:worker_threads').then(async ({ parentPort }) => {
-    const { openDevice } = await import(${JSON.stringify(entry)})
-    const device = openDevice('cpu', { threads: 1 }), data = new Float32Array(1), tensor = device.zeros([1])
+    const { openDevice } = await ${importAddon}
+    const device = openDevice('cpu', { threads: 1 })
+    const data = new Float32Array(1)
+    const tensor = device.zeros([1])
     parentPort.postMessage('busy')
     for (;;) tensor.write(data)
   })\`
@@ -85,24 +92,25 @@ const run = async () => {
 }
 run()`
 
-// In a process of their own: the addon goes with the only worker that loaded it, and its threads
-// must survive that.
+const exitWithWork = `
+${importAddon}.then(({ openDevice }) => {
+  const device = openDevice('cpu')
+  for (let seed = 0; seed < 200; seed++) device.normal([100000], { seed })
+  process.exit(0)
+})`
+
+const pendingRead = `
+${importAddon}.then(({ openDevice }) => {
+  openDevice('cpu').normal([100000], { seed: 1 }).data()
+})`
+
 test.each([
-  [
-    'a worker alone loads the addon and goes',
-    `new (require('node:worker_threads').Worker)(${JSON.stringify(script)}, { workerData: ${JSON.stringify({ entry, device: 'cpu', tokens: 128, threads: 2, seed: 1, steps: 5 })} }).on('exit', () => setTimeout(() => {}, 200))`,
-  ],
+  ['the only worker that loaded the addon exits', onlyWorker],
   ['workers are terminated in the middle of calls', terminated],
-  [
-    'the main thread exits with work enqueued',
-    `import(${JSON.stringify(entry)}).then(({ openDevice }) => { const d = openDevice('cpu'); for (let i = 0; i < 200; i++) d.normal([100000], { seed: i }); process.exit(0) })`,
-  ],
-  [
-    'the process ends by itself when nothing waits',
-    `import(${JSON.stringify(entry)}).then(({ openDevice }) => { const d = openDevice('cpu'); d.normal([100000], { seed: 1 }).data() })`,
-  ],
-])('%s', (_, code) => {
-  const { status, stderr, signal } = spawnSync(process.execPath, ['-e', code], {
+  ['the main thread exits with work enqueued', exitWithWork],
+  ['the process ends by itself after its last read', pendingRead],
+])('%s', (_, program) => {
+  const { status, stderr, signal } = spawnSync(process.execPath, ['-e', program], {
     encoding: 'utf8',
     timeout: 30_000,
   })

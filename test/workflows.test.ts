@@ -1,4 +1,4 @@
-// The workflows can't run here; what they name must exist, and agree with what users are told.
+// The workflows can't run here; what they name must exist, and agree with the guides.
 
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
@@ -10,22 +10,22 @@ const workflows = readdirSync(`${root}.github/workflows`).map((f) => `.github/wo
 const scripts = Object.keys(JSON.parse(read('package.json')).scripts)
 
 test('every script and file that a workflow or CI names exists', () => {
-  let named = 0
+  let count = 0
   for (const file of [...workflows, '.ci/run', 'scripts/ci.mjs']) {
     const text = read(file)
     for (const [, name] of text.matchAll(/npm run (?:--silent )?([\w:-]+)/g)) {
       expect(scripts, `${file}: npm run ${name}`).toContain(name)
-      named++
+      count++
     }
     for (const [path] of text.matchAll(/(?:scripts|test|\.ci|\.github\/workflows)\/[\w./-]+\w/g)) {
       expect(existsSync(root + path), `${file}: ${path}`).toBe(true)
-      named++
+      count++
     }
   }
-  expect(named).toBeGreaterThan(15)
+  expect(count).toBeGreaterThan(15)
 })
 
-test('the build matrix has the platforms that the guide names, and only those with a binary may stop a release', () => {
+test('the build matrix has the platforms of the guide, and requires those with a binary', () => {
   const matrix = [
     ...read('.github/workflows/prebuild.yml').matchAll(/^ +- \{ name: ([\w-]+),(.*)\}$/gm),
   ].map(([, name, rest]) => ({
@@ -40,9 +40,9 @@ test('the build matrix has the platforms that the guide names, and only those wi
     'win32-x64',
   ])
   const guide = read('docs/guides/install.md')
-  expect(guide).toMatch(/^\| linux-x64, glibc 2\.28 or newer \| yes/m)
-  expect(guide).toMatch(/^\| linux-arm64, glibc 2\.28 or newer \| yes/m)
-  expect(guide).toMatch(/^\| linux-x64 musl \(Alpine\), macOS, Windows \| not yet/m)
+  expect(guide).toMatch(/^\| linux-x64, glibc 2\.28 or newer +\| yes/m)
+  expect(guide).toMatch(/^\| linux-arm64, glibc 2\.28 or newer +\| yes/m)
+  expect(guide).toMatch(/^\| linux-x64 musl \(Alpine\), macOS, Windows +\| not yet/m)
 })
 
 test('the release asks for provenance, and no token is in any file', () => {

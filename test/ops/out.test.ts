@@ -1,5 +1,5 @@
-// `out` and `out: { … }`: every operation writes into the tensors it is given, the same bits as
-// into new ones, and refuses unfit ones.
+// `out` and `out: { … }`: every operation writes the bits of new tensors into those it is given,
+// and refuses tensors of another shape or dtype.
 
 import { describe, expect, test } from 'vitest'
 import { ops, type Tensor } from '../../lib/index.js'
@@ -24,7 +24,7 @@ onEveryDevice((device) => {
   const saved = { x, down, up: table, indices, weights, u }
 
   type Results = Record<string, Tensor>
-  const several: Record<string, (out?: Results) => object> = {
+  const calls: Record<string, (out?: Results) => object> = {
     topK: (out) => ops.topK(dy, 2, out && { out }),
     productKeyLookup: (out) => ops.productKeyLookup(query, keys, { knn: 3, ...(out && { out }) }),
     productKeyLookupBackward: (out) =>
@@ -51,28 +51,26 @@ onEveryDevice((device) => {
   const tensorsOf = (r: object) =>
     Object.fromEntries(Object.entries(r).filter(([, v]) => typeof v === 'object')) as Results
 
-  describe.each(Object.entries(several))('%s', (_, call) => {
+  describe.each(Object.entries(calls))('%s', (_, call) => {
     test('writes into every output it is given', async () => {
       const fresh = tensorsOf(call())
       const out: Results = {}
       for (const [name, t] of Object.entries(fresh))
         out[name] = device.tensor(new Array(t.size).fill(3), t.shape, t.dtype)
-      const given = tensorsOf(call(out))
+      const returned = tensorsOf(call(out))
       for (const [name, t] of Object.entries(fresh)) {
-        expect(given[name], name).toBe(out[name])
+        expect(returned[name], name).toBe(out[name])
         expect(await out[name]!.data(), name).toEqual(await t.data())
       }
     })
 
-    test('refuses an output of another shape or dtype, and a name it does not have', async () => {
+    test('refuses an output of another shape or dtype, or of an unknown name', async () => {
       for (const [name, t] of Object.entries(tensorsOf(call()))) {
-        expect(
-          await errorOf('ERR_SHAPE', () => call({ [name]: device.zeros([t.size + 1], t.dtype) })),
-        ).toContain(`"out.${name}"`)
-        const other = t.dtype === 'float32' ? 'int32' : 'float32'
-        expect(
-          await errorOf('ERR_DTYPE', () => call({ [name]: device.zeros(t.shape, other) })),
-        ).toContain(`"out.${name}"`)
+        const longer = device.zeros([t.size + 1], t.dtype)
+        const other = device.zeros(t.shape, t.dtype === 'float32' ? 'int32' : 'float32')
+        const argument = `"out.${name}"`
+        expect(await errorOf('ERR_SHAPE', () => call({ [name]: longer }))).toContain(argument)
+        expect(await errorOf('ERR_DTYPE', () => call({ [name]: other }))).toContain(argument)
       }
       await errorOf('ERR_OPTION', () => call({ valuez: dy }))
     })

@@ -3,18 +3,26 @@ import { ops } from '../../lib/index.js'
 import * as reference from '../reference/peer.js'
 import { expectClose } from '../support/close.js'
 import { onEveryDevice } from '../support/devices.js'
-import { expectSlope, inner } from '../support/differences.js'
 import { errorOf } from '../support/errors.js'
-import { draw, integers } from '../support/random.js'
+import { dot, expectGradient } from '../support/finite-differences.js'
+import { integers, randomTensor } from '../support/random.js'
 
 onEveryDevice((device) => {
-  const inputs = (s: reference.PeerShape, N: number, seed: number) => {
-    const x = draw(device, [s.T, s.C], seed)
-    const down = draw(device, [N, s.C], seed + 1)
-    const up = draw(device, [N, s.O], seed + 2)
-    const weights = draw(device, [s.T, s.L], seed + 3)
-    const indices = integers(s.T * s.L, -1, N, seed + 4)
-    return { x, down, up, weights, indices, tensor: device.tensor(indices, [s.T, s.L]) }
+  /** Tables of N rows: x [T, C], down [N, C], up [N, O], indices and weights [T, L]. */
+  const inputs = ({ T, L, C, O }: reference.PeerShape, N: number, seed: number) => {
+    const x = randomTensor(device, [T, C], seed)
+    const down = randomTensor(device, [N, C], seed + 1)
+    const up = randomTensor(device, [N, O], seed + 2)
+    const weights = randomTensor(device, [T, L], seed + 3)
+    const indices = integers(T * L, -1, N, seed + 4)
+    return {
+      data: { x: x.data, down: down.data, up: up.data, indices, weights: weights.data },
+      x: x.tensor,
+      down: down.tensor,
+      up: up.tensor,
+      indices: device.tensor(indices, [T, L]),
+      weights: weights.tensor,
+    }
   }
 
   test.each([
@@ -24,22 +32,15 @@ onEveryDevice((device) => {
     [20, 33, 100, 31],
   ] as const)('T %i, L %i, %i -> %i equals the reference', async (T, L, C, O) => {
     const s = { T, L, C, O }
+    const { data, x, down, up, indices, weights } = inputs(s, 9, T)
     for (const activation of ['gelu', 'relu', 'silu', 'sigmoid'] as const) {
-      const i = inputs(s, 9, T)
-      const { output, u } = ops.peer(
-        i.x.tensor,
-        i.down.tensor,
-        i.up.tensor,
-        i.tensor,
-        i.weights.tensor,
-        { activation },
-      )
+      const { output, u } = ops.peer(x, down, up, indices, weights, { activation })
       const wanted = reference.peer(
-        i.x.data,
-        i.down.data,
-        i.up.data,
-        i.indices,
-        i.weights.data,
+        data.x,
+        data.down,
+        data.up,
+        data.indices,
+        data.weights,
         s,
         activation,
       )
@@ -48,56 +49,45 @@ onEveryDevice((device) => {
     }
   })
 
-  test('every gradient is the slope', async () => {
-    const s = { T: 3, L: 4, C: 5, O: 6 }
-    for (const activation of ['gelu', 'silu'] as const) {
-      const i = inputs(s, 6, 3)
-      const dOut = draw(device, [3, 6], 9)
-      const { u } = ops.peer(i.x.tensor, i.down.tensor, i.up.tensor, i.tensor, i.weights.tensor, {
-        activation,
-      })
-      const saved = {
-        x: i.x.tensor,
-        down: i.down.tensor,
-        up: i.up.tensor,
-        indices: i.tensor,
-        weights: i.weights.tensor,
-        u,
-      }
-      const { dx, dWeights, dDown, dUp } = ops.peerBackward(dOut.tensor, saved, { activation })
-      const loss = (
-        x: ArrayLike<number>,
-        down: ArrayLike<number>,
-        up: ArrayLike<number>,
-        w: ArrayLike<number>,
-      ) => inner(dOut.data, reference.peer(x, down, up, i.indices, w, s, activation).out)
-      const [x, down, up, w] = [i.x.data, i.down.data, i.up.data, i.weights.data]
-      expectSlope('dx', await dx.data(), (v) => loss(v, down, up, w), x, 2e-5)
-      expectSlope('dDown', await dDown.toDense().data(), (v) => loss(x, v, up, w), down, 2e-5)
-      expectSlope('dUp', await dUp.toDense().data(), (v) => loss(x, down, v, w), up, 2e-5)
-      const slopes = await dWeights.data()
-      i.indices.forEach((index, at) => {
-        if (index < 0) expect(slopes[at]).toBe(0)
-      })
-      expectSlope('dWeights', slopes, (v) => loss(x, down, up, v), w, 2e-5)
-    }
-  })
+  test.each(['gelu', 'silu'] as const)(
+    '%s: the gradients equal finite differences',
+    async (activation) => {
+      const s = { T: 3, L: 4, C: 5, O: 6 }
+      const { data, x, down, up, indices, weights } = inputs(s, 6, 3)
+      const dOut = randomTensor(device, [3, 6], 9)
 
-  test('errors', async () => {
-    const i = inputs({ T: 2, L: 3, C: 4, O: 5 }, 6, 1)
-    await errorOf('ERR_SHAPE', () =>
-      ops.peer(i.x.tensor, i.up.tensor, i.up.tensor, i.tensor, i.weights.tensor),
-    )
-    await errorOf('ERR_SHAPE', () =>
-      ops.peer(i.x.tensor, i.down.tensor, i.up.tensor, i.tensor, device.zeros([2, 4])),
-    )
+      const { u } = ops.peer(x, down, up, indices, weights, { activation })
+      const saved = { x, down, up, indices, weights, u }
+      const gradients = ops.peerBackward(dOut.tensor, saved, { activation })
+      const dx = await gradients.dx.data()
+      const dWeights = await gradients.dWeights.data()
+      const dDown = await gradients.dDown.toDense().data()
+      const dUp = await gradients.dUp.toDense().data()
+
+      const loss = (changed: { [name in 'x' | 'down' | 'up' | 'weights']?: Float64Array }) => {
+        const v = { ...data, ...changed }
+        const { out } = reference.peer(v.x, v.down, v.up, v.indices, v.weights, s, activation)
+        return dot(dOut.data, out)
+      }
+      expectGradient('dx', dx, (x) => loss({ x }), data.x, 2e-5)
+      expectGradient('dDown', dDown, (down) => loss({ down }), data.down, 2e-5)
+      expectGradient('dUp', dUp, (up) => loss({ up }), data.up, 2e-5)
+      expectGradient('dWeights', dWeights, (weights) => loss({ weights }), data.weights, 2e-5)
+      for (const [entry, index] of data.indices.entries())
+        if (index < 0) expect(dWeights[entry]).toBe(0)
+    },
+  )
+
+  test('shapes, options and indices are checked', async () => {
+    const { x, down, up, indices, weights } = inputs({ T: 2, L: 3, C: 4, O: 5 }, 6, 1)
+    await errorOf('ERR_SHAPE', () => ops.peer(x, up, up, indices, weights))
+    await errorOf('ERR_SHAPE', () => ops.peer(x, down, up, indices, device.zeros([2, 4])))
     await errorOf('ERR_VALUE', () =>
-      ops.peer(i.x.tensor, i.down.tensor, i.up.tensor, i.tensor, i.weights.tensor, {
-        activation: 'glu' as never,
-      }),
+      ops.peer(x, down, up, indices, weights, { activation: 'glu' as never }),
     )
-    const bad = device.tensor(Int32Array.from([0, 1, 2, 3, 4, 6]), [2, 3])
-    const { output } = ops.peer(i.x.tensor, i.down.tensor, i.up.tensor, bad, i.weights.tensor)
-    expect(await errorOf('ERR_INDEX_RANGE', () => output.data())).toMatch(/"indices"\[5\] is 6/)
+    const outside = device.tensor(Int32Array.from([0, 1, 2, 3, 4, 6]), [2, 3])
+    const { output } = ops.peer(x, down, up, outside, weights)
+    const message = await errorOf('ERR_INDEX_RANGE', () => output.data())
+    expect(message).toContain('"indices"[5] is 6')
   })
 })

@@ -1,21 +1,21 @@
 import { expect, test } from 'vitest'
 import { type Device, openDevice, ops, type Tensor } from '../../lib/index.js'
-import { draw } from '../support/random.js'
+import { randomTensor } from '../support/random.js'
 
-/**
- * Every result of these on CPUs with 1, 2, 3 and 5 threads: the bits must be those of one thread.
- */
+/** Runs on CPUs with 1, 2, 3 and 5 threads: every result must have the bits of one thread. */
 async function expectSameBits(
   run: (device: Device) => Record<string, Tensor | undefined>,
 ): Promise<void> {
-  const first = new Map<string, Buffer>()
-  for (const threads of [1, 2, 3, 5]) {
-    for (const [name, tensor] of Object.entries(run(openDevice('cpu', { threads })))) {
-      const bits = Buffer.from((await tensor!.data()).buffer)
-      if (threads === 1) first.set(name, bits)
-      expect(first.get(name)!.equals(bits), `${name} with ${threads} threads`).toBe(true)
-    }
+  const bitsWith = async (threads: number) => {
+    const bits = new Map<string, Buffer>()
+    for (const [name, tensor] of Object.entries(run(openDevice('cpu', { threads }))))
+      bits.set(name, Buffer.from((await tensor!.data()).buffer))
+    return bits
   }
+  const wanted = await bitsWith(1)
+  for (const threads of [2, 3, 5])
+    for (const [name, bits] of await bitsWith(threads))
+      expect(wanted.get(name)!.equals(bits), `${name} with ${threads} threads`).toBe(true)
 }
 
 test.each([
@@ -25,12 +25,11 @@ test.each([
   [300, 70, 2],
 ] as const)('linear %i x %i -> %i: every thread count gives the same bits', (R, I, O) =>
   expectSameBits((device) => {
-    const [x, w, dy] = [
-      draw(device, [R, I], 1).tensor,
-      draw(device, [O, I], 2).tensor,
-      draw(device, [R, O], 3).tensor,
-    ]
-    return { y: ops.linear(x, w, draw(device, [O], 4).tensor), ...ops.linearBackward(dy, x, w) }
+    const x = randomTensor(device, [R, I], 1).tensor
+    const weight = randomTensor(device, [O, I], 2).tensor
+    const dy = randomTensor(device, [R, O], 3).tensor
+    const bias = randomTensor(device, [O], 4).tensor
+    return { y: ops.linear(x, weight, bias), ...ops.linearBackward(dy, x, weight) }
   }),
 )
 
@@ -40,28 +39,44 @@ test.each([
   [200, 1, 90, 70, 8],
   [300, 2, 600, 50, 32],
 ] as const)(
-  'lookup of %i tokens, %i heads, %i keys of %i, k %i: every thread count gives the same bits',
+  'lookup, T %i H %i n %i d %i k %i: every thread count gives the same bits',
   (T, H, n, d, k) =>
     expectSameBits((device) => {
-      const [query, keys] = [
-        draw(device, [T, H, 2, d], 1).tensor,
-        draw(device, [H, 2, n, d], 2).tensor,
-      ]
+      const query = randomTensor(device, [T, H, 2, d], 1).tensor
+      const keys = randomTensor(device, [H, 2, n, d], 2).tensor
+      const dWeights = randomTensor(device, [T, H, k], 3).tensor
       const found = ops.productKeyLookup(query, keys, { knn: k })
       const { scores, indices, weights } = found
-      return {
-        scores,
-        indices,
-        weights,
-        ...ops.productKeyLookupBackward(found, draw(device, [T, H, k], 3).tensor, { query, keys }),
-      }
+      const gradients = ops.productKeyLookupBackward(found, dWeights, { query, keys })
+      return { scores, indices, weights, ...gradients }
     }),
+)
+
+test.each([
+  ['a row that every entry reads', () => 1],
+  ['rows of many entries and of one', (entry: number) => (entry % 3 ? entry % 2 : entry)],
+] as const)('bags, %s: every thread count gives the same bits', (_, rowOf) =>
+  expectSameBits((device) => {
+    const [B, L, N, V] = [1500, 2, 3000, 70]
+    const table = randomTensor(device, [N, V], 1).tensor
+    const weights = randomTensor(device, [B, L], 2).tensor
+    const dy = randomTensor(device, [B, V], 3).tensor
+    const entries = Int32Array.from({ length: B * L }, (_, entry) => rowOf(entry))
+    const indices = device.tensor(entries, [B, L])
+    const { dWeights, dTable } = ops.embeddingBagBackward(dy, table, indices, weights)
+    return {
+      y: ops.embeddingBag(table, indices, weights),
+      dWeights,
+      dTable: dTable.toDense(),
+    }
+  }),
 )
 
 test('norms and losses: every thread count gives the same bits', () =>
   expectSameBits((device) => {
-    const [x, dy] = [draw(device, [600, 77], 1).tensor, draw(device, [600, 77], 2).tensor]
-    const gain = draw(device, [77], 3).tensor
+    const x = randomTensor(device, [600, 77], 1).tensor
+    const dy = randomTensor(device, [600, 77], 2).tensor
+    const gain = randomTensor(device, [77], 3).tensor
     const targets = device.tensor(Int32Array.from({ length: 600 }, (_, i) => i % 77))
     return {
       norm: ops.rmsNorm(x, gain),

@@ -14,7 +14,7 @@ beforeAll(() => {
 
 const qemu = { PATH: process.env['PATH'], QEMU_LD_PREFIX: '/usr/aarch64-linux-gnu' }
 
-/** Relative to the greatest value of its tensor: sums of another order differ in the last bits. */
+/** The largest, relative to the maximum of the tensor: sums of another order differ in rounding. */
 function difference(a: number[], b: number[]): number {
   const scale = Math.max(1e-6, ...a.map(Math.abs))
   return a.length === b.length
@@ -22,7 +22,7 @@ function difference(a: number[], b: number[]): number {
     : Number.POSITIVE_INFINITY
 }
 
-// qemu's greatest processor has every extension it knows; a Cortex-A72 has none beyond ARMv8.0.
+// qemu's `max` has every extension that it knows; a Cortex-A72 has none beyond ARMv8.0.
 describe.each(['max', 'cortex-a72'])('linux-arm64 on %s', (cpu) => {
   test('computes what linux-x64 computes', () => {
     const { status, stdout, stderr } = run(
@@ -59,7 +59,7 @@ describe.each(['max', 'cortex-a72'])('linux-arm64 on %s', (cpu) => {
     })
   })
 
-  // Ending a worker in the middle of its work is tested on the machine's own processor
+  // Ending a worker in the middle of its work is tested without emulation
   // (install.test.ts).
   test('trains in worker threads', () => {
     const { status, stdout, stderr } = run(

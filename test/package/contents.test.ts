@@ -15,10 +15,10 @@ beforeAll(() => {
     .map((f) => f.replace(/^package\//, ''))
 })
 
-test('the tarball is below 6 MB and has what is used, and nothing else', () => {
+test('the tarball is below 6 MB and has only the files that are used', () => {
   expect(statSync(tarball).size).toBeLessThan(6e6)
-  const parts = new Set(files.map((f) => f.split('/')[0]))
-  expect([...parts].sort()).toEqual(
+  const topLevel = new Set(files.map((f) => f.split('/')[0]))
+  expect([...topLevel].sort()).toEqual(
     [
       'CMakeLists.txt',
       'LICENSE',
@@ -44,7 +44,7 @@ test('nothing runs at installation', () => {
   expect(files.filter((f) => /binding\.gyp|\.gypi$/.test(f))).toEqual([])
 })
 
-test('every file that package.json names is there, and dist/ has no path of the machine that built it', () => {
+test('the files that package.json names exist, and dist/ has no path of the build machine', () => {
   const { exports, bin, main, types } = JSON.parse(
     readFileSync(join(folder, 'package.json'), 'utf8'),
   )

@@ -14,7 +14,7 @@ beforeAll(() => {
 const cli = (...args: string[]) => run(folder, 'npx', ['memory-layers', ...args])
 
 describe('memory-layers on the command line', () => {
-  test('doctor shows platform, binary, instruction sets, threads, memory and devices, in 80 columns', () => {
+  test('doctor shows platform, binary, processor and devices, in 80 columns', () => {
     const { status, stdout, stderr } = cli('doctor')
     expect({ status, stderr }).toEqual({ status: 0, stderr: '' })
     expect(stdout).toMatch(/^memory-layers \d+\.\d+\.\d+\n/)
@@ -44,7 +44,7 @@ describe('memory-layers on the command line', () => {
     expect(wrong.stdout).toMatch(/MEMORY_LAYERS_ISA is "avx9"/)
   })
 
-  test('what is misspelt is refused with the right name', () => {
+  test('a misspelt command or option is refused with the right name', () => {
     expect(cli('docter')).toMatchObject({
       status: 2,
       stderr: expect.stringContaining('Did you mean "doctor"?'),
@@ -82,8 +82,9 @@ function system(files: Record<string, string>): string {
 }
 
 describe('the driver, as files show it', () => {
+  const kernelModule = 'NVRM version: NVIDIA UNIX Open Kernel Module for x86_64'
   const version = (v: string) => ({
-    'proc/driver/nvidia/version': `NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  ${v}  Release Build\n`,
+    'proc/driver/nvidia/version': `${kernelModule}  ${v}  Release Build\n`,
   })
   const gpu = {
     'proc/driver/nvidia/gpus/0000:01:00.0/information':
@@ -91,7 +92,7 @@ describe('the driver, as files show it', () => {
   }
   const library = { 'usr/lib/x86_64-linux-gnu/libcuda.so.1': '' }
 
-  test('nothing is wrong where everything is there', () => {
+  test('no problem where driver, GPU and library are there', () => {
     const root = system({ ...version('580.65.06'), ...gpu, ...library })
     expect(driver(root, {})).toEqual({
       version: '580.65.06',

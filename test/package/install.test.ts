@@ -20,7 +20,7 @@ beforeAll(() => {
   folder = installed()
 })
 
-test('the path of a newcomer: empty folder, npm install, first sample of the README, output; under 30 s and without a warning', () => {
+test('npm install and the first sample of the README: under 30 s, without a warning', () => {
   const empty = emptyFolder()
   const sample = /```ts\n(import [^`]+ from 'memory-layers'[^`]+)```/.exec(
     readFileSync(join(repository, 'README.md'), 'utf8'),

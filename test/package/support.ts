@@ -1,5 +1,5 @@
-// A machine of a user: an empty folder outside the repository, a PATH with nothing but Node and
-// npm, and the packed tarball.
+// The machine of a user: an empty folder outside the repository, a PATH with only Node and npm, and
+// the packed tarball.
 
 import { spawnSync } from 'node:child_process'
 import {
@@ -25,7 +25,7 @@ export const tarball = program('TARBALL')
  */
 export const cuda = process.env['PACKAGE_CUDA'] ?? ''
 
-/** What scripts/test-package.mjs has made ready. */
+/** A file that scripts/test-package.mjs has prepared. */
 export function program(name: string): string {
   const path = process.env[`PACKAGE_${name}`]
   if (!path || !existsSync(path))
@@ -79,18 +79,18 @@ export function run(
   args: string[],
   env: NodeJS.ProcessEnv = {},
 ): Result {
-  const own =
-    /^(npm_|INIT_CWD$|NODE_|VITEST|PACKAGE_|MEMORY_LAYERS_|TEST$|DEV$|PROD$|MODE$|SSR$|BASE_URL$|CMAKE_|CUDA)/i
+  const prefixes = /^(npm_|NODE_|VITEST|PACKAGE_|MEMORY_LAYERS_|CMAKE_|CUDA)/i
+  const names = /^(INIT_CWD|TEST|DEV|PROD|MODE|SSR|BASE_URL)$/i
   const inherited = Object.fromEntries(
-    Object.entries(process.env).filter(([name]) => !own.test(name)),
+    Object.entries(process.env).filter(([name]) => !prefixes.test(name) && !names.test(name)),
   )
-  const kept = {
+  const npm = {
     NODE_EXTRA_CA_CERTS: process.env['NODE_EXTRA_CA_CERTS'],
     npm_config_cache: process.env['npm_config_cache'],
   }
   const { status, stdout, stderr, error } = spawnSync(command, args, {
     cwd: folder,
-    env: { ...inherited, PATH: newcomer, ...kept, ...env } as NodeJS.ProcessEnv,
+    env: { ...inherited, PATH: newcomer, ...npm, ...env } as NodeJS.ProcessEnv,
     encoding: 'utf8',
     timeout: 420_000,
   })

@@ -18,22 +18,22 @@ export function attention(
   const { B, T, H, d } = n
   const y = new Float64Array(B * T * H * d)
   const lse = new Float64Array(B * H * T)
-  const at = (b: number, t: number, h: number) => ((b * T + t) * H + h) * d
+  const offset = (b: number, t: number, h: number) => ((b * T + t) * H + h) * d
   for (let b = 0; b < B; b++) {
     for (let h = 0; h < H; h++) {
       for (let t = 0; t < T; t++) {
         const seen = causal ? t + 1 : T
         const scores = Array.from({ length: seen }, (_, u) => {
           let sum = 0
-          for (let i = 0; i < d; i++) sum += q[at(b, t, h) + i]! * k[at(b, u, h) + i]!
+          for (let i = 0; i < d; i++) sum += q[offset(b, t, h) + i]! * k[offset(b, u, h) + i]!
           return scale * sum
         })
-        const greatest = Math.max(...scores)
-        const total = scores.reduce((sum, s) => sum + Math.exp(s - greatest), 0)
-        lse[(b * H + h) * T + t] = greatest + Math.log(total)
+        const max = Math.max(...scores)
+        const total = scores.reduce((sum, s) => sum + Math.exp(s - max), 0)
+        lse[(b * H + h) * T + t] = max + Math.log(total)
         for (const [u, s] of scores.entries()) {
-          const p = Math.exp(s - greatest) / total
-          for (let i = 0; i < d; i++) y[at(b, t, h) + i]! += p * v[at(b, u, h) + i]!
+          const p = Math.exp(s - max) / total
+          for (let i = 0; i < d; i++) y[offset(b, t, h) + i]! += p * v[offset(b, u, h) + i]!
         }
       }
     }

@@ -1,13 +1,15 @@
-// y[b] = sum of weight * table[index]; float64 loops.
+// y[b, :] = sum over the entries of bag b of weight * scale[index] * table[index, :], in float64.
+// A negative index is padding.
 
 export interface Bags {
   indices: ArrayLike<number>
   weights: ArrayLike<number>
-  /** Where each bag begins, and the end. */
+  /** Bag b has the entries offsets[b] … offsets[b + 1]. */
   offsets: ArrayLike<number>
   scales?: ArrayLike<number>
 }
 
+/** The offsets of bags that all have `size` entries. */
 export function fixedOffsets(bags: number, size: number): number[] {
   return Array.from({ length: bags + 1 }, (_, b) => b * size)
 }

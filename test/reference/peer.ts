@@ -1,6 +1,6 @@
 // out[t] = sum_l w f(u) up, u = <x, down>: float64 loops.
 
-import { activations } from './dense.js'
+import { activations } from './activation.js'
 
 export interface PeerShape {
   T: number
@@ -24,11 +24,11 @@ export function peer(
   const u = new Float64Array(s.T * s.L)
   for (let t = 0; t < s.T; t++)
     for (let l = 0; l < s.L; l++) {
-      const at = t * s.L + l
-      const index = indices[at]!
+      const entry = t * s.L + l
+      const index = indices[entry]!
       if (index < 0) continue
-      for (let c = 0; c < s.C; c++) u[at]! += x[t * s.C + c]! * down[index * s.C + c]!
-      const h = weights[at]! * activations[name].f(u[at]!)
+      for (let c = 0; c < s.C; c++) u[entry]! += x[t * s.C + c]! * down[index * s.C + c]!
+      const h = weights[entry]! * activations[name].f(u[entry]!)
       for (let o = 0; o < s.O; o++) out[t * s.O + o]! += h * up[index * s.O + o]!
     }
   return { out, u }

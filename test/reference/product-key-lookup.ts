@@ -1,7 +1,11 @@
-// Product-key lookup by brute force over all pairs, in the order of
-// native/ops/product_key_lookup.h.
+// Product-key lookup by brute force over all pairs of half-keys, in the order of
+// native/ops/product_key_lookup.h. A head of a token is numbered th = t * H + h, its half p
+// th * 2 + p.
 
 import type { Gate } from '../../lib/index.js'
+import { sigmoid } from './activation.js'
+import { softmax } from './softmax.js'
+import { topK } from './topk.js'
 
 export interface LookupShape {
   T: number
@@ -11,96 +15,96 @@ export interface LookupShape {
   k: number
 }
 
-/** NaN first, then value descending, then index ascending; -0 equals +0. */
-export function before(a: number, i: number, b: number, j: number): boolean {
-  if (Number.isNaN(a) || Number.isNaN(b))
-    return Number.isNaN(a) === Number.isNaN(b) ? i < j : Number.isNaN(a)
-  return a === b ? i < j : a > b
+export interface LookupData {
+  /** [T, H, k]; -1 where fewer than k slots can be selected. */
+  indices: ArrayLike<number>
+  scores: ArrayLike<number>
+  weights: ArrayLike<number>
 }
 
-export function topK(x: ArrayLike<number>, k: number): number[] {
-  const order = Array.from({ length: x.length }, (_, i) => i)
-  return order.sort((i, j) => (before(x[i]!, i, x[j]!, j) ? -1 : 1)).slice(0, k)
-}
-
-export function halfScores(
-  query: ArrayLike<number>,
-  keys: ArrayLike<number>,
-  { T, H, n, d }: LookupShape,
-): Float64Array {
-  const scores = new Float64Array(T * H * 2 * n)
-  for (let t = 0; t < T; t++)
-    for (let hp = 0; hp < 2 * H; hp++)
-      for (let j = 0; j < n; j++) {
-        let sum = 0
-        for (let c = 0; c < d; c++)
-          sum += query[(t * 2 * H + hp) * d + c]! * keys[(hp * n + j) * d + c]!
-        scores[(t * 2 * H + hp) * n + j] = sum
-      }
-  return scores
-}
+const maxFloat32 = 3.4028234663852886e38
+const clamp = (x: number) => Math.max(-maxFloat32, Math.min(maxFloat32, x))
 
 export function gateOf(gate: Gate, scores: readonly number[]): number[] {
   if (gate === 'relu') return scores.map((s) => Math.max(0, s))
-  if (gate === 'sigmoid') return scores.map((s) => 1 / (1 + Math.exp(-s)))
+  if (gate === 'sigmoid') return scores.map(sigmoid)
   if (gate === 'none') return [...scores]
-  const most = Math.max(...scores)
-  const e = scores.map((s) => Math.exp(s - most))
-  const sum = e.reduce((a, b) => a + b, 0)
-  return e.map((v) => v / sum)
+  return Array.from(softmax(scores, scores.length))
+}
+
+/** The score of one slot for head `th`: the sum of the scores of its two half-keys. */
+export function slotScore(
+  halfScores: ArrayLike<number>,
+  n: number,
+  th: number,
+  slot: number,
+): number {
+  const [i, j] = [Math.floor(slot / n), slot % n]
+  return halfScores[th * 2 * n + i]! + halfScores[(th * 2 + 1) * n + j]!
 }
 
 /**
- * `round` is how half scores and their sums are rounded: Math.fround gives the very ties of
- * float32. The winners come from all pairs of the two half lists, sorted by (sum descending, rank
- * 1, rank 2).
+ * The k best slots of each head. `round` is how half scores and their sums are rounded: Math.fround
+ * gives the very ties of float32. Of all pairs of the two sorted halves, the first k by score
+ * descending, then by rank in the first half, then by rank in the second.
  */
 export function lookup(
-  scores: ArrayLike<number>,
+  halfScores: ArrayLike<number>,
   { T, H, n, k }: LookupShape,
   gate: Gate,
   mask?: ArrayLike<number>,
   round = (x: number) => x,
 ) {
   const indices = new Int32Array(T * H * k).fill(-1)
-  const sums = new Float64Array(T * H * k).fill(-Infinity)
+  const scores = new Float64Array(T * H * k).fill(-Infinity)
   const weights = new Float64Array(T * H * k)
-  const clamp = (x: number) => Math.max(-3.4028234663852886e38, Math.min(3.4028234663852886e38, x))
   for (let th = 0; th < T * H; th++) {
-    const halves = [0, 1].map((p) => {
-      const row = Array.from({ length: n }, (_, j) => round(scores[(th * 2 + p) * n + j]!))
-      for (let j = 0; j < n; j++) if (mask && !mask[((th % H) * 2 + p) * n + j]) row[j] = -Infinity
-      const selectable = topK(row, n).filter((j) => row[j] !== -Infinity)
-      return { row, order: selectable.slice(0, k) }
-    }) as [{ row: number[]; order: number[] }, { row: number[]; order: number[] }]
-    const [one, two] = halves
-    const nan = halves.some((h) => h.row.some(Number.isNaN))
-    const pairs: { sum: number; i: number; j: number; slot: number }[] = []
-    one.order.forEach((a, i) => {
-      two.order.forEach((b, j) => {
-        pairs.push({
-          sum: clamp(round(clamp(one.row[a]!) + clamp(two.row[b]!))),
-          i,
-          j,
-          slot: a * n + b,
-        })
+    const half = (p: number) =>
+      Array.from({ length: n }, (_, j) => {
+        const masked = mask && !mask[((th % H) * 2 + p) * n + j]
+        return masked ? -Infinity : round(halfScores[(th * 2 + p) * n + j]!)
       })
-    })
-    const rank = two.order.length
-    pairs.sort((p, q) => (before(p.sum, p.i * rank + p.j, q.sum, q.i * rank + q.j) ? -1 : 1))
-    const won = pairs.slice(0, k)
-    const w = gateOf(
+    const best = bestSlots(half(0), half(1), k, round)
+    const gated = gateOf(
       gate,
-      won.map((p) => p.sum),
+      best.slots.map((s) => s.score),
     )
-    won.forEach((p, r) => {
-      indices[th * k + r] = p.slot
-      sums[th * k + r] = p.sum
-      weights[th * k + r] = w[r]!
-    })
-    if (nan) weights.fill(Number.NaN, th * k, th * k + k)
+    for (const [r, { slot, score }] of best.slots.entries()) {
+      indices[th * k + r] = slot
+      scores[th * k + r] = score
+      weights[th * k + r] = gated[r]!
+    }
+    if (best.nan) weights.fill(Number.NaN, th * k, th * k + k)
   }
-  return { indices, scores: sums, weights }
+  return { indices, scores, weights }
+}
+
+function bestSlots(
+  first: readonly number[],
+  second: readonly number[],
+  k: number,
+  round: (x: number) => number,
+) {
+  const n = first.length
+  const ranked = (half: readonly number[]) =>
+    topK(half, n)
+      .filter((j) => half[j] !== -Infinity)
+      .slice(0, k)
+  const [ranks1, ranks2] = [ranked(first), ranked(second)]
+  const pairs = ranks1.flatMap((i) =>
+    ranks2.map((j) => ({
+      slot: i * n + j,
+      score: clamp(round(clamp(first[i]!) + clamp(second[j]!))),
+    })),
+  )
+  const order = topK(
+    pairs.map((p) => p.score),
+    k,
+  )
+  return {
+    slots: order.map((i) => pairs[i]!),
+    nan: [...first, ...second].some(Number.isNaN),
+  }
 }
 
 /** Gradients with the selection constant. */
@@ -109,25 +113,23 @@ export function lookupBackward(
   keys: ArrayLike<number>,
   { T, H, n, d, k }: LookupShape,
   gate: Gate,
-  found: { indices: ArrayLike<number>; scores: ArrayLike<number>; weights: ArrayLike<number> },
+  found: LookupData,
   dWeights: ArrayLike<number>,
 ) {
   const dQuery = new Float64Array(query.length)
   const dKeys = new Float64Array(keys.length)
   for (let th = 0; th < T * H; th++) {
-    const at = Array.from({ length: k }, (_, r) => th * k + r)
-    const mean = at.reduce(
-      (sum, i) => sum + (found.indices[i]! < 0 ? 0 : found.weights[i]! * dWeights[i]!),
-      0,
+    const entries = Array.from({ length: k }, (_, r) => th * k + r).filter(
+      (e) => found.indices[e]! >= 0,
     )
-    for (const i of at) {
-      const slot = found.indices[i]!
-      if (slot < 0) continue
-      const w = found.weights[i]!
-      let ds = dWeights[i]!
-      if (gate === 'softmax') ds = w * (dWeights[i]! - mean)
-      if (gate === 'relu') ds = found.scores[i]! > 0 ? dWeights[i]! : 0
-      if (gate === 'sigmoid') ds = dWeights[i]! * w * (1 - w)
+    const mean = entries.reduce((sum, e) => sum + found.weights[e]! * dWeights[e]!, 0)
+    for (const e of entries) {
+      const w = found.weights[e]!
+      let ds = dWeights[e]!
+      if (gate === 'softmax') ds = w * (dWeights[e]! - mean)
+      if (gate === 'relu') ds = found.scores[e]! > 0 ? dWeights[e]! : 0
+      if (gate === 'sigmoid') ds = dWeights[e]! * w * (1 - w)
+      const slot = found.indices[e]!
       for (const [p, j] of [Math.floor(slot / n), slot % n].entries()) {
         const hp = (th % H) * 2 + p
         for (let c = 0; c < d; c++) {

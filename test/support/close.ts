@@ -1,10 +1,10 @@
 import { expect } from 'vitest'
 
-/** Largest magnitude of the numbers. */
+/** The largest absolute value. */
 export function magnitude(x: ArrayLike<number>): number {
-  let most = 0
-  for (let i = 0; i < x.length; i++) most = Math.max(most, Math.abs(x[i]!))
-  return most
+  let max = 0
+  for (let i = 0; i < x.length; i++) max = Math.max(max, Math.abs(x[i]!))
+  return max
 }
 
 /**
@@ -22,7 +22,9 @@ export function expectClose(
   for (let i = 0; i < wanted.length; i++) {
     const w = wanted[i]!
     const g = got[i]!
-    const same = Number.isNaN(w) ? Number.isNaN(g) : g === w || Math.abs(g - w) <= tolerance * scale
-    if (!same) expect.fail(`${label}[${i}] is ${g}, wanted ${w} within ${tolerance} of ${scale}`)
+    const close = Number.isNaN(w)
+      ? Number.isNaN(g)
+      : g === w || Math.abs(g - w) <= tolerance * scale
+    if (!close) expect.fail(`${label}[${i}] is ${g}, wanted ${w} within ${tolerance} of ${scale}`)
   }
 }

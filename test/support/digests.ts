@@ -1,6 +1,6 @@
-// Prints a digest of what each operation gives on the emulated device, as JSON: node --import tsx
-// test/support/digests.ts The order in which the emulator runs threads, and how many
-// multiprocessors it has, come from MEMORY_LAYERS_SIMT.
+// Prints a digest of what each operation gives on the emulated device, as JSON:
+//   node --import tsx test/support/digests.ts
+// MEMORY_LAYERS_SIMT sets the order in which the emulator runs threads, and its multiprocessors.
 
 import { createHash } from 'node:crypto'
 import {
@@ -8,14 +8,16 @@ import {
   AdamW,
   clipGradNorm,
   MemoryLayer,
+  type Optimizer,
   openDevice,
   ops,
+  type Parameter,
   PeerLayer,
   RowwiseAdagrad,
   Sgd,
   type Tensor,
 } from '../../lib/index.js'
-import { draw, integers } from './random.js'
+import { integers, randomTensor } from './random.js'
 
 const device = openDevice('simt')
 const digests: Record<string, string> = {}
@@ -29,45 +31,45 @@ async function note(name: string, ...tensors: Tensor[]): Promise<void> {
   digests[name] = hash.digest('hex')
 }
 
-// Bags with a hot row, so that its gradient is split.
+// Bags with a hot row, whose gradient is a sum of chunks.
 const [tokens, size, slots, dim] = [150, 8, 40, 33] as const
-const places = integers(tokens * size, -1, slots, 1).map((i, at) => (at % 2 === 0 ? 7 : i))
-const table = draw(device, [slots, dim], 2).tensor
-const indices = device.tensor(places, [tokens, size])
-const weights = draw(device, [tokens, size], 3).tensor
-const dy = draw(device, [tokens, dim], 4).tensor
+const entries = integers(tokens * size, -1, slots, 1).map((index, e) => (e % 2 === 0 ? 7 : index))
+const indices = device.tensor(entries, [tokens, size])
+const table = randomTensor(device, [slots, dim], 2).tensor
+const weights = randomTensor(device, [tokens, size], 3).tensor
+const dy = randomTensor(device, [tokens, dim], 4).tensor
 await note('embeddingBag', ops.embeddingBag(table, indices, weights))
-const few = ops.embeddingBag(
-  draw(device, [slots, 260], 2).tensor,
-  indices.rows(0, 2),
-  weights.rows(0, 2),
+const wide = randomTensor(device, [slots, 260], 2).tensor
+await note(
+  'embeddingBag of two tokens',
+  ops.embeddingBag(wide, indices.rows(0, 2), weights.rows(0, 2)),
 )
-await note('embeddingBag of few tokens', few)
 const { dWeights, dTable } = ops.embeddingBagBackward(dy, table, indices, weights)
-await note('embeddingBagBackward, weights', dWeights!)
-const { rows, values } = await dTable!.data()
+await note('embeddingBagBackward, weights', dWeights)
+const { rows, values } = await dTable.data()
 await note('embeddingBagBackward, table', device.tensor(rows), device.tensor(values))
 
-const x = draw(device, [70, 48], 5).tensor
-const weight = draw(device, [37, 48], 6).tensor
+const x = randomTensor(device, [70, 48], 5).tensor
+const weight = randomTensor(device, [37, 48], 6).tensor
 await note('linear', ops.linear(x, weight))
-const back = ops.linearBackward(draw(device, [70, 37], 7).tensor, x, weight)
+const back = ops.linearBackward(randomTensor(device, [70, 37], 7).tensor, x, weight)
 await note('linearBackward', back.dx, back.dWeight, back.dBias!)
 const lookup = ops.productKeyLookup(
-  draw(device, [20, 2, 2, 16], 8).tensor,
-  draw(device, [2, 2, 90, 16], 9).tensor,
+  randomTensor(device, [20, 2, 2, 16], 8).tensor,
+  randomTensor(device, [2, 2, 90, 16], 9).tensor,
   { knn: 12 },
 )
 await note('productKeyLookup', lookup.indices, lookup.scores, lookup.weights)
-const top = ops.topK(draw(device, [5, 700], 10).tensor, 40)
+const top = ops.topK(randomTensor(device, [5, 700], 10).tensor, 40)
 await note('topK', top.values, top.indices)
 
-for (const [name, make] of [
-  ['Sgd', (p) => new Sgd(p, { lr: 0.1 })],
-  ['Adagrad', (p) => new Adagrad(p, { lr: 0.1 })],
-  ['RowwiseAdagrad', (p) => new RowwiseAdagrad(p, { lr: 0.1 })],
-  ['AdamW', (p) => new AdamW(p, { lr: 0.1 })],
-] as [string, (p: MemoryLayer['parameters'] extends () => infer P ? P : never) => Sgd][]) {
+const optimizers: Record<string, (p: readonly Parameter[]) => Optimizer> = {
+  Sgd: (p) => new Sgd(p, { lr: 0.1 }),
+  Adagrad: (p) => new Adagrad(p, { lr: 0.1 }),
+  RowwiseAdagrad: (p) => new RowwiseAdagrad(p, { lr: 0.1 }),
+  AdamW: (p) => new AdamW(p, { lr: 0.1 }),
+}
+for (const [name, make] of Object.entries(optimizers)) {
   const options = { inputDim: 16, heads: 2, knn: 4, nKeys: 6, keyDim: 8, seed: 1 }
   const memory = new MemoryLayer(device, { ...options, outputGate: true, queryNorm: 'rms' })
   const peer = new PeerLayer(device, options)
@@ -75,9 +77,9 @@ for (const [name, make] of [
   const optimizer = make(parameters)
   for (let step = 0; step < 2; step++) {
     const input = device.normal([24, 16], { seed: step })
-    const { output, context } = memory.forward(input)
-    const second = peer.forward(output)
-    memory.backward(context, peer.backward(second.context, second.output))
+    const first = memory.forward(input)
+    const second = peer.forward(first.output)
+    memory.backward(first.context, peer.backward(second.context, second.output))
     clipGradNorm(parameters, 1)
     optimizer.step()
     optimizer.zeroGrad()

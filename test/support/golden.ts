@@ -1,4 +1,4 @@
-// A reader of safetensors of its own, so that the golden files do not depend on the code they test.
+// A separate reader of safetensors: the golden files must not depend on the code they test.
 
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
@@ -30,11 +30,11 @@ export function golden(name: string): Golden {
       data_offsets: [number, number]
     }
     const [begin, end] = data_offsets
-    const own = bytes.buffer.slice(
+    const copy = bytes.buffer.slice(
       bytes.byteOffset + 8 + length + begin,
       bytes.byteOffset + 8 + length + end,
     )
-    tensors[key] = { shape, data: dtype === 'I32' ? new Int32Array(own) : new Float32Array(own) }
+    tensors[key] = { shape, data: dtype === 'I32' ? new Int32Array(copy) : new Float32Array(copy) }
   }
   return { meta, tensors }
 }

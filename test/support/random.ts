@@ -20,7 +20,7 @@ export function integers(count: number, low: number, high: number, seed: number)
 }
 
 /** A tensor of such numbers, and the numbers. */
-export function draw(
+export function randomTensor(
   device: Device,
   shape: readonly number[],
   seed: number,
@@ -32,13 +32,18 @@ export function draw(
   return { tensor: device.tensor(data, shape), data }
 }
 
-/** A tensor of such numbers rounded to a 16-bit dtype, and the rounded numbers. */
-export async function drawRounded(
+/** A tensor of a dtype, and the very numbers that it holds. */
+export async function randomTensorOf(
   device: Device,
   shape: readonly number[],
   seed: number,
   dtype: DType,
 ): Promise<{ tensor: Tensor; data: Float32Array }> {
-  const tensor = draw(device, shape, seed).tensor.to(dtype)
+  if (dtype === 'int8') {
+    const size = shape.reduce((a, b) => a * b, 1)
+    const data = Int8Array.from(integers(size, -128, 128, seed))
+    return { tensor: device.tensor(data, shape), data: Float32Array.from(data) }
+  }
+  const tensor = randomTensor(device, shape, seed).tensor.to(dtype)
   return { tensor, data: await tensor.to('float32').data() }
 }

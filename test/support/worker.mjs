@@ -1,5 +1,4 @@
-// Trains in a worker thread and posts a digest of what came out. The built package is loaded, as a
-// user's worker would.
+// Trains in a worker thread with the built package, and posts a digest of the parameters.
 
 import { createHash } from 'node:crypto'
 import { parentPort, workerData } from 'node:worker_threads'

@@ -1,5 +1,4 @@
-// Numbers of every kind of operation, for comparing one processor with another: prints { name:
-// [values] }.
+// Prints { name: [values] } for every kind of operation, to compare one processor with another.
 
 import * as ml from 'memory-layers'
 import { Linear, RmsNorm } from 'memory-layers/nn'

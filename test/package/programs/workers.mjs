@@ -1,5 +1,5 @@
-// Two workers and the main thread train at once; one more is ended in the middle of its work,
-// unless the argument is `calm`. Prints whether all got the same bits.
+// Two workers and the main thread train at once; a third worker is terminated while it trains,
+// unless the argument is `calm`. Prints whether all computed the same bits.
 
 import { createHash } from 'node:crypto'
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads'
@@ -36,9 +36,9 @@ function inWorker(steps) {
 }
 
 if (isMainThread) {
-  const doomed = process.argv[2] === 'calm' ? undefined : inWorker(100_000)
+  const third = process.argv[2] === 'calm' ? undefined : inWorker(100_000)
   const digests = await Promise.all([train(10), inWorker(10).answer, inWorker(10).answer])
-  await doomed?.worker.terminate()
+  await third?.worker.terminate()
   console.log(JSON.stringify({ same: new Set(digests).size === 1 }))
 } else {
   parentPort.postMessage(await train(workerData))

@@ -22,7 +22,9 @@
 #include "ops/softmax.h"
 #include "ops/sparse_grad.h"
 #include "ops/topk.h"
-#include "optim/optim.h"
+#include "optim/clip.h"
+#include "optim/dense_update.h"
+#include "optim/sparse_update.h"
 
 #define ML_OPERATIONS(OPERATION)                                         \
   OPERATION(Fill, fill)                                                  \

@@ -14,7 +14,7 @@
 
 namespace ml {
 
-inline constexpr int64_t kMostHeadWidth = 256;
+inline constexpr int64_t kMaxHeadWidth = 256;
 
 struct Attention {
   View y, lse, q, k, v;
@@ -31,7 +31,7 @@ struct AttentionBackward {
 inline void check_attention(const char* op, const View& q, const View& k, const View& v) {
   expect_rank(op, "q", q, 4, "[batch, time, heads, width]");
   expect_dtype(op, "q", q, DType::f32);
-  expect(q.dim(3) >= 1 && q.dim(3) <= kMostHeadWidth, Code::shape, op, "q",
+  expect(q.dim(3) >= 1 && q.dim(3) <= kMaxHeadWidth, Code::shape, op, "q",
          "have a head width from 1 to 256", std::to_string(q.dim(3)));
   expect_same(op, "k", k, q);
   expect_same(op, "v", v, q);

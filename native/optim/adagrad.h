@@ -1,7 +1,7 @@
 #pragma once
 // Adagrad (Duchi et al. 2011): v += g^2;  x = x (1 - lr wd) - lr g / (sqrt(v) + eps).
 
-#include "optim/optim.h"
+#include "optim/rule.h"
 
 namespace ml {
 

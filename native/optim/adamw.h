@@ -3,7 +3,7 @@
 //   m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2;  x = x (1 - lr wd) - lr (m / (1 - b1^c)) /
 //   (sqrt(v / (1 - b2^c)) + eps)
 
-#include "optim/optim.h"
+#include "optim/rule.h"
 
 namespace ml {
 

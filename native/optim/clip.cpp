@@ -1,27 +1,24 @@
 // SumSquares and ClipScale: the norm of all gradients, and their scaling by it.
 
+#include "optim/clip.h"
+
 #include <algorithm>
 #include <cmath>
 
 #include "cpu/context.h"
-#include "optim/optim.h"
 
 namespace ml::cpu {
-namespace {
-// elements of one partial sum: fixed, so that the sum is the same for any number of threads
-constexpr int64_t kPiece = 1 << 14;
-}  // namespace
 
 void sum_squares(Context& ctx, const SumSquares& a) {
   int64_t n = a.x.size();
   if (a.count) n = *a.count.as<int32_t>() * a.x.dim(1);
   const float* x = a.x.as<float>();
-  const int64_t pieces = (n + kPiece - 1) / kPiece;
+  const int64_t pieces = (n + kClipChunk - 1) / kClipChunk;
   double* partials = ctx.scratch<double>(pieces);
-  ctx.parallel_for(n, kPiece, [&](int64_t begin, int64_t end, int) {
+  ctx.parallel_for(n, kClipChunk, [&](int64_t begin, int64_t end, int) {
     double sum = 0;
     for (int64_t i = begin; i < end; ++i) sum += static_cast<double>(x[i]) * x[i];
-    partials[begin / kPiece] = sum;
+    partials[begin / kClipChunk] = sum;
   });
   double total = *a.out.as<float>();
   for (int64_t p = 0; p < pieces; ++p) total += partials[p];
@@ -32,9 +29,9 @@ void clip_scale(Context& ctx, const ClipScale& a) {
   const float norm = std::sqrt(*a.sum.as<float>());
   if (a.norm) *a.norm.as<float>() = norm;
   if (!a.x) return;
-  const float scale = norm != norm ? norm : std::min(1.0f, a.max_norm / (norm + 1e-6f));
+  const float scale = clip_factor(norm, a.max_norm);
   float* x = a.x.as<float>();
-  ctx.parallel_for(a.x.size(), kPiece, [&](int64_t begin, int64_t end, int) {
+  ctx.parallel_for(a.x.size(), kClipChunk, [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i) x[i] *= scale;
   });
 }

@@ -2,7 +2,7 @@
 // Row-wise Adagrad: one number a row. v[row] += mean over the row of g^2;  x = x (1 - lr wd) - lr g
 // / (sqrt(v[row]) + eps).
 
-#include "optim/optim.h"
+#include "optim/rule.h"
 
 namespace ml {
 

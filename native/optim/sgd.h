@@ -1,7 +1,7 @@
 #pragma once
 // SGD: x = x (1 - lr wd) - lr g.
 
-#include "optim/optim.h"
+#include "optim/rule.h"
 
 namespace ml {
 

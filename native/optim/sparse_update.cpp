@@ -1,3 +1,5 @@
+#include "optim/sparse_update.h"
+
 #include "cpu/hot_rows.h"
 #include "optim/adagrad.h"
 #include "optim/adamw.h"

@@ -73,8 +73,7 @@ template <class Args>
 using Kernel = void (*)(Stream&, const Args&);
 
 // A backend's kernels, found by the type of their arguments.
-class Operations {
- public:
+struct Operations {
 #define ML_KERNEL(Args, name) \
   Kernel<Args> name;          \
   Kernel<Args> of(const Args&) const { return name; }

@@ -3,12 +3,11 @@
 // whose partial sums are made by all threads and added in order: the bits are the same for any
 // number of threads, and one hot row does not hold up the rest.
 
+#include "core/limits.h"
 #include "cpu/context.h"
 #include "cpu/read_places.h"
 
 namespace ml::cpu {
-
-constexpr int64_t kHotEntries = 256;  // of a chunk; rows with more are hot
 
 // Sums entries begin … end into g.
 using SumEntries = void (*)(const RowEntries&, int64_t begin, int64_t end, float* g);

@@ -9,7 +9,7 @@
 namespace ml {
 
 enum class Rule : uint8_t { sgd, adagrad, rowwise_adagrad, adamw };
-constexpr int count_of(Rule) { return 4; }
+constexpr int count_of(Rule) { return static_cast<int>(Rule::adamw) + 1; }
 
 struct Hyper {
   float lr = 0, beta1 = 0.9f, beta2 = 0.999f, eps = 1e-8f, weight_decay = 0;

@@ -41,7 +41,6 @@ class MemoryLayer {
   ForwardResult forward(const Tensor& x, bool save);  // x [T, C] or [batch, time, C]
   Tensor backward(const MemoryContext& context, const Tensor& dy);
   std::vector<Parameter*> parameters();
-  const std::shared_ptr<ValueTable>& values() const { return values_; }
 
  private:
   std::shared_ptr<Device> device_;
@@ -51,9 +50,5 @@ class MemoryLayer {
   Query query_;
   Parameter gate_weight_, gate_bias_, proj_weight_, proj_bias_, out_gate_weight_, out_gate_bias_;
 };
-
-// The rows of x [T, C] or [batch, time, C] as [T, C]; throws ERR_SHAPE in the layer's name.
-Tensor token_rows(const char* where, const char* argument, const Tensor& x, int64_t width,
-                  const char* option);
 
 }  // namespace ml

@@ -4,6 +4,19 @@
 
 namespace ml {
 
+Tensor token_rows(const char* where, const char* argument, const Tensor& x, int64_t width,
+                  const char* option) {
+  const int rank = x.shape.rank;
+  const std::string w = std::to_string(width);
+  if ((rank != 2 && rank != 3) || x.shape[-1] != width)
+    fail(Code::shape, where, argument, "have shape [tokens, " + w + "] or [batch, time, " + w + "]",
+         to_string(x.shape), "This layer was made with " + std::string(option) + " " + w + ".");
+  if (x.dtype != DType::f32) fail(Code::dtype, where, argument, "be float32", name_of(x.dtype));
+  int64_t rows = 1;
+  for (int i = 0; i + 1 < rank; ++i) rows *= x.shape[i];
+  return x.reshaped({rows, width});
+}
+
 Query::Query(Device& device, const QueryOptions& o, Initializer& init)
     : options(o), device_(device) {
   const int64_t half = o.key_dim / 2;

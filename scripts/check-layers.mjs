@@ -45,17 +45,15 @@ function files(folder) {
     .map((e) => join(e.parentPath ?? e.path, e.name))
 }
 
+const primitives =
+  /__syncthreads|__shfl|__ballot|__any_sync|__all_sync|__syncwarp|__threadfence|\batomic[A-Z]/
+
 // What keeps kernels compilable by nvcc and the emulator alike.
 function deviceFault(name, text) {
   if (!/\.(cuh?|cpp|h)$/.test(name) || (!/^cuda\//.test(name) && !/\.cuh?$/.test(name))) return
   const code = text.replace(/\/\/.*/, '')
   if (/<<</.test(code)) return 'kernels are started with launch() only'
-  if (
-    /__syncthreads|__shfl|__ballot|__any_sync|__all_sync|__syncwarp|__threadfence|\batomic(Add|Min|Max|Or|And|CAS|Exch)\b/.test(
-      code,
-    ) &&
-    !/^cuda\/(warp|block|ptx)\.cuh$/.test(name)
-  )
+  if (primitives.test(code) && !/^cuda\/(warp|block|ptx)\.cuh$/.test(name))
     return 'primitives of warps and blocks come from cuda/warp.cuh and cuda/block.cuh'
   if (/\basm\b/.test(code) && !/^cuda\/(ptx\.cuh|stream\.cpp)$/.test(name))
     return 'PTX stands in cuda/ptx.cuh'

@@ -71,13 +71,13 @@ void Query::backward(const QueryContext& c, const Tensor& x, const Tensor& dweig
                                         .query = c.query.view(),
                                         .keys = keys_.value.view()});
   if (gain_) {
-    const Tensor draw = empty(device_, per_head);
-    run(device_, RmsNormBackward{.dx = draw.view(),
+    const Tensor d_raw = empty(device_, per_head);
+    run(device_, RmsNormBackward{.dx = d_raw.view(),
                                  .dgain = gain_.grad.view(),
                                  .dy = dquery.reshaped(per_head).view(),
                                  .x = c.raw.reshaped(per_head).view(),
                                  .gain = gain_.value.view()});
-    dquery = draw;
+    dquery = d_raw;
   }
   run(device_, LinearBackward{.dx = dx.view(),
                               .dweight = weight_.grad.view(),

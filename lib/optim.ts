@@ -41,7 +41,7 @@ export interface AdamWOptions extends SgdOptions {
   tableMode?: 'lazy' | 'dense'
 }
 
-// In the order of native/optim/optim.h.
+// In the order of native/optim/rule.h.
 const rules = ['sgd', 'adagrad', 'rowwiseAdagrad', 'adamw'] as const
 type Rule = (typeof rules)[number]
 

@@ -22,7 +22,9 @@
 #include "ops/softmax.h"
 #include "ops/sparse_grad.h"
 #include "ops/topk.h"
-#include "optim/optim.h"
+#include "optim/clip.h"
+#include "optim/dense_update.h"
+#include "optim/sparse_update.h"
 
 #define ML_OPERATIONS(OPERATION)                                         \
   OPERATION(Fill, fill)                                                  \
@@ -71,8 +73,7 @@ template <class Args>
 using Kernel = void (*)(Stream&, const Args&);
 
 // A backend's kernels, found by the type of their arguments.
-class Operations {
- public:
+struct Operations {
 #define ML_KERNEL(Args, name) \
   Kernel<Args> name;          \
   Kernel<Args> of(const Args&) const { return name; }

@@ -1,12 +1,12 @@
-// Import directions (docs/architecture.md): binding → layer → ops, optim → device → core. Reads
-// include and import lines.
+// Import directions (docs/architecture.md), read from include and import lines:
+// binding → layer → operations.h → optim → ops → core, and device → core beside them.
 
 import { readdirSync, readFileSync } from 'node:fs'
 import { dirname, extname, join, relative } from 'node:path'
 
 const root = join(dirname(new URL(import.meta.url).pathname), '..')
 
-// What files of a folder may include, by folder; backend.cpp alone may also see ops and optim.
+// What the headers of a folder may include, and its .cpp where no rule below is for them.
 const allowed = {
   compat: [],
   core: ['core'],
@@ -16,12 +16,9 @@ const allowed = {
   cpu: ['core', 'device', 'cpu'],
   cuda: ['core', 'device', 'cuda'],
   'operations.h': ['ops', 'optim'],
-  layer: ['core', 'device', 'ops', 'optim', 'operations.h', 'layer'],
+  layer: ['device', 'operations.h', 'layer'],
   binding: [
-    'core',
     'device',
-    'ops',
-    'optim',
     'layer',
     'binding',
     'cpu/backend.h',
@@ -30,12 +27,16 @@ const allowed = {
     'cuda/backend.h',
   ],
 }
-// a .cpp (or _cpu.h) in ops or optim: its own header and cpu/
-const schedules = ['core', 'ops', 'optim', 'cpu']
-const kernels = ['core', 'ops', 'optim', 'cuda'] // a .cu or .cuh there: its own header and cuda/
-const backend = {
-  cpu: ['core', 'device', 'cpu', 'operations.h'],
-  cuda: ['core', 'device', 'cuda', 'operations.h'],
+
+function allowedIn(name) {
+  const folder = name.split('/')[0]
+  const headers = allowed[folder]
+  // alone of its folder it knows the operations
+  if (/^(cpu|cuda)\/backend\.cpp$/.test(name)) return [...headers, 'operations.h']
+  if (!/^(ops|optim)\//.test(name)) return headers
+  if (/(\.cpp|_cpu\.h)$/.test(name)) return [...headers, 'cpu']
+  if (/\.cuh?$/.test(name)) return [...headers, 'cuda']
+  return headers
 }
 
 function files(folder) {
@@ -44,17 +45,15 @@ function files(folder) {
     .map((e) => join(e.parentPath ?? e.path, e.name))
 }
 
+const primitives =
+  /__syncthreads|__shfl|__ballot|__any_sync|__all_sync|__syncwarp|__threadfence|\batomic[A-Z]/
+
 // What keeps kernels compilable by nvcc and the emulator alike.
 function deviceFault(name, text) {
   if (!/\.(cuh?|cpp|h)$/.test(name) || (!/^cuda\//.test(name) && !/\.cuh?$/.test(name))) return
   const code = text.replace(/\/\/.*/, '')
   if (/<<</.test(code)) return 'kernels are started with launch() only'
-  if (
-    /__syncthreads|__shfl|__ballot|__any_sync|__all_sync|__syncwarp|__threadfence|\batomic(Add|Min|Max|Or|And|CAS|Exch)\b/.test(
-      code,
-    ) &&
-    !/^cuda\/(warp|block|ptx)\.cuh$/.test(name)
-  )
+  if (primitives.test(code) && !/^cuda\/(warp|block|ptx)\.cuh$/.test(name))
     return 'primitives of warps and blocks come from cuda/warp.cuh and cuda/block.cuh'
   if (/\basm\b/.test(code) && !/^cuda\/(ptx\.cuh|stream\.cpp)$/.test(name))
     return 'PTX stands in cuda/ptx.cuh'
@@ -71,13 +70,7 @@ for (const file of files(join(root, 'native'))) {
   const folder = name.split('/')[0]
   if (!['.h', '.cpp', '.cu', '.cuh'].includes(extname(file))) continue
   if (!allowed[folder]) faults.push(`native/${name}: no rule for folder ${folder}`)
-  const rule = name.endsWith('/backend.cpp')
-    ? backend[folder]
-    : ['ops', 'optim'].includes(folder) && /(\.cpp|_cpu\.h)$/.test(file)
-      ? schedules
-      : ['ops', 'optim'].includes(folder) && /\.cuh?$/.test(file)
-        ? kernels
-        : allowed[folder]
+  const rule = allowedIn(name)
   for (const [line, text] of readFileSync(file, 'utf8').split('\n').entries()) {
     const fault = deviceFault(name, text)
     if (fault) faults.push(`native/${name}:${line + 1}: ${fault}`)

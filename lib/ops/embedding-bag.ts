@@ -45,7 +45,7 @@ function takeIndices(
     if (!Number.isInteger(index) || index < -1 || index >= slots) {
       throw new MemoryLayersError(
         'ERR_INDEX_RANGE',
-        `${where}: "indices"[${i}] is ${index}, outside [0, ${slots}).\n  -1 marks an empty place.`,
+        `${where}: "indices"[${i}] is ${index}, outside [0, ${slots}).\n  -1 marks a padding entry.`,
       )
     }
   }

@@ -8,109 +8,23 @@ Napi::Object to_js(Napi::Env env, const Tensor& tensor, bool owner) {
   Napi::Object object = wrap(env, std::move(box));
   Napi::Array shape = Napi::Array::New(env, static_cast<size_t>(tensor.shape.rank));
   for (int i = 0; i < tensor.shape.rank; ++i)
-    shape.Set(static_cast<uint32_t>(i),
-              Napi::Number::New(env, static_cast<double>(tensor.shape[i])));
+    shape.Set(static_cast<uint32_t>(i), to_js(env, tensor.shape[i]));
   object.Set("shape", shape);
   object.Set("dtype", Napi::Number::New(env, static_cast<int>(tensor.dtype)));
   return object;
 }
 
-Tensor Arguments::take(const Napi::Value& value, const char* name) {
-  const Tensor& t = unwrap<TensorBox>(value, name).tensor;
-  if (!t)
-    throw Error(Code::disposed, std::string("\"") + name + "\" is a tensor that was disposed.");
-  if (device_ && device_ != &t.device())
-    throw Error(Code::device_mismatch,
-                std::string("\"") + name + "\" is on another device than the tensors before it.");
-  device_ = &t.device();
-  return t;
+Napi::Object to_js(Napi::Env env, NamedTensors tensors, bool owner) {
+  Napi::Object object = Napi::Object::New(env);
+  for (const auto& [name, tensor] : tensors)
+    if (tensor) object.Set(name, to_js(env, tensor, owner));
+  return object;
 }
 
-Tensor Arguments::tensor(const char* name) { return take(next(), name); }
-
-Tensor Arguments::optional_tensor(const char* name) {
-  const Napi::Value value = next();
-  return value.IsUndefined() || value.IsNull() ? Tensor{} : take(value, name);
-}
-
-static const Tensor& writable(const Tensor& t, const char* name) {
-  if (t && t.storage->read_only())
-    throw Error(Code::unsupported, std::string("\"") + name +
-                                       "\" is mapped from a file and can only be read.\n  Copy it "
-                                       "with .to(dtype), or load the file with loadSafetensors.");
-  return t;
-}
-
-Tensor Arguments::output(const char* name) { return writable(tensor(name), name); }
-
-Tensor Arguments::optional_output(const char* name) {
-  return writable(optional_tensor(name), name);
-}
-
-std::vector<Tensor> Arguments::tensors(const char* name) {
-  const Napi::Value value = next();
-  if (!value.IsArray())
-    throw Error(Code::value, std::string("binding: \"") + name + "\" is not an array.");
-  const Napi::Array array = value.As<Napi::Array>();
-  std::vector<Tensor> list;
-  for (uint32_t i = 0; i < array.Length(); ++i) list.push_back(take(array.Get(i), name));
-  return list;
-}
-
-std::vector<std::shared_ptr<ValueTable>> Arguments::tables(const char* name) {
-  const Napi::Value value = next();
-  if (!value.IsArray())
-    throw Error(Code::value, std::string("binding: \"") + name + "\" is not an array.");
-  const Napi::Array array = value.As<Napi::Array>();
-  std::vector<std::shared_ptr<ValueTable>> list;
-  for (uint32_t i = 0; i < array.Length(); ++i)
-    list.push_back(unwrap<TableBox>(array.Get(i), name).table);
-  return list;
-}
-
-double Arguments::number(const char* name) {
-  const Napi::Value value = next();
-  if (!value.IsNumber())
-    throw Error(Code::value, std::string("binding: \"") + name + "\" is not a number.");
-  return value.As<Napi::Number>().DoubleValue();
-}
-
-int64_t Arguments::integer(const char* name) {
-  const double value = number(name);
-  if (!(std::floor(value) == value && std::abs(value) <= 9007199254740991.0))
-    throw Error(Code::value, std::string("binding: \"") + name + "\" is not an integer.");
-  return static_cast<int64_t>(value);
-}
-
-bool Arguments::boolean(const char* name) {
-  const Napi::Value value = next();
-  if (!value.IsBoolean())
-    throw Error(Code::value, std::string("binding: \"") + name + "\" is not a boolean.");
-  return value.As<Napi::Boolean>().Value();
-}
-
-Shape Arguments::shape(const char* name) {
-  const Napi::Value value = next();
-  if (!value.IsArray())
-    throw Error(Code::value, std::string("binding: \"") + name + "\" is not an array.");
-  const Napi::Array array = value.As<Napi::Array>();
-  if (array.Length() > kMaxRank)
-    throw Error(Code::shape, std::string("a tensor has at most ") + std::to_string(kMaxRank) +
-                                 " dimensions, got " + std::to_string(array.Length()) + ".");
-  Shape s;
-  s.rank = static_cast<int>(array.Length());
-  double size = 1;
-  for (int i = 0; i < s.rank; ++i) {
-    const double d = array.Get(static_cast<uint32_t>(i)).ToNumber().DoubleValue();
-    size *= d;
-    if (!(d >= 0 && std::floor(d) == d && size <= 4.0e15))
-      throw Error(
-          Code::shape,
-          std::string("\"") + name +
-              "\" must have sizes that are integers from 0, whose product can be addressed.");
-    s.dims[i] = static_cast<int64_t>(d);
-  }
-  return s;
+Napi::Object to_js(Napi::Env env, const SparseGrad& g) {
+  Napi::Object object = to_js(env, {{"rows", g.rows}, {"values", g.values}, {"count", g.count}});
+  object.Set("slots", to_js(env, g.slots));
+  return object;
 }
 
 }  // namespace ml::binding

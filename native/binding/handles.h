@@ -1,11 +1,10 @@
 #pragma once
-// Native objects as JavaScript sees them: plain objects that are type-tagged and own a C++ object,
-// and the reading of arguments. Anything of the wrong kind is an error here, before native code
-// uses it.
+// Native objects as JavaScript sees them: plain objects that are type-tagged and own a C++ object.
+// Anything of the wrong kind is an error here, before native code uses it.
 
-#include <cmath>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "binding/addon.h"
 #include "layer/memory_layer.h"
@@ -92,75 +91,24 @@ Box& unwrap(const Napi::Value& value, const char* argument) {
   return *static_cast<Box*>(data);
 }
 
+// The object of a handle that may have been disposed.
+template <class Object>
+Object& live(const std::unique_ptr<Object>& object, const char* where) {
+  if (!object)
+    throw Error(Code::disposed,
+                std::string(where) +
+                    ": \"this\" was disposed.\n  Use it before dispose(), or make another.");
+  return *object;
+}
+
 // A tensor for JavaScript: the handle carries its shape and dtype. `owner`: its storage is new.
 Napi::Object to_js(Napi::Env env, const Tensor& tensor, bool owner = true);
-
-// The arguments of one call, in order.
-class Arguments {
- public:
-  explicit Arguments(const Napi::CallbackInfo& info) : info_(info) {}
-
-  Napi::Env env() const { return info_.Env(); }
-  Napi::Value next() { return info_[at_++]; }
-  Device& device() { return *shared_device(); }
-  std::shared_ptr<Device> shared_device() { return unwrap<DeviceBox>(next(), "device").device; }
-
-  // Tensors of one call must live on one device.
-  Tensor tensor(const char* name);
-  Tensor optional_tensor(const char* name);
-  // Tensors that the call writes to: ERR_UNSUPPORTED for the rows of a mapped file.
-  Tensor output(const char* name);
-  Tensor optional_output(const char* name);
-  std::vector<Tensor> tensors(const char* name);
-  std::shared_ptr<ValueTable> table(const char* name) {
-    return unwrap<TableBox>(next(), name).table;
-  }
-  std::vector<std::shared_ptr<ValueTable>> tables(const char* name);
-
-  double number(const char* name);
-  int64_t integer(const char* name);
-  uint64_t seed(const char* name) { return static_cast<uint64_t>(integer(name)); }
-  bool boolean(const char* name);
-  Shape shape(const char* name);
-  template <class Enum>
-  Enum choice(const char* name, int count) {
-    const int64_t i = integer(name);
-    if (i < 0 || i >= count)
-      throw Error(Code::value, std::string("binding: \"") + name + "\" has no such choice.");
-    return static_cast<Enum>(i);
-  }
-  DType dtype(const char* name) { return choice<DType>(name, kDTypeCount); }
-
- private:
-  Tensor take(const Napi::Value& value, const char* name);
-
-  const Napi::CallbackInfo& info_;
-  size_t at_ = 0;
-  const Device* device_ = nullptr;
-};
-
-// Turns ml::Error into a MemoryLayersError, and counts the call.
-template <auto function>
-Napi::Value guard(const Napi::CallbackInfo& info) {
-  ++addon_of(info.Env()).crossings;
-  try {
-    Arguments arguments(info);
-    return function(arguments);
-  } catch (const Error& error) {
-    throw to_js(info.Env(), error);
-  } catch (const std::bad_alloc&) {
-    throw to_js(info.Env(),
-                Error(Code::out_of_memory, "no memory left for the bookkeeping of this call."));
-  }
+// An object of tensors by name, without those that are empty.
+using NamedTensors = std::initializer_list<std::pair<const char*, Tensor>>;
+Napi::Object to_js(Napi::Env env, NamedTensors tensors, bool owner = true);
+Napi::Object to_js(Napi::Env env, const SparseGrad& gradient);
+inline Napi::Value to_js(Napi::Env env, int64_t number) {
+  return Napi::Number::New(env, static_cast<double>(number));
 }
-
-template <auto function>
-void define(Napi::Object exports, const char* name) {
-  exports.Set(name, Napi::Function::New<guard<function>>(exports.Env(), name));
-}
-
-void define_device(Napi::Object exports);
-void define_ops(Napi::Object exports);
-void define_layers(Napi::Object exports);
 
 }  // namespace ml::binding

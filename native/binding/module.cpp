@@ -1,12 +1,21 @@
-#include "binding/handles.h"
+#include "binding/exports.h"
 
 namespace {
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {
-  ml::binding::start(env);
-  ml::binding::define_device(exports);
-  ml::binding::define_ops(exports);
-  ml::binding::define_layers(exports);
+  using namespace ml::binding;
+  start(env);
+  define_device(exports);
+  define_tensor(exports);
+  define_value_table(exports);
+  define_layers(exports);
+  define_optimizer(exports);
+  define_attention(exports);
+  define_dense(exports);
+  define_elementwise(exports);
+  define_embedding_bag(exports);
+  define_lookup(exports);
+  define_peer(exports);
   return exports;
 }
 

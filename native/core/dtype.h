@@ -15,7 +15,7 @@ struct DTypeInfo {
 inline constexpr DTypeInfo kDTypes[] = {
     {"float32", 4}, {"float16", 2}, {"bfloat16", 2}, {"int32", 4}, {"int8", 1}, {"uint8", 1},
 };
-inline constexpr int kDTypeCount = sizeof(kDTypes) / sizeof(kDTypes[0]);
+constexpr int count_of(DType) { return sizeof(kDTypes) / sizeof(kDTypes[0]); }
 
 constexpr const char* name_of(DType t) { return kDTypes[static_cast<int>(t)].name; }
 constexpr int bytes_of(DType t) { return kDTypes[static_cast<int>(t)].bytes; }

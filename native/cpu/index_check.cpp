@@ -2,6 +2,8 @@
 
 #include <atomic>
 
+#include "core/index_error.h"
+
 namespace ml::cpu {
 
 bool indices_in_range(const int32_t* indices, int64_t n, int64_t slots) {
@@ -23,26 +25,18 @@ void validate_indices(Context& ctx, const char* op, const char* argument, const 
   if (sound.load(std::memory_order_relaxed)) return;
   for (int64_t i = 0; i < indices.size(); ++i) {
     if (index[i] < -1 || index[i] >= slots)
-      throw Error(Code::index_range, std::string(op) + ": \"" + argument + "\"[" +
-                                         std::to_string(i) + "] is " + std::to_string(index[i]) +
-                                         ", outside [0, " + std::to_string(slots) +
-                                         ").\n  -1 marks a padding entry.");
+      throw index_error(op, argument, i, index[i], slots, kPaddingEntry);
   }
 }
 
 void validate_offsets(const char* op, const View& offsets, int64_t entries) {
   const int32_t* o = offsets.as<int32_t>();
   const int64_t bags = offsets.size() - 1;
-  const auto bad = [&](int64_t at, const std::string& wanted) {
-    throw Error(Code::value, std::string(op) + ": \"offsets\"[" + std::to_string(at) +
-                                 "] must be " + wanted + ", got " + std::to_string(o[at]) +
-                                 ".\n  offsets[0] is 0, then where each bag ends, up to " +
-                                 std::to_string(entries) + ".");
-  };
-  if (o[0] != 0) bad(0, "0");
-  for (int64_t b = 1; b <= bags; ++b)
-    if (o[b] < o[b - 1]) bad(b, "at least " + std::to_string(o[b - 1]));
-  if (o[bags] != entries) bad(bags, std::to_string(entries));
+  for (int64_t b = 0; b <= bags; ++b) {
+    const int32_t before = b > 0 ? o[b - 1] : 0;
+    if ((b == 0 && o[0] != 0) || o[b] < before || (b == bags && o[b] != entries))
+      throw offset_error(op, "offsets", b, o[b], before, entries);
+  }
 }
 
 }  // namespace ml::cpu

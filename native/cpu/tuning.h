@@ -86,10 +86,9 @@ constexpr int64_t kRowGrain = 1 << 13;           // of whole rows: softmax, norm
 constexpr int64_t kCrossEntropyGrain = 1 << 12;  // of whole rows
 constexpr int64_t kRandomFillGrain = 1 << 12;    // groups of four elements
 
-// Partial sums of a reduction over all threads. Their cut does not depend on the number of threads,
-// so neither do the bits of the sum.
-constexpr int64_t kSumSquaresChunk = 1 << 14;  // elements of one
-constexpr int64_t kMaxGainPartials = 64;       // of a norm's dgain, each of kRowGrain or more
+// Partial sums of a norm's dgain, each of kRowGrain elements or more. Their cut does not depend on
+// the number of threads, so neither do the bits of the sum.
+constexpr int64_t kMaxGainPartials = 64;
 
 constexpr int64_t kBiasColumns = 64;     // of one task of linear's dbias: whole vectors
 constexpr int64_t kAttentionGrain = 16;  // queries
@@ -112,8 +111,6 @@ constexpr int64_t kKeyGradientGrain = 16;        // half-keys
 constexpr int64_t kSparseGradGrain = 1 << 13;  // entries
 constexpr int64_t kSparseGradRowGrain = 64;    // touched rows
 constexpr int64_t kHotScanRows = 64;           // searched for hot rows without a branch for each
-// Entries of a chunk; a row with more is hot. It fixes the order of a hot row's sum.
-constexpr int64_t kHotEntries = 256;
 
 // SparseUpdate. Rows and states are prefetched twice: into L2, then into L1d, since the stores of
 // the update wait for lines there (docs/decisions/0005: from 16 to 128 rows ahead, the distance

@@ -4,11 +4,11 @@
 // cut in chunks of fixed size, whose sums are made first, by other warps, and are then added in
 // order. So one hot row does not hold up the rest, and the bits do not depend on the grid.
 
+#include "core/limits.h"
 #include "cuda/bags.cuh"
 
 namespace ml::ML_CUDA_NAMESPACE {
 
-constexpr int kHotEntries = 256;  // of a chunk; rows with more are hot
 // Chunk k of the hot row whose places begin at s is kept in slot s / kSlotPlaces + k. A hot row has
 // no more chunks than whole slots, so the slots of two rows never meet, and nothing needs to be
 // counted or listed.

@@ -4,25 +4,6 @@
 
 namespace ml {
 
-Tensor token_rows(const char* where, const char* argument, const Tensor& x, int64_t width,
-                  const char* option) {
-  const int rank = x.shape.rank;
-  const std::string w = std::to_string(width);
-  if ((rank != 2 && rank != 3) || x.shape[-1] != width)
-    fail(Code::shape, where, argument, "have shape [tokens, " + w + "] or [batch, time, " + w + "]",
-         to_string(x.shape), "This layer was made with " + std::string(option) + " " + w + ".");
-  if (x.dtype != DType::f32) fail(Code::dtype, where, argument, "be float32", name_of(x.dtype));
-  int64_t rows = 1;
-  for (int i = 0; i + 1 < rank; ++i) rows *= x.shape[i];
-  return x.reshaped({rows, width});
-}
-
-Shape with_width(const Shape& shape, int64_t width) {
-  Shape s = shape;
-  s.dims[s.rank - 1] = width;
-  return s;
-}
-
 MemoryLayer::MemoryLayer(std::shared_ptr<Device> device, const MemoryLayerOptions& options,
                          std::shared_ptr<ValueTable> values)
     : device_(std::move(device)),
@@ -60,43 +41,34 @@ ForwardResult MemoryLayer::forward(const Tensor& input, bool save) {
   const char* where = save ? "MemoryLayer.forward" : "MemoryLayer.infer";
   const View table = values_->live_weight(where).view();
   const Tensor x = token_rows(where, "x", input, options_.query.input_dim, "inputDim");
-  const int64_t T = x.shape[0], V = values_->dim();
+  const int64_t T = x.shape[0];
   auto c = std::make_unique<MemoryContext>();
   c->owner = this;
   c->input_shape = input.shape;
   c->x = x;
   c->query = query_.forward(x);
   const Shape bags{T, options_.query.heads * options_.query.knn};
-  c->y = empty(device, {T, V});
-  run(device, EmbeddingBag{c->y.view(),
-                           table,
-                           c->query.indices.reshaped(bags).view(),
-                           c->query.weights.reshaped(bags).view(),
-                           {},
-                           values_->scales().view()});
+  c->y = compute(device, EmbeddingBag{.table = table,
+                                      .indices = c->query.indices.reshaped(bags).view(),
+                                      .weights = c->query.weights.reshaped(bags).view(),
+                                      .scales = values_->scales().view()});
+  const auto linear = [&](const Tensor& in, const Parameter& weight, const Parameter& bias) {
+    return compute(
+        device, Linear{.x = in.view(), .weight = weight.value.view(), .bias = bias.value.view()});
+  };
   Tensor output = c->y;
   if (options_.silu_gate) {
-    c->a = empty(device, {T, V});
-    run(device, Linear{c->a.view(), x.view(), gate_weight_.value.view(), gate_bias_.value.view()});
-    c->z = empty(device, {T, V});
-    run(device, SiluGate{c->z.view(), c->y.view(), c->a.view()});
+    c->a = linear(x, gate_weight_, gate_bias_);
+    c->z = compute(device, SiluGate{.y = c->y.view(), .a = c->a.view()});
     output = c->z;
   }
-  if (proj_weight_) {
-    Tensor projected = empty(device, {T, options_.output_dim});
-    run(device, Linear{projected.view(), output.view(), proj_weight_.value.view(),
-                       proj_bias_.value.view()});
-    output = projected;
-  }
+  if (proj_weight_) output = linear(output, proj_weight_, proj_bias_);
   if (options_.output_gate) {
     c->out = output;
-    c->g = empty(device, {T, 1});
-    run(device,
-        Linear{c->g.view(), x.view(), out_gate_weight_.value.view(), out_gate_bias_.value.view()});
-    output = empty(device, c->out.shape);
-    run(device, SigmoidGate{output.view(), c->out.view(), c->g.view()});
+    c->g = linear(x, out_gate_weight_, out_gate_bias_);
+    output = compute(device, SigmoidGate{.y = c->out.view(), .g = c->g.view()});
   }
-  output = output.reshaped(with_width(input.shape, options_.output_dim));
+  output = output.reshaped(with_last_axis(input.shape, options_.output_dim));
   if (!save) c.reset();
   return {output, std::move(c)};
 }
@@ -108,48 +80,53 @@ Tensor MemoryLayer::backward(const MemoryContext& c, const Tensor& dy) {
       token_rows("MemoryLayer.backward", "dy", dy, options_.output_dim, "outputDim");
   if (dout.shape[0] != c.x.shape[0])
     fail(Code::shape, "MemoryLayer.backward", "dy",
-         "have shape " + to_string(with_width(c.input_shape, options_.output_dim)),
+         "have shape " + to_string(with_last_axis(c.input_shape, options_.output_dim)),
          to_string(dy.shape), "It must be the gradient of the output that came with this context.");
-  const int64_t T = c.x.shape[0], V = values_->dim();
-  Tensor dx = empty(device, c.x.shape);
+  const Tensor dx = empty(device, c.x.shape);
   bool accumulate = false;
+  const auto linear_backward = [&](const Tensor& into, bool add, const Tensor& dout,
+                                   const Tensor& in, const Parameter& weight,
+                                   const Parameter& bias) {
+    run(device, LinearBackward{.dx = into.view(),
+                               .dweight = weight.grad.view(),
+                               .dbias = bias.grad.view(),
+                               .dy = dout.view(),
+                               .x = in.view(),
+                               .weight = weight.value.view(),
+                               .accumulate_dx = add});
+  };
   Tensor d = dout;
   if (options_.output_gate) {
-    Tensor ungated = empty(device, d.shape), dg = empty(device, {T, 1});
-    run(device, SigmoidGateBackward{ungated.view(), dg.view(), d.view(), c.out.view(), c.g.view()});
-    run(device, LinearBackward{dx.view(), out_gate_weight_.grad.view(), out_gate_bias_.grad.view(),
-                               dg.view(), c.x.view(), out_gate_weight_.value.view(), accumulate});
+    const auto [ungated, dg] =
+        compute(device, SigmoidGateBackward{.dout = d.view(), .y = c.out.view(), .g = c.g.view()});
+    linear_backward(dx, accumulate, dg, c.x, out_gate_weight_, out_gate_bias_);
     accumulate = true;
     d = ungated;
   }
   if (proj_weight_) {
-    const Tensor& into = options_.silu_gate ? c.z : c.y;
-    Tensor dz = empty(device, {T, V});
-    run(device, LinearBackward{dz.view(), proj_weight_.grad.view(), proj_bias_.grad.view(),
-                               d.view(), into.view(), proj_weight_.value.view(), false});
+    const Tensor& in = options_.silu_gate ? c.z : c.y;
+    const Tensor dz = empty(device, in.shape);
+    linear_backward(dz, false, d, in, proj_weight_, proj_bias_);
     d = dz;
   }
   if (options_.silu_gate) {
-    Tensor dvalues = empty(device, {T, V}), da = empty(device, {T, V});
-    run(device, SiluGateBackward{dvalues.view(), da.view(), d.view(), c.y.view(), c.a.view()});
-    run(device, LinearBackward{dx.view(), gate_weight_.grad.view(), gate_bias_.grad.view(),
-                               da.view(), c.x.view(), gate_weight_.value.view(), accumulate});
+    const auto [dvalues, da] =
+        compute(device, SiluGateBackward{.dz = d.view(), .y = c.y.view(), .a = c.a.view()});
+    linear_backward(dx, accumulate, da, c.x, gate_weight_, gate_bias_);
     accumulate = true;
     d = dvalues;
   }
-  const Shape bags{T, options_.query.heads * options_.query.knn};
+  const Shape bags{c.x.shape[0], options_.query.heads * options_.query.knn};
   const Tensor indices = c.query.indices.reshaped(bags);
-  Tensor dweights = empty(device, bags);
-  run(device, EmbeddingBagWeightsBackward{
-                  dweights.view(), d.view(), table, indices.view(), {}, values_->scales().view()});
+  const Tensor dweights =
+      compute(device, EmbeddingBagWeightsBackward{.dy = d.view(),
+                                                  .table = table,
+                                                  .indices = indices.view(),
+                                                  .scales = values_->scales().view()});
   query_.backward(c.query, c.x, dweights, dx, accumulate);
   // The queued gradient must outlive the caller's dy, which may be written to again.
-  if (d.storage == dy.storage) {
-    Tensor own = empty(device, d.shape);
-    run(device, Copy{own.view(), d.view()});
-    d = own;
-  }
-  values_->push({indices, c.query.weights.reshaped(bags), d, {}});
+  if (d.storage == dy.storage) d = float32_copy(d);
+  values_->push({.indices = indices, .weights = c.query.weights.reshaped(bags), .dy = d});
   return dx.reshaped(c.input_shape);
 }
 

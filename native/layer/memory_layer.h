@@ -1,10 +1,10 @@
 #pragma once
 // The memory layer (Berges et al. 2024, section 2): composition only.
-//   query -> product-key lookup -> embedding bag over the value table -> silu gate -> value
-//   projection -> output gate y = bag(values, indices, weights);   z = y * silu(W1 x + b1);   out =
-//   (W2 z + b2) * sigmoid(w . x + b)
-// The silu gate (Memory+) and the output gate are options; the projection is there with the silu
-// gate, or where the value width is not the output width.
+//   y   = bag(values, lookup(query(x)))      the embedding bag over the value table
+//   z   = y * silu(W1 x + b1)                silu gate of Memory+, an option
+//   out = W2 z + b2                          value projection
+//   out = out * sigmoid(w . x + b)           output gate, an option
+// The projection is there with the silu gate, or where the value width is not the output width.
 
 #include <memory>
 
@@ -41,7 +41,6 @@ class MemoryLayer {
   ForwardResult forward(const Tensor& x, bool save);  // x [T, C] or [batch, time, C]
   Tensor backward(const MemoryContext& context, const Tensor& dy);
   std::vector<Parameter*> parameters();
-  const std::shared_ptr<ValueTable>& values() const { return values_; }
 
  private:
   std::shared_ptr<Device> device_;
@@ -51,10 +50,5 @@ class MemoryLayer {
   Query query_;
   Parameter gate_weight_, gate_bias_, proj_weight_, proj_bias_, out_gate_weight_, out_gate_bias_;
 };
-
-// The rows of x [T, C] or [batch, time, C] as [T, C]; throws ERR_SHAPE in the layer's name.
-Tensor token_rows(const char* where, const char* argument, const Tensor& x, int64_t width,
-                  const char* option);
-Shape with_width(const Shape& shape, int64_t width);
 
 }  // namespace ml

@@ -38,10 +38,7 @@ Optimizer::Optimizer(std::shared_ptr<Device> device, Rule rule, std::vector<Dens
     dense_states_.push_back(make_state(*device_, rule, d.value.shape, false));
   for (const auto& t : tables_) {
     OptimizerState s = make_state(*device_, rule, t->weight().shape, true);
-    if (t->weight().dtype != DType::f32) {
-      s.master = empty(*device_, t->weight().shape);
-      run(*device_, Copy{s.master.view(), t->weight().view()});
-    }
+    if (t->weight().dtype != DType::f32) s.master = float32_copy(t->weight());
     table_states_.push_back(std::move(s));
   }
 }
@@ -49,13 +46,18 @@ Optimizer::Optimizer(std::shared_ptr<Device> device, Rule rule, std::vector<Dens
 void Optimizer::step(const Hyper& dense_hyper, const Hyper& table_hyper, bool every_row) {
   Device& device = *device_;
   for (const auto& t : tables_) t->live_weight("optimizer.step");
-  run(device, StepAdvance{step_.view()});
+  run(device, StepAdvance{.step = step_.view()});
   // An elementwise rule for dense parameters: row-wise Adagrad is meant for tables.
   const Rule dense_rule = rule_ == Rule::rowwise_adagrad ? Rule::adagrad : rule_;
   for (size_t i = 0; i < dense_.size(); ++i) {
     const OptimizerState& s = dense_states_[i];
-    run(device, DenseUpdate{dense_[i].value.view(), dense_[i].grad.view(), s.state1.view(),
-                            s.state2.view(), step_.view(), dense_rule, dense_hyper});
+    run(device, DenseUpdate{.param = dense_[i].value.view(),
+                            .grad = dense_[i].grad.view(),
+                            .state1 = s.state1.view(),
+                            .state2 = s.state2.view(),
+                            .step = step_.view(),
+                            .rule = dense_rule,
+                            .hyper = dense_hyper});
   }
   for (size_t i = 0; i < tables_.size(); ++i) {
     ValueTable& table = *tables_[i];
@@ -63,10 +65,19 @@ void Optimizer::step(const Hyper& dense_hyper, const Hyper& table_hyper, bool ev
     if (reads.empty() && !every_row) continue;
     const OptimizerState& s = table_states_[i];
     const TouchedRows t = touched_rows(device, reads, table.slots());
-    run(device,
-        SparseUpdate{table.weight().view(), s.master.view(), s.state1.view(), s.state2.view(),
-                     step_.view(), t.rows.view(), t.starts.view(), t.order.view(), t.count.view(),
-                     t.reads, rule_, table_hyper, every_row});
+    run(device, SparseUpdate{.table = table.weight().view(),
+                             .master = s.master.view(),
+                             .state1 = s.state1.view(),
+                             .state2 = s.state2.view(),
+                             .step = step_.view(),
+                             .rows = t.rows.view(),
+                             .starts = t.starts.view(),
+                             .order = t.order.view(),
+                             .count = t.count.view(),
+                             .reads = t.reads,
+                             .rule = rule_,
+                             .hyper = table_hyper,
+                             .every_row = every_row});
   }
 }
 
@@ -77,27 +88,28 @@ void Optimizer::zero_grad() {
 
 Tensor clip_grad_norm(Device& device, const std::vector<Tensor>& dense_grads,
                       const std::vector<std::shared_ptr<ValueTable>>& tables, float max_norm) {
-  Tensor sum = zeros(device, {1}), norm = empty(device, {1});
-  for (const Tensor& g : dense_grads) run(device, SumSquares{sum.view(), g.view(), {}});
+  const Tensor sum = zeros(device, {1}), norm = empty(device, {1});
+  for (const Tensor& g : dense_grads) run(device, SumSquares{.out = sum.view(), .x = g.view()});
   for (const auto& t : tables) {
     const auto reads = t->pending();
     if (reads.empty()) continue;
     const SparseGrad g = sparse_grad(device, reads, t->slots(), t->dim());
-    run(device, SumSquares{sum.view(), g.values.view(), g.count.view()});
+    run(device, SumSquares{.out = sum.view(), .x = g.values.view(), .count = g.count.view()});
   }
-  for (const Tensor& g : dense_grads) run(device, ClipScale{g.view(), {}, sum.view(), max_norm});
+  const auto clip = [&](const Tensor& x) {
+    run(device, ClipScale{.x = x.view(), .sum = sum.view(), .max_norm = max_norm});
+  };
+  for (const Tensor& g : dense_grads) clip(g);
   // A table's gradient is linear in the weights of its reads: scaled copies of those scale it.
   for (const auto& t : tables) {
     std::vector<Tensor> scaled;
     for (const ValueTable::Read& r : t->pending()) {
-      Tensor w = empty(device, r.weights.shape);
-      run(device, Copy{w.view(), r.weights.view()});
-      run(device, ClipScale{w.view(), {}, sum.view(), max_norm});
-      scaled.push_back(w);
+      scaled.push_back(float32_copy(r.weights));
+      clip(scaled.back());
     }
     t->replace_weights(scaled);
   }
-  run(device, ClipScale{{}, norm.view(), sum.view(), max_norm});
+  run(device, ClipScale{.norm = norm.view(), .sum = sum.view(), .max_norm = max_norm});
   return norm;
 }
 

@@ -14,17 +14,19 @@ struct Parameter {
   explicit operator bool() const { return static_cast<bool>(value); }
 };
 
-// Parameters are drawn one after another from one seed, so a layer's numbers depend on its options
-// alone.
+// Makes the parameters of a layer one after another from one seed, so that their numbers depend on
+// the layer's options alone.
 class Initializer {
  public:
   Initializer(Device& device, uint64_t seed) : device_(device), seed_(seed) {}
 
+  // uniform in [-bound, bound)
   Parameter uniform(std::string name, const Shape& shape, float bound) {
-    return draw(std::move(name), shape, RandomFill::Kind::uniform, -bound, bound);
-  }
-  Parameter normal(std::string name, const Shape& shape, float std) {
-    return draw(std::move(name), shape, RandomFill::Kind::normal, 0, std);
+    Parameter p{std::move(name), empty(device_, shape), zeros(device_, shape)};
+    // Odd multiples keep the seeds of neighbouring parameters and neighbouring layers apart.
+    const uint64_t seed = seed_ * 0x9e3779b97f4a7c15ull + ++count_;
+    run(device_, RandomFill{.out = p.value.view(), .a = -bound, .b = bound, .seed = seed});
+    return p;
   }
   Parameter constant(std::string name, const Shape& shape, double value) {
     Parameter p{std::move(name), empty(device_, shape), zeros(device_, shape)};
@@ -33,17 +35,9 @@ class Initializer {
   }
 
  private:
-  Parameter draw(std::string name, const Shape& shape, RandomFill::Kind kind, float a, float b) {
-    Parameter p{std::move(name), empty(device_, shape), zeros(device_, shape)};
-    // Odd multiples keep the seeds of neighbouring parameters and neighbouring layers apart.
-    const uint64_t seed = seed_ * 0x9e3779b97f4a7c15ull + ++drawn_;
-    run(device_, RandomFill{p.value.view(), kind, a, b, seed});
-    return p;
-  }
-
   Device& device_;
   uint64_t seed_;
-  uint64_t drawn_ = 0;
+  uint64_t count_ = 0;  // uniform parameters so far
 };
 
 }  // namespace ml

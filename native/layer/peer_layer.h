@@ -1,11 +1,12 @@
 #pragma once
-// Parameter-efficient expert retrieval (He 2024) over product keys: the query and lookup of a
-// memory layer, with two tables in place of one: out = sum_l w_l * f(<x, down_l>) * up_l. Rules:
-// ops/peer.h.
+// Parameter-efficient expert retrieval (He 2024) over product keys: the query and the lookup of a
+// memory layer, with two tables in place of one (ops/peer.h).
+//   out = sum over the selected slots l of weight_l * f(<x, down_l>) * up_l
 
 #include <memory>
 
-#include "layer/memory_layer.h"
+#include "layer/query.h"
+#include "layer/value_table.h"
 
 namespace ml {
 

@@ -4,6 +4,19 @@
 
 namespace ml {
 
+Tensor token_rows(const char* where, const char* argument, const Tensor& x, int64_t width,
+                  const char* option) {
+  const int rank = x.shape.rank;
+  const std::string w = std::to_string(width);
+  if ((rank != 2 && rank != 3) || x.shape[-1] != width)
+    fail(Code::shape, where, argument, "have shape [tokens, " + w + "] or [batch, time, " + w + "]",
+         to_string(x.shape), "This layer was made with " + std::string(option) + " " + w + ".");
+  if (x.dtype != DType::f32) fail(Code::dtype, where, argument, "be float32", name_of(x.dtype));
+  int64_t rows = 1;
+  for (int i = 0; i + 1 < rank; ++i) rows *= x.shape[i];
+  return x.reshaped({rows, width});
+}
+
 Query::Query(Device& device, const QueryOptions& o, Initializer& init)
     : options(o), device_(device) {
   const int64_t half = o.key_dim / 2;
@@ -24,27 +37,22 @@ std::vector<Parameter*> Query::parameters() {
 }
 
 QueryContext Query::forward(const Tensor& x) const {
-  const int64_t T = x.shape[0], H = options.heads, k = options.knn;
+  const int64_t T = x.shape[0], H = options.heads;
   const Shape per_head{T * H, options.key_dim}, halves{T, H, 2, options.key_dim / 2};
   QueryContext c;
-  c.raw = empty(device_, {T, H * options.key_dim});
-  run(device_, Linear{c.raw.view(), x.view(), weight_.value.view(), bias_.value.view()});
+  c.raw = compute(
+      device_, Linear{.x = x.view(), .weight = weight_.value.view(), .bias = bias_.value.view()});
   c.query = c.raw;
-  if (gain_) {
-    c.query = empty(device_, per_head);
-    run(device_, RmsNorm{c.query.view(), c.raw.reshaped(per_head).view(), gain_.value.view()});
-  }
+  if (gain_)
+    c.query =
+        compute(device_, RmsNorm{.x = c.raw.reshaped(per_head).view(), .gain = gain_.value.view()});
   c.query = c.query.reshaped(halves);
-  c.scores = empty(device_, {T, H, k});
-  c.indices = empty(device_, {T, H, k}, DType::i32);
-  c.weights = empty(device_, {T, H, k});
-  run(device_, ProductKeyLookup{c.scores.view(),
-                                c.indices.view(),
-                                c.weights.view(),
-                                c.query.view(),
-                                keys_.value.view(),
-                                {},
-                                Gate::softmax});
+  const auto [scores, indices, weights] = compute(
+      device_,
+      ProductKeyLookup{.query = c.query.view(), .keys = keys_.value.view(), .k = options.knn});
+  c.scores = scores;
+  c.indices = indices;
+  c.weights = weights;
   return c;
 }
 
@@ -52,20 +60,32 @@ void Query::backward(const QueryContext& c, const Tensor& x, const Tensor& dweig
                      const Tensor& dx, bool accumulate) {
   const int64_t T = x.shape[0], H = options.heads;
   const Shape per_head{T * H, options.key_dim}, rows{T, H * options.key_dim};
+  const View dw = dweights.reshaped(c.weights.shape).view();
   Tensor dquery = empty(device_, c.query.shape);
-  run(device_, ProductKeyLookupBackward{dquery.view(), keys_.grad.view(),
-                                        dweights.reshaped(c.weights.shape).view(), c.scores.view(),
-                                        c.indices.view(), c.weights.view(), c.query.view(),
-                                        keys_.value.view(), Gate::softmax});
+  run(device_, ProductKeyLookupBackward{.dquery = dquery.view(),
+                                        .dkeys = keys_.grad.view(),
+                                        .dweights = dw,
+                                        .scores = c.scores.view(),
+                                        .indices = c.indices.view(),
+                                        .weights = c.weights.view(),
+                                        .query = c.query.view(),
+                                        .keys = keys_.value.view()});
   if (gain_) {
-    Tensor draw = empty(device_, per_head);
-    run(device_, RmsNormBackward{draw.view(), gain_.grad.view(), dquery.reshaped(per_head).view(),
-                                 c.raw.reshaped(per_head).view(), gain_.value.view()});
-    dquery = draw;
+    const Tensor d_raw = empty(device_, per_head);
+    run(device_, RmsNormBackward{.dx = d_raw.view(),
+                                 .dgain = gain_.grad.view(),
+                                 .dy = dquery.reshaped(per_head).view(),
+                                 .x = c.raw.reshaped(per_head).view(),
+                                 .gain = gain_.value.view()});
+    dquery = d_raw;
   }
-  run(device_,
-      LinearBackward{dx.view(), weight_.grad.view(), bias_.grad.view(),
-                     dquery.reshaped(rows).view(), x.view(), weight_.value.view(), accumulate});
+  run(device_, LinearBackward{.dx = dx.view(),
+                              .dweight = weight_.grad.view(),
+                              .dbias = bias_.grad.view(),
+                              .dy = dquery.reshaped(rows).view(),
+                              .x = x.view(),
+                              .weight = weight_.value.view(),
+                              .accumulate_dx = accumulate});
 }
 
 }  // namespace ml

@@ -1,6 +1,8 @@
 #pragma once
-// The half that memory layers and PEER share: x -> query -> product-key lookup, forward and
-// backward.
+// What memory layers and PEER layers share: the query projection and the product-key lookup.
+//   raw   = x W^T + b                                     x [T, C], raw [T, H * 2 * d]
+//   query = rmsNorm(raw of each head) * gain, or raw      [T, H, 2, d]
+//   scores, indices, weights = lookup(query, keys)        [T, H, k], softmax weights
 
 #include <vector>
 
@@ -15,11 +17,15 @@ struct QueryOptions {
   uint64_t seed = 0;
 };
 
-// What one lookup leaves behind for its backward.
+// Saved by forward for backward.
 struct QueryContext {
-  Tensor raw, query;  // before and after the norm, [T, H, 2, d]; the same tensor without a norm
+  Tensor raw, query;
   Tensor scores, indices, weights;
 };
+
+// The rows of x [T, C] or [batch, time, C] as [T, C]; throws ERR_SHAPE in the layer's name.
+Tensor token_rows(const char* where, const char* argument, const Tensor& x, int64_t width,
+                  const char* option);
 
 class Query {
  public:

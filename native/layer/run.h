@@ -1,5 +1,8 @@
 #pragma once
-// The one way to do an operation: check the contract, then hand it to the device's backend.
+// The two ways to do an operation, both by its contract: run() with every view given, compute()
+// with outputs that are allocated by its shape rule.
+
+#include <array>
 
 #include "device/device.h"
 #include "operations.h"
@@ -7,17 +10,74 @@
 namespace ml {
 
 template <class Args>
-void run(Device& device, const Args& args) {
-  check(args);
+void enqueue(Device& device, const Args& args) {
   device.operations.of(args)(device.stream(), args);
 }
 
-inline void fill(const Tensor& t, double value) { run(t.device(), Fill{t.view(), value}); }
+template <class Args>
+void run(Device& device, const Args& args) {
+  check(args);
+  enqueue(device, args);
+}
+
+inline void fill(const Tensor& t, double value) {
+  run(t.device(), Fill{.out = t.view(), .value = value});
+}
 
 inline Tensor zeros(Device& device, const Shape& shape, DType dtype = DType::f32) {
   Tensor t = empty(device, shape, dtype);
   fill(t, 0);
   return t;
+}
+
+inline Tensor float32_copy(const Tensor& t) {
+  Tensor copy = empty(t.device(), t.shape);
+  run(t.device(), Copy{.out = copy.view(), .in = t.view()});
+  return copy;
+}
+
+// Where compute() puts an output: into `tensor`, or into a new one where that is empty.
+struct Target {
+  Target(Tensor tensor = {}) : tensor(std::move(tensor)) {}
+  // For an output that is added to: to what the tensor holds. Any other target starts as zeros.
+  static Target adding_to(Tensor tensor) {
+    Target t(std::move(tensor));
+    t.keeps = static_cast<bool>(t.tensor);
+    return t;
+  }
+  Target when(bool condition) && {
+    wanted = condition;
+    return std::move(*this);
+  }
+
+  Tensor tensor;
+  bool keeps = false;
+  bool wanted = true;  // false: an optional output is not computed
+};
+
+template <class Args>
+inline constexpr int kOutputCount = decltype(outputs(std::declval<const Args&>()))::kCount;
+
+// Runs an operation and returns its output, or an array of its outputs. `args` needs no views of
+// them.
+template <class Args>
+auto compute(Device& device, Args args, const Target (&targets)[kOutputCount<Args>] = {}) {
+  const auto rule = outputs(args);
+  std::array<Tensor, kOutputCount<Args>> results;
+  for (size_t i = 0; i < results.size(); ++i) {
+    const auto& output = rule.list[i];
+    if (!targets[i].wanted) continue;
+    results[i] = targets[i].tensor ? targets[i].tensor : empty(device, output.shape, output.dtype);
+    args.*output.view = results[i].view();
+  }
+  check_outputs(args, rule);
+  for (size_t i = 0; i < results.size(); ++i)
+    if (results[i] && rule.list[i].added_to && !targets[i].keeps) fill(results[i], 0);
+  enqueue(device, args);
+  if constexpr (kOutputCount<Args> == 1)
+    return results[0];
+  else
+    return results;
 }
 
 }  // namespace ml

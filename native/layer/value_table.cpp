@@ -1,7 +1,5 @@
 #include "layer/value_table.h"
 
-#include <algorithm>
-
 namespace ml {
 
 // The queue follows the stream: a push, a clear or a clipping that was part of voided work is
@@ -28,7 +26,7 @@ void ValueTable::forget() {
 void ValueTable::push(Read read) {
   if (read_only()) return;
   forget();
-  queue_.push_back({std::move(read), device().stream().submitted(), 0, {}, 0});
+  queue_.push_back({.read = std::move(read), .pushed = device().stream().submitted()});
 }
 
 void ValueTable::clear() {
@@ -61,30 +59,27 @@ void ValueTable::replace_weights(const std::vector<Tensor>& weights) {
 
 TouchedRows touched_rows(Device& device, const std::vector<ValueTable::Read>& reads,
                          int64_t slots) {
-  TouchedRows t;
-  int64_t places = 0;
-  for (const ValueTable::Read& r : reads) {
-    places += r.indices.size();
-    t.reads.push_back({r.indices.view(), r.weights.view(), r.dy.view(), r.offsets.view()});
-  }
-  const int64_t capacity = std::min(places, slots);
-  t.rows = empty(device, {capacity}, DType::i32);
-  t.starts = empty(device, {capacity + 1}, DType::i32);
-  t.order = empty(device, {places}, DType::i32);
-  t.count = empty(device, {1}, DType::i32);
-  SortRows args{t.rows.view(), t.starts.view(), t.order.view(), t.count.view(), t.reads, slots};
-  run(device, args);
-  return t;
+  std::vector<TableRead> views;
+  for (const ValueTable::Read& r : reads)
+    views.push_back({.indices = r.indices.view(),
+                     .weights = r.weights.view(),
+                     .dy = r.dy.view(),
+                     .offsets = r.offsets.view()});
+  const auto [rows, starts, order, count] =
+      compute(device, SortRows{.reads = views, .slots = slots});
+  return {rows, starts, order, count, std::move(views)};
 }
 
 SparseGrad sparse_grad(Device& device, const std::vector<ValueTable::Read>& reads, int64_t slots,
                        int64_t dim) {
-  TouchedRows t = touched_rows(device, reads, slots);
-  SparseGrad g{t.rows, empty(device, {t.rows.shape[0], dim}), t.count, slots};
-  SparseGradValues args{g.values.view(), t.rows.view(),  t.starts.view(),
-                        t.order.view(),  t.count.view(), t.reads};
-  run(device, args);
-  return g;
+  const TouchedRows t = touched_rows(device, reads, slots);
+  const Tensor values = compute(device, SparseGradValues{.rows = t.rows.view(),
+                                                         .starts = t.starts.view(),
+                                                         .order = t.order.view(),
+                                                         .count = t.count.view(),
+                                                         .reads = t.reads,
+                                                         .width = dim});
+  return {t.rows, values, t.count, slots};
 }
 
 }  // namespace ml

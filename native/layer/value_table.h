@@ -1,7 +1,6 @@
 #pragma once
-// A value table, and the reads of it that wait for the optimizer.
-//
-// Layers that share a table queue their reads here; the table is never updated inside a backward
+// A value table, and the queue of its reads: what its gradient is made of when the optimizer steps.
+// Layers that share a table queue their reads here. A table is never updated inside a backward
 // pass, since the backward of an earlier layer still needs the old rows. The queue stays until
 // clear().
 
@@ -40,7 +39,7 @@ class ValueTable {
 
   bool read_only() const { return weight_.dtype == DType::i8 || weight_.storage->read_only(); }
 
-  void push(Read read);         // of a read-only table nothing: no optimizer would ever take it
+  void push(Read read);         // nothing for a read-only table, which no optimizer updates
   void clear();                 // zeroGrad
   std::vector<Read> pending();  // in the order of the pushes
   void dispose() { *this = ValueTable(Tensor{}, Tensor{}); }

@@ -19,9 +19,7 @@ void activate_backward_range(const ActivateBackward& a, int64_t begin, int64_t e
   const float* dy = a.dy.as<float>() + begin;
   float* dx = a.dx.as<float>() + begin;
   for_vectors(end - begin, [&](int64_t i, int n) {
-    Vec d = load_n(dy + i, n) * activate_derivative(a.kind, load_n(x + i, n));
-    if (a.accumulate) d += load_n(dx + i, n);
-    store_n(dx + i, d, n);
+    store_n(dx + i, load_n(dy + i, n) * activate_derivative(a.kind, load_n(x + i, n)), n);
   });
 }
 

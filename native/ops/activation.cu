@@ -25,12 +25,10 @@ struct ActivateBackwardRule {
   float* dx;
   const float *dy, *x;
   Activation kind;
-  bool accumulate;
   template <int n>
   __device__ void at(int64_t i) const {
     const Pack<float, n> px = load<n>(x + i), pdy = load<n>(dy + i);
     Pack<float, n> p{};
-    if (accumulate) p = load<n>(dx + i);
 #pragma unroll
     for (int j = 0; j < n; ++j) p.v[j] += pdy.v[j] * activate_derivative(kind, px.v[j]);
     store<n>(dx + i, p);
@@ -47,8 +45,7 @@ void activate(CudaStream& stream, const Activate& a) {
 void activate_backward(CudaStream& stream, const ActivateBackward& a) {
   const int n = std::min({aligned<float>(a.dx), aligned<float>(a.dy), aligned<float>(a.x)});
   map(stream,
-      ActivateBackwardRule{a.dx.as<float>(), a.dy.as<float>(), a.x.as<float>(), a.kind,
-                           a.accumulate},
+      ActivateBackwardRule{a.dx.as<float>(), a.dy.as<float>(), a.x.as<float>(), a.kind},
       a.x.size(), n);
 }
 

@@ -1,10 +1,13 @@
 #pragma once
-// Activations, element by element.   all tensors of one shape, float32
+// Activations, element by element: relu, gelu (exact), silu and sigmoid (core/activation.h).
 //   Activate           y[i] = f(x[i])
-//   ActivateBackward   dx[i] (+)= dy[i] * f'(x[i])
+//   ActivateBackward   dx[i] = dy[i] * f'(x[i])
+//     x, dy    [any]    float32  in
+//     y, dx    [as x]   float32  out
+// y may be x, and dx may be dy or x.
 
 #include "core/activation.h"
-#include "core/check.h"
+#include "ops/outputs.h"
 
 namespace ml {
 
@@ -16,7 +19,6 @@ struct Activate {
 struct ActivateBackward {
   View dx, dy, x;
   Activation kind = Activation::relu;
-  bool accumulate = false;
 };
 
 inline const char* name_of(Activation kind, bool backward) {
@@ -27,15 +29,17 @@ inline const char* name_of(Activation kind, bool backward) {
   return names[static_cast<int>(kind)][backward];
 }
 
-inline void check(const Activate& a) {
-  expect_dtype(name_of(a.kind, false), "x", a.x, DType::f32);
-  expect_same(name_of(a.kind, false), "out", a.y, a.x);
+inline Outputs<Activate, 1> outputs(const Activate& a) {
+  const char* op = name_of(a.kind, false);
+  expect_dtype(op, "x", a.x, DType::f32);
+  return {op, {{&Activate::y, "out", a.x.shape}}};
 }
 
-inline void check(const ActivateBackward& a) {
-  expect_dtype(name_of(a.kind, true), "x", a.x, DType::f32);
-  expect_same(name_of(a.kind, true), "dy", a.dy, a.x);
-  expect_same(name_of(a.kind, true), "out", a.dx, a.x);
+inline Outputs<ActivateBackward, 1> outputs(const ActivateBackward& a) {
+  const char* op = name_of(a.kind, true);
+  expect_dtype(op, "x", a.x, DType::f32);
+  expect_same(op, "dy", a.dy, a.x);
+  return {op, {{&ActivateBackward::dx, "out", a.x.shape}}};
 }
 
 }  // namespace ml

@@ -1,7 +1,10 @@
 #pragma once
-// out[i] = alpha * x[i] + beta * y[i].   out, x, y of one shape, float32; out may be x or y
+// out[i] = alpha * x[i] + beta * y[i]
+//   x, y   [any]    float32  in
+//   out    [as x]   float32  out
+// out may be x or y.
 
-#include "core/check.h"
+#include "ops/outputs.h"
 
 namespace ml {
 
@@ -10,10 +13,10 @@ struct Add {
   float alpha = 1, beta = 1;
 };
 
-inline void check(const Add& a) {
+inline Outputs<Add, 1> outputs(const Add& a) {
   expect_dtype("add", "x", a.x, DType::f32);
   expect_same("add", "y", a.y, a.x);
-  expect_same("add", "out", a.out, a.x);
+  return {"add", {{&Add::out, "out", a.x.shape}}};
 }
 
 }  // namespace ml

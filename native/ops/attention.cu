@@ -10,7 +10,7 @@ namespace {
 // of a block, each on its own
 constexpr int kWarps = 4;
 // elements of a head that one lane holds
-constexpr int kParts = static_cast<int>(kMostHeadWidth) / kWarp;
+constexpr int kParts = static_cast<int>(kMaxHeadWidth) / kWarp;
 
 // Element lane + 32 i of a row [d] in part i; zeros past the end.
 struct Row {

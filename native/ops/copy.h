@@ -1,6 +1,7 @@
 #pragma once
-// out[i] = in[i].   out, in of one shape: equal dtypes, or any two float dtypes; what is narrowed
-// is rounded to nearest even.
+// out[i] = in[i], rounded to nearest even where out's dtype is narrower.
+//   in     [any]    float32 | float16 | bfloat16, or any dtype if out has the same  in
+//   out    [as in]  likewise                                                        out
 
 #include "core/check.h"
 

@@ -54,6 +54,7 @@ void cross_entropy_backward_rows(const CrossEntropyBackward& a, int64_t begin, i
 #else
 #include <algorithm>
 
+#include "core/index_error.h"
 #include "cpu/tuning.h"
 
 #define ML_ISA_SOURCE "ops/cross_entropy.cpp"
@@ -70,10 +71,7 @@ void validate(const char* op, const View& targets, int64_t classes) {
   const int32_t* t = targets.as<int32_t>();
   for (int64_t i = 0; i < targets.size(); ++i) {
     if (t[i] < -1 || t[i] >= classes)
-      throw Error(Code::index_range, std::string(op) + ": \"targets\"[" + std::to_string(i) +
-                                         "] is " + std::to_string(t[i]) + ", outside [0, " +
-                                         std::to_string(classes) +
-                                         ").\n  -1 marks a token to ignore.");
+      throw index_error(op, "targets", i, t[i], classes, kIgnoredToken);
   }
 }
 

@@ -1,10 +1,17 @@
 #pragma once
-// loss[t] = logsumexp(logits[t, :]) - logits[t, targets[t]];   dlogits[t, c] = dloss[t] *
-// (softmax(logits[t, :])[c] - [c == targets[t]])
-//   logits, dlogits [T, C] float32   targets [T] int32: -1 is ignored (loss 0, gradient 0), any
-//   other outside [0, C) is ERR_INDEX_RANGE loss, dloss [T] float32
+// Cross-entropy of the logits of each token.
+//   CrossEntropy           loss[t] = logsumexp(logits[t, :]) - logits[t, targets[t]]
+//   CrossEntropyBackward   dlogits[t, c] = dloss[t] * (softmax(logits[t, :])[c] - [c ==
+//   targets[t]])
+//     logits    [T, C]  float32  in
+//     targets   [T]     int32    in
+//     loss      [T]     float32  out
+//     dloss     [T]     float32  in
+//     dlogits   [T, C]  float32  out
+// Target -1 marks a token to ignore: loss 0, gradient 0. Any other target outside [0, C) is
+// ERR_INDEX_RANGE, found before anything is written.
 
-#include "core/check.h"
+#include "ops/outputs.h"
 
 namespace ml {
 
@@ -16,22 +23,22 @@ struct CrossEntropyBackward {
   View dlogits, dloss, logits, targets;
 };
 
-inline void check(const CrossEntropy& a) {
-  expect_rank("crossEntropy", "logits", a.logits, 2, "[tokens, classes]");
-  expect_dtype("crossEntropy", "logits", a.logits, DType::f32);
-  expect_dtype("crossEntropy", "targets", a.targets, DType::i32);
-  expect_shape("crossEntropy", "targets", a.targets, {a.logits.dim(0)});
-  expect_float32("crossEntropy", "out", a.loss, {a.logits.dim(0)});
+inline void check_logits(const char* op, const View& logits, const View& targets) {
+  expect_rank(op, "logits", logits, 2, "[tokens, classes]");
+  expect_dtype(op, "logits", logits, DType::f32);
+  expect_int32(op, "targets", targets, {logits.dim(0)});
 }
 
-inline void check(const CrossEntropyBackward& a) {
+inline Outputs<CrossEntropy, 1> outputs(const CrossEntropy& a) {
+  check_logits("crossEntropy", a.logits, a.targets);
+  return {"crossEntropy", {{&CrossEntropy::loss, "out", {a.logits.dim(0)}}}};
+}
+
+inline Outputs<CrossEntropyBackward, 1> outputs(const CrossEntropyBackward& a) {
   const char* op = "crossEntropyBackward";
-  expect_rank(op, "logits", a.logits, 2, "[tokens, classes]");
-  expect_dtype(op, "logits", a.logits, DType::f32);
-  expect_dtype(op, "targets", a.targets, DType::i32);
-  expect_shape(op, "targets", a.targets, {a.logits.dim(0)});
+  check_logits(op, a.logits, a.targets);
   expect_float32(op, "dLoss", a.dloss, {a.logits.dim(0)});
-  expect_same(op, "out", a.dlogits, a.logits);
+  return {op, {{&CrossEntropyBackward::dlogits, "out", a.logits.shape}}};
 }
 
 }  // namespace ml

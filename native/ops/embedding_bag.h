@@ -1,19 +1,25 @@
 #pragma once
-// The sparse weighted embedding bag and the gradient of its weights.
-//   y[b, :]      = sum over l in bag b of weights[l] * scale(indices[l]) * table[indices[l], :]
-//   dweights[l]  = scale(indices[l]) * <dy[b, :], table[indices[l], :]>          (NaN-free for
-//   empty entries: 0)
-// Bags: fixed, indices and weights [B, L]; or ragged, indices and weights [nnz] and offsets [B + 1]
-// int32, offsets[0] = 0, ascending, offsets[B] = nnz. Index -1 is a padding entry: it is skipped,
-// whatever its weight. Any other index outside [0, N) is ERR_INDEX_RANGE, found before anything is
-// written.
-//   table [N, V] float32 | float16 | bfloat16 | int8   indices int32   weights float32   scales [N]
-//   float32 optional (int8's row scale) y, dy [B, V] float32, accumulated in float32 in the order
-//   of the bag.            Offsets into the table are 64-bit.
-// A GPU cuts the entries of few bags in pieces, as the shape alone says, and adds the pieces' sums
-// in order: always the same bits.
+// The weighted embedding bag: sparse reads of a value table, and the gradient of their weights.
+//   EmbeddingBag                  y[b, :] = sum over entries l of bag b of
+//                                           weights[l] * scale(l) * table[indices[l], :]
+//   EmbeddingBagWeightsBackward   dweights[l] = scale(l) * <dy[b, :], table[indices[l], :]>
+// where scale(l) = scales[indices[l]], or 1 without scales.
+//
+//   table      [N, V]    float32 | float16 | bfloat16 | int8  in
+//   indices    [B, L]    int32    in; ragged bags: [nnz]
+//   weights    [B, L]    float32  in; ragged bags: [nnz]
+//   offsets    [B + 1]   int32    in, of ragged bags only: offsets[0] = 0, ascending to nnz
+//   scales     [N]       float32  in, optional: the scale of each int8 row
+//   y          [B, V]    float32  out
+//   dy         [B, V]    float32  in
+//   dweights   as weights         out
+// Sums are float32, in the order of the bag. A GPU cuts the entries of few bags into chunks, as the
+// shape alone says, and adds the sums of chunks in order: always the same bits. N < 2^31.
+// Index -1 is a padding index: its entry is skipped whatever its weight, and its dweights is 0. Any
+// other index outside [0, N) is ERR_INDEX_RANGE, found before anything is written.
 
-#include "core/check.h"
+#include "core/limits.h"
+#include "ops/outputs.h"
 
 namespace ml {
 
@@ -25,16 +31,14 @@ struct EmbeddingBagWeightsBackward {
   View dweights, dy, table, indices, offsets, scales;
 };
 
-// Indices with their bags: returns the number of bags.
-inline int64_t check_bags(const char* op, const View& table, const View& indices,
-                          const View& offsets, const View& scales) {
-  expect_rank(op, "table", table, 2, "[slots, dim]");
-  expect(table.dtype != DType::i32 && table.dtype != DType::u8, Code::dtype, op, "table",
-         "be float32, float16, bfloat16 or int8", name_of(table.dtype));
-  expect(table.dim(0) < (int64_t{1} << 31), Code::shape, op, "table", "have fewer than 2^31 slots",
-         std::to_string(table.dim(0)));
+inline void expect_slots(const char* op, int64_t slots) {
+  expect(slots < kIndexLimit, Code::shape, op, "table", "have fewer than 2^31 slots",
+         std::to_string(slots));
+}
+
+// Checks indices with their bags; returns the number of bags.
+inline int64_t check_bags(const char* op, const View& indices, const View& offsets) {
   expect_dtype(op, "indices", indices, DType::i32);
-  if (scales) expect_float32(op, "scales", scales, {table.dim(0)});
   if (!offsets) {
     expect_rank(op, "indices", indices, 2, "[bags, bag size], or [entries] with \"offsets\"");
     return indices.dim(0);
@@ -46,17 +50,28 @@ inline int64_t check_bags(const char* op, const View& table, const View& indices
   return offsets.dim(0) - 1;
 }
 
-inline void check(const EmbeddingBag& a) {
-  const char* op = "embeddingBag";
-  const int64_t bags = check_bags(op, a.table, a.indices, a.offsets, a.scales);
-  expect_float32(op, "weights", a.weights, a.indices.shape);
-  expect_float32(op, "out", a.y, {bags, a.table.dim(1)});
+// Checks a table and the bags that read it; returns the shape of y.
+inline Shape check_table_bags(const char* op, const View& table, const View& indices,
+                              const View& offsets, const View& scales) {
+  expect_rank(op, "table", table, 2, "[slots, dim]");
+  expect(table.dtype != DType::i32 && table.dtype != DType::u8, Code::dtype, op, "table",
+         "be float32, float16, bfloat16 or int8", name_of(table.dtype));
+  expect_slots(op, table.dim(0));
+  if (scales) expect_float32(op, "scales", scales, {table.dim(0)});
+  return {check_bags(op, indices, offsets), table.dim(1)};
 }
 
-inline void check(const EmbeddingBagWeightsBackward& a) {
+inline Outputs<EmbeddingBag, 1> outputs(const EmbeddingBag& a) {
+  const char* op = "embeddingBag";
+  const Shape y = check_table_bags(op, a.table, a.indices, a.offsets, a.scales);
+  expect_float32(op, "weights", a.weights, a.indices.shape);
+  return {op, {{&EmbeddingBag::y, "out", y}}};
+}
+
+inline Outputs<EmbeddingBagWeightsBackward, 1> outputs(const EmbeddingBagWeightsBackward& a) {
   const char* op = "embeddingBagBackward";
-  const int64_t bags = check_bags(op, a.table, a.indices, a.offsets, a.scales);
-  expect_float32(op, "dy", a.dy, {bags, a.table.dim(1)});
+  expect_float32(op, "dy", a.dy, check_table_bags(op, a.table, a.indices, a.offsets, a.scales));
+  return {op, {{&EmbeddingBagWeightsBackward::dweights, "out.dWeights", a.indices.shape}}};
 }
 
 }  // namespace ml

@@ -1,5 +1,6 @@
 #pragma once
-// out[i] = value.   out any shape and dtype
+// out[i] = value
+//   out    [any]    any dtype  out
 
 #include "core/check.h"
 

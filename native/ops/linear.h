@@ -1,14 +1,18 @@
 #pragma once
-// Linear            y  = x W^T + bias
-// LinearBackward    dx = dy W,   dweight += dy^T x,   dbias += sum over rows of dy
-//   x [R, in]   weight [out, in]   float32, float16 or bfloat16, both alike
-//   bias [out] optional   y, dy [R, out]   dx, dweight, dbias as x, weight, bias       float32, and
-//   so are all sums
-// Each output element is summed over its inner dimension in one fixed order: the bits do not depend
-// on threads. In the backward every output is optional; `accumulate_dx` adds to dx, parameters'
-// gradients are always added to.
+//   Linear            y = x W^T + bias
+//   LinearBackward    dx = dy W,   dweight += dy^T x,   dbias += sum over rows of dy
+//     x         [R, in]     float32 | float16 | bfloat16  in
+//     weight    [out, in]   as x                          in
+//     bias      [out]       float32  in, optional
+//     y         [R, out]    float32  out
+//     dy        [R, out]    float32  in
+//     dx        [R, in]     float32  out, optional; `accumulate_dx`: added to
+//     dweight   [out, in]   float32  added to, optional
+//     dbias     [out]       float32  added to, optional
+// Sums are float32. Each output element is summed over its inner dimension in one fixed order: the
+// bits do not depend on threads.
 
-#include "core/check.h"
+#include "ops/outputs.h"
 
 namespace ml {
 
@@ -21,29 +25,37 @@ struct LinearBackward {
   bool accumulate_dx = false;
 };
 
-inline void check_operands(const char* op, const View& x, const View& weight) {
+// Checks x and weight; returns the shape of y.
+inline Shape check_operands(const char* op, const View& x, const View& weight) {
+  expect_rank(op, "x", x, 2, "[rows, in]");
+  expect_rank(op, "weight", weight, 2, "[out, in]");
   expect_float(op, "x", x);
   expect_dtype(op, "weight", weight, x.dtype);
   expect_shape(op, "weight", weight, {weight.dim(0), x.dim(1)});
+  return {x.dim(0), weight.dim(0)};
 }
 
-inline void check(const Linear& a) {
-  expect_rank("linear", "x", a.x, 2, "[rows, in]");
-  expect_rank("linear", "weight", a.weight, 2, "[out, in]");
-  check_operands("linear", a.x, a.weight);
+inline Outputs<Linear, 1> outputs(const Linear& a) {
+  const Shape y = check_operands("linear", a.x, a.weight);
   if (a.bias) expect_float32("linear", "bias", a.bias, {a.weight.dim(0)});
-  expect_float32("linear", "out", a.y, {a.x.dim(0), a.weight.dim(0)});
+  return {"linear", {{&Linear::y, "out", y}}};
 }
 
-inline void check(const LinearBackward& a) {
+inline Outputs<LinearBackward, 3> outputs(const LinearBackward& a) {
   const char* op = "linearBackward";
-  expect_rank(op, "x", a.x, 2, "[rows, in]");
-  expect_rank(op, "weight", a.weight, 2, "[out, in]");
-  check_operands(op, a.x, a.weight);
-  expect_float32(op, "dy", a.dy, {a.x.dim(0), a.weight.dim(0)});
-  if (a.dx) expect_float32(op, "dx", a.dx, a.x.shape);
-  if (a.dweight) expect_float32(op, "into.weight", a.dweight, a.weight.shape);
-  if (a.dbias) expect_float32(op, "into.bias", a.dbias, {a.weight.dim(0)});
+  expect_float32(op, "dy", a.dy, check_operands(op, a.x, a.weight));
+  return {op,
+          {{.view = &LinearBackward::dx, .name = "out.dx", .shape = a.x.shape, .optional = true},
+           {.view = &LinearBackward::dweight,
+            .name = "into.weight",
+            .shape = a.weight.shape,
+            .optional = true,
+            .added_to = true},
+           {.view = &LinearBackward::dbias,
+            .name = "into.bias",
+            .shape = {a.weight.dim(0)},
+            .optional = true,
+            .added_to = true}}};
 }
 
 }  // namespace ml

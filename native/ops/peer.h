@@ -1,17 +1,26 @@
 #pragma once
-// Parameter-efficient expert retrieval (He 2024): each slot is an expert of one hidden unit.
-//   u[t, l]  = <x[t, :], down[indices[t, l], :]>;   out[t, :] = sum_l weights[t, l] * f(u[t, l]) *
-//   up[indices[t, l], :]
-// backward, with c[t, l] = <dout[t, :], up[indices[t, l], :]>:
-//   dweights = f(u) c;   du = weights f'(u) c;   dx[t, :] += sum_l du[t, l] * down[indices[t, l],
-//   :] ddown and dup are sparse: reads (indices, du, x) and (indices, coefficient = weights f(u),
-//   dout) of sparse_grad.h x, dx [T, C]   out, dout [T, Co]   down [N, C]   up [N, Co]   indices
-//   [T, L] int32   weights, u, du, dweights, coefficient [T, L]     float32
-// Index -1 is a padding entry: it gives nothing; any other outside [0, N) is ERR_INDEX_RANGE, found
-// before anything is written.
+// Parameter-efficient expert retrieval (He 2024): each slot is an expert with one hidden unit.
+//   u[t, l]           = <x[t, :], down[indices[t, l], :]>
+//   out[t, :]         = sum over l of weights[t, l] * f(u[t, l]) * up[indices[t, l], :]
+// Backward, with c[t, l] = <dout[t, :], up[indices[t, l], :]>:
+//   dweights[t, l]    = f(u[t, l]) * c[t, l]
+//   du[t, l]          = weights[t, l] * f'(u[t, l]) * c[t, l]
+//   coefficient[t, l] = weights[t, l] * f(u[t, l])
+//   dx[t, :]         += sum over l of du[t, l] * down[indices[t, l], :]
+// The tables' gradients are those of the bag reads (indices, du, x) of down, and (indices,
+// coefficient, dout) of up: ops/sparse_grad.h.
+//
+//   x         [T, C]   float32  in         indices                     [T, L]  int32    in
+//   down      [N, C]   float32  in         weights                     [T, L]  float32  in
+//   up        [N, Co]  float32  in         u                           [T, L]  float32  out
+//   out       [T, Co]  float32  out        backward: u                 [T, L]  float32  in
+//   dout      [T, Co]  float32  in         dweights, du, coefficient   [T, L]  float32  out
+//   dx        [T, C]   float32  added to
+// Index -1 is a padding index: it contributes nothing. Any other index outside [0, N) is
+// ERR_INDEX_RANGE, found before anything is written.
 
-#include "core/check.h"
-#include "ops/activation.h"
+#include "core/activation.h"
+#include "ops/outputs.h"
 
 namespace ml {
 
@@ -25,26 +34,35 @@ struct PeerBackward {
   Activation activation = Activation::gelu;
 };
 
-inline void check_peer(const char* op, const View& x, const View& down, const View& up,
-                       const View& indices, const View& weights) {
-  expect_rank(op, "x", x, 2, "[tokens, width]");
-  expect_rank(op, "down", down, 2, "[slots, width]");
-  expect_rank(op, "up", up, 2, "[slots, width]");
-  expect_rank(op, "indices", indices, 2, "[tokens, bag size]");
-  expect_dtype(op, "x", x, DType::f32);
-  expect_float32(op, "down", down, {down.dim(0), x.dim(1)});
-  expect_float32(op, "up", up, {down.dim(0), up.dim(1)});
-  expect_dtype(op, "indices", indices, DType::i32);
-  expect_shape(op, "indices", indices, {x.dim(0), indices.dim(1)});
-  expect_float32(op, "weights", weights, indices.shape);
+// Checks the inputs of both directions; returns the shape of out.
+template <class Args>
+Shape check_peer(const char* op, const Args& a) {
+  expect_rank(op, "x", a.x, 2, "[tokens, width]");
+  expect_rank(op, "down", a.down, 2, "[slots, width]");
+  expect_rank(op, "up", a.up, 2, "[slots, width]");
+  expect_rank(op, "indices", a.indices, 2, "[tokens, bag size]");
+  expect_dtype(op, "x", a.x, DType::f32);
+  expect_float32(op, "down", a.down, {a.down.dim(0), a.x.dim(1)});
+  expect_float32(op, "up", a.up, {a.down.dim(0), a.up.dim(1)});
+  expect_int32(op, "indices", a.indices, {a.x.dim(0), a.indices.dim(1)});
+  expect_float32(op, "weights", a.weights, a.indices.shape);
+  return {a.x.dim(0), a.up.dim(1)};
 }
 
-inline void check(const Peer& a) { check_peer("peer", a.x, a.down, a.up, a.indices, a.weights); }
+inline Outputs<Peer, 2> outputs(const Peer& a) {
+  const Shape out = check_peer("peer", a);
+  return {"peer", {{&Peer::out, "out.output", out}, {&Peer::u, "out.u", a.indices.shape}}};
+}
 
-inline void check(const PeerBackward& a) {
-  check_peer("peerBackward", a.x, a.down, a.up, a.indices, a.weights);
-  expect_float32("peerBackward", "dOut", a.dout, {a.x.dim(0), a.up.dim(1)});
-  expect_float32("peerBackward", "u", a.u, a.indices.shape);
+inline Outputs<PeerBackward, 4> outputs(const PeerBackward& a) {
+  const char* op = "peerBackward";
+  expect_float32(op, "dOut", a.dout, check_peer(op, a));
+  expect_float32(op, "u", a.u, a.indices.shape);
+  return {op,
+          {{.view = &PeerBackward::dx, .name = "out.dx", .shape = a.x.shape, .added_to = true},
+           {&PeerBackward::dweights, "out.dWeights", a.indices.shape},
+           {&PeerBackward::du, "du", a.indices.shape},
+           {&PeerBackward::coefficient, "coefficient", a.indices.shape}}};
 }
 
 }  // namespace ml

@@ -27,12 +27,6 @@ struct HalfList {
   int64_t found;
 };
 
-inline float gate_of(Gate gate, float s) {
-  if (gate == Gate::relu) return s > 0 ? s : (s != s ? s : 0.0f);
-  if (gate == Gate::sigmoid) return sigmoid(set1(s))[0];
-  return s;
-}
-
 // weights [k] = the gate over the `found` scores of one (token, head), and zeros behind them; all
 // NaN if `nan`.
 inline void write_weights(Gate gate, const float* scores, int64_t found, int64_t k, bool nan,
@@ -46,7 +40,8 @@ inline void write_weights(Gate gate, const float* scores, int64_t found, int64_t
     for_vectors(found,
                 [&](int64_t i, int n) { store_n(weights + i, load_n(weights + i, n) / total, n); });
   } else {
-    for (int64_t r = 0; r < found; ++r) weights[r] = gate_of(gate, scores[r]);
+    const auto sigmoid_of = [](float s) { return sigmoid(set1(s))[0]; };
+    for (int64_t r = 0; r < found; ++r) weights[r] = gate_weight(gate, scores[r], sigmoid_of);
   }
   for (int64_t r = found; r < k; ++r) weights[r] = 0;
 }

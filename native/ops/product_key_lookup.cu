@@ -43,12 +43,6 @@ struct Frontier {
   }
 };
 
-__device__ inline float gate_of(Gate gate, float s) {
-  if (gate == Gate::relu) return s > 0 ? s : (s != s ? s : 0.0f);
-  if (gate == Gate::sigmoid) return 1.0f / (1.0f + expf(-s));
-  return s;
-}
-
 // The best of this lane's rows i = lane, lane + 32, …: its candidate, and the row (the first among
 // equals).
 struct Best {
@@ -89,10 +83,11 @@ __device__ inline int64_t select_pairs(const Frontier& f, int64_t rows, int64_t 
 // zeros behind them.
 __device__ inline void write_weights(Gate gate, const Frontier& f, int64_t found, int64_t k,
                                      bool nan, float greatest, float* weights) {
+  const auto sigmoid = [](float s) { return 1.0f / (1.0f + expf(-s)); };
   float sum = 0;
   for (int64_t r = lane(); r < found; r += kWarp) {
     const float s = std::bit_cast<float>(f.winners[r]),
-                w = gate == Gate::softmax ? expf(s - greatest) : gate_of(gate, s);
+                w = gate == Gate::softmax ? expf(s - greatest) : gate_weight(gate, s, sigmoid);
     f.winners[r] = std::bit_cast<uint32_t>(w);
     sum += w;
   }

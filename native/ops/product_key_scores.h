@@ -1,10 +1,11 @@
 #pragma once
 // scores[t, h, p, j] = <query[t, h, p, :], keys[h, p, j, :]>
-//   query [T, H, 2, d]   keys [H, 2, n, d]   float32, float16 or bfloat16, both alike
-//   scores [T, H, 2, n]                      float32, and so are all sums; for study and tests: the
-//   lookup never stores them
+//   query    [T, H, 2, d]   float32 | float16 | bfloat16  in
+//   keys     [H, 2, n, d]   as query                      in
+//   scores   [T, H, 2, n]   float32                       out
+// Sums are float32. For study and tests: the lookup never stores these scores.
 
-#include "core/check.h"
+#include "ops/outputs.h"
 
 namespace ml {
 
@@ -21,10 +22,11 @@ inline void check_query(const char* op, const View& query, const View& keys) {
   expect_shape(op, "keys", keys, {query.dim(1), 2, keys.dim(2), query.dim(3)});
 }
 
-inline void check(const ProductKeyScores& a) {
+inline Outputs<ProductKeyScores, 1> outputs(const ProductKeyScores& a) {
   const char* op = "productKeyScores";
   check_query(op, a.query, a.keys);
-  expect_float32(op, "out", a.scores, {a.query.dim(0), a.query.dim(1), 2, a.keys.dim(2)});
+  const Shape scores{a.query.dim(0), a.query.dim(1), 2, a.keys.dim(2)};
+  return {op, {{&ProductKeyScores::scores, "out", scores}}};
 }
 
 }  // namespace ml

@@ -1,11 +1,11 @@
 #pragma once
-// out[i] = low + (high - low) * u_i            uniform, u_i in [0, 1)
-// out[i] = mean + std * z_i                    normal, by Box-Muller
-// Element i draws from Philox4x32-10 (Salmon et al. 2011) with key `seed` and counter i / 4: the
-// same numbers on every device, for any number of threads. The arithmetic below is plain float
-// multiplication, addition and sqrt, each rounded once, with no library function and nothing fused,
-// so the bits agree too.
-//   out [any] float32 | float16 | bfloat16
+// Random numbers that are the same on every device, for any number of threads.
+//   uniform   out[i] = a + (b - a) * u_i     u_i in [0, 1)
+//   normal    out[i] = a + b * z_i           z_i by Box-Muller
+//     out     [any]   float32 | float16 | bfloat16  out
+// Element i comes from Philox4x32-10 (Salmon et al. 2011) with key `seed` and counter i / 4. The
+// arithmetic is float multiplication, addition and sqrt, each rounded once, with no library
+// function and nothing fused, so the bits agree too.
 
 #include <cmath>
 
@@ -15,17 +15,17 @@ namespace ml {
 
 struct RandomFill {
   enum class Kind : uint8_t { uniform, normal };
+  friend constexpr int count_of(Kind) { return static_cast<int>(Kind::normal) + 1; }
   View out;
   Kind kind = Kind::uniform;
-  float a = 0;  // low | mean
-  float b = 1;  // high | std
+  float a = 0;  // low, or mean
+  float b = 1;  // high, or standard deviation
   uint64_t seed = 0;
 };
 
 inline void check(const RandomFill& a) {
   const char* op = a.kind == RandomFill::Kind::normal ? "normal" : "uniform";
-  expect(a.out.dtype == DType::f32 || a.out.dtype == DType::f16 || a.out.dtype == DType::bf16,
-         Code::dtype, op, "dtype", "be float32, float16 or bfloat16", name_of(a.out.dtype));
+  expect_float(op, "dtype", a.out);
 }
 
 struct Random4 {

@@ -1,11 +1,14 @@
 #pragma once
-// RMS norm over the last axis (Zhang and Sennrich 2019): y = x * rs * gain, rs = 1 / sqrt(mean(x^2)
-// + eps).
-//   backward  dx = rs * (gain * dy - x * rs^2 * mean(x * gain * dy));   dgain += sum over rows of
-//   dy * x * rs x, y, dx, dy [..., n]   gain, dgain [n]  (gain optional: ones; dgain optional)
-//   float32
+// RMS norm over the last axis (Zhang and Sennrich 2019), with rs = 1 / sqrt(mean(x^2) + eps):
+//   RmsNorm           y = x * rs * gain
+//   RmsNormBackward   dx = rs * (gain * dy - x * rs^2 * mean(x * gain * dy))
+//                     dgain += sum over rows of dy * x * rs
+//     x, dy   [..., n]  float32  in
+//     gain    [n]       float32  in, optional: ones
+//     y, dx   [..., n]  float32  out
+//     dgain   [n]       float32  added to, optional
 
-#include "core/check.h"
+#include "ops/outputs.h"
 
 namespace ml {
 
@@ -19,19 +22,28 @@ struct RmsNormBackward {
   float eps = 1e-6f;
 };
 
-inline void check(const RmsNorm& a) {
-  expect_dtype("rmsNorm", "x", a.x, DType::f32);
-  expect(a.x.shape.rank >= 1, Code::shape, "rmsNorm", "x", "have at least one axis", "[]");
-  if (a.gain) expect_float32("rmsNorm", "gain", a.gain, {a.x.dim(-1)});
-  expect_same("rmsNorm", "out", a.y, a.x);
+inline void check_norm(const char* op, const View& x, const View& gain) {
+  expect_dtype(op, "x", x, DType::f32);
+  expect_last_axis(op, "x", x);
+  if (gain) expect_float32(op, "gain", gain, {x.dim(-1)});
 }
 
-inline void check(const RmsNormBackward& a) {
-  expect_dtype("rmsNormBackward", "x", a.x, DType::f32);
-  expect(a.x.shape.rank >= 1, Code::shape, "rmsNormBackward", "x", "have at least one axis", "[]");
-  expect_same("rmsNormBackward", "dy", a.dy, a.x);
-  if (a.gain) expect_float32("rmsNormBackward", "gain", a.gain, {a.x.dim(-1)});
-  if (a.dgain) expect_float32("rmsNormBackward", "dGain", a.dgain, {a.x.dim(-1)});
+inline Outputs<RmsNorm, 1> outputs(const RmsNorm& a) {
+  check_norm("rmsNorm", a.x, a.gain);
+  return {"rmsNorm", {{&RmsNorm::y, "out", a.x.shape}}};
+}
+
+inline Outputs<RmsNormBackward, 2> outputs(const RmsNormBackward& a) {
+  const char* op = "rmsNormBackward";
+  check_norm(op, a.x, a.gain);
+  expect_same(op, "dy", a.dy, a.x);
+  return {op,
+          {{&RmsNormBackward::dx, "out.dx", a.x.shape},
+           {.view = &RmsNormBackward::dgain,
+            .name = "dGain",
+            .shape = {a.x.dim(-1)},
+            .optional = true,
+            .added_to = true}}};
 }
 
 }  // namespace ml

@@ -1,12 +1,15 @@
 #pragma once
-// The gate of the published 'gated' variant: one number a row.
-//   y, out, dy, dout [R, V], g, dg [R, 1], all float32
+// The gate of the published 'gated' variant: one number g a row.
 //   SigmoidGate           out[r, :] = y[r, :] * sigmoid(g[r])
 //   SigmoidGateBackward   dy[r, :] = dout[r, :] * sigmoid(g[r])
 //                         dg[r] = sigmoid'(g[r]) * <dout[r, :], y[r, :]>
+//     y, dout   [R, V]  float32  in
+//     g         [R, 1]  float32  in
+//     out, dy   [R, V]  float32  out
+//     dg        [R, 1]  float32  out
 // out may be y, and dy may be dout.
 
-#include "core/check.h"
+#include "ops/outputs.h"
 
 namespace ml {
 
@@ -18,18 +21,24 @@ struct SigmoidGateBackward {
   View dy, dg, dout, y, g;
 };
 
-inline void check(const SigmoidGate& a) {
-  expect_rank("sigmoidGate", "y", a.y, 2, "[rows, width]");
-  expect_dtype("sigmoidGate", "y", a.y, DType::f32);
-  expect_float32("sigmoidGate", "g", a.g, {a.y.dim(0), 1});
-  expect_same("sigmoidGate", "out", a.out, a.y);
+inline void check_gate(const char* op, const View& y, const View& g) {
+  expect_rank(op, "y", y, 2, "[rows, width]");
+  expect_dtype(op, "y", y, DType::f32);
+  expect_float32(op, "g", g, {y.dim(0), 1});
 }
 
-inline void check(const SigmoidGateBackward& a) {
-  expect_rank("sigmoidGateBackward", "y", a.y, 2, "[rows, width]");
-  expect_dtype("sigmoidGateBackward", "y", a.y, DType::f32);
-  expect_float32("sigmoidGateBackward", "g", a.g, {a.y.dim(0), 1});
-  expect_same("sigmoidGateBackward", "dOut", a.dout, a.y);
+inline Outputs<SigmoidGate, 1> outputs(const SigmoidGate& a) {
+  check_gate("sigmoidGate", a.y, a.g);
+  return {"sigmoidGate", {{&SigmoidGate::out, "out", a.y.shape}}};
+}
+
+inline Outputs<SigmoidGateBackward, 2> outputs(const SigmoidGateBackward& a) {
+  const char* op = "sigmoidGateBackward";
+  check_gate(op, a.y, a.g);
+  expect_same(op, "dOut", a.dout, a.y);
+  return {op,
+          {{&SigmoidGateBackward::dy, "out.dy", a.y.shape},
+           {&SigmoidGateBackward::dg, "out.dg", a.g.shape}}};
 }
 
 }  // namespace ml

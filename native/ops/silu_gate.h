@@ -1,10 +1,13 @@
 #pragma once
-// The gate of Memory+. silu(a) = a * sigmoid(a).                         all [R, V] float32
+// The gate of Memory+ (Berges et al. 2024), with silu(a) = a * sigmoid(a), element by element.
 //   SiluGate           z = y * silu(a)
-//   SiluGateBackward   dy = dz * silu(a);   da = dz * y * sigmoid(a) * (1 + a * (1 - sigmoid(a)))
+//   SiluGateBackward   dy = dz * silu(a)
+//                      da = dz * y * sigmoid(a) * (1 + a * (1 - sigmoid(a)))
+//     y, a, dz    [any]    float32  in
+//     z, dy, da   [as y]   float32  out
 // z may be y, and dy may be dz.
 
-#include "core/check.h"
+#include "ops/outputs.h"
 
 namespace ml {
 
@@ -16,16 +19,20 @@ struct SiluGateBackward {
   View dy, da, dz, y, a;
 };
 
-inline void check(const SiluGate& a) {
+inline Outputs<SiluGate, 1> outputs(const SiluGate& a) {
   expect_dtype("siluGate", "y", a.y, DType::f32);
   expect_same("siluGate", "a", a.a, a.y);
-  expect_same("siluGate", "out", a.z, a.y);
+  return {"siluGate", {{&SiluGate::z, "out", a.y.shape}}};
 }
 
-inline void check(const SiluGateBackward& a) {
-  expect_dtype("siluGateBackward", "y", a.y, DType::f32);
-  expect_same("siluGateBackward", "a", a.a, a.y);
-  expect_same("siluGateBackward", "dz", a.dz, a.y);
+inline Outputs<SiluGateBackward, 2> outputs(const SiluGateBackward& a) {
+  const char* op = "siluGateBackward";
+  expect_dtype(op, "y", a.y, DType::f32);
+  expect_same(op, "a", a.a, a.y);
+  expect_same(op, "dz", a.dz, a.y);
+  return {
+      op,
+      {{&SiluGateBackward::dy, "out.dy", a.y.shape}, {&SiluGateBackward::da, "out.da", a.y.shape}}};
 }
 
 }  // namespace ml

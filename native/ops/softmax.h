@@ -1,8 +1,12 @@
 #pragma once
-// Softmax over the last axis: y = exp(x - max) / sum; backward dx = y * (dy - sum(y * dy)). All
-// [..., n] float32.
+// Softmax over the last axis.
+//   Softmax           y = exp(x - max(x)) / sum(exp(x - max(x)))
+//   SoftmaxBackward   dx = y * (dy - sum(y * dy))
+//     x, dy   [..., n]  float32  in
+//     y       [..., n]  float32  out; backward: in
+//     dx      [..., n]  float32  out
 
-#include "core/check.h"
+#include "ops/outputs.h"
 
 namespace ml {
 
@@ -14,17 +18,18 @@ struct SoftmaxBackward {
   View dx, dy, y;
 };
 
-inline void check(const Softmax& a) {
+inline Outputs<Softmax, 1> outputs(const Softmax& a) {
   expect_dtype("softmax", "x", a.x, DType::f32);
-  expect(a.x.shape.rank >= 1, Code::shape, "softmax", "x", "have at least one axis", "[]");
-  expect_same("softmax", "out", a.y, a.x);
+  expect_last_axis("softmax", "x", a.x);
+  return {"softmax", {{&Softmax::y, "out", a.x.shape}}};
 }
 
-inline void check(const SoftmaxBackward& a) {
-  expect_dtype("softmaxBackward", "y", a.y, DType::f32);
-  expect(a.y.shape.rank >= 1, Code::shape, "softmaxBackward", "y", "have at least one axis", "[]");
-  expect_same("softmaxBackward", "dy", a.dy, a.y);
-  expect_same("softmaxBackward", "out", a.dx, a.y);
+inline Outputs<SoftmaxBackward, 1> outputs(const SoftmaxBackward& a) {
+  const char* op = "softmaxBackward";
+  expect_dtype(op, "y", a.y, DType::f32);
+  expect_last_axis(op, "y", a.y);
+  expect_same(op, "dy", a.dy, a.y);
+  return {op, {{&SoftmaxBackward::dx, "out", a.y.shape}}};
 }
 
 }  // namespace ml

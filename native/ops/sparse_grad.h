@@ -1,25 +1,34 @@
 #pragma once
-// The gradient of a table that was read by bags, without ever being dense. A read is one bag call:
-// (indices, weights, dy). Several reads, of several layers or batches, merge.
-//   SortRows        finds the touched rows of all reads: a stable radix sort of (index, position)
-//     rows   [C] int32   the R distinct indices, ascending
-//     starts [C + 1] int32   the entries of row r in `order` are starts[r] … starts[r + 1]
-//     order  [nnz] int32  positions in the reads laid end to end, ascending within a row
-//     count  [1] int32    R, known only after the operation ran
-//   SparseGradValues
-//     values [C, V] float32   values[r, :] = sum over entries of row r, in `order`, of weight *
-//     dy[bag of the entry, :]
-// Capacity C = min(total entries, N). Entries past R are undefined. Index -1 is skipped; an index
-// outside [0, N) is ERR_INDEX_RANGE, found before anything is written. Total entries < 2^31. The
-// order of every sum is fixed, so the bits do not depend on threads.
+// The gradient of a table that was read by bags, without ever being dense. A read is one call of a
+// bag: (indices, weights, dy), with offsets where its bags are ragged. Several reads, of several
+// layers or batches, merge.
+//   SortRows            the touched rows of all reads, by a stable radix sort of (index, position)
+//     rows     [C]      int32    out: the R distinct indices, ascending
+//     starts   [C + 1]  int32    out: row r has the entries starts[r] … starts[r + 1] of `order`
+//     order    [nnz]    int32    out: positions of entries in all reads laid end to end, ascending
+//                                within a row
+//     count    [1]      int32    out: R, which is known only when the operation has run
+//   SparseGradValues    values[r, :] = sum over the entries of row r of weight * dy[its bag, :]
+//     values   [C, V]   float32  out; rows, starts, order, count: in
+//   SparseGradToDense   dense[rows[r], :] += values[r, :], for small tables and tests
+//     dense    [N, V]   float32  added to; values, rows, count: in
+//   of each read
+//     indices  [B, L]   int32    in; ragged bags: [entries]
+//     weights  [B, L]   float32  in; ragged bags: [entries]
+//     dy       [B, V]   float32  in
+//     offsets  [B + 1]  int32    in, of ragged bags only
+// Capacity C = min(nnz, N); what is past R is undefined. nnz < 2^31, N < 2^31. Sums run in the
+// order of `order`, hot rows (core/limits.h) by chunks: the bits do not depend on threads.
+// Index -1 is a padding index: its entry is skipped. Any other index outside [0, N) is
+// ERR_INDEX_RANGE, found before anything is written.
 
+#include <algorithm>
 #include <vector>
 
-#include "core/check.h"
+#include "ops/embedding_bag.h"
 
 namespace ml {
 
-// indices, weights: [B, L], or [nnz] with offsets [B + 1] int32.  dy: [B, V] float32.
 struct TableRead {
   View indices, weights, dy, offsets;
 };
@@ -33,11 +42,12 @@ struct SortRows {
 struct SparseGradValues {
   View values, rows, starts, order, count;
   std::vector<TableRead> reads;
+  int64_t width = 0;  // V
 };
 
-// dense[rows[r], :] += values[r, :]; for small tables and tests.   dense [N, V] float32
 struct SparseGradToDense {
   View dense, values, rows, count;
+  int64_t slots = 0;  // N
 };
 
 inline int64_t entry_count(const std::vector<TableRead>& reads) {
@@ -46,34 +56,51 @@ inline int64_t entry_count(const std::vector<TableRead>& reads) {
   return entries;
 }
 
-inline void check_reads(const char* op, const std::vector<TableRead>& reads, int64_t dim) {
+// Checks indices and weights; returns how many entries there are.
+inline int64_t check_reads(const char* op, const std::vector<TableRead>& reads) {
   for (const TableRead& r : reads) {
-    expect_dtype(op, "indices", r.indices, DType::i32);
+    check_bags(op, r.indices, r.offsets);
     expect_float32(op, "weights", r.weights, r.indices.shape);
-    expect_rank(op, "indices", r.indices, r.offsets ? 1 : 2,
-                r.offsets ? "[entries]" : "[bags, bag size]");
-    const int64_t bags = r.offsets ? r.offsets.size() - 1 : r.indices.dim(0);
-    if (dim >= 0) expect_float32(op, "dy", r.dy, {bags, dim});
   }
-  expect(entry_count(reads) < (int64_t{1} << 31), Code::shape, op, "indices",
-         "be fewer than 2^31 in all", std::to_string(entry_count(reads)),
-         "Step more often, or use shorter bags.");
+  const int64_t entries = entry_count(reads);
+  expect(entries < kIndexLimit, Code::shape, op, "indices", "be fewer than 2^31 in all",
+         std::to_string(entries), "Step more often, or use shorter bags.");
+  return entries;
 }
 
-inline void check(const SortRows& a) {
-  check_reads("embeddingBagBackward", a.reads, -1);
-  expect(a.slots < (int64_t{1} << 31), Code::shape, "embeddingBagBackward", "table",
-         "have fewer than 2^31 slots", std::to_string(a.slots));
+// Checks all of the reads, of a table of `width` columns.
+inline void check_reads(const char* op, const std::vector<TableRead>& reads, int64_t width) {
+  check_reads(op, reads);
+  for (const TableRead& r : reads)
+    expect_float32(op, "dy", r.dy, {check_bags(op, r.indices, r.offsets), width});
 }
 
-inline void check(const SparseGradValues& a) {
-  check_reads("embeddingBagBackward", a.reads, a.values.dim(1));
+inline Outputs<SortRows, 4> outputs(const SortRows& a) {
+  const char* op = "embeddingBagBackward";
+  const int64_t entries = check_reads(op, a.reads);
+  expect_slots(op, a.slots);
+  const int64_t capacity = std::min(entries, a.slots);
+  return {op,
+          {{&SortRows::rows, "rows", {capacity}, DType::i32},
+           {&SortRows::starts, "starts", {capacity + 1}, DType::i32},
+           {&SortRows::order, "order", {entries}, DType::i32},
+           {&SortRows::count, "count", {1}, DType::i32}}};
 }
 
-inline void check(const SparseGradToDense& a) {
+inline Outputs<SparseGradValues, 1> outputs(const SparseGradValues& a) {
+  const char* op = "embeddingBagBackward";
+  check_reads(op, a.reads, a.width);
+  return {op, {{&SparseGradValues::values, "values", {a.rows.dim(0), a.width}}}};
+}
+
+inline Outputs<SparseGradToDense, 1> outputs(const SparseGradToDense& a) {
   const char* op = "SparseGrad.toDense";
   expect_rank(op, "values", a.values, 2, "[rows, dim]");
-  expect_float32(op, "dense", a.dense, {a.dense.dim(0), a.values.dim(1)});
+  return {op,
+          {{.view = &SparseGradToDense::dense,
+            .name = "dense",
+            .shape = {a.slots, a.values.dim(1)},
+            .added_to = true}}};
 }
 
 }  // namespace ml

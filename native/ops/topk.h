@@ -1,23 +1,32 @@
 #pragma once
-// The k greatest of the last axis, in order: value descending, then index ascending. NaN counts as
-// the greatest value (two NaN by index), -0 equals +0.
-//   x [..., n] float32   values [..., k] float32   indices [..., k] int32      1 <= k <= n
+// The top k of the last axis, in order: value descending, then index ascending. NaN counts as above
+// +Inf (two NaN by index), and -0 equals +0. The order as integers: core/order.h.
+//   x         [..., n]   float32  in
+//   values    [..., k]   float32  out
+//   indices   [..., k]   int32    out
+// 1 <= k <= n.
 
-#include "core/check.h"
 #include "core/order.h"
+#include "ops/outputs.h"
 
 namespace ml {
 
 struct TopK {
   View values, indices, x;
+  int64_t k = 1;
 };
 
-inline void check(const TopK& a) {
-  expect(a.x.shape.rank >= 1, Code::shape, "topK", "x", "have at least one axis", "[]");
+inline Outputs<TopK, 2> outputs(const TopK& a) {
+  expect_last_axis("topK", "x", a.x);
   expect_dtype("topK", "x", a.x, DType::f32);
-  const int64_t k = a.values.dim(-1);
-  expect(k >= 1 && k <= a.x.dim(-1), Code::value, "topK", "k",
-         "be from 1 to " + std::to_string(a.x.dim(-1)), std::to_string(k));
+  const int64_t n = a.x.dim(-1);
+  expect(a.k >= 1 && a.k <= n, Code::value, "topK", "k", "be from 1 to " + std::to_string(n),
+         std::to_string(a.k),
+         "The last axis of \"x\" " + to_string(a.x.shape) + " has that many values.");
+  const Shape shape = with_last_axis(a.x.shape, a.k);
+  return {
+      "topK",
+      {{&TopK::values, "out.values", shape}, {&TopK::indices, "out.indices", shape, DType::i32}}};
 }
 
 }  // namespace ml

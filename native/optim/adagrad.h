@@ -1,12 +1,14 @@
 #pragma once
-// Adagrad (Duchi et al. 2011): v += g^2;  x = x (1 - lr wd) - lr g / (sqrt(v) + eps).
+// Adagrad (Duchi et al. 2011):
+//   v = v + g^2
+//   x = x (1 - lr wd) - lr g / (sqrt(v) + eps)
 
-#include "optim/optim.h"
+#include "optim/rule.h"
 
 namespace ml {
 
 struct AdagradRule {
-  static constexpr int kStates = 1;  // of a row's width
+  static constexpr int kStates = 1;  // states as wide as a row
   float lr, keep, eps;
   ML_HOST_DEVICE explicit AdagradRule(const Hyper& h, int32_t)
       : lr(h.lr), keep(1.0f - h.lr * h.weight_decay), eps(h.eps) {}

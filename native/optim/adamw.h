@@ -1,13 +1,14 @@
 #pragma once
-// AdamW (Loshchilov and Hutter 2019), c the step:
-//   m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2;  x = x (1 - lr wd) - lr (m / (1 - b1^c)) /
-//   (sqrt(v / (1 - b2^c)) + eps)
+// AdamW (Loshchilov and Hutter 2019), with c the step:
+//   m = b1 m + (1 - b1) g
+//   v = b2 v + (1 - b2) g^2
+//   x = x (1 - lr wd) - lr (m / (1 - b1^c)) / (sqrt(v / (1 - b2^c)) + eps)
 
-#include "optim/optim.h"
+#include "optim/rule.h"
 
 namespace ml {
 
-// By squaring: the same bits on every device.
+// base^exponent by squaring: bitwise identical on every device.
 ML_HOST_DEVICE constexpr double power(double base, int32_t exponent) {
   double result = 1;
   for (; exponent > 0; exponent >>= 1, base *= base)
@@ -16,7 +17,7 @@ ML_HOST_DEVICE constexpr double power(double base, int32_t exponent) {
 }
 
 struct AdamWRule {
-  static constexpr int kStates = 2;  // of a row's width
+  static constexpr int kStates = 2;  // states as wide as a row
   float keep, eps, b1, b2, a1, a2, rate, correction2;
   ML_HOST_DEVICE explicit AdamWRule(const Hyper& h, int32_t step)
       : keep(1.0f - h.lr * h.weight_decay), eps(h.eps), b1(h.beta1), b2(h.beta2) {

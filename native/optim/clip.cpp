@@ -1,11 +1,11 @@
+#include "optim/clip.h"
+
 // SumSquares and ClipScale: the norm of all gradients, and their scaling by it.
 
 #include <algorithm>
 #include <cmath>
 
 #include "cpu/context.h"
-#include "cpu/tuning.h"
-#include "optim/optim.h"
 
 namespace ml::cpu {
 
@@ -13,12 +13,12 @@ void sum_squares(Context& ctx, const SumSquares& a) {
   int64_t n = a.x.size();
   if (a.count) n = *a.count.as<int32_t>() * a.x.dim(1);
   const float* x = a.x.as<float>();
-  const int64_t chunks = (n + kSumSquaresChunk - 1) / kSumSquaresChunk;
+  const int64_t chunks = (n + kClipChunk - 1) / kClipChunk;
   double* partials = ctx.scratch<double>(chunks);
-  ctx.parallel_for(n, kSumSquaresChunk, [&](int64_t begin, int64_t end, int) {
+  ctx.parallel_for(n, kClipChunk, [&](int64_t begin, int64_t end, int) {
     double sum = 0;
     for (int64_t i = begin; i < end; ++i) sum += static_cast<double>(x[i]) * x[i];
-    partials[begin / kSumSquaresChunk] = sum;
+    partials[begin / kClipChunk] = sum;
   });
   double total = *a.out.as<float>();
   for (int64_t c = 0; c < chunks; ++c) total += partials[c];
@@ -31,7 +31,7 @@ void clip_scale(Context& ctx, const ClipScale& a) {
   if (!a.x) return;
   const float scale = norm != norm ? norm : std::min(1.0f, a.max_norm / (norm + 1e-6f));
   float* x = a.x.as<float>();
-  ctx.parallel_for(a.x.size(), kSumSquaresChunk, [&](int64_t begin, int64_t end, int) {
+  ctx.parallel_for(a.x.size(), kClipChunk, [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i) x[i] *= scale;
   });
 }

@@ -1,18 +1,16 @@
 // SumSquares and ClipScale: the norm of all gradients, and their scaling by it.
 
+#include "optim/clip.h"
+
 #include <algorithm>
 
 #include "cuda/block.cuh"
 #include "cuda/launch.cuh"
 #include "cuda/stream.h"
 #include "cuda/tuning.h"
-#include "optim/optim.h"
 
 namespace ml::ML_CUDA_NAMESPACE {
 namespace {
-
-// elements of one partial sum: fixed, so that the sum is the same for any grid
-constexpr int64_t kPiece = 1 << 14;
 
 struct BlockSums {
   double of_warp[kThreads / kWarp];
@@ -41,10 +39,10 @@ __global__ void __launch_bounds__(kThreads)
                          int64_t size, int64_t width) {
   if (guard.aborted()) return;
   const int64_t n = elements(size, count, width);
-  for (int64_t piece = blockIdx.x; piece * kPiece < n; piece += gridDim.x) {
-    const int64_t end = (piece + 1) * kPiece < n ? (piece + 1) * kPiece : n;
+  for (int64_t piece = blockIdx.x; piece * kClipChunk < n; piece += gridDim.x) {
+    const int64_t end = (piece + 1) * kClipChunk < n ? (piece + 1) * kClipChunk : n;
     double sum = 0;
-    for (int64_t i = piece * kPiece + threadIdx.x; i < end; i += kThreads)
+    for (int64_t i = piece * kClipChunk + threadIdx.x; i < end; i += kThreads)
       sum += static_cast<double>(x[i]) * x[i];
     sum = block_total(sum);
     if (threadIdx.x == 0) partials[piece] = sum;
@@ -58,7 +56,8 @@ __global__ void __launch_bounds__(kThreads)
   if (guard.aborted()) return;
   const int64_t n = elements(size, count, width);
   double sum = 0;
-  for (int64_t piece = threadIdx.x; piece * kPiece < n; piece += kThreads) sum += partials[piece];
+  for (int64_t piece = threadIdx.x; piece * kClipChunk < n; piece += kThreads)
+    sum += partials[piece];
   sum = block_total(sum);
   if (threadIdx.x == 0) *out = static_cast<float>(*out + sum);
 }
@@ -69,7 +68,7 @@ __global__ void __launch_bounds__(kThreads)
                       int64_t size) {
   if (guard.aborted()) return;
   const float norm = sqrtf(*sum);
-  const float scale = norm != norm ? norm : fminf(1.0f, max_norm / (norm + 1e-6f));
+  const float scale = clip_factor(norm, max_norm);
   const int64_t first = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (norm_out && first == 0) *norm_out = norm;
   for (int64_t i = first; i < size; i += int64_t{gridDim.x} * kThreads) x[i] *= scale;
@@ -78,7 +77,7 @@ __global__ void __launch_bounds__(kThreads)
 }  // namespace
 
 void sum_squares(CudaStream& stream, const SumSquares& a) {
-  const int64_t size = a.x.size(), pieces = (size + kPiece - 1) / kPiece,
+  const int64_t size = a.x.size(), pieces = (size + kClipChunk - 1) / kClipChunk,
                 width = a.count ? a.x.dim(1) : 0;
   const int32_t* count = a.count ? a.count.as<int32_t>() : nullptr;
   double* partials = stream.scratch<double>(pieces);

@@ -1,3 +1,5 @@
+#include "optim/dense_update.h"
+
 #include "optim/adagrad.h"
 #include "optim/adamw.h"
 #include "optim/sgd.h"

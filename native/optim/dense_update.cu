@@ -1,3 +1,5 @@
+#include "optim/dense_update.h"
+
 #include "cuda/launch.cuh"
 #include "cuda/stream.h"
 #include "cuda/tuning.h"

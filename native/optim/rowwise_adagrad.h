@@ -1,18 +1,19 @@
 #pragma once
-// Row-wise Adagrad: one number a row. v[row] += mean over the row of g^2;  x = x (1 - lr wd) - lr g
-// / (sqrt(v[row]) + eps).
+// Row-wise Adagrad: Adagrad with one state a row, as FBGEMM's tables have it.
+//   v[row] = v[row] + mean over the row of g^2
+//   x = x (1 - lr wd) - lr g / (sqrt(v[row]) + eps)
 
-#include "optim/optim.h"
+#include "optim/rule.h"
 
 namespace ml {
 
 struct RowwiseAdagradRule {
-  static constexpr int kStates = 0;  // of a row's width
+  static constexpr int kStates = 0;  // states as wide as a row
   float lr, keep, eps;
   ML_HOST_DEVICE explicit RowwiseAdagradRule(const Hyper& h, int32_t)
       : lr(h.lr), keep(1.0f - h.lr * h.weight_decay), eps(h.eps) {}
 
-  // root = sqrt(v[row]) + eps after the row's v was added to
+  // root = sqrt(v[row]) + eps, with the new v
   template <class F>
   [[gnu::always_inline]]
   ML_HOST_DEVICE void operator()(F& x, F g, float root) const {

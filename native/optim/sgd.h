@@ -1,12 +1,13 @@
 #pragma once
-// SGD: x = x (1 - lr wd) - lr g.
+// Stochastic gradient descent:
+//   x = x (1 - lr wd) - lr g
 
-#include "optim/optim.h"
+#include "optim/rule.h"
 
 namespace ml {
 
 struct SgdRule {
-  static constexpr int kStates = 0;  // of a row's width
+  static constexpr int kStates = 0;  // states as wide as a row
   float lr, keep;                    // keep = 1 - lr wd
   ML_HOST_DEVICE explicit SgdRule(const Hyper& h, int32_t)
       : lr(h.lr), keep(1.0f - h.lr * h.weight_decay) {}

@@ -1,4 +1,4 @@
-// SparseUpdate: one pass over the touched rows of a table, or over all of its rows.
+#include "optim/sparse_update.h"
 
 #include "cpu/tuning.h"
 #include "ops/hot_rows_cpu.h"

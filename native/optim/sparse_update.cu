@@ -1,3 +1,5 @@
+#include "optim/sparse_update.h"
+
 #include <type_traits>
 
 #include "cuda/launch.cuh"

@@ -68,7 +68,7 @@ void bags(const std::shared_ptr<Device>& d) {
         const SparseGrad g =
             sparse_grad(*d, {{indices, weights, y, {}}, {indices, weights, y, {}}}, N, V);
         const Tensor dense = zeros(*d, {N, V});
-        run(*d, SparseGradToDense{dense.view(), g.values.view(), g.rows.view(), g.count.view()});
+        run(*d, SparseGradToDense{dense.view(), g.values.view(), g.rows.view(), g.count.view(), N});
       }
     }
   }
@@ -90,6 +90,7 @@ void lookups(const std::shared_ptr<Device>& d) {
                                  query.view(),
                                  keys.view(),
                                  {},
+                                 k,
                                  Gate::softmax});
         const Tensor dquery = empty(*d, query.shape), dkeys = zeros(*d, keys.shape);
         run(*d, ProductKeyLookupBackward{dquery.view(), dkeys.view(), weights.view(), scores.view(),
@@ -100,7 +101,7 @@ void lookups(const std::shared_ptr<Device>& d) {
                      ids = empty(*d, {T * H * 2, most}, DType::i32);
         const Tensor half_scores = empty(*d, {T, H, 2, n});
         run(*d, ProductKeyScores{half_scores.view(), query.view(), keys.view()});
-        run(*d, TopK{values.view(), ids.view(), half_scores.reshaped({T * H * 2, n}).view()});
+        run(*d, TopK{values.view(), ids.view(), half_scores.reshaped({T * H * 2, n}).view(), most});
       }
   wait(*d);
 }

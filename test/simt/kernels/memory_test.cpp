@@ -102,7 +102,7 @@ Results there_and_back(const std::shared_ptr<Device>& device, const Case& c) {
   const std::vector<TableRead> reads(2, TableRead{ids.view(), w.view(), dy.view(), {}});
   run(d, SortRows{rows.view(), starts.view(), order.view(), count.view(), reads, N});
   run(d, SparseGradValues{values.view(), rows.view(), starts.view(), order.view(), count.view(),
-                          reads});
+                          reads, V});
   results["count"] = s.read(count);
   const int32_t R = *reinterpret_cast<const int32_t*>(results["count"].data());
   results["rows"] = s.read(rows, R);

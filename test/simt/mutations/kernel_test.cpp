@@ -118,7 +118,7 @@ void topk() {
        {std::array<int64_t, 3>{20, 300, 40}, {2, 3000, 5}, {9, 33, 33}}) {
     const Both x = numbers(p, {rows, n}, 5), values = output(p, {rows, k}),
                ids = output(p, {rows, k}, DType::i32);
-    on_both(p, [&](auto v) { return TopK{v(values), v(ids), v(x)}; });
+    on_both(p, [&](auto v) { return TopK{v(values), v(ids), v(x), k}; });
     compare(ids, "topk indices");
     compare(values, "topk values", 0);
   }
@@ -132,7 +132,7 @@ void lookup() {
                scores = output(p, {T, H, k}), ids = output(p, {T, H, k}, DType::i32),
                weights = output(p, {T, H, k});
     on_both(p, [&](auto v) {
-      return ProductKeyLookup{v(scores), v(ids), v(weights), v(query), v(keys), {}, Gate::softmax};
+      return ProductKeyLookup{v(scores), v(ids), v(weights), v(query), v(keys), {}, k};
     });
     compare(ids, "slots");
     compare(scores, "scores");
@@ -230,7 +230,7 @@ void tables() {
     compare(count, "count");
     compare(order, "order");
     on_both(p, [&](auto v) {
-      return SparseGradValues{v(values), v(touched), v(starts), v(order), v(count), reads(v)};
+      return SparseGradValues{v(values), v(touched), v(starts), v(order), v(count), reads(v), V};
     });
     compare(values, "gradient", 1e-4);
     const int32_t one_step = 1;

@@ -1,0 +1,103 @@
+#include "binding/arguments.h"
+
+#include <cmath>
+
+namespace ml::binding {
+
+Tensor Arguments::checked(const Napi::Value& value, const char* name) {
+  const Tensor& t = unwrap<TensorBox>(value, name).tensor;
+  if (!t)
+    throw Error(Code::disposed, std::string("\"") + name + "\" is a tensor that was disposed.");
+  if (device_ && device_ != &t.device())
+    throw Error(Code::device_mismatch,
+                std::string("\"") + name + "\" is on another device than the tensors before it.");
+  device_ = &t.device();
+  return t;
+}
+
+Tensor Arguments::tensor(const char* name) { return checked(next(), name); }
+
+Tensor Arguments::optional_tensor(const char* name) {
+  const Napi::Value value = next();
+  return value.IsUndefined() || value.IsNull() ? Tensor{} : checked(value, name);
+}
+
+static const Tensor& writable(const Tensor& t, const char* name) {
+  if (t && t.storage->read_only())
+    throw Error(Code::unsupported, std::string("\"") + name +
+                                       "\" is mapped from a file and can only be read.\n  Copy it "
+                                       "with .to(dtype), or load the file with loadSafetensors.");
+  return t;
+}
+
+Tensor Arguments::output(const char* name) { return writable(tensor(name), name); }
+
+Tensor Arguments::optional_output(const char* name) {
+  return writable(optional_tensor(name), name);
+}
+
+Napi::Array Arguments::array(const char* name) {
+  const Napi::Value value = next();
+  if (!value.IsArray())
+    throw Error(Code::value, std::string("binding: \"") + name + "\" is not an array.");
+  return value.As<Napi::Array>();
+}
+
+std::vector<Tensor> Arguments::tensors(const char* name) {
+  const Napi::Array list = array(name);
+  std::vector<Tensor> tensors;
+  for (uint32_t i = 0; i < list.Length(); ++i) tensors.push_back(checked(list.Get(i), name));
+  return tensors;
+}
+
+std::vector<std::shared_ptr<ValueTable>> Arguments::tables(const char* name) {
+  const Napi::Array list = array(name);
+  std::vector<std::shared_ptr<ValueTable>> tables;
+  for (uint32_t i = 0; i < list.Length(); ++i)
+    tables.push_back(unwrap<TableBox>(list.Get(i), name).table);
+  return tables;
+}
+
+double Arguments::number(const char* name) {
+  const Napi::Value value = next();
+  if (!value.IsNumber())
+    throw Error(Code::value, std::string("binding: \"") + name + "\" is not a number.");
+  return value.As<Napi::Number>().DoubleValue();
+}
+
+int64_t Arguments::integer(const char* name) {
+  const double value = number(name);
+  if (!(std::floor(value) == value && std::abs(value) <= 9007199254740991.0))
+    throw Error(Code::value, std::string("binding: \"") + name + "\" is not an integer.");
+  return static_cast<int64_t>(value);
+}
+
+bool Arguments::boolean(const char* name) {
+  const Napi::Value value = next();
+  if (!value.IsBoolean())
+    throw Error(Code::value, std::string("binding: \"") + name + "\" is not a boolean.");
+  return value.As<Napi::Boolean>().Value();
+}
+
+Shape Arguments::shape(const char* name) {
+  const Napi::Array list = array(name);
+  if (list.Length() > kMaxRank)
+    throw Error(Code::shape, std::string("a tensor has at most ") + std::to_string(kMaxRank) +
+                                 " dimensions, got " + std::to_string(list.Length()) + ".");
+  Shape s;
+  s.rank = static_cast<int>(list.Length());
+  double size = 1;
+  for (int i = 0; i < s.rank; ++i) {
+    const double d = list.Get(static_cast<uint32_t>(i)).ToNumber().DoubleValue();
+    size *= d;
+    if (!(d >= 0 && std::floor(d) == d && size <= 4.0e15))
+      throw Error(
+          Code::shape,
+          std::string("\"") + name +
+              "\" must have sizes that are integers from 0, whose product can be addressed.");
+    s.dims[i] = static_cast<int64_t>(d);
+  }
+  return s;
+}
+
+}  // namespace ml::binding

@@ -1,0 +1,54 @@
+#pragma once
+// Reading the arguments of one call from JavaScript. What is of the wrong kind is an error.
+
+#include "binding/handles.h"
+
+namespace ml::binding {
+
+// The arguments of one call, in order.
+class Arguments {
+ public:
+  explicit Arguments(const Napi::CallbackInfo& info) : info_(info) {}
+
+  Napi::Env env() const { return info_.Env(); }
+  Napi::Value undefined() const { return env().Undefined(); }
+  Napi::Value next() { return info_[at_++]; }
+  Device& device() { return *shared_device(); }
+  std::shared_ptr<Device> shared_device() { return unwrap<DeviceBox>(next(), "device").device; }
+
+  // Tensors of one call must live on one device.
+  Tensor tensor(const char* name);
+  Tensor optional_tensor(const char* name);
+  // Tensors that the call writes to: ERR_UNSUPPORTED for the rows of a mapped file.
+  Tensor output(const char* name);
+  Tensor optional_output(const char* name);
+  std::vector<Tensor> tensors(const char* name);
+  std::shared_ptr<ValueTable> table(const char* name) {
+    return unwrap<TableBox>(next(), name).table;
+  }
+  std::vector<std::shared_ptr<ValueTable>> tables(const char* name);
+
+  double number(const char* name);
+  float float32(const char* name) { return static_cast<float>(number(name)); }
+  int64_t integer(const char* name);
+  uint64_t seed(const char* name) { return static_cast<uint64_t>(integer(name)); }
+  bool boolean(const char* name);
+  Shape shape(const char* name);
+  template <class Enum>
+  Enum choice(const char* name) {
+    const int64_t i = integer(name);
+    if (i < 0 || i >= count_of(Enum{}))
+      throw Error(Code::value, std::string("binding: \"") + name + "\" has no such choice.");
+    return static_cast<Enum>(i);
+  }
+
+ private:
+  Napi::Array array(const char* name);
+  Tensor checked(const Napi::Value& value, const char* name);
+
+  const Napi::CallbackInfo& info_;
+  size_t at_ = 0;
+  const Device* device_ = nullptr;
+};
+
+}  // namespace ml::binding

@@ -1,0 +1,120 @@
+// Dense layers: linear, gates, norm, softmax, cross-entropy.
+
+#include "binding/exports.h"
+
+namespace ml::binding {
+namespace {
+
+Napi::Value linear(Arguments& a) {
+  const Tensor out = a.optional_output("out"), x = a.tensor("x"), weight = a.tensor("weight"),
+               bias = a.optional_tensor("bias");
+  const Linear args{.x = x.view(), .weight = weight.view(), .bias = bias.view()};
+  return to_js(a.env(), compute(x.device(), args, {out}));
+}
+
+// (out.dx, dy, x, weight, wants x, wants weight, wants bias, and tensors to add the last two to)
+Napi::Value linear_backward(Arguments& a) {
+  const Tensor out_x = a.optional_output("out.dx"), dy = a.tensor("dy"), x = a.tensor("x"),
+               weight = a.tensor("weight");
+  const bool wants_x = a.boolean("wantsX"), wants_weight = a.boolean("wantsWeight"),
+             wants_bias = a.boolean("wantsBias");
+  const Tensor into_weight = a.optional_output("dWeight"), into_bias = a.optional_output("dBias");
+  const auto [dx, dweight, dbias] =
+      compute(x.device(), LinearBackward{.dy = dy.view(), .x = x.view(), .weight = weight.view()},
+              {Target(out_x).when(wants_x), Target::adding_to(into_weight).when(wants_weight),
+               Target::adding_to(into_bias).when(wants_bias)});
+  return to_js(a.env(), {{"dx", dx}, {"dWeight", dweight}, {"dBias", dbias}});
+}
+
+Napi::Value silu_gate(Arguments& a) {
+  const Tensor out = a.optional_output("out"), y = a.tensor("y"), gate = a.tensor("a");
+  const SiluGate args{.y = y.view(), .a = gate.view()};
+  return to_js(a.env(), compute(y.device(), args, {out}));
+}
+
+Napi::Value silu_gate_backward(Arguments& a) {
+  const Tensor out_y = a.optional_output("out.dy"), out_a = a.optional_output("out.da");
+  const Tensor dz = a.tensor("dz"), y = a.tensor("y"), gate = a.tensor("a");
+  const auto [dy, da] =
+      compute(y.device(), SiluGateBackward{.dz = dz.view(), .y = y.view(), .a = gate.view()},
+              {out_y, out_a});
+  return to_js(a.env(), {{"dy", dy}, {"da", da}});
+}
+
+Napi::Value sigmoid_gate(Arguments& a) {
+  const Tensor out = a.optional_output("out"), y = a.tensor("y"), g = a.tensor("g");
+  const SigmoidGate args{.y = y.view(), .g = g.view()};
+  return to_js(a.env(), compute(y.device(), args, {out}));
+}
+
+Napi::Value sigmoid_gate_backward(Arguments& a) {
+  const Tensor out_y = a.optional_output("out.dy"), out_g = a.optional_output("out.dg");
+  const Tensor dout = a.tensor("dOut"), y = a.tensor("y"), g = a.tensor("g");
+  const auto [dy, dg] =
+      compute(y.device(), SigmoidGateBackward{.dout = dout.view(), .y = y.view(), .g = g.view()},
+              {out_y, out_g});
+  return to_js(a.env(), {{"dy", dy}, {"dg", dg}});
+}
+
+Napi::Value rms_norm(Arguments& a) {
+  const Tensor out = a.optional_output("out"), x = a.tensor("x"), gain = a.optional_tensor("gain");
+  const RmsNorm args{.x = x.view(), .gain = gain.view(), .eps = a.float32("eps")};
+  return to_js(a.env(), compute(x.device(), args, {out}));
+}
+
+// (out.dx, dy, x, gain, eps, tensor to add the gain's gradient to)
+Napi::Value rms_norm_backward(Arguments& a) {
+  const Tensor out_x = a.optional_output("out.dx"), dy = a.tensor("dy"), x = a.tensor("x"),
+               gain = a.optional_tensor("gain");
+  const float eps = a.float32("eps");
+  const Tensor into_gain = a.optional_output("dGain");
+  const auto [dx, dgain] = compute(
+      x.device(), RmsNormBackward{.dy = dy.view(), .x = x.view(), .gain = gain.view(), .eps = eps},
+      {out_x, Target::adding_to(into_gain).when(gain || into_gain)});
+  return to_js(a.env(), {{"dx", dx}, {"dGain", dgain}});
+}
+
+Napi::Value softmax(Arguments& a) {
+  const Tensor out = a.optional_output("out"), x = a.tensor("x");
+  return to_js(a.env(), compute(x.device(), Softmax{.x = x.view()}, {out}));
+}
+
+Napi::Value softmax_backward(Arguments& a) {
+  const Tensor out = a.optional_output("out"), dy = a.tensor("dy"), y = a.tensor("y");
+  const SoftmaxBackward args{.dy = dy.view(), .y = y.view()};
+  return to_js(a.env(), compute(y.device(), args, {out}));
+}
+
+Napi::Value cross_entropy(Arguments& a) {
+  const Tensor out = a.optional_output("out"), logits = a.tensor("logits"),
+               targets = a.tensor("targets");
+  const CrossEntropy args{.logits = logits.view(), .targets = targets.view()};
+  return to_js(a.env(), compute(logits.device(), args, {out}));
+}
+
+Napi::Value cross_entropy_backward(Arguments& a) {
+  const Tensor out = a.optional_output("out"), dloss = a.tensor("dLoss"),
+               logits = a.tensor("logits"), targets = a.tensor("targets");
+  const CrossEntropyBackward args{
+      .dloss = dloss.view(), .logits = logits.view(), .targets = targets.view()};
+  return to_js(a.env(), compute(logits.device(), args, {out}));
+}
+
+}  // namespace
+
+void define_dense(Napi::Object exports) {
+  define<linear>(exports, "linear");
+  define<linear_backward>(exports, "linearBackward");
+  define<silu_gate>(exports, "siluGate");
+  define<silu_gate_backward>(exports, "siluGateBackward");
+  define<sigmoid_gate>(exports, "sigmoidGate");
+  define<sigmoid_gate_backward>(exports, "sigmoidGateBackward");
+  define<rms_norm>(exports, "rmsNorm");
+  define<rms_norm_backward>(exports, "rmsNormBackward");
+  define<softmax>(exports, "softmax");
+  define<softmax_backward>(exports, "softmaxBackward");
+  define<cross_entropy>(exports, "crossEntropy");
+  define<cross_entropy_backward>(exports, "crossEntropyBackward");
+}
+
+}  // namespace ml::binding

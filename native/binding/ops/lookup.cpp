@@ -1,0 +1,64 @@
+// Product-key lookup, and the scores and the top k that it is made of.
+
+#include "binding/exports.h"
+
+namespace ml::binding {
+namespace {
+
+Napi::Value product_key_scores(Arguments& a) {
+  const Tensor out = a.optional_output("out"), query = a.tensor("query"), keys = a.tensor("keys");
+  const ProductKeyScores args{.query = query.view(), .keys = keys.view()};
+  return to_js(a.env(), compute(query.device(), args, {out}));
+}
+
+Napi::Value topk(Arguments& a) {
+  const Tensor out_values = a.optional_output("out.values"),
+               out_indices = a.optional_output("out.indices"), x = a.tensor("x");
+  const auto [values, indices] =
+      compute(x.device(), TopK{.x = x.view(), .k = a.integer("k")}, {out_values, out_indices});
+  return to_js(a.env(), {{"values", values}, {"indices", indices}});
+}
+
+Napi::Value product_key_lookup(Arguments& a) {
+  const Tensor out_scores = a.optional_output("out.scores"),
+               out_indices = a.optional_output("out.indices"),
+               out_weights = a.optional_output("out.weights");
+  const Tensor query = a.tensor("query"), keys = a.tensor("keys"), mask = a.optional_tensor("mask");
+  const auto [scores, indices, weights] = compute(query.device(),
+                                                  ProductKeyLookup{.query = query.view(),
+                                                                   .keys = keys.view(),
+                                                                   .mask = mask.view(),
+                                                                   .k = a.integer("knn"),
+                                                                   .gate = a.choice<Gate>("gate")},
+                                                  {out_scores, out_indices, out_weights});
+  return to_js(a.env(), {{"scores", scores}, {"indices", indices}, {"weights", weights}});
+}
+
+Napi::Value product_key_lookup_backward(Arguments& a) {
+  const Tensor out_query = a.optional_output("out.dQuery"),
+               out_keys = a.optional_output("out.dKeys");
+  const Tensor dweights = a.tensor("dWeights"), scores = a.tensor("lookup.scores"),
+               indices = a.tensor("lookup.indices"), weights = a.tensor("lookup.weights"),
+               query = a.tensor("query"), keys = a.tensor("keys");
+  const auto [dquery, dkeys] = compute(query.device(),
+                                       ProductKeyLookupBackward{.dweights = dweights.view(),
+                                                                .scores = scores.view(),
+                                                                .indices = indices.view(),
+                                                                .weights = weights.view(),
+                                                                .query = query.view(),
+                                                                .keys = keys.view(),
+                                                                .gate = a.choice<Gate>("gate")},
+                                       {out_query, out_keys});
+  return to_js(a.env(), {{"dQuery", dquery}, {"dKeys", dkeys}});
+}
+
+}  // namespace
+
+void define_lookup(Napi::Object exports) {
+  define<product_key_scores>(exports, "productKeyScores");
+  define<topk>(exports, "topK");
+  define<product_key_lookup>(exports, "productKeyLookup");
+  define<product_key_lookup_backward>(exports, "productKeyLookupBackward");
+}
+
+}  // namespace ml::binding

@@ -1,0 +1,58 @@
+// Parameter-efficient expert retrieval.
+
+#include "binding/exports.h"
+
+namespace ml::binding {
+namespace {
+
+Napi::Value peer(Arguments& a) {
+  const Tensor out_output = a.optional_output("out.output"), out_u = a.optional_output("out.u");
+  const Tensor x = a.tensor("x"), down = a.tensor("down"), up = a.tensor("up"),
+               indices = a.tensor("indices"), weights = a.tensor("weights");
+  const auto [output, u] = compute(x.device(),
+                                   Peer{.x = x.view(),
+                                        .down = down.view(),
+                                        .up = up.view(),
+                                        .indices = indices.view(),
+                                        .weights = weights.view(),
+                                        .activation = a.choice<Activation>("activation")},
+                                   {out_output, out_u});
+  return to_js(a.env(), {{"output", output}, {"u", u}});
+}
+
+Napi::Value peer_backward(Arguments& a) {
+  const Tensor out_x = a.optional_output("out.dx"), out_weights = a.optional_output("out.dWeights");
+  const Tensor dout = a.tensor("dOut"), x = a.tensor("x"), down = a.tensor("down"),
+               up = a.tensor("up"), indices = a.tensor("indices"), weights = a.tensor("weights"),
+               u = a.tensor("u");
+  Device& device = x.device();
+  const auto [dx, dweights, du, coefficient] =
+      compute(device,
+              PeerBackward{.dout = dout.view(),
+                           .u = u.view(),
+                           .x = x.view(),
+                           .down = down.view(),
+                           .up = up.view(),
+                           .indices = indices.view(),
+                           .weights = weights.view(),
+                           .activation = a.choice<Activation>("activation")},
+              {out_x, out_weights});
+  const SparseGrad ddown = sparse_grad(device, {{.indices = indices, .weights = du, .dy = x}},
+                                       down.shape[0], down.shape[1]),
+                   dup = sparse_grad(device,
+                                     {{.indices = indices, .weights = coefficient, .dy = dout}},
+                                     up.shape[0], up.shape[1]);
+  Napi::Object result = to_js(a.env(), {{"dx", dx}, {"dWeights", dweights}});
+  result.Set("dDown", to_js(a.env(), ddown));
+  result.Set("dUp", to_js(a.env(), dup));
+  return result;
+}
+
+}  // namespace
+
+void define_peer(Napi::Object exports) {
+  define<peer>(exports, "peer");
+  define<peer_backward>(exports, "peerBackward");
+}
+
+}  // namespace ml::binding

@@ -1,0 +1,83 @@
+// Optimizers: one crossing for each step.
+
+#include "binding/exports.h"
+
+namespace ml::binding {
+namespace {
+
+// (device, rule, dense values, their gradients, tables)
+Napi::Value optimizer_create(Arguments& a) {
+  const auto device = a.shared_device();
+  const auto rule = a.choice<Rule>("rule");
+  const std::vector<Tensor> values = a.tensors("values"), grads = a.tensors("grads");
+  auto tables = a.tables("tables");
+  if (values.size() != grads.size())
+    throw Error(Code::value, "binding: values and gradients differ in number.");
+  std::vector<Optimizer::Dense> dense;
+  for (size_t i = 0; i < values.size(); ++i) dense.push_back({values[i], grads[i]});
+  OptimizerBox box{std::make_unique<Optimizer>(device, rule, dense, tables)};
+
+  const auto states = [&](const OptimizerState& s) {
+    return to_js(a.env(), {{"state1", s.state1}, {"state2", s.state2}, {"master", s.master}});
+  };
+  Napi::Array dense_states = Napi::Array::New(a.env()), table_states = Napi::Array::New(a.env());
+  for (size_t i = 0; i < dense.size(); ++i)
+    dense_states.Set(static_cast<uint32_t>(i), states(box.optimizer->dense_state(i)));
+  for (size_t i = 0; i < tables.size(); ++i)
+    table_states.Set(static_cast<uint32_t>(i), states(box.optimizer->table_state(i)));
+  const Tensor step = box.optimizer->step_count();
+  Napi::Object handle = wrap(a.env(), std::move(box));
+  handle.Set("step", to_js(a.env(), step));
+  handle.Set("dense", dense_states);
+  handle.Set("tables", table_states);
+  return handle;
+}
+
+Hyper hyper(Arguments& a) {
+  return {.lr = a.float32("lr"),
+          .beta1 = a.float32("beta1"),
+          .beta2 = a.float32("beta2"),
+          .eps = a.float32("eps"),
+          .weight_decay = a.float32("weightDecay")};
+}
+
+// (optimizer, lr, beta1, beta2, eps, weightDecay, table's lr, every row)
+Napi::Value optimizer_step(Arguments& a) {
+  Optimizer& optimizer =
+      live(unwrap<OptimizerBox>(a.next(), "optimizer").optimizer, "optimizer.step");
+  const Hyper dense = hyper(a);
+  Hyper table = dense;
+  table.lr = a.float32("tableLr");
+  optimizer.step(dense, table, a.boolean("everyRow"));
+  return a.undefined();
+}
+
+Napi::Value optimizer_zero_grad(Arguments& a) {
+  live(unwrap<OptimizerBox>(a.next(), "optimizer").optimizer, "optimizer.zeroGrad").zero_grad();
+  return a.undefined();
+}
+
+Napi::Value optimizer_dispose(Arguments& a) {
+  unwrap<OptimizerBox>(a.next(), "optimizer").optimizer.reset();
+  return a.undefined();
+}
+
+// (device, dense gradients, tables, max norm)
+Napi::Value clip_gradients(Arguments& a) {
+  Device& device = a.device();
+  const std::vector<Tensor> grads = a.tensors("grads");
+  const auto tables = a.tables("tables");
+  return to_js(a.env(), clip_grad_norm(device, grads, tables, a.float32("maxNorm")));
+}
+
+}  // namespace
+
+void define_optimizer(Napi::Object exports) {
+  define<optimizer_create>(exports, "optimizerCreate");
+  define<optimizer_step>(exports, "optimizerStep");
+  define<optimizer_zero_grad>(exports, "optimizerZeroGrad");
+  define<optimizer_dispose>(exports, "optimizerDispose");
+  define<clip_gradients>(exports, "clipGradients");
+}
+
+}  // namespace ml::binding

@@ -1,0 +1,179 @@
+// Tensors: made, filled, read, written, viewed, moved between devices.
+
+#include <cstring>
+#include <future>
+
+#include "binding/exports.h"
+#include "cpu/mapped_file.h"
+
+namespace ml::binding {
+namespace {
+
+struct Bytes {
+  const char* data;
+  size_t size;
+};
+
+Bytes bytes_of(const Napi::Value& value) {
+  if (!value.IsTypedArray()) throw Error(Code::value, "binding: \"data\" is not a typed array.");
+  const Napi::TypedArray array = value.As<Napi::TypedArray>();
+  return {static_cast<const char*>(array.ArrayBuffer().Data()) + array.ByteOffset(),
+          array.ByteLength()};
+}
+
+// (device, typed array with the tensor's own bytes, shape, dtype)
+Napi::Value tensor_from(Arguments& a) {
+  Device& device = a.device();
+  const Bytes bytes = bytes_of(a.next());
+  const Shape shape = a.shape("shape");
+  const DType dtype = a.choice<DType>("dtype");
+  if (static_cast<int64_t>(bytes.size) != shape.size() * ml::bytes_of(dtype))
+    throw Error(Code::shape, "tensor: the data does not fill shape " + to_string(shape) + ".");
+  Tensor t = empty(device, shape, dtype);
+  device.stream().write(t.storage->data(), bytes.data, bytes.size, t.storage->quiet());
+  return to_js(a.env(), t);
+}
+
+// (device, path, byte offset, shape, dtype): read-only memory of a file, on the CPU
+Napi::Value tensor_map(Arguments& a) {
+  const auto device = a.shared_device();
+  const std::string path = a.next().ToString().Utf8Value();
+  const int64_t offset = a.integer("offset");
+  const Shape shape = a.shape("shape");
+  const DType dtype = a.choice<DType>("dtype");
+  if (device->kind != "cpu")
+    throw Error(Code::unsupported,
+                "ValueTable.map: a file can be mapped on the CPU only, not on \"" + device->name +
+                    "\".\n  Load it with loadSafetensors.");
+  const int64_t bytes = shape.size() * ml::bytes_of(dtype);
+  cpu::MappedFile file = cpu::map_file(path, offset, bytes);
+  auto storage = std::make_shared<Storage>(device, file.data, bytes, std::move(file.release));
+  return to_js(a.env(), {storage, 0, dtype, shape}, false);
+}
+
+Napi::Value tensor_empty(Arguments& a) {
+  Device& device = a.device();
+  const Shape shape = a.shape("shape");
+  return to_js(a.env(), empty(device, shape, a.choice<DType>("dtype")));
+}
+
+Napi::Value tensor_fill(Arguments& a) {
+  const Tensor t = a.output("tensor");
+  fill(t, a.number("value"));
+  return a.undefined();
+}
+
+Napi::Value tensor_random(Arguments& a) {
+  const Tensor t = a.output("tensor");
+  run(t.device(), RandomFill{.out = t.view(),
+                             .kind = a.choice<RandomFill::Kind>("kind"),
+                             .a = a.float32("a"),
+                             .b = a.float32("b"),
+                             .seed = a.seed("seed")});
+  return a.undefined();
+}
+
+Napi::Value tensor_read(Arguments& a) {
+  const Tensor t = a.tensor("tensor");
+  const View v = t.view();
+  Napi::ArrayBuffer buffer = Napi::ArrayBuffer::New(a.env(), static_cast<size_t>(v.bytes()));
+  auto keep = std::make_shared<Napi::ObjectReference>(Napi::Persistent(buffer.As<Napi::Object>()));
+  return read_later(a.env(), t.device().shared_from_this(), buffer.Data(), v.data,
+                    static_cast<size_t>(v.bytes()), [keep](Napi::Env) { return keep->Value(); });
+}
+
+std::optional<Fault> wait_for(Device& device) {
+  std::optional<Fault> fault = device.stream().wait();
+  if (fault) device.stream().acknowledge(fault->first);
+  return fault;
+}
+
+Napi::Value tensor_read_sync(Arguments& a) {
+  const Tensor t = a.tensor("tensor");
+  const View v = t.view();
+  Napi::ArrayBuffer buffer = Napi::ArrayBuffer::New(a.env(), static_cast<size_t>(v.bytes()));
+  t.device().stream().read(buffer.Data(), v.data, static_cast<size_t>(v.bytes()),
+                           [](const std::optional<Fault>&) {});
+  if (auto fault = wait_for(t.device())) throw fault->error;
+  return buffer;
+}
+
+// (tensor, byte offset, typed array)
+Napi::Value tensor_write(Arguments& a) {
+  const Tensor t = a.output("tensor");
+  const int64_t offset = a.integer("offset");
+  const Bytes bytes = bytes_of(a.next());
+  const View v = t.view();
+  if (offset < 0 || offset + static_cast<int64_t>(bytes.size) > v.bytes())
+    throw Error(Code::shape, "Tensor.write: " + std::to_string(bytes.size) + " bytes at " +
+                                 std::to_string(offset) + " do not fit a tensor of " +
+                                 std::to_string(v.bytes()) + " bytes.");
+  t.device().stream().write(static_cast<char*>(v.data) + offset, bytes.data, bytes.size);
+  return a.undefined();
+}
+
+Napi::Value tensor_copy(Arguments& a) {
+  const Tensor to = a.output("target"), from = a.tensor("source");
+  run(to.device(), Copy{.out = to.view(), .in = from.view()});
+  return a.undefined();
+}
+
+// (target, source): between devices, in the order of both streams, without waiting here.
+Napi::Value tensor_transfer(Arguments& a) {
+  const Tensor to = unwrap<TensorBox>(a.next(), "target").tensor;
+  const Tensor from = a.tensor("source");
+  if (!to || to.dtype != from.dtype || !(to.shape == from.shape))
+    throw Error(Code::shape, "Tensor.to: the two tensors differ in shape or dtype.");
+  const size_t bytes = static_cast<size_t>(from.bytes());
+  auto staged = std::make_shared<std::vector<char>>(bytes);
+  auto arrived = std::make_shared<std::promise<std::optional<Fault>>>();
+  auto future = std::make_shared<std::future<std::optional<Fault>>>(arrived->get_future());
+  from.device().stream().read(
+      staged->data(), from.view().data, bytes,
+      [arrived](const std::optional<Fault>& fault) { arrived->set_value(fault); });
+  to.device().stream().produce(to.view().data, bytes, [staged, future, bytes](void* target) {
+    if (const auto fault = future->get()) throw fault->error;
+    if (bytes) std::memcpy(target, staged->data(), bytes);
+  });
+  return a.undefined();
+}
+
+// (tensor, offset in elements, shape): a view of the same memory
+Napi::Value tensor_view(Arguments& a) {
+  Tensor t = a.tensor("tensor");
+  const int64_t offset = a.integer("offset");
+  const Shape shape = a.shape("shape");
+  if (offset < 0 || offset + shape.size() > t.size())
+    throw Error(Code::shape, "a view of shape " + to_string(shape) + " at element " +
+                                 std::to_string(offset) + " does not fit a tensor of shape " +
+                                 to_string(t.shape) + ".");
+  t.offset += offset * ml::bytes_of(t.dtype);
+  t.shape = shape;
+  return to_js(a.env(), t, false);
+}
+
+Napi::Value tensor_dispose(Arguments& a) {
+  TensorBox& box = unwrap<TensorBox>(a.next(), "tensor");
+  if (box.reported) Napi::MemoryManagement::AdjustExternalMemory(a.env(), -box.reported);
+  box = {};
+  return a.undefined();
+}
+
+}  // namespace
+
+void define_tensor(Napi::Object exports) {
+  define<tensor_from>(exports, "tensorFrom");
+  define<tensor_map>(exports, "tensorMap");
+  define<tensor_empty>(exports, "tensorEmpty");
+  define<tensor_fill>(exports, "tensorFill");
+  define<tensor_random>(exports, "tensorRandom");
+  define<tensor_read>(exports, "tensorRead");
+  define<tensor_read_sync>(exports, "tensorReadSync");
+  define<tensor_write>(exports, "tensorWrite");
+  define<tensor_copy>(exports, "tensorCopy");
+  define<tensor_transfer>(exports, "tensorTransfer");
+  define<tensor_view>(exports, "tensorView");
+  define<tensor_dispose>(exports, "tensorDispose");
+}
+
+}  // namespace ml::binding

@@ -1,0 +1,58 @@
+// Value tables and the reads that are queued in them.
+
+#include "binding/exports.h"
+
+namespace ml::binding {
+namespace {
+
+// (weight, scales or undefined)
+Napi::Value table_create(Arguments& a) {
+  const Tensor weight = a.tensor("weight"), scales = a.optional_tensor("scales");
+  expect_rank("ValueTable", "weight", weight.view(), 2, "[slots, dim]");
+  return wrap(a.env(), TableBox{std::make_shared<ValueTable>(weight, scales)});
+}
+
+Napi::Value table_gradient(Arguments& a) {
+  const auto table = a.table("table");
+  return to_js(a.env(),
+               sparse_grad(table->device(), table->pending(), table->slots(), table->dim()));
+}
+
+// (table, indices, weights, dy): queues a read of bags as a layer's backward does.
+Napi::Value table_push(Arguments& a) {
+  const auto table = a.table("table");
+  const Tensor indices = a.tensor("indices"), weights = a.tensor("weights"), dy = a.tensor("dy");
+  if (&table->live_weight("tablePush").device() != &indices.device())
+    throw Error(Code::device_mismatch, "tablePush: the read is on another device than the table.");
+  const TableRead read{.indices = indices.view(), .weights = weights.view(), .dy = dy.view()};
+  check_reads("tablePush", {read}, table->dim());
+  table->push({.indices = indices, .weights = weights, .dy = dy});
+  return a.undefined();
+}
+
+Napi::Value table_clear(Arguments& a) {
+  a.table("table")->clear();
+  return a.undefined();
+}
+
+Napi::Value table_dispose(Arguments& a) {
+  a.table("table")->dispose();
+  return a.undefined();
+}
+
+Napi::Value table_pending(Arguments& a) {
+  return to_js(a.env(), static_cast<int64_t>(a.table("table")->pending().size()));
+}
+
+}  // namespace
+
+void define_value_table(Napi::Object exports) {
+  define<table_create>(exports, "tableCreate");
+  define<table_gradient>(exports, "tableGradient");
+  define<table_push>(exports, "tablePush");
+  define<table_clear>(exports, "tableClear");
+  define<table_dispose>(exports, "tableDispose");
+  define<table_pending>(exports, "tablePending");
+}
+
+}  // namespace ml::binding

@@ -1,0 +1,41 @@
+#pragma once
+// What is said of an index or an offset that is out of range: one text, whichever device found it.
+
+#include <cstdint>
+#include <string>
+
+#include "core/error.h"
+
+namespace ml {
+
+inline constexpr const char* kPaddingEntry = "a padding entry";
+inline constexpr const char* kIgnoredToken = "a token to ignore";
+
+// "embeddingBag: "indices"[3]"
+inline std::string element(const char* op, const char* argument, int64_t position) {
+  return std::string(op) + ": \"" + argument + "\"[" + std::to_string(position) + "]";
+}
+
+// For a value that is neither -1, which means `padding`, nor in [0, limit).
+inline Error index_error(const char* op, const char* argument, int64_t position, int32_t value,
+                         int64_t limit, const char* padding) {
+  return Error(Code::index_range, element(op, argument, position) + " is " + std::to_string(value) +
+                                      ", outside [0, " + std::to_string(limit) + ").\n  -1 marks " +
+                                      padding + ".");
+}
+
+// For an offset that breaks the rule: the first is 0, each other at least the one `before`, and
+// the last all entries.
+inline Error offset_error(const char* op, const char* argument, int64_t position, int32_t value,
+                          int32_t before, int64_t entries) {
+  const bool first = position == 0 && value != 0, falls = position > 0 && value < before;
+  const std::string wanted = first   ? "0"
+                             : falls ? "at least " + std::to_string(before)
+                                     : std::to_string(entries);
+  return Error(Code::value, element(op, argument, position) + " must be " + wanted + ", got " +
+                                std::to_string(value) +
+                                ".\n  offsets[0] is 0, then where each bag ends, up to " +
+                                std::to_string(entries) + ".");
+}
+
+}  // namespace ml

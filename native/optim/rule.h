@@ -1,0 +1,18 @@
+#pragma once
+// The update rules and their hyperparameters. The kernel of each rule is optim/<rule>.h, the same
+// arithmetic, all float32, for a dense parameter and for the touched rows of a table.
+
+#include <cstdint>
+
+#include "core/half.h"
+
+namespace ml {
+
+enum class Rule : uint8_t { sgd, adagrad, rowwise_adagrad, adamw };
+constexpr int count_of(Rule) { return static_cast<int>(Rule::adamw) + 1; }
+
+struct Hyper {
+  float lr = 0, beta1 = 0.9f, beta2 = 0.999f, eps = 1e-8f, weight_decay = 0;
+};
+
+}  // namespace ml

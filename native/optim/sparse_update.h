@@ -1,0 +1,31 @@
+#pragma once
+// One optimizer step of a value table, for its touched rows only: O(R), not O(N).
+//   g = values[r, :] as SparseGradValues sums it;  table[rows[r], :] = rule(row, g, states, step)
+//     table          [N, V]  float32 | float16 | bfloat16  in, out
+//     master         [N, V]  float32  in, out, where the table is not float32: the exact values,
+//                            of which the table holds the rounded ones
+//     state1, state2 [N, V]  float32  in, out, as the rule needs (row-wise Adagrad: state1 [N])
+//     step           [1]     int32    in
+//     rows, starts, order, count, reads  in: ops/sparse_grad.h
+// Each touched row is updated once. `every_row`: the rows that were not touched are updated too,
+// with gradient 0 (AdamW's tableMode 'dense'), in O(N).
+
+#include <vector>
+
+#include "ops/sparse_grad.h"
+#include "optim/rule.h"
+
+namespace ml {
+
+struct SparseUpdate {
+  View table, master, state1, state2, step;
+  View rows, starts, order, count;
+  std::vector<TableRead> reads;
+  Rule rule = Rule::sgd;
+  Hyper hyper;
+  bool every_row = false;
+};
+
+inline void check(const SparseUpdate& a) { check_reads("optimizer.step", a.reads, a.table.dim(1)); }
+
+}  // namespace ml

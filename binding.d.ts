@@ -1,6 +1,6 @@
 // The native addon's whole surface. lib/binding.ts is the only file that loads it; a test compares
 // this list with the addon's real exports. Handles are opaque: each owns a native object until it
-// is collected or disposed.
+// is collected or disposed. Arguments named `out…` are results to write into, or undefined.
 
 declare const native: unique symbol
 
@@ -51,10 +51,7 @@ export interface SparseHandle {
   count: TensorHandle
   slots: number
 }
-/**
- * A device that this package knows, usable or not. Memory in bytes; `reason` says why it is not
- * available.
- */
+/** A device that this package knows, usable or not. */
 export interface DeviceInfo {
   /** As `openDevice` takes it. */
   name: string
@@ -64,21 +61,18 @@ export interface DeviceInfo {
   available: boolean
   /** Why it is not available. */
   reason?: string
-  /** For people: model, instruction set, threads. */
+  /** Model, instruction set, threads. */
   description: string
-  /** Bytes. */
+  /** In bytes. */
   totalMemory: number
 }
-/**
- * Bytes of a device: in tensors, taken from the system, the most so far in tensors, and of the
- * machine.
- */
+/** Memory of a device, in bytes. */
 export interface MemoryInfo {
   /** In tensors. */
   allocated: number
-  /** Taken from the system, what is kept for reuse included. */
+  /** Reserved from the system, including what is cached for reuse. */
   reserved: number
-  /** The greatest `allocated` so far. */
+  /** The maximum of `allocated` so far. */
   peak: number
   /** Of the machine. */
   total: number
@@ -114,6 +108,7 @@ export function tensorMap(
 ): T
 export function tensorEmpty(device: DeviceHandle, shape: readonly number[], dtype: number): T
 export function tensorFill(tensor: T, value: number): void
+/** kind 0: uniform in [a, b); 1: normal with mean a and standard deviation b. */
 export function tensorRandom(tensor: T, kind: number, a: number, b: number, seed: number): void
 export function tensorRead(tensor: T): Promise<ArrayBuffer>
 export function tensorReadSync(tensor: T): ArrayBuffer
@@ -267,9 +262,8 @@ export function tableClear(table: TableHandle): void
 export function tableDispose(table: TableHandle): void
 export function tablePending(table: TableHandle): number
 
-export function memoryLayerCreate(
-  device: DeviceHandle,
-  values: TableHandle,
+/** The arguments of the query and its lookup, which memory and PEER layers share. */
+export type QueryArguments = [
   inputDim: number,
   heads: number,
   knn: number,
@@ -278,9 +272,16 @@ export function memoryLayerCreate(
   queryBias: boolean,
   queryNorm: boolean,
   seed: number,
-  outputDim: number,
-  siluGate: boolean,
-  outputGate: boolean,
+]
+export function memoryLayerCreate(
+  ...args: [
+    device: DeviceHandle,
+    values: TableHandle,
+    ...query: QueryArguments,
+    outputDim: number,
+    siluGate: boolean,
+    outputGate: boolean,
+  ]
 ): LayerHandle
 export function memoryLayerForward(layer: LayerHandle, x: T): { output: T; context: ContextHandle }
 export function memoryLayerInfer(layer: LayerHandle, x: T): T
@@ -290,18 +291,13 @@ export function peerDispose(layer: PeerHandle): void
 export function contextDispose(context: ContextHandle): void
 export function contextLookup(context: ContextHandle): { scores: T; indices: T; weights: T }
 export function peerLayerCreate(
-  device: DeviceHandle,
-  down: TableHandle,
-  up: TableHandle,
-  inputDim: number,
-  heads: number,
-  knn: number,
-  nKeys: number,
-  keyDim: number,
-  queryBias: boolean,
-  queryNorm: boolean,
-  seed: number,
-  activation: number,
+  ...args: [
+    device: DeviceHandle,
+    down: TableHandle,
+    up: TableHandle,
+    ...query: QueryArguments,
+    activation: number,
+  ]
 ): PeerHandle
 export function peerLayerForward(layer: PeerHandle, x: T): { output: T; context: ContextHandle }
 export function peerLayerInfer(layer: PeerHandle, x: T): T

@@ -27,12 +27,12 @@ export {
   AdamW,
   type AdamWOptions,
   clipGradNorm,
-  Optimizer,
   RowwiseAdagrad,
   Sgd,
   type SgdOptions,
 } from './optim.js'
-export type { DenseParameter, Parameter, StateDict, TableParameter } from './parameter.js'
+export { Optimizer } from './optimizer.js'
+export type { DenseParameter, Parameter, TableParameter } from './parameter.js'
 export { PeerLayer, type PeerLayerOptions } from './peer-layer.js'
 export type { QueryOptions } from './query-options.js'
 export {
@@ -44,5 +44,6 @@ export {
   type SaveOptions,
   saveSafetensors,
 } from './safetensors.js'
+export type { StateDict } from './state-dict.js'
 export { Tensor } from './tensor.js'
 export { type MapOptions, ValueTable, type ValueTableOptions } from './value-table.js'

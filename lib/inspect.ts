@@ -1,4 +1,4 @@
-// What `console.log` shows of this package's objects: one short line each.
+// What the console shows of the objects of this package: one short line each.
 
 /** @internal The method by which Node's console asks an object for its own text. */
 export const inspect: unique symbol = Symbol.for('nodejs.util.inspect.custom')

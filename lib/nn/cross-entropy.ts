@@ -1,4 +1,5 @@
 import { checkDevice, type Device } from '../device.js'
+import { inspect } from '../inspect.js'
 import * as ops from '../ops.js'
 import { type Tensor, tensorHandle } from '../tensor.js'
 import { Saved } from './module.js'
@@ -50,5 +51,10 @@ export class CrossEntropy {
     dLosses.dispose()
     context.dispose()
     return dLogits
+  }
+
+  /** @internal */
+  [inspect](): string {
+    return `CrossEntropy on ${this.#device.name}`
   }
 }

@@ -89,7 +89,7 @@ export abstract class DenseModule {
   /** @internal */
   [inspect](): string {
     const shapes = this.dense.map(({ name, value }) => `${name} ${formatShape(value.shape)}`)
-    const rest = shapes.length > 4 ? `, … ${shapes.length} parameters` : ''
+    const rest = shapes.length > 4 ? `, …, ${shapes.length} in all` : ''
     return `${this.constructor.name} ${shapes.slice(0, 4).join(', ')}${rest}`
   }
 }

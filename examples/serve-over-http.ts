@@ -2,8 +2,8 @@
 // device is busy, and run as one batch.
 //
 //   npx tsx examples/serve-over-http.ts          asks itself a few questions and ends
-//   npx tsx examples/serve-over-http.ts 8080     serves until it is stopped:  curl -d '[0.1, 0.2,
-//   …]' localhost:8080
+//   npx tsx examples/serve-over-http.ts 8080     serves until it is stopped:
+//                                                curl -d '[0.1, 0.2, …]' localhost:8080
 
 import { createServer, type IncomingMessage } from 'node:http'
 import type { AddressInfo } from 'node:net'
@@ -50,9 +50,9 @@ function ask(x: Float32Array): Promise<Float32Array> {
 }
 
 async function numbers(request: IncomingMessage): Promise<Float32Array> {
-  const parts: Buffer[] = []
-  for await (const part of request) parts.push(part)
-  const list: unknown = JSON.parse(Buffer.concat(parts).toString())
+  const chunks: Buffer[] = []
+  for await (const chunk of request) chunks.push(chunk)
+  const list: unknown = JSON.parse(Buffer.concat(chunks).toString())
   if (!Array.isArray(list) || list.length !== dim || !list.every(Number.isFinite))
     throw new Error(`send a JSON array of ${dim} numbers`)
   return Float32Array.from(list)
@@ -78,9 +78,8 @@ if (process.argv[2] === undefined) {
   const answers = await Promise.all(
     questions.map(async (q) => (await (await post(q)).json()) as number[]),
   )
-  console.log(
-    `${answers.length} answers of ${answers[0]!.length} numbers in ${batches < answers.length ? 'fewer batches than questions' : 'single runs'}`,
-  )
+  const how = batches < answers.length ? 'fewer batches than questions' : 'single runs'
+  console.log(`${answers.length} answers of ${answers[0]!.length} numbers in ${how}`)
   console.log(`a bad question: ${(await post([1, 2])).status}`)
   server.close()
 }

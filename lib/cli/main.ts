@@ -8,7 +8,7 @@ import { root } from '../binary.js'
 import { nearestName } from '../options.js'
 import { build } from './build.js'
 import { doctor } from './doctor.js'
-import { endWithReader, print, printError } from './text.js'
+import { exitOnClosedPipe, print, printError } from './text.js'
 
 const usage = `Usage: npx memory-layers <command>
 
@@ -59,5 +59,5 @@ function version(): string {
   return JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')).version
 }
 
-endWithReader()
+exitOnClosedPipe()
 process.exitCode = await main(process.argv.slice(2))

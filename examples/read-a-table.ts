@@ -1,5 +1,4 @@
-// Reads rows of a table: first with indices given by hand, then with those that a product-key lookup
-// finds.
+// Reads rows of a table: first with indices given by hand, then with those of a product-key lookup.
 //
 //   npx tsx examples/read-a-table.ts
 

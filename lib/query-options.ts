@@ -66,7 +66,7 @@ export function checkQuery(
   }
 }
 
-/** The query's part of the arguments of a native constructor. */
+/** The arguments of a native constructor that concern the query. */
 export function queryArguments(query: CheckedQuery): QueryArguments {
   const { inputDim, heads, knn, nKeys, keyDim, queryBias, queryNorm, seed } = query
   return [inputDim, heads, knn, nKeys, keyDim, queryBias, queryNorm, seed]

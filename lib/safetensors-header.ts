@@ -6,8 +6,8 @@ import { fail, MemoryLayersError } from './errors.js'
 
 const headerLimit = 100 * 2 ** 20
 
-// Bytes of the format's dtypes that tensors here can't have: a file may have tensors of these dtypes
-// as long as they are not selected.
+// Bytes of the format's dtypes that tensors here can't have: a file may contain tensors of these
+// dtypes as long as they are not selected.
 const foreignBytes = new Map([
   ['F64', 8],
   ['I64', 8],
@@ -22,7 +22,7 @@ const foreignBytes = new Map([
 
 const knownTypes = dtypes.map((d) => dtypeInfo(d).safetensors).join(', ')
 
-/** A tensor as the header describes it; `begin` and `end` are offsets from the start of the data. */
+/** A tensor as the header describes it; `begin` and `end` are offsets in the data. */
 export interface Entry {
   name: string
   /** As written in the file. */

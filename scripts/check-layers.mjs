@@ -108,21 +108,13 @@ process.exit(faults.length === 0 ? 0 : 1)
 /** Cycles of value imports among the files of lib/; `import type` and `export type` don't count. */
 function importCycles() {
   const lib = join(root, 'lib')
+  const statement = /^(?:import|export)\s+(?!type\s)([^'";]*?from\s+)?'(\.[^']+)\.js'/gm
+  const typesOnly = /^\{(\s*type\s[^,}]+,?)+\s*\}/
   const imports = new Map()
   for (const file of files(lib).filter((f) => f.endsWith('.ts'))) {
-    const statements = readFileSync(file, 'utf8').matchAll(
-      /^(?:import|export)\s+(?!type\s)([^'";]*?)\s*from\s+'(\.[^']+)\.js'|^import\s+'(\.[^']+)\.js'/gm,
-    )
-    const targets = []
-    for (const [, names = '', from, bare] of statements) {
-      const listed = /^\{(.*)\}$/s
-        .exec(names)?.[1]
-        .split(',')
-        .map((n) => n.trim())
-        .filter(Boolean)
-      if (listed?.length > 0 && listed.every((n) => n.startsWith('type '))) continue
-      targets.push(join(dirname(file), `${from ?? bare}.ts`))
-    }
+    const targets = [...readFileSync(file, 'utf8').matchAll(statement)]
+      .filter(([, names = '']) => !typesOnly.test(names))
+      .map(([, , target]) => join(dirname(file), `${target}.ts`))
     imports.set(file, targets)
   }
   const done = new Set()

@@ -1,7 +1,7 @@
-// All that CI runs after `npm ci`, one stage after another: node scripts/ci.mjs [stage…]. Prints the
-// time of each, and ends with one line that adds them up: N passed, N failed. A stage that prints
-// such a line itself is counted by its last one, any other as one test. To add a stage, add a line
-// to `stages`; a Debian package that it needs, to scripts/ci-packages.sh.
+// All that CI runs after `npm ci`, stage by stage: node scripts/ci.mjs [stage…]. Prints the time of
+// each, and ends with one line that adds them up: N passed, N failed. A stage that prints such a
+// line itself is counted by its last one, any other as one test. To add a stage, add a line to
+// `stages`; a Debian package that it needs, to scripts/ci-packages.sh.
 
 import { spawn } from 'node:child_process'
 import { fileURLToPath } from 'node:url'

@@ -6,11 +6,11 @@ import { Converter, ReflectionKind } from 'typedoc'
 /** The comment's text with its block tags, or an empty string. */
 function textOf(comment) {
   if (!comment) return ''
-  const parts = [
+  const texts = [
     ...comment.summary,
     ...comment.blockTags.flatMap((tag) => [{ text: `${tag.tag} ` }, ...tag.content]),
   ]
-  return parts.map((p) => p.text).join('')
+  return texts.map((t) => t.text).join('')
 }
 
 export function load(app) {

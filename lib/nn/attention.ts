@@ -89,14 +89,11 @@ export class Attention extends DenseModule implements Module<Saved<AttentionSave
     const dyHeads = dyRows.reshape(saved.y.shape)
     const { dq, dk, dv } = ops.attentionBackward(dyHeads, saved, { causal: this.#causal })
     const dx = projectBackward(dq, x, this.#query)
-    for (const dProjected of [
-      projectBackward(dk, x, this.#key),
-      projectBackward(dv, x, this.#value),
-    ]) {
-      ops.add(dx, dProjected, { out: dx })
-      dProjected.dispose()
-    }
-    for (const t of [rows, yRows, dyRows, dyHeads]) t.dispose()
+    const dxOfKey = projectBackward(dk, x, this.#key)
+    const dxOfValue = projectBackward(dv, x, this.#value)
+    ops.add(dx, dxOfKey, { out: dx })
+    ops.add(dx, dxOfValue, { out: dx })
+    for (const t of [rows, yRows, dyRows, dyHeads, dxOfKey, dxOfValue]) t.dispose()
     context.dispose()
     return restoreShape(dx)
   }

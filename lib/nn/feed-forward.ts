@@ -28,7 +28,7 @@ export interface FeedForwardOptions {
 /** @internal */
 export type FeedForwardSaved = { x: Tensor; a: Tensor; h: Tensor }
 
-/** The dense feed-forward block a memory layer stands in for: `y = W2 f(W1 x + b1) + b2`. */
+/** The dense feed-forward block that a memory layer replaces: `y = W2 f(W1 x + b1) + b2`. */
 export class FeedForward extends DenseModule implements Module<Saved<FeedForwardSaved>> {
   protected readonly dense: readonly DenseParameter[]
   readonly #device: Device

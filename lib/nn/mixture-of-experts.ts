@@ -16,7 +16,7 @@ export interface MixtureOfExpertsOptions {
   /** Number of experts, E. */
   experts: number
   /**
-   * Mean number of experts per token: each expert takes `k = capacity * T / E` tokens, rounded up.
+   * Mean number of experts per token: each expert selects `k = capacity * T / E` tokens, rounded up.
    * Default 2.
    */
   capacity?: number
@@ -38,9 +38,9 @@ type Expert = Record<'w1' | 'b1' | 'w2' | 'b2', DenseParameter>
 
 /**
  * A mixture of experts with expert choice (Zhou et al. 2022), the routing that memory layers are
- * compared with: of the softmax over experts, each expert takes its k most probable tokens, so that
- * all experts do equal work; `y[t] = sum over the experts that took t of probability *
- * expert(x[t])`. Nothing waits for the device, since k is known beforehand.
+ * compared with: of the softmax over experts, each expert selects its k most probable tokens, so
+ * that all experts do equal work; `y[t] = sum over the experts e that selected t of
+ * probabilities[t, e] * expert_e(x[t])`. Nothing waits for the device, since k is known beforehand.
  */
 export class MixtureOfExperts extends DenseModule implements Module<Saved<ExpertsSaved>> {
   protected readonly dense: readonly DenseParameter[]
@@ -129,7 +129,7 @@ export class MixtureOfExperts extends DenseModule implements Module<Saved<Expert
   }
 
   /**
-   * Adds to the gradients and returns dx; which tokens an expert takes is a constant.
+   * Adds to the gradients and returns dx; which tokens an expert selects is taken as constant.
    * @throws ERR_CONTEXT, ERR_SHAPE
    */
   backward(context: Saved<ExpertsSaved>, dy: LayerInput): Tensor {

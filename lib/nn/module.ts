@@ -8,9 +8,7 @@ import { type DenseParameter, denseParameter, type Parameter, stateEntries } fro
 import { loadStateDict, type StateDict, stateDictOf } from '../state-dict.js'
 import { formatShape, type Tensor } from '../tensor.js'
 
-/**
- * A part of a model: memory layers and the modules here have this shape, so they can be stacked.
- */
+/** A layer of a model: memory layers and the modules here have this interface, so they stack. */
 export interface Module<Saved = unknown> {
   /** The output, and what its backward needs. */
   forward(x: LayerInput): { output: Tensor; context: Saved }

@@ -121,7 +121,7 @@ export interface BagBackwardOptions extends Outputs<'dWeights'> {
   scales?: Tensor
   /** Which gradients to compute; default both. */
   needs?: { table?: boolean; weights?: boolean }
-  /** 'sorted' (the default, and the only one): a stable sort and ordered sums, repeatable bitwise. */
+  /** 'sorted' (default, the only one): a stable sort and ordered sums, bitwise repeatable. */
   algorithm?: 'sorted'
 }
 

@@ -35,7 +35,7 @@ export interface LinearBackwardOptions extends Outputs<'dx'> {
 }
 
 /**
- * Gradients of {@link linear}: `dx = dy W`, `dWeight = dy^T x`, `dBias` = the sum of the rows of dy.
+ * Gradients of {@link linear}: `dx = dy W`, `dWeight = dy^T x`, `dBias = sum of the rows of dy`.
  * @param dy `[R, out]` float32
  * @returns dx `[R, in]`, dWeight `[out, in]`, dBias `[out]`, float32
  * @throws ERR_SHAPE, ERR_DTYPE

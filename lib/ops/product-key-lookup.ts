@@ -30,7 +30,7 @@ export interface Lookup {
 
 /** Options of {@link productKeyLookup}. */
 export interface LookupOptions extends Outputs<'scores' | 'indices' | 'weights'> {
-  /** Slots selected per token and head, k. May exceed n; entries that can't be filled are padding. */
+  /** Slots selected per token and head, k. May exceed n; the entries left over are padding. */
   knn: number
   /** Default 'softmax'. */
   gate?: Gate

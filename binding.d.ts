@@ -29,6 +29,7 @@ export interface PeerHandle {
 export interface ContextHandle {
   readonly [native]: 'context'
 }
+/** An optimizer's states of one parameter; `master`: the float32 values of a 16-bit table. */
 export interface StateHandle {
   state1?: TensorHandle
   state2?: TensorHandle
@@ -45,6 +46,7 @@ export interface ParameterHandle {
   value: TensorHandle
   grad: TensorHandle
 }
+/** The touched rows of a table and their gradients; `count` `[1]` is how many there are. */
 export interface SparseHandle {
   rows: TensorHandle
   values: TensorHandle

@@ -3,7 +3,7 @@
  * @module memory-layers
  */
 
-export { Context, type LayerInput } from './context.js'
+export { Context } from './context.js'
 export {
   Device,
   type DeviceInfo,
@@ -18,6 +18,7 @@ export {
 export type { DType, TensorData, TypedArray } from './dtype.js'
 export { type ErrorCode, MemoryLayersError } from './errors.js'
 export { TableLayer } from './layer.js'
+export type { LayerInput } from './layer-input.js'
 export { MemoryLayer, type MemoryLayerOptions } from './memory-layer.js'
 export * as ops from './ops.js'
 export { type Gate, type Lookup, type Outputs, SparseGrad } from './ops.js'

@@ -2,10 +2,11 @@
 // parameters of both kinds.
 
 import type { ContextHandle, ParameterHandle, TensorHandle } from './binding.js'
-import { Context, type LayerInput, toInputTensor } from './context.js'
+import { Context } from './context.js'
 import type { Device } from './device.js'
 import { fail } from './errors.js'
 import { inspect } from './inspect.js'
+import { type LayerInput, toInputTensor } from './layer-input.js'
 import {
   type DenseParameter,
   denseParameters,

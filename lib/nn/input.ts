@@ -1,6 +1,6 @@
-import { type LayerInput, toInputTensor } from '../context.js'
 import type { Device } from '../device.js'
 import { fail } from '../errors.js'
+import { type LayerInput, toInputTensor } from '../layer-input.js'
 import { formatShape, type Tensor, tensorHandle } from '../tensor.js'
 
 /** The input of a module as rows. */

@@ -1,5 +1,5 @@
-import type { LayerInput } from '../context.js'
 import { checkDevice, type Device } from '../device.js'
+import type { LayerInput } from '../layer-input.js'
 import * as ops from '../ops.js'
 import { checkBoolean, checkInteger, checkOptions } from '../options.js'
 import type { DenseParameter } from '../parameter.js'

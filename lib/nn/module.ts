@@ -1,9 +1,9 @@
 // What every module of the small dense stack has in common.
 
-import type { LayerInput } from '../context.js'
 import type { Device } from '../device.js'
 import { MemoryLayersError } from '../errors.js'
 import { inspect } from '../inspect.js'
+import type { LayerInput } from '../layer-input.js'
 import { type DenseParameter, denseParameter, type Parameter, stateEntries } from '../parameter.js'
 import { loadStateDict, type StateDict, stateDictOf } from '../state-dict.js'
 import { formatShape, type Tensor } from '../tensor.js'

@@ -11,28 +11,21 @@ import { MemoryLayer, openDevice } from 'memory-layers'
 
 const dim = 64
 const device = openDevice()
-const layer = new MemoryLayer(device, {
-  inputDim: dim,
-  heads: 4,
-  knn: 16,
-  nKeys: 128,
-  keyDim: 64,
-  seed: 1,
-})
+const layer = new MemoryLayer(device, { inputDim: dim, knn: 16, nKeys: 128, keyDim: 64, seed: 1 })
 
 interface Question {
   x: Float32Array
   answer: (y: Float32Array) => void
 }
-let waiting: Question[] = []
+let queue: Question[] = []
 let busy = false
 let batches = 0
 
 async function run(): Promise<void> {
   busy = true
-  while (waiting.length > 0) {
-    const batch = waiting
-    waiting = []
+  while (queue.length > 0) {
+    const batch = queue
+    queue = []
     batches++
     const x = device.tensor(new Float32Array(batch.flatMap((q) => [...q.x])), [batch.length, dim])
     const y = layer.infer(x)
@@ -44,7 +37,7 @@ async function run(): Promise<void> {
 }
 
 function ask(x: Float32Array): Promise<Float32Array> {
-  const answer = new Promise<Float32Array>((resolve) => waiting.push({ x, answer: resolve }))
+  const answer = new Promise<Float32Array>((resolve) => queue.push({ x, answer: resolve }))
   if (!busy) run()
   return answer
 }
@@ -72,11 +65,12 @@ console.log(`serving on ${url}`)
 
 if (process.argv[2] === undefined) {
   const post = (body: unknown) => fetch(url, { method: 'POST', body: JSON.stringify(body) })
-  const questions = Array.from({ length: 50 }, (_, q) =>
-    Array.from({ length: dim }, (_, i) => Math.sin(q + i)),
-  )
+  const question = (q: number) => Array.from({ length: dim }, (_, i) => Math.sin(q + i))
   const answers = await Promise.all(
-    questions.map(async (q) => (await (await post(q)).json()) as number[]),
+    Array.from(
+      { length: 50 },
+      async (_, q) => (await (await post(question(q))).json()) as number[],
+    ),
   )
   const how = batches < answers.length ? 'fewer batches than questions' : 'single runs'
   console.log(`${answers.length} answers of ${answers[0]!.length} numbers in ${how}`)

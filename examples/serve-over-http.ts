@@ -66,12 +66,8 @@ console.log(`serving on ${url}`)
 if (process.argv[2] === undefined) {
   const post = (body: unknown) => fetch(url, { method: 'POST', body: JSON.stringify(body) })
   const question = (q: number) => Array.from({ length: dim }, (_, i) => Math.sin(q + i))
-  const answers = await Promise.all(
-    Array.from(
-      { length: 50 },
-      async (_, q) => (await (await post(question(q))).json()) as number[],
-    ),
-  )
+  const replies = await Promise.all(Array.from({ length: 50 }, (_, q) => post(question(q))))
+  const answers = await Promise.all(replies.map((r) => r.json() as Promise<number[]>))
   const how = batches < answers.length ? 'fewer batches than questions' : 'single runs'
   console.log(`${answers.length} answers of ${answers[0]!.length} numbers in ${how}`)
   console.log(`a bad question: ${(await post([1, 2])).status}`)

@@ -1,6 +1,6 @@
 // The native addon's whole surface. lib/binding.ts is the only file that loads it; a test compares
 // this list with the addon's real exports. Handles are opaque: each owns a native object until it
-// is collected or disposed.
+// is collected or disposed. Arguments named `out…` are results to write into, or undefined.
 
 declare const native: unique symbol
 
@@ -29,6 +29,7 @@ export interface PeerHandle {
 export interface ContextHandle {
   readonly [native]: 'context'
 }
+/** An optimizer's states of one parameter; `master`: the float32 values of a 16-bit table. */
 export interface StateHandle {
   state1?: TensorHandle
   state2?: TensorHandle
@@ -45,16 +46,14 @@ export interface ParameterHandle {
   value: TensorHandle
   grad: TensorHandle
 }
+/** The touched rows of a table and their gradients; `count` `[1]` is how many there are. */
 export interface SparseHandle {
   rows: TensorHandle
   values: TensorHandle
   count: TensorHandle
   slots: number
 }
-/**
- * A device that this package knows, usable or not. Memory in bytes; `reason` says why it is not
- * available.
- */
+/** A device that this package knows, usable or not. */
 export interface DeviceInfo {
   /** As `openDevice` takes it. */
   name: string
@@ -64,29 +63,24 @@ export interface DeviceInfo {
   available: boolean
   /** Why it is not available. */
   reason?: string
-  /** For people: model, instruction set, threads. */
+  /** Model, instruction set, threads. */
   description: string
-  /** Bytes. */
+  /** In bytes. */
   totalMemory: number
 }
-/**
- * Bytes of a device: in tensors, taken from the system, the most so far in tensors, and of the
- * machine.
- */
+/** Memory of a device, in bytes. */
 export interface MemoryInfo {
   /** In tensors. */
   allocated: number
-  /** Taken from the system, what is kept for reuse included. */
+  /** Reserved from the system, including what is cached for reuse. */
   reserved: number
-  /** The greatest `allocated` so far. */
+  /** The maximum of `allocated` so far. */
   peak: number
   /** Of the machine. */
   total: number
 }
 
-type T = TensorHandle
-type Optional = TensorHandle | undefined
-type Bytes = ArrayBufferView
+type OptionalTensor = TensorHandle | undefined
 
 export function initialize(errorClass: new (code: string, message: string) => Error): void
 export function crossings(): number
@@ -101,175 +95,237 @@ export function deviceSynchronize(device: DeviceHandle): Promise<void>
 
 export function tensorFrom(
   device: DeviceHandle,
-  data: Bytes,
+  data: ArrayBufferView,
   shape: readonly number[],
   dtype: number,
-): T
+): TensorHandle
 export function tensorMap(
   device: DeviceHandle,
   path: string,
   byteOffset: number,
   shape: readonly number[],
   dtype: number,
-): T
-export function tensorEmpty(device: DeviceHandle, shape: readonly number[], dtype: number): T
-export function tensorFill(tensor: T, value: number): void
-export function tensorRandom(tensor: T, kind: number, a: number, b: number, seed: number): void
-export function tensorRead(tensor: T): Promise<ArrayBuffer>
-export function tensorReadSync(tensor: T): ArrayBuffer
-export function tensorWrite(tensor: T, byteOffset: number, data: Bytes): void
-export function tensorCopy(target: T, source: T): void
-export function tensorTransfer(target: T, source: T): void
-export function tensorView(tensor: T, offset: number, shape: readonly number[]): T
-export function tensorDispose(tensor: T): void
+): TensorHandle
+export function tensorEmpty(
+  device: DeviceHandle,
+  shape: readonly number[],
+  dtype: number,
+): TensorHandle
+export function tensorFill(tensor: TensorHandle, value: number): void
+/** kind 0: uniform in [a, b); 1: normal with mean a and standard deviation b. */
+export function tensorRandom(
+  tensor: TensorHandle,
+  kind: number,
+  a: number,
+  b: number,
+  seed: number,
+): void
+export function tensorRead(tensor: TensorHandle): Promise<ArrayBuffer>
+export function tensorReadSync(tensor: TensorHandle): ArrayBuffer
+export function tensorWrite(tensor: TensorHandle, byteOffset: number, data: ArrayBufferView): void
+export function tensorCopy(target: TensorHandle, source: TensorHandle): void
+export function tensorTransfer(target: TensorHandle, source: TensorHandle): void
+export function tensorView(
+  tensor: TensorHandle,
+  offset: number,
+  shape: readonly number[],
+): TensorHandle
+export function tensorDispose(tensor: TensorHandle): void
 
-export function productKeyScores(out: Optional, query: T, keys: T): T
+export function productKeyScores(
+  out: OptionalTensor,
+  query: TensorHandle,
+  keys: TensorHandle,
+): TensorHandle
 export function topK(
-  outValues: Optional,
-  outIndices: Optional,
-  x: T,
+  outValues: OptionalTensor,
+  outIndices: OptionalTensor,
+  x: TensorHandle,
   k: number,
-): { values: T; indices: T }
+): { values: TensorHandle; indices: TensorHandle }
 export function productKeyLookup(
-  outScores: Optional,
-  outIndices: Optional,
-  outWeights: Optional,
-  query: T,
-  keys: T,
-  mask: Optional,
+  outScores: OptionalTensor,
+  outIndices: OptionalTensor,
+  outWeights: OptionalTensor,
+  query: TensorHandle,
+  keys: TensorHandle,
+  mask: OptionalTensor,
   knn: number,
   gate: number,
-): { scores: T; indices: T; weights: T }
+): { scores: TensorHandle; indices: TensorHandle; weights: TensorHandle }
 export function productKeyLookupBackward(
-  outQuery: Optional,
-  outKeys: Optional,
-  dWeights: T,
-  scores: T,
-  indices: T,
-  weights: T,
-  query: T,
-  keys: T,
+  outQuery: OptionalTensor,
+  outKeys: OptionalTensor,
+  dWeights: TensorHandle,
+  scores: TensorHandle,
+  indices: TensorHandle,
+  weights: TensorHandle,
+  query: TensorHandle,
+  keys: TensorHandle,
   gate: number,
-): { dQuery: T; dKeys: T }
+): { dQuery: TensorHandle; dKeys: TensorHandle }
 export function embeddingBag(
-  out: Optional,
-  table: T,
-  indices: T,
-  weights: T,
-  offsets: Optional,
-  scales: Optional,
-): T
+  out: OptionalTensor,
+  table: TensorHandle,
+  indices: TensorHandle,
+  weights: TensorHandle,
+  offsets: OptionalTensor,
+  scales: OptionalTensor,
+): TensorHandle
 export function embeddingBagBackward(
-  outWeights: Optional,
-  dy: T,
-  table: T,
-  indices: T,
-  weights: T,
-  offsets: Optional,
-  scales: Optional,
-  wantsWeights: boolean,
-  wantsTable: boolean,
-): { dWeights?: T; dTable?: SparseHandle }
-export function sparseToDense(rows: T, values: T, count: T, slots: number): T
-export function linear(out: Optional, x: T, weight: T, bias: Optional): T
+  outWeights: OptionalTensor,
+  dy: TensorHandle,
+  table: TensorHandle,
+  indices: TensorHandle,
+  weights: TensorHandle,
+  offsets: OptionalTensor,
+  scales: OptionalTensor,
+  needsWeights: boolean,
+  needsTable: boolean,
+): { dWeights?: TensorHandle; dTable?: SparseHandle }
+export function sparseToDense(
+  rows: TensorHandle,
+  values: TensorHandle,
+  count: TensorHandle,
+  slots: number,
+): TensorHandle
+export function linear(
+  out: OptionalTensor,
+  x: TensorHandle,
+  weight: TensorHandle,
+  bias: OptionalTensor,
+): TensorHandle
 export function linearBackward(
-  outX: Optional,
-  dy: T,
-  x: T,
-  weight: T,
-  wantsX: boolean,
-  wantsWeight: boolean,
-  wantsBias: boolean,
-  dWeight: Optional,
-  dBias: Optional,
-): { dx?: T; dWeight?: T; dBias?: T }
-export function siluGate(out: Optional, y: T, a: T): T
+  outX: OptionalTensor,
+  dy: TensorHandle,
+  x: TensorHandle,
+  weight: TensorHandle,
+  needsX: boolean,
+  needsWeight: boolean,
+  needsBias: boolean,
+  dWeight: OptionalTensor,
+  dBias: OptionalTensor,
+): { dx?: TensorHandle; dWeight?: TensorHandle; dBias?: TensorHandle }
+export function siluGate(out: OptionalTensor, y: TensorHandle, a: TensorHandle): TensorHandle
 export function siluGateBackward(
-  outY: Optional,
-  outA: Optional,
-  dz: T,
-  y: T,
-  a: T,
-): { dy: T; da: T }
-export function sigmoidGate(out: Optional, y: T, g: T): T
+  outY: OptionalTensor,
+  outA: OptionalTensor,
+  dz: TensorHandle,
+  y: TensorHandle,
+  a: TensorHandle,
+): { dy: TensorHandle; da: TensorHandle }
+export function sigmoidGate(out: OptionalTensor, y: TensorHandle, g: TensorHandle): TensorHandle
 export function sigmoidGateBackward(
-  outY: Optional,
-  outG: Optional,
-  dOut: T,
-  y: T,
-  g: T,
-): { dy: T; dg: T }
-export function rmsNorm(out: Optional, x: T, gain: Optional, eps: number): T
-export function rmsNormBackward(
-  outX: Optional,
-  dy: T,
-  x: T,
-  gain: Optional,
+  outY: OptionalTensor,
+  outG: OptionalTensor,
+  dOut: TensorHandle,
+  y: TensorHandle,
+  g: TensorHandle,
+): { dy: TensorHandle; dg: TensorHandle }
+export function rmsNorm(
+  out: OptionalTensor,
+  x: TensorHandle,
+  gain: OptionalTensor,
   eps: number,
-  dGain: Optional,
-): { dx: T; dGain?: T }
-export function softmax(out: Optional, x: T): T
-export function softmaxBackward(out: Optional, dy: T, y: T): T
-export function activate(out: Optional, x: T, kind: number): T
-export function activateBackward(out: Optional, dy: T, x: T, kind: number): T
-export function add(out: Optional, x: T, y: T, alpha: number, beta: number): T
-export function crossEntropy(out: Optional, logits: T, targets: T): T
-export function crossEntropyBackward(out: Optional, dLoss: T, logits: T, targets: T): T
+): TensorHandle
+export function rmsNormBackward(
+  outX: OptionalTensor,
+  dy: TensorHandle,
+  x: TensorHandle,
+  gain: OptionalTensor,
+  eps: number,
+  dGain: OptionalTensor,
+): { dx: TensorHandle; dGain?: TensorHandle }
+export function softmax(out: OptionalTensor, x: TensorHandle): TensorHandle
+export function softmaxBackward(
+  out: OptionalTensor,
+  dy: TensorHandle,
+  y: TensorHandle,
+): TensorHandle
+export function activate(out: OptionalTensor, x: TensorHandle, kind: number): TensorHandle
+export function activateBackward(
+  out: OptionalTensor,
+  dy: TensorHandle,
+  x: TensorHandle,
+  kind: number,
+): TensorHandle
+export function add(
+  out: OptionalTensor,
+  x: TensorHandle,
+  y: TensorHandle,
+  alpha: number,
+  beta: number,
+): TensorHandle
+export function crossEntropy(
+  out: OptionalTensor,
+  logits: TensorHandle,
+  targets: TensorHandle,
+): TensorHandle
+export function crossEntropyBackward(
+  out: OptionalTensor,
+  dLoss: TensorHandle,
+  logits: TensorHandle,
+  targets: TensorHandle,
+): TensorHandle
 export function attention(
-  outY: Optional,
-  outLse: Optional,
-  q: T,
-  k: T,
-  v: T,
+  outY: OptionalTensor,
+  outLse: OptionalTensor,
+  q: TensorHandle,
+  k: TensorHandle,
+  v: TensorHandle,
   scale: number,
   causal: boolean,
-): { y: T; lse: T }
+): { y: TensorHandle; lse: TensorHandle }
 export function attentionBackward(
-  outQ: Optional,
-  outK: Optional,
-  outV: Optional,
-  dy: T,
-  y: T,
-  lse: T,
-  q: T,
-  k: T,
-  v: T,
+  outQ: OptionalTensor,
+  outK: OptionalTensor,
+  outV: OptionalTensor,
+  dy: TensorHandle,
+  y: TensorHandle,
+  lse: TensorHandle,
+  q: TensorHandle,
+  k: TensorHandle,
+  v: TensorHandle,
   scale: number,
   causal: boolean,
-): { dq: T; dk: T; dv: T }
+): { dq: TensorHandle; dk: TensorHandle; dv: TensorHandle }
 export function peer(
-  outOutput: Optional,
-  outU: Optional,
-  x: T,
-  down: T,
-  up: T,
-  indices: T,
-  weights: T,
+  outOutput: OptionalTensor,
+  outU: OptionalTensor,
+  x: TensorHandle,
+  down: TensorHandle,
+  up: TensorHandle,
+  indices: TensorHandle,
+  weights: TensorHandle,
   activation: number,
-): { output: T; u: T }
+): { output: TensorHandle; u: TensorHandle }
 export function peerBackward(
-  outX: Optional,
-  outWeights: Optional,
-  dOut: T,
-  x: T,
-  down: T,
-  up: T,
-  indices: T,
-  weights: T,
-  u: T,
+  outX: OptionalTensor,
+  outWeights: OptionalTensor,
+  dOut: TensorHandle,
+  x: TensorHandle,
+  down: TensorHandle,
+  up: TensorHandle,
+  indices: TensorHandle,
+  weights: TensorHandle,
+  u: TensorHandle,
   activation: number,
-): { dx: T; dWeights: T; dDown: SparseHandle; dUp: SparseHandle }
+): { dx: TensorHandle; dWeights: TensorHandle; dDown: SparseHandle; dUp: SparseHandle }
 
-export function tableCreate(weight: T, scales: Optional): TableHandle
+export function tableCreate(weight: TensorHandle, scales: OptionalTensor): TableHandle
 export function tableGradient(table: TableHandle): SparseHandle
-export function tablePush(table: TableHandle, indices: T, weights: T, dy: T): void
+export function tablePush(
+  table: TableHandle,
+  indices: TensorHandle,
+  weights: TensorHandle,
+  dy: TensorHandle,
+): void
 export function tableClear(table: TableHandle): void
 export function tableDispose(table: TableHandle): void
 export function tablePending(table: TableHandle): number
 
-export function memoryLayerCreate(
-  device: DeviceHandle,
-  values: TableHandle,
+/** The arguments of the query and its lookup, which memory and PEER layers share. */
+export type QueryArguments = [
   inputDim: number,
   heads: number,
   knn: number,
@@ -278,40 +334,60 @@ export function memoryLayerCreate(
   queryBias: boolean,
   queryNorm: boolean,
   seed: number,
-  outputDim: number,
-  siluGate: boolean,
-  outputGate: boolean,
+]
+export function memoryLayerCreate(
+  ...args: [
+    device: DeviceHandle,
+    values: TableHandle,
+    ...query: QueryArguments,
+    outputDim: number,
+    siluGate: boolean,
+    outputGate: boolean,
+  ]
 ): LayerHandle
-export function memoryLayerForward(layer: LayerHandle, x: T): { output: T; context: ContextHandle }
-export function memoryLayerInfer(layer: LayerHandle, x: T): T
-export function memoryLayerBackward(layer: LayerHandle, context: ContextHandle, dy: T): T
+export function memoryLayerForward(
+  layer: LayerHandle,
+  x: TensorHandle,
+): { output: TensorHandle; context: ContextHandle }
+export function memoryLayerInfer(layer: LayerHandle, x: TensorHandle): TensorHandle
+export function memoryLayerBackward(
+  layer: LayerHandle,
+  context: ContextHandle,
+  dy: TensorHandle,
+): TensorHandle
 export function layerDispose(layer: LayerHandle): void
 export function peerDispose(layer: PeerHandle): void
 export function contextDispose(context: ContextHandle): void
-export function contextLookup(context: ContextHandle): { scores: T; indices: T; weights: T }
+export function contextLookup(context: ContextHandle): {
+  scores: TensorHandle
+  indices: TensorHandle
+  weights: TensorHandle
+}
 export function peerLayerCreate(
-  device: DeviceHandle,
-  down: TableHandle,
-  up: TableHandle,
-  inputDim: number,
-  heads: number,
-  knn: number,
-  nKeys: number,
-  keyDim: number,
-  queryBias: boolean,
-  queryNorm: boolean,
-  seed: number,
-  activation: number,
+  ...args: [
+    device: DeviceHandle,
+    down: TableHandle,
+    up: TableHandle,
+    ...query: QueryArguments,
+    activation: number,
+  ]
 ): PeerHandle
-export function peerLayerForward(layer: PeerHandle, x: T): { output: T; context: ContextHandle }
-export function peerLayerInfer(layer: PeerHandle, x: T): T
-export function peerLayerBackward(layer: PeerHandle, context: ContextHandle, dy: T): T
+export function peerLayerForward(
+  layer: PeerHandle,
+  x: TensorHandle,
+): { output: TensorHandle; context: ContextHandle }
+export function peerLayerInfer(layer: PeerHandle, x: TensorHandle): TensorHandle
+export function peerLayerBackward(
+  layer: PeerHandle,
+  context: ContextHandle,
+  dy: TensorHandle,
+): TensorHandle
 
 export function optimizerCreate(
   device: DeviceHandle,
   rule: number,
-  values: T[],
-  grads: T[],
+  values: TensorHandle[],
+  grads: TensorHandle[],
   tables: TableHandle[],
 ): OptimizerHandle
 export function optimizerStep(
@@ -328,7 +404,7 @@ export function optimizerZeroGrad(optimizer: OptimizerHandle): void
 export function optimizerDispose(optimizer: OptimizerHandle): void
 export function clipGradients(
   device: DeviceHandle,
-  grads: T[],
+  grads: TensorHandle[],
   tables: TableHandle[],
   maxNorm: number,
-): T
+): TensorHandle

@@ -5,7 +5,7 @@ const common = { platform: 'node', target: 'node20', shims: true, fixedExtension
 const entry = { index: 'lib/index.ts', nn: 'lib/nn/index.ts', tfjs: 'lib/tfjs/index.ts' }
 
 // One copy of every class, whether a program says `import` or `require` or both: the ES modules
-// only name what the CommonJS modules hold.
+// re-export the CommonJS modules.
 async function writeModules() {
   for (const name of Object.keys(entry))
     for (const extension of ['js', 'd.ts'])

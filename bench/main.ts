@@ -2,7 +2,7 @@
 
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
-import { endWithReader } from '../lib/cli/text.js'
+import { exitOnClosedPipe } from '../lib/cli/text.js'
 import type { Backend } from './backends/backend.js'
 import { threadCounts } from './backends/backend.js'
 import { Ceiling, CeilingMemory } from './backends/ceiling.js'
@@ -167,7 +167,7 @@ async function run(options: Options): Promise<void> {
   if (options.writeDocs) await writeDocs(results)
 }
 
-endWithReader()
+exitOnClosedPipe()
 try {
   const options = parse(process.argv.slice(2))
   if (options.help) console.log(usage)

@@ -1,4 +1,4 @@
-// Saves a training run in the middle and resumes it: the resumed run ends with the same bits as one
+// Saves a training run in the middle and resumes it: the resumed run ends bitwise identical to one
 // that was never stopped.
 //
 //   npx tsx examples/checkpoint-and-resume.ts
@@ -42,7 +42,7 @@ function train({ layer, optimizer }: ReturnType<typeof start>, from: number, to:
 // Layer and optimizer in one file, under prefixes.
 const prefixed = (prefix: string, state: StateDict) =>
   Object.fromEntries(Object.entries(state).map(([n, t]) => [`${prefix}.${n}`, t]))
-const part = (prefix: string, all: StateDict) =>
+const withoutPrefix = (prefix: string, all: StateDict) =>
   Object.fromEntries(
     Object.entries(all)
       .filter(([n]) => n.startsWith(`${prefix}.`))
@@ -64,8 +64,8 @@ train(first, 20, 40)
 
 const second = start()
 const saved = await loadSafetensors(path, { device })
-second.layer.loadStateDict(part('layer', saved))
-second.optimizer.loadStateDict(part('optimizer', saved))
+second.layer.loadStateDict(withoutPrefix('layer', saved))
+second.optimizer.loadStateDict(withoutPrefix('optimizer', saved))
 train(second, 20, 40)
 
 const end = async (run: ReturnType<typeof start>) =>

@@ -1,8 +1,9 @@
 // A TensorFlow.js model with a memory layer in the middle, trained with model.fit.
 //
-//   npm install @tensorflow/tfjs    (the example itself uses its parts: core, layers and the CPU
-//   backend)
+//   npm install @tensorflow/tfjs
 //   npx tsx examples/from-tfjs.ts
+//
+// The example itself uses three packages of TensorFlow.js: core, layers and the CPU backend.
 
 import '@tensorflow/tfjs-backend-cpu'
 import * as core from '@tensorflow/tfjs-core'
@@ -10,7 +11,7 @@ import * as layersApi from '@tensorflow/tfjs-layers'
 import { AdamW, MemoryLayer, openDevice } from 'memory-layers'
 import { asLayer } from 'memory-layers/tfjs'
 
-// with the whole package: import * as tf from '@tensorflow/tfjs'
+// With the complete package: import * as tf from '@tensorflow/tfjs'
 const tf = { ...core, ...layersApi }
 
 // 512 random keys, each with one of 10 answers: facts that can only be remembered.
@@ -51,10 +52,9 @@ await model.fit(x, y, {
       optimizer.zeroGrad()
     },
     onEpochEnd: (epoch, logs) => {
-      if (epoch % 10 === 9)
-        console.log(
-          `epoch ${epoch + 1}: loss ${logs!['loss']!.toFixed(3)}, recall ${(logs!['acc']! * 100).toFixed(1)} %`,
-        )
+      if (epoch % 10 !== 9) return
+      const [loss, recall] = [logs!['loss']!, logs!['acc']! * 100]
+      console.log(`epoch ${epoch + 1}: loss ${loss.toFixed(3)}, recall ${recall.toFixed(1)} %`)
     },
   },
 })

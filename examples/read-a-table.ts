@@ -1,5 +1,4 @@
-// Reads rows of a table: an embedding bag by hand, and a product-key lookup that finds the rows by
-// itself.
+// Reads rows of a table: first with indices given by hand, then with those of a product-key lookup.
 //
 //   npx tsx examples/read-a-table.ts
 
@@ -11,7 +10,7 @@ console.log(`on ${device.name}: ${device.description} (${device.reason})`)
 // 64 * 64 slots of 16 numbers.
 const table = new ValueTable(device, { slots: 64 * 64, dim: 16, init: { std: 1, seed: 1 } })
 
-// Two bags of three places each. -1 is an empty place.
+// Two bags of three entries each. -1 is a padding entry.
 const indices = new Int32Array([5, 17, 4095, 17, 17, -1])
 const weights = device.tensor([0.5, 0.25, 0.25, 1, -1, 1], [2, 3])
 const y = ops.embeddingBag(table.weight, indices, weights)
@@ -24,7 +23,7 @@ console.log(
   '…',
 )
 console.log(
-  'bag 1 (a row less itself):',
+  'bag 1 (a row minus itself):',
   [...(await y.rows(1, 2).data())].slice(0, 4).join(' '),
   '…',
 )

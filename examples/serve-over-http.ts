@@ -2,8 +2,8 @@
 // device is busy, and run as one batch.
 //
 //   npx tsx examples/serve-over-http.ts          asks itself a few questions and ends
-//   npx tsx examples/serve-over-http.ts 8080     serves until it is stopped:  curl -d '[0.1, 0.2,
-//   …]' localhost:8080
+//   npx tsx examples/serve-over-http.ts 8080     serves until it is stopped:
+//                                                curl -d '[0.1, 0.2, …]' localhost:8080
 
 import { createServer, type IncomingMessage } from 'node:http'
 import type { AddressInfo } from 'node:net'
@@ -11,28 +11,21 @@ import { MemoryLayer, openDevice } from 'memory-layers'
 
 const dim = 64
 const device = openDevice()
-const layer = new MemoryLayer(device, {
-  inputDim: dim,
-  heads: 4,
-  knn: 16,
-  nKeys: 128,
-  keyDim: 64,
-  seed: 1,
-})
+const layer = new MemoryLayer(device, { inputDim: dim, knn: 16, nKeys: 128, keyDim: 64, seed: 1 })
 
 interface Question {
   x: Float32Array
   answer: (y: Float32Array) => void
 }
-let waiting: Question[] = []
+let queue: Question[] = []
 let busy = false
 let batches = 0
 
 async function run(): Promise<void> {
   busy = true
-  while (waiting.length > 0) {
-    const batch = waiting
-    waiting = []
+  while (queue.length > 0) {
+    const batch = queue
+    queue = []
     batches++
     const x = device.tensor(new Float32Array(batch.flatMap((q) => [...q.x])), [batch.length, dim])
     const y = layer.infer(x)
@@ -44,15 +37,15 @@ async function run(): Promise<void> {
 }
 
 function ask(x: Float32Array): Promise<Float32Array> {
-  const answer = new Promise<Float32Array>((resolve) => waiting.push({ x, answer: resolve }))
+  const answer = new Promise<Float32Array>((resolve) => queue.push({ x, answer: resolve }))
   if (!busy) run()
   return answer
 }
 
 async function numbers(request: IncomingMessage): Promise<Float32Array> {
-  const parts: Buffer[] = []
-  for await (const part of request) parts.push(part)
-  const list: unknown = JSON.parse(Buffer.concat(parts).toString())
+  const chunks: Buffer[] = []
+  for await (const chunk of request) chunks.push(chunk)
+  const list: unknown = JSON.parse(Buffer.concat(chunks).toString())
   if (!Array.isArray(list) || list.length !== dim || !list.every(Number.isFinite))
     throw new Error(`send a JSON array of ${dim} numbers`)
   return Float32Array.from(list)
@@ -72,15 +65,11 @@ console.log(`serving on ${url}`)
 
 if (process.argv[2] === undefined) {
   const post = (body: unknown) => fetch(url, { method: 'POST', body: JSON.stringify(body) })
-  const questions = Array.from({ length: 50 }, (_, q) =>
-    Array.from({ length: dim }, (_, i) => Math.sin(q + i)),
-  )
-  const answers = await Promise.all(
-    questions.map(async (q) => (await (await post(q)).json()) as number[]),
-  )
-  console.log(
-    `${answers.length} answers of ${answers[0]!.length} numbers in ${batches < answers.length ? 'fewer batches than questions' : 'single runs'}`,
-  )
+  const question = (q: number) => Array.from({ length: dim }, (_, i) => Math.sin(q + i))
+  const replies = await Promise.all(Array.from({ length: 50 }, (_, q) => post(question(q))))
+  const answers = await Promise.all(replies.map((r) => r.json() as Promise<number[]>))
+  const how = batches < answers.length ? 'fewer batches than questions' : 'single runs'
+  console.log(`${answers.length} answers of ${answers[0]!.length} numbers in ${how}`)
   console.log(`a bad question: ${(await post([1, 2])).status}`)
   server.close()
 }

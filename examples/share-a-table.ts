@@ -32,7 +32,7 @@ const parameters = layers.flatMap((layer) => layer.parameters())
 const optimizer = new AdamW(parameters, { lr: 2e-3, tableLr: 2e-2 })
 
 const x = device.normal([128, dim], { seed: 5 })
-const wanted = device.normal([128, dim], { seed: 6 })
+const target = device.normal([128, dim], { seed: 6 })
 
 for (let step = 1; step <= 120; step++) {
   // Residual: h = h + layer(h)
@@ -42,16 +42,15 @@ for (let step = 1; step <= 120; step++) {
     h = ops.add(h, output)
     return context
   })
-  const error = ops.add(h, wanted, { beta: -1 })
+  const error = ops.add(h, target, { beta: -1 })
   let dh = ops.add(error, error, { alpha: 1 / error.size, beta: 1 / error.size })
   for (const [i, layer] of [...layers.entries()].reverse())
     dh = ops.add(dh, layer.backward(contexts[i]!, dh))
 
   if (step === 1) {
     const { rows } = await values.gradient().data()
-    console.log(
-      `${values.pendingReads} reads wait at the table; together they touch ${rows.length} of ${values.slots} rows`,
-    )
+    const touched = `${rows.length} of ${values.slots} rows`
+    console.log(`${values.pendingReads} reads are queued; together they touch ${touched}`)
   }
   const norm = clipGradNorm(parameters, 1)
   optimizer.step()

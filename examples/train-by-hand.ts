@@ -11,7 +11,7 @@ const tokens = 256
 
 // A frozen random map from x to a target: 256 pairs to remember.
 const x = device.normal([tokens, dim], { seed: 1 })
-const wanted = device.normal([tokens, dim], { seed: 2 })
+const target = device.normal([tokens, dim], { seed: 2 })
 
 const layer = new MemoryLayer(device, {
   inputDim: dim,
@@ -25,11 +25,11 @@ const optimizer = new AdamW(layer.parameters(), { lr: 3e-3, tableLr: 3e-2 })
 
 for (let step = 1; step <= 200; step++) {
   const { output, context } = layer.forward(x)
-  // loss = mean |output - wanted|^2, so its gradient is 2 (output - wanted) / count.
-  const error = ops.add(output, wanted, { beta: -1 })
+  // loss = mean |output - target|^2, so its gradient is 2 (output - target) / count.
+  const error = ops.add(output, target, { beta: -1 })
   const dOutput = ops.add(error, error, { alpha: 1 / output.size, beta: 1 / output.size })
-  const dx = layer.backward(context, dOutput) // would go on into the layers before this one
-  optimizer.step() // each touched row of the table once, and every dense parameter
+  const dx = layer.backward(context, dOutput) // for the layers before this one
+  optimizer.step() // every dense parameter, and each touched row of the table once
   optimizer.zeroGrad()
 
   if (step % 50 === 0) {
@@ -37,7 +37,7 @@ for (let step = 1; step <= 200; step++) {
     const loss = values.reduce((sum, v) => sum + v * v, 0) / values.length
     console.log(`step ${step}: loss ${loss.toFixed(4)}`)
   }
-  // Tensors own memory: give back what a step made.
+  // Tensors own memory: free what a step made.
   for (const t of [output, error, dOutput, dx]) t.dispose()
 }
 

@@ -1,4 +1,4 @@
-// Where the native binary lies, and what to say when there is none. Loads nothing: the command line
+// Where the native binary is, and what to say when there is none. Loads nothing: the command line
 // works without a binary.
 
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
@@ -12,7 +12,8 @@ export const root = dirname(dirname(fileURLToPath(import.meta.url)))
 /** 'linux-x64 (glibc 2.36), Node 20.20.2' */
 export function platform(): string {
   const libc = libcName()
-  return `${process.platform}-${process.arch}${libc ? ` (${libc})` : ''}, Node ${process.versions.node}`
+  const system = `${process.platform}-${process.arch}${libc ? ` (${libc})` : ''}`
+  return `${system}, Node ${process.versions.node}`
 }
 
 /** 'glibc 2.36' or 'musl' on Linux, '' elsewhere. */
@@ -23,7 +24,7 @@ export function libcName(): string {
     getReport(): { header: { glibcVersionRuntime?: string } }
   }
   const { excludeNetwork } = report
-  report.excludeNetwork = true // its look-ups of host names can take seconds
+  report.excludeNetwork = true // looking up host names can take seconds
   const version = report.getReport().header.glibcVersionRuntime
   if (excludeNetwork !== undefined) report.excludeNetwork = excludeNetwork
   return version ? `glibc ${version}` : 'musl'
@@ -58,21 +59,23 @@ export function prebuilds(): string[] {
     )
 }
 
-/** Why no binary is in use, and the command that mends it. `cause` is what loading `file` threw. */
+/** Why no binary is in use, and the command that helps. `cause` is what loading `file` threw. */
 export function noBinary(file: string | undefined, cause?: unknown): string {
   if (!isPackage()) {
     return (
-      `memory-layers: its native binary can't be found from ${root}: a bundler has moved the code away from its package.\n` +
-      '  Leave memory-layers out of the bundle (esbuild: --external:memory-layers, Next.js: serverExternalPackages).'
+      `memory-layers: its native binary can't be found from ${root}: ` +
+      'a bundler has moved the code away from its package.\n' +
+      '  Leave memory-layers out of the bundle ' +
+      '(esbuild: --external:memory-layers, Next.js: serverExternalPackages).'
     )
   }
   const reason =
     cause instanceof Error ? cause.message.split('\n')[0] : cause === undefined ? '' : String(cause)
-  const there = prebuilds()
+  const shipped = prebuilds().join(', ') || 'none'
   const found = file
     ? `${file} could not be loaded on ${platform()}.\n  ${reason}`
     : `no native binary for ${platform()}.\n` +
-      `  Looked in ${root}: build/Release has none, prebuilds has ${there.length > 0 ? there.join(', ') : 'none'}.`
+      `  Looked in ${root}: build/Release has none, prebuilds has ${shipped}.`
   return (
     `memory-layers: ${found}\n` +
     '  Run `npx memory-layers build` to compile it here (it needs cmake and a C++20 compiler);\n' +

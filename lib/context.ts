@@ -1,7 +1,7 @@
 import { type ContextHandle, native } from './binding.js'
 import type { Device } from './device.js'
-import { isTypedArray, type TypedArray } from './dtype.js'
-import { fail, MemoryLayersError } from './errors.js'
+import { MemoryLayersError } from './errors.js'
+import { inspect } from './inspect.js'
 import { Tensor } from './tensor.js'
 
 /**
@@ -31,18 +31,19 @@ export class Context {
 
   /**
    * The slots the lookup selected, `[T, H, k]`: scores and weights float32, indices int32. For
-   * study. @throws ERR_CONTEXT once spent
+   * study.
+   * @throws ERR_CONTEXT once spent
    */
   lookup(): { scores: Tensor; indices: Tensor; weights: Tensor } {
-    const r = native.contextLookup(this.#handle)
+    const { scores, indices, weights } = native.contextLookup(this.#handle)
     return {
-      scores: new Tensor(this.#device, r.scores),
-      indices: new Tensor(this.#device, r.indices),
-      weights: new Tensor(this.#device, r.weights),
+      scores: new Tensor(this.#device, scores),
+      indices: new Tensor(this.#device, indices),
+      weights: new Tensor(this.#device, weights),
     }
   }
 
-  /** Drops what was saved, for a forward that gets no backward. */
+  /** Frees what was saved, for a forward without a backward. */
   dispose(): void {
     native.contextDispose(this.#handle)
   }
@@ -51,46 +52,9 @@ export class Context {
   [Symbol.dispose](): void {
     this.dispose()
   }
-}
 
-/**
- * Input or gradient of a layer: a tensor `[tokens, width]` or `[batch, time, width]`, or numbers as
- * rows of that width.
- */
-export type LayerInput = Tensor | TypedArray | readonly number[]
-
-/**
- * @internal Input of a layer: a tensor, or numbers as rows of the layer's width. `temporary` is
- * disposed by the caller.
- */
-export function takeInput(
-  where: string,
-  name: string,
-  x: LayerInput,
-  device: Device,
-  width: number,
-): { tensor: Tensor; temporary?: Tensor } {
-  if (x instanceof Tensor) return { tensor: x }
-  if (!isTypedArray(x) && !Array.isArray(x)) {
-    fail(
-      'ERR_DTYPE',
-      where,
-      name,
-      'be a Tensor, a typed array or an array of numbers',
-      x,
-      'Make a tensor with device.tensor(data, shape).',
-    )
+  /** @internal */
+  [inspect](): string {
+    return `Context on ${this.#device.name}`
   }
-  if (x.length % width !== 0) {
-    fail(
-      'ERR_SHAPE',
-      where,
-      name,
-      `have a multiple of ${width} elements`,
-      x.length,
-      `They are taken as rows [tokens, ${width}].`,
-    )
-  }
-  const temporary = device.tensor(x, [x.length / width, width], 'float32')
-  return { tensor: temporary, temporary }
 }

@@ -1,16 +1,23 @@
-import { type DeviceHandle, type DeviceInfo, type MemoryInfo, native } from './binding.js'
 import {
+  type DeviceHandle,
+  type DeviceInfo,
+  type MemoryInfo,
+  native,
+  type TensorHandle,
+} from './binding.js'
+import {
+  checkData,
   type DType,
+  defaultDType,
   dtypeCode,
-  encode,
-  expectData,
+  encodeElements,
   isHalf,
-  naturalDType,
   type TypedArray,
 } from './dtype.js'
 import { fail, MemoryLayersError } from './errors.js'
-import { integer, nearest, number, options } from './options.js'
-import { elements, Tensor, text } from './tensor.js'
+import { inspect } from './inspect.js'
+import { checkInteger, checkNumber, checkOptions, nearestName } from './options.js'
+import { countElements, formatShape, Tensor } from './tensor.js'
 
 export type { DeviceInfo, MemoryInfo }
 
@@ -41,7 +48,7 @@ export interface NormalOptions {
 export interface UniformOptions {
   /** Default 0. */
   low?: number
-  /** Default 1; never drawn itself. */
+  /** Default 1; never a value itself. */
   high?: number
   /** An integer from 0. */
   seed: number
@@ -59,14 +66,17 @@ export function devices(): readonly DeviceInfo[] {
  * MEMORY_LAYERS_DEVICE overrides.
  * @throws ERR_DEVICE, naming what was looked for; ERR_OPTION, ERR_VALUE
  */
-export function openDevice(name?: DeviceName, given?: DeviceOptions): Device {
-  const { threads } = options('openDevice', given, ['threads'])
-  const count = threads === undefined ? 0 : integer('openDevice', 'threads', threads, 1, 1024)
-  const asked = name === undefined ? 'auto' : name
-  if (typeof asked !== 'string')
-    fail('ERR_DEVICE', 'openDevice', 'name', "be 'auto', 'cpu', 'cuda', 'cuda:N' or 'simt'", asked)
-  const override = asked === 'auto' ? process.env['MEMORY_LAYERS_DEVICE'] : undefined
-  const wanted = override || asked
+export function openDevice(name?: DeviceName, options?: DeviceOptions): Device {
+  const where = 'openDevice'
+  const { threads } = checkOptions(where, options, ['threads'])
+  const count = threads === undefined ? 0 : checkInteger(where, 'threads', threads, 1, 1024)
+  const requested = name === undefined ? 'auto' : name
+  if (typeof requested !== 'string') {
+    const requirement = "be 'auto', 'cpu', 'cuda', 'cuda:N' or 'simt'"
+    fail('ERR_DEVICE', where, 'name', requirement, requested)
+  }
+  const override = requested === 'auto' ? process.env['MEMORY_LAYERS_DEVICE'] : undefined
+  const wanted = override || requested
   const known = native.devices()
   if (wanted === 'auto') {
     const gpu = known.find((d) => d.kind === 'cuda' && d.available)
@@ -80,16 +90,8 @@ export function openDevice(name?: DeviceName, given?: DeviceOptions): Device {
     known.find((d) => d.name === wanted) ??
     (wanted === 'cuda' ? known.find((d) => d.kind === 'cuda') : undefined)
   if (!info?.available) {
-    const names = known.map((d) => d.name)
-    const from = override ? ' (from MEMORY_LAYERS_DEVICE)' : ''
-    const near = info ? undefined : nearest(wanted, ['auto', ...names])
-    const why = info
-      ? (info.reason ?? 'it is not usable')
-      : `no such device; known are auto, ${names.join(', ')}`
-    throw new MemoryLayersError(
-      'ERR_DEVICE',
-      `openDevice: device "${wanted}"${from} can't be had: ${why}.\n  ${near ? `Did you mean "${near}"?` : "Use 'auto' to take the CPU where there is no GPU."}`,
-    )
+    const source = override ? ' (from MEMORY_LAYERS_DEVICE)' : ''
+    throw unavailable(`openDevice: device "${wanted}"${source}`, wanted, info, known)
   }
   return new Device(
     native.openDevice(info.name, count),
@@ -97,10 +99,39 @@ export function openDevice(name?: DeviceName, given?: DeviceOptions): Device {
   )
 }
 
-/** @internal Throws ERR_DEVICE for what is not a device. */
-export function expectDevice(where: string, device: unknown): asserts device is Device {
+function unavailable(
+  subject: string,
+  wanted: string,
+  info: DeviceInfo | undefined,
+  known: readonly DeviceInfo[],
+): MemoryLayersError {
+  const names = ['auto', ...known.map((d) => d.name)]
+  const nearest = info ? undefined : nearestName(wanted, names)
+  const reason = info
+    ? (info.reason ?? 'it is not usable')
+    : `no such device; known are ${names.join(', ')}`
+  const hint = nearest
+    ? `Did you mean "${nearest}"?`
+    : "Use 'auto' to take the CPU where there is no GPU."
+  return new MemoryLayersError('ERR_DEVICE', `${subject} can't be had: ${reason}.\n  ${hint}`)
+}
+
+/** Throws ERR_DEVICE for what is not a device. */
+export function checkDevice(where: string, device: unknown): asserts device is Device {
   if (!(device instanceof Device))
     fail('ERR_DEVICE', where, 'device', 'be a Device', device, 'Open one with openDevice().')
+}
+
+// In the order of native/ops/random_fill.h.
+const distributions = ['uniform', 'normal'] as const
+
+/** Uniform in [a, b), or normal with mean a and standard deviation b. */
+interface Distribution {
+  kind: (typeof distributions)[number]
+  a: number
+  b: number
+  seed: number
+  dtype?: DType
 }
 
 /** A device with its stream and memory. Made by {@link openDevice}. */
@@ -109,7 +140,7 @@ export class Device {
   readonly name: string
   /** Which backend runs its work. */
   readonly kind: 'cpu' | 'cuda' | 'simt'
-  /** For people: `'AMD EPYC, avx512vnni, 2 threads'`. */
+  /** Model, instruction set and threads: `'AMD EPYC, avx512vnni, 2 threads'`. */
   readonly description: string
   /** Why this device was taken. */
   readonly reason: string
@@ -126,8 +157,8 @@ export class Device {
   }
 
   /**
-   * Bytes in tensors (`allocated`), taken from the system (`reserved`), the greatest `allocated` so
-   * far (`peak`), and of the machine (`total`).
+   * Bytes in tensors (`allocated`), reserved from the system (`reserved`), the maximum of
+   * `allocated` so far (`peak`), and of the machine (`total`).
    */
   memory(): MemoryInfo {
     return native.deviceMemory(this.handle)
@@ -135,7 +166,7 @@ export class Device {
 
   /**
    * Where the device's time went since the last call: calls and milliseconds of each native
-   * operation. Work that still runs is not in it.
+   * operation. Work that still runs is not counted.
    */
   profile(): Record<string, { calls: number; milliseconds: number }> {
     return native.deviceProfile(this.handle)
@@ -154,19 +185,18 @@ export class Device {
    */
   tensor(data: TypedArray | readonly number[], shape?: readonly number[], dtype?: DType): Tensor {
     const where = 'device.tensor'
-    expectData(where, data)
-    const type = dtype ?? naturalDType(data)
+    checkData(where, data)
+    const type = dtype ?? defaultDType(data)
     const code = dtypeCode(where, type)
     const sizes = shape ?? [data.length]
-    if (elements(where, sizes) !== data.length) {
-      fail('ERR_SHAPE', where, 'shape', `have ${data.length} elements as the data has`, text(sizes))
+    if (countElements(where, sizes) !== data.length) {
+      const requirement = `have ${data.length} elements as the data has`
+      fail('ERR_SHAPE', where, 'shape', requirement, formatShape(sizes))
     }
-    const encoded = encode(where, data, type)
+    const encoded = encodeElements(where, data, type)
     if (isHalf(type) && encoded instanceof Float32Array) {
-      const exact = new Tensor(
-        this,
-        native.tensorFrom(this.handle, encoded, sizes, dtypeCode(where, 'float32')),
-      )
+      const float32 = dtypeCode(where, 'float32')
+      const exact = new Tensor(this, native.tensorFrom(this.handle, encoded, sizes, float32))
       const rounded = exact.to(type)
       exact.dispose()
       return rounded
@@ -176,78 +206,64 @@ export class Device {
 
   /** A tensor with undefined contents. @throws ERR_SHAPE, ERR_DTYPE, ERR_OUT_OF_MEMORY */
   empty(shape: readonly number[], dtype: DType = 'float32'): Tensor {
-    elements('device.empty', shape)
-    return new Tensor(
-      this,
-      native.tensorEmpty(this.handle, shape, dtypeCode('device.empty', dtype)),
-    )
+    return new Tensor(this, this.#allocate('device.empty', shape, dtype))
   }
 
   /** A tensor of zeros. @throws ERR_SHAPE, ERR_DTYPE, ERR_OUT_OF_MEMORY */
   zeros(shape: readonly number[], dtype: DType = 'float32'): Tensor {
-    elements('device.zeros', shape)
-    const handle = native.tensorEmpty(this.handle, shape, dtypeCode('device.zeros', dtype))
+    const handle = this.#allocate('device.zeros', shape, dtype)
     native.tensorFill(handle, 0)
     return new Tensor(this, handle)
   }
 
   /**
-   * Normal numbers from a counter-based generator: the same for a seed on every device. @throws
-   * ERR_SHAPE, ERR_DTYPE, ERR_VALUE, ERR_OPTION
+   * Normal numbers from a counter-based generator: the same for a seed on every device.
+   * @throws ERR_SHAPE, ERR_DTYPE, ERR_VALUE, ERR_OPTION
    */
-  normal(shape: readonly number[], given: NormalOptions): Tensor {
-    const o = options('device.normal', given, ['mean', 'std', 'seed', 'dtype'])
-    const std = number('device.normal', 'std', o.std ?? 1, 0)
-    return this.#random(
-      'device.normal',
-      shape,
-      o.dtype,
-      1,
-      number('device.normal', 'mean', o.mean ?? 0),
-      std,
-      o.seed,
-    )
+  normal(shape: readonly number[], options: NormalOptions): Tensor {
+    const where = 'device.normal'
+    const checked = checkOptions(where, options, ['mean', 'std', 'seed', 'dtype'])
+    const std = checkNumber(where, 'std', checked.std ?? 1, 0)
+    const mean = checkNumber(where, 'mean', checked.mean ?? 0)
+    return this.#random(where, shape, { ...checked, kind: 'normal', a: mean, b: std })
   }
 
   /**
    * Uniform numbers in `[low, high)` (default `[0, 1)`), the same for a seed on every device.
    * @throws ERR_SHAPE, ERR_DTYPE, ERR_VALUE, ERR_OPTION
    */
-  uniform(shape: readonly number[], given: UniformOptions): Tensor {
-    const o = options('device.uniform', given, ['low', 'high', 'seed', 'dtype'])
-    const low = number('device.uniform', 'low', o.low ?? 0)
-    return this.#random(
-      'device.uniform',
-      shape,
-      o.dtype,
-      0,
-      low,
-      number('device.uniform', 'high', o.high ?? 1, low),
-      o.seed,
-    )
+  uniform(shape: readonly number[], options: UniformOptions): Tensor {
+    const where = 'device.uniform'
+    const checked = checkOptions(where, options, ['low', 'high', 'seed', 'dtype'])
+    const low = checkNumber(where, 'low', checked.low ?? 0)
+    const high = checkNumber(where, 'high', checked.high ?? 1, low)
+    return this.#random(where, shape, { ...checked, kind: 'uniform', a: low, b: high })
   }
 
-  #random(
-    where: string,
-    shape: readonly number[],
-    dtype: DType = 'float32',
-    kind: number,
-    a: number,
-    b: number,
-    seed?: number,
-  ): Tensor {
-    elements(where, shape)
+  #random(where: string, shape: readonly number[], distribution: Distribution): Tensor {
+    const { kind, a, b, seed, dtype = 'float32' } = distribution
+    countElements(where, shape)
     const code = dtypeCode(where, dtype)
     if (dtype !== 'float32' && !isHalf(dtype))
       fail('ERR_DTYPE', where, 'dtype', 'be float32, float16 or bfloat16', dtype)
-    integer(where, 'seed', seed, 0)
+    checkInteger(where, 'seed', seed, 0)
     const handle = native.tensorEmpty(this.handle, shape, code)
-    native.tensorRandom(handle, kind, a, b, seed!)
+    native.tensorRandom(handle, distributions.indexOf(kind), a, b, seed)
     return new Tensor(this, handle)
   }
 
-  /** For people. */
+  #allocate(where: string, shape: readonly number[], dtype: DType): TensorHandle {
+    countElements(where, shape)
+    return native.tensorEmpty(this.handle, shape, dtypeCode(where, dtype))
+  }
+
+  /** Name and description: `Device cpu (AMD EPYC, avx512vnni, 2 threads)`. */
   toString(): string {
     return `Device ${this.name} (${this.description})`
+  }
+
+  /** @internal */
+  [inspect](): string {
+    return this.toString()
   }
 }

@@ -22,8 +22,8 @@ const brand = Symbol.for('memory-layers.error')
 
 /**
  * The one error this package throws. `code` is stable; the message names the operation, the
- * argument, what was wanted, what was got, and the likely mend. After it nothing has changed: no
- * parameter, no gradient, no file.
+ * argument, what it must be, what it is, and a hint. After it nothing has changed: no parameter, no
+ * gradient, no file.
  */
 export class MemoryLayersError extends Error {
   /** Stable: for programs to compare. */
@@ -39,39 +39,40 @@ export class MemoryLayersError extends Error {
 
   /** Errors of every copy of this package in the process. */
   static override [Symbol.hasInstance](value: unknown): boolean {
-    // biome-ignore lint/complexity/noThisInStatic: it is asked of subclasses, too
+    // biome-ignore lint/complexity/noThisInStatic: subclasses inherit this method
     if (this !== MemoryLayersError) return Function.prototype[Symbol.hasInstance].call(this, value)
     return typeof value === 'object' && value !== null && brand in value
   }
 }
 
-/** Throws `where: "argument" must wanted, got got.` and, on a line of its own, the mend. */
+/** Throws `where: "argument" must requirement, got found.` and, on a line of its own, the hint. */
 export function fail(
   code: ErrorCode,
   where: string,
   argument: string,
-  wanted: string,
-  got: unknown,
-  mend = '',
+  requirement: string,
+  found: unknown,
+  hint = '',
 ): never {
-  const text = typeof got === 'string' ? got : describe(got)
-  throw new MemoryLayersError(
-    code,
-    `${where}: "${argument}" must ${wanted}, got ${text}.${mend && `\n  ${mend}`}`,
-  )
+  const text = typeof found === 'string' ? found : describeValue(found)
+  const message = `${where}: "${argument}" must ${requirement}, got ${text}.`
+  throw new MemoryLayersError(code, hint ? `${message}\n  ${hint}` : message)
 }
 
 /** A value in a few words, for messages. */
-export function describe(value: unknown): string {
+export function describeValue(value: unknown): string {
   if (value === null || value === undefined) return String(value)
   if (typeof value === 'string') return JSON.stringify(value)
   if (typeof value === 'function') return 'a function'
   if (Array.isArray(value))
     return value.length > 8 ? `an array of ${value.length}` : JSON.stringify(value)
   if (ArrayBuffer.isView(value)) {
-    return `${value.constructor.name} of ${(value as Uint8Array).length ?? value.byteLength}`
+    const length = 'length' in value ? value.length : value.byteLength
+    return `${value.constructor.name} of ${length}`
   }
-  if (typeof value === 'object')
-    return `${/^[AEIOU]/.test(value.constructor?.name ?? 'O') ? 'an' : 'a'} ${value.constructor?.name ?? 'object'}`
+  if (typeof value === 'object') {
+    const name = value.constructor?.name ?? 'object'
+    return `${/^([AEIOU]|object$)/.test(name) ? 'an' : 'a'} ${name}`
+  }
   return String(value)
 }

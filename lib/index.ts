@@ -3,7 +3,7 @@
  * @module memory-layers
  */
 
-export { Context, type LayerInput } from './context.js'
+export { Context } from './context.js'
 export {
   Device,
   type DeviceInfo,
@@ -18,6 +18,7 @@ export {
 export type { DType, TensorData, TypedArray } from './dtype.js'
 export { type ErrorCode, MemoryLayersError } from './errors.js'
 export { TableLayer } from './layer.js'
+export type { LayerInput } from './layer-input.js'
 export { MemoryLayer, type MemoryLayerOptions } from './memory-layer.js'
 export * as ops from './ops.js'
 export { type Gate, type Lookup, type Outputs, SparseGrad } from './ops.js'
@@ -27,12 +28,12 @@ export {
   AdamW,
   type AdamWOptions,
   clipGradNorm,
-  Optimizer,
   RowwiseAdagrad,
   Sgd,
   type SgdOptions,
 } from './optim.js'
-export type { DenseParameter, Parameter, StateDict, TableParameter } from './parameter.js'
+export { Optimizer } from './optimizer.js'
+export type { DenseParameter, Parameter, TableParameter } from './parameter.js'
 export { PeerLayer, type PeerLayerOptions } from './peer-layer.js'
 export type { QueryOptions } from './query-options.js'
 export {
@@ -44,5 +45,6 @@ export {
   type SaveOptions,
   saveSafetensors,
 } from './safetensors.js'
+export type { StateDict } from './state-dict.js'
 export { Tensor } from './tensor.js'
 export { type MapOptions, ValueTable, type ValueTableOptions } from './value-table.js'

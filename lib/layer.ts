@@ -1,19 +1,21 @@
-// What memory and PEER layers share: the three verbs around one native call each, and dense
-// parameters beside tables.
+// What memory and PEER layers share: forward, infer and backward, one native call each, and
+// parameters of both kinds.
 
 import type { ContextHandle, ParameterHandle, TensorHandle } from './binding.js'
-import { Context, type LayerInput, takeInput } from './context.js'
+import { Context } from './context.js'
 import type { Device } from './device.js'
 import { fail } from './errors.js'
+import { inspect } from './inspect.js'
+import { type LayerInput, toInputTensor } from './layer-input.js'
 import {
   type DenseParameter,
   denseParameters,
-  loadInto,
   type Parameter,
-  type StateDict,
-  stateDictOf,
+  stateEntries,
+  type TableParameter,
 } from './parameter.js'
-import { handles, Tensor } from './tensor.js'
+import { loadStateDict, type StateDict, stateDictOf } from './state-dict.js'
+import { Tensor, tensorHandle } from './tensor.js'
 import { ValueTable } from './value-table.js'
 
 /** @internal The native side of a layer. */
@@ -53,8 +55,8 @@ export abstract class TableLayer {
     this.#dense = denseParameters(device, layer.parameters)
   }
 
-  /** The tables as parameters, and whether each is the layer's own. */
-  protected abstract tables(): readonly { parameter: Parameter & { kind: 'table' }; own: boolean }[]
+  /** The tables as parameters, and whether each is the layer's own or shared. */
+  protected abstract tables(): readonly { parameter: TableParameter; own: boolean }[]
 
   /**
    * @param x `[tokens, inputDim]` or `[batch, time, inputDim]` float32
@@ -62,36 +64,34 @@ export abstract class TableLayer {
    * @throws ERR_SHAPE, ERR_DTYPE, ERR_DISPOSED, ERR_DEVICE_MISMATCH
    */
   forward(x: LayerInput): { output: Tensor; context: Context } {
-    const r = this.#take('forward', 'x', x, this.inputDim, (handle) => this.#native.forward(handle))
+    const { output, context } = this.#withInput('forward', 'x', x, (handle) =>
+      this.#native.forward(handle),
+    )
     return {
-      output: new Tensor(this.device, r.output),
-      context: new Context(this.device, r.context),
+      output: new Tensor(this.device, output),
+      context: new Context(this.device, context),
     }
   }
 
   /** The output alone; saves nothing. Arguments and errors as of `forward`. */
   infer(x: LayerInput): Tensor {
-    return new Tensor(
-      this.device,
-      this.#take('infer', 'x', x, this.inputDim, (handle) => this.#native.infer(handle)),
-    )
+    const output = this.#withInput('infer', 'x', x, (handle) => this.#native.infer(handle))
+    return new Tensor(this.device, output)
   }
 
   /**
    * Adds to the dense parameters' gradients, queues what was read at the tables, and spends the
    * context.
    * @param dy gradient of the output, in its shape
-   * @returns gradient of x
+   * @returns gradient of x, in its shape
    * @throws ERR_CONTEXT for a spent or foreign context; ERR_SHAPE, ERR_DTYPE, ERR_DISPOSED
    */
   backward(context: Context, dy: LayerInput): Tensor {
     const saved = Context.handleOf(`${this.#name}.backward`, context)
-    return new Tensor(
-      this.device,
-      this.#take('backward', 'dy', dy, this.outputDim, (handle) =>
-        this.#native.backward(saved, handle),
-      ),
+    const dx = this.#withInput('backward', 'dy', dy, (handle) =>
+      this.#native.backward(saved, handle),
     )
+    return new Tensor(this.device, dx)
   }
 
   /** Dense parameters, then tables, under their published names. */
@@ -110,23 +110,20 @@ export abstract class TableLayer {
    * @throws ERR_STATE_DICT
    */
   loadStateDict(state: StateDict): void {
-    const shared = this.tables().filter((t) => !t.own)
-    loadInto(
-      `${this.#name}.loadStateDict`,
-      this.parameters(),
-      state,
-      shared.map((t) => t.parameter.name),
-    )
+    const tables = this.tables()
+    const shared = tables.filter(({ own }) => !own).map(({ parameter }) => parameter.name)
+    const entries = stateEntries(this.parameters(), { optional: shared })
+    loadStateDict(`${this.#name}.loadStateDict`, entries, state)
   }
 
-  /** Gives the parameters back, and the tables that are the layer's own. */
+  /** Frees the parameters, and the tables that are the layer's own. */
   dispose(): void {
     this.#native.dispose()
-    for (const p of this.#dense) {
-      p.value.dispose()
-      p.grad.dispose()
+    for (const { value, grad } of this.#dense) {
+      value.dispose()
+      grad.dispose()
     }
-    for (const t of this.tables()) if (t.own) t.parameter.table.dispose()
+    for (const { parameter, own } of this.tables()) if (own) parameter.table.dispose()
   }
 
   /** For `using`: the same as dispose(). */
@@ -134,17 +131,24 @@ export abstract class TableLayer {
     this.dispose()
   }
 
-  #take<T>(
-    verb: string,
-    name: string,
-    x: LayerInput,
-    width: number,
+  /** @internal */
+  [inspect](): string {
+    const widths = `inputDim ${this.inputDim}, outputDim ${this.outputDim}`
+    return `${this.#name} ${widths} on ${this.device.name}`
+  }
+
+  /** Calls native code with an input of the user, which may be numbers. */
+  #withInput<T>(
+    method: 'forward' | 'infer' | 'backward',
+    name: 'x' | 'dy',
+    input: LayerInput,
     call: (handle: TensorHandle) => T,
   ): T {
-    const where = `${this.#name}.${verb}`
-    const { tensor, temporary } = takeInput(where, name, x, this.device, width)
+    const where = `${this.#name}.${method}`
+    const width = name === 'x' ? this.inputDim : this.outputDim
+    const { tensor, temporary } = toInputTensor(where, name, input, this.device, width)
     try {
-      return call(handles(where, { [name]: tensor }, this.device)[0]!)
+      return call(tensorHandle(where, name, tensor, this.device))
     } finally {
       temporary?.dispose()
     }
@@ -152,10 +156,10 @@ export abstract class TableLayer {
 }
 
 /**
- * @internal A table given to a layer: alive, on the layer's device, with n*n slots and the width
- * asked for.
+ * @internal Checks a table to share: alive, on the layer's device, with n*n slots and, if `dim` is
+ * given, of that width.
  */
-export function checkShared(
+export function checkSharedTable(
   where: string,
   table: ValueTable,
   device: Device,
@@ -164,7 +168,7 @@ export function checkShared(
   name = 'values',
 ): ValueTable {
   if (!(table instanceof ValueTable)) fail('ERR_VALUE', where, name, 'be a ValueTable', table)
-  handles(where, { [name]: table.weight }, device)
+  tensorHandle(where, name, table.weight, device)
   if (table.slots !== slots)
     fail('ERR_SHAPE', where, name, `have nKeys*nKeys = ${slots} slots`, String(table.slots))
   if (dim !== undefined && table.dim !== dim)

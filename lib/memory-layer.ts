@@ -1,10 +1,16 @@
 import { native } from './binding.js'
 import type { Device } from './device.js'
 import { fail } from './errors.js'
-import { checkShared, TableLayer } from './layer.js'
-import { boolean, choice, integer, options } from './options.js'
+import { checkSharedTable, TableLayer } from './layer.js'
+import { checkBoolean, checkInteger, checkOptions, choiceIndex } from './options.js'
 import { tableParameter } from './parameter.js'
-import { checkQuery, type QueryOptions, queryOptionNames } from './query-options.js'
+import {
+  type CheckedQuery,
+  checkQuery,
+  type QueryOptions,
+  queryArguments,
+  queryOptionNames,
+} from './query-options.js'
 import { ValueTable } from './value-table.js'
 
 /** Options of {@link MemoryLayer}. */
@@ -34,9 +40,9 @@ export class MemoryLayer extends TableLayer {
   readonly #shared: boolean
 
   /** @throws ERR_OPTION, ERR_VALUE, ERR_SHAPE, ERR_DEVICE_MISMATCH, ERR_OUT_OF_MEMORY */
-  constructor(device: Device, given: MemoryLayerOptions) {
+  constructor(device: Device, options: MemoryLayerOptions) {
     const where = 'MemoryLayer'
-    const o = options(where, given, [
+    const checked = checkOptions(where, options, [
       ...queryOptionNames,
       'outputDim',
       'valueDim',
@@ -45,27 +51,20 @@ export class MemoryLayer extends TableLayer {
       'outputGate',
       'dtype',
     ])
-    const q = checkQuery(where, device, o)
-    const outputDim = integer(where, 'outputDim', o.outputDim ?? q.inputDim)
-    const silu = choice(where, 'gate', o.gate ?? 'silu', ['none', 'silu']) === 1
-    const outputGate = boolean(where, 'outputGate', o.outputGate ?? false)
-    const values = tableOf(where, device, o, q.nKeys * q.nKeys, outputDim, q.seed)
+    const query = checkQuery(where, device, checked)
+    const outputDim = checkInteger(where, 'outputDim', checked.outputDim ?? query.inputDim)
+    const siluGate = choiceIndex(where, 'gate', checked.gate ?? 'silu', ['none', 'silu']) === 1
+    const outputGate = checkBoolean(where, 'outputGate', checked.outputGate ?? false)
+    const values = sharedOrNewTable(where, device, checked, query, outputDim)
     const handle = native.memoryLayerCreate(
       device.handle,
       values.handle,
-      q.inputDim,
-      q.heads,
-      q.knn,
-      q.nKeys,
-      q.keyDim,
-      q.queryBias,
-      q.queryNorm,
-      q.seed,
+      ...queryArguments(query),
       outputDim,
-      silu,
+      siluGate,
       outputGate,
     )
-    super(where, device, q.inputDim, outputDim, {
+    super(where, device, query.inputDim, outputDim, {
       parameters: handle.parameters,
       forward: (x) => native.memoryLayerForward(handle, x),
       infer: (x) => native.memoryLayerInfer(handle, x),
@@ -73,7 +72,7 @@ export class MemoryLayer extends TableLayer {
       dispose: () => native.layerDispose(handle),
     })
     this.values = values
-    this.#shared = o.values !== undefined
+    this.#shared = checked.values !== undefined
   }
 
   /** @internal */
@@ -82,24 +81,26 @@ export class MemoryLayer extends TableLayer {
   }
 }
 
-/** The shared table, checked, or a new one. */
-function tableOf(
+/** The table the caller shares, checked, or a new one. */
+function sharedOrNewTable(
   where: string,
   device: Device,
-  o: Partial<MemoryLayerOptions>,
-  slots: number,
+  options: Partial<MemoryLayerOptions>,
+  { nKeys, seed }: CheckedQuery,
   outputDim: number,
-  seed: number,
 ): ValueTable {
-  const valueDim = o.valueDim === undefined ? undefined : integer(where, 'valueDim', o.valueDim)
-  if (o.values === undefined) {
-    const dim = valueDim ?? outputDim
-    const dtype = o.dtype ?? 'float32'
-    choice(where, 'dtype', dtype, ['float32', 'bfloat16', 'float16'])
+  const { values, valueDim, dtype } = options
+  const slots = nKeys * nKeys
+  const width = valueDim === undefined ? undefined : checkInteger(where, 'valueDim', valueDim)
+  if (values === undefined) {
+    const dim = width ?? outputDim
+    choiceIndex(where, 'dtype', dtype ?? 'float32', ['float32', 'bfloat16', 'float16'])
     return new ValueTable(device, { slots, dim, dtype, init: { std: 1 / Math.sqrt(dim), seed } })
   }
-  const shared = checkShared(where, o.values, device, slots, valueDim)
-  if (o.dtype !== undefined && o.dtype !== shared.dtype)
-    fail('ERR_DTYPE', where, 'dtype', `be left out or ${shared.dtype}, the shared table's`, o.dtype)
+  const shared = checkSharedTable(where, values, device, slots, width)
+  if (dtype !== undefined && dtype !== shared.dtype) {
+    const requirement = `be left out or ${shared.dtype}, the shared table's`
+    fail('ERR_DTYPE', where, 'dtype', requirement, dtype)
+  }
   return shared
 }

@@ -1,58 +1,66 @@
 // Checks of what the user typed. Every public function that takes options refuses an unknown name
 // with the nearest known one.
 
-import { describe, fail, MemoryLayersError } from './errors.js'
+import { describeValue, fail, MemoryLayersError } from './errors.js'
 
 /**
  * Throws ERR_OPTION for a name that is not in `known`. Returns the options, or an empty object for
  * undefined.
  */
-export function options<T extends object>(
+export function checkOptions<T extends object>(
   where: string,
-  given: T | undefined,
+  options: T,
+  known: readonly string[],
+): T
+export function checkOptions<T extends object>(
+  where: string,
+  options: T | undefined,
+  known: readonly string[],
+): Partial<T>
+export function checkOptions<T extends object>(
+  where: string,
+  options: T | undefined,
   known: readonly string[],
 ): Partial<T> {
-  if (given === undefined) return {}
+  if (options === undefined) return {}
   if (
-    typeof given !== 'object' ||
-    given === null ||
-    Array.isArray(given) ||
-    ArrayBuffer.isView(given)
+    typeof options !== 'object' ||
+    options === null ||
+    Array.isArray(options) ||
+    ArrayBuffer.isView(options)
   ) {
-    fail('ERR_OPTION', where, 'options', 'be an object', given)
+    fail('ERR_OPTION', where, 'options', 'be an object', options)
   }
-  for (const name of Object.keys(given)) {
+  for (const name of Object.keys(options)) {
     if (known.includes(name)) continue
-    const near = nearest(name, known)
-    throw new MemoryLayersError(
-      'ERR_OPTION',
-      `${where}: unknown option "${name}".${near ? `\n  Did you mean "${near}"?` : `\n  It takes: ${known.join(', ')}.`}`,
-    )
+    const nearest = nearestName(name, known)
+    const hint = nearest ? `Did you mean "${nearest}"?` : `It takes: ${known.join(', ')}.`
+    throw new MemoryLayersError('ERR_OPTION', `${where}: unknown option "${name}".\n  ${hint}`)
   }
-  return given
+  return options
 }
 
 /**
- * The known name with the smallest edit distance, if it is close; of equals, the one that begins
- * more alike.
+ * The known name with the smallest edit distance, if it is close; among equals, the one with the
+ * longest common prefix.
  */
-export function nearest(name: string, known: readonly string[]): string | undefined {
-  const most = Math.max(2, Math.floor(name.length / 3))
+export function nearestName(name: string, known: readonly string[]): string | undefined {
+  const maxDistance = Math.max(2, Math.floor(name.length / 3))
   const typed = name.toLowerCase()
   const ranked = known.map((candidate) => {
-    const c = candidate.toLowerCase()
+    const letters = candidate.toLowerCase()
     return {
       candidate,
-      distance: edits(typed, c),
-      alike: [...c].findIndex((letter, i) => letter !== typed[i]),
+      distance: editDistance(typed, letters),
+      commonPrefix: [...letters].findIndex((letter, i) => letter !== typed[i]),
     }
   })
-  const [best] = ranked.sort((a, b) => a.distance - b.distance || b.alike - a.alike)
-  return best && best.distance <= most ? best.candidate : undefined
+  const [best] = ranked.sort((a, b) => a.distance - b.distance || b.commonPrefix - a.commonPrefix)
+  return best && best.distance <= maxDistance ? best.candidate : undefined
 }
 
-// Letters left out, added, changed, or two exchanged.
-function edits(a: string, b: string): number {
+// Optimal string alignment: letters left out, added, changed, or two neighbours exchanged.
+function editDistance(a: string, b: string): number {
   let before: number[] = []
   let row = Array.from({ length: b.length + 1 }, (_, j) => j)
   for (let i = 1; i <= a.length; i++) {
@@ -69,61 +77,53 @@ function edits(a: string, b: string): number {
   return row[b.length]!
 }
 
-/** An integer from `least` (default 1) to `most`. */
-export function integer(
+/** An integer from `min` (default 1) to `max`. */
+export function checkInteger(
   where: string,
   name: string,
   value: unknown,
-  least = 1,
-  most = Number.MAX_SAFE_INTEGER,
+  min = 1,
+  max = Number.MAX_SAFE_INTEGER,
 ): number {
-  if (typeof value !== 'number' || !Number.isInteger(value) || value < least || value > most) {
-    const range =
-      most === Number.MAX_SAFE_INTEGER
-        ? `an integer from ${least}`
-        : `an integer from ${least} to ${most}`
-    fail('ERR_VALUE', where, name, `be ${range}`, value)
+  if (typeof value !== 'number' || !Number.isInteger(value) || value < min || value > max) {
+    const range = max === Number.MAX_SAFE_INTEGER ? `from ${min}` : `from ${min} to ${max}`
+    fail('ERR_VALUE', where, name, `be an integer ${range}`, value)
   }
   return value
 }
 
-/** A finite number, not below `least`. */
-export function number(where: string, name: string, value: unknown, least = -Infinity): number {
-  if (typeof value !== 'number' || !Number.isFinite(value) || value < least) {
-    fail(
-      'ERR_VALUE',
-      where,
-      name,
-      least === -Infinity ? 'be a finite number' : `be a finite number from ${least}`,
-      value,
-    )
+/** A finite number, not below `min`. */
+export function checkNumber(where: string, name: string, value: unknown, min = -Infinity): number {
+  if (typeof value !== 'number' || !Number.isFinite(value) || value < min) {
+    const range = min === -Infinity ? '' : ` from ${min}`
+    fail('ERR_VALUE', where, name, `be a finite number${range}`, value)
   }
   return value
 }
 
-export function boolean(where: string, name: string, value: unknown): boolean {
+export function checkBoolean(where: string, name: string, value: unknown): boolean {
   if (typeof value !== 'boolean') fail('ERR_VALUE', where, name, 'be true or false', value)
   return value
 }
 
 /** The position of `value` among `choices`. */
-export function choice(
+export function choiceIndex(
   where: string,
   name: string,
   value: unknown,
   choices: readonly string[],
 ): number {
-  const at = choices.indexOf(value as string)
-  if (at < 0) {
-    const near = typeof value === 'string' ? nearest(value, choices) : undefined
+  const index = typeof value === 'string' ? choices.indexOf(value) : -1
+  if (index < 0) {
+    const nearest = typeof value === 'string' ? nearestName(value, choices) : undefined
     fail(
       'ERR_VALUE',
       where,
       name,
-      `be one of ${choices.map((c) => `'${c}'`).join(', ')}`,
-      describe(value),
-      near && `Did you mean '${near}'?`,
+      `be one of ${choices.map((choice) => `'${choice}'`).join(', ')}`,
+      describeValue(value),
+      nearest && `Did you mean '${nearest}'?`,
     )
   }
-  return at
+  return index
 }

@@ -1,9 +1,9 @@
-import { native, type ParameterHandle } from './binding.js'
+import type { ParameterHandle } from './binding.js'
 import type { Device } from './device.js'
-import { convertible } from './dtype.js'
-import { describe, MemoryLayersError } from './errors.js'
+import { inspectable } from './inspect.js'
 import type { SparseGrad } from './ops.js'
-import { Tensor, text } from './tensor.js'
+import type { StateEntry } from './state-dict.js'
+import { formatShape, Tensor } from './tensor.js'
 import type { ValueTable } from './value-table.js'
 
 /** A dense parameter: an optimizer updates all of it from a gradient of its shape. */
@@ -26,7 +26,7 @@ export interface TableParameter {
   readonly name: string
   /** The live rows, `[slots, dim]`. */
   readonly value: Tensor
-  /** The merged gradient of all reads so far, made anew at each access; dispose it. */
+  /** The merged gradient of all reads so far, computed anew at each access; dispose it. */
   readonly grad: SparseGrad
   /** The table itself, with its queue of reads. */
   readonly table: ValueTable
@@ -35,23 +35,27 @@ export interface TableParameter {
 /** What an optimizer updates; `kind` tells which. */
 export type Parameter = DenseParameter | TableParameter
 
-/** Tensors by their published names. */
-export type StateDict = Record<string, Tensor>
+function describeParameter({ name, kind, value }: Parameter): string {
+  const shape = `${value.dtype} ${formatShape(value.shape)}`
+  return `Parameter ${name}: ${kind} ${shape} on ${value.device.name}`
+}
 
+export function denseParameter(name: string, value: Tensor, grad: Tensor): DenseParameter {
+  return inspectable({ kind: 'dense', name, value, grad }, describeParameter)
+}
+
+/** The dense parameters of a native layer. */
 export function denseParameters(
   device: Device,
-  list: readonly ParameterHandle[],
+  handles: readonly ParameterHandle[],
 ): DenseParameter[] {
-  return list.map((p) => ({
-    kind: 'dense',
-    name: p.name,
-    value: new Tensor(device, p.value),
-    grad: new Tensor(device, p.grad),
-  }))
+  return handles.map(({ name, value, grad }) =>
+    denseParameter(name, new Tensor(device, value), new Tensor(device, grad)),
+  )
 }
 
 export function tableParameter(name: string, table: ValueTable): TableParameter {
-  return {
+  const parameter: TableParameter = {
     kind: 'table',
     name,
     value: table.weight,
@@ -60,94 +64,21 @@ export function tableParameter(name: string, table: ValueTable): TableParameter 
       return table.gradient()
     },
   }
-}
-
-/** The parameters' own tensors by name. They are the live values, not copies. */
-export function stateDictOf(parameters: readonly Parameter[]): StateDict {
-  return Object.fromEntries(parameters.map((p) => [p.name, p.value]))
+  return inspectable(parameter, describeParameter)
 }
 
 /**
- * Copies a state dict into parameters: all names, shapes and dtypes are checked first, so on an
- * error nothing was loaded. A tensor may have another shape of the same sizes only as `sameShape`
- * allows (`keys` as `[H*2*n, d]`). The rows of a mapped table stay its file's.
+ * What a state dict is loaded into; names in `optional` may be left out of it. The rows of a mapped
+ * table stay those of its file.
  */
-export function loadInto(
-  where: string,
+export function stateEntries(
   parameters: readonly Parameter[],
-  state: StateDict,
-  checkOnly: readonly string[] = [],
-): void {
-  if (typeof state !== 'object' || state === null) {
-    throw new MemoryLayersError(
-      'ERR_STATE_DICT',
-      `${where}: the state dict must be an object of tensors by name, got ${describe(state)}.`,
-    )
-  }
-  const byName = new Map(parameters.map((p) => [p.name, p]))
-  for (const name of Object.keys(state)) {
-    if (!byName.has(name)) {
-      throw new MemoryLayersError(
-        'ERR_STATE_DICT',
-        `${where}: unknown name "${name}".\n  This layer has: ${[...byName.keys()].join(', ')}.`,
-      )
-    }
-  }
-  const copies: [Tensor, Tensor][] = []
-  for (const p of parameters) {
-    const given = state[p.name]
-    if (given === undefined) {
-      if (checkOnly.includes(p.name)) continue
-      throw new MemoryLayersError(
-        'ERR_STATE_DICT',
-        `${where}: "${p.name}" ${text(p.value.shape)} is missing.`,
-      )
-    }
-    if (!(given instanceof Tensor)) {
-      throw new MemoryLayersError(
-        'ERR_STATE_DICT',
-        `${where}: "${p.name}" must be a Tensor, got ${describe(given)}.`,
-      )
-    }
-    given.handle(where, p.name)
-    p.value.handle(where, p.name)
-    if (!sameShape(p.name, given.shape, p.value.shape)) {
-      throw new MemoryLayersError(
-        'ERR_STATE_DICT',
-        `${where}: "${p.name}" must have shape ${text(p.value.shape)}, got ${text(given.shape)}.`,
-      )
-    }
-    if (!convertible(given.dtype, p.value.dtype)) {
-      throw new MemoryLayersError(
-        'ERR_STATE_DICT',
-        `${where}: "${p.name}" must be ${p.value.dtype}, got ${given.dtype}.`,
-      )
-    }
-    if (p.kind === 'dense' || !p.table.mapped) copies.push([p.value, given])
-  }
-  for (const [value, given] of copies) copyAcross(value, given)
-}
-
-// Half-keys are published as [H*2*n, d].
-function sameShape(name: string, given: readonly number[], wanted: readonly number[]): boolean {
-  const equal = (a: readonly number[], b: readonly number[]) =>
-    a.length === b.length && a.every((d, i) => d === b[i])
-  if (equal(given, wanted)) return true
-  return (
-    name === 'keys' &&
-    wanted.length === 4 &&
-    equal(given, [wanted[0]! * wanted[1]! * wanted[2]!, wanted[3]!])
-  )
-}
-
-/**
- * Overwrites `value` with `given`, which may be on another device, of another float dtype, or under
- * another shape.
- */
-export function copyAcross(value: Tensor, given: Tensor): void {
-  const near = given.device === value.device ? undefined : given.to(value.device)
-  const shaped = (near ?? given).reshape(value.shape)
-  native.tensorCopy(value.handle('copy', 'value'), shaped.handle('copy', 'source'))
-  shaped.dispose()
-  near?.dispose()
+  { optional = [] }: { optional?: readonly string[] } = {},
+): StateEntry[] {
+  return parameters.map((p) => ({
+    name: p.name,
+    value: p.value,
+    readOnly: p.kind === 'table' && p.table.mapped,
+    optional: optional.includes(p.name),
+  }))
 }

@@ -1,10 +1,10 @@
 import { native } from './binding.js'
 import type { Device } from './device.js'
-import { checkShared, TableLayer } from './layer.js'
+import { checkSharedTable, TableLayer } from './layer.js'
 import { activationCode } from './ops.js'
-import { choice, integer, options } from './options.js'
+import { checkInteger, checkOptions, choiceIndex } from './options.js'
 import { tableParameter } from './parameter.js'
-import { checkQuery, type QueryOptions, queryOptionNames } from './query-options.js'
+import { checkQuery, type QueryOptions, queryArguments, queryOptionNames } from './query-options.js'
 import { ValueTable } from './value-table.js'
 
 /** Options of {@link PeerLayer}. */
@@ -34,9 +34,9 @@ export class PeerLayer extends TableLayer {
   readonly #own: readonly ValueTable[]
 
   /** @throws ERR_OPTION, ERR_VALUE, ERR_SHAPE, ERR_DEVICE_MISMATCH, ERR_OUT_OF_MEMORY */
-  constructor(device: Device, given: PeerLayerOptions) {
+  constructor(device: Device, options: PeerLayerOptions) {
     const where = 'PeerLayer'
-    const o = options(where, given, [
+    const checked = checkOptions(where, options, [
       ...queryOptionNames,
       'outputDim',
       'activation',
@@ -44,36 +44,34 @@ export class PeerLayer extends TableLayer {
       'up',
       'dtype',
     ])
-    const q = checkQuery(where, device, o)
-    choice(where, 'activation', o.activation ?? 'gelu', ['gelu', 'relu'])
-    choice(where, 'dtype', o.dtype ?? 'float32', ['float32'])
-    const outputDim = integer(where, 'outputDim', o.outputDim ?? o.up?.dim ?? q.inputDim)
-    const slots = q.nKeys * q.nKeys
+    const query = checkQuery(where, device, checked)
+    const activation = checked.activation ?? 'gelu'
+    choiceIndex(where, 'activation', activation, ['gelu', 'relu'])
+    choiceIndex(where, 'dtype', checked.dtype ?? 'float32', ['float32'])
+    const outputDim = checkInteger(
+      where,
+      'outputDim',
+      checked.outputDim ?? checked.up?.dim ?? query.inputDim,
+    )
+    const slots = query.nKeys * query.nKeys
     const own: ValueTable[] = []
-    const tableOf = (name: 'down' | 'up', dim: number, seed: number): ValueTable => {
-      const shared = o[name]
-      if (shared !== undefined) return checkShared(where, shared, device, slots, dim, name)
+    const sharedOrNewTable = (name: 'down' | 'up', dim: number, seed: number): ValueTable => {
+      const shared = checked[name]
+      if (shared !== undefined) return checkSharedTable(where, shared, device, slots, dim, name)
       const table = new ValueTable(device, { slots, dim, init: { std: 1 / Math.sqrt(dim), seed } })
       own.push(table)
       return table
     }
-    const down = tableOf('down', q.inputDim, 2 * q.seed)
-    const up = tableOf('up', outputDim, 2 * q.seed + 1)
+    const down = sharedOrNewTable('down', query.inputDim, 2 * query.seed)
+    const up = sharedOrNewTable('up', outputDim, 2 * query.seed + 1)
     const handle = native.peerLayerCreate(
       device.handle,
       down.handle,
       up.handle,
-      q.inputDim,
-      q.heads,
-      q.knn,
-      q.nKeys,
-      q.keyDim,
-      q.queryBias,
-      q.queryNorm,
-      q.seed,
-      activationCode(where, o.activation ?? 'gelu'),
+      ...queryArguments(query),
+      activationCode(where, activation),
     )
-    super(where, device, q.inputDim, outputDim, {
+    super(where, device, query.inputDim, outputDim, {
       parameters: handle.parameters,
       forward: (x) => native.peerLayerForward(handle, x),
       infer: (x) => native.peerLayerInfer(handle, x),
@@ -87,12 +85,10 @@ export class PeerLayer extends TableLayer {
 
   /** @internal */
   protected override tables() {
+    const { down, up } = this
     return [
-      {
-        parameter: tableParameter('values_u.weight', this.down),
-        own: this.#own.includes(this.down),
-      },
-      { parameter: tableParameter('values_v.weight', this.up), own: this.#own.includes(this.up) },
+      { parameter: tableParameter('values_u.weight', down), own: this.#own.includes(down) },
+      { parameter: tableParameter('values_v.weight', up), own: this.#own.includes(up) },
     ]
   }
 }

@@ -1,8 +1,12 @@
-// The options that memory layers and PEER layers share.
+// The options of the query and its lookup, which memory layers and PEER layers share.
 
-import { type Device, expectDevice } from './device.js'
+import type { QueryArguments } from './binding.js'
+import { checkDevice, type Device } from './device.js'
 import { fail } from './errors.js'
-import { boolean, choice, integer } from './options.js'
+import { checkBoolean, checkInteger, choiceIndex } from './options.js'
+
+// n*n slots are numbered by an int32.
+const maxKeys = 46340
 
 /** Options of the query and its lookup, which memory and PEER layers share. */
 export interface QueryOptions {
@@ -36,31 +40,34 @@ export const queryOptionNames = [
   'queryBias',
   'queryNorm',
   'seed',
-] as const
+] as const satisfies readonly (keyof QueryOptions)[]
 
-export interface CheckedQuery {
-  inputDim: number
-  heads: number
-  knn: number
-  nKeys: number
-  keyDim: number
-  queryBias: boolean
-  queryNorm: boolean
-  seed: number
+/** The options with their defaults; queryNorm: whether it is 'rms'. */
+export type CheckedQuery = Required<Omit<QueryOptions, 'queryNorm'>> & { queryNorm: boolean }
+
+export function checkQuery(
+  where: string,
+  device: Device,
+  options: Partial<QueryOptions>,
+): CheckedQuery {
+  const { inputDim, heads, knn, nKeys, keyDim, queryBias, queryNorm, seed } = options
+  checkDevice(where, device)
+  const width = checkInteger(where, 'keyDim', keyDim ?? 512, 2)
+  if (width % 2 !== 0) fail('ERR_VALUE', where, 'keyDim', 'be even: a query is two halves', width)
+  return {
+    inputDim: checkInteger(where, 'inputDim', inputDim),
+    heads: checkInteger(where, 'heads', heads ?? 4),
+    knn: checkInteger(where, 'knn', knn ?? 32),
+    nKeys: checkInteger(where, 'nKeys', nKeys ?? 1024, 1, maxKeys),
+    keyDim: width,
+    queryBias: checkBoolean(where, 'queryBias', queryBias ?? true),
+    queryNorm: choiceIndex(where, 'queryNorm', queryNorm ?? 'none', ['none', 'rms']) === 1,
+    seed: checkInteger(where, 'seed', seed ?? 0, 0),
+  }
 }
 
-export function checkQuery(where: string, device: Device, o: Partial<QueryOptions>): CheckedQuery {
-  expectDevice(where, device)
-  const keyDim = integer(where, 'keyDim', o.keyDim ?? 512, 2)
-  if (keyDim % 2 !== 0) fail('ERR_VALUE', where, 'keyDim', 'be even: a query is two halves', keyDim)
-  return {
-    inputDim: integer(where, 'inputDim', o.inputDim),
-    heads: integer(where, 'heads', o.heads ?? 4),
-    knn: integer(where, 'knn', o.knn ?? 32),
-    nKeys: integer(where, 'nKeys', o.nKeys ?? 1024, 1, 46340),
-    keyDim,
-    queryBias: boolean(where, 'queryBias', o.queryBias ?? true),
-    queryNorm: choice(where, 'queryNorm', o.queryNorm ?? 'none', ['none', 'rms']) === 1,
-    seed: integer(where, 'seed', o.seed ?? 0, 0),
-  }
+/** The arguments of a native constructor that concern the query. */
+export function queryArguments(query: CheckedQuery): QueryArguments {
+  const { inputDim, heads, knn, nKeys, keyDim, queryBias, queryNorm, seed } = query
+  return [inputDim, heads, knn, nKeys, keyDim, queryBias, queryNorm, seed]
 }

@@ -1,5 +1,5 @@
 // The safetensors format: u64 header length, a JSON header, then the tensors' bytes. Files are
-// streamed in pieces; a file that was not written whole is never seen, since writing goes to a
+// streamed in chunks; a file that was not written whole is never seen, since writing goes to a
 // temporary file that is renamed.
 
 import { randomBytes } from 'node:crypto'
@@ -7,17 +7,24 @@ import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
 import { type FileHandle, open, rename, rm } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { native } from './binding.js'
-import { type Device, expectDevice, openDevice } from './device.js'
-import { type DType, dtypeRow } from './dtype.js'
+import { checkDevice, type Device, openDevice } from './device.js'
+import { type DType, dtypeInfo, type TensorData } from './dtype.js'
 import { fail } from './errors.js'
-import { options } from './options.js'
-import type { StateDict } from './parameter.js'
-import { bad, headerLength, parseHeader, select } from './safetensors-header.js'
-import { handles, type Tensor } from './tensor.js'
+import { checkOptions } from './options.js'
+import {
+  failFormat,
+  type Header,
+  headerLength,
+  parseHeader,
+  selectEntries,
+  selectEntry,
+} from './safetensors-header.js'
+import type { StateDict } from './state-dict.js'
+import { type Tensor, tensorHandle } from './tensor.js'
 
-const pieceBytes = 16 * 2 ** 20
+const chunkBytes = 16 * 2 ** 20
 
-/** Where a save or load stands, after each piece. */
+/** Progress of a save or load, after each chunk. */
 export interface FileProgress {
   /** The tensor at hand. */
   name: string
@@ -31,7 +38,7 @@ export interface FileProgress {
 export interface SaveOptions {
   /** Strings kept in the file's `__metadata__`. */
   metadata?: Record<string, string>
-  /** Called after each piece. */
+  /** Called after each chunk. */
   onProgress?: (progress: FileProgress) => void
 }
 
@@ -41,7 +48,7 @@ export interface LoadOptions {
   device?: Device
   /** Which tensors to read. Default: all. */
   names?: readonly string[]
-  /** Called after each piece. */
+  /** Called after each chunk. */
   onProgress?: (progress: FileProgress) => void
 }
 
@@ -54,58 +61,34 @@ export interface LoadedTensors {
 }
 
 /**
- * Writes tensors to a safetensors file: streamed piece by piece to a temporary file beside it,
+ * Writes tensors to a safetensors file: streamed chunk by chunk to a temporary file beside it,
  * flushed to disk, then renamed. On an error the file that was there before is still there.
  * @throws ERR_VALUE, ERR_DTYPE, ERR_DISPOSED, ERR_OPTION, and the system's own errors
  */
 export async function saveSafetensors(
   path: string,
   tensors: StateDict,
-  given?: SaveOptions,
+  options?: SaveOptions,
 ): Promise<void> {
   const where = 'saveSafetensors'
-  const o = options(where, given, ['metadata', 'onProgress'])
-  if (typeof tensors !== 'object' || tensors === null)
-    fail('ERR_VALUE', where, 'tensors', 'be an object of tensors by name', tensors)
-  const header: Record<string, unknown> = {}
-  if (o.metadata !== undefined) header['__metadata__'] = checkMetadata(where, o.metadata)
-  for (const [name, tensor] of Object.entries(tensors)) {
-    handles(where, { [name]: tensor })
-    if (name === '__metadata__')
-      fail('ERR_VALUE', where, 'tensors', 'not use the reserved name', name)
-    header[name] = undefined // the names keep their order in the header
-  }
-  const ordered = wideFirst(tensors)
-  let total = 0
-  for (const [name, tensor] of ordered) {
-    const end = total + tensor.byteLength
-    header[name] = {
-      dtype: dtypeRow(tensor.dtype).safetensors,
-      shape: tensor.shape,
-      data_offsets: [total, end],
-    }
-    total = end
-  }
-  const json = Buffer.from(JSON.stringify(header))
-  const padded = Buffer.alloc(8 + Math.ceil(json.length / 8) * 8, ' ')
-  padded.writeBigUInt64LE(BigInt(padded.length - 8), 0)
-  json.copy(padded, 8)
+  const { metadata, onProgress } = checkOptions(where, options, ['metadata', 'onProgress'])
+  const { header, ordered, total } = encodeHeader(where, tensors, metadata)
 
   const temporary = `${path}.${randomBytes(6).toString('hex')}.tmp`
   const file = await open(temporary, 'wx')
   try {
-    await writeAll(file, padded)
+    await writeAll(file, header)
     let done = 0
     for (const [name, tensor] of ordered) {
       const flat = tensor.reshape([tensor.size])
-      const step = pieceBytes / dtypeRow(tensor.dtype).bytes
-      for (let at = 0; at < flat.size; at += step) {
-        const piece = flat.rows(at, Math.min(flat.size, at + step))
-        const data = await piece.data()
-        piece.dispose()
+      const step = chunkBytes / dtypeInfo(tensor.dtype).bytes
+      for (let begin = 0; begin < flat.size; begin += step) {
+        const chunk = flat.rows(begin, Math.min(flat.size, begin + step))
+        const data = await chunk.data<TensorData>()
+        chunk.dispose()
         await writeAll(file, new Uint8Array(data.buffer, data.byteOffset, data.byteLength))
         done += data.byteLength
-        o.onProgress?.({ name, done, total })
+        onProgress?.({ name, done, total })
       }
       flat.dispose()
     }
@@ -120,10 +103,44 @@ export async function saveSafetensors(
   }
 }
 
+/** The file's first bytes, the tensors in the order of the file, and the bytes of them all. */
+function encodeHeader(
+  where: string,
+  tensors: StateDict,
+  metadata: Record<string, string> | undefined,
+): { header: Buffer; ordered: [string, Tensor][]; total: number } {
+  if (typeof tensors !== 'object' || tensors === null)
+    fail('ERR_VALUE', where, 'tensors', 'be an object of tensors by name', tensors)
+  const fields: Record<string, unknown> = {}
+  if (metadata !== undefined) fields['__metadata__'] = checkMetadata(where, metadata)
+  for (const [name, tensor] of Object.entries(tensors)) {
+    tensorHandle(where, name, tensor)
+    if (name === '__metadata__')
+      fail('ERR_VALUE', where, 'tensors', 'not use the reserved name', name)
+    fields[name] = undefined // the names keep their order in the header
+  }
+  const ordered = widestFirst(tensors)
+  let total = 0
+  for (const [name, tensor] of ordered) {
+    const end = total + tensor.byteLength
+    fields[name] = {
+      dtype: dtypeInfo(tensor.dtype).safetensors,
+      shape: tensor.shape,
+      data_offsets: [total, end],
+    }
+    total = end
+  }
+  const json = Buffer.from(JSON.stringify(fields))
+  const header = Buffer.alloc(8 + Math.ceil(json.length / 8) * 8, ' ')
+  header.writeBigUInt64LE(BigInt(header.length - 8), 0)
+  json.copy(header, 8)
+  return { header, ordered, total }
+}
+
 // Wide elements before narrow ones: each tensor then begins at a multiple of its element's size, so
 // that any can be mapped.
-function wideFirst(tensors: StateDict): [string, Tensor][] {
-  const bytes = (t: Tensor) => dtypeRow(t.dtype).bytes
+function widestFirst(tensors: StateDict): [string, Tensor][] {
+  const bytes = (t: Tensor) => dtypeInfo(t.dtype).bytes
   return Object.entries(tensors).sort(([, a], [, b]) => bytes(b) - bytes(a))
 }
 
@@ -136,8 +153,10 @@ function checkMetadata(where: string, metadata: Record<string, string>): Record<
 }
 
 async function writeAll(file: FileHandle, bytes: Uint8Array): Promise<void> {
-  for (let at = 0; at < bytes.length; )
-    at += (await file.write(bytes, at, bytes.length - at)).bytesWritten
+  for (let done = 0; done < bytes.length; ) {
+    const { bytesWritten } = await file.write(bytes, done, bytes.length - done)
+    done += bytesWritten
+  }
 }
 
 // A rename is on disk only once its folder is.
@@ -155,72 +174,76 @@ async function syncFolder(path: string): Promise<void> {
  * @throws ERR_FILE_FORMAT for a file that is truncated or not what it says; ERR_VALUE for a name
  * that is not in it; ERR_DEVICE, ERR_OPTION
  */
-export async function loadSafetensors(path: string, given?: LoadOptions): Promise<StateDict> {
-  return (await readSafetensors(path, given)).tensors
+export async function loadSafetensors(path: string, options?: LoadOptions): Promise<StateDict> {
+  const { tensors } = await readSafetensors(path, options)
+  return tensors
 }
 
 /** {@link loadSafetensors}, with the file's metadata. */
-export async function readSafetensors(path: string, given?: LoadOptions): Promise<LoadedTensors> {
+export async function readSafetensors(path: string, options?: LoadOptions): Promise<LoadedTensors> {
   const where = 'loadSafetensors'
-  const o = options(where, given, ['device', 'names', 'onProgress'])
-  if (o.device !== undefined) expectDevice(where, o.device)
-  if (o.names !== undefined && !Array.isArray(o.names))
-    fail('ERR_VALUE', where, 'names', 'be an array of names', o.names)
+  const { device, names, onProgress } = checkOptions(where, options, [
+    'device',
+    'names',
+    'onProgress',
+  ])
+  if (device !== undefined) checkDevice(where, device)
+  if (names !== undefined && !Array.isArray(names))
+    fail('ERR_VALUE', where, 'names', 'be an array of names', names)
   const file = await open(path, 'r')
   const tensors: StateDict = {}
   try {
     const { entries, metadata, dataStart } = await readHeader(where, path, file)
-    const wanted = select(where, path, entries, o.names)
-    const total = wanted.reduce((sum, e) => sum + e.end - e.begin, 0)
-    const device = o.device ?? openDevice()
-    const piece = Buffer.alloc(
-      Math.min(pieceBytes, Math.max(1, ...wanted.map((e) => e.end - e.begin))),
-    )
+    const selected = selectEntries(where, path, entries, names)
+    const sizes = selected.map((entry) => entry.end - entry.begin)
+    const total = sizes.reduce((sum, size) => sum + size, 0)
+    const target = device ?? openDevice()
+    const buffer = Buffer.alloc(Math.min(chunkBytes, Math.max(1, ...sizes)))
     let done = 0
-    for (const entry of wanted) {
-      const tensor = device.empty(entry.shape, entry.dtype)
-      tensors[entry.name] = tensor
-      for (let at = entry.begin; at < entry.end; at += piece.length) {
-        const bytes = piece.subarray(0, Math.min(piece.length, entry.end - at))
-        await readAll(where, path, file, bytes, dataStart + at)
-        native.tensorWrite(tensor.handle(where, entry.name), at - entry.begin, bytes)
-        done += bytes.length
-        o.onProgress?.({ name: entry.name, done, total })
+    for (const { name, shape, dtype, begin, end } of selected) {
+      const tensor = target.empty(shape, dtype)
+      tensors[name] = tensor
+      for (let offset = begin; offset < end; offset += buffer.length) {
+        const chunk = buffer.subarray(0, Math.min(buffer.length, end - offset))
+        await readExactly(where, path, file, chunk, dataStart + offset)
+        native.tensorWrite(tensor.handle(where, name), offset - begin, chunk)
+        done += chunk.length
+        onProgress?.({ name, done, total })
       }
     }
     return { tensors, metadata }
   } catch (error) {
-    for (const t of Object.values(tensors)) t.dispose()
+    for (const tensor of Object.values(tensors)) tensor.dispose()
     throw error
   } finally {
     await file.close()
   }
 }
 
-async function readAll(
+async function readExactly(
   where: string,
   path: string,
   file: FileHandle,
-  into: Uint8Array,
+  target: Uint8Array,
   position: number,
 ): Promise<void> {
-  for (let at = 0; at < into.length; ) {
-    const { bytesRead } = await file.read(into, at, into.length - at, position + at)
-    if (bytesRead === 0) bad(where, path, `it ends at byte ${position + at}`)
-    at += bytesRead
+  for (let done = 0; done < target.length; ) {
+    const { bytesRead } = await file.read(target, done, target.length - done, position + done)
+    if (bytesRead === 0) failFormat(where, path, `it ends at byte ${position + done}`)
+    done += bytesRead
   }
 }
 
-async function readHeader(where: string, path: string, file: FileHandle) {
+async function readHeader(where: string, path: string, file: FileHandle): Promise<Header> {
   const { size } = await file.stat()
   const prefix = Buffer.alloc(8)
-  if (size >= 8) await readAll(where, path, file, prefix, 0)
-  const text = Buffer.alloc(headerLength(where, path, size, prefix))
-  await readAll(where, path, file, text, 8)
-  return parseHeader(where, path, size, text)
+  if (size >= 8) await readExactly(where, path, file, prefix, 0)
+  const json = Buffer.alloc(headerLength(where, path, size, prefix))
+  await readExactly(where, path, file, json, 8)
+  return parseHeader(where, path, size, json)
 }
 
-/** Where a tensor lies in a file, found without waiting: for memory mapping. */
+/** Where a tensor is in a file, read synchronously: for memory mapping. */
 export function locateTensor(
   where: string,
   path: string,
@@ -231,12 +254,12 @@ export function locateTensor(
     const { size } = fstatSync(file)
     const prefix = Buffer.alloc(8)
     readSync(file, prefix, 0, 8, 0)
-    const text = Buffer.alloc(headerLength(where, path, size, prefix))
-    if (readSync(file, text, 0, text.length, 8) < text.length)
-      bad(where, path, `it ends within its header`)
-    const { entries, dataStart } = parseHeader(where, path, size, text)
-    const [entry] = select(where, path, entries, [name], 'name')
-    return { dtype: entry!.dtype, shape: entry!.shape, offset: dataStart + entry!.begin }
+    const json = Buffer.alloc(headerLength(where, path, size, prefix))
+    if (readSync(file, json, 0, json.length, 8) < json.length)
+      failFormat(where, path, 'it ends within its header')
+    const { entries, dataStart } = parseHeader(where, path, size, json)
+    const { dtype, shape, begin } = selectEntry(where, path, entries, name, 'name')
+    return { dtype, shape, offset: dataStart + begin }
   } finally {
     closeSync(file)
   }

@@ -4,15 +4,16 @@ import {
   convertible,
   type DType,
   dtypeCode,
-  dtypeRow,
-  dtypes,
-  encode,
+  dtypeInfo,
+  dtypeOfCode,
+  encodeElements,
   isHalf,
   type TensorData,
   type TypedArray,
 } from './dtype.js'
-import { describe, fail, MemoryLayersError } from './errors.js'
-import { integer } from './options.js'
+import { describeValue, fail, MemoryLayersError } from './errors.js'
+import { inspect } from './inspect.js'
+import { checkInteger } from './options.js'
 
 /**
  * A dense, row-major array on a device. Calls that use it enqueue work and return at once; only
@@ -35,16 +36,16 @@ export class Tensor {
     this.device = device
     this.#handle = handle
     this.shape = Object.freeze(handle.shape)
-    this.dtype = dtypes[handle.dtype]!
+    this.dtype = dtypeOfCode(handle.dtype)
     this.size = this.shape.reduce((a, b) => a * b, 1)
   }
 
   /** Bytes of the elements. */
   get byteLength(): number {
-    return this.size * dtypeRow(this.dtype).bytes
+    return this.size * dtypeInfo(this.dtype).bytes
   }
 
-  /** Whether the memory was given back. */
+  /** Whether `dispose()` was called. */
   get disposed(): boolean {
     return this.#handle === undefined
   }
@@ -52,10 +53,9 @@ export class Tensor {
   /** @internal The native handle; throws ERR_DISPOSED after `dispose()`. */
   handle(where: string, argument: string): TensorHandle {
     if (this.#handle === undefined) {
-      throw new MemoryLayersError(
-        'ERR_DISPOSED',
-        `${where}: "${argument}" is a tensor ${text(this.shape)} that was disposed.\n  Use it before dispose(), or keep it outside the \`using\` block that ends its life.`,
-      )
+      const tensor = `"${argument}" is a tensor ${formatShape(this.shape)} that was disposed`
+      const hint = 'Use it before dispose(), or keep it outside the `using` block that disposes it.'
+      throw new MemoryLayersError('ERR_DISPOSED', `${where}: ${tensor}.\n  ${hint}`)
     }
     return this.#handle
   }
@@ -68,14 +68,13 @@ export class Tensor {
    */
   async data<T extends TensorData = Float32Array>(): Promise<T> {
     const buffer = await native.tensorRead(this.handle('Tensor.data', 'this'))
-    return new (dtypeRow(this.dtype).array)(buffer) as T
+    return new (dtypeInfo(this.dtype).array)(buffer) as T
   }
 
   /** The same as {@link Tensor.data}, blocking the thread: for synchronous bridges. */
   dataSync<T extends TensorData = Float32Array>(): T {
-    return new (dtypeRow(this.dtype).array)(
-      native.tensorReadSync(this.handle('Tensor.dataSync', 'this')),
-    ) as T
+    const buffer = native.tensorReadSync(this.handle('Tensor.dataSync', 'this'))
+    return new (dtypeInfo(this.dtype).array)(buffer) as T
   }
 
   /**
@@ -84,26 +83,18 @@ export class Tensor {
    * @throws ERR_SHAPE if the number of elements differs, ERR_DTYPE, ERR_VALUE
    */
   write(data: TypedArray | readonly number[]): this {
-    const handle = this.handle('Tensor.write', 'this')
-    const encoded = encode('Tensor.write', data, this.dtype)
+    const where = 'Tensor.write'
+    const handle = this.handle(where, 'this')
+    const encoded = encodeElements(where, data, this.dtype)
     if (encoded.length !== this.size) {
-      fail(
-        'ERR_SHAPE',
-        'Tensor.write',
-        'data',
-        `have ${this.size} elements for shape ${text(this.shape)}`,
-        String(encoded.length),
-      )
+      const requirement = `have ${this.size} elements for shape ${formatShape(this.shape)}`
+      fail('ERR_SHAPE', where, 'data', requirement, String(encoded.length))
     }
     if (isHalf(this.dtype) && encoded instanceof Float32Array) {
-      const rounded = native.tensorFrom(
-        this.device.handle,
-        encoded,
-        this.shape,
-        dtypeCode('Tensor.write', 'float32'),
-      )
-      native.tensorCopy(handle, rounded)
-      native.tensorDispose(rounded)
+      const float32 = dtypeCode(where, 'float32')
+      const exact = native.tensorFrom(this.device.handle, encoded, this.shape, float32)
+      native.tensorCopy(handle, exact)
+      native.tensorDispose(exact)
     } else {
       native.tensorWrite(handle, 0, encoded)
     }
@@ -117,41 +108,37 @@ export class Tensor {
    */
   copyFrom(other: Tensor): this {
     const where = 'Tensor.copyFrom'
-    const to = this.handle(where, 'this')
-    const [from] = handles(where, { other }, this.device)
-    if (text(other.shape) !== text(this.shape))
-      fail('ERR_SHAPE', where, 'other', `have shape ${text(this.shape)}`, text(other.shape))
+    const target = this.handle(where, 'this')
+    const source = tensorHandle(where, 'other', other, this.device)
+    const [wanted, found] = [formatShape(this.shape), formatShape(other.shape)]
+    if (found !== wanted) fail('ERR_SHAPE', where, 'other', `have shape ${wanted}`, found)
     if (!convertible(other.dtype, this.dtype))
       fail('ERR_DTYPE', where, 'other', `be ${this.dtype}`, other.dtype)
-    native.tensorCopy(to, from!)
+    native.tensorCopy(target, source)
     return this
   }
 
   /**
-   * A copy on another device, or in another float dtype. A new tensor in any case. @throws
-   * ERR_DTYPE, ERR_DEVICE, ERR_OUT_OF_MEMORY
+   * A copy on another device, or in another float dtype. A new tensor in any case.
+   * @throws ERR_DTYPE, ERR_DEVICE, ERR_OUT_OF_MEMORY
    */
   to(target: Device | DType): Tensor {
-    const handle = this.handle('Tensor.to', 'this')
+    const where = 'Tensor.to'
+    const handle = this.handle(where, 'this')
     if (typeof target === 'string') {
-      const code = dtypeCode('Tensor.to', target)
+      const code = dtypeCode(where, target)
       if (!convertible(this.dtype, target)) {
-        fail(
-          'ERR_DTYPE',
-          'Tensor.to',
-          'dtype',
-          `be ${this.dtype}, the tensor's own: floats alone are converted`,
-          target,
-        )
+        const requirement = `be ${this.dtype}, the tensor's own: floats alone are converted`
+        fail('ERR_DTYPE', where, 'dtype', requirement, target)
       }
-      const copy = native.tensorEmpty(this.device.handle, this.shape, code)
-      native.tensorCopy(copy, handle)
-      return new Tensor(this.device, copy)
+      const converted = native.tensorEmpty(this.device.handle, this.shape, code)
+      native.tensorCopy(converted, handle)
+      return new Tensor(this.device, converted)
     }
-    // Device is a type here, so its class is taken from the device at hand.
+    // device.ts imports this file, so its class is taken from the device at hand.
     if (!(target instanceof this.device.constructor))
-      fail('ERR_DEVICE', 'Tensor.to', 'target', 'be a Device or a dtype', target)
-    const copy = native.tensorEmpty(target.handle, this.shape, dtypeCode('Tensor.to', this.dtype))
+      fail('ERR_DEVICE', where, 'target', 'be a Device or a dtype', target)
+    const copy = native.tensorEmpty(target.handle, this.shape, dtypeCode(where, this.dtype))
     if (target === this.device) native.tensorCopy(copy, handle)
     else native.tensorTransfer(copy, handle)
     return new Tensor(target, copy)
@@ -162,15 +149,11 @@ export class Tensor {
    * @throws ERR_SHAPE
    */
   reshape(shape: readonly number[]): Tensor {
-    const handle = this.handle('Tensor.reshape', 'this')
-    if (elements('Tensor.reshape', shape) !== this.size) {
-      fail(
-        'ERR_SHAPE',
-        'Tensor.reshape',
-        'shape',
-        `have ${this.size} elements as ${text(this.shape)} has`,
-        text(shape),
-      )
+    const where = 'Tensor.reshape'
+    const handle = this.handle(where, 'this')
+    if (countElements(where, shape) !== this.size) {
+      const requirement = `have ${this.size} elements as ${formatShape(this.shape)} has`
+      fail('ERR_SHAPE', where, 'shape', requirement, formatShape(shape))
     }
     return new Tensor(this.device, native.tensorView(handle, 0, shape))
   }
@@ -181,21 +164,20 @@ export class Tensor {
    * @throws ERR_VALUE for a range outside the tensor
    */
   rows(begin: number, end: number): Tensor {
-    const handle = this.handle('Tensor.rows', 'this')
-    if (this.shape.length === 0)
-      fail('ERR_SHAPE', 'Tensor.rows', 'this', 'have at least one axis', '[]')
-    integer('Tensor.rows', 'end', end, 0, this.shape[0])
-    integer('Tensor.rows', 'begin', begin, 0, end)
-    const width = this.shape.slice(1).reduce((a, b) => a * b, 1)
-    return new Tensor(
-      this.device,
-      native.tensorView(handle, begin * width, [end - begin, ...this.shape.slice(1)]),
-    )
+    const where = 'Tensor.rows'
+    const handle = this.handle(where, 'this')
+    const [count, ...rowShape] = this.shape
+    if (count === undefined) fail('ERR_SHAPE', where, 'this', 'have at least one axis', '[]')
+    checkInteger(where, 'end', end, 0, count)
+    checkInteger(where, 'begin', begin, 0, end)
+    const rowSize = rowShape.reduce((a, b) => a * b, 1)
+    const view = native.tensorView(handle, begin * rowSize, [end - begin, ...rowShape])
+    return new Tensor(this.device, view)
   }
 
   /**
-   * Gives the memory back, in order behind the work that uses it. Any later use throws
-   * ERR_DISPOSED; a second call does nothing.
+   * Frees the memory once the work that uses it has run. Any later use throws ERR_DISPOSED; a
+   * second call does nothing.
    */
   dispose(): void {
     if (this.#handle) native.tensorDispose(this.#handle)
@@ -207,74 +189,82 @@ export class Tensor {
     this.dispose()
   }
 
-  /** For people: dtype, shape and device. */
+  /** Dtype, shape and device: `Tensor float32 [4, 32] on cpu`. */
   toString(): string {
-    return `Tensor ${this.dtype} ${text(this.shape)} on ${this.device.name}${this.disposed ? ', disposed' : ''}`
+    const disposed = this.disposed ? ', disposed' : ''
+    return `Tensor ${this.dtype} ${formatShape(this.shape)} on ${this.device.name}${disposed}`
+  }
+
+  /** @internal */
+  [inspect](): string {
+    return this.toString()
   }
 }
 
 /** A shape in messages: `[4, 32]`. */
-export function text(shape: readonly number[]): string {
+export function formatShape(shape: readonly number[]): string {
   return `[${shape.join(', ')}]`
 }
 
-/** The number of elements of a shape the user gave. */
-export function elements(where: string, shape: readonly number[]): number {
+/** The number of elements of a shape that the user gave. @throws ERR_SHAPE */
+export function countElements(where: string, shape: readonly number[]): number {
   if (!Array.isArray(shape)) fail('ERR_SHAPE', where, 'shape', 'be an array of sizes', shape)
   if (shape.length > 6)
     fail('ERR_SHAPE', where, 'shape', 'have at most 6 axes', String(shape.length))
-  let size = 1
-  for (const [i, d] of shape.entries()) {
-    if (!Number.isInteger(d) || d < 0)
-      fail('ERR_SHAPE', where, `shape[${i}]`, 'be an integer from 0', describe(d))
-    size *= d
+  let count = 1
+  for (const [axis, size] of shape.entries()) {
+    if (!Number.isInteger(size) || size < 0)
+      fail('ERR_SHAPE', where, `shape[${axis}]`, 'be an integer from 0', describeValue(size))
+    count *= size
   }
-  if (size > 2 ** 50) fail('ERR_SHAPE', where, 'shape', 'have at most 2^50 elements', text(shape))
-  return size
+  if (count > 2 ** 50)
+    fail('ERR_SHAPE', where, 'shape', 'have at most 2^50 elements', formatShape(shape))
+  return count
 }
 
-/**
- * The native handles of tensors that must all be tensors, alive, and on one device (`device`, if
- * given).
- */
-export function handles(
+/** The native handle of an argument: a tensor, alive, and on `device` if one is given. */
+export function tensorHandle(
   where: string,
-  tensors: Record<string, Tensor>,
+  name: string,
+  tensor: Tensor,
   device?: Device,
-): TensorHandle[] {
-  let first = device
-  return Object.entries(tensors).map(([name, tensor]) => {
-    if (!(tensor instanceof Tensor)) {
-      fail(
-        'ERR_DTYPE',
-        where,
-        name,
-        'be a Tensor',
-        tensor,
-        'Make one with device.tensor(data, shape).',
-      )
-    }
-    const handle = tensor.handle(where, name)
-    first ??= tensor.device
-    if (tensor.device !== first) {
-      fail(
-        'ERR_DEVICE_MISMATCH',
-        where,
-        name,
-        `be on device "${first.name}"`,
-        `a tensor of another device "${tensor.device.name}"`,
-        `Move it with ${name}.to(device).`,
-      )
-    }
-    return handle
-  })
+): TensorHandle {
+  if (!(tensor instanceof Tensor)) {
+    const hint = 'Make one with device.tensor(data, shape).'
+    fail('ERR_DTYPE', where, name, 'be a Tensor', tensor, hint)
+  }
+  const handle = tensor.handle(where, name)
+  if (device && tensor.device !== device) {
+    fail(
+      'ERR_DEVICE_MISMATCH',
+      where,
+      name,
+      `be on device "${device.name}"`,
+      `a tensor of another device "${tensor.device.name}"`,
+      `Move it with ${name}.to(device).`,
+    )
+  }
+  return handle
 }
 
-export function optionalHandle(
+/** {@link tensorHandle} of an argument that may be left out. */
+export function optionalTensorHandle(
   where: string,
   name: string,
   tensor: Tensor | undefined,
   device: Device,
 ): TensorHandle | undefined {
-  return tensor === undefined ? undefined : handles(where, { [name]: tensor }, device)[0]
+  return tensor === undefined ? undefined : tensorHandle(where, name, tensor, device)
+}
+
+/**
+ * Overwrites `target` with `source`, which may be on another device, of another float dtype, or of
+ * another shape with as many elements.
+ */
+export function overwrite(target: Tensor, source: Tensor): void {
+  const moved = source.device === target.device ? undefined : source.to(target.device)
+  const view = (moved ?? source).reshape(target.shape)
+  native.tensorCopy(target.handle('copy', 'target'), view.handle('copy', 'source'))
+  view.dispose()
+  moved?.dispose()
 }

@@ -1,12 +1,12 @@
 import { native, type TableHandle } from './binding.js'
-import { type Device, expectDevice } from './device.js'
-import { convertible, type DType, dtypeCode, dtypeRow } from './dtype.js'
+import { checkDevice, type Device } from './device.js'
+import { convertible, type DType, dtypeCode, dtypeInfo } from './dtype.js'
 import { fail } from './errors.js'
+import { inspect } from './inspect.js'
 import { SparseGrad } from './ops.js'
-import { choice, integer, number, options } from './options.js'
-import { copyAcross } from './parameter.js'
+import { checkInteger, checkNumber, checkOptions, choiceIndex } from './options.js'
 import { locateTensor } from './safetensors.js'
-import { handles, Tensor, text } from './tensor.js'
+import { formatShape, optionalTensorHandle, overwrite, Tensor, tensorHandle } from './tensor.js'
 
 /** Options of {@link ValueTable}. */
 export interface ValueTableOptions {
@@ -20,7 +20,7 @@ export interface ValueTableOptions {
    */
   dtype?: 'float32' | 'bfloat16' | 'float16' | 'int8'
   /**
-   * Rows drawn from N(0, std). Default: std 1/sqrt(dim), seed 0. int8 tables start at zero: write
+   * Normal rows with mean 0. Default: std 1/sqrt(dim), seed 0. int8 tables start at zero: write
    * `weight` and `scales`.
    */
   init?: { std?: number; seed?: number }
@@ -36,29 +36,80 @@ export interface MapOptions {
 
 const rowTypes: readonly DType[] = ['float32', 'bfloat16', 'float16', 'int8']
 
-/** @internal Rows that {@link ValueTable.map} found. */
-export class MappedRows {
-  constructor(
-    readonly weight: Tensor,
-    readonly scales: Tensor | undefined,
-  ) {}
+/** @internal The rows of a table, in memory of their own or in a file. */
+export class TableRows {
+  readonly slots: number
+  readonly dim: number
+  readonly weight: Tensor
+  readonly scales: Tensor | undefined
+  readonly mapped: boolean
+
+  constructor(rows: TableRows) {
+    this.slots = rows.slots
+    this.dim = rows.dim
+    this.weight = rows.weight
+    this.scales = rows.scales
+    this.mapped = rows.mapped
+  }
+}
+
+/** New rows in memory, as the options say. */
+function allocateRows(where: string, device: Device, options: ValueTableOptions): TableRows {
+  const checked = checkOptions(where, options, ['slots', 'dim', 'dtype', 'init'])
+  const slots = checkInteger(where, 'slots', checked.slots, 1, 2 ** 31 - 1)
+  const dim = checkInteger(where, 'dim', checked.dim, 1, 2 ** 24)
+  const dtype = checked.dtype ?? 'float32'
+  choiceIndex(where, 'dtype', dtype, rowTypes)
+  const init = checkOptions(`${where}: init`, checked.init, ['std', 'seed'])
+  const std = checkNumber(where, 'init.std', init.std ?? 1 / Math.sqrt(dim), 0)
+  const seed = checkInteger(where, 'init.seed', init.seed ?? 0, 0)
+  const shape = [slots, dim]
+  if (dtype !== 'int8') {
+    const weight = device.normal(shape, { std, seed, dtype })
+    return new TableRows({ slots, dim, weight, scales: undefined, mapped: false })
+  }
+  if (checked.init) {
+    const requirement = 'be left out for an int8 table'
+    const hint = 'Write its weight and scales.'
+    fail('ERR_UNSUPPORTED', where, 'init', requirement, checked.init, hint)
+  }
+  const weight = device.zeros(shape, 'int8')
+  const scales = device.tensor(new Float32Array(slots).fill(1))
+  return new TableRows({ slots, dim, weight, scales, mapped: false })
+}
+
+/** Rows that stay in a file. */
+function mapRows(where: string, path: string, name: string, options: MapOptions): TableRows {
+  const { device, scales } = checkOptions(where, options, ['device', 'scales'])
+  checkDevice(where, device)
+  const weight = mapTensor(where, device, path, name)
+  const [slots, dim, ...rest] = weight.shape
+  if (slots === undefined || dim === undefined || rest.length > 0)
+    fail('ERR_SHAPE', where, name, 'have shape [slots, dim]', formatShape(weight.shape))
+  if (!rowTypes.includes(weight.dtype))
+    fail('ERR_DTYPE', where, name, `be one of ${rowTypes.join(', ')}`, weight.dtype)
+  if ((weight.dtype === 'int8') !== (scales !== undefined)) {
+    const requirement = weight.dtype === 'int8' ? 'name the scales of the int8 rows' : 'be left out'
+    fail('ERR_VALUE', where, 'scales', requirement, scales)
+  }
+  if (scales === undefined)
+    return new TableRows({ slots, dim, weight, scales: undefined, mapped: true })
+  const factors = mapTensor(where, device, path, scales)
+  const [wanted, found] = [formatShape([slots]), formatShape(factors.shape)]
+  if (factors.dtype !== 'float32' || found !== wanted)
+    fail('ERR_SHAPE', where, scales, `be float32 ${wanted}`, `${factors.dtype} ${found}`)
+  return new TableRows({ slots, dim, weight, scales: factors, mapped: true })
 }
 
 function mapTensor(where: string, device: Device, path: string, name: string): Tensor {
   const { dtype, shape, offset } = locateTensor(where, path, name)
-  if (offset % dtypeRow(dtype).bytes !== 0)
-    fail(
-      'ERR_FILE_FORMAT',
-      where,
-      name,
-      `begin at a multiple of ${dtypeRow(dtype).bytes} bytes to be mapped`,
-      String(offset),
-      'Save the file anew.',
-    )
-  return new Tensor(
-    device,
-    native.tensorMap(device.handle, path, offset, shape, dtypeCode(where, dtype)),
-  )
+  const { bytes } = dtypeInfo(dtype)
+  if (offset % bytes !== 0) {
+    const requirement = `begin at a multiple of ${bytes} bytes to be mapped`
+    fail('ERR_FILE_FORMAT', where, name, requirement, String(offset), 'Save the file anew.')
+  }
+  const code = dtypeCode(where, dtype)
+  return new Tensor(device, native.tensorMap(device.handle, path, offset, shape, code))
 }
 
 /**
@@ -79,59 +130,30 @@ export class ValueTable {
   readonly weight: Tensor
   /** `[slots]` float32: the factor of each row of an int8 table. */
   readonly scales: Tensor | undefined
-  /** @internal Whether the rows lie in a file, which nothing writes to. */
+  /** @internal Whether the rows are in a file, which is never written to. */
   readonly mapped: boolean
   /** @internal */
   readonly handle: TableHandle
 
   /** @throws ERR_OPTION, ERR_VALUE, ERR_OUT_OF_MEMORY */
-  constructor(device: Device, given: ValueTableOptions)
+  constructor(device: Device, options: ValueTableOptions)
   /** @internal */
-  constructor(device: Device, given: MappedRows)
-  constructor(device: Device, given: ValueTableOptions | MappedRows) {
+  constructor(device: Device, rows: TableRows)
+  constructor(device: Device, options: ValueTableOptions | TableRows) {
     const where = 'ValueTable'
-    expectDevice(where, device)
-    this.mapped = given instanceof MappedRows
-    if (given instanceof MappedRows) {
-      this.device = device
-      this.weight = given.weight
-      this.scales = given.scales
-      ;[this.slots, this.dim] = given.weight.shape as [number, number]
-      this.dtype = given.weight.dtype
-      this.handle = native.tableCreate(
-        this.weight.handle(where, 'weight'),
-        this.scales?.handle(where, 'scales'),
-      )
-      return
-    }
-    const o = options(where, given, ['slots', 'dim', 'dtype', 'init'])
+    checkDevice(where, device)
+    const rows = options instanceof TableRows ? options : allocateRows(where, device, options)
     this.device = device
-    this.slots = integer(where, 'slots', o.slots, 1, 2 ** 31 - 1)
-    this.dim = integer(where, 'dim', o.dim, 1, 2 ** 24)
-    this.dtype = o.dtype ?? 'float32'
-    choice(where, 'dtype', this.dtype, rowTypes)
-    const init = options(`${where}: init`, o.init, ['std', 'seed'])
-    const std = number(where, 'init.std', init.std ?? 1 / Math.sqrt(this.dim), 0)
-    const seed = integer(where, 'init.seed', init.seed ?? 0, 0)
-    const shape = [this.slots, this.dim]
-    if (this.dtype === 'int8') {
-      if (o.init)
-        fail(
-          'ERR_UNSUPPORTED',
-          where,
-          'init',
-          'be left out for an int8 table',
-          o.init,
-          'Write its weight and scales.',
-        )
-      this.weight = device.zeros(shape, 'int8')
-      this.scales = device.tensor(new Float32Array(this.slots).fill(1))
-    } else {
-      this.weight = device.normal(shape, { std, seed, dtype: this.dtype })
-    }
+    this.slots = rows.slots
+    this.dim = rows.dim
+    this.dtype = rows.weight.dtype
+    this.weight = rows.weight
+    this.scales = rows.scales
+    this.mapped = rows.mapped
+    const weight = tensorHandle(where, 'weight', rows.weight)
     this.handle = native.tableCreate(
-      this.weight.handle(where, 'weight'),
-      this.scales?.handle(where, 'scales'),
+      weight,
+      optionalTensorHandle(where, 'scales', rows.scales, device),
     )
   }
 
@@ -145,47 +167,19 @@ export class ValueTable {
    * @throws ERR_FILE_FORMAT, ERR_SHAPE, ERR_DTYPE, ERR_VALUE for a name that is not in the file;
    * ERR_UNSUPPORTED on a device other than the CPU
    */
-  static map(path: string, name: string, given: MapOptions): ValueTable {
-    const where = 'ValueTable.map'
-    const { device, scales } = options(where, given, ['device', 'scales'])
-    expectDevice(where, device)
-    const weight = mapTensor(where, device, path, name)
-    if (weight.shape.length !== 2)
-      fail('ERR_SHAPE', where, name, 'have shape [slots, dim]', text(weight.shape))
-    if (!rowTypes.includes(weight.dtype))
-      fail('ERR_DTYPE', where, name, `be one of ${rowTypes.join(', ')}`, weight.dtype)
-    if ((weight.dtype === 'int8') !== (scales !== undefined))
-      fail(
-        'ERR_VALUE',
-        where,
-        'scales',
-        weight.dtype === 'int8' ? 'name the scales of the int8 rows' : 'be left out',
-        scales,
-      )
-    if (scales === undefined) return new ValueTable(device, new MappedRows(weight, undefined))
-    const factors = mapTensor(where, device, path, scales)
-    if (factors.dtype !== 'float32' || text(factors.shape) !== text([weight.shape[0]!]))
-      fail(
-        'ERR_SHAPE',
-        where,
-        scales,
-        `be float32 ${text([weight.shape[0]!])}`,
-        `${factors.dtype} ${text(factors.shape)}`,
-      )
-    return new ValueTable(device, new MappedRows(weight, factors))
+  static map(path: string, name: string, options: MapOptions): ValueTable {
+    const rows = mapRows('ValueTable.map', path, name, options)
+    return new ValueTable(rows.weight.device, rows)
   }
 
-  /**
-   * Number of reads that wait for the optimizer; none ever of a table that is read only, int8 or
-   * mapped.
-   */
+  /** Number of reads queued for the optimizer; 0 for a read-only table (int8 or mapped). */
   get pendingReads(): number {
     return native.tablePending(this.handle)
   }
 
-  /** The merged gradient of all reads that wait, for inspection: the queue stays. */
+  /** The merged gradient of all queued reads, for inspection: the queue stays. */
   gradient(): SparseGrad {
-    handles('ValueTable.gradient', { weight: this.weight })
+    tensorHandle('ValueTable.gradient', 'weight', this.weight)
     return new SparseGrad(this.device, native.tableGradient(this.handle))
   }
 
@@ -196,26 +190,21 @@ export class ValueTable {
 
   /**
    * Overwrites the rows with a `[slots, dim]` tensor, which may be on another device or of another
-   * float dtype. @throws ERR_SHAPE, ERR_DTYPE
+   * float dtype.
+   * @throws ERR_SHAPE, ERR_DTYPE
    */
   load(weight: Tensor): void {
-    handles('ValueTable.load', { weight })
-    this.weight.handle('ValueTable.load', 'this')
-    if (text(weight.shape) !== text(this.weight.shape)) {
-      fail(
-        'ERR_SHAPE',
-        'ValueTable.load',
-        'weight',
-        `have shape ${text(this.weight.shape)}`,
-        text(weight.shape),
-      )
-    }
+    const where = 'ValueTable.load'
+    tensorHandle(where, 'weight', weight)
+    tensorHandle(where, 'this', this.weight)
+    const [wanted, found] = [formatShape(this.weight.shape), formatShape(weight.shape)]
+    if (found !== wanted) fail('ERR_SHAPE', where, 'weight', `have shape ${wanted}`, found)
     if (!convertible(weight.dtype, this.dtype))
-      fail('ERR_DTYPE', 'ValueTable.load', 'weight', `be ${this.dtype}`, weight.dtype)
-    copyAcross(this.weight, weight)
+      fail('ERR_DTYPE', where, 'weight', `be ${this.dtype}`, weight.dtype)
+    overwrite(this.weight, weight)
   }
 
-  /** Gives the rows back. Layers that read the table throw ERR_DISPOSED afterwards. */
+  /** Frees the rows. Layers that read the table throw ERR_DISPOSED afterwards. */
   dispose(): void {
     native.tableDispose(this.handle)
     this.weight.dispose()
@@ -225,5 +214,11 @@ export class ValueTable {
   /** For `using`: the same as dispose(). */
   [Symbol.dispose](): void {
     this.dispose()
+  }
+
+  /** @internal */
+  [inspect](): string {
+    const state = `${this.mapped ? ', mapped' : ''}${this.weight.disposed ? ', disposed' : ''}`
+    return `ValueTable ${this.dtype} [${this.slots}, ${this.dim}] on ${this.device.name}${state}`
   }
 }

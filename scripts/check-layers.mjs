@@ -92,6 +92,36 @@ for (const file of files(join(root, 'lib'))) {
   if (/console\./.test(text)) faults.push(`${name}: the library prints nothing`)
 }
 
+faults.push(...importCycles())
+
 for (const fault of faults) console.error(fault)
 console.log(faults.length === 0 ? 'layers: in order' : `layers: ${faults.length} faults`)
 process.exit(faults.length === 0 ? 0 : 1)
+
+/** Cycles of value imports among the files of lib/; `import type` and `export type` don't count. */
+function importCycles() {
+  const lib = join(root, 'lib')
+  const statement = /^(?:import|export)\s+(?!type\s)([^'";]*?from\s+)?'(\.[^']+)\.js'/gm
+  const typesOnly = /^\{(\s*type\s[^,}]+,?)+\s*\}/
+  const imports = new Map()
+  for (const file of files(lib).filter((f) => f.endsWith('.ts'))) {
+    const targets = [...readFileSync(file, 'utf8').matchAll(statement)]
+      .filter(([, names = '']) => !typesOnly.test(names))
+      .map(([, , target]) => join(dirname(file), `${target}.ts`))
+    imports.set(file, targets)
+  }
+  const done = new Set()
+  const cycles = []
+  const visit = (file, path) => {
+    const start = path.indexOf(file)
+    if (start >= 0) {
+      const names = [...path.slice(start), file].map((f) => relative(root, f))
+      cycles.push(`import cycle: ${names.join(' -> ')}`)
+    } else if (!done.has(file)) {
+      for (const target of imports.get(file) ?? []) visit(target, [...path, file])
+      done.add(file)
+    }
+  }
+  for (const file of imports.keys()) visit(file, [])
+  return cycles
+}

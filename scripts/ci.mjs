@@ -1,14 +1,14 @@
-// All that CI runs after `npm ci`, part by part: node scripts/ci.mjs [part…]. Prints what each
-// took, and ends with one line that adds them up: N passed, N failed. A part that prints such a
-// line itself is counted by its last one, any other as one test. To add a part, add a line to
-// `parts`; a Debian package that it needs, to scripts/ci-packages.sh.
+// All that CI runs after `npm ci`, stage by stage: node scripts/ci.mjs [stage…]. Prints the time of
+// each, and ends with one line that adds them up: N passed, N failed. A stage that prints such a
+// line itself is counted by its last one, any other as one test. To add a stage, add a line to
+// `stages`; a Debian package that it needs, to scripts/ci-packages.sh.
 
 import { spawn } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 
-const parts = [
+const stages = [
   { name: 'check', run: 'npm run check', minutes: 5 },
   { name: 'tests', run: 'npm test', minutes: 30 },
   { name: 'sanitizers', run: 'bash test/native/run', minutes: 15 },
@@ -17,8 +17,8 @@ const parts = [
   { name: 'package', run: 'npm run test:package -- --cuda-architectures 80', minutes: 20 },
 ]
 
-/** Runs one part with its output shown; its last line of counts, if it prints one. */
-function runPart({ run, minutes }) {
+/** Runs one stage with its output shown. Returns the counts of the last line that has some. */
+function runStage({ run, minutes }) {
   return new Promise((resolve) => {
     const child = spawn('bash', ['-c', run], {
       cwd: root,
@@ -47,27 +47,26 @@ function runPart({ run, minutes }) {
 }
 
 const names = process.argv.slice(2)
-const unknown = names.filter((n) => !parts.some((p) => p.name === n))
+const unknown = names.filter((n) => !stages.some((s) => s.name === n))
 if (unknown.length > 0) {
-  console.error(
-    `ci: no part ${unknown.join(', ')}; there are ${parts.map((p) => p.name).join(', ')}.`,
-  )
+  const known = stages.map((s) => s.name).join(', ')
+  console.error(`ci: no stage ${unknown.join(', ')}; there are ${known}.`)
   process.exit(2)
 }
 
 const results = []
-for (const part of parts.filter((p) => names.length === 0 || names.includes(p.name))) {
-  console.log(`\n== ${part.name}: ${part.run}`)
+for (const stage of stages.filter((s) => names.length === 0 || names.includes(s.name))) {
+  console.log(`\n== ${stage.name}: ${stage.run}`)
   const start = performance.now()
-  const counts = await runPart(part)
-  results.push({ name: part.name, ...counts, seconds: (performance.now() - start) / 1000 })
+  const counts = await runStage(stage)
+  results.push({ name: stage.name, ...counts, seconds: (performance.now() - start) / 1000 })
 }
 
 console.log('')
-for (const r of results)
-  console.log(
-    `${r.name.padEnd(14)}${r.seconds.toFixed(0).padStart(6)} s  ${r.passed} passed, ${r.failed} failed`,
-  )
+for (const { name, seconds, passed, failed } of results) {
+  const time = `${seconds.toFixed(0).padStart(6)} s`
+  console.log(`${name.padEnd(14)}${time}  ${passed} passed, ${failed} failed`)
+}
 const sum = (key) => results.reduce((total, r) => total + r[key], 0)
 console.log(`\n${sum('passed')} passed, ${sum('failed')} failed`)
 process.exit(sum('failed') === 0 ? 0 : 1)

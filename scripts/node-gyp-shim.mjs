@@ -1,6 +1,5 @@
-// What prebuildify runs in place of node-gyp: cmake-js on this checkout, into the folder
-// prebuildify stands in. MEMORY_LAYERS_CMAKE_ARGS: CMake definitions, NAME=VALUE, separated by
-// spaces.
+// What prebuildify runs instead of node-gyp: cmake-js on this checkout, into prebuildify's working
+// directory. MEMORY_LAYERS_CMAKE_ARGS: CMake definitions, NAME=VALUE, separated by spaces.
 
 import { spawnSync } from 'node:child_process'
 import { createRequire } from 'node:module'
@@ -25,14 +24,12 @@ const args = [
   String(availableParallelism()),
 ]
 
-// configure and build, not rebuild: an unchanged folder is built again in a second.
+// Configure and build, not rebuild: building an unchanged folder again takes a second.
 for (const step of ['configure', 'build']) {
   const { status } = spawnSync(
     process.execPath,
     [cmakeJs, step, ...args, ...definitions.map((d) => `--CD${d}`), '--silent'],
-    {
-      stdio: 'inherit',
-    },
+    { stdio: 'inherit' },
   )
   if (status !== 0) process.exit(status ?? 1)
 }

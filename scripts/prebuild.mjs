@@ -1,8 +1,8 @@
-// Builds the binaries that the package ships:
+// Builds the binaries that the package ships,
 // prebuilds/<platform>-<arch>/memory-layers[.<libc>].node.
 //
-//   node scripts/prebuild.mjs [linux-x64] [linux-arm64] … [--cuda on|off] [--cuda-architectures
-//   LIST]
+//   node scripts/prebuild.mjs [linux-x64] [linux-arm64] … [--cuda on|off]
+//                             [--cuda-architectures LIST]
 //
 // Without a name: this machine's. Another architecture of Linux is cross-compiled with Debian's
 // compilers; other systems build on their own. linux-x64 has the CUDA backend in the same file, for
@@ -41,14 +41,13 @@ function definitions(name) {
 async function build(name) {
   const [platform, arch] = name.split('-')
   if (name !== here && !cross[name]) {
-    throw new Error(
-      `prebuild: ${name} can't be built on ${here}; it takes ${[here, ...Object.keys(cross)].join(', ')}.`,
-    )
+    const possible = [here, ...Object.keys(cross)].join(', ')
+    throw new Error(`prebuild: ${name} can't be built on ${here}; it takes ${possible}.`)
   }
   const stage = `${root}build/prebuild/${name}`
   mkdirSync(stage, { recursive: true })
   writeFileSync(`${stage}/package.json`, JSON.stringify({ name: require('../package.json').name }))
-  // it would keep definitions of an earlier run
+  // The cache would keep definitions of an earlier run.
   rmSync(`${stage}/build/CMakeCache.txt`, { force: true })
   rmSync(`${root}prebuilds/${name}`, { recursive: true, force: true })
   process.env.MEMORY_LAYERS_CMAKE_ARGS = definitions(name).join(' ')

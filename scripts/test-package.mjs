@@ -1,8 +1,8 @@
 // `npm run test:package`: the package as its users get it. Builds the prebuilt binaries, packs, and
 // runs test/package on the tarball.
 //   --again                     keeps the binaries of the last run
-//   --cuda-architectures LIST   compiles CUDA for these only, not for all of a release: CI takes
-//   those that `npm ci` has compiled
+//   --cuda-architectures LIST   compiles CUDA for these only, not for all of a release: CI names
+//                               those that `npm ci` has compiled
 // Names of test files may follow. Ends with: N passed, N failed, N skipped.
 
 import { spawnSync } from 'node:child_process'
@@ -33,7 +33,7 @@ const programs = {
   PNPM: ['pnpm@10.34.0', 'bin/pnpm.cjs'],
 }
 
-function must(command, args, options = {}) {
+function runOrExit(command, args, options = {}) {
   const { status, stdout, error } = spawnSync(command, args, {
     cwd: root,
     stdio: ['ignore', 'pipe', 'inherit'],
@@ -50,10 +50,10 @@ function fetchProgram([name, file]) {
   const target = join(folder, 'programs', name)
   if (!existsSync(join(target, 'package', file))) {
     mkdirSync(target, { recursive: true })
-    const tarball = must('npm', ['pack', '--silent', '--prefer-offline', name], {
+    const tarball = runOrExit('npm', ['pack', '--silent', '--prefer-offline', name], {
       cwd: target,
     }).trim()
-    must('tar', ['xzf', tarball], { cwd: target })
+    runOrExit('tar', ['xzf', tarball], { cwd: target })
     rmSync(join(target, tarball))
   }
   return join(target, 'package', file)
@@ -66,19 +66,19 @@ function hasCuda() {
 mkdirSync(folder, { recursive: true })
 const cuda = hasCuda()
 if (!values.again) {
-  must('npm', ['run', '--silent', 'build:lib'])
+  runOrExit('npm', ['run', '--silent', 'build:lib'])
   if (!cuda) console.log('nvcc is not here: the linux-x64 binary is built without CUDA')
   const options = !cuda
     ? ['--cuda', 'off']
     : architectures
       ? ['--cuda-architectures', architectures]
       : []
-  must(process.execPath, ['scripts/prebuild.mjs', 'linux-x64', 'linux-arm64', ...options], {
+  runOrExit(process.execPath, ['scripts/prebuild.mjs', 'linux-x64', 'linux-arm64', ...options], {
     stdio: 'inherit',
   })
 }
 const [packed] = JSON.parse(
-  must('npm', ['pack', '--json', '--ignore-scripts', '--pack-destination', folder]),
+  runOrExit('npm', ['pack', '--json', '--ignore-scripts', '--pack-destination', folder]),
 )
 const tarball = join(folder, 'memory-layers.tgz')
 renameSync(join(folder, packed.filename), tarball)

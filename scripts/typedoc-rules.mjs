@@ -6,11 +6,11 @@ import { Converter, ReflectionKind } from 'typedoc'
 /** The comment's text with its block tags, or an empty string. */
 function textOf(comment) {
   if (!comment) return ''
-  const parts = [
+  const texts = [
     ...comment.summary,
     ...comment.blockTags.flatMap((tag) => [{ text: `${tag.tag} ` }, ...tag.content]),
   ]
-  return parts.map((p) => p.text).join('')
+  return texts.map((t) => t.text).join('')
 }
 
 export function load(app) {
@@ -28,17 +28,19 @@ export function load(app) {
         app.logger.warn(`${owner.getFullName()} does not say the shapes of its tensors`)
     }
     for (const property of context.project.getReflectionsByKind(ReflectionKind.Property)) {
-      // Members of an inline type are told by the comment of what they belong to.
-      const public_ =
+      // The comment of what an inline type belongs to describes its members.
+      const isPublic =
         !property.flags.isProtected &&
         property.parent.kindOf([ReflectionKind.Class, ReflectionKind.Interface])
-      if (public_ && !property.inheritedFrom && !property.comment?.hasVisibleComponent())
+      if (isPublic && !property.inheritedFrom && !property.comment?.hasVisibleComponent())
         app.logger.warn(`${property.getFullName()} has no documentation`)
     }
-    for (const made of context.project.getReflectionsByKind(ReflectionKind.ConstructorSignature)) {
-      if (!made.parent.parent.kindOf(ReflectionKind.Class)) continue
-      if (!textOf(made.comment).includes('@throws'))
-        app.logger.warn(`${made.getFullName()} does not say which errors it throws`)
+    for (const signature of context.project.getReflectionsByKind(
+      ReflectionKind.ConstructorSignature,
+    )) {
+      if (!signature.parent.parent.kindOf(ReflectionKind.Class)) continue
+      if (!textOf(signature.comment).includes('@throws'))
+        app.logger.warn(`${signature.getFullName()} does not say which errors it throws`)
     }
   })
 }

@@ -10,12 +10,12 @@ const root = fileURLToPath(new URL('..', import.meta.url))
 const outputs: Record<string, RegExp[]> = {
   'read-a-table.ts': [
     /^on \w+: /,
-    /bag 1 \(a row less itself\): 0 0 0 0 …/,
+    /bag 1 \(a row minus itself\): 0 0 0 0 …/,
     /slots of query 0, head 0: \d+ \d+ \d+ \d+\n/,
   ],
   'train-by-hand.ts': [/step 200: loss 0\.0\d+\n/, /of 4096 slots hold/],
   'share-a-table.ts': [
-    /^3 reads wait at the table; together they touch \d+ of 4096 rows/,
+    /^3 reads are queued; together they touch \d+ of 4096 rows/,
     /step 120: loss 0\.\d+, gradient norm 0\.\d+/,
   ],
   'checkpoint-and-resume.ts': [/same bits at step 40: true/],

@@ -80,7 +80,7 @@ const calls: Record<string, Call> = {
   ),
 }
 
-/** Names of the options of each exported callable: those of its parameter `given`. */
+/** Names of the options of each exported callable: those of its parameter `options`. */
 function optionNames(): Map<string, string[]> {
   const files = ['lib/index.ts', 'lib/nn/index.ts']
   const { config } = ts.readConfigFile('tsconfig.json', ts.sys.readFile)
@@ -92,10 +92,10 @@ function optionNames(): Map<string, string[]> {
   const found = new Map<string, string[]>()
   const take = (name: string, signatures: readonly ts.Signature[]) => {
     for (const s of signatures) {
-      const given = s.parameters.find((p) => p.name === 'given')
+      const options = s.parameters.find((p) => p.name === 'options')
       const internal = s.getJsDocTags().some((t) => t.name === 'internal')
-      if (!given || internal) continue
-      const type = checker.getNonNullableType(checker.getTypeOfSymbol(given))
+      if (!options || internal) continue
+      const type = checker.getNonNullableType(checker.getTypeOfSymbol(options))
       found.set(
         name,
         type.getProperties().map((p) => p.name),

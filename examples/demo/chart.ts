@@ -45,6 +45,22 @@ function panel(
 
 const escaped = (text: string) => text.replace(/&/g, '&amp;').replace(/</g, '&lt;')
 
+/** An SVG element. */
+function element(
+  name: string,
+  attributes: Record<string, string | number>,
+  ...children: readonly string[]
+): string {
+  const list = Object.entries(attributes).map(([key, value]) => ` ${key}="${value}"`)
+  return `<${name}${list.join('')}>${children.join('')}</${name}>`
+}
+
+function legendEntry(run: Run, i: number): string {
+  const line = element('rect', { width: 14, height: 4, y: -5, fill: colors[i] ?? 'black' })
+  const label = element('text', { x: 20 }, escaped(run.label))
+  return element('g', { transform: `translate(${24 + i * 280},44)` }, line, label)
+}
+
 export async function writeChart(
   path: string,
   title: string,
@@ -52,28 +68,31 @@ export async function writeChart(
   note: string,
 ): Promise<void> {
   const { document } = parseHTML('<!doctype html><html><body></body></html>')
+  const xmlns = 'http://www.w3.org/2000/svg'
+  const top = 62
   const panels = [
     panel(document, runs, 'epoch', 'epochs'),
     panel(document, runs, 'seconds', 'seconds of training'),
-  ]
-  const top = 62
-  const legend = runs
-    .map(
-      (run, i) =>
-        `<g transform="translate(${24 + i * 280},44)"><rect width="14" height="4" y="-5" fill="${colors[i]}"/><text x="20">${escaped(run.label)}</text></g>`,
-    )
-    .join('')
-  const place = (svg: string, i: number) =>
-    svg.replace(
-      '<svg',
-      `<svg xmlns="http://www.w3.org/2000/svg" x="${i * (panelWidth + 10)}" y="${top}"`,
-    )
+  ].map((svg, i) =>
+    svg.replace('<svg', `<svg xmlns="${xmlns}" x="${i * (panelWidth + 10)}" y="${top}"`),
+  )
   const width = panelWidth * 2 + 20
   const height = top + panelHeight + 26
-  await writeFile(
-    path,
-    `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" viewBox="0 0 ${width} ${height}" font-family="system-ui, sans-serif" font-size="12">` +
-      `<rect width="100%" height="100%" fill="white"/><text x="24" y="24" font-size="16" font-weight="600">${escaped(title)}</text>${legend}` +
-      `${panels.map(place).join('')}<text x="24" y="${height - 8}" fill="#555" font-size="11">${escaped(note)}</text></svg>\n`,
+  const chart = element(
+    'svg',
+    {
+      xmlns,
+      width,
+      height,
+      viewBox: `0 0 ${width} ${height}`,
+      'font-family': 'system-ui, sans-serif',
+      'font-size': 12,
+    },
+    element('rect', { width: '100%', height: '100%', fill: 'white' }),
+    element('text', { x: 24, y: 24, 'font-size': 16, 'font-weight': 600 }, escaped(title)),
+    ...runs.map(legendEntry),
+    ...panels,
+    element('text', { x: 24, y: height - 8, fill: '#555', 'font-size': 11 }, escaped(note)),
   )
+  await writeFile(path, `${chart}\n`)
 }

@@ -5,8 +5,8 @@ export class UsageError extends Error {}
 
 export const help = `npm run demo -- [options]
 
-Teaches 119,077 facts (which country is this city in?) to a Memory+ layer and to a dense feed-forward of as many
-multiply-adds, and shows what each of them remembers.
+Teaches 119,077 facts (which country is this city in?) to a Memory+ layer and to a dense
+feed-forward block with as many multiply-adds, and shows what each of them remembers.
 
   --facts N      learn the N facts with the largest cities (default: all)
   --epochs N     passes over the facts (default 15)
@@ -30,11 +30,16 @@ export interface Flags {
   help: boolean
 }
 
-function whole(name: string, text: string | undefined, fallback: number, least: number): number {
+function parseInteger(
+  name: string,
+  text: string | undefined,
+  fallback: number,
+  min: number,
+): number {
   if (text === undefined) return fallback
   const value = Number(text)
-  if (!Number.isInteger(value) || value < least || text.trim() === '')
-    throw new UsageError(`--${name} must be an integer from ${least}, got "${text}".`)
+  if (!Number.isInteger(value) || value < min || text.trim() === '')
+    throw new UsageError(`--${name} must be an integer from ${min}, got "${text}".`)
   return value
 }
 
@@ -64,11 +69,11 @@ export function readFlags(args: readonly string[]): Flags {
   const text = (name: string) => values[name] as string | undefined
   const threads = text('threads')
   return {
-    facts: whole('facts', text('facts'), Number.POSITIVE_INFINITY, 12),
-    epochs: whole('epochs', text('epochs'), 15, 1),
-    seed: whole('seed', text('seed'), 1, 0),
+    facts: parseInteger('facts', text('facts'), Number.POSITIVE_INFINITY, 12),
+    epochs: parseInteger('epochs', text('epochs'), 15, 1),
+    seed: parseInteger('seed', text('seed'), 1, 0),
     device: text('device') ?? 'auto',
-    threads: threads === undefined ? undefined : whole('threads', threads, 0, 1),
+    threads: threads === undefined ? undefined : parseInteger('threads', threads, 0, 1),
     out: text('out') ?? 'demo-output',
     ask: text('ask'),
     profile: values['profile'] === true,

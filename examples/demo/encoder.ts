@@ -1,5 +1,5 @@
 // A name as numbers, by a frozen random projection of its character n-grams. Nothing here is
-// trained and nothing is stored per name, so what a model knows about a name lies in the model.
+// trained and nothing is stored per name: what a model knows about a name is in the model.
 
 export const width = 128
 
@@ -14,7 +14,7 @@ function hash(text: string, salt: number): number {
   return (h ^ (h >>> 16)) >>> 0
 }
 
-/** Every 1- to 4-gram of the name between marks, and every character with its place. */
+/** Every 1- to 4-gram of the name between marks, and every character with its position. */
 function features(name: string): string[] {
   const text = `^${name.normalize('NFC')}$`
   const list: string[] = []
@@ -51,7 +51,7 @@ export function encode(names: readonly string[], seed: number): Float32Array {
   return out
 }
 
-/** Names that another name shares every number with: they could not be told apart. */
+/** How many names have the encoding of another: a model can't tell them apart. */
 export function collisions(rows: Float32Array): number {
   const seen = new Set<string>()
   const count = rows.length / width

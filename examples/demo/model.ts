@@ -1,5 +1,5 @@
 // One residual block and a classifier: logits = W (x + block(x)) + b. The block is a dense
-// feed-forward, or a memory layer at as many multiply-adds.
+// feed-forward, or a memory layer with as many multiply-adds.
 
 import {
   type Device,
@@ -27,7 +27,7 @@ const keyDim = 64
 export const multiplyAdds =
   width * heads * keyDim + heads * nKeys * keyDim + heads * knn * width + 2 * width * width
 
-/** A dense block of as many. */
+/** Width of a dense block with as many. */
 const hidden = multiplyAdds / (2 * width)
 
 interface Saved {
@@ -93,7 +93,7 @@ export class Model {
     return [...this.#block.parameters(), ...this.#head.parameters()]
   }
 
-  /** Numbers that are trained. */
+  /** Number of trained values. */
   get size(): number {
     return this.parameters().reduce((sum, p) => sum + p.value.size, 0)
   }
@@ -108,7 +108,7 @@ export class Model {
   }
 
   loadStateDict(state: StateDict): void {
-    const part = (prefix: string) => {
+    const withoutPrefix = (prefix: string) => {
       const start = `${this.kind}.${prefix}.`
       return Object.fromEntries(
         Object.entries(state)
@@ -116,8 +116,8 @@ export class Model {
           .map(([n, t]) => [n.slice(start.length), t]),
       )
     }
-    this.#block.loadStateDict(part('block'))
-    this.#head.loadStateDict(part('head'))
+    this.#block.loadStateDict(withoutPrefix('block'))
+    this.#head.loadStateDict(withoutPrefix('head'))
   }
 
   dispose(): void {

@@ -13,28 +13,28 @@ import { print, printError } from './text.js'
 import { toolchain } from './toolchain.js'
 
 /**
- * The npm packages a build takes beside the system's compiler: the driver of CMake, and the C++
+ * The npm packages a build needs besides the system's compiler: a driver of CMake, and the C++
  * headers of Node-API.
  */
 const tools = ['cmake-js', 'node-addon-api'] as const
 
 export function build(args: string[]): number {
-  const asked = options(args)
-  if ('problem' in asked) return stop(asked.problem, 2)
-  if (!existsSync(join(root, 'CMakeLists.txt'))) return stop(`the sources are not in ${root}.`)
+  const options = parseOptions(args)
+  if ('problem' in options) return fail(options.problem, 2)
+  if (!existsSync(join(root, 'CMakeLists.txt'))) return fail(`the sources are not in ${root}.`)
 
   const { lines, missing } = toolchain()
-  for (const [tool, found] of lines) print(`${tool.padEnd(8)}${found}`)
-  if (missing) return stop(missing)
+  for (const { tool, found } of lines) print(`${tool.padEnd(8)}${found}`)
+  if (missing) return fail(missing)
 
   const found = findTools() ?? installTools()
-  if (typeof found === 'string') return stop(found)
+  if (typeof found === 'string') return fail(found)
 
   const start = performance.now()
-  const failed = compile(found, asked.definitions)
-  if (failed) return stop(failed)
+  const problem = compile(found, options.definitions)
+  if (problem) return fail(problem)
   const result = probe()
-  if ('problem' in result) return stop(`it was compiled, but does not work: ${result.problem}`)
+  if ('problem' in result) return fail(`it was compiled, but does not work: ${result.problem}`)
   print(`\nBuilt ${findBinary()} in ${((performance.now() - start) / 1000).toFixed(0)} s.`)
   for (const device of result.found.devices)
     print(
@@ -43,7 +43,7 @@ export function build(args: string[]): number {
   return 0
 }
 
-function options(args: string[]): { definitions: string[] } | { problem: string } {
+function parseOptions(args: string[]): { definitions: string[] } | { problem: string } {
   try {
     const { values } = parseArgs({
       args,
@@ -54,12 +54,11 @@ function options(args: string[]): { definitions: string[] } | { problem: string 
     })
     if (!['auto', 'on', 'off'].includes(values.cuda))
       return { problem: `--cuda must be auto, on or off, got "${values.cuda}".` }
-    const own = values.define ?? []
-    const wrong = own.find((d) => !/^\w+=/.test(d))
+    const defined = values.define ?? []
+    const wrong = defined.find((d) => !/^\w+=/.test(d))
     if (wrong) return { problem: `-D must be NAME=VALUE, got "${wrong}".` }
-    return {
-      definitions: [`ML_CUDA=${values.cuda.toUpperCase()}`, architectures(), 'ML_SIMT=OFF', ...own],
-    }
+    const backends = [`ML_CUDA=${values.cuda.toUpperCase()}`, architectures(), 'ML_SIMT=OFF']
+    return { definitions: [...backends, ...defined] }
   } catch (error) {
     return { problem: (error as Error).message }
   }
@@ -86,7 +85,7 @@ interface Tools {
   include: string[]
 }
 
-/** From the package, the project it is installed in, or an earlier build. */
+/** Looks in the package, the project it is installed in, and an earlier build. */
 function findTools(): Tools | undefined {
   for (const folder of [root, process.cwd(), toolFolder()]) {
     const require = createRequire(join(folder, 'package.json'))
@@ -120,13 +119,12 @@ function installTools(): Tools | string {
   if (found) return found
   return (
     `npm could not install them: ${error?.message ?? stderr.trim()}\n` +
-    `  Add them to your project, then run the build again:\n  npm install --save-dev ${wanted.join(' ')}`
+    '  Add them to your project, then run the build again:\n' +
+    `  npm install --save-dev ${wanted.join(' ')}`
   )
 }
 
-/**
- * Free of what an npm, npx or pnpm above has put into the environment: it is about another project.
- */
+/** Runs npm without what an npm, npx or pnpm above has set for another project. */
 function npm(args: string[], cwd: string): SpawnSyncReturns<string> {
   const env = Object.fromEntries(
     Object.entries(process.env).filter(
@@ -140,7 +138,7 @@ function toolFolder(): string {
   return join(root, 'build', 'tools')
 }
 
-/** Undefined if it worked. */
+/** Returns what went wrong; undefined if nothing did. */
 function compile({ cmakeJs, include }: Tools, definitions: string[]): string | undefined {
   const all = ['CMAKE_BUILD_TYPE=Release', `CMAKE_JS_INC=${include.join(';')}`, ...definitions]
   const common = [
@@ -154,22 +152,24 @@ function compile({ cmakeJs, include }: Tools, definitions: string[]): string | u
     String(availableParallelism()),
   ]
   print('')
-  // it would keep definitions of an earlier build
+  // The cache would keep definitions of an earlier build.
   rmSync(join(root, 'build', 'CMakeCache.txt'), { force: true })
-  // configure, then build: cmake-js's compile would do all of it twice after an error.
+  // Configure, then build: `cmake-js compile` does all of it twice after an error.
   for (const step of ['configure', 'build']) {
     const { status } = spawnSync(
       process.execPath,
       [cmakeJs, step, ...common, ...all.map((d) => `--CD${d}`)],
       { stdio: 'inherit' },
     )
-    if (status !== 0)
-      return `the compiler's messages above say what went wrong; step "${step}" ended with code ${status}.`
+    if (status !== 0) {
+      const ending = `step "${step}" ended with code ${status}`
+      return `the compiler's messages above say what went wrong; ${ending}.`
+    }
   }
   return undefined
 }
 
-function stop(problem: string, code = 1): number {
+function fail(problem: string, code = 1): number {
   printError(`\nmemory-layers build: ${problem}`)
   return code
 }

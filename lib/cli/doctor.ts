@@ -6,9 +6,9 @@ import { availableParallelism, cpus, release, totalmem } from 'node:os'
 import { relative } from 'node:path'
 import { findBinary, noBinary, platform, prebuilds, root } from '../binary.js'
 import type { DeviceInfo } from '../binding.js'
-import { driver } from './driver.js'
+import { findDriver } from './driver.js'
 import { type Probe, probe } from './probe.js'
-import { entry, print } from './text.js'
+import { formatEntry, print } from './text.js'
 import { toolchain } from './toolchain.js'
 
 const settings = [
@@ -23,80 +23,85 @@ const settings = [
 export function doctor(version: string): number {
   print(`memory-layers ${version}\n`)
   print(
-    entry('Platform', `${platform()} (Node-API ${process.versions['napi']}), kernel ${release()}`),
+    formatEntry(
+      'Platform',
+      `${platform()} (Node-API ${process.versions['napi']}), kernel ${release()}`,
+    ),
   )
   print(
-    entry(
+    formatEntry(
       'Processor',
       `${cpus()[0]?.model.trim() ?? 'unknown'}, ${count(availableParallelism(), 'thread')}`,
     ),
   )
-  print(entry('Memory', gigabytes(totalmem())))
-  print(entry('Package', root))
-  print(entry('Prebuilt', prebuilds().join(', ') || 'none in this package'))
+  print(formatEntry('Memory', gigabytes(totalmem())))
+  print(formatEntry('Package', root))
+  print(formatEntry('Prebuilt', prebuilds().join(', ') || 'none in this package'))
 
   const file = findBinary()
   print(
-    entry(
+    formatEntry(
       'Binary',
       file ? `${relative(root, file)} (${(statSync(file).size / 1e6).toFixed(1)} MB)` : 'none',
     ),
   )
   const set = settings.filter((name) => process.env[name] !== undefined)
   if (set.length > 0)
-    print(entry('Settings', set.map((name) => `${name}=${process.env[name]}`).join('\n')))
+    print(formatEntry('Settings', set.map((name) => `${name}=${process.env[name]}`).join('\n')))
 
-  if (!file) return withoutBinary(noBinary(undefined))
+  if (!file) return reportProblem(noBinary(undefined))
   const result = probe()
-  if ('problem' in result) return withoutBinary(result.problem)
-  return withBinary(result.found)
+  if ('problem' in result) return reportProblem(result.problem)
+  return reportDevices(result.found)
 }
 
-function withBinary({ devices, sets }: Probe): number {
+function reportDevices({ devices, sets }: Probe): number {
   print(
-    entry(
+    formatEntry(
       'Code for',
       `${sets.join(', ')} (the first is used unless MEMORY_LAYERS_ISA names another)`,
     ),
   )
   print('')
-  for (const device of devices) print(entry(device.name, describe(device)))
+  for (const device of devices) print(formatEntry(device.name, describe(device)))
   const gpu = devices.some((d) => d.kind === 'cuda' && d.available)
   if (devices.some((d) => /built without/.test(d.reason ?? ''))) {
-    print(entry('', 'With nvcc on the path, npx memory-layers build compiles one that has it.'))
+    print(
+      formatEntry('', 'With nvcc on the path, npx memory-layers build compiles one that has it.'),
+    )
   } else if (process.platform === 'linux') {
-    nvidia(gpu)
+    printDriver(gpu)
   }
   const cpu = devices.some((d) => d.kind === 'cpu' && d.available)
-  print(
-    `\n${gpu ? 'The GPU and the CPU can be used.' : cpu ? 'The CPU can be used; no GPU can.' : 'No device can be used.'}`,
-  )
+  const withoutGpu = cpu ? 'The CPU can be used; no GPU can.' : 'No device can be used.'
+  print(`\n${gpu ? 'The GPU and the CPU can be used.' : withoutGpu}`)
   return cpu ? 0 : 1
 }
 
 function describe(device: DeviceInfo): string {
   if (!device.available) return `not usable: ${device.reason ?? 'no reason is known'}`
-  return `usable: ${device.description}${device.totalMemory > 0 ? `, ${gigabytes(device.totalMemory)}` : ''}`
+  const memory = device.totalMemory > 0 ? `, ${gigabytes(device.totalMemory)}` : ''
+  return `usable: ${device.description}${memory}`
 }
 
-/** What the system shows of the driver, and what is in the way of a GPU if none is usable. */
-function nvidia(usable: boolean): void {
-  const { version, gpus, library, problem } = driver()
-  print(entry('', `driver: ${version ?? 'none'}`))
-  print(entry('', `GPUs: ${gpus.join(', ') || 'none'}`))
-  print(entry('', `libcuda.so.1: ${library ?? 'not found'}`))
-  if (problem && !usable) print(entry('', `To use a GPU: ${problem}`))
+/** Prints what the system shows of the driver, and why no GPU is usable if none is. */
+function printDriver(usable: boolean): void {
+  const { version, gpus, library, problem } = findDriver()
+  print(formatEntry('', `driver: ${version ?? 'none'}`))
+  print(formatEntry('', `GPUs: ${gpus.join(', ') || 'none'}`))
+  print(formatEntry('', `libcuda.so.1: ${library ?? 'not found'}`))
+  if (problem && !usable) print(formatEntry('', `To use a GPU: ${problem}`))
 }
 
-function withoutBinary(problem: string): number {
+function reportProblem(problem: string): number {
   const { lines, missing } = toolchain()
   print(`\n${problem.startsWith('memory-layers: ') ? problem : `memory-layers: ${problem}`}\n`)
   print('To compile it here:')
-  for (const [tool, found] of lines) print(entry(`  ${tool}`, found, 16))
+  for (const { tool, found } of lines) print(formatEntry(`  ${tool}`, found, 16))
   if (missing) print(`\n${missing}`)
   if (process.platform === 'linux') {
     print('')
-    nvidia(false)
+    printDriver(false)
   }
   return 1
 }

@@ -1,11 +1,10 @@
-// The NVIDIA driver as the system shows it, without any of its libraries: what a binary that finds
-// no GPU can't tell.
+// The NVIDIA driver as the files of the system show it, without loading any of its libraries.
 
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 /** The first driver that runs CUDA 13. */
-export const leastDriver = 580
+export const minDriver = 580
 
 export interface Driver {
   /** '580.65.06', or undefined if no driver is loaded. */
@@ -14,15 +13,12 @@ export interface Driver {
   gpus: string[]
   /** The path of libcuda.so.1, the driver's library that the CUDA backend opens. */
   library: string | undefined
-  /**
-   * What keeps a GPU from being used, as far as files show it, and the mend; undefined if nothing
-   * does.
-   */
+  /** Why no GPU can be used, as far as files show it, and what to do; undefined if one can. */
   problem: string | undefined
 }
 
-/** `system` is the root of the file system, '/' but in tests. */
-export function driver(system = '/', env: NodeJS.ProcessEnv = process.env): Driver {
+/** `system` is the root of the file system; tests have one of their own. */
+export function findDriver(system = '/', env: NodeJS.ProcessEnv = process.env): Driver {
   const version = /Kernel Module(?: for \S+)?\s+(\d+(?:\.\d+)+)/.exec(
     read(join(system, 'proc/driver/nvidia/version')),
   )?.[1]
@@ -38,24 +34,30 @@ export function driver(system = '/', env: NodeJS.ProcessEnv = process.env): Driv
     version,
     gpus,
     library,
-    problem: problem(version, library, wsl, env['CUDA_VISIBLE_DEVICES']),
+    problem: findProblem(version, library, wsl, env['CUDA_VISIBLE_DEVICES']),
   }
 }
 
-function problem(
+function findProblem(
   version: string | undefined,
   library: string | undefined,
   wsl: boolean,
   visible: string | undefined,
 ): string | undefined {
   if (!version && !wsl) {
-    return `no NVIDIA driver is loaded. Install driver ${leastDriver} or newer; a container gets the host's with: docker run --gpus all`
+    return (
+      `no NVIDIA driver is loaded. Install driver ${minDriver} or newer; ` +
+      "a container gets the host's with: docker run --gpus all"
+    )
   }
-  if (version && Number.parseInt(version, 10) < leastDriver) {
-    return `driver ${version} is too old for CUDA 13. Install ${leastDriver} or newer.`
+  if (version && Number.parseInt(version, 10) < minDriver) {
+    return `driver ${version} is too old for CUDA 13. Install ${minDriver} or newer.`
   }
   if (!library) {
-    return "the driver's library libcuda.so.1 was not found. In a container: docker run --gpus all, with NVIDIA_DRIVER_CAPABILITIES=compute,utility"
+    return (
+      "the driver's library libcuda.so.1 was not found. In a container: " +
+      'docker run --gpus all, with NVIDIA_DRIVER_CAPABILITIES=compute,utility'
+    )
   }
   if (visible === '' || visible === '-1')
     return `CUDA_VISIBLE_DEVICES is "${visible}", which hides every GPU. Unset it.`

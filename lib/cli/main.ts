@@ -5,10 +5,10 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { root } from '../binary.js'
-import { nearest } from '../options.js'
+import { nearestName } from '../options.js'
 import { build } from './build.js'
 import { doctor } from './doctor.js'
-import { endWithReader, print, printError } from './text.js'
+import { exitOnClosedPipe, print, printError } from './text.js'
 
 const usage = `Usage: npx memory-layers <command>
 
@@ -43,10 +43,9 @@ async function main(args: string[]): Promise<number> {
   }
   if (command === 'build') return build(rest)
   if (command === 'doctor') return refuse('doctor', rest) ?? doctor(version())
-  const near = nearest(command, ['build', 'doctor'])
-  printError(
-    `memory-layers: unknown command "${command}".${near ? ` Did you mean "${near}"?` : ''}\n\n${usage}`,
-  )
+  const nearest = nearestName(command, ['build', 'doctor'])
+  const hint = nearest ? ` Did you mean "${nearest}"?` : ''
+  printError(`memory-layers: unknown command "${command}".${hint}\n\n${usage}`)
   return 2
 }
 
@@ -60,5 +59,5 @@ function version(): string {
   return JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')).version
 }
 
-endWithReader()
+exitOnClosedPipe()
 process.exitCode = await main(process.argv.slice(2))

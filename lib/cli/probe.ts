@@ -1,5 +1,4 @@
-// Loads the native binary in a child process and asks it what it finds: a binary that crashes must
-// not take its examiner along.
+// Loads the native binary in a child process: a binary that crashes must not end this process.
 
 import { spawnSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'

@@ -2,11 +2,8 @@
 
 export const width = 80
 
-/**
- * Ends the program quietly once nobody reads what it prints, as in `memory-layers doctor | head
- * -1`.
- */
-export function endWithReader(): void {
+/** Exits quietly once nobody reads what is printed, as in `memory-layers doctor | head -1`. */
+export function exitOnClosedPipe(): void {
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code !== 'EPIPE') throw error
     process.exit()
@@ -22,11 +19,11 @@ export function printError(text: string): void {
 }
 
 /** A label in the first column and its text, wrapped, in the second. */
-export function entry(label: string, text: string, column = 12): string {
+export function formatEntry(label: string, text: string, column = 12): string {
   const indent = ' '.repeat(column)
   return text
     .split('\n')
-    .flatMap((line) => wrap(line, width - column))
+    .flatMap((line) => wrapText(line, width - column))
     .map((line, i) => (i === 0 ? label.padEnd(column) : indent) + line)
     .map((line) => line.trimEnd())
     .join('\n')
@@ -35,7 +32,7 @@ export function entry(label: string, text: string, column = 12): string {
 /**
  * Lines of at most `columns`, broken at spaces; a word that is longer, such as a path, stays whole.
  */
-export function wrap(text: string, columns: number): string[] {
+export function wrapText(text: string, columns: number): string[] {
   const lines: string[] = []
   let line = ''
   for (const word of text.split(' ')) {

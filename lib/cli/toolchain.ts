@@ -6,36 +6,43 @@ import { readFileSync } from 'node:fs'
 
 export interface Toolchain {
   /** Each tool and what was found of it. */
-  lines: [tool: string, found: string][]
+  lines: { tool: string; found: string }[]
   /** What is missing and how to install it; undefined if nothing is. */
   missing: string | undefined
 }
 
+type Need = 'cmake' | 'compiler' | 'make'
+
 export function toolchain(): Toolchain {
-  const cmake = cmakeTool()
-  const compiler = compilerTool()
-  const maker = makeTool()
+  const usesMake = process.platform !== 'win32'
+  const cmake = findCmake()
+  const compiler = findCompiler()
+  const make = findMake()
   const nvcc = firstLine('nvcc', ['--version'], /release .*/)
-  const lines: [string, string][] = [
-    ['cmake', cmake.found],
-    ['C++20', compiler.found],
-    ...(process.platform === 'win32' ? [] : ([['make', maker.found]] as [string, string][])),
-    ['nvcc', nvcc ?? 'not found; the binary is then for the CPU alone'],
+  const lines = [
+    { tool: 'cmake', found: cmake.found },
+    { tool: 'C++20', found: compiler.found },
+    ...(usesMake ? [{ tool: 'make', found: make.found }] : []),
+    { tool: 'nvcc', found: nvcc ?? 'not found; the binary is then for the CPU alone' },
   ]
-  const needed = [
-    ...(cmake.ok ? [] : ['cmake']),
-    ...(compiler.ok ? [] : ['compiler']),
-    ...(maker.ok || process.platform === 'win32' ? [] : ['make']),
-  ]
+  const needed: Need[] = []
+  if (!cmake.ok) needed.push('cmake')
+  if (!compiler.ok) needed.push('compiler')
+  if (usesMake && !make.ok) needed.push('make')
   return { lines, missing: needed.length > 0 ? howToInstall(needed) : undefined }
 }
+
+const cpp20Program = `#include <concepts>
+template <std::integral T> T f(T x) { return x; }
+int main() { return f(0); }
+`
 
 interface Found {
   ok: boolean
   found: string
 }
 
-function cmakeTool(): Found {
+function findCmake(): Found {
   const version = firstLine('cmake', ['--version'], /\d+\.\d+\S*/)
   if (!version) return { ok: false, found: 'not found, 3.20 or newer is needed' }
   const [major = 0, minor = 0] = version.split('.').map(Number)
@@ -44,10 +51,10 @@ function cmakeTool(): Found {
 }
 
 /**
- * The compiler CMake will take: CXX if set, else the first of the usual names. It must accept a
+ * The compiler that CMake finds: CXX if set, else the first of the usual names. It must accept a
  * C++20 program.
  */
-function compilerTool(): Found {
+function findCompiler(): Found {
   if (process.platform === 'win32')
     return { ok: true, found: 'looked for by CMake: Visual Studio with the C++ tools' }
   const names = process.env['CXX'] ? [process.env['CXX']] : ['c++', 'g++', 'clang++']
@@ -55,8 +62,7 @@ function compilerTool(): Found {
   if (!compiler) return { ok: false, found: `not found: ${names.join(', ')}` }
   const described = firstLine(compiler, ['--version'], /.*/) ?? compiler
   const { status } = spawnSync(compiler, ['-std=c++20', '-fsyntax-only', '-x', 'c++', '-'], {
-    input:
-      '#include <concepts>\ntemplate <std::integral T> T f(T x) { return x; }\nint main() { return f(0); }\n',
+    input: cpp20Program,
   })
   return {
     ok: status === 0,
@@ -64,43 +70,38 @@ function compilerTool(): Found {
   }
 }
 
-function makeTool(): Found {
+function findMake(): Found {
   const ninja = firstLine('ninja', ['--version'], /.*/)
   if (ninja) return { ok: true, found: `ninja ${ninja}` }
   const make = firstLine('make', ['--version'], /.*/)
   return make ? { ok: true, found: make } : { ok: false, found: 'neither ninja nor make was found' }
 }
 
-function howToInstall(needed: string[]): string {
-  const names = `Missing: ${needed.map((n) => (n === 'compiler' ? 'a C++20 compiler' : n)).join(', ')}.`
+function howToInstall(needed: readonly Need[]): string {
+  const missing = needed.map((n) => (n === 'compiler' ? 'a C++20 compiler' : n)).join(', ')
+  return `Missing: ${missing}. Install with:\n  ${installCommand(needed)}`
+}
+
+function installCommand(needed: readonly Need[]): string {
   if (process.platform === 'darwin')
-    return `${names} Install with:\n  xcode-select --install${needed.includes('cmake') ? ' && brew install cmake' : ''}`
-  if (process.platform === 'win32') return `${names} Install with:\n  winget install Kitware.CMake`
-  const [, install, packages] = managers.find(([family]) => family.test(release())) ?? [
-    /./,
-    'your package manager:',
-    packageNames.debian,
-  ]
-  return `${names} Install with:\n  ${install} ${needed.map((n) => packages[n as keyof typeof packages]).join(' ')}`
+    return `xcode-select --install${needed.includes('cmake') ? ' && brew install cmake' : ''}`
+  if (process.platform === 'win32') return 'winget install Kitware.CMake'
+  const known = managers.find((manager) => manager.families.test(release()))
+  const { install, packages } = known ?? { install: 'your package manager:', packages: debian }
+  return `${install} ${needed.map((n) => packages[n]).join(' ')}`
 }
 
-const packageNames = {
-  debian: { cmake: 'cmake', compiler: 'g++', make: 'make' },
-  redhat: { cmake: 'cmake', compiler: 'gcc-c++', make: 'make' },
-  arch: { cmake: 'cmake', compiler: 'gcc', make: 'make' },
-}
+const debian: Record<Need, string> = { cmake: 'cmake', compiler: 'g++', make: 'make' }
+const redHat: Record<Need, string> = { cmake: 'cmake', compiler: 'gcc-c++', make: 'make' }
+const arch: Record<Need, string> = { cmake: 'cmake', compiler: 'gcc', make: 'make' }
 
-/** By the names in /etc/os-release. */
-const managers: [
-  family: RegExp,
-  command: string,
-  names: (typeof packageNames)[keyof typeof packageNames],
-][] = [
-  [/debian|ubuntu/, 'apt-get install', packageNames.debian],
-  [/alpine/, 'apk add', packageNames.debian],
-  [/fedora|rhel|centos/, 'dnf install', packageNames.redhat],
-  [/suse/, 'zypper install', packageNames.redhat],
-  [/arch/, 'pacman -S', packageNames.arch],
+// Families by their names in /etc/os-release.
+const managers = [
+  { families: /debian|ubuntu/, install: 'apt-get install', packages: debian },
+  { families: /alpine/, install: 'apk add', packages: debian },
+  { families: /fedora|rhel|centos/, install: 'dnf install', packages: redHat },
+  { families: /suse/, install: 'zypper install', packages: redHat },
+  { families: /arch/, install: 'pacman -S', packages: arch },
 ]
 
 function release(): string {
@@ -116,6 +117,6 @@ function run(command: string, args: string[]): string | undefined {
   return status === 0 ? stdout : undefined
 }
 
-function firstLine(command: string, args: string[], part: RegExp): string | undefined {
-  return part.exec(run(command, args) ?? '')?.[0]
+function firstLine(command: string, args: string[], pattern: RegExp): string | undefined {
+  return pattern.exec(run(command, args) ?? '')?.[0]
 }

@@ -1,11 +1,11 @@
-import type { LayerInput } from '../context.js'
-import { type Device, expectDevice } from '../device.js'
+import { checkDevice, type Device } from '../device.js'
 import { fail } from '../errors.js'
+import type { LayerInput } from '../layer-input.js'
 import * as ops from '../ops.js'
-import { boolean, integer, options } from '../options.js'
+import { checkBoolean, checkInteger, checkOptions } from '../options.js'
 import type { DenseParameter } from '../parameter.js'
 import type { Tensor } from '../tensor.js'
-import { takeRows } from './input.js'
+import { toRows } from './input.js'
 import { DenseModule, type Module, Saved, uniformParameter } from './module.js'
 
 /** Options of {@link Attention}. */
@@ -14,7 +14,7 @@ export interface AttentionOptions {
   dim: number
   /** Divides dim; a head is at most 256 wide. */
   heads: number
-  /** Each time sees itself and those before it alone. Default true. */
+  /** Each position attends to itself and to earlier ones alone. Default true. */
   causal?: boolean
   /** Of the initial weights. Default 0. */
   seed?: number
@@ -23,85 +23,104 @@ export interface AttentionOptions {
 /** @internal */
 export type AttentionSaved = { x: Tensor; q: Tensor; k: Tensor; v: Tensor; y: Tensor; lse: Tensor }
 
-const names = ['query', 'key', 'value', 'output'] as const
-
 /**
  * Multi-head self-attention (Vaswani et al. 2017), without positions: `y = Wo attention(Wq x, Wk x,
  * Wv x)`, weights `<name>.weight` `[dim, dim]`. A two-axis input is one sequence.
  */
 export class Attention extends DenseModule implements Module<Saved<AttentionSaved>> {
-  protected readonly list: readonly DenseParameter[]
+  protected readonly dense: readonly DenseParameter[]
   readonly #device: Device
   readonly #dim: number
   readonly #heads: number
   readonly #causal: boolean
+  readonly #query: DenseParameter
+  readonly #key: DenseParameter
+  readonly #value: DenseParameter
+  readonly #output: DenseParameter
 
   /** @throws ERR_DEVICE, ERR_OPTION, ERR_VALUE */
-  constructor(device: Device, given: AttentionOptions) {
+  constructor(device: Device, options: AttentionOptions) {
     super()
     const where = 'Attention'
-    expectDevice(where, device)
-    const o = options(where, given, ['dim', 'heads', 'causal', 'seed'])
+    checkDevice(where, device)
+    const checked = checkOptions(where, options, ['dim', 'heads', 'causal', 'seed'])
+    const dim = checkInteger(where, 'dim', checked.dim)
+    const heads = checkInteger(where, 'heads', checked.heads)
+    if (dim % heads !== 0) fail('ERR_VALUE', where, 'heads', `divide dim ${dim}`, heads)
     this.#device = device
-    this.#dim = integer(where, 'dim', o.dim)
-    this.#heads = integer(where, 'heads', o.heads)
-    if (this.#dim % this.#heads !== 0)
-      fail('ERR_VALUE', where, 'heads', `divide dim ${this.#dim}`, this.#heads)
-    this.#causal = boolean(where, 'causal', o.causal ?? true)
-    const seed = 4 * integer(where, 'seed', o.seed ?? 0, 0)
-    this.list = names.map((name, i) =>
-      uniformParameter(device, `${name}.weight`, [this.#dim, this.#dim], this.#dim, seed + i + 1),
-    )
+    this.#dim = dim
+    this.#heads = heads
+    this.#causal = checkBoolean(where, 'causal', checked.causal ?? true)
+    const seed = 4 * checkInteger(where, 'seed', checked.seed ?? 0, 0)
+    const projection = (name: string, offset: number) =>
+      uniformParameter(device, `${name}.weight`, [dim, dim], dim, seed + offset)
+    this.#query = projection('query', 1)
+    this.#key = projection('key', 2)
+    this.#value = projection('value', 3)
+    this.#output = projection('output', 4)
+    this.dense = [this.#query, this.#key, this.#value, this.#output]
   }
 
-  /** @param x `[time, dim]` or `[batch, time, dim]` @throws ERR_SHAPE, ERR_DTYPE */
+  /**
+   * @param x `[time, dim]` or `[batch, time, dim]` float32
+   * @returns the output in the shape of x, and a context for one backward
+   * @throws ERR_SHAPE, ERR_DTYPE
+   */
   forward(x: LayerInput): { output: Tensor; context: Saved<AttentionSaved> } {
-    const { rows, shaped, leading } = takeRows('Attention.forward', 'x', x, this.#device, this.#dim)
-    const [q, k, v] = this.list
-      .slice(0, 3)
-      .map((p) => this.#heads4(ops.linear(rows, p.value), leading)) as [Tensor, Tensor, Tensor]
+    const where = 'Attention.forward'
+    const { rows, restoreShape, leading } = toRows(where, 'x', x, this.#device, this.#dim)
+    const q = this.#project(rows, this.#query, leading)
+    const k = this.#project(rows, this.#key, leading)
+    const v = this.#project(rows, this.#value, leading)
     const { y, lse } = ops.attention(q, k, v, { causal: this.#causal })
-    const flat = y.reshape(rows.shape)
-    const output = shaped(ops.linear(flat, this.list[3]!.value))
-    flat.dispose()
+    const yRows = y.reshape(rows.shape)
+    const output = restoreShape(ops.linear(yRows, this.#output.value))
+    yRows.dispose()
     return { output, context: new Saved(this, { x: rows, q, k, v, y, lse }) }
   }
 
   /** Adds to the gradients and returns dx. @throws ERR_CONTEXT, ERR_SHAPE */
   backward(context: Saved<AttentionSaved>, dy: LayerInput): Tensor {
     const where = 'Attention.backward'
-    const { rows, shaped } = takeRows(where, 'dy', dy, this.#device, this.#dim)
+    const { rows, restoreShape } = toRows(where, 'dy', dy, this.#device, this.#dim)
     const { x, ...saved } = context.peek(where, this)
-    const back = (p: DenseParameter, from: Tensor, d: Tensor) =>
-      ops.linearBackward(d, from, p.value, {
-        needs: { x: true, weight: true, bias: false },
-        into: { weight: p.grad },
-      }).dx!
-    const flat = saved.y.reshape(x.shape)
-    const dFlat = back(this.list[3]!, flat, rows)
-    const d4 = dFlat.reshape(saved.y.shape)
-    const { dq, dk, dv } = ops.attentionBackward(d4, saved, { causal: this.#causal })
-    const parts = [dq, dk, dv].map((d, i) => {
-      const rows2 = d.reshape(x.shape)
-      const part = back(this.list[i]!, x, rows2)
-      for (const t of [d, rows2]) t.dispose()
-      return part
-    })
-    const dx = parts[0]!
-    for (const part of parts.slice(1)) {
-      ops.add(dx, part, { out: dx })
-      part.dispose()
-    }
-    for (const t of [rows, flat, dFlat, d4]) t.dispose()
+    const yRows = saved.y.reshape(x.shape)
+    const dyRows = linearBackward(rows, yRows, this.#output)
+    const dyHeads = dyRows.reshape(saved.y.shape)
+    const { dq, dk, dv } = ops.attentionBackward(dyHeads, saved, { causal: this.#causal })
+    const dx = projectBackward(dq, x, this.#query)
+    const dxOfKey = projectBackward(dk, x, this.#key)
+    const dxOfValue = projectBackward(dv, x, this.#value)
+    ops.add(dx, dxOfKey, { out: dx })
+    ops.add(dx, dxOfValue, { out: dx })
+    for (const t of [rows, yRows, dyRows, dyHeads, dxOfKey, dxOfValue]) t.dispose()
     context.dispose()
-    return shaped(dx)
+    return restoreShape(dx)
   }
 
-  // [B * T, dim] as [B, T, heads, width]
-  #heads4(rows: Tensor, leading: readonly number[]): Tensor {
-    const [batch, time] = leading.length === 2 ? leading : [1, leading[0]!]
-    const four = rows.reshape([batch!, time!, this.#heads, this.#dim / this.#heads])
-    rows.dispose()
-    return four
+  /** `[B * T, dim]` through a projection, as `[B, T, heads, dim / heads]`. */
+  #project(rows: Tensor, projection: DenseParameter, leading: readonly number[]): Tensor {
+    const projected = ops.linear(rows, projection.value)
+    const batch = leading.length === 2 ? leading : [1, ...leading]
+    const perHead = projected.reshape([...batch, this.#heads, this.#dim / this.#heads])
+    projected.dispose()
+    return perHead
   }
+}
+
+/** Adds to the gradient of a projection without bias; returns the gradient of its input x. */
+function linearBackward(dy: Tensor, x: Tensor, projection: DenseParameter): Tensor {
+  const { dx } = ops.linearBackward(dy, x, projection.value, {
+    needs: { x: true, weight: true, bias: false },
+    into: { weight: projection.grad },
+  })
+  return dx
+}
+
+/** {@link linearBackward} from a gradient `[B, T, heads, dim / heads]`, which is disposed. */
+function projectBackward(dPerHead: Tensor, x: Tensor, projection: DenseParameter): Tensor {
+  const rows = dPerHead.reshape(x.shape)
+  const dx = linearBackward(rows, x, projection)
+  for (const t of [dPerHead, rows]) t.dispose()
+  return dx
 }

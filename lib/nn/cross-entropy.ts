@@ -1,7 +1,11 @@
-import { type Device, expectDevice } from '../device.js'
+import { checkDevice, type Device } from '../device.js'
+import { inspect } from '../inspect.js'
 import * as ops from '../ops.js'
-import { handles, type Tensor } from '../tensor.js'
+import { type Tensor, tensorHandle } from '../tensor.js'
 import { Saved } from './module.js'
+
+/** @internal */
+export type CrossEntropySaved = { logits: Tensor; targets: Tensor; scale: Tensor }
 
 /** Mean cross-entropy over tokens: the loss at the end of a classifier or language model. */
 export class CrossEntropy {
@@ -9,21 +13,20 @@ export class CrossEntropy {
 
   /** @throws ERR_DEVICE */
   constructor(device: Device) {
-    expectDevice('CrossEntropy', device)
+    checkDevice('CrossEntropy', device)
     this.#device = device
   }
 
   /**
    * @param logits `[tokens, classes]` float32
-   * @param targets `[tokens]` int32; -1 is ignored (and still counted in the mean)
+   * @param targets `[tokens]` int32; -1 is padding: its loss is 0, and it counts in the mean
    * @returns loss `[1]`, the mean over tokens
    * @throws ERR_SHAPE, ERR_DTYPE; ERR_INDEX_RANGE at the next wait
    */
-  forward(
-    logits: Tensor,
-    targets: Tensor,
-  ): { loss: Tensor; context: Saved<{ logits: Tensor; targets: Tensor; scale: Tensor }> } {
-    handles('CrossEntropy.forward', { logits, targets }, this.#device)
+  forward(logits: Tensor, targets: Tensor): { loss: Tensor; context: Saved<CrossEntropySaved> } {
+    const where = 'CrossEntropy.forward'
+    tensorHandle(where, 'logits', logits, this.#device)
+    tensorHandle(where, 'targets', targets, this.#device)
     const tokens = targets.size
     const losses = ops.crossEntropy(logits, targets)
     const scale = this.#device.tensor(new Float32Array(tokens).fill(1 / tokens), [1, tokens])
@@ -31,21 +34,27 @@ export class CrossEntropy {
     const mean = ops.linear(row, scale)
     const loss = mean.reshape([1])
     for (const t of [losses, row, mean]) t.dispose()
-    const kept = {
+    // Views: the caller may dispose the tensors before the backward.
+    const saved = {
       logits: logits.reshape(logits.shape),
       targets: targets.reshape(targets.shape),
       scale,
     }
-    return { loss, context: new Saved(this, kept) }
+    return { loss, context: new Saved(this, saved) }
   }
 
   /** The gradient of the mean loss with respect to the logits. @throws ERR_CONTEXT */
-  backward(context: Saved<{ logits: Tensor; targets: Tensor; scale: Tensor }>): Tensor {
+  backward(context: Saved<CrossEntropySaved>): Tensor {
     const { logits, targets, scale } = context.peek('CrossEntropy.backward', this)
-    const each = scale.reshape([scale.size])
-    const dLogits = ops.crossEntropyBackward(each, logits, targets)
-    each.dispose()
+    const dLosses = scale.reshape([scale.size])
+    const dLogits = ops.crossEntropyBackward(dLosses, logits, targets)
+    dLosses.dispose()
     context.dispose()
     return dLogits
+  }
+
+  /** @internal */
+  [inspect](): string {
+    return `CrossEntropy on ${this.#device.name}`
   }
 }

@@ -1,16 +1,12 @@
 import { native } from '../binding.js'
-import { type Device, expectDevice } from '../device.js'
+import { checkDevice, type Device } from '../device.js'
 import { fail } from '../errors.js'
+import { inspect } from '../inspect.js'
 import * as ops from '../ops.js'
-import { integer, options } from '../options.js'
-import {
-  loadInto,
-  type Parameter,
-  type StateDict,
-  stateDictOf,
-  tableParameter,
-} from '../parameter.js'
-import { handles, Tensor, text } from '../tensor.js'
+import { checkInteger, checkOptions } from '../options.js'
+import { type Parameter, stateEntries, tableParameter } from '../parameter.js'
+import { loadStateDict, type StateDict, stateDictOf } from '../state-dict.js'
+import { formatShape, Tensor, tensorHandle } from '../tensor.js'
 import { ValueTable } from '../value-table.js'
 import { Saved } from './module.js'
 
@@ -25,7 +21,7 @@ export interface EmbeddingOptions {
 }
 
 /** @internal */
-export type Tokens = { indices: Tensor; weights: Tensor }
+export type EmbeddingSaved = { indices: Tensor; weights: Tensor }
 
 /**
  * An embedding of token numbers. Its rows are a {@link ValueTable}: the gradient is sparse, and a
@@ -37,39 +33,39 @@ export class Embedding {
   readonly #device: Device
 
   /** @throws ERR_DEVICE, ERR_OPTION, ERR_VALUE */
-  constructor(device: Device, given: EmbeddingOptions) {
+  constructor(device: Device, options: EmbeddingOptions) {
     const where = 'Embedding'
-    expectDevice(where, device)
-    const o = options(where, given, ['count', 'dim', 'seed'])
-    const seed = integer(where, 'seed', o.seed ?? 0, 0)
+    checkDevice(where, device)
+    const checked = checkOptions(where, options, ['count', 'dim', 'seed'])
+    const seed = checkInteger(where, 'seed', checked.seed ?? 0, 0)
     this.#device = device
     this.table = new ValueTable(device, {
-      slots: integer(where, 'count', o.count),
-      dim: integer(where, 'dim', o.dim),
+      slots: checkInteger(where, 'count', checked.count),
+      dim: checkInteger(where, 'dim', checked.dim),
       init: { std: 1, seed },
     })
   }
 
   /**
-   * @param tokens `[T]` or `[batch, time]` int32, or numbers `[T]`; -1 gives zeros
+   * @param tokens `[T]` or `[batch, time]` int32, or numbers `[T]`; -1 is padding and gives zeros
    * @returns the rows `[..., dim]`, and a context for one backward
    * @throws ERR_SHAPE, ERR_DTYPE; ERR_INDEX_RANGE at the call for numbers, at the next wait for
    * tensors
    */
   forward(tokens: Tensor | Int32Array | readonly number[]): {
     output: Tensor
-    context: Saved<Tokens>
+    context: Saved<EmbeddingSaved>
   } {
     const where = 'Embedding.forward'
     const shape = tokens instanceof Tensor ? tokens.shape : [tokens.length]
     if (shape.length !== 1 && shape.length !== 2)
-      fail('ERR_SHAPE', where, 'tokens', 'have shape [tokens] or [batch, time]', text(shape))
+      fail('ERR_SHAPE', where, 'tokens', 'have shape [tokens] or [batch, time]', formatShape(shape))
     const count = shape.reduce((a, b) => a * b, 1)
     const weights = this.#device.tensor(new Float32Array(count).fill(1), [count, 1])
     const indices =
       tokens instanceof Tensor
-        ? this.#own(where, tokens, count)
-        : this.#device.tensor(checked(where, tokens, this.table.slots), [count, 1], 'int32')
+        ? this.#copyTokens(where, tokens, count)
+        : this.#device.tensor(checkTokens(where, tokens, this.table.slots), [count, 1], 'int32')
     const rows = ops.embeddingBag(this.table.weight, indices, weights)
     const output = rows.reshape([...shape, this.table.dim])
     rows.dispose()
@@ -88,27 +84,23 @@ export class Embedding {
    * @param dy gradient of the output, in its shape
    * @throws ERR_CONTEXT, ERR_SHAPE, ERR_DTYPE
    */
-  backward(context: Saved<Tokens>, dy: Tensor): void {
+  backward(context: Saved<EmbeddingSaved>, dy: Tensor): void {
     const where = 'Embedding.backward'
     const { indices, weights } = context.peek(where, this)
-    handles(where, { dy }, this.#device)
-    if (dy.size !== indices.size * this.table.dim)
-      fail(
-        'ERR_SHAPE',
-        where,
-        'dy',
-        `have ${indices.size} rows of ${this.table.dim}, as the output has`,
-        text(dy.shape),
-      )
+    tensorHandle(where, 'dy', dy, this.#device)
+    if (dy.size !== indices.size * this.table.dim) {
+      const requirement = `have ${indices.size} rows of ${this.table.dim}, as the output has`
+      fail('ERR_SHAPE', where, 'dy', requirement, formatShape(dy.shape))
+    }
     const rows = dy.reshape([indices.size, this.table.dim])
-    const own = rows.to('float32') // the caller may write to dy before the step reads it
+    const copy = rows.to('float32') // the caller may write to dy before the step reads it
     native.tablePush(
       this.table.handle,
       indices.handle(where, 'tokens'),
       weights.handle(where, 'weights'),
-      own.handle(where, 'dy'),
+      copy.handle(where, 'dy'),
     )
-    for (const t of [rows, own]) t.dispose()
+    for (const t of [rows, copy]) t.dispose()
     context.dispose()
   }
 
@@ -124,10 +116,10 @@ export class Embedding {
 
   /** Copies `weight` in. @throws ERR_STATE_DICT */
   loadStateDict(state: StateDict): void {
-    loadInto('Embedding.loadStateDict', this.parameters(), state)
+    loadStateDict('Embedding.loadStateDict', stateEntries(this.parameters()), state)
   }
 
-  /** Gives the rows back. */
+  /** Frees the rows. */
   dispose(): void {
     this.table.dispose()
   }
@@ -137,9 +129,14 @@ export class Embedding {
     this.dispose()
   }
 
+  /** @internal */
+  [inspect](): string {
+    return `Embedding ${formatShape(this.table.weight.shape)} on ${this.#device.name}`
+  }
+
   // A copy of the caller's token numbers, which the step reads later.
-  #own(where: string, tokens: Tensor, count: number): Tensor {
-    handles(where, { tokens }, this.#device)
+  #copyTokens(where: string, tokens: Tensor, count: number): Tensor {
+    tensorHandle(where, 'tokens', tokens, this.#device)
     if (tokens.dtype !== 'int32') fail('ERR_DTYPE', where, 'tokens', 'be int32', tokens.dtype)
     const flat = tokens.reshape([count, 1])
     const copy = this.#device.empty([count, 1], 'int32').copyFrom(flat)
@@ -148,21 +145,16 @@ export class Embedding {
   }
 }
 
-function checked(
+function checkTokens(
   where: string,
   tokens: Int32Array | readonly number[],
   count: number,
 ): Int32Array | readonly number[] {
-  for (const [i, token] of tokens.entries()) {
-    if (!Number.isInteger(token) || token < -1 || token >= count)
-      fail(
-        'ERR_INDEX_RANGE',
-        where,
-        `tokens[${i}]`,
-        `be in [0, ${count})`,
-        token,
-        '-1 marks a place without a token.',
-      )
+  const wrong = tokens.findIndex((t) => !Number.isInteger(t) || t < -1 || t >= count)
+  if (wrong >= 0) {
+    const requirement = `be in [0, ${count})`
+    const hint = '-1 marks padding.'
+    fail('ERR_INDEX_RANGE', where, `tokens[${wrong}]`, requirement, tokens[wrong], hint)
   }
   return tokens
 }

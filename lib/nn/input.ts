@@ -1,41 +1,42 @@
-import { type LayerInput, takeInput } from '../context.js'
 import type { Device } from '../device.js'
 import { fail } from '../errors.js'
-import { handles, type Tensor, text } from '../tensor.js'
+import { type LayerInput, toInputTensor } from '../layer-input.js'
+import { formatShape, type Tensor, tensorHandle } from '../tensor.js'
 
-/**
- * The input of a module as rows `[tokens, width]` (a view that the caller owns), and the shape an
- * output of `width` has.
- */
-export function takeRows(
+/** The input of a module as rows. */
+export interface Rows {
+  /** `[tokens, width]`, a view that the caller owns. */
+  rows: Tensor
+  /** The axes before the last: `[tokens]` or `[batch, time]`. */
+  leading: readonly number[]
+  /** A result `[tokens, w]` under the leading axes of the input; the result is disposed. */
+  restoreShape(result: Tensor): Tensor
+}
+
+/** Checks an input `[tokens, width]` or `[batch, time, width]`. @throws ERR_SHAPE, ERR_DTYPE */
+export function toRows(
   where: string,
   name: string,
   x: LayerInput,
   device: Device,
   width: number,
-) {
-  const { tensor, temporary } = takeInput(where, name, x, device, width)
-  handles(where, { [name]: tensor }, device)
-  const rank = tensor.shape.length
-  if ((rank !== 2 && rank !== 3) || tensor.shape[rank - 1] !== width) {
-    fail(
-      'ERR_SHAPE',
-      where,
-      name,
-      `have shape [tokens, ${width}] or [batch, time, ${width}]`,
-      text(tensor.shape),
-    )
+): Rows {
+  const { tensor, temporary } = toInputTensor(where, name, x, device, width)
+  tensorHandle(where, name, tensor, device)
+  const { shape, size } = tensor
+  if ((shape.length !== 2 && shape.length !== 3) || shape.at(-1) !== width) {
+    const requirement = `have shape [tokens, ${width}] or [batch, time, ${width}]`
+    fail('ERR_SHAPE', where, name, requirement, formatShape(shape))
   }
-  const rows = tensor.reshape([tensor.size / width, width])
+  const rows = tensor.reshape([size / width, width])
   temporary?.dispose()
-  const leading = tensor.shape.slice(0, -1)
+  const leading = shape.slice(0, -1)
   return {
     rows,
     leading,
-    /** A result `[tokens, w]` under the leading axes of the input. */
-    shaped(result: Tensor): Tensor {
+    restoreShape(result) {
       if (leading.length === 1) return result
-      const view = result.reshape([...leading, result.shape[1]!])
+      const view = result.reshape([...leading, ...result.shape.slice(1)])
       result.dispose()
       return view
     },

@@ -1,10 +1,10 @@
-import type { LayerInput } from '../context.js'
-import { type Device, expectDevice } from '../device.js'
+import { checkDevice, type Device } from '../device.js'
+import type { LayerInput } from '../layer-input.js'
 import * as ops from '../ops.js'
-import { integer, number, options } from '../options.js'
+import { checkInteger, checkNumber, checkOptions } from '../options.js'
 import type { DenseParameter } from '../parameter.js'
 import type { Tensor } from '../tensor.js'
-import { takeRows } from './input.js'
+import { toRows } from './input.js'
 import { DenseModule, type Module, Saved, uniformParameter } from './module.js'
 
 /** Options of {@link MixtureOfExperts}. */
@@ -16,7 +16,7 @@ export interface MixtureOfExpertsOptions {
   /** Number of experts, E. */
   experts: number
   /**
-   * Experts a token has on the average: each expert takes `capacity * T / E` tokens, rounded up.
+   * Mean number of experts per token: each expert selects `k = capacity * T / E` tokens, rounded up.
    * Default 2.
    */
   capacity?: number
@@ -24,190 +24,206 @@ export interface MixtureOfExpertsOptions {
   seed?: number
 }
 
-/** @internal */
+/**
+ * @internal With k tokens per expert and entry e * k + i the i-th token of expert e:
+ * probabilities `[T, E]`, indices (the entries' tokens) and gates `[E * k, 1]`; inputs and outputs
+ * `[E * k, dim]`, a and h (before and after gelu) `[E * k, hiddenDim]`.
+ */
 export type ExpertsSaved = Record<
-  'x' | 'shares' | 'places' | 'gates' | 'inputs' | 'a' | 'h' | 'outputs',
+  'x' | 'probabilities' | 'indices' | 'gates' | 'inputs' | 'a' | 'h' | 'outputs',
   Tensor
 >
 
-// w1.weight, w1.bias, w2.weight, w2.bias
-type Expert = [DenseParameter, DenseParameter, DenseParameter, DenseParameter]
+type Expert = Record<'w1' | 'b1' | 'w2' | 'b2', DenseParameter>
 
 /**
  * A mixture of experts with expert choice (Zhou et al. 2022), the routing that memory layers are
- * compared with: of the softmax over experts, each expert takes the tokens with its greatest
- * shares, so that all are equally busy; `y[t] = sum over the experts that took t of share *
- * expert(x[t])`. Nothing waits for the device, since every expert's number of tokens is known
- * beforehand.
+ * compared with: of the softmax over experts, each expert selects its k most probable tokens, so
+ * that all experts do equal work; `y[t] = sum over the experts e that selected t of
+ * probabilities[t, e] * expert_e(x[t])`. Nothing waits for the device, since k is known beforehand.
  */
 export class MixtureOfExperts extends DenseModule implements Module<Saved<ExpertsSaved>> {
-  protected readonly list: readonly DenseParameter[]
+  protected readonly dense: readonly DenseParameter[]
   readonly #device: Device
   readonly #dim: number
   readonly #hidden: number
-  readonly #experts: number
   readonly #capacity: number
+  readonly #router: DenseParameter
+  readonly #experts: readonly Expert[]
 
   /** @throws ERR_DEVICE, ERR_OPTION, ERR_VALUE */
-  constructor(device: Device, given: MixtureOfExpertsOptions) {
+  constructor(device: Device, options: MixtureOfExpertsOptions) {
     super()
     const where = 'MixtureOfExperts'
-    expectDevice(where, device)
-    const o = options(where, given, ['dim', 'hiddenDim', 'experts', 'capacity', 'seed'])
+    checkDevice(where, device)
+    const names = ['dim', 'hiddenDim', 'experts', 'capacity', 'seed']
+    const checked = checkOptions(where, options, names)
+    const dim = checkInteger(where, 'dim', checked.dim)
+    const hidden = checkInteger(where, 'hiddenDim', checked.hiddenDim)
+    const experts = checkInteger(where, 'experts', checked.experts)
     this.#device = device
-    this.#dim = integer(where, 'dim', o.dim)
-    this.#hidden = integer(where, 'hiddenDim', o.hiddenDim)
-    this.#experts = integer(where, 'experts', o.experts)
-    this.#capacity = number(where, 'capacity', o.capacity ?? 2, 0)
-    const seed = (1 + 4 * this.#experts) * integer(where, 'seed', o.seed ?? 0, 0)
-    const [C, hidden] = [this.#dim, this.#hidden]
-    const experts = Array.from({ length: this.#experts }, (_, e) => [
-      uniformParameter(device, `experts.${e}.w1.weight`, [hidden, C], C, seed + 4 * e + 2),
-      uniformParameter(device, `experts.${e}.w1.bias`, [hidden], C, seed + 4 * e + 3),
-      uniformParameter(device, `experts.${e}.w2.weight`, [C, hidden], hidden, seed + 4 * e + 4),
-      uniformParameter(device, `experts.${e}.w2.bias`, [C], hidden, seed + 4 * e + 5),
-    ])
-    this.list = [
-      uniformParameter(device, 'router.weight', [this.#experts, C], C, seed + 1),
-      ...experts.flat(),
-    ]
-  }
-
-  #expert(e: number): Expert {
-    return this.list.slice(1 + 4 * e, 5 + 4 * e) as unknown as Expert
-  }
-
-  /** Tokens of one expert, of T. */
-  #taken(T: number): number {
-    return Math.max(1, Math.min(T, Math.ceil((this.#capacity * T) / this.#experts)))
-  }
-
-  // For place i of expert e: a one in column e. Scattering it by token makes a matrix [T, E] of
-  // numbers that lie by place.
-  #columns(places: number, each: number): Tensor {
-    const columns = new Float32Array(places * this.#experts)
-    for (let i = 0; i < places; i++) columns[i * this.#experts + Math.floor(i / each)] = 1
-    return this.#device.tensor(columns, [places, this.#experts])
+    this.#dim = dim
+    this.#hidden = hidden
+    this.#capacity = checkNumber(where, 'capacity', checked.capacity ?? 2, 0)
+    const seed = (1 + 4 * experts) * checkInteger(where, 'seed', checked.seed ?? 0, 0)
+    this.#experts = Array.from({ length: experts }, (_, e) => {
+      const parameter = (name: string, shape: number[], fanIn: number, offset: number) =>
+        uniformParameter(device, `experts.${e}.${name}`, shape, fanIn, seed + 4 * e + offset)
+      return {
+        w1: parameter('w1.weight', [hidden, dim], dim, 2),
+        b1: parameter('w1.bias', [hidden], dim, 3),
+        w2: parameter('w2.weight', [dim, hidden], hidden, 4),
+        b2: parameter('w2.bias', [dim], hidden, 5),
+      }
+    })
+    this.#router = uniformParameter(device, 'router.weight', [experts, dim], dim, seed + 1)
+    this.dense = [this.#router, ...this.#experts.flatMap(({ w1, b1, w2, b2 }) => [w1, b1, w2, b2])]
   }
 
   /**
-   * @param x `[tokens, dim]` or `[batch, time, dim]`, at least one token @throws ERR_SHAPE,
-   * ERR_DTYPE
+   * @param x `[tokens, dim]` or `[batch, time, dim]` float32, at least one token
+   * @returns the output in the shape of x, and a context for one backward
+   * @throws ERR_SHAPE, ERR_DTYPE
    */
   forward(x: LayerInput): { output: Tensor; context: Saved<ExpertsSaved> } {
-    const { rows, shaped } = takeRows('MixtureOfExperts.forward', 'x', x, this.#device, this.#dim)
-    const [T, E] = [rows.shape[0]!, this.#experts]
-    const each = this.#taken(T)
-    const logits = ops.linear(rows, this.list[0]!.value)
-    const shares = ops.softmax(logits)
-    // shares^T [E, T], as the product of the identity with them
-    const identity = this.#device.tensor(
-      Float32Array.from({ length: E * E }, (_, i) => (i % (E + 1) === 0 ? 1 : 0)),
-      [E, E],
-    )
-    const byExpert = ops.linear(identity, shares)
-    const top = ops.topK(byExpert, each)
-    const places = top.indices.reshape([E * each, 1])
-    const gates = top.values.reshape([E * each, 1])
-    const ones = this.#device.tensor(new Float32Array(E * each).fill(1), [E * each, 1])
-    const inputs = ops.embeddingBag(rows, places, ones)
-    const a = this.#device.empty([E * each, this.#hidden])
-    const outputs = this.#device.empty([E * each, this.#dim])
-    this.#eachExpert(each, [inputs, a], ([input, out], [w1, b1]) =>
-      ops.linear(input!, w1.value, b1.value, { out: out! }),
+    const where = 'MixtureOfExperts.forward'
+    const { rows, restoreShape } = toRows(where, 'x', x, this.#device, this.#dim)
+    const { probabilities, indices, gates } = this.#route(rows)
+    const entries = indices.size
+    const ones = this.#device.tensor(new Float32Array(entries).fill(1), [entries, 1])
+    const inputs = ops.embeddingBag(rows, indices, ones)
+    ones.dispose()
+    const a = this.#device.empty([entries, this.#hidden])
+    this.#eachExpert({ inputs, a }, (expertRows, { w1, b1 }) =>
+      ops.linear(expertRows.inputs, w1.value, b1.value, { out: expertRows.a }),
     )
     const h = ops.gelu(a)
-    this.#eachExpert(each, [h, outputs], ([input, out], [, , w2, b2]) =>
-      ops.linear(input!, w2.value, b2.value, { out: out! }),
+    const outputs = this.#device.empty([entries, this.#dim])
+    this.#eachExpert({ h, outputs }, (expertRows, { w2, b2 }) =>
+      ops.linear(expertRows.h, w2.value, b2.value, { out: expertRows.outputs }),
     )
-    const output = scatter(outputs, rows, places, gates)
-    for (const t of [logits, identity, byExpert, top.values, top.indices, ones]) t.dispose()
-    return {
-      output: shaped(output),
-      context: new Saved(this, { x: rows, shares, places, gates, inputs, a, h, outputs }),
-    }
+    const output = scatter(outputs, rows, indices, gates)
+    const saved = { x: rows, probabilities, indices, gates, inputs, a, h, outputs }
+    return { output: restoreShape(output), context: new Saved(this, saved) }
+  }
+
+  /** The tokens of each expert: probabilities `[T, E]`, indices and gates `[E * k, 1]`. */
+  #route(rows: Tensor): Record<'probabilities' | 'indices' | 'gates', Tensor> {
+    const experts = this.#experts.length
+    const tokens = rows.size / this.#dim
+    const perExpert = Math.ceil((this.#capacity * tokens) / experts)
+    const k = Math.max(1, Math.min(tokens, perExpert))
+    const logits = ops.linear(rows, this.#router.value)
+    const probabilities = ops.softmax(logits)
+    // The transpose [E, T], as identity * probabilities^T.
+    const identity = this.#device.tensor(
+      Float32Array.from({ length: experts * experts }, (_, i) => (i % (experts + 1) === 0 ? 1 : 0)),
+      [experts, experts],
+    )
+    const byExpert = ops.linear(identity, probabilities)
+    const top = ops.topK(byExpert, k)
+    const indices = top.indices.reshape([experts * k, 1])
+    const gates = top.values.reshape([experts * k, 1])
+    for (const t of [logits, identity, byExpert, top.values, top.indices]) t.dispose()
+    return { probabilities, indices, gates }
   }
 
   /**
-   * Adds to the gradients and returns dx; which tokens an expert takes is a constant. @throws
-   * ERR_CONTEXT, ERR_SHAPE
+   * Adds to the gradients and returns dx; which tokens an expert selects is taken as constant.
+   * @throws ERR_CONTEXT, ERR_SHAPE
    */
   backward(context: Saved<ExpertsSaved>, dy: LayerInput): Tensor {
     const where = 'MixtureOfExperts.backward'
-    const { rows, shaped } = takeRows(where, 'dy', dy, this.#device, this.#dim)
-    const { x, shares, places, gates, inputs, a, h, outputs } = context.peek(where, this)
-    const each = this.#taken(x.shape[0]!)
-    const dOutputs = ops.embeddingBag(rows, places, gates)
-    const { dWeights: dGates } = ops.embeddingBagBackward(outputs, rows, places, gates, {
+    const { rows, restoreShape } = toRows(where, 'dy', dy, this.#device, this.#dim)
+    const saved = context.peek(where, this)
+    const { indices, gates, outputs } = saved
+    const dOutputs = ops.embeddingBag(rows, indices, gates)
+    const { dWeights: dGates } = ops.embeddingBagBackward(outputs, rows, indices, gates, {
       needs: { table: false, weights: true },
     })
+    const dx = this.#expertsBackward(saved, dOutputs)
+    const dxOfRouter = this.#routerBackward(saved, dGates)
+    ops.add(dx, dxOfRouter, { out: dx })
+    for (const t of [rows, dOutputs, dGates, dxOfRouter]) t.dispose()
+    context.dispose()
+    return restoreShape(dx)
+  }
+
+  /** From the gradient of the experts' outputs `[E * k, dim]` to that of x. */
+  #expertsBackward({ x, indices, inputs, a, h }: ExpertsSaved, dOutputs: Tensor): Tensor {
     const dHidden = this.#device.empty(h.shape)
-    this.#eachExpert(each, [dOutputs, h, dHidden], ([d, input, dx], [, , w2, b2]) =>
-      ops.linearBackward(d!, input!, w2.value, {
+    this.#eachExpert({ dOutputs, h, dHidden }, (expertRows, { w2, b2 }) =>
+      ops.linearBackward(expertRows.dOutputs, expertRows.h, w2.value, {
         into: { weight: w2.grad, bias: b2.grad },
-        out: { dx: dx! },
+        out: { dx: expertRows.dHidden },
       }),
     )
     ops.geluBackward(dHidden, a, { out: dHidden })
     const dInputs = this.#device.empty(inputs.shape)
-    this.#eachExpert(each, [dHidden, inputs, dInputs], ([d, input, dx], [w1, b1]) =>
-      ops.linearBackward(d!, input!, w1.value, {
+    this.#eachExpert({ dHidden, inputs, dInputs }, (expertRows, { w1, b1 }) =>
+      ops.linearBackward(expertRows.dHidden, expertRows.inputs, w1.value, {
         into: { weight: w1.grad, bias: b1.grad },
-        out: { dx: dx! },
+        out: { dx: expertRows.dInputs },
       }),
     )
-    const ones = this.#device.tensor(new Float32Array(places.size).fill(1), places.shape)
-    const dx = scatter(dInputs, x, places, ones)
-    const columns = this.#columns(places.size, each)
-    const dShares = scatter(columns, shares, places, dGates!)
-    const dLogits = ops.softmaxBackward(dShares, shares)
-    const router = this.list[0]!
-    const needs = { x: true, weight: true, bias: false }
-    const { dx: through } = ops.linearBackward(dLogits, x, router.value, {
-      needs,
-      into: { weight: router.grad },
+    const ones = this.#device.tensor(new Float32Array(indices.size).fill(1), indices.shape)
+    const dx = scatter(dInputs, x, indices, ones)
+    for (const t of [dHidden, dInputs, ones]) t.dispose()
+    return dx
+  }
+
+  /** From the gradient of the gates `[E * k, 1]` to that of x. */
+  #routerBackward({ x, probabilities, indices }: ExpertsSaved, dGates: Tensor): Tensor {
+    const oneHot = this.#expertOneHot(indices.size)
+    const dProbabilities = scatter(oneHot, probabilities, indices, dGates)
+    const dLogits = ops.softmaxBackward(dProbabilities, probabilities)
+    const { dx } = ops.linearBackward(dLogits, x, this.#router.value, {
+      needs: { x: true, weight: true, bias: false },
+      into: { weight: this.#router.grad },
     })
-    ops.add(dx, through!, { out: dx })
-    for (const t of [
-      rows,
-      dOutputs,
-      dGates!,
-      dHidden,
-      dInputs,
-      ones,
-      columns,
-      dShares,
-      dLogits,
-      through!,
-    ])
-      t.dispose()
-    context.dispose()
-    return shaped(dx)
+    for (const t of [oneHot, dProbabilities, dLogits]) t.dispose()
+    return dx
+  }
+
+  /** `[entries, E]`: a one in the column of each entry's expert. */
+  #expertOneHot(entries: number): Tensor {
+    const experts = this.#experts.length
+    const perExpert = entries / experts
+    const oneHot = new Float32Array(entries * experts)
+    for (let i = 0; i < entries; i++) oneHot[i * experts + Math.floor(i / perExpert)] = 1
+    return this.#device.tensor(oneHot, [entries, experts])
   }
 
   /** Calls `body` for each expert with its rows of the tensors, in the same memory. */
-  #eachExpert(
-    each: number,
-    tensors: Tensor[],
-    body: (rows: Tensor[], expert: Expert) => unknown,
+  #eachExpert<Name extends string>(
+    tensors: Record<Name, Tensor>,
+    body: (rows: Record<Name, Tensor>, expert: Expert) => unknown,
   ): void {
-    for (let e = 0; e < this.#experts; e++) {
-      const rows = tensors.map((t) => t.rows(e * each, (e + 1) * each))
-      body(rows, this.#expert(e))
-      for (const t of rows) t.dispose()
+    for (const [e, expert] of this.#experts.entries()) {
+      const rows = { ...tensors }
+      for (const name in tensors) rows[name] = rowsOfExpert(tensors[name], e, this.#experts.length)
+      body(rows, expert)
+      for (const name in rows) rows[name].dispose()
     }
   }
 }
 
+/** The rows of expert e, in the same memory: a tensor's rows divide equally among the experts. */
+function rowsOfExpert(tensor: Tensor, e: number, experts: number): Tensor {
+  const [count = 0] = tensor.shape
+  const perExpert = count / experts
+  return tensor.rows(e * perExpert, (e + 1) * perExpert)
+}
+
 /**
- * Rows added up by the place they belong to: out[places[i], :] += weights[i] * rows[i, :], in the
+ * Adds rows to the tokens they belong to: `out[indices[i], :] += weights[i] * rows[i, :]`, in the
  * shape of `like`.
  */
-function scatter(rows: Tensor, like: Tensor, places: Tensor, weights: Tensor): Tensor {
-  const { dTable } = ops.embeddingBagBackward(rows, like, places, weights, {
+function scatter(rows: Tensor, like: Tensor, indices: Tensor, weights: Tensor): Tensor {
+  const { dTable } = ops.embeddingBagBackward(rows, like, indices, weights, {
     needs: { table: true, weights: false },
   })
-  const dense = dTable!.toDense()
-  dTable!.dispose()
+  const dense = dTable.toDense()
+  dTable.dispose()
   return dense
 }

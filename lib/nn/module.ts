@@ -1,20 +1,14 @@
 // What every module of the small dense stack has in common.
 
-import type { LayerInput } from '../context.js'
 import type { Device } from '../device.js'
 import { MemoryLayersError } from '../errors.js'
-import {
-  type DenseParameter,
-  loadInto,
-  type Parameter,
-  type StateDict,
-  stateDictOf,
-} from '../parameter.js'
-import type { Tensor } from '../tensor.js'
+import { inspect } from '../inspect.js'
+import type { LayerInput } from '../layer-input.js'
+import { type DenseParameter, denseParameter, type Parameter, stateEntries } from '../parameter.js'
+import { loadStateDict, type StateDict, stateDictOf } from '../state-dict.js'
+import { formatShape, type Tensor } from '../tensor.js'
 
-/**
- * A part of a model: memory layers and the modules here have this shape, so they can be stacked.
- */
+/** A layer of a model: memory layers and the modules here have this interface, so they stack. */
 export interface Module<Saved = unknown> {
   /** The output, and what its backward needs. */
   forward(x: LayerInput): { output: Tensor; context: Saved }
@@ -28,16 +22,16 @@ export interface Module<Saved = unknown> {
   stateDict(): StateDict
   /** Copies tensors in, all or nothing. @throws ERR_STATE_DICT */
   loadStateDict(state: StateDict): void
-  /** Gives the parameters back. */
+  /** Frees the parameters. */
   dispose(): void
 }
 
-/** A dense parameter with a gradient of zeros. */
-export function parameter(device: Device, name: string, value: Tensor): DenseParameter {
-  return { kind: 'dense', name, value, grad: device.zeros(value.shape) }
+/** A new dense parameter; its gradient is zeros. */
+export function newParameter(device: Device, name: string, value: Tensor): DenseParameter {
+  return denseParameter(name, value, device.zeros(value.shape))
 }
 
-/** Uniform in ±1/sqrt(fan in), the usual start of a linear map. */
+/** A new parameter, uniform in ±1/sqrt(fanIn): the usual initial values of a linear map. */
 export function uniformParameter(
   device: Device,
   name: string,
@@ -46,12 +40,12 @@ export function uniformParameter(
   seed: number,
 ): DenseParameter {
   const bound = 1 / Math.sqrt(fanIn)
-  return parameter(device, name, device.uniform(shape, { low: -bound, high: bound, seed }))
+  return newParameter(device, name, device.uniform(shape, { low: -bound, high: bound, seed }))
 }
 
-/** Inference, state dict and disposal of a module that keeps a list of dense parameters. */
+/** Inference, state dict and disposal of a module whose parameters are all dense. */
 export abstract class DenseModule {
-  protected abstract readonly list: readonly DenseParameter[]
+  protected abstract readonly dense: readonly DenseParameter[]
 
   abstract forward(x: LayerInput): { output: Tensor; context: { dispose(): void } }
 
@@ -64,24 +58,24 @@ export abstract class DenseModule {
 
   /** The module's parameters with their gradients. */
   parameters(): readonly Parameter[] {
-    return this.list
+    return this.dense
   }
 
   /** The live tensors by name. */
   stateDict(): StateDict {
-    return stateDictOf(this.list)
+    return stateDictOf(this.dense)
   }
 
   /** Copies tensors in, all or nothing. @throws ERR_STATE_DICT */
   loadStateDict(state: StateDict): void {
-    loadInto(`${this.constructor.name}.loadStateDict`, this.list, state)
+    loadStateDict(`${this.constructor.name}.loadStateDict`, stateEntries(this.dense), state)
   }
 
-  /** Gives the parameters and their gradients back. */
+  /** Frees the parameters and their gradients. */
   dispose(): void {
-    for (const p of this.list) {
-      p.value.dispose()
-      p.grad.dispose()
+    for (const { value, grad } of this.dense) {
+      value.dispose()
+      grad.dispose()
     }
   }
 
@@ -89,11 +83,18 @@ export abstract class DenseModule {
   [Symbol.dispose](): void {
     this.dispose()
   }
+
+  /** @internal */
+  [inspect](): string {
+    const shapes = this.dense.map(({ name, value }) => `${name} ${formatShape(value.shape)}`)
+    const rest = shapes.length > 4 ? `, …, ${shapes.length} in all` : ''
+    return `${this.constructor.name} ${shapes.slice(0, 4).join(', ')}${rest}`
+  }
 }
 
-/** One use for what a forward saved. */
+/** What a forward saved for one backward. */
 export class Saved<T extends Record<string, Tensor>> {
-  #owner: object
+  readonly #owner: object
   #tensors: T | undefined
 
   /** @internal */
@@ -103,8 +104,8 @@ export class Saved<T extends Record<string, Tensor>> {
   }
 
   /**
-   * @internal What was saved, for the backward of the module it is from; the module then disposes
-   * it.
+   * @internal What was saved, for the backward of the module it is from; the module disposes it
+   * afterwards.
    */
   peek(where: string, owner: object): T {
     if (this.#owner !== owner) throw contextError(where, 'is from another module')
@@ -112,7 +113,7 @@ export class Saved<T extends Record<string, Tensor>> {
     return this.#tensors
   }
 
-  /** Drops what was saved, for a forward that gets no backward. */
+  /** Frees what was saved, for a forward without a backward. */
   dispose(): void {
     for (const t of Object.values(this.#tensors ?? {})) t.dispose()
     this.#tensors = undefined
@@ -122,11 +123,14 @@ export class Saved<T extends Record<string, Tensor>> {
   [Symbol.dispose](): void {
     this.dispose()
   }
+
+  /** @internal */
+  [inspect](): string {
+    return this.#tensors ? `Context of ${this.#owner.constructor.name}` : 'Context, spent'
+  }
 }
 
-function contextError(where: string, what: string): MemoryLayersError {
-  return new MemoryLayersError(
-    'ERR_CONTEXT',
-    `${where}: "context" ${what}.\n  Each forward gives a context for one backward; run forward again.`,
-  )
+function contextError(where: string, problem: string): MemoryLayersError {
+  const hint = 'Each forward gives a context for one backward; run forward again.'
+  return new MemoryLayersError('ERR_CONTEXT', `${where}: "context" ${problem}.\n  ${hint}`)
 }

@@ -1,11 +1,11 @@
-import type { LayerInput } from '../context.js'
-import { type Device, expectDevice } from '../device.js'
+import { checkDevice, type Device } from '../device.js'
+import type { LayerInput } from '../layer-input.js'
 import * as ops from '../ops.js'
-import { integer, number, options } from '../options.js'
+import { checkInteger, checkNumber, checkOptions } from '../options.js'
 import type { DenseParameter } from '../parameter.js'
 import type { Tensor } from '../tensor.js'
-import { takeRows } from './input.js'
-import { DenseModule, type Module, parameter, Saved } from './module.js'
+import { toRows } from './input.js'
+import { DenseModule, type Module, newParameter, Saved } from './module.js'
 
 /** Options of {@link RmsNorm}. */
 export interface RmsNormOptions {
@@ -15,42 +15,48 @@ export interface RmsNormOptions {
   eps?: number
 }
 
-/** RMS norm with a learned gain (Zhang and Sennrich 2019). */
+/** RMS norm with a learned gain `weight` `[dim]` (Zhang and Sennrich 2019). */
 export class RmsNorm extends DenseModule implements Module<Saved<{ x: Tensor }>> {
-  protected readonly list: readonly DenseParameter[]
+  protected readonly dense: readonly DenseParameter[]
   readonly #device: Device
   readonly #dim: number
   readonly #eps: number
+  readonly #gain: DenseParameter
 
   /** @throws ERR_DEVICE, ERR_OPTION, ERR_VALUE */
-  constructor(device: Device, given: RmsNormOptions) {
+  constructor(device: Device, options: RmsNormOptions) {
     super()
-    expectDevice('RmsNorm', device)
-    const o = options('RmsNorm', given, ['dim', 'eps'])
+    const where = 'RmsNorm'
+    checkDevice(where, device)
+    const { dim, eps } = checkOptions(where, options, ['dim', 'eps'])
     this.#device = device
-    this.#dim = integer('RmsNorm', 'dim', o.dim)
-    this.#eps = number('RmsNorm', 'eps', o.eps ?? 1e-6, 0)
-    this.list = [parameter(device, 'weight', device.tensor(new Float32Array(this.#dim).fill(1)))]
+    this.#dim = checkInteger(where, 'dim', dim)
+    this.#eps = checkNumber(where, 'eps', eps ?? 1e-6, 0)
+    this.#gain = newParameter(device, 'weight', device.tensor(new Float32Array(this.#dim).fill(1)))
+    this.dense = [this.#gain]
   }
 
-  /** @param x `[tokens, dim]` or `[batch, time, dim]` @throws ERR_SHAPE, ERR_DTYPE */
+  /**
+   * @param x `[tokens, dim]` or `[batch, time, dim]` float32
+   * @returns the output in the shape of x, and a context for one backward
+   * @throws ERR_SHAPE, ERR_DTYPE
+   */
   forward(x: LayerInput): { output: Tensor; context: Saved<{ x: Tensor }> } {
-    const { rows, shaped } = takeRows('RmsNorm.forward', 'x', x, this.#device, this.#dim)
-    const output = shaped(ops.rmsNorm(rows, this.list[0]!.value, { eps: this.#eps }))
+    const { rows, restoreShape } = toRows('RmsNorm.forward', 'x', x, this.#device, this.#dim)
+    const output = restoreShape(ops.rmsNorm(rows, this.#gain.value, { eps: this.#eps }))
     return { output, context: new Saved(this, { x: rows }) }
   }
 
   /** Adds to the gain's gradient and returns dx. @throws ERR_CONTEXT, ERR_SHAPE */
   backward(context: Saved<{ x: Tensor }>, dy: LayerInput): Tensor {
-    const { rows, shaped } = takeRows('RmsNorm.backward', 'dy', dy, this.#device, this.#dim)
+    const { rows, restoreShape } = toRows('RmsNorm.backward', 'dy', dy, this.#device, this.#dim)
     const { x } = context.peek('RmsNorm.backward', this)
-    const gain = this.list[0]!
-    const { dx } = ops.rmsNormBackward(rows, x, gain.value, {
+    const { dx } = ops.rmsNormBackward(rows, x, this.#gain.value, {
       eps: this.#eps,
-      into: { gain: gain.grad },
+      into: { gain: this.#gain.grad },
     })
     context.dispose()
     rows.dispose()
-    return shaped(dx)
+    return restoreShape(dx)
   }
 }

@@ -1,10 +1,10 @@
-// What the operations have in common: outputs that are given or made, and the checks of their
-// tensors.
+// What every operation does around its native call: check its tensors, pass on `out`, and make
+// tensors of the results.
 
 import { native, type TensorHandle } from '../binding.js'
 import type { Device } from '../device.js'
-import { options } from '../options.js'
-import { handles, optionalHandle, Tensor } from '../tensor.js'
+import { checkOptions } from '../options.js'
+import { optionalTensorHandle, Tensor, tensorHandle } from '../tensor.js'
 
 /** `out`: a tensor of the result's shape and dtype to write into, instead of a new one. */
 export interface OutOptions {
@@ -12,30 +12,63 @@ export interface OutOptions {
   out?: Tensor
 }
 
-/** @internal A result for the caller: `out`, if it was given. */
-export function wrap(device: Device, handle: TensorHandle, out?: Tensor): Tensor {
+/** `out` of an operation with several results: any of them may be given. */
+export type Outputs<Name extends string> = { out?: Partial<Record<Name, Tensor>> }
+
+/**
+ * @internal Checks that the arguments are tensors, alive, and on one device. Returns their native
+ * handles by name, the device, and the handle of `out`.
+ */
+export function checkTensors<Name extends string>(
+  where: string,
+  tensors: Record<Name, Tensor>,
+  out?: Tensor,
+): { handles: Record<Name, TensorHandle>; device: Device; out: TensorHandle | undefined } {
+  const handles: Partial<Record<Name, TensorHandle>> = {}
+  let device: Device | undefined
+  for (const name in tensors) {
+    handles[name] = tensorHandle(where, name, tensors[name], device)
+    device ??= tensors[name].device
+  }
+  const common = device as Device
+  return {
+    handles: handles as Record<Name, TensorHandle>,
+    device: common,
+    out: optionalTensorHandle(where, 'out', out, common),
+  }
+}
+
+/** @internal The native handles of those outputs that the caller gave. */
+export function outputHandles<Name extends string>(
+  where: string,
+  out: Outputs<Name>['out'],
+  device: Device,
+  names: readonly Name[],
+): Partial<Record<Name, TensorHandle>> {
+  const given: Partial<Record<Name, Tensor>> = checkOptions(`${where}: out`, out, names)
+  const handles: Partial<Record<Name, TensorHandle>> = {}
+  for (const name of names)
+    handles[name] = optionalTensorHandle(where, `out.${name}`, given[name], device)
+  return handles
+}
+
+/** @internal The tensor of a result: `out`, if the caller gave it. */
+export function resultTensor(device: Device, handle: TensorHandle, out?: Tensor): Tensor {
   if (!out) return new Tensor(device, handle)
   native.tensorDispose(handle) // `out` has its own handle on the same memory
   return out
 }
 
-/** `out` of an operation with several results: any of them may be given. */
-export type Outputs<Name extends string> = { out?: Partial<Record<Name, Tensor>> }
-
-/** @internal Handles of the outputs that were given, in the order of `names`. */
-export function outputs<Name extends string>(
-  where: string,
-  given: Outputs<Name>['out'],
+/** @internal {@link resultTensor} for each of several results; a result left out stays left out. */
+export function resultTensors<Handles extends Record<string, TensorHandle | undefined>>(
   device: Device,
-  ...names: Name[]
-): (TensorHandle | undefined)[] {
-  const out = options(`${where}: out`, given, names) as Partial<Record<Name, Tensor>>
-  return names.map((name) => optionalHandle(where, `out.${name}`, out[name], device))
-}
-
-/** @internal The tensors of a call, checked, and `out` as native code takes it. */
-export function prepare(where: string, tensors: Record<string, Tensor>, given?: OutOptions) {
-  const list = handles(where, tensors)
-  const device = Object.values(tensors)[0]!.device
-  return { list, device, out: optionalHandle(where, 'out', given?.out, device) }
+  handles: Handles,
+  out: { [Name in keyof Handles]?: Tensor } = {},
+): { [Name in keyof Handles]: Tensor } {
+  const results: { [Name in keyof Handles]?: Tensor } = {}
+  for (const name in handles) {
+    const handle = handles[name]
+    if (handle) results[name] = resultTensor(device, handle, out[name])
+  }
+  return results as { [Name in keyof Handles]: Tensor }
 }

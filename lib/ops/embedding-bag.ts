@@ -1,16 +1,23 @@
-import { native, type TensorHandle } from '../binding.js'
+import { native } from '../binding.js'
 import { isTypedArray, type TypedArray } from '../dtype.js'
 import { fail, MemoryLayersError } from '../errors.js'
-import { boolean, choice, options } from '../options.js'
-import { handles, optionalHandle, Tensor, text } from '../tensor.js'
-import { type OutOptions, type Outputs, outputs, prepare, wrap } from './call.js'
+import { checkBoolean, checkOptions, choiceIndex } from '../options.js'
+import { formatShape, optionalTensorHandle, Tensor, tensorHandle } from '../tensor.js'
+import {
+  checkTensors,
+  type OutOptions,
+  type Outputs,
+  outputHandles,
+  resultTensor,
+  resultTensors,
+} from './call.js'
 import { SparseGrad } from './sparse-grad.js'
 
-/** Options of the operation of that name. */
+/** Options of {@link embeddingBag}. */
 export interface BagOptions extends OutOptions {
   /**
-   * `[B + 1]` int32, for ragged bags: bag b has places `offsets[b]` … `offsets[b + 1] - 1`; indices
-   * and weights are then `[nnz]`.
+   * `[B + 1]` int32, for ragged bags: the entries of bag b are `offsets[b]` … `offsets[b + 1] - 1`;
+   * indices and weights are then `[nnz]`.
    */
   offsets?: Tensor
   /** `[N]` float32: a factor for each row (int8 tables). */
@@ -18,13 +25,12 @@ export interface BagOptions extends OutOptions {
 }
 
 /**
- * Indices as a tensor, or as numbers in the shape of the weights; numbers are checked here, at the
- * call.
+ * Indices as a tensor, or as numbers in the shape of the weights; numbers are checked at the call.
  */
 export type Indices = Tensor | TypedArray | readonly number[]
 
-/** Uploads indices given as numbers. `temporary` is disposed by the caller. */
-function takeIndices(
+/** Indices as a tensor; one made here of numbers is `temporary`, and the caller disposes it. */
+function toIndexTensor(
   where: string,
   indices: Indices,
   weights: Tensor,
@@ -40,21 +46,20 @@ function takeIndices(
       indices,
     )
   }
-  for (let i = 0; i < indices.length; i++) {
-    const index = indices[i]!
-    if (!Number.isInteger(index) || index < -1 || index >= slots) {
-      throw new MemoryLayersError(
-        'ERR_INDEX_RANGE',
-        `${where}: "indices"[${i}] is ${index}, outside [0, ${slots}).\n  -1 marks a padding entry.`,
-      )
-    }
+  const wrong = indices.findIndex((i) => !Number.isInteger(i) || i < -1 || i >= slots)
+  if (wrong >= 0) {
+    const found = `"indices"[${wrong}] is ${indices[wrong]}`
+    throw new MemoryLayersError(
+      'ERR_INDEX_RANGE',
+      `${where}: ${found}, outside [0, ${slots}).\n  -1 marks a padding entry.`,
+    )
   }
   if (indices.length !== weights.size) {
     fail(
       'ERR_SHAPE',
       where,
       'indices',
-      `have ${weights.size} elements as "weights" ${text(weights.shape)} has`,
+      `have ${weights.size} elements as "weights" ${formatShape(weights.shape)} has`,
       String(indices.length),
     )
   }
@@ -63,110 +68,133 @@ function takeIndices(
 }
 
 function tableSlots(where: string, table: Tensor): number {
-  handles(where, { table })
-  if (table.shape.length !== 2)
-    fail('ERR_SHAPE', where, 'table', 'have shape [slots, dim]', text(table.shape))
-  return table.shape[0]!
+  tensorHandle(where, 'table', table)
+  const [slots, width, ...rest] = table.shape
+  if (slots === undefined || width === undefined || rest.length > 0)
+    fail('ERR_SHAPE', where, 'table', 'have shape [slots, dim]', formatShape(table.shape))
+  return slots
 }
 
-/** The sparse weighted embedding bag: `y[b, :] = sum over l of weights[b, l] * table[indices[b, l], :]`. Index -1 is an empty place.
+/**
+ * The sparse weighted embedding bag:
+ * `y[b, :] = sum over l of weights[b, l] * table[indices[b, l], :]`. An index of -1 is a padding
+ * entry and adds nothing.
  * @param table `[N, V]` float32, float16, bfloat16 or int8 (with `scales`)
  * @param indices `[T, L]` int32, or `[nnz]` with `offsets`
  * @param weights float32 in the shape of the indices
- * @returns `[T, V]` float32
+ * @returns `[T, V]`, or `[B, V]` with `offsets`, float32
  * @throws ERR_SHAPE, ERR_DTYPE; ERR_INDEX_RANGE at the call for numbers, at the next wait for
- * tensors */
+ * tensors
+ */
 export function embeddingBag(
   table: Tensor,
   indices: Indices,
   weights: Tensor,
-  given?: BagOptions,
+  options?: BagOptions,
 ): Tensor {
   const where = 'embeddingBag'
-  const o = options(where, given, ['offsets', 'scales', 'out'])
-  handles(where, { weights })
-  const { tensor, temporary } = takeIndices(where, indices, weights, tableSlots(where, table))
+  const checked = checkOptions(where, options, ['offsets', 'scales', 'out'])
+  tensorHandle(where, 'weights', weights)
+  const { tensor, temporary } = toIndexTensor(where, indices, weights, tableSlots(where, table))
   try {
-    const { list, device, out } = prepare(where, { table, indices: tensor, weights }, o)
-    const offsets = optionalHandle(where, 'offsets', o.offsets, device)
-    const scales = optionalHandle(where, 'scales', o.scales, device)
-    return wrap(
-      device,
-      native.embeddingBag(out, list[0]!, list[1]!, list[2]!, offsets, scales),
-      o.out,
+    const tensors = { table, indices: tensor, weights }
+    const { handles, device, out } = checkTensors(where, tensors, checked.out)
+    const y = native.embeddingBag(
+      out,
+      handles.table,
+      handles.indices,
+      handles.weights,
+      optionalTensorHandle(where, 'offsets', checked.offsets, device),
+      optionalTensorHandle(where, 'scales', checked.scales, device),
     )
+    return resultTensor(device, y, checked.out)
   } finally {
     temporary?.dispose()
   }
 }
 
-/** Options of the operation of that name. */
+/** Options of {@link embeddingBagBackward}. */
 export interface BagBackwardOptions extends Outputs<'dWeights'> {
   /** As in {@link BagOptions}. */
   offsets?: Tensor
   /** As in {@link BagOptions}; the table's gradient can't be had with it. */
   scales?: Tensor
-  /** Which gradients to make; default both. */
+  /** Which gradients to compute; default both. */
   needs?: { table?: boolean; weights?: boolean }
-  /**
-   * 'sorted' (the default, and the only one so far): a stable sort and ordered sums, bitwise
-   * repeatable.
-   */
+  /** 'sorted' (default, the only one): a stable sort and ordered sums, bitwise repeatable. */
   algorithm?: 'sorted'
 }
 
-/** Gradients of {@link embeddingBag}: `dWeights[b, l] = <dy[b, :], table[indices[b, l], :]>`, and the table's as touched rows.
+/**
+ * Gradients of {@link embeddingBag}: `dWeights[b, l] = <dy[b, :], table[indices[b, l], :]>`, and
+ * the table's as touched rows.
  * @param dy `[T, V]` float32
- * @throws ERR_SHAPE, ERR_DTYPE; ERR_INDEX_RANGE as {@link embeddingBag} */
+ * @returns dWeights float32 in the shape of the weights, dTable of shape `[N, V]`
+ * @throws ERR_SHAPE, ERR_DTYPE; ERR_INDEX_RANGE as {@link embeddingBag}
+ */
 export function embeddingBagBackward(
   dy: Tensor,
   table: Tensor,
   indices: Indices,
   weights: Tensor,
-  given?: BagBackwardOptions & { needs?: { table?: true; weights?: true } },
+  options?: BagBackwardOptions & { needs?: { table?: true; weights?: true } },
 ): { dWeights: Tensor; dTable: SparseGrad }
 export function embeddingBagBackward(
   dy: Tensor,
   table: Tensor,
   indices: Indices,
   weights: Tensor,
-  given: BagBackwardOptions,
+  options: BagBackwardOptions & { needs: { table: false; weights?: true } },
+): { dWeights: Tensor }
+export function embeddingBagBackward(
+  dy: Tensor,
+  table: Tensor,
+  indices: Indices,
+  weights: Tensor,
+  options: BagBackwardOptions & { needs: { table?: true; weights: false } },
+): { dTable: SparseGrad }
+export function embeddingBagBackward(
+  dy: Tensor,
+  table: Tensor,
+  indices: Indices,
+  weights: Tensor,
+  options: BagBackwardOptions,
 ): { dWeights?: Tensor; dTable?: SparseGrad }
 export function embeddingBagBackward(
   dy: Tensor,
   table: Tensor,
   indices: Indices,
   weights: Tensor,
-  given?: BagBackwardOptions,
+  options?: BagBackwardOptions,
 ): { dWeights?: Tensor; dTable?: SparseGrad } {
   const where = 'embeddingBagBackward'
-  const o = options(where, given, ['offsets', 'scales', 'needs', 'algorithm', 'out'])
-  const needs = options(where, o.needs, ['table', 'weights'])
-  choice(where, 'algorithm', o.algorithm ?? 'sorted', ['sorted'])
-  handles(where, { weights })
-  const { tensor, temporary } = takeIndices(where, indices, weights, tableSlots(where, table))
+  const names = ['offsets', 'scales', 'needs', 'algorithm', 'out']
+  const { offsets, scales, algorithm, out, ...rest } = checkOptions(where, options, names)
+  const needs = checkOptions(where, rest.needs, ['table', 'weights'])
+  choiceIndex(where, 'algorithm', algorithm ?? 'sorted', ['sorted'])
+  tensorHandle(where, 'weights', weights)
+  const { tensor, temporary } = toIndexTensor(where, indices, weights, tableSlots(where, table))
   try {
-    const { list, device } = prepare(where, { dy, table, indices: tensor, weights })
-    const offsets = optionalHandle(where, 'offsets', o.offsets, device)
-    const scales = optionalHandle(where, 'scales', o.scales, device)
-    const wantsWeights = boolean(where, 'needs.weights', needs.weights ?? true)
-    const wantsTable = boolean(where, 'needs.table', needs.table ?? true)
-    const [g, t, i, w] = list as [TensorHandle, TensorHandle, TensorHandle, TensorHandle]
-    const [dWeights] = outputs(where, o.out, device, 'dWeights')
-    const r = native.embeddingBagBackward(
-      dWeights,
-      g,
-      t,
-      i,
-      w,
-      offsets,
-      scales,
-      wantsWeights,
-      wantsTable,
+    const { handles, device } = checkTensors(where, { dy, table, indices: tensor, weights })
+    const offsetsHandle = optionalTensorHandle(where, 'offsets', offsets, device)
+    const scalesHandle = optionalTensorHandle(where, 'scales', scales, device)
+    const needsWeights = checkBoolean(where, 'needs.weights', needs.weights ?? true)
+    const needsTable = checkBoolean(where, 'needs.table', needs.table ?? true)
+    const outputs = outputHandles(where, out, device, ['dWeights'])
+    const { dTable, ...dense } = native.embeddingBagBackward(
+      outputs.dWeights,
+      handles.dy,
+      handles.table,
+      handles.indices,
+      handles.weights,
+      offsetsHandle,
+      scalesHandle,
+      needsWeights,
+      needsTable,
     )
     return {
-      ...(r.dWeights && { dWeights: wrap(device, r.dWeights, o.out?.dWeights) }),
-      ...(r.dTable && { dTable: new SparseGrad(device, r.dTable) }),
+      ...resultTensors(device, dense, out),
+      ...(dTable && { dTable: new SparseGrad(device, dTable) }),
     }
   } finally {
     temporary?.dispose()

@@ -1,8 +1,8 @@
-import { native, type TensorHandle } from '../binding.js'
-import { options } from '../options.js'
+import { native } from '../binding.js'
+import { checkOptions } from '../options.js'
 import type { Tensor } from '../tensor.js'
-import { type Outputs, outputs, prepare, wrap } from './call.js'
-import { type Activation, activationCode } from './elementwise.js'
+import { type Activation, activationCode } from './activation.js'
+import { checkTensors, type Outputs, outputHandles, resultTensors } from './call.js'
 import { SparseGrad } from './sparse-grad.js'
 
 /** Options of {@link peer} and {@link peerBackward}. */
@@ -11,75 +11,76 @@ export interface PeerOptions {
   activation?: Activation
 }
 
-/** Experts of one hidden unit (PEER, He 2024): `output[t] = sum_l weights[t, l] * f(u[t, l]) * up[indices[t, l]]`, `u[t, l] = <x[t], down[indices[t, l]]>`.
- * @param x `[T, C]`, down `[N, C]`, up `[N, Co]`, indices `[T, L]` int32, weights `[T, L]`, float32
- * @throws ERR_SHAPE, ERR_DTYPE; ERR_INDEX_RANGE at the next wait */
+/**
+ * Experts of one hidden unit (PEER, He 2024):
+ * `output[t] = sum_l weights[t, l] * f(u[t, l]) * up[indices[t, l]]`, with
+ * `u[t, l] = <x[t], down[indices[t, l]]>`. An index of -1 is a padding entry.
+ * @param x `[T, C]` float32
+ * @param down `[N, C]` float32
+ * @param up `[N, Co]` float32
+ * @param indices `[T, L]` int32
+ * @param weights `[T, L]` float32
+ * @returns output `[T, Co]`, and u `[T, L]` for the backward, float32
+ * @throws ERR_SHAPE, ERR_DTYPE; ERR_INDEX_RANGE at the next wait
+ */
 export function peer(
   x: Tensor,
   down: Tensor,
   up: Tensor,
   indices: Tensor,
   weights: Tensor,
-  given?: PeerOptions & Outputs<'output' | 'u'>,
+  options?: PeerOptions & Outputs<'output' | 'u'>,
 ): { output: Tensor; u: Tensor } {
-  const o = options('peer', given, ['activation', 'out'])
-  const { list, device } = prepare('peer', { x, down, up, indices, weights })
-  const [xh, d, p, i, w] = list as [
-    TensorHandle,
-    TensorHandle,
-    TensorHandle,
-    TensorHandle,
-    TensorHandle,
-  ]
-  const [output, u] = outputs('peer', o.out, device, 'output', 'u')
-  const r = native.peer(output, u, xh, d, p, i, w, activationCode('peer', o.activation ?? 'gelu'))
-  return { output: wrap(device, r.output, o.out?.output), u: wrap(device, r.u, o.out?.u) }
+  const where = 'peer'
+  const { activation, out } = checkOptions(where, options, ['activation', 'out'])
+  const { handles, device } = checkTensors(where, { x, down, up, indices, weights })
+  const outputs = outputHandles(where, out, device, ['output', 'u'])
+  const results = native.peer(
+    outputs.output,
+    outputs.u,
+    handles.x,
+    handles.down,
+    handles.up,
+    handles.indices,
+    handles.weights,
+    activationCode(where, activation ?? 'gelu'),
+  )
+  return resultTensors(device, results, out)
 }
 
-/** Gradients of {@link peer}: dx `[T, C]`, dWeights `[T, L]`, and the two tables' touched rows. @param saved the inputs of `peer` and the `u` it gave
- * @throws ERR_SHAPE, ERR_DTYPE; ERR_INDEX_RANGE at the next wait */
+/**
+ * Gradients of {@link peer}, with the same activation.
+ * @param dOut `[T, Co]` float32
+ * @param saved the inputs of peer and its u
+ * @returns dx `[T, C]` and dWeights `[T, L]`, float32, and the touched rows of the two tables
+ * @throws ERR_SHAPE, ERR_DTYPE; ERR_INDEX_RANGE at the next wait
+ */
 export function peerBackward(
   dOut: Tensor,
   saved: { x: Tensor; down: Tensor; up: Tensor; indices: Tensor; weights: Tensor; u: Tensor },
-  given?: PeerOptions & Outputs<'dx' | 'dWeights'>,
+  options?: PeerOptions & Outputs<'dx' | 'dWeights'>,
 ): { dx: Tensor; dWeights: Tensor; dDown: SparseGrad; dUp: SparseGrad } {
   const where = 'peerBackward'
-  const o = options(where, given, ['activation', 'out'])
-  const { x, down, up, indices, weights, u } = options(where, saved, [
-    'x',
-    'down',
-    'up',
-    'indices',
-    'weights',
-    'u',
-  ]) as typeof saved
-  const { list, device } = prepare(where, { dOut, x, down, up, indices, weights, u })
-  const [g, xh, d, p, i, w, uh] = list as [
-    TensorHandle,
-    TensorHandle,
-    TensorHandle,
-    TensorHandle,
-    TensorHandle,
-    TensorHandle,
-    TensorHandle,
-  ]
-  const [outX, outWeights] = outputs(where, o.out, device, 'dx', 'dWeights')
-  const r = native.peerBackward(
-    outX,
-    outWeights,
-    g,
-    xh,
-    d,
-    p,
-    i,
-    w,
-    uh,
-    activationCode(where, o.activation ?? 'gelu'),
+  const { activation, out } = checkOptions(where, options, ['activation', 'out'])
+  const names = ['x', 'down', 'up', 'indices', 'weights', 'u']
+  const { x, down, up, indices, weights, u } = checkOptions(where, saved, names)
+  const { handles, device } = checkTensors(where, { dOut, x, down, up, indices, weights, u })
+  const outputs = outputHandles(where, out, device, ['dx', 'dWeights'])
+  const { dDown, dUp, ...dense } = native.peerBackward(
+    outputs.dx,
+    outputs.dWeights,
+    handles.dOut,
+    handles.x,
+    handles.down,
+    handles.up,
+    handles.indices,
+    handles.weights,
+    handles.u,
+    activationCode(where, activation ?? 'gelu'),
   )
   return {
-    dx: wrap(device, r.dx, o.out?.dx),
-    dWeights: wrap(device, r.dWeights, o.out?.dWeights),
-    dDown: new SparseGrad(device, r.dDown),
-    dUp: new SparseGrad(device, r.dUp),
+    ...resultTensors(device, dense, out),
+    dDown: new SparseGrad(device, dDown),
+    dUp: new SparseGrad(device, dUp),
   }
 }

@@ -1,10 +1,11 @@
 import { native, type SparseHandle } from '../binding.js'
 import type { Device } from '../device.js'
-import { handles, Tensor } from '../tensor.js'
+import { inspect } from '../inspect.js'
+import { formatShape, Tensor, tensorHandle } from '../tensor.js'
 
 /**
  * The gradient of a table that was read by bags: the touched rows alone. It stays on the device,
- * its number of rows too.
+ * and so does the number of rows.
  */
 export class SparseGrad {
   readonly #device: Device
@@ -12,6 +13,7 @@ export class SparseGrad {
   readonly #values: Tensor
   readonly #count: Tensor
   readonly #slots: number
+  readonly #width: number
 
   /** @internal */
   constructor(device: Device, handle: SparseHandle) {
@@ -20,23 +22,24 @@ export class SparseGrad {
     this.#values = new Tensor(device, handle.values)
     this.#count = new Tensor(device, handle.count)
     this.#slots = handle.slots
+    this.#width = this.#values.shape[1] ?? 0
   }
 
   /** `[N, V]` of the table. */
   get shape(): readonly number[] {
-    return [this.#slots, this.#values.shape[1]!]
+    return [this.#slots, this.#width]
   }
 
-  /** The R touched rows, ascending, and their gradients `[R * V]`. */
+  /**
+   * The R touched rows, ascending, and their gradients `[R * V]`.
+   * @throws ERR_DISPOSED; ERR_INDEX_RANGE if the read had an index outside the table
+   */
   async data(): Promise<{ rows: Int32Array; values: Float32Array }> {
-    const count = ((await this.#count.data()) as Int32Array)[0]!
-    const rows = this.#rows.rows(0, count)
-    const values = this.#values.rows(0, count)
+    const [count] = await this.#count.data<Int32Array>()
+    const rows = this.#rows.rows(0, count ?? 0)
+    const values = this.#values.rows(0, count ?? 0)
     try {
-      return {
-        rows: (await rows.data()) as Int32Array,
-        values: (await values.data()) as Float32Array,
-      }
+      return { rows: await rows.data<Int32Array>(), values: await values.data() }
     } finally {
       rows.dispose()
       values.dispose()
@@ -45,15 +48,17 @@ export class SparseGrad {
 
   /** The same gradient as a dense `[N, V]` tensor, for small tables and tests. */
   toDense(): Tensor {
-    const [rows, values, count] = handles('SparseGrad.toDense', {
-      rows: this.#rows,
-      values: this.#values,
-      count: this.#count,
-    })
-    return new Tensor(this.#device, native.sparseToDense(rows!, values!, count!, this.#slots))
+    const where = 'SparseGrad.toDense'
+    const dense = native.sparseToDense(
+      tensorHandle(where, 'rows', this.#rows),
+      tensorHandle(where, 'values', this.#values),
+      tensorHandle(where, 'count', this.#count),
+      this.#slots,
+    )
+    return new Tensor(this.#device, dense)
   }
 
-  /** Gives the memory back. */
+  /** Frees the memory. */
   dispose(): void {
     this.#rows.dispose()
     this.#values.dispose()
@@ -63,5 +68,11 @@ export class SparseGrad {
   /** For `using`: the same as dispose(). */
   [Symbol.dispose](): void {
     this.dispose()
+  }
+
+  /** @internal */
+  [inspect](): string {
+    const disposed = this.#values.disposed ? ', disposed' : ''
+    return `SparseGrad ${formatShape(this.shape)} on ${this.#device.name}${disposed}`
   }
 }

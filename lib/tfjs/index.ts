@@ -10,7 +10,7 @@ import { fail } from '../errors.js'
 import { TableLayer } from '../layer.js'
 import type { Tensor } from '../tensor.js'
 
-/** The parts of TensorFlow.js that are used: pass the `tf` of your program. */
+/** What is used of TensorFlow.js: pass the `tf` of your program. */
 export type TensorFlow = Pick<typeof Tf, 'customGrad' | 'tensor'>
 
 /**
@@ -39,19 +39,19 @@ export type TfFunction = (x: Tf.Tensor) => Tf.Tensor
  */
 export function asFunction(tf: TensorFlow, layer: TableLayer): TfFunction {
   const where = 'asFunction'
-  check(where, tf, layer)
+  checkArguments(where, tf, layer)
   const forward = tf.customGrad((...inputs) => {
     const x = inputs[0] as Tf.Tensor
-    const input = receive(layer, x)
+    const input = fromTf(layer, x)
     const { output, context } = layer.forward(input)
     input.dispose()
     return {
-      value: send(tf, output),
+      value: toTf(tf, output),
       gradFunc: (dy: Tf.Tensor) => backward(tf, layer, context, dy),
     }
   })
   return (x) => {
-    expectFloats(where, x)
+    checkFloat32(where, x)
     return forward(x)
   }
 }
@@ -63,13 +63,13 @@ export function asFunction(tf: TensorFlow, layer: TableLayer): TfFunction {
  */
 export function asInference(tf: TensorFlow, layer: TableLayer): TfFunction {
   const where = 'asInference'
-  check(where, tf, layer)
+  checkArguments(where, tf, layer)
   return (x) => {
-    expectFloats(where, x)
-    const input = receive(layer, x)
+    checkFloat32(where, x)
+    const input = fromTf(layer, x)
     const output = layer.infer(input)
     input.dispose()
-    return send(tf, output)
+    return toTf(tf, output)
   }
 }
 
@@ -89,8 +89,12 @@ export interface TfLayer {
  *
  * ```ts
  * model.add(asLayer(tf, layer))
- * await model.fit(x, y, { callbacks: { onBatchEnd: () => { optimizer.step(); optimizer.zeroGrad() }
- * } }) ```
+ * const onBatchEnd = () => {
+ *   optimizer.step()
+ *   optimizer.zeroGrad()
+ * }
+ * await model.fit(x, y, { callbacks: { onBatchEnd } })
+ * ```
  * Parameters are saved with `saveSafetensors(path, layer.stateDict())`, not with the model.
  * @throws ERR_VALUE
  */
@@ -116,7 +120,7 @@ export function asLayer<L extends TfLayer>(
   return new MemoryTfLayer({}) as unknown as L
 }
 
-function check(where: string, tf: TensorFlow, layer: TableLayer): void {
+function checkArguments(where: string, tf: TensorFlow, layer: TableLayer): void {
   if (typeof tf?.customGrad !== 'function' || typeof tf.tensor !== 'function') {
     fail(
       'ERR_VALUE',
@@ -131,23 +135,23 @@ function check(where: string, tf: TensorFlow, layer: TableLayer): void {
     fail('ERR_VALUE', where, 'layer', 'be a MemoryLayer or a PeerLayer', layer)
 }
 
-function expectFloats(where: string, x: Tf.Tensor): void {
+function checkFloat32(where: string, x: Tf.Tensor): void {
   if (x.dtype !== 'float32') fail('ERR_DTYPE', where, 'x', 'be float32', x.dtype)
 }
 
-function receive(layer: TableLayer, x: Tf.Tensor): Tensor {
+function fromTf(layer: TableLayer, x: Tf.Tensor): Tensor {
   return layer.device.tensor(x.dataSync() as Float32Array, x.shape)
 }
 
-function send(tf: TensorFlow, t: Tensor): Tf.Tensor {
-  const values = t.dataSync() as Float32Array
+function toTf(tf: TensorFlow, t: Tensor): Tf.Tensor {
+  const values = t.dataSync()
   t.dispose()
   return tf.tensor(values, [...t.shape], 'float32')
 }
 
 function backward(tf: TensorFlow, layer: TableLayer, context: Context, dy: Tf.Tensor): Tf.Tensor {
-  const gradient = receive(layer, dy)
+  const gradient = fromTf(layer, dy)
   const dx = layer.backward(context, gradient)
   gradient.dispose()
-  return send(tf, dx)
+  return toTf(tf, dx)
 }

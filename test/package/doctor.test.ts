@@ -2,8 +2,8 @@ import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { beforeAll, describe, expect, test } from 'vitest'
-import { driver } from '../../lib/cli/driver.js'
-import { entry, wrap } from '../../lib/cli/text.js'
+import { findDriver } from '../../lib/cli/driver.js'
+import { formatEntry, wrapText } from '../../lib/cli/text.js'
 import { installed, packageFolder, run } from './support.js'
 
 let folder: string
@@ -94,7 +94,7 @@ describe('the driver, as files show it', () => {
 
   test('no problem where driver, GPU and library are there', () => {
     const root = system({ ...version('580.65.06'), ...gpu, ...library })
-    expect(driver(root, {})).toEqual({
+    expect(findDriver(root, {})).toEqual({
       version: '580.65.06',
       gpus: ['NVIDIA H100 80GB HBM3'],
       library: join(root, 'usr/lib/x86_64-linux-gnu/libcuda.so.1'),
@@ -123,12 +123,12 @@ describe('the driver, as files show it', () => {
       /hides every GPU/,
     ],
   ])('%s', (_, files, env, wanted) => {
-    expect(driver(system(files), env).problem).toMatch(wanted)
+    expect(findDriver(system(files), env).problem).toMatch(wanted)
   })
 })
 
 test('text is wrapped at spaces, and a long word stays whole', () => {
-  expect(wrap('one two three', 7)).toEqual(['one two', 'three'])
-  expect(wrap('a/very/long/path short', 5)).toEqual(['a/very/long/path', 'short'])
-  expect(entry('label', 'x'.repeat(60).replace(/.{6}/g, 'words '))).toMatch(/^label {7}words/)
+  expect(wrapText('one two three', 7)).toEqual(['one two', 'three'])
+  expect(wrapText('a/very/long/path short', 5)).toEqual(['a/very/long/path', 'short'])
+  expect(formatEntry('label', 'x'.repeat(60).replace(/.{6}/g, 'words '))).toMatch(/^label {7}words/)
 })

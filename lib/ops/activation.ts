@@ -1,0 +1,56 @@
+import { native } from '../binding.js'
+import { checkOptions, choiceIndex } from '../options.js'
+import type { Tensor } from '../tensor.js'
+import { checkTensors, type OutOptions, resultTensor } from './call.js'
+
+/** Elementwise functions; gelu is the exact (erf) one. */
+export type Activation = 'relu' | 'gelu' | 'silu' | 'sigmoid'
+
+// In the order of native/ops/activation.h.
+const activations: readonly Activation[] = ['relu', 'gelu', 'silu', 'sigmoid']
+
+/** @internal The number by which native code knows an activation. */
+export function activationCode(where: string, name: Activation): number {
+  return choiceIndex(where, 'activation', name, activations)
+}
+
+function activation(name: Activation) {
+  const code = activations.indexOf(name)
+  return (x: Tensor, options?: OutOptions): Tensor => {
+    checkOptions(name, options, ['out'])
+    const { handles, device, out } = checkTensors(name, { x }, options?.out)
+    return resultTensor(device, native.activate(out, handles.x, code), options?.out)
+  }
+}
+
+function activationBackward(name: Activation) {
+  const where = `${name}Backward`
+  const code = activations.indexOf(name)
+  return (dy: Tensor, x: Tensor, options?: OutOptions): Tensor => {
+    checkOptions(where, options, ['out'])
+    const { handles, device, out } = checkTensors(where, { dy, x }, options?.out)
+    const dx = native.activateBackward(out, handles.dy, handles.x, code)
+    return resultTensor(device, dx, options?.out)
+  }
+}
+
+/** `max(x, 0)`, elementwise, float32. @throws ERR_SHAPE, ERR_DTYPE */
+export const relu: (x: Tensor, options?: OutOptions) => Tensor = activation('relu')
+/** `x/2 (1 + erf(x / sqrt 2))`, elementwise, float32. @throws ERR_SHAPE, ERR_DTYPE */
+export const gelu: (x: Tensor, options?: OutOptions) => Tensor = activation('gelu')
+/** `x * sigmoid(x)`, elementwise, float32. @throws ERR_SHAPE, ERR_DTYPE */
+export const silu: (x: Tensor, options?: OutOptions) => Tensor = activation('silu')
+/** `1 / (1 + exp(-x))`, elementwise, float32. @throws ERR_SHAPE, ERR_DTYPE */
+export const sigmoid: (x: Tensor, options?: OutOptions) => Tensor = activation('sigmoid')
+/** `dy * relu'(x)`, elementwise, float32. @throws ERR_SHAPE, ERR_DTYPE */
+export const reluBackward: (dy: Tensor, x: Tensor, options?: OutOptions) => Tensor =
+  activationBackward('relu')
+/** `dy * gelu'(x)`, elementwise, float32. @throws ERR_SHAPE, ERR_DTYPE */
+export const geluBackward: (dy: Tensor, x: Tensor, options?: OutOptions) => Tensor =
+  activationBackward('gelu')
+/** `dy * silu'(x)`, elementwise, float32. @throws ERR_SHAPE, ERR_DTYPE */
+export const siluBackward: (dy: Tensor, x: Tensor, options?: OutOptions) => Tensor =
+  activationBackward('silu')
+/** `dy * sigmoid'(x)`, elementwise, float32. @throws ERR_SHAPE, ERR_DTYPE */
+export const sigmoidBackward: (dy: Tensor, x: Tensor, options?: OutOptions) => Tensor =
+  activationBackward('sigmoid')

@@ -1,0 +1,27 @@
+import { native } from '../binding.js'
+import { checkNumber, checkOptions } from '../options.js'
+import type { Tensor } from '../tensor.js'
+import { checkTensors, type OutOptions, resultTensor } from './call.js'
+
+/** Options of {@link add}. */
+export interface AddOptions extends OutOptions {
+  /** Factor of x, default 1. */
+  alpha?: number
+  /** Factor of y, default 1. */
+  beta?: number
+}
+
+/**
+ * `alpha * x + beta * y`, elementwise; `out` may be x or y.
+ * @param x any shape, float32
+ * @param y of the shape of x, float32
+ * @throws ERR_SHAPE, ERR_DTYPE, ERR_VALUE
+ */
+export function add(x: Tensor, y: Tensor, options?: AddOptions): Tensor {
+  const where = 'add'
+  const checked = checkOptions(where, options, ['alpha', 'beta', 'out'])
+  const { handles, device, out } = checkTensors(where, { x, y }, checked.out)
+  const alpha = checkNumber(where, 'alpha', checked.alpha ?? 1)
+  const beta = checkNumber(where, 'beta', checked.beta ?? 1)
+  return resultTensor(device, native.add(out, handles.x, handles.y, alpha, beta), checked.out)
+}

@@ -1,0 +1,89 @@
+import { native } from '../binding.js'
+import { checkBoolean, checkOptions } from '../options.js'
+import { optionalTensorHandle, type Tensor } from '../tensor.js'
+import {
+  checkTensors,
+  type OutOptions,
+  type Outputs,
+  outputHandles,
+  resultTensor,
+  resultTensors,
+} from './call.js'
+
+/**
+ * `y = x W^T + bias`, summed in float32.
+ * @param x `[R, in]` float32, float16 or bfloat16
+ * @param weight `[out, in]`, of the dtype of x
+ * @param bias `[out]` float32
+ * @returns `[R, out]` float32
+ * @throws ERR_SHAPE, ERR_DTYPE
+ */
+export function linear(x: Tensor, weight: Tensor, bias?: Tensor, options?: OutOptions): Tensor {
+  checkOptions('linear', options, ['out'])
+  const { handles, device, out } = checkTensors('linear', { x, weight }, options?.out)
+  const biasHandle = optionalTensorHandle('linear', 'bias', bias, device)
+  const y = native.linear(out, handles.x, handles.weight, biasHandle)
+  return resultTensor(device, y, options?.out)
+}
+
+/** Options of {@link linearBackward}. */
+export interface LinearBackwardOptions extends Outputs<'dx'> {
+  /** Which gradients to compute; default all three. */
+  needs?: { x?: boolean; weight?: boolean; bias?: boolean }
+  /** Tensors the parameters' gradients are added to, instead of new ones. */
+  into?: { weight?: Tensor; bias?: Tensor }
+}
+
+/**
+ * Gradients of {@link linear}: `dx = dy W`, `dWeight = dy^T x`, `dBias = sum of the rows of dy`.
+ * @param dy `[R, out]` float32
+ * @returns dx `[R, in]`, dWeight `[out, in]`, dBias `[out]`, float32
+ * @throws ERR_SHAPE, ERR_DTYPE
+ */
+export function linearBackward(
+  dy: Tensor,
+  x: Tensor,
+  weight: Tensor,
+  options?: LinearBackwardOptions & { needs?: { x?: true; weight?: true; bias?: true } },
+): { dx: Tensor; dWeight: Tensor; dBias: Tensor }
+export function linearBackward(
+  dy: Tensor,
+  x: Tensor,
+  weight: Tensor,
+  options: LinearBackwardOptions & { needs: { x?: true; weight?: true; bias: boolean } },
+): { dx: Tensor; dWeight: Tensor; dBias?: Tensor }
+export function linearBackward(
+  dy: Tensor,
+  x: Tensor,
+  weight: Tensor,
+  options: LinearBackwardOptions,
+): { dx?: Tensor; dWeight?: Tensor; dBias?: Tensor }
+export function linearBackward(
+  dy: Tensor,
+  x: Tensor,
+  weight: Tensor,
+  options?: LinearBackwardOptions,
+): { dx?: Tensor; dWeight?: Tensor; dBias?: Tensor } {
+  const where = 'linearBackward'
+  const { out, ...rest } = checkOptions(where, options, ['needs', 'into', 'out'])
+  const needs = checkOptions(where, rest.needs, ['x', 'weight', 'bias'])
+  const into = checkOptions(where, rest.into, ['weight', 'bias'])
+  const { handles, device } = checkTensors(where, { dy, x, weight })
+  const { dx: outX } = outputHandles(where, out, device, ['dx'])
+  const gradients = native.linearBackward(
+    outX,
+    handles.dy,
+    handles.x,
+    handles.weight,
+    checkBoolean(where, 'needs.x', needs.x ?? true),
+    checkBoolean(where, 'needs.weight', needs.weight ?? true),
+    checkBoolean(where, 'needs.bias', needs.bias ?? true),
+    optionalTensorHandle(where, 'into.weight', into.weight, device),
+    optionalTensorHandle(where, 'into.bias', into.bias, device),
+  )
+  return resultTensors(device, gradients, {
+    dx: out?.dx,
+    dWeight: into.weight,
+    dBias: into.bias,
+  })
+}

@@ -1,0 +1,50 @@
+import { native } from '../binding.js'
+import { checkOptions } from '../options.js'
+import type { Tensor } from '../tensor.js'
+import {
+  checkTensors,
+  type OutOptions,
+  type Outputs,
+  outputHandles,
+  resultTensor,
+  resultTensors,
+} from './call.js'
+
+/**
+ * One gate for each row: `out[r, :] = y[r, :] * sigmoid(g[r])`.
+ * @param y `[R, V]` float32
+ * @param g `[R, 1]` float32
+ * @returns `[R, V]` float32
+ * @throws ERR_SHAPE, ERR_DTYPE
+ */
+export function sigmoidGate(y: Tensor, g: Tensor, options?: OutOptions): Tensor {
+  checkOptions('sigmoidGate', options, ['out'])
+  const { handles, device, out } = checkTensors('sigmoidGate', { y, g }, options?.out)
+  return resultTensor(device, native.sigmoidGate(out, handles.y, handles.g), options?.out)
+}
+
+/**
+ * Gradients of {@link sigmoidGate}.
+ * @param dOut `[R, V]` float32
+ * @returns dy `[R, V]` and dg `[R, 1]`, float32
+ * @throws ERR_SHAPE, ERR_DTYPE
+ */
+export function sigmoidGateBackward(
+  dOut: Tensor,
+  y: Tensor,
+  g: Tensor,
+  options?: Outputs<'dy' | 'dg'>,
+): { dy: Tensor; dg: Tensor } {
+  const where = 'sigmoidGateBackward'
+  const { out } = checkOptions(where, options, ['out'])
+  const { handles, device } = checkTensors(where, { dOut, y, g })
+  const outputs = outputHandles(where, out, device, ['dy', 'dg'])
+  const gradients = native.sigmoidGateBackward(
+    outputs.dy,
+    outputs.dg,
+    handles.dOut,
+    handles.y,
+    handles.g,
+  )
+  return resultTensors(device, gradients, out)
+}

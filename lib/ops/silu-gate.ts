@@ -1,0 +1,51 @@
+import { native } from '../binding.js'
+import { checkOptions } from '../options.js'
+import type { Tensor } from '../tensor.js'
+import {
+  checkTensors,
+  type OutOptions,
+  type Outputs,
+  outputHandles,
+  resultTensor,
+  resultTensors,
+} from './call.js'
+
+/**
+ * The gate of Memory+ (Berges et al. 2024, section 2): `z = y * silu(a)`,
+ * `silu(a) = a * sigmoid(a)`.
+ * @param y `[R, V]` float32
+ * @param a `[R, V]` float32
+ * @returns `[R, V]` float32
+ * @throws ERR_SHAPE, ERR_DTYPE
+ */
+export function siluGate(y: Tensor, a: Tensor, options?: OutOptions): Tensor {
+  checkOptions('siluGate', options, ['out'])
+  const { handles, device, out } = checkTensors('siluGate', { y, a }, options?.out)
+  return resultTensor(device, native.siluGate(out, handles.y, handles.a), options?.out)
+}
+
+/**
+ * Gradients of {@link siluGate}.
+ * @param dz `[R, V]` float32
+ * @returns dy and da, each `[R, V]` float32
+ * @throws ERR_SHAPE, ERR_DTYPE
+ */
+export function siluGateBackward(
+  dz: Tensor,
+  y: Tensor,
+  a: Tensor,
+  options?: Outputs<'dy' | 'da'>,
+): { dy: Tensor; da: Tensor } {
+  const where = 'siluGateBackward'
+  const { out } = checkOptions(where, options, ['out'])
+  const { handles, device } = checkTensors(where, { dz, y, a })
+  const outputs = outputHandles(where, out, device, ['dy', 'da'])
+  const gradients = native.siluGateBackward(
+    outputs.dy,
+    outputs.da,
+    handles.dz,
+    handles.y,
+    handles.a,
+  )
+  return resultTensors(device, gradients, out)
+}

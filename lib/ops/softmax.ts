@@ -1,0 +1,29 @@
+import { native } from '../binding.js'
+import { checkOptions } from '../options.js'
+import type { Tensor } from '../tensor.js'
+import { checkTensors, type OutOptions, resultTensor } from './call.js'
+
+/**
+ * Softmax over the last axis.
+ * @param x `[..., n]` float32
+ * @returns `[..., n]` float32
+ * @throws ERR_SHAPE, ERR_DTYPE
+ */
+export function softmax(x: Tensor, options?: OutOptions): Tensor {
+  checkOptions('softmax', options, ['out'])
+  const { handles, device, out } = checkTensors('softmax', { x }, options?.out)
+  return resultTensor(device, native.softmax(out, handles.x), options?.out)
+}
+
+/**
+ * Gradient of {@link softmax} from its output y: `dx = y * (dy - sum(y * dy))`.
+ * @param dy `[..., n]` float32
+ * @param y `[..., n]` float32
+ * @returns `[..., n]` float32
+ * @throws ERR_SHAPE, ERR_DTYPE
+ */
+export function softmaxBackward(dy: Tensor, y: Tensor, options?: OutOptions): Tensor {
+  checkOptions('softmaxBackward', options, ['out'])
+  const { handles, device, out } = checkTensors('softmaxBackward', { dy, y }, options?.out)
+  return resultTensor(device, native.softmaxBackward(out, handles.dy, handles.y), options?.out)
+}

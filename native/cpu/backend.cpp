@@ -10,8 +10,8 @@
 
 #include "cpu/context.h"
 #include "cpu/isa.h"
+#include "cpu/placement.h"
 #include "cpu/stream.h"
-#include "cpu/thread_pool.h"
 #include "operations.h"
 
 namespace ml::cpu {

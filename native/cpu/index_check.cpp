@@ -15,12 +15,12 @@ bool indices_in_range(const int32_t* indices, int64_t n, int64_t slots) {
 void validate_indices(Context& ctx, const char* op, const char* argument, const View& indices,
                       int64_t slots) {
   const int32_t* index = indices.as<int32_t>();
-  std::atomic<bool> sound{true};
+  std::atomic<bool> in_range{true};
   ctx.parallel_for(indices.size(), 1 << 16, [&](int64_t begin, int64_t end, int) {
     if (!indices_in_range(index + begin, end - begin, slots))
-      sound.store(false, std::memory_order_relaxed);
+      in_range.store(false, std::memory_order_relaxed);
   });
-  if (sound.load(std::memory_order_relaxed)) return;
+  if (in_range.load(std::memory_order_relaxed)) return;
   for (int64_t i = 0; i < indices.size(); ++i) {
     if (index[i] < -1 || index[i] >= slots)
       throw Error(Code::index_range, std::string(op) + ": \"" + argument + "\"[" +
@@ -33,9 +33,9 @@ void validate_indices(Context& ctx, const char* op, const char* argument, const 
 void validate_offsets(const char* op, const View& offsets, int64_t entries) {
   const int32_t* o = offsets.as<int32_t>();
   const int64_t bags = offsets.size() - 1;
-  const auto bad = [&](int64_t at, const std::string& wanted) {
-    throw Error(Code::value, std::string(op) + ": \"offsets\"[" + std::to_string(at) +
-                                 "] must be " + wanted + ", got " + std::to_string(o[at]) +
+  const auto bad = [&](int64_t i, const std::string& wanted) {
+    throw Error(Code::value, std::string(op) + ": \"offsets\"[" + std::to_string(i) + "] must be " +
+                                 wanted + ", got " + std::to_string(o[i]) +
                                  ".\n  offsets[0] is 0, then where each bag ends, up to " +
                                  std::to_string(entries) + ".");
   };

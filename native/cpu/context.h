@@ -29,7 +29,7 @@ class Context {
   // Calls body over [0, n) in tasks of `grain` elements (the last may be shorter), each exactly
   // once. Which worker runs which task is not fixed, but the tasks are: they depend on n and grain
   // alone. So results are bitwise identical for any number of threads if a task writes only its own
-  // elements. The body must not throw. Nested calls run on the calling thread.
+  // elements. The body must not throw. Calls nested in a run of the pool stay on their thread.
   template <class F>
   void parallel_for(int64_t n, int64_t grain, F&& body) {
     using Body = std::remove_reference_t<F>;

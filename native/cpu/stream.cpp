@@ -77,7 +77,7 @@ void CpuStream::resume() {
   always([this] { failed_.reset(); });
 }
 
-// Runs one entry of the queue, or skips it if a fault makes it void.
+// Runs one item of the queue, or skips it if a fault makes it void.
 void CpuStream::perform(Work& work, Ticket ticket) {
   if (work.always) work.always();
   if (failed_ || !work.kernel) return;
@@ -95,7 +95,7 @@ void CpuStream::perform(Work& work, Ticket ticket) {
       work.name, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
 }
 
-// Pops the first entry of the queue, which is not empty, and runs it. The lock is held before and
+// Pops the first item of the queue, which is not empty, and runs it. The lock is held before and
 // after, not while the work runs.
 void CpuStream::run_next(std::unique_lock<std::mutex>& lock) {
   {

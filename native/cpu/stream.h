@@ -48,7 +48,7 @@ class CpuStream final : public Stream {
 
   std::atomic<Ticket> pushed_{0};  // the newest work in the queue
   // Written under queue_mutex_
-  std::atomic<bool> running_{false};            // a thread runs an entry of the queue
+  std::atomic<bool> running_{false};            // a thread runs an item of the queue
   std::atomic<bool> caller_runs_queue_{false};  // and the stream's thread starts none
 
   std::mutex queue_mutex_;  // guards what follows

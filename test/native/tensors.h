@@ -19,7 +19,7 @@ inline Tensor random_normal(Device& device, const Shape& shape, uint64_t seed,
 template <class T>
 Tensor from_host(Device& device, const Shape& shape, DType dtype, const std::vector<T>& values) {
   Tensor t = empty(device, shape, dtype);
-  device.stream().write(t.view().data, values.data(), values.size() * sizeof(T), true);
+  device.stream().write(t.view().data, values.data(), values.size() * sizeof(T), t.storage->idle());
   return t;
 }
 

@@ -30,7 +30,7 @@ Napi::Value tensor_from(Arguments& a) {
   if (static_cast<int64_t>(bytes.size) != shape.size() * ml::bytes_of(dtype))
     throw Error(Code::shape, "tensor: the data does not fill shape " + to_string(shape) + ".");
   Tensor t = empty(device, shape, dtype);
-  device.stream().write(t.storage->data(), bytes.data, bytes.size, t.storage->quiet());
+  device.stream().write(t.storage->data(), bytes.data, bytes.size, t.storage->idle());
   return to_js(a.env(), t);
 }
 

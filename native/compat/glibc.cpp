@@ -1,5 +1,5 @@
-// Hidden definitions in place of what the addon and libstdc++.a would take from a glibc newer
-// than 2.28. See cmake/glibc_floor.cmake.
+// Hidden definitions of the symbols that the addon and libstdc++.a would otherwise import from a
+// glibc newer than 2.28. See cmake/glibc_floor.cmake.
 
 #include <sys/syscall.h>
 #include <unistd.h>

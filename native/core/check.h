@@ -1,5 +1,5 @@
 #pragma once
-// Checks that name the operation, the argument, what was wanted and what was got.
+// Checks whose errors name the operation, the argument, what it must be and what it is.
 
 #include <string>
 
@@ -8,15 +8,13 @@
 
 namespace ml {
 
-// "embeddingBag: "weights" must have shape [4, 32], got [4, 31]."
-inline std::string sentence(const char* op, const char* arg, const std::string& wanted,
-                            const std::string& got) {
-  return std::string(op) + ": \"" + arg + "\" must " + wanted + ", got " + got + ".";
-}
-
+// embeddingBag: "weights" must have shape [4, 32], got [4, 31].
+//   hint, on a line of its own
 [[noreturn]] inline void fail(Code code, const char* op, const char* arg, const std::string& wanted,
                               const std::string& got, const std::string& hint = "") {
-  throw Error(code, sentence(op, arg, wanted, got) + (hint.empty() ? "" : "\n  " + hint));
+  const std::string sentence =
+      std::string(op) + ": \"" + arg + "\" must " + wanted + ", got " + got + ".";
+  throw Error(code, sentence + (hint.empty() ? "" : "\n  " + hint));
 }
 
 inline void expect_shape(const char* op, const char* arg, const View& v, const Shape& wanted) {
@@ -24,7 +22,7 @@ inline void expect_shape(const char* op, const char* arg, const View& v, const S
     fail(Code::shape, op, arg, "have shape " + to_string(wanted), to_string(v.shape));
 }
 
-// For shapes with free sizes: `wanted` is the sentence, e.g. "have shape [tokens, heads, 2, d]".
+// For shapes with free sizes: `wanted` names them, e.g. "[tokens, heads, 2, d]".
 inline void expect_rank(const char* op, const char* arg, const View& v, int rank,
                         const char* wanted) {
   if (v.shape.rank != rank)

@@ -11,22 +11,21 @@ enum class Code {
   shape,
   dtype,
   value,
-  option,
   index_range,
   disposed,
   device,
   device_mismatch,
   context,
-  state_dict,
   file_format,
   out_of_memory,
   unsupported,
   cuda,
 };
 
+// In the order of Code.
 inline constexpr const char* kCodeNames[] = {
-    "ERR_SHAPE",       "ERR_DTYPE",         "ERR_VALUE",           "ERR_OPTION",  "ERR_INDEX_RANGE",
-    "ERR_DISPOSED",    "ERR_DEVICE",        "ERR_DEVICE_MISMATCH", "ERR_CONTEXT", "ERR_STATE_DICT",
+    "ERR_SHAPE",       "ERR_DTYPE",         "ERR_VALUE",           "ERR_INDEX_RANGE",
+    "ERR_DISPOSED",    "ERR_DEVICE",        "ERR_DEVICE_MISMATCH", "ERR_CONTEXT",
     "ERR_FILE_FORMAT", "ERR_OUT_OF_MEMORY", "ERR_UNSUPPORTED",     "ERR_CUDA",
 };
 

@@ -2,7 +2,7 @@
 
 namespace ml {
 
-// Between two looks at what another thread will write.
+// Between two polls of what another thread will write.
 inline void pause_cpu() {
 #if defined(__x86_64__)
   __builtin_ia32_pause();

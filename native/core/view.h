@@ -1,6 +1,6 @@
 #pragma once
-// Views: a pointer, an element type and a shape, without ownership. Kernels see nothing else of a
-// tensor. A view is always dense and row major.
+// A view: a pointer, an element type and a shape, without ownership; dense and row-major. Kernels
+// see nothing else of a tensor.
 
 #include <array>
 #include <cstdint>

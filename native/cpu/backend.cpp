@@ -10,8 +10,8 @@
 
 #include "cpu/context.h"
 #include "cpu/isa.h"
+#include "cpu/placement.h"
 #include "cpu/stream.h"
-#include "cpu/thread_pool.h"
 #include "operations.h"
 
 namespace ml::cpu {
@@ -31,9 +31,9 @@ constexpr Operations kOperations = {ML_OPERATIONS(ML_ENQUEUE)};
 
 constexpr int64_t kHugePage = int64_t{2} << 20;
 
-// Large blocks come straight from the system, aligned to huge pages and asking for them: random
-// rows of a table then cost a quarter of the page walks. Small ones come from malloc.
-void* take(int64_t bytes) {
+// Large blocks are mapped, aligned to huge pages and advised to use them: random rows of a table
+// then cost a quarter of the page walks. Small ones come from malloc.
+void* allocate(int64_t bytes) {
   if (bytes < kHugePage) return std::aligned_alloc(64, static_cast<size_t>((bytes + 63) / 64 * 64));
   const size_t span = static_cast<size_t>(bytes + kHugePage);
   void* raw = mmap(nullptr, span, PROT_READ | PROT_WRITE,
@@ -49,7 +49,7 @@ void* take(int64_t bytes) {
   return aligned;
 }
 
-void give(void* data, int64_t bytes) {
+void release(void* data, int64_t bytes) {
   if (bytes < kHugePage) {
     std::free(data);
   } else {
@@ -85,8 +85,9 @@ std::string describe(int threads) {
 std::shared_ptr<Device> open(int threads) {
   isa();
   const int used = threads > 0 ? threads : usable_cores();
-  auto device = std::make_shared<Device>(kOperations, std::make_unique<CpuStream>(used),
-                                         MemorySource{take, give, total_memory()});
+  auto device = std::make_shared<Device>(
+      kOperations, std::make_unique<CpuStream>(used),
+      MemorySource{.allocate = allocate, .release = release, .total = total_memory()});
   device->name = "cpu";
   device->kind = "cpu";
   device->description = describe(threads);

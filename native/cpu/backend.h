@@ -7,7 +7,7 @@
 
 namespace ml::cpu {
 
-// threads: 0 takes every core this process may use.
+// threads: 0 uses every core this process may run on.
 std::shared_ptr<Device> open(int threads);
 
 std::string describe(int threads);  // "AMD EPYC, avx512, 2 threads"

@@ -26,10 +26,10 @@ class Context {
 
   int threads() const { return threads_; }
 
-  // Calls body over [0, n) in pieces of `grain` (the last may be shorter), each exactly once. Which
-  // thread takes which piece is not fixed, but the pieces are: they depend on n and grain alone. So
-  // results are the same for any thread count whenever a piece writes only what is its own. The
-  // body must not throw. Nested calls run on the calling thread.
+  // Calls body over [0, n) in tasks of `grain` elements (the last may be shorter), each exactly
+  // once. Which worker runs which task is not fixed, but the tasks are: they depend on n and grain
+  // alone. So results are bitwise identical for any number of threads if a task writes only its own
+  // elements. The body must not throw. Calls nested in a run of the pool stay on their thread.
   template <class F>
   void parallel_for(int64_t n, int64_t grain, F&& body) {
     using Body = std::remove_reference_t<F>;
@@ -40,8 +40,9 @@ class Context {
                   const_cast<void*>(static_cast<const void*>(&body))});
   }
 
-  // Memory of this call, 64-byte aligned, contents undefined, kept and reused from call to call.
-  // Call it outside parallel_for; for a block per thread ask for threads() times as much.
+  // Memory until the operation ends, 64-byte aligned, contents undefined, reused by later
+  // operations. Call it outside parallel_for; for one block per worker ask for threads() times as
+  // much.
   template <class T>
   T* scratch(int64_t count) {
     return static_cast<T*>(scratch_bytes(count * static_cast<int64_t>(sizeof(T))));

@@ -17,12 +17,12 @@ bool indices_in_range(const int32_t* indices, int64_t n, int64_t slots) {
 void validate_indices(Context& ctx, const char* op, const char* argument, const View& indices,
                       int64_t slots) {
   const int32_t* index = indices.as<int32_t>();
-  std::atomic<bool> sound{true};
+  std::atomic<bool> in_range{true};
   ctx.parallel_for(indices.size(), 1 << 16, [&](int64_t begin, int64_t end, int) {
     if (!indices_in_range(index + begin, end - begin, slots))
-      sound.store(false, std::memory_order_relaxed);
+      in_range.store(false, std::memory_order_relaxed);
   });
-  if (sound.load(std::memory_order_relaxed)) return;
+  if (in_range.load(std::memory_order_relaxed)) return;
   for (int64_t i = 0; i < indices.size(); ++i) {
     if (index[i] < -1 || index[i] >= slots)
       throw index_error(op, argument, i, index[i], slots, kPaddingEntry);

@@ -1,5 +1,5 @@
 #pragma once
-// Checks of the indices and offsets of bags, before any kernel uses them.
+// Checks of the indices and offsets of bags, before a kernel uses them.
 
 #include "core/check.h"
 #include "cpu/context.h"
@@ -13,7 +13,7 @@ bool indices_in_range(const int32_t* indices, int64_t n, int64_t slots);
 void validate_indices(Context& ctx, const char* op, const char* argument, const View& indices,
                       int64_t slots);
 
-// offsets[0] = 0, ascending, offsets[B] = entries.
+// offsets [B + 1]: 0, ascending, up to `entries`; throws ERR_VALUE with the first that is not.
 void validate_offsets(const char* op, const View& offsets, int64_t entries);
 
 }  // namespace ml::cpu

@@ -7,7 +7,7 @@
 namespace ml::cpu {
 namespace {
 
-bool runs(Isa candidate) {
+bool supported(Isa candidate) {
 #if defined(__x86_64__)
   __builtin_cpu_init();
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
@@ -43,7 +43,7 @@ Isa choose() {
   const char* wanted = std::getenv("MEMORY_LAYERS_ISA");
   std::string known;
   for (Isa candidate : kBestFirst) {
-    if (!runs(candidate)) continue;
+    if (!supported(candidate)) continue;
     if (!wanted || !*wanted || std::string(wanted) == name(candidate)) return candidate;
     known += (known.empty() ? "" : ", ") + std::string(name(candidate));
   }
@@ -63,7 +63,7 @@ const char* isa_name() { return name(isa()); }
 std::vector<std::string> isa_names() {
   std::vector<std::string> names;
   for (Isa candidate : kBestFirst)
-    if (runs(candidate)) names.emplace_back(name(candidate));
+    if (supported(candidate)) names.emplace_back(name(candidate));
   return names;
 }
 

@@ -7,18 +7,18 @@
 
 namespace ml::cpu {
 
-// In ascending order; each has what those before it have. On arm64 baseline is NEON. The code of
-// avx512vnni is that of avx512, which asks for products of bytes where it has use for them.
+// In ascending order; each includes those before it. On arm64 baseline is NEON. avx512vnni runs the
+// code of avx512, which asks isa() for int8 dot products where it can use them.
 enum class Isa { baseline, avx2, avx512, avx512vnni };
 
-// chosen once; throws ERR_DEVICE for a name this machine can't run
-Isa isa();
-const char* isa_name();                // "avx512vnni", "avx512", "avx2", "baseline", "neon"
+Isa isa();               // chosen once; throws ERR_DEVICE for a name this machine can't run
+const char* isa_name();  // "avx512vnni", "avx512", "avx2", "baseline", "neon"
 std::vector<std::string> isa_names();  // every one this machine can run, best first
 
 }  // namespace ml::cpu
 
-// Picks the variant of a function that foreach_isa.h has compiled, at the door of an operation.
+// Picks the variant of a function that foreach_isa.h has compiled, once, at an operation's entry
+// point.
 #if defined(__x86_64__)
 #define ML_DISPATCH(function)                                               \
   (::ml::cpu::isa() >= ::ml::cpu::Isa::avx512 ? ::ml::cpu::avx512::function \

@@ -32,7 +32,7 @@ MappedFile map_file(const std::string& path, int64_t offset, int64_t bytes) {
   const int failure = errno;
   ::close(file);
   if (base == MAP_FAILED) throw bad(std::strerror(failure));
-  // rows are read here and there: reading ahead would fetch what nobody asked for
+  // rows are read at random: readahead would fetch pages that are not needed
   ::madvise(base, span, MADV_RANDOM);
   return {static_cast<char*>(base) + lead, [base, span] { ::munmap(base, span); }};
 }

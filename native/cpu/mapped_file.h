@@ -1,6 +1,6 @@
 #pragma once
-// A range of a file as read-only memory: pages come from the disk when they are first read, so it
-// may be larger than the machine's memory.
+// A range of a file as read-only memory. Pages are read from the disk when they are first used, so
+// the range may be larger than the machine's memory.
 
 #include <cstdint>
 #include <functional>

@@ -3,22 +3,32 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <thread>
+
 namespace ml::cpu {
 
-void Whereabouts::introduce() {
+int usable_cores() {
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof(set), &set) == 0) return std::max(1, CPU_COUNT(&set));
+  return std::max(1u, std::thread::hardware_concurrency());
+}
+
+void WorkerState::register_thread() {
   thread_.store(static_cast<pid_t>(syscall(SYS_gettid)), std::memory_order_release);
 }
 
-void send_off(Whereabouts* helpers, int count, uint32_t turn) {
+void migrate_late_workers(WorkerState* workers, int count, uint32_t epoch) {
   const int own = sched_getcpu();
   if (own < 0 || own >= CPU_SETSIZE) return;
   for (int i = 0; i < count; ++i) {
-    const pid_t thread = helpers[i].thread_.load(std::memory_order_acquire);
-    const int core = helpers[i].core_.load(std::memory_order_relaxed);
-    // asleep: woken, but it has not run yet
-    const bool behind = core == own || core == Whereabouts::kAsleep;
-    if (thread == 0 || !behind || helpers[i].turn_.load(std::memory_order_relaxed) == turn)
-      continue;
+    const WorkerState& worker = workers[i];
+    const pid_t thread = worker.thread_.load(std::memory_order_acquire);
+    const int cpu = worker.cpu_.load(std::memory_order_relaxed);
+    // sleeping: woken, but it has not run yet
+    const bool queued_here = cpu == own || cpu == WorkerState::kSleeping;
+    const bool entered = worker.epoch_.load(std::memory_order_relaxed) == epoch;
+    if (thread == 0 || !queued_here || entered) continue;
     cpu_set_t allowed;
     if (sched_getaffinity(thread, sizeof(allowed), &allowed) != 0) continue;
     cpu_set_t others = allowed;

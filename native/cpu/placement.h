@@ -1,7 +1,7 @@
 #pragma once
-// Where the helpers of a run wait. When every core is busy for a moment, for instance with a thread
-// that is about to wait for the run, the scheduler puts a helper on the caller's own core and
-// leaves it there for milliseconds, while another core idles.
+// The cores that threads run on. When every core is busy for a moment, for instance with a thread
+// that is about to wait for the run, the scheduler queues a worker behind the caller, on the same
+// core, and leaves it there for milliseconds while another core idles (decisions/0007).
 
 #include <sched.h>
 #include <sys/types.h>
@@ -11,25 +11,28 @@
 
 namespace ml::cpu {
 
-// What a helper tells about itself.
-class Whereabouts {
+int usable_cores();  // cores this process may run on
+
+// What a thread of the pool publishes about itself.
+class WorkerState {
  public:
-  void introduce();  // once, first of all
-  // while it looks for work
-  void look() { core_.store(sched_getcpu(), std::memory_order_relaxed); }
-  void sleep() { core_.store(kAsleep, std::memory_order_relaxed); }
-  void come(uint32_t turn) { turn_.store(turn, std::memory_order_relaxed); }
+  void register_thread();  // first of all, once
+  // while it polls for a run
+  void publish_cpu() { cpu_.store(sched_getcpu(), std::memory_order_relaxed); }
+  void publish_sleep() { cpu_.store(kSleeping, std::memory_order_relaxed); }
+  void acknowledge(uint32_t epoch) { epoch_.store(epoch, std::memory_order_relaxed); }
 
  private:
-  friend void send_off(Whereabouts*, int, uint32_t);
-  static constexpr int kAsleep = -1;  // in place of a core
+  friend void migrate_late_workers(WorkerState*, int, uint32_t);
+  static constexpr int kSleeping = -1;  // instead of a core's number
   alignas(64) std::atomic<pid_t> thread_{0};
-  std::atomic<int> core_{kAsleep};
-  std::atomic<uint32_t> turn_{0};
+  std::atomic<int> cpu_{kSleeping};
+  std::atomic<uint32_t> epoch_{0};  // of the newest run it has entered
 };
 
-// Sends helpers that have not come to this turn from the caller's core, behind which they may
-// stand, to another. They may go everywhere again at once: a thread stays where it was sent.
-void send_off(Whereabouts* helpers, int count, uint32_t turn);
+// Migrates those of `count` workers that have not entered the run of this epoch and may be queued
+// on the caller's core. Afterwards they may run everywhere again: a thread stays where it was
+// moved.
+void migrate_late_workers(WorkerState* workers, int count, uint32_t epoch);
 
 }  // namespace ml::cpu

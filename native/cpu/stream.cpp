@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "cpu/spin.h"
+#include "cpu/thread_pool.h"
 
 namespace ml::cpu {
 
@@ -19,7 +20,7 @@ CpuStream::~CpuStream() {
     std::lock_guard<std::mutex> lock(queue_mutex_);
     stop_ = true;
   }
-  arrived_.notify_one();
+  work_available_.notify_one();
   thread_.join();
 }
 
@@ -29,7 +30,7 @@ void CpuStream::push(Work work) {
     queue_.push_back(std::move(work));
     pushed_.store(next_ticket(), std::memory_order_release);
   }
-  arrived_.notify_one();
+  work_available_.notify_one();
 }
 
 void CpuStream::launch(const char* name, std::function<void(Context&)> kernel) {
@@ -63,8 +64,8 @@ void CpuStream::read(void* target, const void* source, size_t bytes, Completion 
 }
 
 std::optional<Fault> CpuStream::wait() {
-  run_here();
-  Waiting::expect();  // who waits once soon waits again
+  run_queue_on_caller();
+  WaitingThread::expect();  // a caller that reads one result at a time soon waits again
   return wait_for_submitted();
 }
 
@@ -76,7 +77,7 @@ void CpuStream::resume() {
   always([this] { failed_.reset(); });
 }
 
-// Runs one piece of work, or leaves it out if a fault makes it void.
+// Runs one item of the queue, or skips it if a fault makes it void.
 void CpuStream::perform(Work& work, Ticket ticket) {
   if (work.always) work.always();
   if (failed_ || !work.kernel) return;
@@ -94,8 +95,8 @@ void CpuStream::perform(Work& work, Ticket ticket) {
       work.name, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
 }
 
-// Takes the first of the queue, which is not empty, and runs it. The lock is held before and after,
-// not meanwhile.
+// Pops the first item of the queue, which is not empty, and runs it. The lock is held before and
+// after, not while the work runs.
 void CpuStream::run_next(std::unique_lock<std::mutex>& lock) {
   {
     Work work = std::move(queue_.front());
@@ -104,7 +105,7 @@ void CpuStream::run_next(std::unique_lock<std::mutex>& lock) {
     lock.unlock();
     const Ticket ticket = completed() + 1;
     perform(work, ticket);
-    // before the work counts as done: who has waited may take down what this calls
+    // before the work counts as done: after wait() the caller may destroy what this uses
     if (work.finished) work.finished(failed_);
     complete(ticket, failed_);
   }
@@ -112,57 +113,58 @@ void CpuStream::run_next(std::unique_lock<std::mutex>& lock) {
   running_.store(false, std::memory_order_release);
 }
 
-// Awake for a while, to see whether done() comes to hold; helps with runs as long as there are any.
-// Returns done().
-bool CpuStream::look_until(const std::function<bool()>& done) {
-  std::optional<Waiting> self;
+// Spins until done() holds or the time is up, and joins the runs there are meanwhile; after each
+// the time begins anew. Returns done().
+bool CpuStream::spin_and_join(const std::function<bool()>& done) {
+  std::optional<WaitingThread> self;
   if (context_.threads() > 1) self.emplace();
-  bool helped;
+  bool joined;
   do {
-    helped = false;
-    spin_until([&] { return done() || (helped = self && self->help(done)); });
-  } while (helped);
+    joined = false;
+    spin_until([&] { return done() || (joined = self && self->join_run(done)); });
+  } while (joined);
   return done();
 }
 
 void CpuStream::loop() {
   std::unique_lock<std::mutex> lock(queue_mutex_);
   const std::function<bool()> has_work = [this] {
-    return !taken_over_.load(std::memory_order_relaxed) &&
+    return !caller_runs_queue_.load(std::memory_order_relaxed) &&
            pushed_.load(std::memory_order_acquire) != completed();
   };
   for (;;) {
-    arrived_.wait(lock, [this] { return stop_ || !queue_.empty(); });
+    work_available_.wait(lock, [this] { return stop_ || !queue_.empty(); });
     if (queue_.empty()) return;
-    for (bool awake = true; awake;) {
+    for (bool spinning = true; spinning;) {
       if (has_work()) {
         run_next(lock);
-        if (taken_over_) handed_over_.notify_one();
+        if (caller_runs_queue_) between_work_.notify_one();
         continue;
       }
       lock.unlock();
-      awake = look_until(has_work);
+      spinning = spin_and_join(has_work);
       lock.lock();
     }
-    if (taken_over_) arrived_.wait(lock, [this] { return stop_ || !taken_over_; });
+    if (caller_runs_queue_)
+      work_available_.wait(lock, [this] { return stop_ || !caller_runs_queue_; });
   }
 }
 
-// Who waits has nothing else to do, and is awake: it runs what is left of the queue, since a thread
-// takes longer to wake than a small operation to run. The stream's own thread finishes what it is
-// at, and is helped with it; then, or if it is on its way, it helps.
-void CpuStream::run_here() {
+// The thread that waits runs what is left of the queue itself: a small operation takes less time
+// than the waking of the stream's thread. If that is running work, this thread joins its runs until
+// it has finished; from then on the stream's thread may join the runs of this one.
+void CpuStream::run_queue_on_caller() {
   std::unique_lock<std::mutex> lock(queue_mutex_);
-  taken_over_ = true;
+  caller_runs_queue_ = true;
   if (running_.load(std::memory_order_relaxed)) {
     lock.unlock();
-    look_until([this] { return !running_.load(std::memory_order_acquire); });
+    spin_and_join([this] { return !running_.load(std::memory_order_acquire); });
     lock.lock();
-    handed_over_.wait(lock, [this] { return !running_.load(std::memory_order_relaxed); });
+    between_work_.wait(lock, [this] { return !running_.load(std::memory_order_relaxed); });
   }
-  if (!queue_.empty()) Waiting::expect();
+  if (!queue_.empty()) WaitingThread::expect();
   while (!queue_.empty()) run_next(lock);
-  taken_over_ = false;
+  caller_runs_queue_ = false;
 }
 
 }  // namespace ml::cpu

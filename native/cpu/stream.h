@@ -1,6 +1,6 @@
 #pragma once
-// The CPU's stream: a queue whose work is run in order over the thread pool, by a thread of its
-// own, or by the one that waits for it.
+// The CPU's stream: a queue whose work runs in order over the thread pool, started by the stream's
+// own thread or by the one that waits for it.
 
 #include <atomic>
 #include <condition_variable>
@@ -37,23 +37,23 @@ class CpuStream final : public Stream {
   void push(Work work);
   void resume() override;
   void run_next(std::unique_lock<std::mutex>& lock);
-  void run_here();
+  void run_queue_on_caller();
   void loop();
-  bool look_until(const std::function<bool()>& done);
+  bool spin_and_join(const std::function<bool()>& done);
   void perform(Work& work, Ticket ticket);
 
-  // Whoever runs the work
+  // Used only by the thread that runs work
   Context context_;
   std::optional<Fault> failed_;  // makes work void, until it is acknowledged
 
   std::atomic<Ticket> pushed_{0};  // the newest work in the queue
-  // Change under queue_mutex_
-  std::atomic<bool> running_{false};     // somebody is at a piece of work
-  std::atomic<bool> taken_over_{false};  // by the thread that waits
+  // Written under queue_mutex_
+  std::atomic<bool> running_{false};            // a thread runs an item of the queue
+  std::atomic<bool> caller_runs_queue_{false};  // and the stream's thread starts none
 
   std::mutex queue_mutex_;  // guards what follows
-  std::condition_variable arrived_;
-  std::condition_variable handed_over_;
+  std::condition_variable work_available_;
+  std::condition_variable between_work_;  // the stream's thread has finished what it was running
   std::deque<Work> queue_;
   bool stop_ = false;
 

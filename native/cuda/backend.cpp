@@ -72,7 +72,7 @@ CudaDevice describe(int index, int count) {
 
 MemorySource memory_of(int device, int64_t total) {
   MemorySource source;
-  source.take = [device](int64_t bytes) -> void* {
+  source.allocate = [device](int64_t bytes) -> void* {
     void* data = nullptr;
     check_cuda(cudaSetDevice(device), "cudaSetDevice");
     const cudaError_t status = cudaMalloc(&data, static_cast<size_t>(bytes));
@@ -81,7 +81,7 @@ MemorySource memory_of(int device, int64_t total) {
     if (status == cudaErrorMemoryAllocation) return nullptr;
     throw error_of(status, "cudaMalloc");
   };
-  source.give = [device](void* data, int64_t) {
+  source.release = [device](void* data, int64_t) {
     (void)cudaSetDevice(device);
     (void)cudaFree(data);
   };

@@ -15,16 +15,16 @@ class Recording final : public RecordedWork {
 
   void record(const std::function<void()>& work) {
     if (const auto fault = stream().wait()) throw fault->error;
-    device_->allocator().keep_freed(&blocks_);
+    device_->allocator().defer_frees(&blocks_);
     stream().begin_capture();
     try {
       work();
     } catch (...) {  // as it came, when the stream works again
-      device_->allocator().keep_freed(nullptr);
+      device_->allocator().defer_frees(nullptr);
       stream().abandon_capture();
       throw;
     }
-    device_->allocator().keep_freed(nullptr);
+    device_->allocator().defer_frees(nullptr);
     graph_ = stream().end_capture();
   }
 

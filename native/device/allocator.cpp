@@ -7,13 +7,13 @@
 namespace ml {
 namespace {
 
-constexpr int64_t kSmallest = 256;
+constexpr int64_t kMinBlock = 256;
 constexpr int64_t kHugePage = int64_t{2} << 20;
-constexpr int64_t kNeverCached = int64_t{64} << 20;  // tables: given back to the system when freed
+constexpr int64_t kMinUncached = int64_t{64} << 20;  // tables: released when freed
 
-// Eight sizes an octave, so at most an eighth is wasted; whole huge pages for large blocks.
+// Eight sizes per power of two, so at most an eighth is wasted; whole huge pages for large blocks.
 int64_t rounded(int64_t bytes) {
-  if (bytes <= kSmallest) return kSmallest;
+  if (bytes <= kMinBlock) return kMinBlock;
   const int64_t step =
       bytes >= kHugePage * 4
           ? kHugePage
@@ -30,12 +30,12 @@ Allocator::Allocator(MemorySource source, Stream& stream)
 
 Allocator::~Allocator() {
   for (auto& [bytes, blocks] : cached_)
-    for (Block& b : blocks) source_.give(b.data, bytes);
+    for (Block& b : blocks) source_.release(b.data, bytes);
 }
 
-// A block of the source's, unless the device has no room for it.
-bool Allocator::take(int64_t size, Block& block) {
-  void* data = stats_.reserved + size <= stats_.total ? source_.take(size) : nullptr;
+// A new block from the source; false if the device has no memory left for it.
+bool Allocator::allocate_block(int64_t size, Block& block) {
+  void* data = stats_.reserved + size <= stats_.total ? source_.allocate(size) : nullptr;
   block = {data, size, 0};
   return data != nullptr;
 }
@@ -47,12 +47,12 @@ Block Allocator::allocate(int64_t bytes) {
     block = it->second.back();
     it->second.pop_back();
   } else {
-    if (!take(size, block)) {
-      release_quiet();
-      if (!take(size, block) && !cached_.empty()) {
+    if (!allocate_block(size, block)) {
+      release_idle();
+      if (!allocate_block(size, block) && !cached_.empty()) {
         stream_.wait();
-        release_quiet();
-        take(size, block);
+        release_idle();
+        allocate_block(size, block);
       }
     }
     if (!block.data)
@@ -70,34 +70,34 @@ Block Allocator::allocate(int64_t bytes) {
 }
 
 void Allocator::free(Block block) {
-  if (kept_) return kept_->push_back(block);
+  if (deferred_) return deferred_->push_back(block);
   stats_.allocated -= block.bytes;
-  block.quiet_after = stream_.submitted();
-  if (source_.exact || block.bytes >= kNeverCached) {
-    give_in_order(block);
+  block.last_use = stream_.submitted();
+  if (source_.exact || block.bytes >= kMinUncached) {
+    release_in_order(block);
   } else {
     cached_[block.bytes].push_back(block);
   }
 }
 
-// Gives every cached block back that no enqueued work can still use.
-void Allocator::release_quiet() {
+// Releases every cached block that no enqueued work can still use.
+void Allocator::release_idle() {
   const Ticket completed = stream_.completed();
   for (auto& [bytes, blocks] : cached_) {
-    auto quiet = std::partition(blocks.begin(), blocks.end(),
-                                [&](const Block& b) { return b.quiet_after > completed; });
-    for (auto it = quiet; it != blocks.end(); ++it) {
-      source_.give(it->data, bytes);
+    auto idle = std::partition(blocks.begin(), blocks.end(),
+                               [&](const Block& b) { return b.last_use > completed; });
+    for (auto it = idle; it != blocks.end(); ++it) {
+      source_.release(it->data, bytes);
       stats_.reserved -= bytes;
     }
-    blocks.erase(quiet, blocks.end());
+    blocks.erase(idle, blocks.end());
   }
   std::erase_if(cached_, [](const auto& entry) { return entry.second.empty(); });
 }
 
-void Allocator::give_in_order(const Block& block) {
+void Allocator::release_in_order(const Block& block) {
   stats_.reserved -= block.bytes;
-  stream_.always([give = source_.give, block] { give(block.data, block.bytes); });
+  stream_.always([release = source_.release, block] { release(block.data, block.bytes); });
 }
 
 }  // namespace ml

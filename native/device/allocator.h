@@ -1,6 +1,6 @@
 #pragma once
-// A caching allocator in stream order: a freed block may be handed out again at once, since
-// whatever uses it next is enqueued behind whatever used it last. One device, one calling thread.
+// A caching allocator in stream order: a freed block may be reused at once, since its next use is
+// enqueued behind its last. One device, one calling thread.
 
 #include <cstdint>
 #include <functional>
@@ -13,25 +13,24 @@ namespace ml {
 
 struct MemoryStats {
   int64_t allocated = 0;  // in tensors, bytes as rounded up
-  int64_t reserved = 0;   // taken from the system, cached blocks included
-  int64_t peak = 0;       // greatest `allocated` so far
+  int64_t reserved = 0;   // allocated from the system, cached blocks included
+  int64_t peak = 0;       // max of `allocated` so far
   int64_t total = 0;      // what the device has
 };
 
-// How a backend takes and gives back memory.
+// How a backend allocates and releases memory.
 struct MemorySource {
-  std::function<void*(int64_t bytes)> take;  // nullptr: none left
-  std::function<void(void* data, int64_t bytes)> give;
+  std::function<void*(int64_t bytes)> allocate;  // nullptr: none left
+  std::function<void(void* data, int64_t bytes)> release;
   int64_t total = 0;  // bytes of the device
-  // every block is of the size asked for and used once: for a device that watches the bounds of
-  // blocks
+  // Blocks have the size asked for and are never reused: for a device that checks their bounds.
   bool exact = false;
 };
 
 struct Block {
   void* data = nullptr;
   int64_t bytes = 0;
-  Ticket quiet_after = 0;  // once the stream is past this, no earlier work uses the block
+  Ticket last_use = 0;  // the newest work, when the block was freed, that may use it
 };
 
 class Allocator {
@@ -40,21 +39,21 @@ class Allocator {
   ~Allocator();  // the stream must be idle
   Block allocate(int64_t bytes);
   void free(Block block);
-  // While a list is given, freed blocks go there instead: recorded work still uses them. They are
-  // freed later, by hand.
-  void keep_freed(std::vector<Block>* list) { kept_ = list; }
+  // Until called with nullptr, free() appends blocks to `list` instead, since recorded work still
+  // uses them; the owner of the list frees them later.
+  void defer_frees(std::vector<Block>* list) { deferred_ = list; }
   const MemoryStats& stats() const { return stats_; }
 
  private:
-  bool take(int64_t size, Block& block);
-  void release_quiet();
-  void give_in_order(const Block& block);
+  bool allocate_block(int64_t size, Block& block);
+  void release_idle();
+  void release_in_order(const Block& block);
 
   MemorySource source_;
   Stream& stream_;
   MemoryStats stats_;
   std::map<int64_t, std::vector<Block>> cached_;  // by size
-  std::vector<Block>* kept_ = nullptr;
+  std::vector<Block>* deferred_ = nullptr;
 };
 
 }  // namespace ml

@@ -19,13 +19,12 @@ class Device : public std::enable_shared_from_this<Device> {
       : operations(operations),
         stream_(std::move(stream)),
         allocator_(std::move(source), *stream_) {}
-  ~Device() { stream_->wait(); }  // before the cached memory goes
+  ~Device() { stream_->wait(); }  // before the cached memory is released
 
   const Operations& operations;
   std::string name;         // "cpu"
   std::string kind;         // "cpu" | "cuda" | "simt"
   std::string description;  // "AMD EPYC, avx512, 2 threads"
-  std::string reason;       // why 'auto' chose it
 
   Stream& stream() { return *stream_; }
   Allocator& allocator() { return allocator_; }
@@ -35,13 +34,13 @@ class Device : public std::enable_shared_from_this<Device> {
   Allocator allocator_;
 };
 
-// Memory with its owner. Freed in stream order when the last tensor on it goes.
+// Memory with its owner. Freed in stream order with the last tensor on it.
 class Storage {
  public:
   Storage(std::shared_ptr<Device> device, int64_t bytes)
       : device_(std::move(device)), block_(device_->allocator().allocate(bytes)) {}
-  // Memory that is the device's to read but not to write: `release` runs in stream order when the
-  // last tensor on it goes.
+  // Memory that the device reads but does not write. `release` runs in stream order, after the last
+  // tensor on it is gone.
   Storage(std::shared_ptr<Device> device, void* data, int64_t bytes, std::function<void()> release)
       : device_(std::move(device)), block_{data, bytes, 0}, release_(std::move(release)) {}
   ~Storage() {
@@ -58,7 +57,7 @@ class Storage {
   int64_t bytes() const { return block_.bytes; }
   bool read_only() const { return static_cast<bool>(release_); }
   // No enqueued work uses this memory yet.
-  bool quiet() const { return device_->stream().completed() >= block_.quiet_after; }
+  bool idle() const { return device_->stream().completed() >= block_.last_use; }
 
  private:
   std::shared_ptr<Device> device_;

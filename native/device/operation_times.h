@@ -1,5 +1,5 @@
 #pragma once
-// How long the operations of a stream took, added up by name. Any thread.
+// How long the operations of a stream took, summed by name. Thread-safe.
 
 #include <cstdint>
 #include <mutex>
@@ -16,7 +16,7 @@ struct OperationTime {
 
 class OperationTimes {
  public:
-  // `name` is a literal: it is known by its address.
+  // `name` is a literal, compared by address.
   void add(const char* name, double seconds) {
     std::lock_guard<std::mutex> lock(mutex_);
     for (OperationTime& t : times_) {

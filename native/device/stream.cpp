@@ -17,7 +17,7 @@ std::optional<Fault> Stream::wait_for_submitted() {
   return unreported() ? found_ : std::nullopt;
 }
 
-// The fault may be reported before complete() notes it.
+// A completion may report the fault before complete() stores it.
 void Stream::acknowledge(Ticket first) {
   {
     std::lock_guard<std::mutex> lock(mutex_);

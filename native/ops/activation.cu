@@ -44,8 +44,7 @@ void activate(CudaStream& stream, const Activate& a) {
 
 void activate_backward(CudaStream& stream, const ActivateBackward& a) {
   const int n = std::min({aligned<float>(a.dx), aligned<float>(a.dy), aligned<float>(a.x)});
-  map(stream,
-      ActivateBackwardRule{a.dx.as<float>(), a.dy.as<float>(), a.x.as<float>(), a.kind},
+  map(stream, ActivateBackwardRule{a.dx.as<float>(), a.dy.as<float>(), a.x.as<float>(), a.kind},
       a.x.size(), n);
 }
 

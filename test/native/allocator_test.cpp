@@ -1,0 +1,173 @@
+// The caching allocator, over a stream whose progress the test decides.
+
+#include "device/allocator.h"
+
+#include <deque>
+#include <map>
+
+#include "require.h"
+
+using namespace ml;
+
+namespace {
+
+constexpr int64_t kTotal = int64_t{256} << 20;
+
+// Runs its work when step() or wait() says so.
+class ManualStream final : public Stream {
+ public:
+  void write(void*, const void*, size_t, bool) override {}
+  void read(void*, const void*, size_t, Completion) override {}
+  void produce(void*, size_t, std::function<void(void*)>) override {}
+  void always(std::function<void()> action) override {
+    next_ticket();
+    queue_.push_back(std::move(action));
+  }
+  std::optional<Fault> wait() override {
+    while (!queue_.empty()) step();
+    return std::nullopt;
+  }
+  void work() {
+    always([] {});
+  }
+  void step() {
+    queue_.front()();
+    queue_.pop_front();
+    complete(completed() + 1, std::nullopt);
+  }
+
+ private:
+  void resume() override {}
+  std::deque<std::function<void()>> queue_;
+};
+
+// Memory that is only numbers: addresses and their sizes.
+struct FakeMemory {
+  std::map<void*, int64_t> blocks;
+  uintptr_t next = 4096;
+
+  MemorySource source(bool exact = false) {
+    return {.allocate =
+                [this](int64_t bytes) {
+                  void* data = reinterpret_cast<void*>(next);
+                  next += static_cast<uintptr_t>(bytes);
+                  blocks[data] = bytes;
+                  return data;
+                },
+            .release =
+                [this](void* data, int64_t bytes) {
+                  require(blocks.at(data) == bytes, "a block is released once, with its size");
+                  blocks.erase(data);
+                },
+            .total = kTotal,
+            .exact = exact};
+  }
+};
+
+void freed_blocks_are_reused() {
+  FakeMemory memory;
+  ManualStream stream;
+  {
+    Allocator allocator(memory.source(), stream);
+    const Block a = allocator.allocate(1000);
+    require(a.bytes >= 1000 && a.bytes <= 1125, "at most an eighth is added");
+    stream.work();
+    allocator.free(a);
+    const Block b = allocator.allocate(a.bytes);
+    require(b.data == a.data, "a freed block is reused, though work before it has not run");
+    const Block c = allocator.allocate(1000);
+    require(c.data != b.data && memory.blocks.size() == 2, "a block in use is not");
+    require(allocator.stats().allocated == 2 * a.bytes && allocator.stats().reserved == 2 * a.bytes,
+            "allocated and reserved bytes");
+    allocator.free(b);
+    allocator.free(c);
+    require(allocator.stats().allocated == 0 && allocator.stats().reserved == 2 * a.bytes &&
+                allocator.stats().peak == 2 * a.bytes,
+            "freed blocks stay reserved");
+    stream.wait();
+  }
+  require(memory.blocks.empty(), "the allocator releases its cached blocks");
+}
+
+void large_blocks_are_released_in_order() {
+  FakeMemory memory;
+  ManualStream stream;
+  Allocator allocator(memory.source(), stream);
+  const Block table = allocator.allocate(int64_t{64} << 20);
+  stream.work();
+  allocator.free(table);
+  require(allocator.stats().reserved == 0 && memory.blocks.size() == 1,
+          "a large block is released behind the work that uses it");
+  stream.step();
+  require(memory.blocks.size() == 1, "not before");
+  stream.step();
+  require(memory.blocks.empty(), "but then");
+}
+
+void cached_blocks_make_way() {
+  FakeMemory memory;
+  ManualStream stream;
+  {
+    Allocator allocator(memory.source(), stream);
+    const auto mib = [](int64_t n) { return n << 20; };
+    Block blocks[5];
+    for (Block& b : blocks) b = allocator.allocate(mib(48));  // 240 of 256 MiB
+    allocator.free(blocks[0]);
+    stream.work();
+    allocator.free(blocks[1]);
+    const Block small = allocator.allocate(mib(60));
+    require(memory.blocks.size() == 5 && stream.completed() == 0,
+            "idle cached blocks are released when memory is short, without waiting");
+    const Block other = allocator.allocate(mib(32));
+    require(stream.completed() == stream.submitted() && memory.blocks.size() == 5,
+            "then the allocator waits for the others");
+    try {
+      allocator.allocate(mib(100));
+      require(false, "more than the device has is refused");
+    } catch (const Error& error) {
+      require(error.code() == Code::out_of_memory, "with ERR_OUT_OF_MEMORY");
+    }
+    for (const Block& b : {blocks[2], blocks[3], blocks[4], small, other}) allocator.free(b);
+    stream.wait();
+  }
+  require(memory.blocks.empty(), "all is released");
+}
+
+void frees_are_deferred() {
+  FakeMemory memory;
+  ManualStream stream;
+  Allocator allocator(memory.source(), stream);
+  std::vector<Block> deferred;
+  allocator.defer_frees(&deferred);
+  const Block a = allocator.allocate(300);
+  allocator.free(a);
+  const Block b = allocator.allocate(300);
+  require(b.data != a.data && deferred.size() == 1, "recorded work keeps its memory");
+  allocator.defer_frees(nullptr);
+  allocator.free(b);
+  allocator.free(deferred[0]);
+  require(allocator.stats().allocated == 0 && deferred.size() == 1, "until its owner frees it");
+}
+
+void exact_blocks_are_used_once() {
+  FakeMemory memory;
+  ManualStream stream;
+  Allocator allocator(memory.source(true), stream);
+  const Block a = allocator.allocate(1001), none = allocator.allocate(0);
+  require(a.bytes == 1001 && none.bytes == 1, "the size asked for");
+  allocator.free(a);
+  allocator.free(none);
+  stream.wait();
+  require(memory.blocks.empty() && allocator.stats().reserved == 0, "and no cache");
+}
+
+}  // namespace
+
+int main() {
+  freed_blocks_are_reused();
+  large_blocks_are_released_in_order();
+  cached_blocks_make_way();
+  frees_are_deferred();
+  exact_blocks_are_used_once();
+  report();
+}

@@ -53,13 +53,13 @@ function deviceFault(name, text) {
     /__syncthreads|__shfl|__ballot|__any_sync|__all_sync|__syncwarp|__threadfence|\batomic(Add|Min|Max|Or|And|CAS|Exch)\b/.test(
       code,
     ) &&
-    !/^cuda\/(warp|block|ptx)\.cuh$/.test(name)
+    !/^cuda\/(warp|block|ptx_\w+)\.cuh$/.test(name)
   )
     return 'primitives of warps and blocks come from cuda/warp.cuh and cuda/block.cuh'
-  if (/\basm\b/.test(code) && !/^cuda\/(ptx\.cuh|stream\.cpp)$/.test(name))
-    return 'PTX stands in cuda/ptx.cuh'
-  if (/__CUDA_ARCH__/.test(code) && !/^cuda\/(ptx\.cuh|tuning\.h)$/.test(name))
-    return '__CUDA_ARCH__ stands in cuda/ptx.cuh and cuda/tuning.h'
+  if (/\basm\b/.test(code) && !/^cuda\/ptx_\w+\.cuh$/.test(name))
+    return 'PTX stands in cuda/ptx_*.cuh'
+  if (/__CUDA_ARCH__/.test(code) && !/^cuda\/ptx_\w+\.cuh$/.test(name))
+    return '__CUDA_ARCH__ stands in cuda/ptx_*.cuh'
   if (/#include <(cub|thrust)\//.test(code) && name !== 'cuda/sort.cu')
     return 'CUB is used in cuda/sort.cu only'
 }

@@ -1,6 +1,6 @@
 #pragma once
-// What a check of addresses says when it fails. The device knows a check by its number; the host
-// keeps what belongs to it.
+// A check of indices or offsets, and the error when it fails. The device has only the number of a
+// check; the host keeps its FaultSite.
 
 #include <cstdint>
 #include <string>
@@ -15,7 +15,7 @@ struct FaultSite {
   Kind kind;
   const char* op;  // literals
   const char* argument;
-  int64_t limit;  // slots | places | classes
+  int64_t limit;  // slots | entries | classes
 
   bool operator==(const FaultSite&) const = default;
 };
@@ -28,11 +28,11 @@ inline Error error_of(const FaultSite& site, const FaultRecord& record) {
     return Error(
         Code::index_range,
         at + " is " + value + ", outside [0, " + limit + ").\n  -1 marks " +
-            (site.kind == FaultSite::Kind::indices ? "an empty place." : "a token to ignore."));
-  // The first offset must be 0, each other at least the one before, and the last all places.
-  const bool falls = record.position > 0 && record.value < record.before;
+            (site.kind == FaultSite::Kind::indices ? "a padding entry." : "a token to ignore."));
+  // The first offset must be 0, each other at least the one before, and the last all entries.
+  const bool descends = record.position > 0 && record.value < record.before;
   const std::string wanted = record.position == 0 ? "0"
-                             : falls              ? "at least " + std::to_string(record.before)
+                             : descends           ? "at least " + std::to_string(record.before)
                                                   : limit;
   return Error(Code::value, at + " must be " + wanted + ", got " + value +
                                 ".\n  offsets[0] is 0, then where each bag ends, up to " + limit +

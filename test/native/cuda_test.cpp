@@ -158,7 +158,7 @@ void faults_void_what_follows() {
   require(fault && fault->first == failed, "the fault names the work that failed");
   require(fault->error.code() == Code::index_range, "an index out of range is ERR_INDEX_RANGE");
   require(std::string(fault->error.what()) ==
-              "embeddingBag: \"indices\"[2] is 4, outside [0, 4).\n  -1 marks an empty place.",
+              "embeddingBag: \"indices\"[2] is 4, outside [0, 4).\n  -1 marks a padding entry.",
           "the lowest position is named");
   require(told.get_future().get().has_value() && seen == -1,
           "a read of void work is told, and copies nothing");

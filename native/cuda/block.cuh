@@ -1,6 +1,6 @@
 #pragma once
-// One block: its shared memory, its barrier, reductions in a fixed order; and the atomics between
-// blocks.
+// One block: its shared memory, its barrier, reductions in a fixed order; and the
+// atomics between blocks.
 
 #include <cstdint>
 

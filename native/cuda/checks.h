@@ -19,8 +19,8 @@ void enqueue_replay(CudaStream& stream, uint64_t ticket);
 // target[0 … bytes) = source[0 … bytes), both on the device
 void enqueue_copy(CudaStream& stream, void* target, const void* source, int64_t bytes);
 
-// The same from host memory, in the arguments of kernels: for few bytes. `fresh`: also after a
-// fault.
+// The same from host memory, in the arguments of kernels: for few bytes. `fresh`: also
+// after a fault.
 void enqueue_upload(CudaStream& stream, void* target, const void* source, int64_t bytes,
                     bool fresh);
 

@@ -1,7 +1,7 @@
 #pragma once
 // Rows anywhere in memory: their weighted sum, and their dot products with one vector. A lane group
 // of a warp walks the entries of one bag. The warp's groups go through the same loop together, for
-// `max_count` entries, the most that any of them has. A row is cut into slices: of slice s, vector
+// `max_count` entries, the maximum over the groups. A row is cut into slices: of slice s, vector
 // v in [0, vectors), lane l of a group has the n elements from
 //   column + v * lanes * n   on, where   column = s * lanes * n * vectors + l * n.
 
@@ -23,8 +23,8 @@ struct alignas(16) RowEntry {
   float weight;
 };
 
-// A lane's elements of one slice of a row: `vectors` packs of n. Kernels keep `rows` rows in
-// flight.
+// A lane's elements of one slice of a row: `vectors` packs of n. Kernels keep `rows`
+// rows in flight.
 template <int n_, int vectors_, int rows_>
 struct RowSlice {
   static constexpr int n = n_, vectors = vectors_, rows = rows_;
@@ -36,7 +36,7 @@ struct RowSlice {
 };
 
 // How a row of `packs` packs is cut: the smallest lane group that has it in one slice, or else
-// slices of a whole warp.
+// slices of a warp each.
 struct Slicing {
   int lanes, slices;
 };
@@ -46,8 +46,8 @@ constexpr Slicing slicing(int64_t packs, int vectors) {
   return {lanes, static_cast<int>((packs + lanes * vectors - 1) / (lanes * vectors))};
 }
 
-// no_allocate: rows of a large table, each read for one bag. allocate: rows that other warps read
-// too.
+// no_allocate: rows of a large table, each read for one bag. allocate: rows that other
+// warps read too.
 enum class L1Policy { no_allocate, allocate };
 
 // sum.v += weight * row over the `count` entries of this group, in order. fetch(i), i in [0,
@@ -132,7 +132,7 @@ __device__ inline float dot_rows(const Slice& x, const LaneGroup& group, const R
 
 // A float row that goes with rows of another dtype: n floats of a lane are more than 16 bytes where
 // n is 8 or 16. Even and odd lanes then exchange vec4 (four floats), so that each of their loads
-// and stores covers whole 32-byte sectors.
+// and stores covers full 32-byte sectors.
 template <int n>
 __device__ inline void exchange_vec4(float (&x)[n]) {
   const bool odd = (lane() & 1) != 0;

@@ -20,9 +20,9 @@ struct KMajorProduct<float, kRows, kColumns> {
   using type = FmaProduct<float, float, true, true, kRows, kColumns>;
 };
 
-// One block: p's sums = rows row0 … of A times columns column0 … of B, over the depths k0 … k1,
-// where k0 is a multiple of kDepth. `ring` has kStages stages; all threads may reuse it after the
-// return.
+// One block: p's sums = rows row0 … of A times columns column0 … of B, over the depths k0 …
+// k1, where k0 is a multiple of kDepth. `ring` has kStages stages; all threads may reuse it
+// after the return.
 template <class Product, class A, class B>
 __device__ inline void multiply_tile(Product& p, typename Product::Stage* ring, const Operand<A>& a,
                                      int64_t row0, int64_t rows, const Operand<B>& b,

@@ -1,6 +1,5 @@
 #pragma once
-// The tile product by tensor cores: both operands 16-bit and K-major (their runs go along the
-// depth).
+// The tile product by tensor cores: both operands are 16-bit and K-major (runs along the depth).
 
 #include "cuda/gemm_operand.cuh"
 #include "cuda/ptx_mma.cuh"
@@ -8,8 +7,7 @@
 namespace ml::ML_CUDA_NAMESPACE {
 
 // One warp has 32 x 64 sums, as 2 x 8 fragments of 16 x 8. A run of a tile is 64 bytes, four units
-// of
-// 16. Unit u of run r is stored at u ^ (r / 2 % 4), so that the eight runs of an ldmatrix touch
+// of 16. Unit u of run r is stored at u ^ (r / 2 % 4), so that the eight runs of an ldmatrix touch
 // every bank once.
 template <class T, int kRows, int kColumns>
 struct MmaProduct {

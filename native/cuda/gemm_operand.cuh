@@ -1,6 +1,6 @@
 #pragma once
-// The operands of a tile product: how a block copies tiles of a matrix from global to shared
-// memory.
+// The operands of a tile product: how a block copies tiles of a matrix from global
+// to shared memory.
 
 #include "cuda/block.cuh"
 #include "cuda/ptx_async_copy.cuh"

@@ -1,7 +1,7 @@
 #pragma once
 // A warp cut into equal groups of lanes, each of which walks rows of its own, so that a narrow row
 // leaves no lanes idle. All groups of a warp go through the same loops together, for as many steps
-// as the longest needs, so every shuffle is one of the whole warp.
+// as the longest needs, so every shuffle is over all 32 lanes.
 
 #include <cstdint>
 

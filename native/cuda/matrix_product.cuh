@@ -81,7 +81,8 @@ __device__ inline void store_rows(const OutputTile& to, const StagedRows<kTile>&
 // the columns first; y split; z matrix. Splits go to `partials` [splits, M, N]; with nullptr there
 // is one, and it goes to C.
 template <class Product, int kTile, class A, class B>
-__global__ void __launch_bounds__(Product::kThreads, 512 / Product::kThreads)
+__global__ void __launch_bounds__(Product::kThreads,
+                                  kProductThreadsPerMultiprocessor / Product::kThreads)
     product_kernel(Guard guard, float* partials, MatrixProduct<A, B> p, int64_t split_depth) {
   if (guard.aborted()) return;
   const unsigned column_tiles = static_cast<unsigned>((p.N + kTile - 1) / kTile);

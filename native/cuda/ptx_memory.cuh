@@ -10,10 +10,10 @@
 
 namespace ml::ML_CUDA_NAMESPACE {
 
-// Loads where `predicate` is true, else gives zeros: one predicated instruction, so that several of
-// these are in flight at once, which a branch around each would not allow. kStreaming: this SM
-// reads the address once and nobody writes it in this kernel: not kept in L1, fetched into L2 by
-// 128 bytes.
+// Loads where `predicate` is true, else gives zeros: one predicated instruction, so that several
+// of these are in flight at once, which a branch around each would not allow. kStreaming: this
+// SM reads the address once and nobody writes it in this kernel: not kept in L1, fetched into L2
+// by 128 bytes.
 template <int kBytes, bool kStreaming>
 __device__ inline void load_global_if(void* to, const void* from, bool predicate) {
   static_assert(kBytes <= 16);

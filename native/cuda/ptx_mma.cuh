@@ -25,11 +25,12 @@ __device__ inline void mma_16x8x16(float (&d)[4], const uint32_t (&a)[4], const 
                                    Half, CallSite site = CallSite::here()) {
   ::simt::mma(::simt::Operand::half, d, a, b, site);
 }
+
 #else
 
 namespace detail {
-// The product by shuffles, for architectures without the instruction; dot(sum, x, y) adds what two
-// registers hold.
+// The product by shuffles, for architectures without the instruction; dot(sum, x, y) adds what
+// two registers hold.
 template <class Dot>
 __device__ inline void mma_by_shuffles(float (&d)[4], const uint32_t (&a)[4],
                                        const uint32_t (&b)[2], Dot dot) {
@@ -91,9 +92,9 @@ __device__ inline void mma_16x8x16(float (&d)[4], const uint32_t (&a)[4], const 
 
 #endif
 
-// Four 8x8 matrices of 16-bit elements from shared memory. Lane 8 * m + r gives the address of row
-// r of matrix m (16 bytes, aligned); lane 4 * g + t gets of each matrix row g, columns 2t and 2t
-// + 1.
+// Four 8x8 matrices of 16-bit elements from shared memory. Lane 8 * m + r gives the address of
+// row r of matrix m (16 bytes, aligned); lane 4 * g + t gets of each matrix row g, columns 2t and
+// 2t + 1.
 __device__ inline void ldmatrix_x4(uint32_t (&r)[4], const void* row,
                                    [[maybe_unused]] CallSite site = CallSite::here()) {
 #ifdef ML_SIMT

@@ -16,8 +16,8 @@ __host__ __device__ constexpr int64_t list_capacity(int64_t k) {
   return (k + kWarp - 1) / kWarp * kWarp;
 }
 
-// One step of a bitonic network: lanes `bits` apart, the larger key to the lower lane where
-// `descending`.
+// One step of a bitonic network: lanes `bits` apart, the larger key to the lower
+// lane where `descending`.
 __device__ inline uint64_t exchange(uint64_t key, int bits, bool descending) {
   const uint64_t other = shuffle_xor(key, bits);
   const bool keeps_max = ((lane() & bits) == 0) == descending;

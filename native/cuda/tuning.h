@@ -1,7 +1,7 @@
 #pragma once
 // Block sizes and thresholds of all kernels, each with its reason. The same for every architecture:
-// `npm run bench:kernels -- --check` compiles them for sm_80, sm_90 and sm_100 and holds registers,
-// spills and sectors moved to bench/kernels/budgets.json. "Multiprocessor" is an SM.
+// `npm run bench:kernels -- --check` compiles them for sm_80, sm_90 and sm_100 and limits spills
+// and sectors moved to those of bench/kernels/budgets.json. "Multiprocessor" is an SM.
 
 #include <cstddef>
 #include <cstdint>
@@ -44,6 +44,8 @@ constexpr int kColumnSumsWarps = 8;
 constexpr int kColumnSumsRows = 256;  // of a chunk: 32 for each warp
 
 // ---- Matrix products (cuda/gemm.cuh, cuda/matrix_product.cuh)
+// 64 sums, operands and addresses fit the 128 registers that each thread then has
+constexpr int kProductThreadsPerMultiprocessor = 512;
 constexpr int kStages = 3;  // of the shared-memory ring: two tiles in flight behind the one in use
 constexpr int kLargeTile = 128, kSmallTile = 64;  // rows and columns of C for one block
 // fewer large tiles than this leave multiprocessors idle
@@ -59,11 +61,20 @@ constexpr int64_t kMinSplitDepth = 256, kMaxSplits = 64;  // of K
 constexpr int64_t kFewBags = 512;
 constexpr int64_t kMinChunkEntries = 16;  // of the average bag
 
+// ---- PEER (ops/peer.cu)
+constexpr int kPeerMinBlocks = 2;  // of a multiprocessor: registers for all rows in flight
+
 // ---- Sparse gradients and updates (ops/sparse_grad.cu, optim/sparse_update.cu)
 constexpr int kMaxReadsPerLaunch = 16;  // their description is an argument of the kernel
 // Rows that a lane group updates one after the other where every row of the table is: the touched
 // ones among them are found by one search.
 constexpr int kRowsPerChunk = 16;
+// Blocks of a multiprocessor: bounds the registers, which have all rows in flight, and in updates
+// the row and its states too.
+constexpr int kSparseGradMinBlocks = 3, kSparseUpdateMinBlocks = 2;
+
+// ---- Dense updates (optim/dense_update.cu)
+constexpr int kDenseUpdateMinBlocks = 4;  // of a multiprocessor: bounds the registers to 64
 
 // ---- Norm of all gradients (optim/clip.cu)
 // elements of one partial sum: fixed, so that the sum is the same for any grid

@@ -1,6 +1,6 @@
 #pragma once
-// Loads and stores of up to 16 bytes as one instruction, and conversions between the dtypes and
-// float.
+// Loads and stores of up to 16 bytes as one instruction, and conversions between the
+// dtypes and float.
 
 #include <cstdint>
 
@@ -36,8 +36,8 @@ __device__ inline Pack<T, n> load(const T* from,
 #endif
 }
 
-// As load where `predicate` is true, else zeros, without a branch: for loads that should be in
-// flight together.
+// As load where `predicate` is true, else zeros, without a branch: for loads that should be
+// in flight together.
 template <int n, class T>
 __device__ inline Pack<T, n> load_if(bool predicate, const T* from,
                                      [[maybe_unused]] CallSite site = CallSite::here()) {

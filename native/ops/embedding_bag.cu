@@ -25,7 +25,7 @@ struct Bags {
   }
 };
 
-// Chunk `chunk` of the `chunks` nearly equal ones of entries [begin, end).
+// Chunk `chunk` of `chunks` nearly equal ones of the entries [begin, end).
 struct Span {
   int64_t begin, end;
 };
@@ -35,6 +35,7 @@ __device__ inline Span chunk_of(int64_t begin, int64_t end, int64_t chunk, int64
   return {from < end ? from : end, to < end ? to : end};
 }
 
+// The table [rows, width]; an entry multiplies its weight by the scale of its row.
 template <class T>
 struct BagTable {
   const T* rows;

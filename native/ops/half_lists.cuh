@@ -40,13 +40,24 @@ struct HalfListsStorage {
   uint32_t selectable[kKeyColumns / kWarp];  // one bit for each half-key of the tile
 };
 
+template <class Storage>
+__device__ inline Selection selection(Storage& s, int row, uint64_t* list, int64_t capacity,
+                                      int64_t k) {
+  return {.list = list,
+          .buffer = s.buffers[row],
+          .capacity = capacity,
+          .k = k,
+          .count = s.counts[row],
+          .threshold = s.thresholds[row]};
+}
+
 // Offers the scores of the tile, whose first half-key is column0, to the lists of its rows. One
 // warp has every kWarps-th row.
 template <class Storage, class List>
 __device__ inline void select_from_tile(Storage& s, int rows, int64_t capacity, int64_t k,
                                         int64_t column0, List list) {
   for (int row = warp_of_block(); row < rows; row += Storage::kWarps) {
-    Selection best{list(row), s.buffers[row], capacity, k, s.counts[row], s.thresholds[row]};
+    Selection best = selection(s, row, list(row), capacity, k);
     const auto bits = [&](int word) {
       return s.selectable[word] >> lane() & 1
                  ? ordered_bits(s.scores[row * Storage::kPitch + word * kWarp + lane()])
@@ -121,7 +132,7 @@ __global__ void __launch_bounds__(kRows* kKeyColumns / 64, kHalfListsMinBlocks)
   }
   for (int row = warp_of_block(); row < rows; row += Storage::kWarps) {
     warp_sync();
-    Selection best{list(row), s.buffers[row], capacity, a.k, s.counts[row], s.thresholds[row]};
+    Selection best = selection(s, row, list(row), capacity, a.k);
     if (best.count > 0) best.merge();
     if (shared_lists)
       for (int64_t i = lane(); i < capacity; i += kWarp) result(row)[i] = best.list[i];

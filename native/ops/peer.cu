@@ -22,7 +22,7 @@ struct TokenGroup {
   int threads, thread;  // of the group; this one's index
   int64_t token;
 };
-__device__ inline TokenGroup token_group(int warps) {
+__device__ inline TokenGroup token_group_of(int warps) {
   const int threads = warps * kWarp, thread = static_cast<int>(threadIdx.x);
   return {threads, thread % threads, int64_t{blockIdx.x} * (kThreads / threads) + thread / threads};
 }
@@ -44,14 +44,13 @@ __device__ inline RowEntry<float> entry_of(const float* table, int32_t index, fl
 // then(i, exists, <vector, table row of entry i>) for every entry i of the group's token, on one
 // thread each; false for a padding entry. A lane group has `lanes` entries at a time.
 template <class Slice, class F>
-__device__ inline void for_products(const TokenGroup& tokens, const Experts& e, const float* vector,
+__device__ inline void for_products(const TokenGroup& t, const Experts& e, const float* vector,
                                     const float* table, int width, Slicing slicing, F then) {
   const LaneGroup group = lane_group(slicing.lanes);
-  const int64_t first = tokens.token * e.size,
-                last = tokens.token < e.tokens ? first + e.size : first;
-  const float* x_row = row_at(vector, tokens.token, width);
-  for (int64_t warp_begin = first + tokens.thread / kWarp * kWarp; warp_begin < last;
-       warp_begin += tokens.threads) {
+  const int64_t first = t.token * e.size, last = t.token < e.tokens ? first + e.size : first;
+  const float* x_row = row_at(vector, t.token, width);
+  for (int64_t warp_begin = first + t.thread / kWarp * kWarp; warp_begin < last;
+       warp_begin += t.threads) {
     const int64_t begin = warp_begin + group.first, i = begin + group.lane;
     const RowEntry<float> own =
         i < last ? entry_of(table, e.indices[i], 1.0f, width) : RowEntry<float>{nullptr, 0.0f};
@@ -73,18 +72,18 @@ __device__ inline void for_products(const TokenGroup& tokens, const Experts& e, 
 // row (+)= sum of coefficient * table row over the entries of the group's token. A lane group has
 // one slice of the columns at a time.
 template <class Slice>
-__device__ inline void add_experts(const TokenGroup& tokens, const Experts& e, float* rows,
+__device__ inline void add_experts(const TokenGroup& t, const Experts& e, float* rows,
                                    const float* coefficient, const float* table, int width,
                                    Slicing slicing, bool accumulate) {
   const LaneGroup group = lane_group(slicing.lanes);
-  const int groups = tokens.threads / slicing.lanes;
-  const int64_t first = tokens.token * e.size;
-  const int max_count = tokens.token < e.tokens ? e.size : 0;
-  float* row = row_at(rows, tokens.token, width);
-  for (int base = (tokens.thread / kWarp * kWarp) / slicing.lanes; base < slicing.slices;
+  const int groups = t.threads / slicing.lanes;
+  const int64_t first = t.token * e.size;
+  const int max_count = t.token < e.tokens ? e.size : 0;
+  float* row = row_at(rows, t.token, width);
+  for (int base = (t.thread / kWarp * kWarp) / slicing.lanes; base < slicing.slices;
        base += groups) {
     const int slice = base + group.first / slicing.lanes;
-    const bool active = slice < slicing.slices && tokens.token < e.tokens;
+    const bool active = slice < slicing.slices && t.token < e.tokens;
     const int column = Slice::column(group, slice);
     Slice sum;
     if (accumulate && active) {
@@ -104,37 +103,36 @@ __device__ inline void add_experts(const TokenGroup& tokens, const Experts& e, f
 
 // One token group computes one token. What its warps write before the barrier they read after it.
 template <class Slice>
-__global__ void __launch_bounds__(kThreads, 2)
+__global__ void __launch_bounds__(kThreads, kPeerMinBlocks)
     peer_kernel(Guard guard, float* out, float* u, float* coefficient, const float* x, Experts e,
                 Activation activation, int warps, Slicing inner, Slicing outer) {
   if (guard.aborted()) return;
-  const TokenGroup tokens = token_group(warps);
-  for_products<Slice>(
-      tokens, e, x, e.down, e.inner, inner, [&](int64_t i, bool exists, float product) {
-        u[i] = exists ? product : 0.0f;
-        coefficient[i] = exists ? e.weights[i] * activate(activation, product) : 0.0f;
-      });
+  const TokenGroup t = token_group_of(warps);
+  for_products<Slice>(t, e, x, e.down, e.inner, inner, [&](int64_t i, bool exists, float product) {
+    u[i] = exists ? product : 0.0f;
+    coefficient[i] = exists ? e.weights[i] * activate(activation, product) : 0.0f;
+  });
   block_sync();
-  add_experts<Slice>(tokens, e, out, coefficient, e.up, e.outer, outer, false);
+  add_experts<Slice>(t, e, out, coefficient, e.up, e.outer, outer, false);
 }
 
 // One token group computes the gradients of one token, with the tables swapped: products of dout
 // with rows of `up`, then rows of `down` added to dx.
 template <class Slice>
-__global__ void __launch_bounds__(kThreads, 2)
+__global__ void __launch_bounds__(kThreads, kPeerMinBlocks)
     peer_backward_kernel(Guard guard, float* dx, float* dweights, float* du, float* coefficient,
                          const float* dout, const float* u, Experts e, Activation activation,
                          int warps, Slicing inner, Slicing outer) {
   if (guard.aborted()) return;
-  const TokenGroup tokens = token_group(warps);
-  for_products<Slice>(tokens, e, dout, e.up, e.outer, outer, [&](int64_t i, bool exists, float c) {
+  const TokenGroup t = token_group_of(warps);
+  for_products<Slice>(t, e, dout, e.up, e.outer, outer, [&](int64_t i, bool exists, float c) {
     const float w = exists ? e.weights[i] : 0.0f, f = activate(activation, u[i]);
     coefficient[i] = w * f;
     du[i] = exists ? w * activate_derivative(activation, u[i]) * c : 0.0f;
     dweights[i] = exists ? f * c : 0.0f;
   });
   block_sync();
-  add_experts<Slice>(tokens, e, dx, du, e.down, e.inner, inner, true);
+  add_experts<Slice>(t, e, dx, du, e.down, e.inner, inner, true);
 }
 
 Experts experts_of(const View& down, const View& up, const View& indices, const View& weights) {

@@ -1,7 +1,7 @@
 #pragma once
-// dkeys of a product-key lookup (ops/product_key_lookup.h): the entries of all tokens are sorted by
-// half-key, stably, and each row of dkeys is summed over its entries, in ascending token whatever
-// the grid.
+// dkeys of a product-key lookup (ops/product_key_lookup.h): the entries of all tokens are sorted
+// by half-key, stably, and each row of dkeys is summed over its entries, in ascending token
+// whatever the grid.
 
 #include <bit>
 
@@ -66,8 +66,8 @@ struct SortedEntries {
   EntryBits bits;
 };
 
-// One warp: sum += gradient * query row over the entries [begin, end) in order, the first 32 of
-// every `step`.
+// One warp: sum += gradient * query row over the entries [begin, end) in order, the first 32
+// of every `step`.
 template <int kVec, class T>
 __device__ inline void add_entries(float (&sum)[kVec], const HalfKeyGradients& g,
                                    const SortedEntries& e, const T* query, int64_t d, int64_t begin,

@@ -23,8 +23,8 @@ struct Frontier {
   float* half[2];        // [length]
   uint32_t* candidates;  // [length]: ordered bits of half[0][i] + half[1][next[i]], 0 past the end
   int32_t* next;         // [length]
-  // [k]: position in the first list << 16 | in the second; then bits of the score, then of the
-  // weight
+  // [k]: position in the first list << 16 | in the second; then bits of the score, then
+  // of the weight
   uint32_t* winners;
 
   static __host__ __device__ constexpr int64_t bytes(int64_t length, int64_t k) {
@@ -45,8 +45,8 @@ __device__ inline float gate_of(Gate gate, float s) {
   return s;
 }
 
-// The best of this lane's rows i = lane, lane + 32, …: its candidate, and its row, the first among
-// equals.
+// The best of this lane's rows i = lane, lane + 32, …: its candidate, and its row, the
+// first among equals.
 struct Best {
   uint32_t bits, row;
 };

@@ -1,9 +1,9 @@
 #pragma once
 // The gradient of a touched row of a table: the sum over its entries, in their order, of weight *
-// dy[bag of the entry, :] (ops/sparse_grad.h). Hot rows, those with more than kHotEntries entries,
-// are cut into chunks of fixed size. Other warps sum the chunks first (the partials), which are
-// then added in order: one hot row does not delay the rest, and the result does not depend on the
-// grid.
+// dy[bag of the entry, :] (ops/sparse_grad.h). Hot rows, those with more than kHotEntries
+// entries, are cut into chunks of fixed size. Other warps sum the chunks first (the partials),
+// which are then added in order: one hot row does not delay the rest, and the result does not
+// depend on the grid.
 
 #include "core/view.h"
 #include "cuda/gather.cuh"
@@ -49,8 +49,8 @@ __device__ inline void for_rows(const LaneGroup& group, int64_t R, F body) {
     body(base + own < R ? base + own : -1);
 }
 
-// sum = one slice of the gradient of touched row r; 0 where r < 0. All groups of the warp call it
-// together.
+// sum = one slice of the gradient of touched row r; 0 where r < 0. All groups of the warp
+// call it together.
 template <class Slice>
 __device__ inline void row_gradient(Slice& sum, const TouchedRows& t, const LaneGroup& group,
                                     int64_t r, int column) {

@@ -124,7 +124,7 @@ __global__ void __launch_bounds__(kThreads)
 
 // One lane group sums one slice of the chunk of a hot row, for the partial of that chunk, if any.
 template <class Slice>
-__global__ void __launch_bounds__(kThreads, 3)
+__global__ void __launch_bounds__(kThreads, kSparseGradMinBlocks)
     hot_rows_kernel(Guard guard, float* partials, TouchedRows t, int64_t partial_total, int lanes) {
   if (guard.aborted()) return;
   const LaneGroup group = lane_group(lanes);
@@ -159,7 +159,7 @@ __global__ void __launch_bounds__(kThreads, 3)
 // One lane group sums one slice of every gridDim-th touched row. The slice is blockIdx.y, the
 // slowest index: all rows read one slice of dy, which is then resident in L2, before the next.
 template <class Slice>
-__global__ void __launch_bounds__(kThreads, 3)
+__global__ void __launch_bounds__(kThreads, kSparseGradMinBlocks)
     sparse_grad_values_kernel(Guard guard, float* values, TouchedRows t, int lanes) {
   if (guard.aborted()) return;
   const LaneGroup group = lane_group(lanes);

@@ -1,5 +1,5 @@
-// DenseUpdate and StepAdvance (optim/optim.h): one elementwise pass over parameter, states,
-// gradient.
+// DenseUpdate and StepAdvance (optim/optim.h): one elementwise pass over
+// parameter, states, gradient.
 
 #include "cuda/launch.cuh"
 #include "cuda/stream.h"
@@ -21,7 +21,7 @@ __global__ void step_advance_kernel(Guard guard, int32_t* step) {
 // One thread updates every (gridDim.x * kThreads)-th pack of n elements. A state that the rule does
 // not have is nullptr.
 template <class Rule, int n>
-__global__ void __launch_bounds__(kThreads, 4)
+__global__ void __launch_bounds__(kThreads, kDenseUpdateMinBlocks)
     dense_update_kernel(Guard guard, float* x, float* state1, float* state2, const float* grad,
                         const int32_t* step, Hyper hyper, int64_t packs) {
   if (guard.aborted()) return;

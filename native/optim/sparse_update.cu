@@ -132,10 +132,9 @@ __device__ inline int64_t first_from(const int32_t* rows, int64_t R, int64_t u) 
 
 // One lane group updates one slice (row-wise Adagrad: all slices) of every gridDim-th touched row,
 // or with every_row of every gridDim-th chunk of kRowsPerChunk rows. The slice is blockIdx.y, the
-// slowest index: all rows read one slice of dy, which is then resident in L2, before the next. Two
-// blocks a multiprocessor, so that states, row and the rows of dy in flight all stay in registers.
+// slowest index: all rows read one slice of dy, which is then resident in L2, before the next.
 template <class Rule, class Slice>
-__global__ void __launch_bounds__(kThreads, 2)
+__global__ void __launch_bounds__(kThreads, kSparseUpdateMinBlocks)
     sparse_update_kernel(Guard guard, TableState a, TouchedRows t, const int32_t* step, Hyper hyper,
                          bool every_row, Slicing slicing) {
   if (guard.aborted()) return;

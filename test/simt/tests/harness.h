@@ -8,6 +8,8 @@
 
 #include "cuda/block.cuh"
 #include "cuda/launch.cuh"
+#include "cuda/ptx_async_copy.cuh"
+#include "cuda/ptx_mma.cuh"
 #include "cuda/vec.cuh"
 #include "simt/control.h"
 

@@ -55,7 +55,7 @@ __device__ inline Selection selection(Storage& s, int row, uint64_t* list, int64
 // warp has every kWarps-th row.
 template <class Storage, class List>
 __device__ inline void select_from_tile(Storage& s, int rows, int64_t capacity, int64_t k,
-                                        int64_t column0, List list) {
+                                        int64_t column0, const List& list) {
   for (int row = warp_of_block(); row < rows; row += Storage::kWarps) {
     Selection best = selection(s, row, list(row), capacity, k);
     const auto bits = [&](int word) {

@@ -53,12 +53,12 @@ function deviceFault(name, text) {
   if (!/\.(cuh?|cpp|h)$/.test(name) || (!/^cuda\//.test(name) && !/\.cuh?$/.test(name))) return
   const code = text.replace(/\/\/.*/, '')
   if (/<<</.test(code)) return 'kernels are started with launch() only'
-  if (primitives.test(code) && !/^cuda\/(warp|block|ptx)\.cuh$/.test(name))
+  if (primitives.test(code) && !/^cuda\/(warp|block|ptx_\w+)\.cuh$/.test(name))
     return 'primitives of warps and blocks come from cuda/warp.cuh and cuda/block.cuh'
-  if (/\basm\b/.test(code) && !/^cuda\/(ptx\.cuh|stream\.cpp)$/.test(name))
-    return 'PTX stands in cuda/ptx.cuh'
-  if (/__CUDA_ARCH__/.test(code) && !/^cuda\/(ptx\.cuh|tuning\.h)$/.test(name))
-    return '__CUDA_ARCH__ stands in cuda/ptx.cuh and cuda/tuning.h'
+  if (/\basm\b/.test(code) && !/^cuda\/ptx_\w+\.cuh$/.test(name))
+    return 'PTX stands in cuda/ptx_*.cuh'
+  if (/__CUDA_ARCH__/.test(code) && !/^cuda\/ptx_\w+\.cuh$/.test(name))
+    return '__CUDA_ARCH__ stands in cuda/ptx_*.cuh'
   if (/#include <(cub|thrust)\//.test(code) && name !== 'cuda/sort.cu')
     return 'CUB is used in cuda/sort.cu only'
 }

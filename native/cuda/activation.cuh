@@ -1,6 +1,6 @@
 #pragma once
-// Activations and their derivatives (core/activation.h) of one number. NaN stays, and infinities
-// give the limits.
+// Activations and their derivatives (core/activation.h) of one number. NaN gives NaN, and
+// infinities give the limits.
 
 #include "core/activation.h"
 #include "cuda/namespace.h"
@@ -9,11 +9,11 @@ namespace ml::ML_CUDA_NAMESPACE {
 
 __device__ inline float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
 
-// Phi(x), the normal distribution function, accurate in the tail too
+// Phi(x), the standard normal distribution function, accurate in the tail too
 __device__ inline float normal_cdf(float x) { return 0.5f * erfcf(-0.70710678118654752f * x); }
 
-// Within ±limit: keeps Inf * 0 away, not NaN.
-__device__ inline float bounded(float x, float limit) {
+// x within ±limit, so that no infinity is multiplied by 0. NaN stays.
+__device__ inline float clamp_magnitude(float x, float limit) {
   return x < -limit ? -limit : (x > limit ? limit : x);
 }
 
@@ -31,12 +31,12 @@ __device__ inline float activate_derivative(Activation kind, float x) {
   switch (kind) {
     case Activation::relu: return x > 0.0f ? 1.0f : (x != x ? x : 0.0f);
     case Activation::gelu: {
-      const float near = bounded(x, 40.0f);
-      return normal_cdf(near) + near * expf(-0.5f * near * near) * 0.39894228040143268f;
+      const float z = clamp_magnitude(x, 40.0f);
+      return normal_cdf(z) + z * expf(-0.5f * z * z) * 0.39894228040143268f;
     }
     case Activation::silu: {
       const float s = sigmoid(x);
-      return s * (1.0f + bounded(x, 100.0f) * (1.0f - s));
+      return s * (1.0f + clamp_magnitude(x, 100.0f) * (1.0f - s));
     }
     case Activation::sigmoid: break;
   }

@@ -6,7 +6,7 @@
 
 namespace ml::ML_CUDA_NAMESPACE {
 
-// Hidden: one that is missing is an error of the linker, in the addon as in a program.
+// Hidden, so that a missing operation is a link error in the addon too.
 #define ML_DECLARE(Args, name) [[gnu::visibility("hidden")]] void name(CudaStream&, const Args&);
 ML_OPERATIONS(ML_DECLARE)
 #undef ML_DECLARE
@@ -23,7 +23,7 @@ constexpr Operations kOperations = {ML_OPERATIONS(ML_ENQUEUE)};
 
 #ifdef ML_SIMT
 constexpr const char* kKind = "simt";
-constexpr bool kExactBlocks = true;  // so that the emulator sees the bounds of each tensor
+constexpr bool kExactBlocks = true;  // so that the emulator knows the bounds of each tensor
 #else
 constexpr const char* kKind = "cuda";
 constexpr bool kExactBlocks = false;
@@ -33,8 +33,8 @@ std::string version(int v) {
   return std::to_string(v / 1000) + "." + std::to_string(v % 1000 / 10);
 }
 
-// Why no device can be had. `status` is what cudaGetDeviceCount said.
-std::string why(cudaError_t status) {
+// Why there is no device; `status` is that of cudaGetDeviceCount.
+std::string no_device_reason(cudaError_t status) {
   int runtime = 0, driver = 0;
   (void)cudaRuntimeGetVersion(&runtime);
   (void)cudaDriverGetVersion(&driver);
@@ -66,7 +66,7 @@ CudaDevice describe(int index, int count) {
   d.description = std::string(p.name) + ", sm_" + std::to_string(capability) + ", " +
                   std::to_string(p.multiProcessorCount) + " multiprocessors";
   d.memory = static_cast<int64_t>(p.totalGlobalMem);
-  if (capability < 75) d.reason = d.description + " is too old: sm_75 (Turing) or newer is wanted";
+  if (capability < 75) d.reason = d.description + " is too old: must be sm_75 (Turing) or newer";
   return d;
 }
 
@@ -97,7 +97,7 @@ std::vector<CudaDevice> devices() {
   const cudaError_t status = cudaGetDeviceCount(&count);
   if (status != cudaSuccess || count == 0) {
     (void)cudaGetLastError();
-    return {{kKind, "", why(status), 0}};
+    return {{kKind, "", no_device_reason(status), 0}};
   }
   std::vector<CudaDevice> list;
   for (int i = 0; i < count; ++i) list.push_back(describe(i, count));

@@ -1,6 +1,6 @@
 #pragma once
-// The CUDA devices of this machine: the real ones, and the emulated one of test/simt, which is
-// compiled from the same files.
+// The CUDA devices of this machine, and the emulated one of test/simt, compiled from
+// the same files.
 
 #include <memory>
 #include <string>
@@ -13,12 +13,12 @@ namespace ml {
 struct CudaDevice {
   std::string name;         // "cuda", with several "cuda:0" …; "simt"
   std::string description;  // "NVIDIA H100 80GB HBM3, sm_90, 132 multiprocessors"
-  std::string reason;       // why it can't be used; empty: it can
+  std::string reason;       // why it can't be used, else empty
   int64_t memory = 0;       // bytes
 };
 
 namespace cuda {
-std::vector<CudaDevice> devices();  // at least one entry: without a usable device it says why
+std::vector<CudaDevice> devices();  // without a usable device one entry, with the reason
 std::shared_ptr<Device> open(int index);
 }  // namespace cuda
 

@@ -1,6 +1,6 @@
 #pragma once
-// One block: its shared memory, its barrier, reductions in a fixed order; and atomics between
-// blocks.
+// One block: its shared memory, its barrier, reductions in a fixed order; and the
+// atomics between blocks.
 
 #include <cstdint>
 
@@ -25,7 +25,7 @@ __device__ inline T& shared() {
   return *reinterpret_cast<T*>(shared_bytes());
 }
 
-// Every thread of the block must come; none may have returned before.
+// Every thread of the block must call it: none may have returned before.
 __device__ inline void block_sync([[maybe_unused]] CallSite site = CallSite::here()) {
 #ifdef ML_SIMT
   ::simt::block_sync(site);
@@ -34,8 +34,8 @@ __device__ inline void block_sync([[maybe_unused]] CallSite site = CallSite::her
 #endif
 }
 
-// Sum over the block, the same bits in every thread. The block is whole warps; `scratch` has 32
-// floats in shared memory and is free again when this returns.
+// Sum over the block, bitwise identical in every thread. blockDim is a multiple of 32; `scratch`
+// has 32 floats in shared memory and is free again when this returns.
 __device__ inline float block_sum(float v, float* scratch, CallSite site = CallSite::here()) {
   v = warp_sum(v, site);
   if (lane() == 0) scratch[warp_of_block()] = v;
@@ -46,7 +46,7 @@ __device__ inline float block_sum(float v, float* scratch, CallSite site = CallS
   return v;
 }
 
-// As block_sum; fmaxf: a NaN loses against a number.
+// As block_sum, of the maximum: fmaxf, so a number wins over a NaN.
 __device__ inline float block_max(float v, float* scratch, CallSite site = CallSite::here()) {
   v = warp_max(v, site);
   if (lane() == 0) scratch[warp_of_block()] = v;
@@ -57,47 +57,20 @@ __device__ inline float block_max(float v, float* scratch, CallSite site = CallS
   return v;
 }
 
-// Atomics on device memory, relaxed, device scope; each returns the old value. There is none for
-// floats: sums of floats must not depend on the order in which threads come.
+// The smaller of *at and v goes to *at; returns the old value. Relaxed, device scope. There are no
+// atomics on floats: a sum of floats must not depend on the order of threads.
+__device__ inline uint64_t atomic_min(uint64_t* at, uint64_t v,
+                                      [[maybe_unused]] CallSite site = CallSite::here()) {
 #ifdef ML_SIMT
-#define ML_ATOMIC(name, type, operation, intrinsic)                                   \
-  __device__ inline type name(type* at, type v, CallSite site = CallSite::here()) {   \
-    return static_cast<type>(                                                         \
-        ::simt::atomic(::simt::Atomic::operation, at, sizeof(type), v, false, site)); \
-  }
+  return ::simt::atomic(::simt::Atomic::min, at, sizeof(*at), v, false, site);
 #else
-#define ML_ATOMIC(name, type, operation, intrinsic)                                         \
-  __device__ inline type name(type* at, type v, CallSite = CallSite::here()) {              \
-    using Word = detail::WordOf<type>;                                                      \
-    return static_cast<type>(intrinsic(reinterpret_cast<Word*>(at), static_cast<Word>(v))); \
-  }
-#endif
-ML_ATOMIC(atomic_add, int32_t, add, atomicAdd)
-ML_ATOMIC(atomic_add, uint32_t, add, atomicAdd)
-ML_ATOMIC(atomic_add, uint64_t, add, atomicAdd)
-ML_ATOMIC(atomic_min, uint32_t, min, atomicMin)
-ML_ATOMIC(atomic_min, uint64_t, min, atomicMin)
-ML_ATOMIC(atomic_max, uint32_t, max, atomicMax)
-ML_ATOMIC(atomic_max, uint64_t, max, atomicMax)
-ML_ATOMIC(atomic_or, uint32_t, or_bits, atomicOr)
-ML_ATOMIC(atomic_exchange, uint32_t, exchange, atomicExch)
-ML_ATOMIC(atomic_exchange, uint64_t, exchange, atomicExch)
-#undef ML_ATOMIC
-
-// A read that may meet an atomic of another block.
-__device__ inline uint32_t atomic_load(const uint32_t* at,
-                                       [[maybe_unused]] CallSite site = CallSite::here()) {
-#ifdef ML_SIMT
-  return static_cast<uint32_t>(
-      ::simt::atomic(::simt::Atomic::load, const_cast<uint32_t*>(at), 4, 0, false, site));
-#else
-  return *static_cast<const volatile uint32_t*>(at);
+  return atomicMin(reinterpret_cast<unsigned long long*>(at), static_cast<unsigned long long>(v));
 #endif
 }
 
-// For the counter of a last arriver: what this thread wrote (and, after a block_sync, what its
-// block wrote) before is seen by who comes later; it sees what they wrote who came before, and its
-// block after a block_sync.
+// Adds to the counter of a last arriver, with acquire and release: the thread that arrives last
+// sees what all earlier ones wrote before they arrived. What the rest of a block wrote, or reads,
+// is ordered by a block_sync before, or after.
 __device__ inline uint32_t atomic_add_acq_rel(uint32_t* at, uint32_t v,
                                               [[maybe_unused]] CallSite site = CallSite::here()) {
 #ifdef ML_SIMT

@@ -1,6 +1,6 @@
 #pragma once
-// Every call of the CUDA runtime goes through check_cuda(): a failure is an Error that names the
-// call.
+// Every call of the CUDA runtime goes through check_cuda(): a failure is an Error that
+// names the call.
 
 #include <cuda_runtime.h>
 
@@ -23,7 +23,7 @@ inline Error error_of(cudaError_t status, const char* call) {
 // check_cuda(cudaStreamCreate(&stream), "cudaStreamCreate")
 inline void check_cuda(cudaError_t status, const char* call) {
   if (status == cudaSuccess) return;
-  (void)cudaGetLastError();  // an error that is not sticky is told once
+  (void)cudaGetLastError();  // clears an error that is not sticky
   throw error_of(status, call);
 }
 

@@ -11,10 +11,7 @@
 namespace ml::ML_CUDA_NAMESPACE {
 namespace {
 
-constexpr int kValuesPerThread = 8;
-constexpr int64_t kUploadPiece = 2048;  // bytes of one kernel's arguments, of 4096
-
-// -1, or in [0, limit)
+// Indices and targets: -1, or in [0, limit).
 struct IndexRule {
   int64_t limit;
   __device__ bool bad(const int32_t* values, int64_t i) const {
@@ -22,16 +19,17 @@ struct IndexRule {
   }
 };
 
+// Offsets: 0 first, ascending, `entries` at position `last`.
 struct OffsetRule {
-  int64_t places, last;
+  int64_t entries, last;
   __device__ bool bad(const int32_t* values, int64_t i) const {
     return (i == 0 && values[i] != 0) || (i > 0 && values[i] < values[i - 1]) ||
-           (i == last && values[i] != places);
+           (i == last && values[i] != entries);
   }
 };
 
-// A block looks at every gridDim.x-th run of blockDim.x values. The last block to arrive raises the
-// fault, when every block has asked the guard.
+// One thread checks every (gridDim.x * blockDim.x)-th value. The last block to arrive raises the
+// fault: every block has read the guard by then.
 template <class Rule>
 __global__ void check_kernel(Guard guard, Rule rule, uint32_t site, uint64_t ticket,
                              const int32_t* values, int64_t n) {
@@ -57,18 +55,20 @@ __global__ void check_kernel(Guard guard, Rule rule, uint32_t site, uint64_t tic
   }
 }
 
+// One thread clears the fault.
 __global__ void clear_kernel(Guard guard) {
   guard.record->raised = 0;
   guard.record->arrived = 0;
   guard.record->candidate = kNoPosition;
 }
 
+// One thread records the ticket of a replay.
 __global__ void replay_kernel(Guard guard, uint64_t ticket) {
   if (guard.aborted()) return;
   guard.record->replay = ticket;
 }
 
-// A thread copies every (gridDim.x * blockDim.x)-th pack of n bytes.
+// One thread copies every (gridDim.x * blockDim.x)-th pack of n bytes.
 template <int n>
 __global__ void copy_kernel(Guard guard, uint8_t* target, const uint8_t* source, int64_t packs) {
   if (guard.aborted()) return;
@@ -77,16 +77,16 @@ __global__ void copy_kernel(Guard guard, uint8_t* target, const uint8_t* source,
     store<n>(target + i * n, load<n>(source + i * n));
 }
 
-struct Carried {
-  uint8_t bytes[kUploadPiece];
+struct UploadArgument {
+  uint8_t bytes[kUploadChunk];
 };
 
-// One block: thread i stores bytes i, i + blockDim.x, …
-__global__ void upload_kernel(Guard guard, uint8_t* target, Carried carried, int bytes,
+// One block; one thread i stores the bytes i, i + blockDim.x, …
+__global__ void upload_kernel(Guard guard, uint8_t* target, UploadArgument data, int bytes,
                               bool fresh) {
   if (!fresh && guard.aborted()) return;
   for (int i = static_cast<int>(threadIdx.x); i < bytes; i += static_cast<int>(blockDim.x))
-    target[i] = carried.bytes[i];
+    target[i] = data.bytes[i];
 }
 
 }  // namespace
@@ -94,13 +94,13 @@ __global__ void upload_kernel(Guard guard, uint8_t* target, Carried carried, int
 void enqueue_check(CudaStream& stream, const FaultSite& site, uint32_t number, uint64_t ticket,
                    const int32_t* values, int64_t n) {
   const unsigned grid =
-      striding_blocks(n, kThreads * kValuesPerThread, stream.limits().multiprocessors);
+      striding_blocks(n, kThreads * kCheckedValuesPerThread, stream.limits().multiprocessors);
   if (site.kind == FaultSite::Kind::offsets) {
-    launch(check_kernel<OffsetRule>, grid, kThreads, 0, stream, OffsetRule{site.limit, n - 1},
-           number, ticket, values, n);
+    launch(check_kernel<OffsetRule>, grid, kThreads, 0, stream,
+           OffsetRule{.entries = site.limit, .last = n - 1}, number, ticket, values, n);
   } else {
-    launch(check_kernel<IndexRule>, grid, kThreads, 0, stream, IndexRule{site.limit}, number,
-           ticket, values, n);
+    launch(check_kernel<IndexRule>, grid, kThreads, 0, stream, IndexRule{.limit = site.limit},
+           number, ticket, values, n);
   }
 }
 
@@ -117,20 +117,20 @@ void enqueue_copy(CudaStream& stream, void* target, const void* source, int64_t 
     launch(kernel, striding_blocks(packs, kThreads, stream.limits().multiprocessors), kThreads, 0,
            stream, to, from, packs);
   };
-  const uintptr_t either = reinterpret_cast<uintptr_t>(target) |
-                           reinterpret_cast<uintptr_t>(source) | static_cast<uintptr_t>(bytes);
-  if (either % 16 == 0) return copy(copy_kernel<16>, bytes / 16);
-  if (either % 4 == 0) return copy(copy_kernel<4>, bytes / 4);
+  const uintptr_t low_bits = reinterpret_cast<uintptr_t>(target) |
+                             reinterpret_cast<uintptr_t>(source) | static_cast<uintptr_t>(bytes);
+  if (low_bits % 16 == 0) return copy(copy_kernel<16>, bytes / 16);
+  if (low_bits % 4 == 0) return copy(copy_kernel<4>, bytes / 4);
   copy(copy_kernel<1>, bytes);
 }
 
 void enqueue_upload(CudaStream& stream, void* target, const void* source, int64_t bytes,
                     bool fresh) {
-  for (int64_t at = 0; at < bytes; at += kUploadPiece) {
-    Carried carried{};
-    const int64_t size = std::min(kUploadPiece, bytes - at);
-    std::memcpy(carried.bytes, static_cast<const char*>(source) + at, static_cast<size_t>(size));
-    launch(upload_kernel, 1, kThreads, 0, stream, static_cast<uint8_t*>(target) + at, carried,
+  for (int64_t at = 0; at < bytes; at += kUploadChunk) {
+    UploadArgument data{};
+    const int64_t size = std::min(kUploadChunk, bytes - at);
+    std::memcpy(data.bytes, static_cast<const char*>(source) + at, static_cast<size_t>(size));
+    launch(upload_kernel, 1, kThreads, 0, stream, static_cast<uint8_t*>(target) + at, data,
            static_cast<int>(size), fresh);
   }
 }

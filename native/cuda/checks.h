@@ -1,6 +1,6 @@
 #pragma once
-// The stream's own kernels: checks of addresses, the fault record, and copies that are void after a
-// fault.
+// The stream's own kernels: checks of indices and offsets, the fault record, and copies that are
+// void after a fault.
 
 #include "cuda/fault_site.h"
 #include "cuda/stream.h"
@@ -11,14 +11,15 @@ namespace ml::ML_CUDA_NAMESPACE {
 void enqueue_check(CudaStream& stream, const FaultSite& site, uint32_t number, uint64_t ticket,
                    const int32_t* values, int64_t n);
 
-void enqueue_clear(CudaStream& stream);  // nothing is raised any more
-// faults of recorded work belong to this ticket
+void enqueue_clear(CudaStream& stream);  // clears the fault record
+
+// Faults of a recorded graph belong to this ticket from here on.
 void enqueue_replay(CudaStream& stream, uint64_t ticket);
 
 // target[0 … bytes) = source[0 … bytes), both on the device
 void enqueue_copy(CudaStream& stream, void* target, const void* source, int64_t bytes);
 
-// The same from host memory, carried by the arguments of kernels: for small tables. `fresh`: also
+// The same from host memory, in the arguments of kernels: for few bytes. `fresh`: also
 // after a fault.
 void enqueue_upload(CudaStream& stream, void* target, const void* source, int64_t bytes,
                     bool fresh);

@@ -1,6 +1,6 @@
 #pragma once
 // Sums over the rows of a matrix, for gradients of biases and gains. Rows are cut into fixed
-// chunks, whose sums are added in order: the bits depend on the shape alone.
+// chunks, whose sums are added in order: the result depends on the shape alone.
 
 #include "cuda/block.cuh"
 #include "cuda/launch.cuh"
@@ -20,26 +20,24 @@ struct ColumnSums {
 
 namespace {
 
-constexpr int kSumWarps = 8;
-constexpr int kSumRows = 256;  // of a chunk: 32 for each warp
-
-struct SumTile {
-  float v[kSumWarps][kWarp];
+struct ColumnSumsStorage {
+  float v[kColumnSumsWarps][kWarp];
 };
 
-// One block sums 32 columns of one chunk: a thread a column of every eighth row, then the first
-// warp adds the eight in order.
-__global__ void __launch_bounds__(kSumWarps* kWarp)
-    column_chunks_kernel(Guard guard, float* partials, ColumnSums a) {
+// One block sums 32 columns of one chunk: one thread one column of every eighth row, then the first
+// warp adds the eight sums in order.
+__global__ void __launch_bounds__(kColumnSumsWarps* kWarp)
+    partial_column_sums_kernel(Guard guard, float* partials, ColumnSums a) {
   if (guard.aborted()) return;
-  SumTile& s = shared<SumTile>();
-  const int64_t across = (a.columns + kWarp - 1) / kWarp;
-  // [0, columns) and past it
-  const int64_t chunk = blockIdx.x / across, column = blockIdx.x % across * kWarp + lane();
-  const int64_t end = (chunk + 1) * kSumRows < a.rows ? (chunk + 1) * kSumRows : a.rows;
+  ColumnSumsStorage& s = shared<ColumnSumsStorage>();
+  const int64_t column_blocks = (a.columns + kWarp - 1) / kWarp;
+  const int64_t chunk = blockIdx.x / column_blocks;
+  const int64_t column = blockIdx.x % column_blocks * kWarp + lane();  // [0, columns) and past it
+  const int64_t end =
+      (chunk + 1) * kColumnSumsRows < a.rows ? (chunk + 1) * kColumnSumsRows : a.rows;
   float sum = 0;
   if (column < a.columns) {
-    for (int64_t r = chunk * kSumRows + warp_of_block(); r < end; r += kSumWarps) {
+    for (int64_t r = chunk * kColumnSumsRows + warp_of_block(); r < end; r += kColumnSumsWarps) {
       const float dy = a.dy[r * a.columns + column];
       sum += a.x ? dy * (a.x[r * a.columns + column] * a.factors[r]) : dy;
     }
@@ -48,15 +46,15 @@ __global__ void __launch_bounds__(kSumWarps* kWarp)
   block_sync();
   if (warp_of_block() == 0 && column < a.columns) {
     sum = s.v[0][lane()];
-    for (int w = 1; w < kSumWarps; ++w) sum += s.v[w][lane()];
+    for (int w = 1; w < kColumnSumsWarps; ++w) sum += s.v[w][lane()];
     partials[chunk * a.columns + column] = sum;
   }
 }
 
-// One thread adds the chunks of a column.
+// One thread adds the sums of all chunks of one column, in order.
 __global__ void __launch_bounds__(kThreads)
-    add_chunks_kernel(Guard guard, float* to, const float* partials, int64_t chunks,
-                      int64_t columns) {
+    total_column_sums_kernel(Guard guard, float* to, const float* partials, int64_t chunks,
+                             int64_t columns) {
   if (guard.aborted()) return;
   const int64_t column = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (column < columns) {
@@ -68,13 +66,13 @@ __global__ void __launch_bounds__(kThreads)
 
 void column_sums(CudaStream& stream, const ColumnSums& a) {
   if (a.rows == 0 || a.columns == 0) return;
-  const int64_t chunks = (a.rows + kSumRows - 1) / kSumRows,
-                across = (a.columns + kWarp - 1) / kWarp;
+  const int64_t chunks = (a.rows + kColumnSumsRows - 1) / kColumnSumsRows,
+                column_blocks = (a.columns + kWarp - 1) / kWarp;
   float* partials = stream.scratch<float>(chunks * a.columns);
-  launch(column_chunks_kernel, dim3(static_cast<unsigned>(chunks * across)),
-         dim3(kSumWarps * kWarp), sizeof(SumTile), stream, partials, a);
-  launch(add_chunks_kernel, dim3(blocks_for(a.columns, kThreads)), dim3(kThreads), 0, stream, a.to,
-         partials, chunks, a.columns);
+  launch(partial_column_sums_kernel, dim3(static_cast<unsigned>(chunks * column_blocks)),
+         dim3(kColumnSumsWarps * kWarp), sizeof(ColumnSumsStorage), stream, partials, a);
+  launch(total_column_sums_kernel, dim3(blocks_for(a.columns, kThreads)), dim3(kThreads), 0, stream,
+         a.to, partials, chunks, a.columns);
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
 #pragma once
-// Events for reuse.
+// A pool of CUDA events.
 
 #include <cuda_runtime.h>
 
@@ -17,7 +17,7 @@ class EventPool {
     for (cudaEvent_t e : free_) (void)cudaEventDestroy(e);
   }
 
-  cudaEvent_t take() {
+  cudaEvent_t acquire() {
     {
       std::lock_guard<std::mutex> lock(mutex_);
       if (!free_.empty()) {
@@ -31,7 +31,7 @@ class EventPool {
     return event;
   }
 
-  void give(cudaEvent_t event) {
+  void release(cudaEvent_t event) {
     std::lock_guard<std::mutex> lock(mutex_);
     free_.push_back(event);
   }

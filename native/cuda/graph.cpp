@@ -19,7 +19,7 @@ class Recording final : public RecordedWork {
     stream().begin_capture();
     try {
       work();
-    } catch (...) {  // as it came, when the stream works again
+    } catch (...) {  // rethrown when the stream works again
       device_->allocator().defer_frees(nullptr);
       stream().abandon_capture();
       throw;

@@ -1,5 +1,5 @@
 #pragma once
-// Work of a CUDA device, recorded once and replayed: a whole training step as one launch.
+// Work of a CUDA device, recorded once and replayed: for instance a training step as one launch.
 
 #include <functional>
 #include <memory>
@@ -12,13 +12,13 @@ namespace ml {
 class RecordedWork {
  public:
   virtual ~RecordedWork() = default;
-  // Runs it all again, on the same memory. Returns at once.
+  // Enqueues all of it again, on the same memory.
   virtual void replay() = 0;
 };
 
 namespace cuda {
-// Records what `work` enqueues, without running it. Memory that it frees stays with the recording,
-// as replays use it.
+// Records what `work` enqueues, without running it. Memory that it frees stays allocated with the
+// recording, as replays use it.
 std::unique_ptr<RecordedWork> record(const std::shared_ptr<Device>& device,
                                      const std::function<void()>& work);
 }  // namespace cuda

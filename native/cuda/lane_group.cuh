@@ -1,7 +1,7 @@
 #pragma once
-// A warp cut into equal groups of lanes, each of which walks rows of its own: a narrow row does not
-// idle half a warp. All groups of a warp go through the same loops together, as many rounds as the
-// longest needs, so every shuffle is one of the whole warp.
+// A warp cut into equal groups of lanes, each of which walks rows of its own, so that a narrow row
+// leaves no lanes idle. All groups of a warp go through the same loops together, for as many steps
+// as the longest needs, so every shuffle is over all 32 lanes.
 
 #include <cstdint>
 
@@ -34,9 +34,9 @@ __device__ inline float group_sum(const LaneGroup& group, float x) {
   return x;
 }
 
-// `rows` sums over the lanes of a group at once, by halving: with every exchange a lane keeps half
-// of its sums, so 4 sums take 2 + 1 + log2(lanes / 4) shuffles instead of 4 log2(lanes). Afterwards
-// lane l has the sum numbered l / (lanes / rows).
+// `rows` sums over the lanes of a group at once, by recursive halving: with every exchange a lane
+// keeps half of its sums, so 4 sums take 2 + 1 + log2(lanes / 4) shuffles instead of 4 log2(lanes).
+// Lane l gets sum l / (lanes / rows).
 template <int rows>
 __device__ inline float group_sums(const LaneGroup& group, float (&sums)[rows]) {
   int bit = group.lanes / 2;
@@ -45,9 +45,9 @@ __device__ inline float group_sums(const LaneGroup& group, float (&sums)[rows]) 
     const bool upper = (group.lane & bit) != 0;
 #pragma unroll
     for (int i = 0; i < kept; ++i) {
-      const float give = upper ? sums[i] : sums[i + kept];
+      const float send = upper ? sums[i] : sums[i + kept];
       const float keep = upper ? sums[i + kept] : sums[i];
-      sums[i] = keep + shuffle_xor(give, bit);
+      sums[i] = keep + shuffle_xor(send, bit);
     }
   }
   for (; bit > 0; bit /= 2) sums[0] += shuffle_xor(sums[0], bit);

@@ -1,5 +1,5 @@
 #pragma once
-// launch(kernel, grid, block, shared_bytes, stream, args…): the one way to start a kernel. It
+// launch(kernel, grid, block, shared_bytes, stream, args…) is the only way to start a kernel. It
 // passes the stream's guard as the kernel's first argument, raises the shared memory limit where
 // needed, and throws an Error that names the launch when CUDA refuses it.
 
@@ -17,12 +17,12 @@ struct LaunchTarget {
   Guard guard;
 };
 
-// Of the stream, without its header (stream.cpp).
+// Declared here so that kernels need no stream.h (launch.cpp).
 LaunchTarget launch_target(CudaStream& stream);
 [[noreturn]] void launch_failed(CudaStream& stream, cudaError_t error, dim3 grid, dim3 block,
                                 size_t shared_bytes);
 
-inline constexpr size_t kSharedBytesByDefault = 48 * 1024;  // more must be asked for, per kernel
+inline constexpr size_t kDefaultSharedBytes = 48 * 1024;  // more needs an attribute of the kernel
 
 template <class... Parameters, class... Arguments>
 void launch(void (*kernel)(Guard, Parameters...), dim3 grid, dim3 block, size_t shared_bytes,
@@ -30,7 +30,7 @@ void launch(void (*kernel)(Guard, Parameters...), dim3 grid, dim3 block, size_t 
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
   const LaunchTarget target = launch_target(stream);
   cudaError_t error = cudaSuccess;
-  if (shared_bytes > kSharedBytesByDefault)
+  if (shared_bytes > kDefaultSharedBytes)
     error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                  static_cast<int>(shared_bytes));
   if (error == cudaSuccess) {

@@ -1,5 +1,5 @@
 #pragma once
-// Kernels that do the same to every element.
+// Elementwise kernels.
 
 #include <algorithm>
 
@@ -11,8 +11,8 @@
 namespace ml::ML_CUDA_NAMESPACE {
 namespace {
 
-// What one thread does to n elements from i on: rules below, each with `template <int n> at(i)`.
-// A block strides over packs of n; the last elements, fewer than n, are done one by one.
+// `template <int n> Rule::at(i)` does the work on n elements from i on. One thread takes every
+// (gridDim.x * blockDim.x)-th pack of n; the last elements, fewer than n, are taken one by one.
 template <int n, class Rule>
 __global__ void map_kernel(Guard guard, Rule rule, int64_t size) {
   if (guard.aborted()) return;
@@ -23,9 +23,7 @@ __global__ void map_kernel(Guard guard, Rule rule, int64_t size) {
   for (int64_t i = packs * n + first; i < size; i += step) rule.template at<1>(i);
 }
 
-constexpr int kPacksPerThread = 2;
-
-// `aligned`: elements that one access may take, as all tensors of the rule are aligned.
+// `aligned`: elements that one access may have, as all tensors of the rule are aligned.
 template <class Rule>
 void map(CudaStream& stream, const Rule& rule, int64_t size, int aligned) {
   const auto start = [&](auto kernel, int n) {

@@ -1,6 +1,6 @@
 #pragma once
 // The CUDA backend is compiled twice: by nvcc, and as host C++ for the emulator (ML_SIMT). Both may
-// be in one binary, so all of it lies in ml::ML_CUDA_NAMESPACE: `cuda` under nvcc, `simt` under the
+// be in one binary, so all of it is in ml::ML_CUDA_NAMESPACE: `cuda` under nvcc, `simt` under the
 // emulator. <cuda_runtime.h> is the toolkit's or the emulator's.
 
 #include <cuda_runtime.h>
@@ -13,8 +13,8 @@
 
 namespace ml::ML_CUDA_NAMESPACE {
 
-// Where in a kernel a warp or block primitive was called: the emulator names it in its reports.
-// Nothing at all on a GPU.
+// Where in a kernel a warp or block primitive was called, for the emulator's reports. Empty
+// on a GPU.
 #ifdef ML_SIMT
 using CallSite = ::simt::CallSite;
 #else

@@ -7,8 +7,8 @@
 namespace ml::ML_CUDA_NAMESPACE {
 namespace {
 
-constexpr size_t kSmallest = 256;
-constexpr size_t kMostOut = size_t{64} << 20;
+constexpr size_t kMinBlock = 256;                  // bytes
+constexpr size_t kMaxInFlight = size_t{64} << 20;  // bytes
 
 }  // namespace
 
@@ -17,10 +17,10 @@ PinnedPool::~PinnedPool() {
     for (Block& b : blocks) (void)cudaFreeHost(b.data);
 }
 
-PinnedPool::Block PinnedPool::take(size_t bytes) {
-  const size_t size = std::bit_ceil(bytes < kSmallest ? kSmallest : bytes);
+PinnedPool::Block PinnedPool::acquire(size_t bytes) {
+  const size_t size = std::bit_ceil(bytes < kMinBlock ? kMinBlock : bytes);
   std::unique_lock<std::mutex> lock(mutex_);
-  given_.wait(lock, [&] { return out_ == 0 || out_ + size <= kMostOut; });
+  released_.wait(lock, [&] { return in_flight_ == 0 || in_flight_ + size <= kMaxInFlight; });
   Block block;
   if (auto& blocks = free_[size]; !blocks.empty()) {
     block = blocks.back();
@@ -30,17 +30,17 @@ PinnedPool::Block PinnedPool::take(size_t bytes) {
     check_cuda(cudaHostAlloc(&data, size, cudaHostAllocPortable), "cudaHostAlloc");
     block = {static_cast<char*>(data), size};
   }
-  out_ += size;
+  in_flight_ += size;
   return block;
 }
 
-void PinnedPool::give(Block block) {
+void PinnedPool::release(Block block) {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     free_[block.bytes].push_back(block);
-    out_ -= block.bytes;
+    in_flight_ -= block.bytes;
   }
-  given_.notify_all();
+  released_.notify_all();
 }
 
 }  // namespace ml::ML_CUDA_NAMESPACE

@@ -1,6 +1,6 @@
 #pragma once
-// Page-locked host memory for copies to and from the device, kept for reuse. take() waits while too
-// much of it is under way.
+// A pool of page-locked host memory for copies to and from the device. acquire() waits while too
+// much of it is in flight.
 
 #include <condition_variable>
 #include <cstddef>
@@ -12,10 +12,10 @@
 
 namespace ml::ML_CUDA_NAMESPACE {
 
-// bytes at the front of a block: the fault record as it was when the copy had been made
-constexpr size_t kRecordRoom = 256;
-// of one copy: long for the bus, short enough to overlap with the host's own
-constexpr size_t kCopyPiece = (size_t{8} << 20) - kRecordRoom;
+// bytes at the front of a block, for the fault record as of the copy
+constexpr size_t kRecordBytes = 256;
+// bytes of one copy: enough for the bus's full speed, few enough to overlap with the host's memcpy
+constexpr size_t kCopyChunk = (size_t{8} << 20) - kRecordBytes;
 
 class PinnedPool {
  public:
@@ -25,14 +25,14 @@ class PinnedPool {
   };
 
   ~PinnedPool();
-  Block take(size_t bytes);
-  void give(Block block);
+  Block acquire(size_t bytes);
+  void release(Block block);
 
  private:
   std::mutex mutex_;
-  std::condition_variable given_;
+  std::condition_variable released_;
   std::map<size_t, std::vector<Block>> free_;  // by size
-  size_t out_ = 0;                             // bytes under way
+  size_t in_flight_ = 0;                       // bytes
 };
 
 }  // namespace ml::ML_CUDA_NAMESPACE

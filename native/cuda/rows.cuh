@@ -1,8 +1,8 @@
 #pragma once
-// Operations on the rows of a matrix [rows, n]. A team of threads has a row: a warp where rows are
-// short, a block where they are long. Each thread holds its elements in registers, so a row is read
-// once. A row that is longer than the registers of the largest team is cut into parts; what needs
-// all of the row before it can write reads such a row twice.
+// Operations on the rows of a matrix [rows, n] of float32. A row group has one row: a warp where
+// rows are short, a block where they are long. Each thread caches its elements in registers, so a
+// row is read once. A row that is longer than the registers of the largest group is taken in
+// chunks; what needs all of the row before it can write reads such a row twice.
 
 #include <type_traits>
 
@@ -15,85 +15,82 @@
 namespace ml::ML_CUDA_NAMESPACE {
 namespace {
 
-// floats of one row, or of two together, that a thread holds: with all else they fit 64 registers
-constexpr int kHeld = 32;
-constexpr int kTogether = 8;  // loads that are on their way together, without a branch between them
-
-// kTeam threads, kSlots elements of a row in each. Slot i of a thread holds the part's element
-// first + i * kTeam.
-template <int kTeam_, int kSlots_, bool kHoldsRow_>
-struct RowTeam {
-  static constexpr int kTeam = kTeam_, kSlots = kSlots_;
-  static constexpr bool kHoldsRow = kHoldsRow_;  // else it takes the row part by part
-  static constexpr int kPart = kTeam * kSlots;   // elements
-  static constexpr int kBlock = kTeam == kWarp ? kThreads : kTeam;
-  // that a multiprocessor should have room for
-  static constexpr int kBlocks = kLargestBlock / kBlock;
-  static constexpr size_t kSharedBytes = kTeam == kWarp ? 0 : kWarp * sizeof(float);
-  static_assert(kSlots % kTogether == 0);
-  using Slots = float[kSlots];
+// kSize_ threads, kRegisters_ elements of a row in each: register i of a thread has element
+// first + i * kSize of the chunk.
+template <int kSize_, int kRegisters_, bool kCachesRow_>
+struct RowGroup {
+  static constexpr int kSize = kSize_, kRegisters = kRegisters_;
+  static constexpr bool kCachesRow = kCachesRow_;    // else it takes the row chunk by chunk
+  static constexpr int kChunk = kSize * kRegisters;  // elements
+  static constexpr int kBlock = kSize == kWarp ? kThreads : kSize;
+  static constexpr int kMinBlocks = kLargestBlock / kBlock;  // of a multiprocessor
+  static constexpr size_t kSharedBytes = kSize == kWarp ? 0 : kWarp * sizeof(float);
+  static_assert(kRegisters % kRowLoadsInFlight == 0);
+  using Registers = float[kRegisters];
 
   int64_t row, n;
   bool exists;  // false past the last row, where n is 0: threads stay for the reductions
   int first;
 
-  __device__ RowTeam(int64_t rows, int64_t length) {
-    row = static_cast<int64_t>(blockIdx.x) * (kBlock / kTeam) + threadIdx.x / kTeam;
+  __device__ RowGroup(int64_t rows, int64_t length) {
+    row = static_cast<int64_t>(blockIdx.x) * (kBlock / kSize) + threadIdx.x / kSize;
     exists = row < rows;
     n = exists ? length : 0;
-    first = static_cast<int>(threadIdx.x) % kTeam;
+    first = static_cast<int>(threadIdx.x) % kSize;
   }
-  __device__ bool leads() const { return first == 0 && exists; }
+  __device__ bool is_leader() const { return first == 0 && exists; }
 
-  // f(begin) for each part of the row, in order
+  // f(begin) for each chunk of the row, in order
   template <class F>
-  __device__ void parts(F f) const {
-    if constexpr (kHoldsRow) {
+  __device__ void for_chunks(F f) const {
+    if constexpr (kCachesRow) {
       f(int64_t{0});
     } else {
 #pragma unroll 1
-      for (int64_t begin = 0; begin < n; begin += kPart) f(begin);
+      for (int64_t begin = 0; begin < n; begin += kChunk) f(begin);
     }
   }
 
-  // x is what this thread holds of the part; `absent` in some slots past the end of the row
-  __device__ void load(Slots& x, const float* from, int64_t begin, float absent = 0.0f) const {
-    const float* mine = from + begin + first;
-    slots(begin, [&](int i, bool there) {
-      const float loaded = load_if<1>(there, mine + i * kTeam).v[0];
-      x[i] = there ? loaded : absent;
+  // x = this thread's elements of the chunk; `absent` in some registers past the end of the row
+  __device__ void load(Registers& x, const float* from, int64_t begin, float absent = 0.0f) const {
+    const float* own = from + begin + first;
+    for_registers(begin, [&](int i, bool inside) {
+      const float loaded = load_if<1>(inside, own + i * kSize).v[0];
+      x[i] = inside ? loaded : absent;
     });
   }
 
-  // x times the elements of `by` in the same places
-  __device__ void multiply(Slots& x, const float* by, int64_t begin) const {
-    const float* mine = by + begin + first;
-    slots(begin, [&](int i, bool there) { x[i] *= load_if<1>(there, mine + i * kTeam).v[0]; });
+  // x *= the same elements of `by`
+  __device__ void multiply(Registers& x, const float* by, int64_t begin) const {
+    const float* own = by + begin + first;
+    for_registers(begin,
+                  [&](int i, bool inside) { x[i] *= load_if<1>(inside, own + i * kSize).v[0]; });
   }
 
-  // f(slot) for what load() has set
+  // f(register) for each register that load() has set
   template <class F>
-  __device__ void held(int64_t begin, F f) const {
-    slots(begin, [&](int i, bool) { f(i); });
+  __device__ void for_loaded(int64_t begin, F f) const {
+    for_registers(begin, [&](int i, bool) { f(i); });
   }
 
-  // Writes f(slot, element of the row) to what this thread holds of the part.
+  // Writes f(register, element of the row) to this thread's elements of the chunk.
   template <class F>
   __device__ void store(float* to, int64_t begin, F f) const {
-    float* mine = to + begin + first;
-    slots(begin, [&](int i, bool there) {
-      if (there) mine[i * kTeam] = f(i, begin + first + i * kTeam);
+    float* own = to + begin + first;
+    for_registers(begin, [&](int i, bool inside) {
+      if (inside) own[i * kSize] = f(i, begin + first + i * kSize);
     });
   }
 
+  // Over the threads of the group; every thread gets it.
   __device__ float sum(float v) const {
-    if constexpr (kTeam == kWarp)
+    if constexpr (kSize == kWarp)
       return warp_sum(v);
     else
       return block_sum(v, &shared<float>());
   }
-  __device__ float greatest(float v) const {
-    if constexpr (kTeam == kWarp)
+  __device__ float max(float v) const {
+    if constexpr (kSize == kWarp)
       return warp_max(v);
     else
       return block_max(v, &shared<float>());
@@ -101,36 +98,36 @@ struct RowTeam {
 
  private:
   template <class F>
-  __device__ void slots(int64_t begin, F f) const {
-    const int count = n - begin < kPart ? static_cast<int>(n - begin) : kPart;
+  __device__ void for_registers(int64_t begin, F f) const {
+    const int count = n - begin < kChunk ? static_cast<int>(n - begin) : kChunk;
 #pragma unroll
-    for (int i = 0; i < kSlots; i += kTogether) {
-      if (i * kTeam >= count) break;
+    for (int i = 0; i < kRegisters; i += kRowLoadsInFlight) {
+      if (i * kSize >= count) break;
 #pragma unroll
-      for (int j = i; j < i + kTogether; ++j) f(j, first + j * kTeam < count);
+      for (int j = i; j < i + kRowLoadsInFlight; ++j) f(j, first + j * kSize < count);
     }
   }
 };
 
 inline int64_t rows_of(const View& x) { return x.dim(-1) == 0 ? 0 : x.size() / x.dim(-1); }
 
-// kernel_of(std::type_identity<Team>) gives the instance for a team; rows are held in kSlots
-// elements a thread.
-template <int kSlots, class KernelOf, class... Arguments>
+// kernel_of(std::type_identity<Group>) gives the instance of a kernel for a row group; a thread
+// caches kRegisters elements of each row.
+template <int kRegisters, class KernelOf, class... Arguments>
 void launch_rows(int64_t rows, int64_t n, CudaStream& stream, KernelOf kernel_of,
                  const Arguments&... arguments) {
-  const auto with = [&]<class Team>(std::type_identity<Team> team) {
-    launch(kernel_of(team), dim3(blocks_for(rows, Team::kBlock / Team::kTeam)), dim3(Team::kBlock),
-           Team::kSharedBytes, stream, arguments...);
+  const auto with = [&]<class Group>(std::type_identity<Group> group) {
+    launch(kernel_of(group), dim3(blocks_for(rows, Group::kBlock / Group::kSize)),
+           dim3(Group::kBlock), Group::kSharedBytes, stream, arguments...);
   };
-  if (n <= kWarp * kSlots)
-    with(std::type_identity<RowTeam<kWarp, kSlots, true>>{});
-  else if (n <= kThreads * kSlots)
-    with(std::type_identity<RowTeam<kThreads, kSlots, true>>{});
-  else if (n <= kLargestBlock * kSlots)
-    with(std::type_identity<RowTeam<kLargestBlock, kSlots, true>>{});
+  if (n <= kWarp * kRegisters)
+    with(std::type_identity<RowGroup<kWarp, kRegisters, true>>{});
+  else if (n <= kThreads * kRegisters)
+    with(std::type_identity<RowGroup<kThreads, kRegisters, true>>{});
+  else if (n <= kLargestBlock * kRegisters)
+    with(std::type_identity<RowGroup<kLargestBlock, kRegisters, true>>{});
   else
-    with(std::type_identity<RowTeam<kLargestBlock, kTogether, false>>{});
+    with(std::type_identity<RowGroup<kLargestBlock, kRowLoadsInFlight, false>>{});
 }
 
 }  // namespace

@@ -8,12 +8,12 @@ namespace ml::ML_CUDA_NAMESPACE {
 namespace {
 
 #ifdef ML_SIMT
-constexpr bool kEachOnItsOwn = true;
+constexpr bool kExactChunks = true;
 #else
-constexpr bool kEachOnItsOwn = false;
+constexpr bool kExactChunks = false;
 #endif
-constexpr int64_t kAlignment = 256;
-constexpr int64_t kChunk = int64_t{8} << 20;
+constexpr int64_t kAlignment = 256;              // bytes
+constexpr int64_t kMinChunk = int64_t{8} << 20;  // bytes
 
 }  // namespace
 
@@ -21,10 +21,10 @@ Scratch::~Scratch() {
   for (const Chunk& c : chunks_) (void)cudaFree(c.data);
 }
 
-void* Scratch::take(int64_t bytes) {
-  const int64_t size = kEachOnItsOwn ? std::max<int64_t>(bytes, 1)
-                                     : (bytes + kAlignment - 1) / kAlignment * kAlignment;
-  if (!kEachOnItsOwn) {
+void* Scratch::allocate(int64_t bytes) {
+  const int64_t size = kExactChunks ? std::max<int64_t>(bytes, 1)
+                                    : (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  if (!kExactChunks) {
     while (chunk_ < chunks_.size() && used_ + size > chunks_[chunk_].bytes) {
       ++chunk_;
       used_ = 0;
@@ -33,20 +33,20 @@ void* Scratch::take(int64_t bytes) {
     chunk_ = chunks_.size();
   }
   if (chunk_ == chunks_.size()) {
-    const int64_t whole = kEachOnItsOwn ? size : std::max(size, kChunk);
+    const int64_t chunk_bytes = kExactChunks ? size : std::max(size, kMinChunk);
     void* data = nullptr;
-    check_cuda(cudaMalloc(&data, static_cast<size_t>(whole)), "cudaMalloc");
-    chunks_.push_back({static_cast<char*>(data), whole});
+    check_cuda(cudaMalloc(&data, static_cast<size_t>(chunk_bytes)), "cudaMalloc");
+    chunks_.push_back({static_cast<char*>(data), chunk_bytes});
     used_ = 0;
   }
-  char* piece = chunks_[chunk_].data + used_;
+  char* allocation = chunks_[chunk_].data + used_;
   used_ += size;
-  return piece;
+  return allocation;
 }
 
 void Scratch::reset() {
   if (kept_) return;
-  if (kEachOnItsOwn) {
+  if (kExactChunks) {
     for (const Chunk& c : chunks_) (void)cudaFree(c.data);
     chunks_.clear();
   }

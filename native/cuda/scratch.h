@@ -1,7 +1,7 @@
 #pragma once
-// Device memory for the operation that is being launched: handed out piece by piece, all of it
-// reused by the next one, in the order of the stream. Chunks are kept until the end. The emulator
-// gets every piece as a block of its own, so that it sees each one's bounds.
+// A bump allocator of device memory for the operation that is being launched; the next operation
+// reuses all of it, in the order of the stream. Chunks are freed at the end. On the emulator every
+// allocation is a chunk of its own, so that it knows the bounds of each.
 
 #include <cstdint>
 #include <vector>
@@ -17,9 +17,9 @@ class Scratch {
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
 
-  void* take(int64_t bytes);
-  void reset();  // what was taken may be overwritten by what is launched from now on
-  // While kept, reset() reuses nothing: the pieces belong to a recorded graph.
+  void* allocate(int64_t bytes);
+  void reset();  // kernels launched from here on may overwrite earlier allocations
+  // reset() does nothing from here on: the allocations belong to a recorded graph.
   void keep() { kept_ = true; }
 
  private:

@@ -1,10 +1,9 @@
 #pragma once
-// The k greatest of a row, kept by one warp: a sorted list of order keys (ops/topk.h), and a buffer
-// of 32 that have passed the list's threshold. A full buffer is sorted in registers (bitonic,
-// Batcher 1968) and merged into the list, 32 places at a time. A list is whole blocks of 32 places,
-// the greatest first, 0 at an empty place; lane i keeps the places i, i + 32, … It may lie in
-// shared or in global memory, and k is any number. The outcome is the exact order, however the row
-// is cut.
+// The k largest of a row, found by one warp: a sorted list of order keys (core/order.h), and a
+// buffer of 32 keys above the list's threshold. A full buffer is sorted in registers (bitonic sort,
+// Batcher 1968) and merged into the list, 32 entries at a time. A list is blocks of 32 entries in
+// descending order, 0 where empty; lane i has the entries i, i + 32, … It may be in shared or in
+// global memory, and k is any number. The result is the exact order, however the row is cut.
 
 #include "core/order.h"
 #include "cuda/block.cuh"
@@ -12,20 +11,20 @@
 
 namespace ml::ML_CUDA_NAMESPACE {
 
-// Places of a list of k.
-__host__ __device__ constexpr int64_t list_room(int64_t k) {
+// Entries of a list of k.
+__host__ __device__ constexpr int64_t list_capacity(int64_t k) {
   return (k + kWarp - 1) / kWarp * kWarp;
 }
 
-// One step of a bitonic network: lanes `bits` apart, the greater to the lower lane where
-// `descending`.
+// One step of a bitonic network: lanes `bits` apart, the larger key to the lower
+// lane where `descending`.
 __device__ inline uint64_t exchange(uint64_t key, int bits, bool descending) {
   const uint64_t other = shuffle_xor(key, bits);
-  const bool takes_greater = ((lane() & bits) == 0) == descending;
-  return (key > other) == takes_greater ? key : other;
+  const bool keeps_max = ((lane() & bits) == 0) == descending;
+  return (key > other) == keeps_max ? key : other;
 }
 
-// 32 keys that rise and then fall (or the other way round) into descending order.
+// A bitonic sequence of 32 keys (ascending, then descending, or the reverse) into descending order.
 __device__ inline uint64_t merge_bitonic(uint64_t key) {
 #pragma unroll
   for (int bits = kWarp / 2; bits > 0; bits /= 2) key = exchange(key, bits, true);
@@ -43,59 +42,58 @@ __device__ inline uint64_t sort_descending(uint64_t key) {
   return key;
 }
 
-// Puts 32 keys in descending order among the `room` places of the list; the last 32 of all fall
-// out.
-__device__ inline void insert_sorted(uint64_t* list, int64_t room, uint64_t key) {
-  for (int64_t at = lane(); at - lane() < room; at += kWarp) {
-    const uint64_t greatest = shuffle(key, 0);
-    if (greatest == 0) break;
+// Merges 32 keys in descending order into the list; the smallest 32 of all are dropped.
+__device__ inline void insert_sorted(uint64_t* list, int64_t capacity, uint64_t key) {
+  for (int64_t at = lane(); at - lane() < capacity; at += kWarp) {
+    const uint64_t max = shuffle(key, 0);
+    if (max == 0) break;
     const uint64_t own = list[at];
-    if (shuffle(own, kWarp - 1) > greatest) continue;
-    // own falls, the reversed keys rise: the greater of each pair are the 32 greatest of the 64.
+    if (shuffle(own, kWarp - 1) > max) continue;
+    // own descends, the reversed keys ascend: the maxima of the 32 pairs are the 32 largest of 64.
     const uint64_t other = shuffle(key, kWarp - 1 - lane());
     list[at] = merge_bitonic(own > other ? own : other);
     key = merge_bitonic(own > other ? other : own);
   }
 }
 
-// All of another list, of as many places.
-__device__ inline void insert_list(uint64_t* list, int64_t room, const uint64_t* other) {
-  for (int64_t at = lane(); at - lane() < room; at += kWarp) {
+// Merges another list of the same capacity.
+__device__ inline void insert_list(uint64_t* list, int64_t capacity, const uint64_t* other) {
+  for (int64_t at = lane(); at - lane() < capacity; at += kWarp) {
     const uint64_t key = other[at];
     if (shuffle(key, 0) == 0) break;
-    insert_sorted(list, room, key);
+    insert_sorted(list, capacity, key);
   }
 }
 
-// The state of one row between its pieces.
+// The state of one row between its chunks.
 struct Selection {
-  uint64_t* list;    // [room]
+  uint64_t* list;    // [capacity]
   uint64_t* buffer;  // [32], shared memory
-  int64_t room, k;
+  int64_t capacity, k;
   int count;           // in the buffer
-  uint32_t threshold;  // bits that a key must exceed: of the k-th place
+  uint32_t threshold;  // bits that a key must exceed: of entry k - 1
 
   __device__ void merge() {
     warp_sync();
-    insert_sorted(list, room, sort_descending(lane() < count ? buffer[lane()] : 0));
+    insert_sorted(list, capacity, sort_descending(lane() < count ? buffer[lane()] : 0));
     warp_sync();
     const uint32_t last = bits_of(list[k - 1]);
     threshold = last > threshold ? last : threshold;
     count = 0;
   }
 
-  // 32 elements of the row, in ascending index from call to call. Later elements of equal value
-  // come after those in the list, so that only a greater value gets in.
+  // 32 elements of the row, in ascending index from call to call. Of equal values the list has the
+  // earlier, so only a larger value gets in.
   __device__ void offer(uint32_t bits, uint32_t index) {
-    bool wants = bits > threshold;
-    for (uint32_t mask = ballot(wants); mask != 0; mask = ballot(wants)) {
-      const int at = count + population(mask & lanes_below());
-      if (wants && at < kWarp) buffer[at] = order_key(bits, index);
-      count += population(mask);
+    bool selected = bits > threshold;
+    for (uint32_t mask = ballot(selected); mask != 0; mask = ballot(selected)) {
+      const int at = count + popcount(mask & lanes_below());
+      if (selected && at < kWarp) buffer[at] = order_key(bits, index);
+      count += popcount(mask);
       if (count < kWarp) break;
       count = kWarp;
       merge();
-      wants = wants && at >= kWarp && bits > threshold;
+      selected = selected && at >= kWarp && bits > threshold;
     }
   }
 };

@@ -5,8 +5,8 @@
 #include <functional>
 #include <memory>
 #else
-// CUB includes <iostream>, whose static object would link every locale into the binary, 0.4 MB. It
-// needs <ostream> alone, so libstdc++ is told that <iostream> was here.
+// CUB includes <iostream>, whose static initialiser would link all locales into the binary, 0.4 MB.
+// It needs <ostream> only, so this defines the include guard of libstdc++'s <iostream>.
 #define _GLIBCXX_IOSTREAM 1
 #include <cub/device/device_radix_sort.cuh>
 #include <cub/device/device_scan.cuh>
@@ -21,7 +21,7 @@ namespace {
 
 using Work = std::function<void()>;
 
-// Runs `work` in the order of the stream, at every replay if a graph is being recorded.
+// Runs `work` in the order of the stream, and at every replay of a graph that is being recorded.
 void on_host(CudaStream& stream, Work work) {
   auto owned = std::make_shared<Work>(std::move(work));
   if (stream.keep_with_graph(owned)) {
@@ -72,9 +72,9 @@ uint64_t* sort_pairs(CudaStream& stream, uint64_t* pairs, uint64_t* other, int64
   check_cuda(
       cub::DeviceRadixSort::SortKeys(nullptr, bytes, buffer, n, begin_bit, end_bit, stream.raw()),
       call);
-  char* room = stream.scratch<char>(static_cast<int64_t>(bytes));
+  char* workspace = stream.scratch<char>(static_cast<int64_t>(bytes));
   check_cuda(
-      cub::DeviceRadixSort::SortKeys(room, bytes, buffer, n, begin_bit, end_bit, stream.raw()),
+      cub::DeviceRadixSort::SortKeys(workspace, bytes, buffer, n, begin_bit, end_bit, stream.raw()),
       call);
   return buffer.Current();
 }
@@ -84,8 +84,8 @@ void exclusive_sum(CudaStream& stream, int32_t* out, const int32_t* in, int64_t 
   size_t bytes = 0;
   const char* call = "cub::DeviceScan::ExclusiveSum";
   check_cuda(cub::DeviceScan::ExclusiveSum(nullptr, bytes, in, out, n, stream.raw()), call);
-  char* room = stream.scratch<char>(static_cast<int64_t>(bytes));
-  check_cuda(cub::DeviceScan::ExclusiveSum(room, bytes, in, out, n, stream.raw()), call);
+  char* workspace = stream.scratch<char>(static_cast<int64_t>(bytes));
+  check_cuda(cub::DeviceScan::ExclusiveSum(workspace, bytes, in, out, n, stream.raw()), call);
 }
 
 #endif

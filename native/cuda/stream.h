@@ -1,14 +1,14 @@
 #pragma once
-// A CUDA device's stream. Its own thread (the front) takes work from a queue in order and launches
-// it, so that the caller pays for no launch and host data can be waited for in order; a second
-// thread (the back) waits for what the device has finished and tells of it.
+// A CUDA device's stream, with two threads of its own. The launch thread takes work from a queue in
+// order and launches it, so that the caller pays for no launch, and host data can be waited for in
+// order. The completion thread waits for what the device has finished, and reports it.
 //
 // An index out of range is found by a kernel that raises the fault record on the device: every
 // later kernel sees it and does nothing, until the host has told the caller and clears the record,
 // in order (device/stream.h has the rules).
 //
-// The lower half is for operations: `void topk(CudaStream& stream, const TopK& args)` runs on the
-// front thread and enqueues, never waits.
+// The second half of the class is for operations: `void topk(CudaStream& stream, const TopK& args)`
+// runs on the launch thread and enqueues, never waits.
 
 #include <cuda_runtime.h>
 
@@ -18,8 +18,8 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <thread>
-#include <type_traits>
 #include <vector>
 
 #include "core/view.h"
@@ -38,7 +38,6 @@ struct DeviceLimits {
   int multiprocessors = 1;
   int shared_per_block = 48 << 10;           // bytes, with the attribute that launch() sets
   int shared_per_multiprocessor = 48 << 10;  // bytes
-  int capability = 75;                       // 90 for sm_90
 };
 
 class CudaStream final : public Stream {
@@ -54,7 +53,7 @@ class CudaStream final : public Stream {
 
   void launch(const char* name, std::function<void(CudaStream&)> operation);
 
-  // Everything launched between the two is recorded instead of run. What it works on must stay.
+  // Everything launched between the two is recorded instead of run. The memory it uses must stay.
   // Reads and writes can't be recorded.
   void begin_capture();
   struct Graph;
@@ -62,7 +61,7 @@ class CudaStream final : public Stream {
   void abandon_capture();
   void replay(std::shared_ptr<Graph> graph);
 
-  // For operations:
+  // ---- For operations
 
   cudaStream_t raw() const { return stream_; }
   Guard guard() const { return {record_}; }
@@ -72,17 +71,7 @@ class CudaStream final : public Stream {
   // order of the stream.
   template <class T>
   T* scratch(int64_t count) {
-    return static_cast<T*>(scratch_->take(count * static_cast<int64_t>(sizeof(T))));
-  }
-
-  // A copy of a small host table in scratch memory: carried by arguments of kernels, so it needs no
-  // staging and can be recorded.
-  template <class T>
-  const T* upload(const T* host, int64_t count) {
-    static_assert(std::is_trivially_copyable_v<T>);
-    T* copy = scratch<T>(count);
-    upload_bytes(copy, host, count * static_cast<int64_t>(sizeof(T)));
-    return copy;
+    return static_cast<T*>(scratch_->allocate(count * static_cast<int64_t>(sizeof(T))));
   }
 
   // While a graph is recorded, `object` will live as long as the graph; else false.
@@ -92,80 +81,94 @@ class CudaStream final : public Stream {
   // are void if one fails. Every index must be -1 or in [0, slots): ERR_INDEX_RANGE names the first
   // that is not.
   void check_indices(const char* op, const char* argument, const View& indices, int64_t slots);
-  // offsets[0] = 0, ascending, offsets[B] = places
-  void check_offsets(const char* op, const View& offsets, int64_t places);
+  // offsets[0] = 0, ascending, offsets[B] = entries
+  void check_offsets(const char* op, const View& offsets, int64_t entries);
   // Every target must be -1 or in [0, classes).
   void check_targets(const char* op, const View& targets, int64_t classes);
 
  private:
-  void upload_bytes(void* target, const void* source, int64_t bytes);
-
   struct Work {
-    const char* name = nullptr;                  // of an operation, in profiles
-    std::function<void(CudaStream&)> operation;  // void after a fault
-    std::function<void(Ticket)> in_any_case;
+    const char* name = nullptr;                    // of an operation, in profiles
+    std::function<void(CudaStream&)> operation{};  // void after a fault
+    std::function<void(Ticket)> unconditional{};  // instead of an operation: runs after a fault too
   };
-  // A point of the stream that the back thread waits for, and what is to be done there.
-  struct Mark {
+  // A point of the stream that the completion thread waits for, and what to do there.
+  struct SyncPoint {
     Ticket ticket = 0;
-    cudaEvent_t event = nullptr;  // null: nothing to wait for, the device can't be reached
+    cudaEvent_t event = nullptr;  // null: the device can't be reached, nothing to wait for
     PinnedPool* pool = nullptr;
     PinnedPool::Block block;     // a copy of the fault record, then the data of a read or write
-    std::optional<Fault> fault;  // that the front thread knows of
-    void* target = nullptr;      // where the host wants what was read
+    std::optional<Fault> fault;  // known to the launch thread
+    void* target = nullptr;      // host memory for the data of a read
     size_t bytes = 0;
     bool last = true;              // of its ticket
-    std::function<void()> action;  // in any case
+    std::function<void()> action;  // after a fault too
     Completion finished;
   };
 
   void push(Work work);
   void resume() override;
   void collect_times() override;
+  void use_device() const;
+
+  // Launch thread
+  void launch_loop();
   bool next(Work& work);
-  void front();
   void perform(Work& work, Ticket ticket);
-  template <class F>
-  void attempt(Ticket ticket, F&& calls);
-  void read_pieces(Ticket ticket, void* target, const void* source, size_t bytes,
+  void read_chunks(Ticket ticket, void* target, const void* source, size_t bytes,
                    const Completion& done);
-  void put(void* target, const PinnedPool::Block& block, size_t bytes, bool fresh);
-  void enqueue(Mark mark);
-
-  void back();
-  void settle(Mark& mark);
-  std::optional<Fault> fault_at(const Mark& mark);
-
+  void produce_chunks(Ticket ticket, void* target, size_t bytes,
+                      const std::function<void(void*)>& fill);
+  void copy_to_device(void* target, const PinnedPool::Block& block, size_t bytes, bool fresh);
+  void enqueue(SyncPoint point);
   void end_recording(Graph& graph);
   void check(FaultSite site, const View& values);
-  void use_device() const;
+
+  // Runs `calls`, unless an earlier launch has failed. Keeps the error.
+  template <class F>
+  void attempt(Ticket ticket, F&& calls) {
+    if (failed_) return;
+    try {
+      calls();
+    } catch (const Error& error) {
+      failed_ = Fault{error, ticket};
+    } catch (const std::bad_alloc&) {
+      failed_ = Fault{Error(Code::out_of_memory, "no memory for the bookkeeping of an operation."),
+                      ticket};
+    }
+  }
+
+  // Completion thread
+  void completion_loop();
+  void finish(SyncPoint& point);
+  std::optional<Fault> fault_at(const SyncPoint& point);
 
   const int device_;
   DeviceLimits limits_;
   cudaStream_t stream_ = nullptr;
   FaultRecord* record_ = nullptr;  // on the device
-  EventPool points_, times_;
+  EventPool sync_events_, timing_events_;
   OperationTimer timer_;
   // two, so that neither thread waits for memory that is queued behind it
-  PinnedPool from_caller_, from_front_;
+  PinnedPool caller_staging_, launch_staging_;
 
-  // Front thread
+  // Launch thread
   std::unique_ptr<Scratch> scratch_;
   std::optional<Fault> failed_;  // a launch that failed, until it is acknowledged
-  Ticket running_ = 0;           // the work that is being launched
-  Ticket marked_ = 0;            // the newest work with a mark
+  Ticket current_ = 0;           // the work that is being launched
+  Ticket synced_ = 0;            // the newest work with a sync point
   std::shared_ptr<Graph> recording_;
 
-  std::atomic<Ticket> pushed_{0};  // what the front thread may take
+  std::atomic<Ticket> pushed_{0};  // the newest work in the queue
 
   std::mutex queue_mutex_;  // guards what follows
-  std::condition_variable arrived_, marks_arrived_;
+  std::condition_variable work_pushed_, point_pushed_;
   std::deque<Work> queue_;
-  std::deque<Mark> marks_;
-  bool stop_ = false, front_is_done_ = false;
+  std::deque<SyncPoint> points_;
+  bool stop_ = false, launch_thread_done_ = false;
   std::vector<FaultSite> sites_;
 
-  std::thread front_thread_, back_thread_;
+  std::thread launch_thread_, completion_thread_;
 };
 
 // What was recorded, and what it uses.

@@ -1,6 +1,6 @@
 #pragma once
-// How long operations take on the device: events around each, read when the device has passed them.
-// Launching is one thread's.
+// The time of each operation on the device: an event before and after it, read when the device has
+// passed them. Operations are started and stopped by one thread.
 
 #include <cuda_runtime.h>
 
@@ -19,20 +19,20 @@ class OperationTimer {
 
   void start(cudaStream_t stream);
   void stop(cudaStream_t stream, const char* name);
-  void collect();  // adds up what the device has passed
+  void collect();  // adds the operations that the device has finished
 
  private:
   struct Timed {
     const char* name;
     cudaEvent_t start, stop;
   };
-  void add_passed();
+  void add_finished();
 
   EventPool& events_;
   OperationTimes& times_;
   std::mutex mutex_;
   cudaEvent_t start_ = nullptr;
-  std::deque<Timed> running_;
+  std::deque<Timed> pending_;
 };
 
 }  // namespace ml::ML_CUDA_NAMESPACE

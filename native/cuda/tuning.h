@@ -1,31 +1,110 @@
 #pragma once
-// Sizes of blocks and thresholds that more than one operation uses. Those of one operation stand in
-// its .cu file, each with a reason.
+// Block sizes and thresholds of all kernels, each with its reason. The same for every architecture:
+// `npm run bench:kernels -- --check` compiles them for sm_80, sm_90 and sm_100 and limits spills
+// and sectors moved to those of bench/kernels/budgets.json. "Multiprocessor" is an SM.
 
+#include <cstddef>
 #include <cstdint>
 
 #include "cuda/namespace.h"
 
 namespace ml::ML_CUDA_NAMESPACE {
 
-// of a block, where nothing asks for another number: eight warps
-constexpr int kThreads = 256;
+// ---- Blocks and grids
+constexpr int kThreads = 256;        // of a block, where nothing else is needed: eight warps
 constexpr int kLargestBlock = 1024;  // threads
-// of a grid that strides over its work: 2048 threads, all that fit
-constexpr int kBlocksPerProcessor = 8;
-constexpr int64_t kMostBlocks = 2147483647;  // gridDim.x
+constexpr int kBlocksPerMultiprocessor = 8;  // of a grid-stride grid: 2048 threads, all that fit
+constexpr int64_t kMaxBlocks = 2147483647;   // gridDim.x
 
 // Blocks for `items` at `per_block` each.
 constexpr unsigned blocks_for(int64_t items, int64_t per_block) {
   const int64_t blocks = (items + per_block - 1) / per_block;
-  return static_cast<unsigned>(blocks < kMostBlocks ? blocks : kMostBlocks);
+  return static_cast<unsigned>(blocks < kMaxBlocks ? blocks : kMaxBlocks);
 }
 
-// Blocks of a grid that strides: enough to fill the device, not more than there is work.
+// Blocks of a grid-stride grid: enough to fill the device, not more than there is work.
 constexpr unsigned striding_blocks(int64_t items, int64_t per_block, int multiprocessors) {
   const int64_t blocks = (items + per_block - 1) / per_block,
-                most = int64_t{multiprocessors} * kBlocksPerProcessor;
-  return static_cast<unsigned>(blocks < most ? blocks : most);
+                max = int64_t{multiprocessors} * kBlocksPerMultiprocessor;
+  return static_cast<unsigned>(blocks < max ? blocks : max);
 }
+
+// ---- Elementwise kernels (cuda/map.cuh, cuda/checks.cu)
+constexpr int kPacksPerThread = 2;
+constexpr int kCheckedValuesPerThread = 8;
+constexpr int64_t kUploadChunk = 2048;  // bytes in one kernel's arguments, of 4096
+
+// ---- Rows (cuda/rows.cuh)
+// floats of one row, or of two together, in a thread's registers: with all else they fit 64
+constexpr int kRowRegisters = 32;
+constexpr int kRowLoadsInFlight = 8;  // of a thread, without a branch between them
+
+// ---- Sums of columns (cuda/column_sums.cuh)
+constexpr int kColumnSumsWarps = 8;
+constexpr int kColumnSumsRows = 256;  // of a chunk: 32 for each warp
+
+// ---- Matrix products (cuda/gemm.cuh, cuda/matrix_product.cuh)
+// 64 sums, operands and addresses fit the 128 registers that each thread then has
+constexpr int kProductThreadsPerMultiprocessor = 512;
+constexpr int kStages = 3;  // of the shared-memory ring: two tiles in flight behind the one in use
+constexpr int kLargeTile = 128, kSmallTile = 64;  // rows and columns of C for one block
+// fewer large tiles than this leave multiprocessors idle
+constexpr int64_t kLargeTilesPerMultiprocessor = 1;
+// K is split until so many threads work: 500 and more on each of 132 or 142 multiprocessors
+constexpr int64_t kTargetThreads = 1 << 17;
+constexpr int64_t kMinSplitDepth = 256, kMaxSplits = 64;  // of K
+
+// ---- Bags (ops/embedding_bag.cu)
+// With fewer bags than this their entries are cut into chunks, so that the device is not idle. The
+// number of chunks depends on the shape alone, not on the device or the width: bitwise identical
+// results on every device, and in every column shard.
+constexpr int64_t kFewBags = 512;
+constexpr int64_t kMinChunkEntries = 16;  // of the average bag
+
+// ---- PEER (ops/peer.cu)
+constexpr int kPeerMinBlocks = 2;  // of a multiprocessor: registers for all rows in flight
+
+// ---- Sparse gradients and updates (ops/sparse_grad.cu, optim/sparse_update.cu)
+constexpr int kMaxReadsPerLaunch = 16;  // their description is an argument of the kernel
+// Rows that a lane group updates one after the other where every row of the table is: the touched
+// ones among them are found by one search.
+constexpr int kRowsPerChunk = 16;
+// Blocks of a multiprocessor: bounds the registers, which have all rows in flight, and in updates
+// the row and its states too.
+constexpr int kSparseGradMinBlocks = 3, kSparseUpdateMinBlocks = 2;
+
+// ---- Dense updates (optim/dense_update.cu)
+constexpr int kDenseUpdateMinBlocks = 4;  // of a multiprocessor: bounds the registers to 64
+
+// ---- Norm of all gradients (optim/clip.cu)
+// elements of one partial sum: fixed, so that the sum is the same for any grid
+constexpr int64_t kSquaresChunk = 1 << 14;
+
+// ---- Top-k (ops/topk.cu)
+constexpr int kTopKWarps = 4;            // of a block
+constexpr int64_t kMaxListK = 1024;      // k of the lists, which then take 32 KB; else a sort
+constexpr int64_t kMinTopKChunk = 1024;  // elements of a row for one warp
+constexpr int64_t kTopKWarpsPerMultiprocessor = 16;  // rows are cut until so many warps work
+
+// ---- Product-key lookup (ops/half_lists.cuh, ops/product_key_lookup.cu)
+constexpr int kKeyColumns = 128;  // half-keys of a tile
+// tokens of a tile: fewer leave more shared memory to long lists
+constexpr int kLargeTileTokens = 64, kSmallTileTokens = 32;
+// of a multiprocessor: at most that its shared memory holds, and each gets its share of registers
+constexpr int kHalfListsMinBlocks = 3;
+constexpr int kCombineWarps = 4;      // of a block
+constexpr int kCombineMinBlocks = 8;  // of a multiprocessor: bounds the registers
+// shared memory of a block; longer lists work in global memory
+constexpr size_t kCombineSharedBytes = 48 << 10;
+constexpr int64_t kCombineWarpsPerMultiprocessor = 8;  // of those in global memory
+
+// ---- Its gradient (ops/half_key_gradients.cuh, ops/product_key_dkeys.cuh)
+// largest k whose equal half-keys are merged: the search takes k * k / 32 steps of a warp
+constexpr int64_t kMaxMergedK = 128;
+constexpr int kRowsInFlight = 4;     // loads of a warp
+constexpr int64_t kFewEntries = 64;  // of a half-key on average: one warp sums them, else a block
+
+// ---- Attention (ops/attention.cu)
+constexpr int kAttentionWarps = 4;  // of a block, a query or key each
 
 }  // namespace ml::ML_CUDA_NAMESPACE

@@ -1,12 +1,17 @@
 #pragma once
-// Loads and stores of up to 16 bytes as one instruction, and conversions between the dtypes and
-// float.
+// Loads and stores of up to 16 bytes as one instruction, and conversions between the
+// dtypes and float.
 
 #include <cstdint>
 
+#ifndef ML_SIMT
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#endif
+
 #include "core/half.h"
 #include "cuda/namespace.h"
-#include "cuda/ptx.cuh"
+#include "cuda/ptx_memory.cuh"
 
 namespace ml::ML_CUDA_NAMESPACE {
 
@@ -31,42 +36,30 @@ __device__ inline Pack<T, n> load(const T* from,
 #endif
 }
 
-// As load, of global memory that nobody writes in this kernel and this SM reads once: passes by L1
-// (table rows).
+// As load where `predicate` is true, else zeros, without a branch: for loads that should be
+// in flight together.
 template <int n, class T>
-__device__ inline Pack<T, n> load_once(const T* from,
-                                       [[maybe_unused]] CallSite site = CallSite::here()) {
-#ifdef ML_SIMT
-  return load<n>(from, site);
-#else
-  Pack<T, n> p;
-  load_global_once<Pack<T, n>::kBytes>(&p, from);
-  return p;
-#endif
-}
-
-// As load and load_once where `wanted`, else zeros, without a branch: for loads that should be on
-// their way together.
-template <int n, class T>
-__device__ inline Pack<T, n> load_if(bool wanted, const T* from,
+__device__ inline Pack<T, n> load_if(bool predicate, const T* from,
                                      [[maybe_unused]] CallSite site = CallSite::here()) {
 #ifdef ML_SIMT
-  return wanted ? load<n>(from, site) : Pack<T, n>{};
+  return predicate ? load<n>(from, site) : Pack<T, n>{};
 #else
   Pack<T, n> p;
-  load_global_if<Pack<T, n>::kBytes, false>(&p, from, wanted);
+  load_global_if<Pack<T, n>::kBytes, false>(&p, from, predicate);
   return p;
 #endif
 }
 
+// As load_if, of global memory that nobody writes in this kernel and this SM reads once: not kept
+// in L1 (rows of a table).
 template <int n, class T>
-__device__ inline Pack<T, n> load_once_if(bool wanted, const T* from,
-                                          [[maybe_unused]] CallSite site = CallSite::here()) {
+__device__ inline Pack<T, n> load_streaming_if(bool predicate, const T* from,
+                                               [[maybe_unused]] CallSite site = CallSite::here()) {
 #ifdef ML_SIMT
-  return wanted ? load<n>(from, site) : Pack<T, n>{};
+  return predicate ? load<n>(from, site) : Pack<T, n>{};
 #else
   Pack<T, n> p;
-  load_global_if<Pack<T, n>::kBytes, true>(&p, from, wanted);
+  load_global_if<Pack<T, n>::kBytes, true>(&p, from, predicate);
   return p;
 #endif
 }
@@ -81,7 +74,7 @@ __device__ inline void store(T* to, const Pack<T, n>& p,
 #endif
 }
 
-// As store, to global memory that nobody reads soon.
+// As store, to global memory that is not read again soon: evicted from L2 first.
 template <int n, class T>
 __device__ inline void store_streaming(T* to, const Pack<T, n>& p,
                                        [[maybe_unused]] CallSite site = CallSite::here()) {
@@ -94,23 +87,36 @@ __device__ inline void store_streaming(T* to, const Pack<T, n>& p,
 
 // Exact towards float, round to nearest even from it; the same rules as core/half.h, by the
 // device's own instructions.
+#ifdef ML_SIMT
 template <class T>
 __device__ inline float widen(T x) {
-#ifdef ML_SIMT
   return to_float(x);
-#else
-  return convert_to_float(x);
-#endif
 }
-
 template <class T>
 __device__ inline T narrow(float x) {
-#ifdef ML_SIMT
   return from_float<T>(x);
-#else
-  return convert_from_float<T>(x);
-#endif
 }
+#else
+__device__ inline float widen(float x) { return x; }
+__device__ inline float widen(Half x) { return __half2float(__ushort_as_half(x.bits)); }
+__device__ inline float widen(BFloat16 x) {
+  return __uint_as_float(static_cast<uint32_t>(x.bits) << 16);
+}
+template <class T>
+__device__ inline T narrow(float x);
+template <>
+__device__ inline float narrow<float>(float x) {
+  return x;
+}
+template <>
+__device__ inline Half narrow<Half>(float x) {
+  return {__half_as_ushort(__float2half_rn(x))};
+}
+template <>
+__device__ inline BFloat16 narrow<BFloat16>(float x) {
+  return {__bfloat16_as_ushort(__float2bfloat16_rn(x))};
+}
+#endif
 
 template <class T, int n>
 __device__ inline void widen(float (&to)[n], const Pack<T, n>& from) {
@@ -126,7 +132,7 @@ __device__ inline Pack<T, n> narrow(const float (&from)[n]) {
   return p;
 }
 
-// Elements per load: the greatest n with n * sizeof(T) in {16, 8, 4, 2} bytes that divides the
+// Elements per load: the largest n with n * sizeof(T) in {16, 8, 4, 2} bytes that divides the
 // address and the row's length (elements) alike. Rows of such a table can be read in Pack<T, n>
 // from the first element to the last.
 template <class T>

@@ -1,14 +1,14 @@
 #pragma once
-// One warp: who am I, shuffles, votes, reductions in a fixed order. All lanes of `mask` must call
-// with the same mask, in uniform flow. Shuffles and votes order no memory: lanes that exchange data
-// through shared memory need warp_sync between.
+// One warp: the index of a thread, shuffles, votes, reductions in a fixed order. All lanes of
+// `mask` must call with the same mask, in uniform flow. Shuffles and votes order no memory: lanes
+// that exchange data through shared memory need a warp_sync between write and read.
 
 #include <bit>
 #include <cstdint>
 #include <type_traits>
 
 #include "cuda/namespace.h"
-#include "cuda/ptx.cuh"
+#include "cuda/ptx_redux.cuh"
 
 namespace ml::ML_CUDA_NAMESPACE {
 
@@ -21,9 +21,7 @@ __device__ inline int thread_of_block() {
 __device__ inline int lane() { return thread_of_block() % kWarp; }
 __device__ inline int warp_of_block() { return thread_of_block() / kWarp; }
 
-__device__ inline int population(uint32_t bits) { return __popc(bits); }
-// -1: none
-__device__ inline int first_set(uint32_t bits) { return __ffs(static_cast<int>(bits)) - 1; }
+__device__ inline int popcount(uint32_t bits) { return __popc(bits); }
 // mask of the lanes before this one
 __device__ inline uint32_t lanes_below() { return (1u << lane()) - 1u; }
 
@@ -55,22 +53,6 @@ __device__ inline T shuffle_xor(T v, int bits, uint32_t mask = kAllLanes,
   return std::bit_cast<T>(ML_SHUFFLE(shfl_xor, bits));
 }
 
-// The value of lane (own - n); own value where there is none.
-template <class T>
-__device__ inline T shuffle_up(T v, int n, uint32_t mask = kAllLanes,
-                               [[maybe_unused]] CallSite site = CallSite::here()) {
-  using Word = detail::WordOf<T>;
-  return std::bit_cast<T>(ML_SHUFFLE(shfl_up, n));
-}
-
-// The value of lane (own + n); own value where there is none.
-template <class T>
-__device__ inline T shuffle_down(T v, int n, uint32_t mask = kAllLanes,
-                                 [[maybe_unused]] CallSite site = CallSite::here()) {
-  using Word = detail::WordOf<T>;
-  return std::bit_cast<T>(ML_SHUFFLE(shfl_down, n));
-}
-
 #undef ML_SHUFFLE
 
 __device__ inline uint32_t ballot(bool v, uint32_t mask = kAllLanes,
@@ -91,15 +73,6 @@ __device__ inline bool any(bool v, uint32_t mask = kAllLanes,
 #endif
 }
 
-__device__ inline bool all(bool v, uint32_t mask = kAllLanes,
-                           [[maybe_unused]] CallSite site = CallSite::here()) {
-#ifdef ML_SIMT
-  return ::simt::ballot(v, mask, site) == mask;
-#else
-  return __all_sync(mask, v) != 0;
-#endif
-}
-
 // What lanes of the mask wrote before is seen by them after.
 __device__ inline void warp_sync(uint32_t mask = kAllLanes,
                                  [[maybe_unused]] CallSite site = CallSite::here()) {
@@ -110,7 +83,7 @@ __device__ inline void warp_sync(uint32_t mask = kAllLanes,
 #endif
 }
 
-// Butterflies over all 32 lanes: each lane gets the same bits.
+// Butterflies over all 32 lanes: the result is bitwise identical in every lane.
 __device__ inline float warp_sum(float v, CallSite site = CallSite::here()) {
 #pragma unroll
   for (int bits = kWarp / 2; bits > 0; bits /= 2) v += shuffle_xor(v, bits, kAllLanes, site);
@@ -129,9 +102,6 @@ __device__ inline uint32_t reduce_max(uint32_t v, CallSite site = CallSite::here
 }
 __device__ inline uint32_t reduce_min(uint32_t v, CallSite site = CallSite::here()) {
   return redux<Redux::min>(v, site);
-}
-__device__ inline uint32_t reduce_add(uint32_t v, CallSite site = CallSite::here()) {
-  return redux<Redux::add>(v, site);
 }
 
 }  // namespace ml::ML_CUDA_NAMESPACE

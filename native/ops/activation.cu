@@ -1,13 +1,16 @@
-#include "cuda/activation.cuh"
+// Activations (ops/activation.h), elementwise.
+
+#include "ops/activation.h"
 
 #include <algorithm>
 
+#include "cuda/activation.cuh"
 #include "cuda/map.cuh"
-#include "ops/activation.h"
 
 namespace ml::ML_CUDA_NAMESPACE {
 namespace {
 
+// y = f(x)
 struct ActivateRule {
   float* y;
   const float* x;
@@ -21,6 +24,7 @@ struct ActivateRule {
   }
 };
 
+// dx (+)= dy * f'(x)
 struct ActivateBackwardRule {
   float* dx;
   const float *dy, *x;
@@ -38,13 +42,15 @@ struct ActivateBackwardRule {
 }  // namespace
 
 void activate(CudaStream& stream, const Activate& a) {
-  map(stream, ActivateRule{a.y.as<float>(), a.x.as<float>(), a.kind}, a.x.size(),
+  map(stream, ActivateRule{.y = a.y.as<float>(), .x = a.x.as<float>(), .kind = a.kind}, a.x.size(),
       std::min(aligned<float>(a.y), aligned<float>(a.x)));
 }
 
 void activate_backward(CudaStream& stream, const ActivateBackward& a) {
   const int n = std::min({aligned<float>(a.dx), aligned<float>(a.dy), aligned<float>(a.x)});
-  map(stream, ActivateBackwardRule{a.dx.as<float>(), a.dy.as<float>(), a.x.as<float>(), a.kind},
+  map(stream,
+      ActivateBackwardRule{
+          .dx = a.dx.as<float>(), .dy = a.dy.as<float>(), .x = a.x.as<float>(), .kind = a.kind},
       a.x.size(), n);
 }
 

@@ -1,3 +1,5 @@
+// Weighted sum of two tensors (ops/add.h), elementwise.
+
 #include "ops/add.h"
 
 #include <algorithm>
@@ -7,6 +9,7 @@
 namespace ml::ML_CUDA_NAMESPACE {
 namespace {
 
+// out = alpha * x + beta * y
 struct AddRule {
   float* out;
   const float *x, *y;
@@ -25,7 +28,12 @@ struct AddRule {
 
 void add(CudaStream& stream, const Add& a) {
   const int n = std::min({aligned<float>(a.out), aligned<float>(a.x), aligned<float>(a.y)});
-  map(stream, AddRule{a.out.as<float>(), a.x.as<float>(), a.y.as<float>(), a.alpha, a.beta},
+  map(stream,
+      AddRule{.out = a.out.as<float>(),
+              .x = a.x.as<float>(),
+              .y = a.y.as<float>(),
+              .alpha = a.alpha,
+              .beta = a.beta},
       a.out.size(), n);
 }
 

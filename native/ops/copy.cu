@@ -1,3 +1,5 @@
+// Copy (ops/copy.h), elementwise, with a conversion where the dtypes differ.
+
 #include "ops/copy.h"
 
 #include <algorithm>
@@ -7,8 +9,9 @@
 namespace ml::ML_CUDA_NAMESPACE {
 namespace {
 
+// out = in, converted
 template <class To, class From>
-struct CopyRule {
+struct ConvertRule {
   To* out;
   const From* in;
   template <int n>
@@ -21,8 +24,9 @@ struct CopyRule {
   }
 };
 
+// out = in, the bytes
 template <class T>
-struct MoveRule {
+struct CopyRule {
   T* out;
   const T* in;
   template <int n>
@@ -32,8 +36,8 @@ struct MoveRule {
 };
 
 template <class T>
-void move(CudaStream& stream, const Copy& a) {
-  map(stream, MoveRule<T>{a.out.as<T>(), a.in.as<T>()}, a.in.size(),
+void copy_bytes(CudaStream& stream, const Copy& a) {
+  map(stream, CopyRule<T>{.out = a.out.as<T>(), .in = a.in.as<T>()}, a.in.size(),
       std::min(aligned<T>(a.out), aligned<T>(a.in)));
 }
 
@@ -42,9 +46,9 @@ void move(CudaStream& stream, const Copy& a) {
 void copy(CudaStream& stream, const Copy& a) {
   if (a.in.dtype == a.out.dtype) {
     switch (bytes_of(a.in.dtype)) {
-      case 4: return move<uint32_t>(stream, a);
-      case 2: return move<uint16_t>(stream, a);
-      default: return move<uint8_t>(stream, a);
+      case 4: return copy_bytes<uint32_t>(stream, a);
+      case 2: return copy_bytes<uint16_t>(stream, a);
+      default: return copy_bytes<uint8_t>(stream, a);
     }
   }
   dispatch_float(a.in.dtype, [&](auto from) {
@@ -52,8 +56,8 @@ void copy(CudaStream& stream, const Copy& a) {
       using From = decltype(from);
       using To = decltype(to);
       if constexpr (!std::is_same_v<From, To>)
-        map(stream, CopyRule<To, From>{a.out.as<To>(), a.in.as<From>()}, a.in.size(),
-            std::min(aligned<To>(a.out), aligned<From>(a.in)));
+        map(stream, ConvertRule<To, From>{.out = a.out.as<To>(), .in = a.in.as<From>()},
+            a.in.size(), std::min(aligned<To>(a.out), aligned<From>(a.in)));
     });
   });
 }

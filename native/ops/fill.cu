@@ -1,3 +1,5 @@
+// Fill (ops/fill.h), elementwise.
+
 #include "ops/fill.h"
 
 #include "cuda/map.cuh"
@@ -5,6 +7,7 @@
 namespace ml::ML_CUDA_NAMESPACE {
 namespace {
 
+// out = value
 template <class T>
 struct FillRule {
   T* out;
@@ -20,7 +23,7 @@ struct FillRule {
 
 template <class T>
 void fill_typed(CudaStream& stream, const View& out, T value) {
-  map(stream, FillRule<T>{out.as<T>(), value}, out.size(), aligned<T>(out));
+  map(stream, FillRule<T>{.out = out.as<T>(), .value = value}, out.size(), aligned<T>(out));
 }
 
 }  // namespace

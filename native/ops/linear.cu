@@ -1,3 +1,6 @@
+// Linear (ops/linear.h): matrix products over tiles, and a sum of columns for dbias. The depth is
+// the dimension that is summed over.
+
 #include "ops/linear.h"
 
 #include "cuda/column_sums.cuh"
@@ -6,14 +9,14 @@
 namespace ml::ML_CUDA_NAMESPACE {
 namespace {
 
-// y = x W^T: the depth is contiguous in both.
+// y = x W^T: both are K-major (contiguous along the depth).
 template <class T>
 struct Forward {
   template <int kTile>
-  struct Product : ProductAlong<T, kTile, kTile> {};
+  struct Product : KMajorProduct<T, kTile, kTile> {};
 };
 
-// dx = dy W: the depth of W goes down its rows. dy is float32, and so W is widened.
+// dx = dy W: dy is K-major, W is not. dy is float32, and so W is widened.
 template <class T>
 struct InputGradient {
   template <int kTile>
@@ -22,7 +25,7 @@ struct InputGradient {
   };
 };
 
-// dW = dy^T x: the depth goes down the rows of both.
+// dW = dy^T x: neither is K-major.
 template <class T>
 struct WeightGradient {
   template <int kTile>
@@ -34,25 +37,45 @@ struct WeightGradient {
 template <class T>
 void forward(CudaStream& stream, const Linear& a) {
   const int64_t R = a.x.dim(0), in = a.x.dim(1), out = a.weight.dim(0);
-  multiply<Forward<T>::template Product, true, T, T>(
-      stream,
-      {a.y.as<float>(), out, Operand<T>::of(a.x.as<T>(), in), Operand<T>::of(a.weight.as<T>(), in),
-       R, out, in, a.bias ? a.bias.as<float>() : nullptr, false});
+  multiply<Forward<T>::template Product, true, T, T>(stream,
+                                                     {.c = a.y.as<float>(),
+                                                      .ldc = out,
+                                                      .a = Operand<T>::of(a.x.as<T>(), in),
+                                                      .b = Operand<T>::of(a.weight.as<T>(), in),
+                                                      .M = R,
+                                                      .N = out,
+                                                      .K = in,
+                                                      .bias = a.bias ? a.bias.as<float>() : nullptr,
+                                                      .accumulate = false});
 }
 
 template <class T>
 void backward(CudaStream& stream, const LinearBackward& a) {
   const int64_t R = a.x.dim(0), in = a.x.dim(1), out = a.weight.dim(0);
   const Operand<float> dy = Operand<float>::of(a.dy.as<float>(), out);
-  constexpr bool kLarge = sizeof(T) == 4;
+  constexpr bool kWithLarge = sizeof(T) == 4;
   if (a.dx)
-    multiply<InputGradient<T>::template Product, kLarge, float, T>(
-        stream, {a.dx.as<float>(), in, dy, Operand<T>::of(a.weight.as<T>(), in), R, in, out,
-                 nullptr, a.accumulate_dx});
+    multiply<InputGradient<T>::template Product, kWithLarge, float, T>(
+        stream, {.c = a.dx.as<float>(),
+                 .ldc = in,
+                 .a = dy,
+                 .b = Operand<T>::of(a.weight.as<T>(), in),
+                 .M = R,
+                 .N = in,
+                 .K = out,
+                 .bias = nullptr,
+                 .accumulate = a.accumulate_dx});
   if (a.dweight)
-    multiply<WeightGradient<T>::template Product, kLarge, float, T>(
-        stream, {a.dweight.as<float>(), in, dy, Operand<T>::of(a.x.as<T>(), in), out, in, R,
-                 nullptr, true});
+    multiply<WeightGradient<T>::template Product, kWithLarge, float, T>(
+        stream, {.c = a.dweight.as<float>(),
+                 .ldc = in,
+                 .a = dy,
+                 .b = Operand<T>::of(a.x.as<T>(), in),
+                 .M = out,
+                 .N = in,
+                 .K = R,
+                 .bias = nullptr,
+                 .accumulate = true});
 }
 
 }  // namespace
@@ -64,8 +87,12 @@ void linear(CudaStream& stream, const Linear& a) {
 void linear_backward(CudaStream& stream, const LinearBackward& a) {
   dispatch_float(a.x.dtype, [&](auto t) { backward<decltype(t)>(stream, a); });
   if (a.dbias)
-    column_sums(stream, {a.dbias.as<float>(), a.dy.as<float>(), nullptr, nullptr, a.dy.dim(0),
-                         a.dy.dim(1)});
+    column_sums(stream, {.to = a.dbias.as<float>(),
+                         .dy = a.dy.as<float>(),
+                         .x = nullptr,
+                         .factors = nullptr,
+                         .rows = a.dy.dim(0),
+                         .columns = a.dy.dim(1)});
 }
 
 }  // namespace ml::ML_CUDA_NAMESPACE

@@ -1,41 +1,37 @@
+// Product-key lookup (ops/product_key_lookup.h): half_lists.cuh finds the best half-keys, then one
+// warp combines the two lists of a (token, head) and applies the gate.
+
 #include "ops/product_key_lookup.h"
 
-#include "cuda/half_lists.cuh"
+#include "ops/half_lists.cuh"
 
 namespace ml::ML_CUDA_NAMESPACE {
 namespace {
-
-constexpr int kCombineWarps = 4;  // of a block
-// of a processor at least: bounds the registers
-constexpr int kCombineBlocks = 8;
-// shared memory of a block; longer lists work in global memory
-constexpr size_t kCombineBytes = 48 << 10;
-constexpr int64_t kCombineWarpsPerProcessor = 8;  // of those
 
 struct Combination {
   float* scores;             // [TH, k]
   int32_t* indices;          // [TH, k]
   float* weights;            // [TH, k]
-  const uint64_t* lists;     // [TH, 2, list_room(length)]
+  const uint64_t* lists;     // [TH, 2, list_capacity(length)]
   int64_t TH, k, n, length;  // length: min(k, n)
   Gate gate;
 };
 
-// What a warp works with: the two half lists as clamped scores, for each place i of the first how
-// far it has come in the second, and the winners.
+// The workspace of a warp: the two half lists as clamped scores; for each position i of the first
+// list the next position of the second (the frontier); and the winners.
 struct Frontier {
-  float* half[2];  // [length]
-  // [length]: ordered bits of half[0][i] + half[1][next[i]]; 0 when the row is spent
-  uint32_t* candidates;
-  int32_t* next;  // [length]
-  // [k]: place in the first list << 16 | in the second; then bits of the score, then of the weight
+  float* half[2];        // [length]
+  uint32_t* candidates;  // [length]: ordered bits of half[0][i] + half[1][next[i]], 0 past the end
+  int32_t* next;         // [length]
+  // [k]: position in the first list << 16 | in the second; then bits of the score, then
+  // of the weight
   uint32_t* winners;
 
   static __host__ __device__ constexpr int64_t bytes(int64_t length, int64_t k) {
     return length * 16 + k * 4;
   }
-  __device__ Frontier(char* room, int64_t length) {
-    half[0] = reinterpret_cast<float*>(room);
+  __device__ Frontier(char* workspace, int64_t length) {
+    half[0] = reinterpret_cast<float*>(workspace);
     half[1] = half[0] + length;
     candidates = reinterpret_cast<uint32_t*>(half[1] + length);
     next = reinterpret_cast<int32_t*>(candidates + length);
@@ -43,8 +39,8 @@ struct Frontier {
   }
 };
 
-// The best of this lane's rows i = lane, lane + 32, …: its candidate, and the row (the first among
-// equals).
+// The best of this lane's rows i = lane, lane + 32, …: its candidate, and its row, the
+// first among equals.
 struct Best {
   uint32_t bits, row;
 };
@@ -55,9 +51,9 @@ __device__ inline Best best_of_lane(const Frontier& f, int64_t rows) {
   return best;
 }
 
-// The best k pairs in order: each step takes the greatest candidate, of equal ones that of the
-// first row, and moves its row on. Rows fall along both lists, so no pair is passed over. Returns
-// how many there are.
+// The best k pairs in order: each step selects the largest candidate, of equal ones that of the
+// first row, and advances its row. Scores descend along both lists, so no pair is missed. Returns
+// the number of pairs.
 __device__ inline int64_t select_pairs(const Frontier& f, int64_t rows, int64_t columns,
                                        int64_t k) {
   Best best = best_of_lane(f, rows);
@@ -79,15 +75,15 @@ __device__ inline int64_t select_pairs(const Frontier& f, int64_t rows, int64_t 
   return found;
 }
 
-// The weights of the `found` winners, which are scores, at this lane's r = lane, lane + 32, …;
-// zeros behind them.
+// weights[r] of the `found` winners, which are scores here, and zeros after them. One lane has
+// r = lane, lane + 32, …
 __device__ inline void write_weights(Gate gate, const Frontier& f, int64_t found, int64_t k,
-                                     bool nan, float greatest, float* weights) {
+                                     bool nan, float max, float* weights) {
   const auto sigmoid = [](float s) { return 1.0f / (1.0f + expf(-s)); };
   float sum = 0;
   for (int64_t r = lane(); r < found; r += kWarp) {
     const float s = std::bit_cast<float>(f.winners[r]),
-                w = gate == Gate::softmax ? expf(s - greatest) : gate_weight(gate, s, sigmoid);
+                w = gate == Gate::softmax ? expf(s - max) : gate_weight(gate, s, sigmoid);
     f.winners[r] = std::bit_cast<uint32_t>(w);
     sum += w;
   }
@@ -99,18 +95,18 @@ __device__ inline void write_weights(Gate gate, const Frontier& f, int64_t found
   }
 }
 
-// One warp combines the two lists of one (token, head). rooms: for every warp of the grid, or
-// nullptr for shared memory.
-__global__ void __launch_bounds__(kCombineWarps* kWarp, kCombineBlocks)
-    combine_kernel(Guard guard, Combination a, char* rooms) {
+// One warp combines the two lists of every (gridDim.x * kCombineWarps)-th (token, head).
+// workspace: Frontier::bytes for each warp of the grid, or nullptr for shared memory.
+__global__ void __launch_bounds__(kCombineWarps* kWarp, kCombineMinBlocks)
+    combine_kernel(Guard guard, Combination a, char* workspace) {
   if (guard.aborted()) return;
   const int64_t warps = static_cast<int64_t>(gridDim.x) * kCombineWarps;
   const int64_t warp = static_cast<int64_t>(blockIdx.x) * kCombineWarps + warp_of_block();
-  const int64_t bytes = Frontier::bytes(a.length, a.k), room = list_room(a.length);
-  const Frontier f(rooms ? rooms + warp * bytes : shared_bytes() + warp_of_block() * bytes,
+  const int64_t bytes = Frontier::bytes(a.length, a.k), capacity = list_capacity(a.length);
+  const Frontier f(workspace ? workspace + warp * bytes : shared_bytes() + warp_of_block() * bytes,
                    a.length);
   for (int64_t th = warp; th < a.TH; th += warps) {
-    const uint64_t* lists[2] = {a.lists + th * 2 * room, a.lists + (th * 2 + 1) * room};
+    const uint64_t* lists[2] = {a.lists + th * 2 * capacity, a.lists + (th * 2 + 1) * capacity};
     int64_t counts[2] = {0, 0};
 #pragma unroll
     for (int p = 0; p < 2; ++p) {
@@ -118,7 +114,7 @@ __global__ void __launch_bounds__(kCombineWarps* kWarp, kCombineBlocks)
         const int64_t i = base + lane();
         const uint64_t key = i < a.length ? lists[p][i] : 0;
         if (key != 0) f.half[p][i] = clamp_finite(from_ordered_bits(bits_of(key)));
-        counts[p] += population(ballot(key != 0));
+        counts[p] += popcount(ballot(key != 0));
       }
     }
     warp_sync();
@@ -145,7 +141,7 @@ __global__ void __launch_bounds__(kCombineWarps* kWarp, kCombineBlocks)
     }
     write_weights(a.gate, f, found, a.k, nan,
                   found > 0 ? pair_score(f.half[0][0], f.half[1][0]) : 0, a.weights + th * a.k);
-    warp_sync();  // before the next lists take the room
+    warp_sync();  // before the next lists overwrite the workspace
   }
 }
 
@@ -156,31 +152,38 @@ void product_key_lookup(CudaStream& stream, const ProductKeyLookup& a) {
                 k = a.scores.dim(2);
   if (T == 0 || H == 0) return;
   const int64_t length = k < n ? k : n;
-  const HalfLists sizes{nullptr, a.mask ? a.mask.as<uint8_t>() : nullptr, T, H, n, d, length, n};
+  const HalfLists half{.lists = nullptr,
+                       .mask = a.mask ? a.mask.as<uint8_t>() : nullptr,
+                       .T = T,
+                       .H = H,
+                       .n = n,
+                       .d = d,
+                       .k = length,
+                       .chunk = n};
   const uint64_t* lists = nullptr;
   dispatch_float(a.query.dtype, [&](auto t) {
-    lists = half_lists(stream, a.query.as<decltype(t)>(), a.keys.as<decltype(t)>(), sizes);
+    lists = half_lists(stream, a.query.as<decltype(t)>(), a.keys.as<decltype(t)>(), half);
   });
-  const Combination c{a.scores.as<float>(),
-                      a.indices.as<int32_t>(),
-                      a.weights.as<float>(),
-                      lists,
-                      T * H,
-                      k,
-                      n,
-                      length,
-                      a.gate};
+  const Combination c{.scores = a.scores.as<float>(),
+                      .indices = a.indices.as<int32_t>(),
+                      .weights = a.weights.as<float>(),
+                      .lists = lists,
+                      .TH = T * H,
+                      .k = k,
+                      .n = n,
+                      .length = length,
+                      .gate = a.gate};
   const size_t bytes = kCombineWarps * static_cast<size_t>(Frontier::bytes(length, k));
   int64_t blocks = blocks_for(T * H, kCombineWarps);
-  char* rooms = nullptr;
-  if (bytes > kCombineBytes) {
-    const int64_t most =
-        stream.limits().multiprocessors * kCombineWarpsPerProcessor / kCombineWarps;
-    if (blocks > most) blocks = most;
-    rooms = stream.scratch<char>(blocks * static_cast<int64_t>(bytes));
+  char* workspace = nullptr;
+  if (bytes > kCombineSharedBytes) {
+    const int64_t max_blocks =
+        stream.limits().multiprocessors * kCombineWarpsPerMultiprocessor / kCombineWarps;
+    if (blocks > max_blocks) blocks = max_blocks;
+    workspace = stream.scratch<char>(blocks * static_cast<int64_t>(bytes));
   }
   launch(combine_kernel, dim3(static_cast<unsigned>(blocks)), dim3(kCombineWarps * kWarp),
-         rooms ? 0 : bytes, stream, c, rooms);
+         workspace ? 0 : bytes, stream, c, workspace);
 }
 
 }  // namespace ml::ML_CUDA_NAMESPACE

@@ -1,3 +1,6 @@
+// Random numbers (ops/random_fill.h), four for each counter. Compiled without fused multiply-add,
+// so that the numbers are bitwise identical on every device.
+
 #include "ops/random_fill.h"
 
 #include "cuda/launch.cuh"
@@ -8,19 +11,18 @@
 namespace ml::ML_CUDA_NAMESPACE {
 namespace {
 
-// A thread makes every (gridDim.x * blockDim.x)-th group of four elements: one counter each.
-// Compiled without fused multiplication. `whole`: the groups are aligned, so that one that is not
-// cut short is one store.
+// One thread makes every (gridDim.x * blockDim.x)-th four elements, one counter each. `vec4`: they
+// are aligned, so that four elements are one store.
 template <class T>
-__global__ void random_fill_kernel(Guard guard, T* out, RandomFill a, int64_t size, bool whole) {
+__global__ void random_fill_kernel(Guard guard, T* out, RandomFill a, int64_t size, bool vec4) {
   if (guard.aborted()) return;
   const int64_t step = int64_t{gridDim.x} * blockDim.x;
   for (int64_t g = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; 4 * g < size; g += step) {
-    float four[4];
-    random4(a, static_cast<uint64_t>(g), four);
-    const Pack<T, 4> pack = narrow<T>(four);
+    float values[4];
+    random4(a, static_cast<uint64_t>(g), values);
+    const Pack<T, 4> pack = narrow<T>(values);
     const int64_t left = size - 4 * g;
-    if (whole && left >= 4) {
+    if (vec4 && left >= 4) {
       store<4>(out + 4 * g, pack);
     } else {
       for (int j = 0; j < 4; ++j)

@@ -1,3 +1,5 @@
+// SiLU gate (ops/silu_gate.h), elementwise.
+
 #include "ops/silu_gate.h"
 
 #include "cuda/activation.cuh"
@@ -7,7 +9,7 @@
 namespace ml::ML_CUDA_NAMESPACE {
 namespace {
 
-// One thread kVec elements.
+// One thread computes kVec elements of z.
 template <int kVec>
 __global__ void __launch_bounds__(kThreads)
     silu_gate_kernel(Guard guard, float* z, const float* y, const float* a, int64_t count) {
@@ -22,6 +24,7 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
+// One thread computes kVec elements of dy and of da.
 template <int kVec>
 __global__ void __launch_bounds__(kThreads)
     silu_gate_backward_kernel(Guard guard, float* dy, float* da, const float* dz, const float* y,
@@ -43,9 +46,9 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// Whether packs of four divide all of it.
+// Whether the tensors can be accessed in packs of four.
 template <class... Pointers>
-bool packed(int64_t count, const Pointers*... pointers) {
+bool vec4_aligned(int64_t count, const Pointers*... pointers) {
   return ((widest(pointers, count) == 4) && ...);
 }
 
@@ -55,9 +58,9 @@ void silu_gate(CudaStream& stream, const SiluGate& a) {
   float* z = a.z.as<float>();
   const float *y = a.y.as<float>(), *gate = a.a.as<float>();
   const int64_t count = a.y.size();
-  const bool four = packed(count, z, y, gate);
-  launch(four ? silu_gate_kernel<4> : silu_gate_kernel<1>,
-         dim3(blocks_for(count, kThreads * (four ? 4 : 1))), dim3(kThreads), 0, stream, z, y, gate,
+  const bool vec4 = vec4_aligned(count, z, y, gate);
+  launch(vec4 ? silu_gate_kernel<4> : silu_gate_kernel<1>,
+         dim3(blocks_for(count, kThreads * (vec4 ? 4 : 1))), dim3(kThreads), 0, stream, z, y, gate,
          count);
 }
 
@@ -65,9 +68,9 @@ void silu_gate_backward(CudaStream& stream, const SiluGateBackward& a) {
   float *dy = a.dy.as<float>(), *da = a.da.as<float>();
   const float *dz = a.dz.as<float>(), *y = a.y.as<float>(), *gate = a.a.as<float>();
   const int64_t count = a.y.size();
-  const bool four = packed(count, dy, da, dz, y, gate);
-  launch(four ? silu_gate_backward_kernel<4> : silu_gate_backward_kernel<1>,
-         dim3(blocks_for(count, kThreads * (four ? 4 : 1))), dim3(kThreads), 0, stream, dy, da, dz,
+  const bool vec4 = vec4_aligned(count, dy, da, dz, y, gate);
+  launch(vec4 ? silu_gate_backward_kernel<4> : silu_gate_backward_kernel<1>,
+         dim3(blocks_for(count, kThreads * (vec4 ? 4 : 1))), dim3(kThreads), 0, stream, dy, da, dz,
          y, gate, count);
 }
 

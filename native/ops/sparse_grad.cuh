@@ -5,25 +5,26 @@
 #include <cstdint>
 #include <vector>
 
-#include "cuda/row_gradient.cuh"
+#include "ops/row_gradient.cuh"
 #include "ops/sparse_grad.h"
 
 namespace ml::ML_CUDA_NAMESPACE {
 
 class CudaStream;
 
-// Resolves every place and sums the chunks of hot rows, in scratch memory of this operation.
+// Resolves every entry and sums the chunks of hot rows, in scratch memory of this operation.
 TouchedRows touched_rows(CudaStream& stream, const View& rows, const View& starts,
                          const View& order, const View& count, const std::vector<TableRead>& reads,
                          int64_t width);
 
-// Whether rows of `width` floats can be moved in packs of four.
-inline bool in_fours(const View& rows, int64_t width) {
+// Whether rows of `width` floats can be accessed in packs of four.
+inline bool vec4_aligned(const View& rows, int64_t width) {
   return width % 4 == 0 && reinterpret_cast<uintptr_t>(rows.data) % 16 == 0;
 }
-inline bool in_fours(const std::vector<TableRead>& reads, int64_t width) {
-  return width % 4 == 0 && std::all_of(reads.begin(), reads.end(),
-                                       [&](const TableRead& r) { return in_fours(r.dy, width); });
+inline bool vec4_aligned(const std::vector<TableRead>& reads, int64_t width) {
+  return width % 4 == 0 && std::all_of(reads.begin(), reads.end(), [&](const TableRead& r) {
+           return vec4_aligned(r.dy, width);
+         });
 }
 
 }  // namespace ml::ML_CUDA_NAMESPACE

@@ -11,16 +11,16 @@
 namespace ml::ML_CUDA_NAMESPACE {
 namespace {
 
-// One thread.
+// One thread advances the step.
 __global__ void step_advance_kernel(Guard guard, int32_t* step) {
   if (guard.aborted()) return;
   ++*step;
 }
 
-// A thread updates n neighbouring elements of every gridDim-th block of n * 256. States the rule
-// has not are nullptr.
+// One thread updates every (gridDim.x * kThreads)-th pack of n elements. A state that the rule does
+// not have is nullptr.
 template <class Rule, int n>
-__global__ void __launch_bounds__(kThreads, 4)
+__global__ void __launch_bounds__(kThreads, kDenseUpdateMinBlocks)
     dense_update_kernel(Guard guard, float* x, float* state1, float* state2, const float* grad,
                         const int32_t* step, Hyper hyper, int64_t packs) {
   if (guard.aborted()) return;
@@ -46,10 +46,11 @@ void update_with(CudaStream& stream, const DenseUpdate& a) {
   float *x = a.param.as<float>(), *s1 = a.state1 ? a.state1.as<float>() : nullptr,
         *s2 = a.state2 ? a.state2.as<float>() : nullptr;
   const int64_t size = a.param.size();
-  const auto fits = [&](const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; };
-  const bool fours = size % 4 == 0 && fits(x) && fits(a.grad.data) && fits(s1) && fits(s2);
-  const int64_t packs = fours ? size / 4 : size;
-  launch(fours ? dense_update_kernel<Rule, 4> : dense_update_kernel<Rule, 1>,
+  const auto vec4_aligned = [&](const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; };
+  const bool vec4 = size % 4 == 0 && vec4_aligned(x) && vec4_aligned(a.grad.data) &&
+                    vec4_aligned(s1) && vec4_aligned(s2);
+  const int64_t packs = vec4 ? size / 4 : size;
+  launch(vec4 ? dense_update_kernel<Rule, 4> : dense_update_kernel<Rule, 1>,
          dim3(striding_blocks(packs, kThreads, stream.limits().multiprocessors)), dim3(kThreads), 0,
          stream, x, s1, s2, a.grad.as<float>(), a.step.as<int32_t>(), a.hyper, packs);
 }

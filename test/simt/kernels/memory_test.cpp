@@ -206,7 +206,7 @@ void bags_move_what_they_must() {
       run(*s.device, EmbeddingBag{y.view(), table.view(), indices.view(), w.view(), {}, {}});
       require(!s.device->stream().wait(), "no fault");
       double sectors = 0;
-      for (const char* kernel : {"embedding_bag_kernel", "bag_pieces_kernel"}) {
+      for (const char* kernel : {"embedding_bag_kernel", "add_bag_chunks_kernel"}) {
         const ::simt::Counts c = ::simt::counts(kernel);
         sectors += static_cast<double>(c.loads.sectors + c.stores.sectors);
       }

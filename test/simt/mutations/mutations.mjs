@@ -177,7 +177,7 @@ const mutations = [
     file: 'native/cuda/checks.cu',
     test: 'faults',
     from: 'atomic_add_acq_rel(&record->arrived, 1u)',
-    to: 'atomic_add(&record->arrived, 1u)',
+    to: '::simt::atomic(::simt::Atomic::add, &record->arrived, 4, 1, false, CallSite::here())',
   },
 ]
 

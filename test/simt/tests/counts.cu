@@ -73,7 +73,7 @@ void strided() {
 __global__ void rows_kernel(Guard guard, float* out, const float* table, int shift) {
   if (guard.aborted()) return;
   for (int i = 0; i < 2; i++)
-    store(out + 128 * i + 4 * lane(), load_once<4>(table + shift + 128 * i + 4 * lane()));
+    store(out + 128 * i + 4 * lane(), load<4>(table + shift + 128 * i + 4 * lane()));
 }
 void rows() {
   Device d;

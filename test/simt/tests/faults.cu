@@ -189,7 +189,7 @@ void lost_atomic() {
 
 __global__ void half_atomic_kernel(Guard guard, uint32_t* count, uint32_t* out) {
   if (guard.aborted()) return;
-  atomic_add(count, 1);
+  atomic_add(count, 1u);
   out[threadIdx.x] = *count;
 }
 void half_atomic() {
@@ -203,7 +203,7 @@ void half_atomic() {
 __global__ void relaxed_arriver_kernel(Guard guard, float* out, float* partial, uint32_t* arrived) {
   if (guard.aborted()) return;
   partial[blockIdx.x] = 1;
-  if (atomic_add(arrived, 1) == gridDim.x - 1)
+  if (atomic_add(arrived, 1u) == gridDim.x - 1)
     for (unsigned b = 0; b < gridDim.x; b++) out[b] = partial[b];
 }
 void relaxed_arriver() {

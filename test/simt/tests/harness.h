@@ -8,6 +8,8 @@
 
 #include "cuda/block.cuh"
 #include "cuda/launch.cuh"
+#include "cuda/ptx_async_copy.cuh"
+#include "cuda/ptx_mma.cuh"
 #include "cuda/vec.cuh"
 #include "simt/control.h"
 
@@ -30,6 +32,12 @@ class CudaStream {
 namespace simt_test {
 
 using namespace ml::ML_CUDA_NAMESPACE;  // the wrappers, as a kernel sees them
+
+// Relaxed, as a kernel might add to a counter by mistake: no kernel of the backend has it.
+template <class T>
+T atomic_add(T* at, T v, CallSite site = CallSite::here()) {
+  return static_cast<T>(::simt::atomic(::simt::Atomic::add, at, sizeof(T), v, false, site));
+}
 
 struct Test {
   const char* name;

@@ -1,6 +1,6 @@
 #pragma once
 // What a thread of a kernel can ask of the emulator. Kernels reach these through cuda/warp.cuh,
-// block.cuh, vec.cuh and ptx.cuh only.
+// block.cuh, vec.cuh and ptx_*.cuh only.
 
 #include <cstddef>
 #include <cstdint>

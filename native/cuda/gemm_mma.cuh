@@ -1,0 +1,85 @@
+#pragma once
+// The tile product by tensor cores: both operands are 16-bit and K-major (runs along the depth).
+
+#include "cuda/gemm_operand.cuh"
+#include "cuda/ptx_mma.cuh"
+
+namespace ml::ML_CUDA_NAMESPACE {
+
+// One warp has 32 x 64 sums, as 2 x 8 fragments of 16 x 8. A run of a tile is 64 bytes, four units
+// of 16. Unit u of run r is stored at u ^ (r / 2 % 4), so that the eight runs of an ldmatrix touch
+// every bank once.
+template <class T, int kRows, int kColumns>
+struct MmaProduct {
+  static constexpr int kThreads = kRows * kColumns / 64, kDepth = 32;
+  static constexpr int kRun = 2;
+
+  template <int kLength>
+  struct Tile {
+    alignas(16) T v[kLength * kDepth];
+
+    __device__ static int offset(int run, int unit) {
+      return run * kDepth + (unit ^ (run / 2 % 4)) * 8;
+    }
+    using Reader = OperandReader<T, true, kLength, kDepth, kThreads, 1>;
+    __device__ void fill(Reader& reader) {
+      reader.copy([&](int run, int at) { return v + offset(run, at / 8) + at % 8; });
+    }
+  };
+  struct Stage {
+    Tile<kRows> a;
+    Tile<kColumns> b;
+  };
+
+  float sum[2][8][4];
+
+  __device__ static int row0() { return warp_of_block() / (kColumns / 64) * 32; }
+  __device__ static int column0() { return warp_of_block() % (kColumns / 64) * 64; }
+
+  __device__ void clear() {
+#pragma unroll
+    for (int i = 0; i < 2; ++i)
+#pragma unroll
+      for (int j = 0; j < 8; ++j)
+#pragma unroll
+        for (int e = 0; e < 4; ++e) sum[i][j][e] = 0;
+  }
+
+  __device__ void multiply(const Stage& s) {
+    const int l = lane();
+#pragma unroll
+    for (int k = 0; k < kDepth / 16; ++k) {
+      uint32_t a[2][4];
+#pragma unroll
+      for (int i = 0; i < 2; ++i)
+        ldmatrix_x4(a[i], s.a.v + Tile<kRows>::offset(row0() + i * 16 + l % 16, k * 2 + l / 16));
+#pragma unroll
+      for (int j = 0; j < 8; j += 2) {
+        uint32_t b[4];  // of two fragments of 8 columns
+        ldmatrix_x4(b, s.b.v + Tile<kColumns>::offset(column0() + j * 8 + l / 16 * 8 + l % 8,
+                                                      k * 2 + l / 8 % 2));
+        const uint32_t first[2] = {b[0], b[1]}, second[2] = {b[2], b[3]};
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+          mma_16x8x16(sum[i][j], a[i], first, T{});
+          mma_16x8x16(sum[i][j + 1], a[i], second, T{});
+        }
+      }
+    }
+  }
+
+  // As FmaProduct::for_each_run.
+  template <class F>
+  __device__ void for_each_run(F f) const {
+    const int row = row0() + lane() / 4, column = column0() + lane() % 4 * 2;
+#pragma unroll
+    for (int i = 0; i < 2; ++i)
+#pragma unroll
+      for (int j = 0; j < 8; ++j)
+#pragma unroll
+        for (int half = 0; half < 2; ++half)
+          f(row + i * 16 + half * 8, column + j * 8, &sum[i][j][half * 2]);
+  }
+};
+
+}  // namespace ml::ML_CUDA_NAMESPACE

@@ -76,10 +76,6 @@ constexpr int kSparseGradMinBlocks = 3, kSparseUpdateMinBlocks = 2;
 // ---- Dense updates (optim/dense_update.cu)
 constexpr int kDenseUpdateMinBlocks = 4;  // of a multiprocessor: bounds the registers to 64
 
-// ---- Norm of all gradients (optim/clip.cu)
-// elements of one partial sum: fixed, so that the sum is the same for any grid
-constexpr int64_t kSquaresChunk = 1 << 14;
-
 // ---- Top-k (ops/topk.cu)
 constexpr int kTopKWarps = 4;            // of a block
 constexpr int64_t kMaxListK = 1024;      // k of the lists, which then take 32 KB; else a sort

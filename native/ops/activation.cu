@@ -24,7 +24,7 @@ struct ActivateRule {
   }
 };
 
-// dx (+)= dy * f'(x)
+// dx = dy * f'(x)
 struct ActivateBackwardRule {
   float* dx;
   const float *dy, *x;

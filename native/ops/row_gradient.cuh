@@ -5,6 +5,7 @@
 // which are then added in order: one hot row does not delay the rest, and the result does not
 // depend on the grid.
 
+#include "core/limits.h"
 #include "core/view.h"
 #include "cuda/gather.cuh"
 #include "cuda/tuning.h"

@@ -1,3 +1,6 @@
+// SumSquares and ClipScale (optim/clip.h): the norm of all gradients, and their scaling by it.
+// Sums of squares are in double.
+
 #include "optim/clip.h"
 
 #include <algorithm>

@@ -1,3 +1,6 @@
+// DenseUpdate and StepAdvance (optim/dense_update.h): one elementwise pass over
+// parameter, states, gradient.
+
 #include "optim/dense_update.h"
 
 #include "cuda/launch.cuh"

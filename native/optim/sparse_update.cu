@@ -1,3 +1,6 @@
+// SparseUpdate (optim/sparse_update.h): one lane group sums the gradient of a slice of a row and
+// applies the rule to it, in registers; the gradient never reaches global memory.
+
 #include "optim/sparse_update.h"
 
 #include <type_traits>

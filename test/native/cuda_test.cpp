@@ -1,44 +1,21 @@
-// The CUDA backend's machinery without Node, on the emulated device: recorded training steps,
-// faults and what they void, several devices at once, memory.
+// The CUDA backend without Node, on the emulated device: recorded training steps, faults and the
+// work that they void, several devices at once, memory.
 
-#include <atomic>
-#include <cstdio>
-#include <cstdlib>
+#include <algorithm>
 #include <cstring>
 #include <future>
-#include <thread>
+#include <string>
 
 #include "cuda/backend.h"
 #include "cuda/graph.h"
 #include "layer/memory_layer.h"
 #include "layer/optimizer.h"
 #include "layer/peer_layer.h"
+#include "tensors.h"
 
 using namespace ml;
 
 namespace {
-
-std::atomic<int> checks = 0;
-
-void require(bool ok, const char* what) {
-  ++checks;
-  if (ok) return;
-  std::fprintf(stderr, "failed: %s\n", what);
-  std::exit(1);
-}
-
-Tensor normal(Device& device, const Shape& shape, uint64_t seed) {
-  Tensor t = empty(device, shape);
-  run(device, RandomFill{t.view(), RandomFill::Kind::normal, 0, 1, seed});
-  return t;
-}
-
-template <class T>
-Tensor from_host(Device& device, const Shape& shape, DType dtype, const std::vector<T>& values) {
-  Tensor t = empty(device, shape, dtype);
-  device.stream().write(t.view().data, values.data(), values.size() * sizeof(T), true);
-  return t;
-}
 
 std::vector<char> bytes_of(const Tensor& t) {
   std::vector<char> host(static_cast<size_t>(t.bytes()));
@@ -58,20 +35,26 @@ class Model {
  public:
   Model(const std::shared_ptr<Device>& device, Rule rule, uint64_t seed)
       : device_(device),
-        table_(std::make_shared<ValueTable>(normal(*device, {64, 12}, seed), Tensor{})),
-        down_(std::make_shared<ValueTable>(normal(*device, {64, 10}, seed + 1), Tensor{})),
-        x_(normal(*device, {9, 10}, seed + 2)) {
-    MemoryLayerOptions o;
-    o.query = {10, 2, 4, 8, 6, true, true, seed};
-    o.output_dim = 10;
-    o.silu_gate = true;
-    o.output_gate = true;
+        table_(std::make_shared<ValueTable>(random_normal(*device, {64, 12}, seed), Tensor{})),
+        down_(std::make_shared<ValueTable>(random_normal(*device, {64, 10}, seed + 1), Tensor{})),
+        x_(random_normal(*device, {9, 10}, seed + 2)) {
+    MemoryLayerOptions o{.query = {.input_dim = 10,
+                                   .heads = 2,
+                                   .knn = 4,
+                                   .n_keys = 8,
+                                   .key_dim = 6,
+                                   .bias = true,
+                                   .rms_norm = true,
+                                   .seed = seed},
+                         .output_dim = 10,
+                         .silu_gate = true,
+                         .output_gate = true};
     for (auto& layer : layers_) {
       layer = std::make_unique<MemoryLayer>(device, o, table_);
       ++o.query.seed;
     }
-    peer_ = std::make_unique<PeerLayer>(device, PeerLayerOptions{o.query, Activation::gelu}, down_,
-                                        table_);
+    peer_ = std::make_unique<PeerLayer>(
+        device, PeerLayerOptions{.query = o.query, .activation = Activation::gelu}, down_, table_);
     for (auto& layer : layers_)
       for (Parameter* p : layer->parameters()) dense_.push_back({p->value, p->grad});
     for (Parameter* p : peer_->parameters()) dense_.push_back({p->value, p->grad});
@@ -118,30 +101,34 @@ void recorded_steps_equal_eager_ones(Rule rule) {
   Model eager(device, rule, 3), recorded(device, rule, 3);
   require(eager.state() == recorded.state(), "two models from one seed are equal");
   const auto before = recorded.state();
-  int64_t held = 0;
+  int64_t allocated = 0;
   {
     const auto work = simt::record(device, [&] { recorded.step(); });
     require(recorded.state() == before, "recording runs nothing");
     for (int i = 0; i < 3; ++i) {
       eager.step();
       work->replay();
-      require(eager.state() == recorded.state(), "a replayed step gives the bits of an eager one");
+      require(eager.state() == recorded.state(),
+              "a replayed step is bitwise identical to an eager one");
     }
     require(recorded.state() != before, "steps change the model");
-    held = device->allocator().stats().allocated;
+    allocated = device->allocator().stats().allocated;
   }
-  require(device->allocator().stats().allocated < held, "a recording gives its memory back");
+  require(device->allocator().stats().allocated < allocated, "a recording frees its memory");
 }
 
 void faults_void_what_follows() {
   const auto d = simt::open(0);
   Stream& stream = d->stream();
-  const Tensor table = normal(*d, {4, 5}, 1), y = zeros(*d, {2, 5}),
-               weights = normal(*d, {2, 2}, 2);
+  const Tensor table = random_normal(*d, {4, 5}, 1), y = zeros(*d, {2, 5}),
+               weights = random_normal(*d, {2, 2}, 2);
   const Tensor bad = from_host<int32_t>(*d, {2, 2}, DType::i32, {3, -1, 4, -2}),
                good = from_host<int32_t>(*d, {2, 2}, DType::i32, {3, -1, 2, 0});
   const auto bag = [&](const Tensor& indices) {
-    run(*d, EmbeddingBag{y.view(), table.view(), indices.view(), weights.view(), {}, {}});
+    run(*d, EmbeddingBag{.y = y.view(),
+                         .table = table.view(),
+                         .indices = indices.view(),
+                         .weights = weights.view()});
   };
   fill(y, 7);
   bag(bad);
@@ -157,11 +144,11 @@ void faults_void_what_follows() {
   const auto fault = stream.wait();
   require(fault && fault->first == failed, "the fault names the work that failed");
   require(fault->error.code() == Code::index_range, "an index out of range is ERR_INDEX_RANGE");
-  require(std::string(fault->error.what()) ==
-              "embeddingBag: \"indices\"[2] is 4, outside [0, 4).\n  -1 marks a padding entry.",
+  require(std::string(fault->error.what())
+              .starts_with("embeddingBag: \"indices\"[2] is 4, outside [0, 4).\n"),
           "the lowest position is named");
   require(told.get_future().get().has_value() && seen == -1,
-          "a read of void work is told, and copies nothing");
+          "a void read is told of the fault, and copies nothing");
   require(stream.faulted(), "not acknowledged yet");
   bag(good);
   const Ticket after = stream.submitted();
@@ -169,18 +156,18 @@ void faults_void_what_follows() {
   stream.acknowledge(fault->first);
   require(stream.voided(failed) && stream.voided(last) && stream.voided(after) &&
               !stream.voided(failed - 1),
-          "what is void");
-  require(first_of(y) == 7, "nothing has changed since the work before the fault");
+          "the work from the fault to its report is void");
+  require(first_of(y) == 7, "void work changes nothing");
   fill(y, 11);
   require(first_of(y) == 11 && !stream.faulted(), "work after the report runs");
 
-  // The same inside recorded work: a replay that fails is void as a whole from there on.
+  // The same inside recorded work: from the fault on the rest of the replay is void.
   Tensor indices = empty(*d, {2, 2}, DType::i32);
-  run(*d, Copy{indices.view(), good.view()});
+  run(*d, Copy{.out = indices.view(), .in = good.view()});
   const auto work = simt::record(d, [&] { bag(indices); });
   work->replay();
   const float right = first_of(y);
-  run(*d, Copy{indices.view(), bad.view()});
+  run(*d, Copy{.out = indices.view(), .in = bad.view()});
   fill(y, 12);
   work->replay();
   const Ticket replay = stream.submitted();
@@ -188,13 +175,13 @@ void faults_void_what_follows() {
   require(second && second->first == replay, "a fault of recorded work belongs to its replay");
   stream.acknowledge(second->first);
   require(first_of(y) == 12, "the replay was void");
-  run(*d, Copy{indices.view(), good.view()});
+  run(*d, Copy{.out = indices.view(), .in = good.view()});
   work->replay();
   require(first_of(y) == right, "and can be run again");
 }
 
-// A fault of the host, in the middle of a device's work, is as any other.
-void faults_of_the_host() {
+// An error on the host, in the middle of a device's work, is a fault as any other.
+void host_errors_are_faults() {
   const auto d = simt::open(0);
   Stream& stream = d->stream();
   const Tensor y = zeros(*d, {3000});
@@ -205,13 +192,13 @@ void faults_of_the_host() {
   require(fault && fault->first == failed && fault->error.code() == Code::value,
           "an error of a producer is a fault");
   stream.acknowledge(fault->first);
-  require(first_of(y) == 0, "what followed it was void");
+  require(first_of(y) == 0, "the work after it was void");
   stream.produce(y.view().data, 12000,
                  [](void* target) { std::fill_n(static_cast<float*>(target), 3000, 5.0f); });
   require(first_of(y) == 5, "and the stream works again");
 }
 
-void large_copies_come_in_pieces() {
+void large_copies_are_chunked() {
   const auto d = simt::open(0);
   std::vector<float> host(7'000'000);
   for (size_t i = 0; i < host.size(); ++i) host[i] = static_cast<float>(i);
@@ -229,19 +216,19 @@ void too_much_memory_is_an_error() {
   } catch (const Error& error) {
     require(error.code() == Code::out_of_memory, "ERR_OUT_OF_MEMORY");
   }
-  require(d->allocator().stats().reserved == before.reserved, "nothing was taken");
+  require(d->allocator().stats().reserved == before.reserved, "nothing was allocated");
 }
 
 }  // namespace
 
 int main() {
   faults_void_what_follows();
-  faults_of_the_host();
-  large_copies_come_in_pieces();
+  host_errors_are_faults();
+  large_copies_are_chunked();
   too_much_memory_is_an_error();
   for (Rule rule : {Rule::sgd, Rule::adagrad, Rule::rowwise_adagrad, Rule::adamw})
     recorded_steps_equal_eager_ones(rule);
-  // Several devices at once give what each gives alone.
+  // Several devices at once compute what each computes alone.
   const auto train = [] {
     Model model(simt::open(0), Rule::adamw, 5);
     for (int i = 0; i < 2; ++i) model.step();
@@ -250,5 +237,5 @@ int main() {
   const auto alone = train();
   auto one = std::async(std::launch::async, train), two = std::async(std::launch::async, train);
   require(one.get() == alone && two.get() == alone, "two devices at once");
-  std::printf("%d passed, 0 failed\n", checks.load());
+  report();
 }

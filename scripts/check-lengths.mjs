@@ -17,7 +17,9 @@ for (const name of execFileSync('git', listed, { cwd: root, encoding: 'utf8' }).
   if (!name || generated.test(name) || data.test(name)) continue
   let lines
   try {
-    lines = readFileSync(new URL(`../${name}`, import.meta.url), 'utf8').trimEnd().split('\n')
+    lines = readFileSync(new URL(`../${name}`, import.meta.url), 'utf8')
+      .trimEnd()
+      .split('\n')
   } catch {
     continue // deleted in the working tree
   }

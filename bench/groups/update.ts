@@ -4,28 +4,39 @@ import { adagradEps, adam, lr, type Rule, rules, type UpdateProblem } from '../b
 import { tablesOf, touched } from '../backends/ceiling.js'
 import { expectNear, spaced } from '../check.js'
 import { decodedRows, rowBytesOf } from '../data.js'
-import { embeddingBagBackward, fixedOffsets, OptimizerReference } from '../reference.js'
+import {
+  adagrad,
+  adamw,
+  embeddingBagBackward,
+  fixedOffsets,
+  OptimizedParameter,
+  rowwiseAdagrad,
+  sgd,
+  type UpdateRule,
+} from '../reference.js'
 import type { Shapes } from '../shapes.js'
 import { type BagShape, bagShapes, nameOf, problemOf } from './bag.js'
 import { type Case, compare } from './case.js'
 
-const ourRules = {
-  sgd: ['sgd', 0],
-  rowwiseAdagrad: ['rowwise', adagradEps],
-  adamw: ['adamw', adam.eps],
-} as const satisfies Record<Rule, unknown>
+type RuleAndEps = readonly [rule: UpdateRule, eps: number]
+
+const ourRules: Record<Rule, RuleAndEps> = {
+  sgd: [sgd, 0],
+  rowwiseAdagrad: [rowwiseAdagrad, adagradEps],
+  adamw: [adamw, adam.eps],
+}
 
 // PyTorch's Adagrad has a sum for each element, and its SparseAdam adds eps before the correction.
-const pyTorchRules = {
+const pyTorchRules: Record<Rule, RuleAndEps> = {
   sgd: ourRules.sgd,
-  rowwiseAdagrad: ['adagrad', adagradEps],
-  adamw: ['adamw', adam.eps / Math.sqrt(1 - adam.beta2)],
-} as const satisfies Record<Rule, unknown>
+  rowwiseAdagrad: [adagrad, adagradEps],
+  adamw: [adamw, adam.eps / Math.sqrt(1 - adam.beta2)],
+}
 
 /** The sampled rows after one step from fresh states. */
 function updatedRows(
   { table, tokens, bag, sets, dy, sample }: UpdateProblem,
-  [rule, eps]: (typeof ourRules | typeof pyTorchRules)[Rule],
+  [rule, eps]: RuleAndEps,
 ): Float64Array {
   const { dim } = table
   // The table of the reference holds the sampled rows; the entries of others are padding.
@@ -38,11 +49,10 @@ function updatedRows(
   }
   const rows = decodedRows(table, sample)
   const { dTable } = embeddingBagBackward(dy, rows, dim, bags)
-  const optimizer = new OptimizerReference(rows, dim)
-  optimizer.step = 1
-  const betas = [adam.beta1, adam.beta2] as const
-  optimizer.update(rule, dTable, { lr, eps, betas }, new Set(bags.indices.filter((i) => i >= 0)))
-  return optimizer.x
+  const parameter = new OptimizedParameter(rows, dim)
+  const hyper = { lr, eps, betas: [adam.beta1, adam.beta2] as const }
+  parameter.update(rule, dTable, hyper, 1, new Set(bags.indices.filter((i) => i >= 0)))
+  return parameter.x
 }
 
 /** Touched rows of set 0, the most read one among them, and one that is not touched. */

@@ -16,15 +16,16 @@
 
 namespace ml::cpu {
 
-#define ML_DECLARE(Args, name) void name(Context&, const Args&);
+#define ML_DECLARE(Args, name) void name(KernelContext&, const Args&);
 ML_OPERATIONS(ML_DECLARE)
 #undef ML_DECLARE
 
 namespace {
 
-#define ML_ENQUEUE(Args, name)                                                                 \
-  .name = +[](Stream& stream, const Args& args) {                                              \
-    static_cast<CpuStream&>(stream).launch(#name, [args](Context& c) { cpu::name(c, args); }); \
+#define ML_ENQUEUE(Args, name)                                                                \
+  .name = +[](Stream& stream, const Args& args) {                                             \
+    static_cast<CpuStream&>(stream).launch(#name,                                             \
+                                           [args](KernelContext& c) { cpu::name(c, args); }); \
   },
 constexpr Operations kOperations = {ML_OPERATIONS(ML_ENQUEUE)};
 #undef ML_ENQUEUE

@@ -16,15 +16,17 @@ constexpr int64_t kAlign = 64;
 constexpr int64_t kHugePage = int64_t{2} << 20;
 }  // namespace
 
-Context::Context(int threads) : threads_(threads) {}
+KernelContext::KernelContext(int threads) : threads_(threads) {}
 
-Context::~Context() {
+KernelContext::~KernelContext() {
   for (Block& b : blocks_) std::free(b.data);
 }
 
-void Context::run(int64_t n, int64_t grain, RangeBody body) { pool_run(threads_, n, grain, body); }
+void KernelContext::run(int64_t n, int64_t grain, RangeBody body) {
+  pool_run(threads_, n, grain, body);
+}
 
-void* Context::scratch_bytes(int64_t bytes) {
+void* KernelContext::scratch_bytes(int64_t bytes) {
   bytes = std::max<int64_t>(kAlign, (bytes + kAlign - 1) / kAlign * kAlign);
   if (blocks_.empty() || blocks_.back().used + bytes > blocks_.back().bytes) {
     const int64_t last = blocks_.empty() ? 0 : blocks_.back().bytes;
@@ -43,7 +45,7 @@ void* Context::scratch_bytes(int64_t bytes) {
 }
 
 // After growth only the largest block stays, so a steady stream of operations allocates nothing.
-void Context::reset_scratch() {
+void KernelContext::reset_scratch() {
   while (blocks_.size() > 1) {
     std::free(blocks_.front().data);
     blocks_.erase(blocks_.begin());

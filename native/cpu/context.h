@@ -1,6 +1,6 @@
 #pragma once
 // What a CPU kernel may use: threads and scratch memory. A kernel is a plain function
-//     void ml::cpu::<op>(Context&, const <Op>&)
+//     void ml::cpu::<op>(KernelContext&, const <Op>&)
 // which runs in the stream's order, one at a time, and may throw ml::Error before it has changed
 // anything.
 
@@ -17,12 +17,12 @@ struct RangeBody {
   void* object;
 };
 
-class Context {
+class KernelContext {
  public:
-  explicit Context(int threads);
-  ~Context();
-  Context(const Context&) = delete;
-  Context& operator=(const Context&) = delete;
+  explicit KernelContext(int threads);
+  ~KernelContext();
+  KernelContext(const KernelContext&) = delete;
+  KernelContext& operator=(const KernelContext&) = delete;
 
   int threads() const { return threads_; }
 

@@ -53,7 +53,7 @@ struct BlockGrid {
 };
 
 // The whole product over the threads of the context.
-[[maybe_unused]] void multiply(Context& ctx, const Product& p) {
+[[maybe_unused]] void multiply(KernelContext& ctx, const Product& p) {
   if (p.M == 0 || p.N == 0) return;
   if (multiply_few(ctx, p)) return;
   const int64_t blocks_k = divide_up(p.K, kMaxBlockK);

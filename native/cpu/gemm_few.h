@@ -97,7 +97,7 @@ template <int kRows>
 }
 
 // The product, if it has few rows or columns; else false, and nothing is written.
-[[maybe_unused]] inline bool multiply_few(Context& ctx, const Product& p) {
+[[maybe_unused]] inline bool multiply_few(KernelContext& ctx, const Product& p) {
   const bool dots = p.a.column_stride == 1 && p.b.row_stride == 1;
   if (p.K == 0 || (dots && p.M <= kFewRows)) {
     ctx.parallel_for(p.N, kDotGrain, [&](int64_t begin, int64_t end, int) {

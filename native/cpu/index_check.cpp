@@ -14,7 +14,7 @@ bool indices_in_range(const int32_t* indices, int64_t n, int64_t slots) {
   return !bad;
 }
 
-void validate_indices(Context& ctx, const char* op, const char* argument, const View& indices,
+void validate_indices(KernelContext& ctx, const char* op, const char* argument, const View& indices,
                       int64_t slots) {
   const int32_t* index = indices.as<int32_t>();
   std::atomic<bool> in_range{true};

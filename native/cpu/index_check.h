@@ -10,7 +10,7 @@ namespace ml::cpu {
 bool indices_in_range(const int32_t* indices, int64_t n, int64_t slots);
 
 // Every index must be -1 or in [0, slots); throws ERR_INDEX_RANGE with the first that is not.
-void validate_indices(Context& ctx, const char* op, const char* argument, const View& indices,
+void validate_indices(KernelContext& ctx, const char* op, const char* argument, const View& indices,
                       int64_t slots);
 
 // offsets [B + 1]: 0, ascending, up to `entries`; throws ERR_VALUE with the first that is not.

@@ -33,7 +33,7 @@ void CpuStream::push(Work work) {
   work_available_.notify_one();
 }
 
-void CpuStream::launch(const char* name, std::function<void(Context&)> kernel) {
+void CpuStream::launch(const char* name, std::function<void(KernelContext&)> kernel) {
   push({name, std::move(kernel), nullptr, nullptr});
 }
 
@@ -52,12 +52,12 @@ void CpuStream::write(void* target, const void* source, size_t bytes, bool fresh
     throw Error(Code::out_of_memory,
                 "write: no memory to stage " + std::to_string(bytes) + " bytes.");
   std::memcpy(staged.get(), source, bytes);
-  launch("write", [=](Context&) { std::memcpy(target, staged.get(), bytes); });
+  launch("write", [=](KernelContext&) { std::memcpy(target, staged.get(), bytes); });
 }
 
 void CpuStream::read(void* target, const void* source, size_t bytes, Completion done) {
   push({"read",
-        [=](Context&) {
+        [=](KernelContext&) {
           if (bytes) std::memcpy(target, source, bytes);
         },
         nullptr, std::move(done)});
@@ -70,7 +70,7 @@ std::optional<Fault> CpuStream::wait() {
 }
 
 void CpuStream::produce(void* target, size_t, std::function<void(void*)> fill) {
-  launch("transfer", [target, fill = std::move(fill)](Context&) { fill(target); });
+  launch("transfer", [target, fill = std::move(fill)](KernelContext&) { fill(target); });
 }
 
 void CpuStream::resume() {

@@ -25,14 +25,14 @@ class CpuStream final : public Stream {
   void produce(void* target, size_t bytes, std::function<void(void*)> fill) override;
   void always(std::function<void()> action) override;
 
-  void launch(const char* name, std::function<void(Context&)> kernel);
+  void launch(const char* name, std::function<void(KernelContext&)> kernel);
 
  private:
   struct Work {
     const char* name;
-    std::function<void(Context&)> kernel;  // skipped when void
-    std::function<void()> always;          // run in any case
-    Completion finished;                   // told of the fault
+    std::function<void(KernelContext&)> kernel;  // skipped when void
+    std::function<void()> always;                // run in any case
+    Completion finished;                         // told of the fault
   };
   void push(Work work);
   void resume() override;
@@ -43,7 +43,7 @@ class CpuStream final : public Stream {
   void perform(Work& work, Ticket ticket);
 
   // Used only by the thread that runs work
-  Context context_;
+  KernelContext context_;
   std::optional<Fault> failed_;  // makes work void, until it is acknowledged
 
   std::atomic<Ticket> pushed_{0};  // the newest work in the queue

@@ -73,8 +73,9 @@ constexpr int64_t kInsertionSortKeys = 16;
 constexpr int64_t kWidenGrain = 1 << 14;
 
 // ---- Operations (ops/, optim/)
-// A grain is the work of one task of Context::parallel_for: enough to be worth a hand-over between
-// threads, and little enough that every thread gets some. It changes no result, unless it says so.
+// A grain is the work of one task of KernelContext::parallel_for: enough to be worth a hand-over
+// between threads, and little enough that every thread gets some. It changes no result, unless it
+// says so.
 
 // Elements: the fewer, the more arithmetic each takes.
 constexpr int64_t kCopyGrain = 1 << 18;

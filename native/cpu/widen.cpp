@@ -27,7 +27,7 @@ void widen_range(const View& to, const View& from, int64_t begin, int64_t end) {
 
 namespace ml::cpu {
 
-View widened(Context& ctx, const View& v) {
+View widened(KernelContext& ctx, const View& v) {
   if (v.dtype == DType::f32) return v;
   View copy = v;
   copy.dtype = DType::f32;

@@ -8,6 +8,6 @@ namespace ml::cpu {
 
 // The view itself, or a float32 copy of a float16 or bfloat16 one in the call's scratch memory.
 // Exact.
-View widened(Context& ctx, const View& v);
+View widened(KernelContext& ctx, const View& v);
 
 }  // namespace ml::cpu

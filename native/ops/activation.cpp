@@ -33,13 +33,13 @@ void activate_backward_range(const ActivateBackward& a, int64_t begin, int64_t e
 
 namespace ml::cpu {
 
-void activate(Context& ctx, const Activate& a) {
+void activate(KernelContext& ctx, const Activate& a) {
   const auto range = ML_DISPATCH(activate_range);
   ctx.parallel_for(a.x.size(), kActivationGrain,
                    [&](int64_t begin, int64_t end, int) { range(a, begin, end); });
 }
 
-void activate_backward(Context& ctx, const ActivateBackward& a) {
+void activate_backward(KernelContext& ctx, const ActivateBackward& a) {
   const auto range = ML_DISPATCH(activate_backward_range);
   ctx.parallel_for(a.x.size(), kActivationGrain,
                    [&](int64_t begin, int64_t end, int) { range(a, begin, end); });

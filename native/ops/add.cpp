@@ -25,7 +25,7 @@ void add_range(const Add& a, int64_t begin, int64_t end) {
 
 namespace ml::cpu {
 
-void add(Context& ctx, const Add& a) {
+void add(KernelContext& ctx, const Add& a) {
   const auto range = ML_DISPATCH(add_range);
   ctx.parallel_for(a.out.size(), kElementwiseGrain,
                    [&](int64_t begin, int64_t end, int) { range(a, begin, end); });

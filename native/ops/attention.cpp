@@ -84,7 +84,7 @@ int64_t row_stride(int64_t T) { return T + 16; }
 
 }  // namespace
 
-void attention(Context& ctx, const Attention& a) {
+void attention(KernelContext& ctx, const Attention& a) {
   const int64_t B = a.q.dim(0), T = a.q.dim(1), H = a.q.dim(2), stride = row_stride(T);
   float* scores = ctx.scratch<float>(ctx.threads() * stride);
   const auto query = ML_DISPATCH(attention_query);
@@ -94,7 +94,7 @@ void attention(Context& ctx, const Attention& a) {
   });
 }
 
-void attention_backward(Context& ctx, const AttentionBackward& a) {
+void attention_backward(KernelContext& ctx, const AttentionBackward& a) {
   const int64_t B = a.q.dim(0), T = a.q.dim(1), H = a.q.dim(2), stride = row_stride(T);
   float* scores = ctx.scratch<float>(ctx.threads() * stride);
   const auto head = ML_DISPATCH(attention_backward_head);

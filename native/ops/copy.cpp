@@ -7,7 +7,7 @@
 
 namespace ml::cpu {
 
-void copy(Context& ctx, const Copy& a) {
+void copy(KernelContext& ctx, const Copy& a) {
   if (a.in.dtype == a.out.dtype) {
     const int64_t width = bytes_of(a.in.dtype);
     ctx.parallel_for(a.in.size(), kCopyGrain, [&](int64_t begin, int64_t end, int) {

@@ -77,7 +77,7 @@ void validate(const char* op, const View& targets, int64_t classes) {
 
 }  // namespace
 
-void cross_entropy(Context& ctx, const CrossEntropy& a) {
+void cross_entropy(KernelContext& ctx, const CrossEntropy& a) {
   const int64_t C = a.logits.dim(1);
   validate("crossEntropy", a.targets, C);
   const auto rows = ML_DISPATCH(cross_entropy_rows);
@@ -85,7 +85,7 @@ void cross_entropy(Context& ctx, const CrossEntropy& a) {
                    [&](int64_t begin, int64_t end, int) { rows(a, begin, end); });
 }
 
-void cross_entropy_backward(Context& ctx, const CrossEntropyBackward& a) {
+void cross_entropy_backward(KernelContext& ctx, const CrossEntropyBackward& a) {
   const int64_t C = a.logits.dim(1);
   validate("crossEntropyBackward", a.targets, C);
   const auto rows = ML_DISPATCH(cross_entropy_backward_rows);

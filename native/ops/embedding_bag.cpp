@@ -81,14 +81,14 @@ namespace ml::cpu {
 namespace {
 
 // Each bag is a sum of its own, whatever task it is in.
-int64_t bags_per_task(const Context& ctx, int64_t bags, int64_t entries) {
+int64_t bags_per_task(const KernelContext& ctx, int64_t bags, int64_t entries) {
   const int64_t target = kBagGrain * bags / std::max<int64_t>(1, entries);
   return std::max<int64_t>(1, std::min(target, bags / (kBagTasksPerThread * ctx.threads())));
 }
 
 }  // namespace
 
-void embedding_bag(Context& ctx, const EmbeddingBag& a) {
+void embedding_bag(KernelContext& ctx, const EmbeddingBag& a) {
   const int64_t B = a.y.dim(0), V = a.y.dim(1);
   validate_indices(ctx, "embeddingBag", "indices", a.indices, a.table.dim(0));
   if (a.offsets) validate_offsets("embeddingBag", a.offsets, a.indices.size());
@@ -111,7 +111,7 @@ void embedding_bag(Context& ctx, const EmbeddingBag& a) {
   });
 }
 
-void embedding_bag_weights_backward(Context& ctx, const EmbeddingBagWeightsBackward& a) {
+void embedding_bag_weights_backward(KernelContext& ctx, const EmbeddingBagWeightsBackward& a) {
   validate_indices(ctx, "embeddingBagBackward", "indices", a.indices, a.table.dim(0));
   if (a.offsets) validate_offsets("embeddingBagBackward", a.offsets, a.indices.size());
   const auto bags = ML_DISPATCH(weights_backward_bags);

@@ -7,7 +7,7 @@ namespace ml::cpu {
 namespace {
 
 template <class T>
-void fill_typed(Context& ctx, const Fill& a, T value) {
+void fill_typed(KernelContext& ctx, const Fill& a, T value) {
   T* out = a.out.as<T>();
   ctx.parallel_for(a.out.size(), kFillGrain, [=](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i) out[i] = value;
@@ -16,7 +16,7 @@ void fill_typed(Context& ctx, const Fill& a, T value) {
 
 }  // namespace
 
-void fill(Context& ctx, const Fill& a) {
+void fill(KernelContext& ctx, const Fill& a) {
   const float value = static_cast<float>(a.value);
   switch (a.out.dtype) {
     case DType::f32: return fill_typed(ctx, a, value);

@@ -18,7 +18,7 @@ bool any_hot(const int32_t* starts, int64_t begin, int64_t end) {
 
 }  // namespace
 
-HotRows::HotRows(Context& ctx, const RowEntries& entries, int64_t R, SumEntries sum)
+HotRows::HotRows(KernelContext& ctx, const RowEntries& entries, int64_t R, SumEntries sum)
     : entries_(entries), sum_(sum) {
   const int32_t* starts = entries.starts;
   struct Chunk {

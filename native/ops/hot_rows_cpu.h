@@ -13,7 +13,7 @@ using SumEntries = void (*)(const RowEntries&, int64_t begin, int64_t end, float
 class HotRows {
  public:
   // Makes the partial sums of every hot row among R touched rows, in scratch memory of this call.
-  HotRows(Context& ctx, const RowEntries& entries, int64_t R, SumEntries sum);
+  HotRows(KernelContext& ctx, const RowEntries& entries, int64_t R, SumEntries sum);
 
   // g [width] = the gradient of touched row r
   void gradient(int64_t r, float* g) const;

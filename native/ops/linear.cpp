@@ -8,7 +8,7 @@
 namespace ml::cpu::ML_ISA {
 namespace {
 
-void linear_product(Context& ctx, const Linear& a) {
+void linear_product(KernelContext& ctx, const Linear& a) {
   const int64_t R = a.x.dim(0), in = a.x.dim(1), out = a.weight.dim(0);
   multiply(ctx, Product{.c = a.y.as<float>(),
                         .ldc = out,
@@ -40,7 +40,7 @@ void sum_columns(const LinearBackward& a, int64_t j0, int64_t j1) {
   });
 }
 
-void linear_backward_all(Context& ctx, const LinearBackward& a) {
+void linear_backward_all(KernelContext& ctx, const LinearBackward& a) {
   const int64_t R = a.x.dim(0), in = a.x.dim(1), out = a.weight.dim(0);
   const float *dy = a.dy.as<float>(), *x = a.x.as<float>(), *weight = a.weight.as<float>();
   if (a.dx)
@@ -77,14 +77,14 @@ void linear_backward_all(Context& ctx, const LinearBackward& a) {
 
 namespace ml::cpu {
 
-void linear(Context& ctx, const Linear& args) {
+void linear(KernelContext& ctx, const Linear& args) {
   Linear a = args;
   a.x = widened(ctx, args.x);
   a.weight = widened(ctx, args.weight);
   ML_DISPATCH(linear_product)(ctx, a);
 }
 
-void linear_backward(Context& ctx, const LinearBackward& args) {
+void linear_backward(KernelContext& ctx, const LinearBackward& args) {
   LinearBackward a = args;
   if (a.dweight) a.x = widened(ctx, args.x);
   if (a.dx) a.weight = widened(ctx, args.weight);

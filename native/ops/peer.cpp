@@ -76,7 +76,7 @@ void peer_backward_tokens(const PeerBackward& a, int64_t t0, int64_t t1) {
 
 namespace ml::cpu {
 
-void peer(Context& ctx, const Peer& a) {
+void peer(KernelContext& ctx, const Peer& a) {
   validate_indices(ctx, "peer", "indices", a.indices, a.down.dim(0));
   float* coefficient = ctx.scratch<float>(a.indices.size());
   const auto tokens = ML_DISPATCH(peer_tokens);
@@ -84,7 +84,7 @@ void peer(Context& ctx, const Peer& a) {
                    [&](int64_t begin, int64_t end, int) { tokens(a, coefficient, begin, end); });
 }
 
-void peer_backward(Context& ctx, const PeerBackward& a) {
+void peer_backward(KernelContext& ctx, const PeerBackward& a) {
   validate_indices(ctx, "peerBackward", "indices", a.indices, a.down.dim(0));
   const auto tokens = ML_DISPATCH(peer_backward_tokens);
   ctx.parallel_for(a.x.dim(0), kPeerGrain,

@@ -64,7 +64,7 @@ inline void block_thresholds(const LookupWorkspace& workspace, const LookupPlan&
 // select(worker, t0, rows, h, p, nan): the half lists of `rows` tokens from t0 on in half p of head
 // h, into the worker's workspace.
 template <class Select>
-void lookup_blocks(Context& ctx, const ProductKeyLookup& a, const LookupPlan& plan,
+void lookup_blocks(KernelContext& ctx, const ProductKeyLookup& a, const LookupPlan& plan,
                    const LookupWorkspace* workspaces, Select&& select) {
   const int64_t T = a.query.dim(0), H = a.query.dim(1), blocks = divide_up(T, plan.block_rows);
   // Head by head, so that the packed keys of one head stay in the cache over its blocks.

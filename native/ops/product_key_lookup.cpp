@@ -63,7 +63,7 @@ inline void select_block(const ProductKeyLookup& a, const LookupWorkspace& works
 }
 
 // Few tokens: keys are not packed; all threads together read each once.
-void lookup_few(Context& ctx, const ProductKeyLookup& a, const LookupPlan& plan,
+void lookup_few(KernelContext& ctx, const ProductKeyLookup& a, const LookupPlan& plan,
                 const LookupWorkspace* workspaces) {
   const int64_t T = a.query.dim(0), H = a.query.dim(1), d = a.query.dim(3), n = a.keys.dim(2);
   float* scores = ctx.scratch<float>(T * H * 2 * n);
@@ -96,7 +96,7 @@ void lookup_few(Context& ctx, const ProductKeyLookup& a, const LookupPlan& plan,
 }
 
 // All scores in float32, from packed keys.
-void lookup_packed(Context& ctx, const ProductKeyLookup& a, const LookupPlan& plan,
+void lookup_packed(KernelContext& ctx, const ProductKeyLookup& a, const LookupPlan& plan,
                    const LookupWorkspace* workspaces) {
   const int64_t H = a.query.dim(1), d = a.query.dim(3), n = a.keys.dim(2);
   float* packed = ctx.scratch<float>(2 * H * plan.columns * d);
@@ -116,7 +116,7 @@ void lookup_packed(Context& ctx, const ProductKeyLookup& a, const LookupPlan& pl
                 });
 }
 
-void lookup(Context& ctx, const ProductKeyLookup& a) {
+void lookup(KernelContext& ctx, const ProductKeyLookup& a) {
   const int64_t T = a.query.dim(0), H = a.query.dim(1), d = a.query.dim(3);
   if (T == 0 || H == 0) return;
   const LookupPlan plan = make_plan(ctx, a);
@@ -139,7 +139,7 @@ void lookup(Context& ctx, const ProductKeyLookup& a) {
 
 namespace ml::cpu {
 
-void product_key_lookup(Context& ctx, const ProductKeyLookup& args) {
+void product_key_lookup(KernelContext& ctx, const ProductKeyLookup& args) {
   ProductKeyLookup a = args;
   a.query = widened(ctx, args.query);
   a.keys = widened(ctx, args.keys);

@@ -128,7 +128,7 @@ void backward_keys(const ProductKeyLookupBackward& a, const Workspace& workspace
   }
 }
 
-void lookup_backward(Context& ctx, const ProductKeyLookupBackward& a) {
+void lookup_backward(KernelContext& ctx, const ProductKeyLookupBackward& a) {
   const int64_t T = a.query.dim(0), H = a.query.dim(1), n = a.keys.dim(2), k = a.weights.dim(2);
   const int64_t winners = 2 * H * T * k;
   const Workspace workspace{.ds = ctx.scratch<float>(T * H * k),
@@ -163,7 +163,7 @@ void lookup_backward(Context& ctx, const ProductKeyLookupBackward& a) {
 
 namespace ml::cpu {
 
-void product_key_lookup_backward(Context& ctx, const ProductKeyLookupBackward& args) {
+void product_key_lookup_backward(KernelContext& ctx, const ProductKeyLookupBackward& args) {
   ProductKeyLookupBackward a = args;
   if (a.dkeys) a.query = widened(ctx, args.query);
   if (a.dquery) a.keys = widened(ctx, args.keys);

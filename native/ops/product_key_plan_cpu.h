@@ -50,7 +50,7 @@ inline int64_t pairs_of(int64_t k) {
   return pairs;
 }
 
-LookupPlan make_plan(Context& ctx, const ProductKeyLookup& a) {
+LookupPlan make_plan(KernelContext& ctx, const ProductKeyLookup& a) {
   LookupPlan plan;
   plan.k = a.scores.dim(2);
   plan.columns = round_up(a.keys.dim(2), kTileColumns);
@@ -76,7 +76,7 @@ LookupPlan make_plan(Context& ctx, const ProductKeyLookup& a) {
 }
 
 // One for each thread.
-LookupWorkspace* make_workspaces(Context& ctx, const LookupPlan& plan, int64_t d) {
+LookupWorkspace* make_workspaces(KernelContext& ctx, const LookupPlan& plan, int64_t d) {
   LookupWorkspace* workspaces = ctx.scratch<LookupWorkspace>(ctx.threads());
   const int64_t rows = plan.block_rows, vector_rows = round_up(rows, kWidth),
                 maxima = plan.maxima_vectors * kWidth;

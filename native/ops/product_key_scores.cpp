@@ -7,7 +7,7 @@ namespace ml::cpu::ML_ISA {
 namespace {
 
 // One product for each (head, half); a row of query and of scores is a token's.
-void scores_products(Context& ctx, const ProductKeyScores& a) {
+void scores_products(KernelContext& ctx, const ProductKeyScores& a) {
   const int64_t T = a.query.dim(0), H = a.query.dim(1), d = a.query.dim(3), n = a.keys.dim(2);
   for (int64_t hp = 0; hp < 2 * H; ++hp)
     multiply(
@@ -34,7 +34,7 @@ void scores_products(Context& ctx, const ProductKeyScores& a) {
 
 namespace ml::cpu {
 
-void product_key_scores(Context& ctx, const ProductKeyScores& args) {
+void product_key_scores(KernelContext& ctx, const ProductKeyScores& args) {
   ProductKeyScores a = args;
   a.query = widened(ctx, args.query);
   a.keys = widened(ctx, args.keys);

@@ -85,7 +85,7 @@ inline void screen_block(const ProductKeyLookup& a, const LookupWorkspace& works
 
 // Quantises the keys of every (head, half) into columns [2H], and makes bounds [2H] those of all
 // keys of each; false if keys of one can't be screened.
-inline bool quantise_keys(Context& ctx, const ProductKeyLookup& a, const LookupPlan& plan,
+inline bool quantise_keys(KernelContext& ctx, const ProductKeyLookup& a, const LookupPlan& plan,
                           QuantisedColumns* columns, ColumnBounds* bounds) {
   const int64_t H = a.query.dim(1), d = a.query.dim(3), n = a.keys.dim(2),
                 panels = plan.columns / kTileColumns, bytes = groups_of(d) * kGroupBytes;
@@ -110,7 +110,7 @@ inline bool quantise_keys(Context& ctx, const ProductKeyLookup& a, const LookupP
 }
 
 // The lookup by bounds of the scores; false, and nothing written, if the keys can't be screened.
-bool lookup_screened(Context& ctx, const ProductKeyLookup& a, const LookupPlan& plan,
+bool lookup_screened(KernelContext& ctx, const ProductKeyLookup& a, const LookupPlan& plan,
                      const LookupWorkspace* workspaces) {
   const int64_t H = a.query.dim(1), block_rows = plan.block_rows,
                 bytes = groups_of(a.query.dim(3)) * kGroupBytes;

@@ -7,7 +7,7 @@
 
 namespace ml::cpu {
 
-void random_fill(Context& ctx, const RandomFill& a) {
+void random_fill(KernelContext& ctx, const RandomFill& a) {
   const int64_t size = a.out.size();
   dispatch_float(a.out.dtype, [&](auto type) {
     using T = decltype(type);

@@ -60,14 +60,14 @@ void rms_norm_backward_rows(const RmsNormBackward& a, float* partial, int64_t be
 
 namespace ml::cpu {
 
-void rms_norm(Context& ctx, const RmsNorm& a) {
+void rms_norm(KernelContext& ctx, const RmsNorm& a) {
   const auto rows = ML_DISPATCH(rms_norm_rows);
   const int64_t n = std::max<int64_t>(1, a.x.dim(-1));
   ctx.parallel_for(a.x.size() / n, std::max<int64_t>(1, kRowGrain / n),
                    [&](int64_t begin, int64_t end, int) { rows(a, begin, end); });
 }
 
-void rms_norm_backward(Context& ctx, const RmsNormBackward& a) {
+void rms_norm_backward(KernelContext& ctx, const RmsNormBackward& a) {
   const auto rows = ML_DISPATCH(rms_norm_backward_rows);
   const int64_t n = std::max<int64_t>(1, a.x.dim(-1));
   const int64_t count = a.x.size() / n;

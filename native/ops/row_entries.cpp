@@ -32,8 +32,8 @@ namespace {
 
 namespace ml::cpu {
 
-RowEntries gather_entries(Context& ctx, const std::vector<TableRead>& reads, const int32_t* order,
-                          const int32_t* starts, int64_t R, int64_t width) {
+RowEntries gather_entries(KernelContext& ctx, const std::vector<TableRead>& reads,
+                          const int32_t* order, const int32_t* starts, int64_t R, int64_t width) {
   int64_t total_bags = 0;
   for (const TableRead& r : reads) total_bags += r.dy.dim(0);
   const float** dy = ctx.scratch<const float*>(total_bags);

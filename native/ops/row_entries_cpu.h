@@ -11,7 +11,7 @@
 
 namespace ml::cpu {
 
-class Context;
+class KernelContext;
 
 struct Entry {
   float weight;
@@ -33,7 +33,7 @@ struct RowEntries {
 };
 
 // Gathers the entries of R touched rows (order, starts: SortRows) into scratch memory of this call.
-RowEntries gather_entries(Context& ctx, const std::vector<TableRead>& reads, const int32_t* order,
-                          const int32_t* starts, int64_t R, int64_t width);
+RowEntries gather_entries(KernelContext& ctx, const std::vector<TableRead>& reads,
+                          const int32_t* order, const int32_t* starts, int64_t R, int64_t width);
 
 }  // namespace ml::cpu

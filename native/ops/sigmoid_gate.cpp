@@ -46,13 +46,13 @@ int64_t rows_per_task(const View& y) {
 
 }  // namespace
 
-void sigmoid_gate(Context& ctx, const SigmoidGate& a) {
+void sigmoid_gate(KernelContext& ctx, const SigmoidGate& a) {
   const auto rows = ML_DISPATCH(sigmoid_gate_rows);
   ctx.parallel_for(a.y.dim(0), rows_per_task(a.y),
                    [&](int64_t begin, int64_t end, int) { rows(a, begin, end); });
 }
 
-void sigmoid_gate_backward(Context& ctx, const SigmoidGateBackward& a) {
+void sigmoid_gate_backward(KernelContext& ctx, const SigmoidGateBackward& a) {
   const auto rows = ML_DISPATCH(sigmoid_gate_backward_rows);
   ctx.parallel_for(a.y.dim(0), rows_per_task(a.y),
                    [&](int64_t begin, int64_t end, int) { rows(a, begin, end); });

@@ -36,13 +36,13 @@ void silu_gate_backward_range(const SiluGateBackward& a, int64_t begin, int64_t 
 
 namespace ml::cpu {
 
-void silu_gate(Context& ctx, const SiluGate& a) {
+void silu_gate(KernelContext& ctx, const SiluGate& a) {
   const auto range = ML_DISPATCH(silu_gate_range);
   ctx.parallel_for(a.y.size(), kActivationGrain,
                    [&](int64_t begin, int64_t end, int) { range(a, begin, end); });
 }
 
-void silu_gate_backward(Context& ctx, const SiluGateBackward& a) {
+void silu_gate_backward(KernelContext& ctx, const SiluGateBackward& a) {
   const auto range = ML_DISPATCH(silu_gate_backward_range);
   ctx.parallel_for(a.y.size(), kActivationGrain,
                    [&](int64_t begin, int64_t end, int) { range(a, begin, end); });

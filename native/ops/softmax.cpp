@@ -51,7 +51,7 @@ namespace {
 
 // rows(begin, end) over all rows of x
 template <class F>
-void for_rows(Context& ctx, const View& x, F&& rows) {
+void for_rows(KernelContext& ctx, const View& x, F&& rows) {
   const int64_t n = std::max<int64_t>(1, x.dim(-1));
   ctx.parallel_for(x.size() / n, std::max<int64_t>(1, kRowGrain / n),
                    [&](int64_t begin, int64_t end, int) { rows(begin, end); });
@@ -59,12 +59,12 @@ void for_rows(Context& ctx, const View& x, F&& rows) {
 
 }  // namespace
 
-void softmax(Context& ctx, const Softmax& a) {
+void softmax(KernelContext& ctx, const Softmax& a) {
   const auto rows = ML_DISPATCH(softmax_rows);
   for_rows(ctx, a.x, [&](int64_t begin, int64_t end) { rows(a, begin, end); });
 }
 
-void softmax_backward(Context& ctx, const SoftmaxBackward& a) {
+void softmax_backward(KernelContext& ctx, const SoftmaxBackward& a) {
   const auto rows = ML_DISPATCH(softmax_backward_rows);
   for_rows(ctx, a.y, [&](int64_t begin, int64_t end) { rows(a, begin, end); });
 }

@@ -107,7 +107,7 @@ void count_entries(const RadixPlan& shared_plan, const int32_t* indices, int64_t
 // of positions; bucket b is begins[b] … begins[b + 1]. Throws before anything is written if an
 // index or an offset is out of range.
 template <class Key>
-Key* partition_entries(Context& ctx, const SortRows& a, const RadixPlan& shared_plan,
+Key* partition_entries(KernelContext& ctx, const SortRows& a, const RadixPlan& shared_plan,
                        int64_t entries, int64_t* begins) {
   const int64_t chunks = (entries + kSparseGradGrain - 1) / kSparseGradGrain,
                 buckets = shared_plan.buckets();
@@ -151,7 +151,8 @@ Key* partition_entries(Context& ctx, const SortRows& a, const RadixPlan& shared_
 }
 
 template <class Key>
-void sort_entries(Context& ctx, const SortRows& a, const RadixPlan& shared_plan, int64_t entries) {
+void sort_entries(KernelContext& ctx, const SortRows& a, const RadixPlan& shared_plan,
+                  int64_t entries) {
   const int64_t buckets = shared_plan.buckets();
   int64_t* begins = ctx.scratch<int64_t>(buckets + 1);
   Key* keys = partition_entries<Key>(ctx, a, shared_plan, entries, begins);
@@ -185,7 +186,7 @@ void sort_entries(Context& ctx, const SortRows& a, const RadixPlan& shared_plan,
 
 }  // namespace
 
-void sort_rows(Context& ctx, const SortRows& a) {
+void sort_rows(KernelContext& ctx, const SortRows& a) {
   const int64_t entries = entry_count(a.reads);
   const RadixPlan plan(entries, a.slots);
   plan.narrow() ? sort_entries<uint32_t>(ctx, a, plan, entries)

@@ -13,7 +13,7 @@
 
 namespace ml::cpu {
 
-void sparse_grad_values(Context& ctx, const SparseGradValues& a) {
+void sparse_grad_values(KernelContext& ctx, const SparseGradValues& a) {
   const int64_t R = *a.count.as<int32_t>(), V = a.values.dim(1);
   const HotRows rows(
       ctx, gather_entries(ctx, a.reads, a.order.as<int32_t>(), a.starts.as<int32_t>(), R, V), R,
@@ -23,7 +23,7 @@ void sparse_grad_values(Context& ctx, const SparseGradValues& a) {
   });
 }
 
-void sparse_grad_to_dense(Context& ctx, const SparseGradToDense& a) {
+void sparse_grad_to_dense(KernelContext& ctx, const SparseGradToDense& a) {
   const int64_t R = *a.count.as<int32_t>(), V = a.values.dim(1);
   ctx.parallel_for(R, kSparseGradRowGrain, [&](int64_t begin, int64_t end, int) {
     for (int64_t r = begin; r < end; ++r) {

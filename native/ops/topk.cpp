@@ -27,7 +27,7 @@ void topk_rows(const TopK& a, uint64_t* keys, int64_t begin, int64_t end) {
 
 namespace ml::cpu {
 
-void topk(Context& ctx, const TopK& a) {
+void topk(KernelContext& ctx, const TopK& a) {
   const auto rows = ML_DISPATCH(topk_rows);
   const int64_t n = a.x.dim(-1);
   uint64_t* keys = ctx.scratch<uint64_t>(n * ctx.threads());

@@ -9,7 +9,7 @@
 
 namespace ml::cpu {
 
-void sum_squares(Context& ctx, const SumSquares& a) {
+void sum_squares(KernelContext& ctx, const SumSquares& a) {
   int64_t n = a.x.size();
   if (a.count) n = *a.count.as<int32_t>() * a.x.dim(1);
   const float* x = a.x.as<float>();
@@ -25,7 +25,7 @@ void sum_squares(Context& ctx, const SumSquares& a) {
   *a.out.as<float>() = static_cast<float>(total);
 }
 
-void clip_scale(Context& ctx, const ClipScale& a) {
+void clip_scale(KernelContext& ctx, const ClipScale& a) {
   const float norm = std::sqrt(*a.sum.as<float>());
   if (a.norm) *a.norm.as<float>() = norm;
   if (!a.x) return;

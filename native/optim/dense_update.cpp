@@ -47,9 +47,9 @@ void dense_range(const DenseUpdate& a, int64_t begin, int64_t end) {
 
 namespace ml::cpu {
 
-void step_advance(Context&, const StepAdvance& a) { ++*a.step.as<int32_t>(); }
+void step_advance(KernelContext&, const StepAdvance& a) { ++*a.step.as<int32_t>(); }
 
-void dense_update(Context& ctx, const DenseUpdate& a) {
+void dense_update(KernelContext& ctx, const DenseUpdate& a) {
   const auto range = ML_DISPATCH(dense_range);
   ctx.parallel_for(a.param.size(), kDenseUpdateGrain,
                    [&](int64_t begin, int64_t end, int) { range(a, begin, end); });

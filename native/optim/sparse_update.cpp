@@ -131,7 +131,7 @@ namespace {
 
 // The mean square of every row of dy of all reads. A touched row with one entry, most rows of a
 // large table, then needs no pass over its gradient.
-const double* means_of(Context& ctx, const RowEntries& entries) {
+const double* means_of(KernelContext& ctx, const RowEntries& entries) {
   double* means = ctx.scratch<double>(entries.bags);
   const auto squares = ML_DISPATCH(mean_squares);
   ctx.parallel_for(entries.bags, kMeanSquareGrain, [&](int64_t begin, int64_t end, int) {
@@ -142,7 +142,7 @@ const double* means_of(Context& ctx, const RowEntries& entries) {
 
 }  // namespace
 
-void sparse_update(Context& ctx, const SparseUpdate& a) {
+void sparse_update(KernelContext& ctx, const SparseUpdate& a) {
   const int64_t R = *a.count.as<int32_t>(), V = a.table.dim(1);
   const int32_t* rows = a.rows.as<int32_t>();
   const HotRows gradients(

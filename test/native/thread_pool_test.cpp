@@ -27,7 +27,7 @@ template <class F>
 void checked_run(int threads, int64_t n, int64_t grain, const F& work) {
   const auto tasks = static_cast<size_t>((n + grain - 1) / grain);
   std::vector<int> done(tasks), inside(static_cast<size_t>(threads));
-  cpu::Context(threads).parallel_for(n, grain, [&](int64_t begin, int64_t end, int worker) {
+  cpu::KernelContext(threads).parallel_for(n, grain, [&](int64_t begin, int64_t end, int worker) {
     require(begin % grain == 0 && end == std::min(n, begin + grain),
             "tasks depend on n and grain alone");
     require(worker >= 0 && worker < threads, "the worker's number");

@@ -70,16 +70,16 @@ void bags(DType dtype, int64_t T, int64_t V) {
 }
 
 void tables(int64_t V) {
-  const int64_t T = 32, L = 32, N = 600, places = T * L;
+  const int64_t T = 32, L = 32, N = 600, entries = T * L;
   const Tensor indices = integers({T, L}, N), weights = normal({T, L}), dy = normal({T, V}),
                step = zeros(*device, {1}, DType::i32);
   run(*device, StepAdvance{step.view()});
-  const TouchedRows t = touched_rows(*device, {{indices, weights, dy, {}}}, N);
+  const TouchedRows t = find_touched_rows(*device, {{indices, weights, dy, {}}}, N);
   int32_t R = 0;
   device->stream().read(&R, t.count.view().data, sizeof(R), nullptr);
   wait();
   // rows of dy, weights and positions, rows and their starts
-  const int64_t walk = places * (V * 4 + 8) + R * 8;
+  const int64_t walk = entries * (V * 4 + 8) + R * 8;
   const Tensor values = empty(*device, {t.rows.shape[0], V});
   const std::string label = " dim " + std::to_string(V);
   count("sparse_grad_values" + label, walk + R * V * 4,
@@ -204,8 +204,9 @@ void rows() {
   count("sum_squares", bytes, SumSquares{sum.view(), x.view(), {}});
   count("clip_scale", 2 * bytes, ClipScale{out.view(), norm.view(), sum.view(), 1});
   const int64_t k = 32;
-  const Tensor best = empty(*device, {T, k}), places = empty(*device, {T, k}, DType::i32);
-  count("topk", bytes + T * k * 8, TopK{best.view(), places.view(), x.view()});
+  const Tensor scores = empty(*device, {T, k}), indices = empty(*device, {T, k}, DType::i32);
+  count("topk", bytes + T * k * 8,
+        TopK{.values = scores.view(), .indices = indices.view(), .x = x.view()});
   count("rms_norm", 2 * bytes, RmsNorm{out.view(), x.view(), {}});
   count("rms_norm_backward", 3 * bytes, RmsNormBackward{out.view(), {}, y.view(), x.view(), {}});
 }

@@ -31,7 +31,7 @@ namespace {
   for (int64_t j = j0; j < j1; ++j) {
     const float* b = packed_b + j * kTileColumns * depth;
     for (int64_t i = i0; i < i1; ++i) {
-      Tile acc{};
+      RegisterTile acc{};
       multiply_tile(acc, panel_a + (i - i0) * kTileRows * depth, b, kTileColumns, depth);
       write_tile(p, acc, i * kTileRows, j * kTileColumns, k0 == 0);
     }

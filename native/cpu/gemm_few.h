@@ -89,7 +89,7 @@ template <int kRows>
       ldb = kTileColumns;
     }
     for (int64_t i = 0; i < p.M; i += kTileRows) {
-      Tile acc{};
+      RegisterTile acc{};
       multiply_tile(acc, panels_a + i * p.K, b, ldb, p.K);
       write_tile(p, acc, i, j, true);
     }

@@ -60,10 +60,12 @@ struct Product {
   pack<kTileRows>(panel, {a.data, a.row_stride, a.column_stride}, i0, M, k0, k1 - k0);
 }
 
-using Tile = Vec[kTileRows][kTileVectors];
+// The sums of a tile of C, in registers.
+using RegisterTile = Vec[kTileRows][kTileVectors];
 
 // acc[r][v] += sum over k of a[k][r] * b[k][v]; a is a packed panel, rows of b are ldb apart.
-[[maybe_unused]] inline __attribute__((always_inline)) void multiply_tile(Tile& acc, const float* a,
+[[maybe_unused]] inline __attribute__((always_inline)) void multiply_tile(RegisterTile& acc,
+                                                                          const float* a,
                                                                           const float* b,
                                                                           int64_t ldb, int64_t K) {
   for (int64_t k = 0; k < K; ++k, a += kTileRows, b += ldb) {
@@ -93,8 +95,9 @@ using Tile = Vec[kTileRows][kTileVectors];
 
 // Adds a tile to C, or stores it with the bias if it is the `first` block of K.
 [[maybe_unused]] inline __attribute__((always_inline)) void write_tile(const Product& p,
-                                                                       const Tile& acc, int64_t i0,
-                                                                       int64_t j0, bool first) {
+                                                                       const RegisterTile& acc,
+                                                                       int64_t i0, int64_t j0,
+                                                                       bool first) {
   const int64_t m = p.M - i0, n = p.N - j0;
   if (m < kTileRows || n < kTileColumns) {
     float tile[kTileRows * kTileColumns];

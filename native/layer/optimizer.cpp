@@ -64,7 +64,7 @@ void Optimizer::step(const Hyper& dense_hyper, const Hyper& table_hyper, bool ev
     const std::vector<ValueTable::Read> reads = table.pending();
     if (reads.empty() && !every_row) continue;
     const OptimizerState& s = table_states_[i];
-    const TouchedRows t = touched_rows(device, reads, table.slots());
+    const TouchedRows t = find_touched_rows(device, reads, table.slots());
     run(device, SparseUpdate{.table = table.weight().view(),
                              .master = s.master.view(),
                              .state1 = s.state1.view(),

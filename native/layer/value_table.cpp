@@ -8,17 +8,17 @@ void ValueTable::forget() {
   if (!weight_) return;
   const Stream& stream = device().stream();
   const bool certain = !stream.faulted();
-  std::erase_if(queue_, [&](const Entry& e) {
-    if (stream.voided(e.pushed)) return true;
-    return certain && e.cleared != 0 && stream.completed() >= e.cleared &&
-           !stream.voided(e.cleared);
+  std::erase_if(queue_, [&](const QueuedRead& q) {
+    if (stream.voided(q.pushed)) return true;
+    return certain && q.cleared != 0 && stream.completed() >= q.cleared &&
+           !stream.voided(q.cleared);
   });
-  for (Entry& e : queue_) {
-    if (stream.voided(e.cleared)) e.cleared = 0;
-    if (stream.voided(e.replaced)) e.read.weights = e.unclipped;
-    if (stream.voided(e.replaced) || (certain && stream.completed() >= e.replaced)) {
-      e.unclipped = {};
-      e.replaced = 0;
+  for (QueuedRead& q : queue_) {
+    if (stream.voided(q.cleared)) q.cleared = 0;
+    if (stream.voided(q.replaced)) q.read.weights = q.unclipped;
+    if (stream.voided(q.replaced) || (certain && stream.completed() >= q.replaced)) {
+      q.unclipped = {};
+      q.replaced = 0;
     }
   }
 }
@@ -34,31 +34,31 @@ void ValueTable::clear() {
   if (queue_.empty()) return;
   // a ticket of its own, so that a fault before it is seen to be before it
   device().stream().always([] {});
-  for (Entry& e : queue_)
-    if (e.cleared == 0) e.cleared = device().stream().submitted();
+  for (QueuedRead& q : queue_)
+    if (q.cleared == 0) q.cleared = device().stream().submitted();
   forget();
 }
 
 std::vector<ValueTable::Read> ValueTable::pending() {
   forget();
   std::vector<Read> reads;
-  for (const Entry& e : queue_)
-    if (e.cleared == 0) reads.push_back(e.read);
+  for (const QueuedRead& q : queue_)
+    if (q.cleared == 0) reads.push_back(q.read);
   return reads;
 }
 
 void ValueTable::replace_weights(const std::vector<Tensor>& weights) {
   size_t i = 0;
-  for (Entry& e : queue_)
-    if (e.cleared == 0) {
-      if (!e.unclipped) e.unclipped = e.read.weights;
-      e.read.weights = weights[i++];
-      e.replaced = device().stream().submitted();
+  for (QueuedRead& q : queue_)
+    if (q.cleared == 0) {
+      if (!q.unclipped) q.unclipped = q.read.weights;
+      q.read.weights = weights[i++];
+      q.replaced = device().stream().submitted();
     }
 }
 
-TouchedRows touched_rows(Device& device, const std::vector<ValueTable::Read>& reads,
-                         int64_t slots) {
+TouchedRows find_touched_rows(Device& device, const std::vector<ValueTable::Read>& reads,
+                              int64_t slots) {
   std::vector<TableRead> views;
   for (const ValueTable::Read& r : reads)
     views.push_back({.indices = r.indices.view(),
@@ -72,7 +72,7 @@ TouchedRows touched_rows(Device& device, const std::vector<ValueTable::Read>& re
 
 SparseGrad sparse_grad(Device& device, const std::vector<ValueTable::Read>& reads, int64_t slots,
                        int64_t dim) {
-  const TouchedRows t = touched_rows(device, reads, slots);
+  const TouchedRows t = find_touched_rows(device, reads, slots);
   const Tensor values = compute(device, SparseGradValues{.rows = t.rows.view(),
                                                          .starts = t.starts.view(),
                                                          .order = t.order.view(),

@@ -54,20 +54,21 @@ class ValueTable {
   void replace_weights(const std::vector<Tensor>& weights);  // of the pending reads, for clipping
 
  private:
-  struct Entry {
+  struct QueuedRead {
     Read read;
     Ticket pushed = 0;
-    Ticket cleared = 0;  // 0: waiting
+    Ticket cleared = 0;  // 0: pending
     Tensor unclipped;    // the weights before replace_weights, until that is certain
     Ticket replaced = 0;
   };
   void forget();
 
   Tensor weight_, scales_;
-  std::vector<Entry> queue_;
+  std::vector<QueuedRead> queue_;
 };
 
-TouchedRows touched_rows(Device& device, const std::vector<ValueTable::Read>& reads, int64_t slots);
+TouchedRows find_touched_rows(Device& device, const std::vector<ValueTable::Read>& reads,
+                              int64_t slots);
 SparseGrad sparse_grad(Device& device, const std::vector<ValueTable::Read>& reads, int64_t slots,
                        int64_t dim);
 

@@ -10,7 +10,7 @@ namespace ml::cpu::ML_ISA {
 namespace {
 
 // Stores a tile of the product into its rows of the block's scores.
-inline __attribute__((always_inline)) void store_tile(const Tile& acc, float* scores,
+inline __attribute__((always_inline)) void store_tile(const RegisterTile& acc, float* scores,
                                                       int64_t stride) {
   for (int r = 0; r < kTileRows; ++r)
     for (int v = 0; v < kTileVectors; ++v) store(scores + r * stride + v * kWidth, acc[r][v]);
@@ -40,7 +40,7 @@ inline void score_block(const ProductKeyLookup& a, const LookupWorkspace& worksp
   for (int64_t j = 0, v = 0; j < columns; j += kTileColumns, v = v + 1 == vectors ? 0 : v + 1)
     for (int64_t i = 0; i < rows; i += kTileRows) {
       float* scores = workspace.scores + i * plan.stride;
-      Tile acc{};
+      RegisterTile acc{};
       multiply_tile(acc, workspace.packed_query + i * d, packed_keys + j * d, kTileColumns, d);
       store_tile(acc, scores + j, plan.stride);
       for (int64_t c = n; c < j + kTileColumns; ++c)

@@ -1,5 +1,5 @@
 // Int8 screening of the product-key lookup (docs/decisions/0006): upper bounds of a block's scores
-// from int8 products, and only what may be among the k greatest is multiplied in float32. Included
+// from int8 products, and only what may be among the k largest is multiplied in float32. Included
 // inside an instruction-set pass; there is only that of AVX-512 with VNNI.
 
 #if defined(ML_OPS_PRODUCT_KEY_SCREENING_CPU_H) == defined(ML_ISA_TOGGLE)

@@ -22,7 +22,7 @@ constexpr int64_t partial_count(int64_t entries) {
 }
 
 // Touched rows with their entries resolved. All on the device; R = count[0].
-struct TouchedRows {
+struct ResolvedRows {
   const int32_t *rows, *starts, *count;
   const RowEntry<float>* entries;  // in sorted order: the row of dy, and the weight
   const float* partials;           // [partial_count, width]
@@ -52,7 +52,7 @@ __device__ inline void for_rows(const LaneGroup& group, int64_t R, F body) {
 // sum = one slice of the gradient of touched row r; 0 where r < 0. All groups of the warp
 // call it together.
 template <class Slice>
-__device__ inline void row_gradient(Slice& sum, const TouchedRows& t, const LaneGroup& group,
+__device__ inline void row_gradient(Slice& sum, const ResolvedRows& t, const LaneGroup& group,
                                     int64_t r, int column) {
   // entries are fewer than 2^31
   int begin = r < 0 ? 0 : t.starts[r], end = r < 0 ? 0 : t.starts[r + 1];

@@ -125,7 +125,8 @@ __global__ void __launch_bounds__(kThreads)
 // One lane group sums one slice of the chunk of a hot row, for the partial of that chunk, if any.
 template <class Slice>
 __global__ void __launch_bounds__(kThreads, kSparseGradMinBlocks)
-    hot_rows_kernel(Guard guard, float* partials, TouchedRows t, int64_t partial_total, int lanes) {
+    hot_rows_kernel(Guard guard, float* partials, ResolvedRows t, int64_t partial_total,
+                    int lanes) {
   if (guard.aborted()) return;
   const LaneGroup group = lane_group(lanes);
   const int64_t partial = int64_t{blockIdx.x} * (kThreads / lanes) + group_of_block(group);
@@ -160,7 +161,7 @@ __global__ void __launch_bounds__(kThreads, kSparseGradMinBlocks)
 // slowest index: all rows read one slice of dy, which is then resident in L2, before the next.
 template <class Slice>
 __global__ void __launch_bounds__(kThreads, kSparseGradMinBlocks)
-    sparse_grad_values_kernel(Guard guard, float* values, TouchedRows t, int lanes) {
+    sparse_grad_values_kernel(Guard guard, float* values, ResolvedRows t, int lanes) {
   if (guard.aborted()) return;
   const LaneGroup group = lane_group(lanes);
   const int column = Slice::column(group, blockIdx.y);
@@ -225,9 +226,9 @@ void sort_rows(CudaStream& stream, const SortRows& a) {
          entries, slots);
 }
 
-TouchedRows touched_rows(CudaStream& stream, const View& rows, const View& starts,
-                         const View& order, const View& count, const std::vector<TableRead>& reads,
-                         int64_t width) {
+ResolvedRows resolve_rows(CudaStream& stream, const View& rows, const View& starts,
+                          const View& order, const View& count, const std::vector<TableRead>& reads,
+                          int64_t width) {
   const int64_t total = entry_count(reads), partial_total = partial_count(total);
   RowEntry<float>* entries = stream.scratch<RowEntry<float>>(total);
   float* partials = stream.scratch<float>(partial_total * width);
@@ -242,12 +243,12 @@ TouchedRows touched_rows(CudaStream& stream, const View& rows, const View& start
     launch(resolve_kernel, dim3(blocks_for(total, kThreads)), dim3(kThreads), 0, stream, entries,
            order.as<int32_t>(), starts.as<int32_t>(), count.as<int32_t>(), spans, width);
   }
-  const TouchedRows t{.rows = rows.as<int32_t>(),
-                      .starts = starts.as<int32_t>(),
-                      .count = count.as<int32_t>(),
-                      .entries = entries,
-                      .partials = partials,
-                      .width = static_cast<int>(width)};
+  const ResolvedRows t{.rows = rows.as<int32_t>(),
+                       .starts = starts.as<int32_t>(),
+                       .count = count.as<int32_t>(),
+                       .entries = entries,
+                       .partials = partials,
+                       .width = static_cast<int>(width)};
   with_gradient_slice(vec4_aligned(reads, width), width, [&]<class Slice>(Slice, Slicing s) {
     const dim3 grid(blocks_for(partial_total, kThreads / s.lanes), s.slices);
     launch(hot_rows_kernel<Slice>, grid, dim3(kThreads), 0, stream, partials, t, partial_total,
@@ -258,7 +259,7 @@ TouchedRows touched_rows(CudaStream& stream, const View& rows, const View& start
 
 void sparse_grad_values(CudaStream& stream, const SparseGradValues& a) {
   const int64_t width = a.values.dim(1);
-  const TouchedRows t = touched_rows(stream, a.rows, a.starts, a.order, a.count, a.reads, width);
+  const ResolvedRows t = resolve_rows(stream, a.rows, a.starts, a.order, a.count, a.reads, width);
   with_gradient_slice(vec4_aligned(a.reads, width) && vec4_aligned(a.values, width), width,
                       [&]<class Slice>(Slice, Slicing s) {
                         const dim3 grid(striding_blocks(a.values.dim(0), kThreads / s.lanes,

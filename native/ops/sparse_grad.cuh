@@ -13,9 +13,9 @@ namespace ml::ML_CUDA_NAMESPACE {
 class CudaStream;
 
 // Resolves every entry and sums the chunks of hot rows, in scratch memory of this operation.
-TouchedRows touched_rows(CudaStream& stream, const View& rows, const View& starts,
-                         const View& order, const View& count, const std::vector<TableRead>& reads,
-                         int64_t width);
+ResolvedRows resolve_rows(CudaStream& stream, const View& rows, const View& starts,
+                          const View& order, const View& count, const std::vector<TableRead>& reads,
+                          int64_t width);
 
 // Whether rows of `width` floats can be accessed in packs of four.
 inline bool vec4_aligned(const View& rows, int64_t width) {

@@ -63,7 +63,7 @@ __device__ inline void store_row(const TableState& a, const Slice& x, const Lane
 // Updates one slice of row u of the table, whose gradient is that of touched row r, or 0 where
 // r < 0. u < 0: no row.
 template <class Slice, class Rule>
-__device__ inline void update_row(const Rule& rule, const TableState& a, const TouchedRows& t,
+__device__ inline void update_row(const Rule& rule, const TableState& a, const ResolvedRows& t,
                                   const LaneGroup& group, int64_t u, int64_t r, int) {
   const int column = Slice::column(group, blockIdx.y);
   const auto root = [](float v) { return sqrtf(v); };
@@ -87,7 +87,7 @@ __device__ inline void update_row(const Rule& rule, const TableState& a, const T
 // one slice does not fit in registers: it is summed twice.
 template <class Slice>
 __device__ inline void update_row(const RowwiseAdagradRule& rule, const TableState& a,
-                                  const TouchedRows& t, const LaneGroup& group, int64_t u,
+                                  const ResolvedRows& t, const LaneGroup& group, int64_t u,
                                   int64_t r, int slices) {
   const int steps = slices == 1 ? 1 : 2 * slices;
   float squares = 0, root = 0;
@@ -137,8 +137,8 @@ __device__ inline int64_t first_from(const int32_t* rows, int64_t R, int64_t u) 
 // slowest index: all rows read one slice of dy, which is then resident in L2, before the next.
 template <class Rule, class Slice>
 __global__ void __launch_bounds__(kThreads, kSparseUpdateMinBlocks)
-    sparse_update_kernel(Guard guard, TableState a, TouchedRows t, const int32_t* step, Hyper hyper,
-                         bool every_row, Slicing slicing) {
+    sparse_update_kernel(Guard guard, TableState a, ResolvedRows t, const int32_t* step,
+                         Hyper hyper, bool every_row, Slicing slicing) {
   if (guard.aborted()) return;
   const Rule rule(hyper, *step);
   const LaneGroup group = lane_group(slicing.lanes);
@@ -163,7 +163,7 @@ __global__ void __launch_bounds__(kThreads, kSparseUpdateMinBlocks)
 template <class Rule>
 void update_with(CudaStream& stream, const SparseUpdate& a) {
   const int64_t width = a.table.dim(1), slots = a.table.dim(0);
-  const TouchedRows t = touched_rows(stream, a.rows, a.starts, a.order, a.count, a.reads, width);
+  const ResolvedRows t = resolve_rows(stream, a.rows, a.starts, a.order, a.count, a.reads, width);
   const TableState state{.exact = (a.master ? a.master : a.table).template as<float>(),
                          .state1 = a.state1 ? a.state1.as<float>() : nullptr,
                          .state2 = a.state2 ? a.state2.as<float>() : nullptr,

@@ -26,7 +26,7 @@ constexpr uint32_t kAhead = 32;
 // missing is counted at once.
 struct Instruction {
   const void* pc = nullptr;
-  uint64_t launch = 0;  // that filled this slot
+  uint64_t launch = 0;  // that filled this entry
   size_t bytes;
   bool write, shared;
   uint32_t times[kWarp];       // each lane has come since the warp converged

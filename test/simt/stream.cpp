@@ -182,7 +182,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
     number = ++event->recorded;
   }
   s.enqueue([event, number] {
-    // Notified under the lock: who waits may destroy the event at once.
+    // Notified under the lock: the waiting thread may destroy the event at once.
     const std::lock_guard lock(event->mutex);
     event->passed = number;
     event->time = std::chrono::steady_clock::now();

@@ -72,7 +72,7 @@ struct Case {
   int hot;
   DType dtype;
 };
-// Few bags, so pieces; a hot row of many chunks; odd widths; two slices and more.
+// Few bags, so their chunks; a hot row of many chunks; odd widths; two slices and more.
 constexpr Case kCases[] = {{1, 128, 64, 40, 5, DType::bf16}, {40, 32, 20, 9, 2, DType::f32},
                            {5, 33, 7, 30, 3, DType::f16},    {3, 40, 600, 12, 4, DType::f32},
                            {6, 9, 264, 8, 9, DType::bf16},   {300, 2, 3, 4, 1, DType::f32}};
@@ -186,8 +186,8 @@ void same_numbers_as_the_cpu() {
   }
 }
 
-// Bytes in whole sectors over those that must be moved, with bags enough that none is cut in
-// pieces.
+// Bytes in whole sectors over those that must be moved, with bags enough that none is cut into
+// chunks.
 void bags_move_what_they_must() {
   for (DType dtype : {DType::f32, DType::bf16, DType::i8})
     for (int64_t V : {64, 256, 768, 1024}) {

@@ -203,8 +203,8 @@ void attention() {
     }
 }
 
-// A table's way there and back: bags that are cut in pieces, hot rows of several chunks, rows that
-// packs of four do not divide.
+// A table's way there and back: bags that are cut into chunks, hot rows of several chunks, rows
+// that packs of four do not divide.
 void tables() {
   Pair p;
   for (const auto& [B, L, V, N] : {std::array<int64_t, 4>{2, 400, 20, 2}, {9, 33, 7, 40}}) {

@@ -72,13 +72,13 @@ Written by \`npm run bench -- --write-docs\`; do not edit. Run it on your machin
   rounds that they disturbed were repeated where that helped
 ${disturbed(cases)}
 Every result is compared with a float64 reference before it is timed. Contenders of a case are timed
-in rotation, round by round; a time is the median, the spread half the distance of the quartiles.
-Two figures are one thread / all threads; (x) is how many times as long as ours. Shares of the
-ceiling, multiples and speedups are medians of the ratios within a round, so that a machine that
-slows down and recovers does not move them. The ceilings are loops that only move the same rows, or
-only multiply, with the best prefetches, into L1d or L2; where the table is only read, they read
-ours, since one allocation is not as fast as the next. Tables of ours and of the ceilings lie in
-huge pages; peers get ordinary arrays, as their users do. Only ratios within a row mean anything:
+in rotation, round by round. A time is the median, the spread half the interquartile range. Two
+figures are one thread / all threads; (x) is how many times as long as ours. Fractions of the
+ceiling, multiples and speedups are medians of the ratios within a round, so a machine that slows
+down and recovers does not bias them. The ceilings are loops that only move the same rows or only
+multiply, with the best prefetches, into L1d or L2. Where a table is only read, ours and the ceiling
+read the same one, since allocations differ in speed. Our tables and those of the ceilings are in
+huge pages; peers get ordinary arrays, as their users do. Compare figures within a row only:
 absolute speed differs from run to run on a shared machine.
 `
 }

@@ -8,7 +8,7 @@ import type { ValueTable } from './value-table.js'
 
 /** A dense parameter: an optimizer updates all of it from a gradient of its shape. */
 export interface DenseParameter {
-  /** Tells dense parameters from tables. */
+  /** Distinguishes dense parameters from tables. */
   readonly kind: 'dense'
   /** As in the state dict. */
   readonly name: string
@@ -20,7 +20,7 @@ export interface DenseParameter {
 
 /** A value table: an optimizer updates the rows that were read. */
 export interface TableParameter {
-  /** Tells tables from dense parameters. */
+  /** Distinguishes tables from dense parameters. */
   readonly kind: 'table'
   /** As in the state dict. */
   readonly name: string
@@ -32,7 +32,7 @@ export interface TableParameter {
   readonly table: ValueTable
 }
 
-/** What an optimizer updates; `kind` tells which. */
+/** What an optimizer updates; `kind` says which. */
 export type Parameter = DenseParameter | TableParameter
 
 function describeParameter({ name, kind, value }: Parameter): string {

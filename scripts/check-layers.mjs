@@ -56,9 +56,9 @@ function deviceFault(name, text) {
   if (primitives.test(code) && !/^cuda\/(warp|block|ptx_\w+)\.cuh$/.test(name))
     return 'primitives of warps and blocks come from cuda/warp.cuh and cuda/block.cuh'
   if (/\basm\b/.test(code) && !/^cuda\/ptx_\w+\.cuh$/.test(name))
-    return 'PTX stands in cuda/ptx_*.cuh'
+    return 'PTX belongs in cuda/ptx_*.cuh'
   if (/__CUDA_ARCH__/.test(code) && !/^cuda\/ptx_\w+\.cuh$/.test(name))
-    return '__CUDA_ARCH__ stands in cuda/ptx_*.cuh'
+    return '__CUDA_ARCH__ belongs in cuda/ptx_*.cuh'
   if (/#include <(cub|thrust)\//.test(code) && name !== 'cuda/sort.cu')
     return 'CUB is used in cuda/sort.cu only'
 }

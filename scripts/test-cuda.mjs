@@ -1,6 +1,6 @@
-// `npm run test:cuda`: for whoever has a GPU. The tests of every device on `cuda`, then the timed
-// benchmark of its kernels. Without a usable GPU it says so and fails: a run that tested nothing is
-// not a pass.
+// `npm run test:cuda`, for a machine with a GPU. The tests of every device on `cuda`, then the
+// timed benchmark of its kernels. Without a usable GPU it says so and fails: a run that tested
+// nothing is not a pass.
 
 import { spawnSync } from 'node:child_process'
 import { createRequire } from 'node:module'

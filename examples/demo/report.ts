@@ -54,6 +54,6 @@ export function printTable(results: readonly Result[], facts: Facts): void {
   for (const r of rows) console.log(line(r))
   console.log(
     '\n  Recall is measured on all facts that were trained. There is no held-out set: ' +
-      'a fact that was never told cannot be known.',
+      'a fact outside the training data cannot be known.',
   )
 }

@@ -2,7 +2,7 @@
 
 export const width = 80
 
-/** Exits quietly once nobody reads what is printed, as in `memory-layers doctor | head -1`. */
+/** Exits quietly once the reader of the output is gone, as in `memory-layers doctor | head -1`. */
 export function exitOnClosedPipe(): void {
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code !== 'EPIPE') throw error

@@ -13,7 +13,7 @@ struct Delivery {
 
 void settle(napi_env raw, napi_value, void*, void* data) {
   std::unique_ptr<Delivery> d(static_cast<Delivery*>(data));
-  if (raw == nullptr) {  // the environment is going: there is no JavaScript left to tell
+  if (raw == nullptr) {  // the environment is being torn down: no JavaScript can run
     return;
   }
   Napi::Env env(raw);
@@ -27,12 +27,11 @@ void settle(napi_env raw, napi_value, void*, void* data) {
     } else {
       d->deferred.Resolve(d->value(env));
     }
-  } catch (const Napi::Error&) {  // a worker is being terminated: nobody listens
+  } catch (const Napi::Error&) {  // a worker is being terminated
   }
 }
 
-// Before anything of the environment goes, its streams come to rest: they write into its array
-// buffers.
+// The streams are drained before the environment is torn down: they write into its array buffers.
 void clean_up(void* data) {
   Addon* addon = static_cast<Addon*>(data);
   for (const auto& weak : addon->devices)
@@ -61,8 +60,8 @@ Napi::Promise read_later(Napi::Env env, const std::shared_ptr<Device>& device, v
   auto* d = new Delivery{device, Napi::Promise::Deferred::New(env), std::move(value), std::nullopt};
   const Napi::Promise promise = d->deferred.Promise();
   if (addon.waiting++ == 0) napi_ref_threadsafe_function(env, addon.deliver);
-  // The stream's thread holds no owner of the device: the last one must go on the JavaScript
-  // thread.
+  // The stream's thread owns no reference to the device: the last one must be released on the
+  // JavaScript thread.
   device->stream().read(target, source, bytes,
                         [d, deliver = addon.deliver](const std::optional<Fault>& fault) {
                           d->fault = fault;

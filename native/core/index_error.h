@@ -1,5 +1,5 @@
 #pragma once
-// What is said of an index or an offset that is out of range: one text, whichever device found it.
+// The message for an index or an offset out of range, the same from every device.
 
 #include <cstdint>
 #include <string>

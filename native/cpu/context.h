@@ -41,7 +41,7 @@ class KernelContext {
   }
 
   // Memory until the operation ends, 64-byte aligned, contents undefined, reused by later
-  // operations. Call it outside parallel_for; for one block per worker ask for threads() times as
+  // operations. Call it outside parallel_for; for one block per worker allocate threads() times as
   // much.
   template <class T>
   T* scratch(int64_t count) {

@@ -107,7 +107,7 @@ template <int kVectors>
     __builtin_memcpy(ranks + first + v * kWidth, &rank[v], sizeof(IVec));
 }
 
-// Adds to each rank how many equal candidates stand before it; false if one is NaN.
+// Adds to each rank how many equal candidates come before it; false if one is NaN.
 [[maybe_unused]] __attribute__((noinline)) bool rank_ties(const Candidates& c, int64_t count,
                                                           int32_t* ranks) {
   for (int64_t i = 0; i < count; ++i) {

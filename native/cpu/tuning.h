@@ -1,6 +1,6 @@
 #pragma once
 // The CPU's constants: block sizes, grains and thresholds, each with what chose it. Numbers that
-// follow from the arithmetic stand where they are used.
+// follow from the arithmetic are where they are used.
 //
 // Machines: Zen 3 (AVX2) and Zen 4 (AVX-512 with VNNI), two cores each. Where no measurement is
 // named, none is on record, and the line says what the number bounds.

@@ -23,7 +23,7 @@ struct MemorySource {
   std::function<void*(int64_t bytes)> allocate;  // nullptr: none left
   std::function<void(void* data, int64_t bytes)> release;
   int64_t total = 0;  // bytes of the device
-  // Blocks have the size asked for and are never reused: for a device that checks their bounds.
+  // Blocks have the requested size and are never reused: for a device that checks their bounds.
   bool exact = false;
 };
 

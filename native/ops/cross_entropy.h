@@ -1,8 +1,7 @@
 #pragma once
-// Cross-entropy of the logits of each token.
+// Cross-entropy of the logits of each token, with p[t, :] = softmax(logits[t, :]):
 //   CrossEntropy           loss[t] = logsumexp(logits[t, :]) - logits[t, targets[t]]
-//   CrossEntropyBackward   dlogits[t, c] = dloss[t] * (softmax(logits[t, :])[c] - [c ==
-//   targets[t]])
+//   CrossEntropyBackward   dlogits[t, c] = dloss[t] * (p[t, c] - [c == targets[t]])
 //     logits    [T, C]  float32  in
 //     targets   [T]     int32    in
 //     loss      [T]     float32  out

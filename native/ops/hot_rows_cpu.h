@@ -1,7 +1,7 @@
 #pragma once
 // The gradients of touched rows. Hot rows, those of more than kHotEntries entries, are cut into
 // chunks of that size, whose partial sums are made by all threads and added in order: the bits are
-// the same for any number of threads, and one hot row does not hold up the rest.
+// the same for any number of threads, and one hot row does not delay the rest.
 
 #include "ops/row_entries_cpu.h"
 

@@ -1,6 +1,6 @@
 #pragma once
 // The shape rule of an operation: outputs(args) checks the inputs and says what each output must
-// be. Whoever runs the operation allocates by it, and check(args) compares what was given with it.
+// be. The binding and the layers allocate by it, and check(args) compares given outputs with it.
 
 #include "core/check.h"
 

@@ -1,9 +1,9 @@
 #pragma once
 // exp(x - max) of a row and its sum, for softmax and what derives from it. A row that its group
 // caches in registers is read once. A longer one is read once for the sum, which is rescaled
-// whenever a chunk has a larger element (Milakov and Gimelshein 2018), and once more by who needs
-// the exponentials. NaN and +Infinity make the sum NaN; of a row of -Infinity alone it is 0, and
-// the exponentials are 0 or NaN.
+// whenever a chunk has a larger element (Milakov and Gimelshein 2018), and once more where the
+// exponentials are needed. NaN and +Infinity make the sum NaN; of a row of -Infinity alone it is 0,
+// and the exponentials are 0 or NaN.
 
 #include "cuda/rows.cuh"
 

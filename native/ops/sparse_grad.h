@@ -5,7 +5,7 @@
 //   SortRows            the touched rows of all reads, by a stable radix sort of (index, position)
 //     rows     [C]      int32    out: the R distinct indices, ascending
 //     starts   [C + 1]  int32    out: row r has the entries starts[r] … starts[r + 1] of `order`
-//     order    [nnz]    int32    out: positions of entries in all reads laid end to end, ascending
+//     order    [nnz]    int32    out: positions of entries in the concatenated reads, ascending
 //                                within a row
 //     count    [1]      int32    out: R, which is known only when the operation has run
 //   SparseGradValues    values[r, :] = sum over the entries of row r of weight * dy[its bag, :]

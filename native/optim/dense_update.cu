@@ -1,5 +1,5 @@
-// DenseUpdate and StepAdvance (optim/dense_update.h): one elementwise pass over
-// parameter, states, gradient.
+// DenseUpdate and StepAdvance (optim/dense_update.h): one elementwise pass over parameter, states
+// and gradient.
 
 #include "optim/dense_update.h"
 

@@ -76,12 +76,13 @@ function sources() {
 }
 
 /**
- * What ptxas says of one file for one architecture; kept in build/kernels as long as the sources
+ * What ptxas says of one file for one architecture; cached in build/kernels as long as the sources
  * are the same.
  */
 async function compiled({ name, digest }, architecture) {
-  const kept = `${root}build/kernels/${name.replaceAll('/', '-')}-${architecture}-${digest.slice(0, 16)}.json`
-  if (existsSync(kept)) return JSON.parse(readFileSync(kept, 'utf8'))
+  const file = `${name.replaceAll('/', '-')}-${architecture}-${digest.slice(0, 16)}.json`
+  const cached = `${root}build/kernels/${file}`
+  if (existsSync(cached)) return JSON.parse(readFileSync(cached, 'utf8'))
   const args = [
     '-std=c++20',
     '-O3',
@@ -115,7 +116,7 @@ async function compiled({ name, digest }, architecture) {
   }))
   const own = kernels.filter((k) => !k.instance.includes('cub::'))
   mkdirSync(`${root}build/kernels`, { recursive: true })
-  writeFileSync(kept, JSON.stringify(own))
+  writeFileSync(cached, JSON.stringify(own))
   return own
 }
 
@@ -154,15 +155,18 @@ const cases = counted().map((c) => {
   return { ...c, ratio: moved / c.floor, main, estimate: (moved / bandwidth) * 1e6 }
 })
 
+/** A row of a table: the first cell to the left, the others to the right. */
+const row = (widths, [first, ...others]) =>
+  first.padEnd(58) + others.map((cell, i) => cell.padStart(widths[i])).join('')
+
+const countWidths = [14, 18, 15]
 console.log(
-  `${'case, counted'.padEnd(58)}${'sectors/floor'.padStart(14)}${'conflicts/access'.padStart(18)}${'µs, estimated'.padStart(15)}`,
+  row(countWidths, ['case, counted', 'sectors/floor', 'conflicts/access', 'µs, estimated']),
 )
 for (const c of cases) {
   const accesses = sum(c.kernels, sharedAccesses)
   const per = accesses === 0 ? '-' : (sum(c.kernels, conflicts) / accesses).toFixed(3)
-  console.log(
-    `${c.name.padEnd(58)}${c.ratio.toFixed(3).padStart(14)}${per.padStart(18)}${c.estimate.toFixed(3).padStart(15)}`,
-  )
+  console.log(row(countWidths, [c.name, c.ratio.toFixed(3), per, c.estimate.toFixed(3)]))
   const budget = budgets.sectors[c.name]
   if (budget === undefined) faults.push(`${c.name}: no budget of sectors`)
   else if (c.ratio > budget)
@@ -184,7 +188,8 @@ for (const c of cases) {
     const got = sharedAccesses(k) === 0 ? 0 : conflicts(k) / sharedAccesses(k)
     if (got > most)
       faults.push(
-        `${c.name}: ${k.kernel} has ${got.toFixed(3)} bank conflicts an access, the budget is ${most}`,
+        `${c.name}: ${k.kernel} has ${got.toFixed(3)} bank conflicts an access, ` +
+          `the budget is ${most}`,
       )
   }
   const most = budgets.storedBytes[c.name]
@@ -198,9 +203,10 @@ if (!flags.counts) {
   instances = await compileAll()
   const threads = new Map(cases.flatMap((c) => c.kernels).map((k) => [k.kernel, k]))
   const byInstance = groupBy(instances, (i) => `${i.file} ${i.instance}`)
-  console.log(
-    `\n${'kernel, compiled for sm_80 / 90 / 100'.padEnd(58)}${'instances'.padStart(10)}${'registers, most'.padStart(18)}${'spilled'.padStart(12)}${'warps, least'.padStart(18)}`,
-  )
+  const widths = [10, 18, 12, 18]
+  const kernels = 'kernel, compiled for sm_80 / 90 / 100'
+  const head = [kernels, 'instances', 'max registers', 'spilled', 'min warps']
+  console.log(`\n${row(widths, head)}`)
   for (const [kernel, all] of groupBy(instances, (i) => i.kernel)) {
     const run = threads.get(kernel)
     const of = (f) =>
@@ -227,9 +233,8 @@ if (!flags.counts) {
           ),
         )
       : '-'
-    console.log(
-      `${kernel.padEnd(58)}${String(all.length / architectures.length).padStart(10)}${registers.padStart(18)}${spilled.padStart(12)}${warps.padStart(18)}`,
-    )
+    const count = String(all.length / architectures.length)
+    console.log(row(widths, [kernel, count, registers, spilled, warps]))
   }
   for (const [name, list] of byInstance)
     for (const i of list)

@@ -16,8 +16,8 @@ export interface MixtureOfExpertsOptions {
   /** Number of experts, E. */
   experts: number
   /**
-   * Mean number of experts per token: each expert selects `k = capacity * T / E` tokens, rounded up.
-   * Default 2.
+   * Mean number of experts per token: each expert selects `k = capacity * T / E` tokens, rounded
+   * up. Default 2.
    */
   capacity?: number
   /** Of the initial weights. Default 0. */

@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { type DType, ops } from '../../lib/index.js'
 import * as reference from '../reference/embedding-bag.js'
-import { randomBags } from '../support/bags.js'
+import { raggedShapes, randomBags, randomRaggedBags } from '../support/bags.js'
 import { expectClose } from '../support/close.js'
 import { onEveryDevice } from '../support/devices.js'
 import { integers, randomTensor, randomTensorOf } from '../support/random.js'
@@ -55,26 +55,16 @@ onEveryDevice((device) => {
 
   test('ragged bags equal the reference, with empty bags anywhere', async () => {
     await fc.assert(
-      fc.asyncProperty(
-        fc.array(fc.integer({ min: 0, max: 9 }), { maxLength: 12 }),
-        fc.integer({ min: 1, max: 40 }),
-        fc.nat(1000),
-        async (lengths, V, seed) => {
-          const offsets = [0]
-          for (const length of lengths) offsets.push(offsets.at(-1)! + length)
-          const entries = offsets.at(-1)!
-          const table = randomTensor(device, [11, V], seed)
-          const weights = randomTensor(device, [entries], seed + 1)
-          const indices = integers(entries, -1, 11, seed + 2)
-
-          const y = ops.embeddingBag(table.tensor, device.tensor(indices), weights.tensor, {
-            offsets: device.tensor(Int32Array.from(offsets)),
-          })
-
-          const bags = { indices, weights: weights.data, offsets }
-          expectClose('y', await y.data(), reference.embeddingBag(table.data, V, bags), 2e-6)
-        },
-      ),
+      fc.asyncProperty(...raggedShapes, async (lengths, V, seed) => {
+        const { table, indices, weights, offsets, bags } = randomRaggedBags(
+          device,
+          lengths,
+          V,
+          seed,
+        )
+        const y = ops.embeddingBag(table.tensor, indices, weights.tensor, { offsets })
+        expectClose('y', await y.data(), reference.embeddingBag(table.data, V, bags), 2e-6)
+      }),
       { numRuns: 40, seed: 1 },
     )
   })

@@ -21,14 +21,10 @@ enum class Kind : uint8_t {
   ballot,
   shuffle,
   shuffle_xor,
-  shuffle_up,
-  shuffle_down,
-  redux_add,
   redux_min,
   redux_max,
   mma_bfloat16,
   mma_half,
-  mma_tf32,
   ldmatrix,
   ldmatrix_transposed
 };

@@ -228,11 +228,6 @@ void wrote(void* at, size_t bytes) {
   device_memory().wrote(at, bytes);
 }
 
-size_t DeviceMemory::used() const {
-  const std::lock_guard hold(mutex);
-  return used_bytes;
-}
-
 void check_red_zones() {
   const std::lock_guard hold(mutex);
   for (const auto& [data, bytes] : live) check_red_zones_of(data, bytes);

@@ -27,7 +27,6 @@ class DeviceMemory {
   bool release(void* p);                           // false: not an allocation
   bool covers(const void* p, size_t bytes) const;  // it lies in one live allocation
   void wrote(void* p, size_t bytes);               // by the host: its bytes are written
-  size_t used() const;
 
  private:
   uintptr_t base_;

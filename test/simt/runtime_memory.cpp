@@ -64,23 +64,6 @@ cudaError_t cudaFree(void* pointer) {
   return device_memory().release(pointer) ? cudaSuccess : result(cudaErrorInvalidValue);
 }
 
-// The address is there at once; it is given back when the stream comes to the free.
-cudaError_t simt_malloc_async(void** pointer, size_t bytes, cudaStream_t stream) {
-  if (capturing(stream)) return result(cudaErrorStreamCaptureUnsupported);
-  return simt_malloc(pointer, bytes);
-}
-
-cudaError_t cudaFreeAsync(void* pointer, cudaStream_t stream) {
-  if (!pointer) return cudaSuccess;
-  if (capturing(stream)) return result(cudaErrorStreamCaptureUnsupported);
-  if (!device_memory().covers(pointer, 1)) return result(cudaErrorInvalidValue);
-  stream_of(stream).enqueue([pointer] {
-    if (!device_memory().release(pointer))
-      fault_after("cudaFreeAsync of %p, which is no allocation", pointer);
-  });
-  return cudaSuccess;
-}
-
 cudaError_t simt_malloc_host(void** pointer, size_t bytes) {
   *pointer = pin(bytes);
   return *pointer ? cudaSuccess : result(cudaErrorMemoryAllocation);
@@ -136,12 +119,5 @@ cudaError_t cudaMemset(void* to, int value, size_t bytes) {
   const cudaError_t error = cudaMemsetAsync(to, value, bytes, nullptr);
   return error == cudaSuccess ? cudaStreamSynchronize(nullptr) : error;
 }
-
-cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t* pool, int device) {
-  *pool = nullptr;
-  return device == 0 ? cudaSuccess : result(cudaErrorInvalidDevice);
-}
-cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, cudaMemPoolAttr, void*) { return cudaSuccess; }
-cudaError_t cudaMemPoolTrimTo(cudaMemPool_t, size_t) { return cudaSuccess; }
 
 }  // namespace simt::toolkit

@@ -31,7 +31,6 @@ toolkit::CUstream_st& stream_of(toolkit::cudaStream_t stream) {
 
 namespace toolkit {
 
-cudaError_t cudaPeekAtLastError() { return last_error; }
 cudaError_t cudaGetLastError() {
   const cudaError_t error = last_error;
   last_error = cudaSuccess;

@@ -131,7 +131,33 @@ void products() {
   });
 }
 
-// The last block to arrive adds what the others left.
+// Lane l stores row l of four 8x8 matrices, whose element e of row l is 8 l + e, and gets them
+// transposed.
+__global__ void transposed_kernel(Guard guard, uint32_t* out) {
+  if (guard.aborted()) return;
+  auto& rows = shared<uint16_t[kWarp][8]>();
+  for (int e = 0; e < 8; e++) rows[lane()][e] = static_cast<uint16_t>(8 * lane() + e);
+  warp_sync();
+  uint32_t r[4];
+  ::simt::ldmatrix(r, rows[lane()], true, CallSite::here());
+  for (int m = 0; m < 4; m++) out[4 * lane() + m] = r[m];
+}
+
+void transposed_matrices() {
+  in_orders([] {
+    Device d;
+    auto* out = d.array<uint32_t>(4 * kWarp);
+    launch(transposed_kernel, 1, kWarp, 8 * kWarp * sizeof(uint16_t), d.stream, out);
+    const auto got = d.read(out, 4 * kWarp);
+    for (uint32_t l = 0; l < kWarp; l++)
+      for (uint32_t m = 0; m < 4; m++) {
+        const uint32_t low = 8 * (8 * m + l % 4 * 2) + l / 4, high = low + 8;
+        expect(got[4 * l + m] == (high << 16 | low), "transposed 8x8 matrices");
+      }
+  });
+}
+
+// The last block to arrive adds the partial sums of all blocks.
 __global__ void last_arriver_kernel(Guard guard, float* out, float* partial, uint32_t* arrived) {
   if (guard.aborted()) return;
   uint32_t& arrival = shared<uint32_t>();
@@ -218,6 +244,7 @@ const std::vector<Test>& primitive_tests() {
       {"block sums", blocks},
       {"product of bfloat16", products<ml::BFloat16>},
       {"product of half", products<ml::Half>},
+      {"transposed matrices", transposed_matrices},
       {"last arriver", last_arriver},
       {"atomics", atomics},
       {"conversions of half", conversions<ml::Half>},

@@ -45,7 +45,7 @@ struct Source {
     Tensor exact = upload(shape, DType::f32, values);
     if (dtype == DType::f32) return exact;
     Tensor t = empty(*device, shape, dtype);
-    run(*device, Copy{t.view(), exact.view()});
+    run(*device, Copy{.out = t.view(), .in = exact.view()});
     return t;
   }
   // Slots of [-1, slots); every `hot`-th is 3.
@@ -88,9 +88,11 @@ Results there_and_back(const std::shared_ptr<Device>& device, const Case& c) {
   const Tensor ids = s.indices({B, L}, N, hot), w = s.numbers({B, L}), dy = s.numbers({B, V});
   const Tensor exact = s.numbers({N, V}), table = empty(d, {N, V}, dtype), y = empty(d, {B, V}),
                dw = empty(d, {B, L});
-  run(d, Copy{table.view(), exact.view()});
-  run(d, EmbeddingBag{y.view(), table.view(), ids.view(), w.view(), {}, {}});
-  run(d, EmbeddingBagWeightsBackward{dw.view(), dy.view(), table.view(), ids.view(), {}, {}});
+  run(d, Copy{.out = table.view(), .in = exact.view()});
+  run(d, EmbeddingBag{
+             .y = y.view(), .table = table.view(), .indices = ids.view(), .weights = w.view()});
+  run(d, EmbeddingBagWeightsBackward{
+             .dweights = dw.view(), .dy = dy.view(), .table = table.view(), .indices = ids.view()});
   results["y"] = s.read(y);
   results["dweights"] = s.read(dw);
 
@@ -99,42 +101,53 @@ Results there_and_back(const std::shared_ptr<Device>& device, const Case& c) {
                order = empty(d, {2 * B * L}, DType::i32), count = empty(d, {1}, DType::i32),
                values = empty(d, {C, V});
   // of two layers
-  const std::vector<TableRead> reads(2, TableRead{ids.view(), w.view(), dy.view(), {}});
-  run(d, SortRows{rows.view(), starts.view(), order.view(), count.view(), reads, N});
-  run(d, SparseGradValues{values.view(), rows.view(), starts.view(), order.view(), count.view(),
-                          reads, V});
+  const std::vector<TableRead> reads(
+      2, TableRead{.indices = ids.view(), .weights = w.view(), .dy = dy.view()});
+  run(d, SortRows{.rows = rows.view(),
+                  .starts = starts.view(),
+                  .order = order.view(),
+                  .count = count.view(),
+                  .reads = reads,
+                  .slots = N});
+  run(d, SparseGradValues{.values = values.view(),
+                          .rows = rows.view(),
+                          .starts = starts.view(),
+                          .order = order.view(),
+                          .count = count.view(),
+                          .reads = reads,
+                          .width = V});
   results["count"] = s.read(count);
   const int32_t R = *reinterpret_cast<const int32_t*>(results["count"].data());
   results["rows"] = s.read(rows, R);
   results["values"] = s.read(values, int64_t{R} * V);
 
   const Tensor step = zeros(d, {1}, DType::i32), sum = zeros(d, {1});
-  run(d, StepAdvance{step.view()});
-  run(d, SumSquares{sum.view(), values.view(), count.view()});
+  run(d, StepAdvance{.step = step.view()});
+  run(d, SumSquares{.out = sum.view(), .x = values.view(), .count = count.view()});
   results["sum"] = s.read(sum);
   for (Rule rule : {Rule::sgd, Rule::adagrad, Rule::rowwise_adagrad, Rule::adamw}) {
     const bool per_row = rule == Rule::rowwise_adagrad;
     const Tensor s1 = zeros(d, per_row ? Shape{N} : Shape{N, V}), s2 = zeros(d, {N, V}),
                  master = empty(d, {N, V});
-    run(d, Copy{master.view(), exact.view()});
+    run(d, Copy{.out = master.view(), .in = exact.view()});
     const Hyper hyper{.lr = 0.1f, .weight_decay = 0.1f};
-    SparseUpdate update{table.view(),
-                        dtype == DType::f32 ? View{} : master.view(),
-                        rule == Rule::sgd ? View{} : s1.view(),
-                        rule == Rule::adamw ? s2.view() : View{},
-                        step.view(),
-                        rows.view(),
-                        starts.view(),
-                        order.view(),
-                        count.view(),
-                        reads,
-                        rule,
-                        hyper,
-                        rule == Rule::adamw};
+    SparseUpdate update{.table = table.view(),
+                        .master = dtype == DType::f32 ? View{} : master.view(),
+                        .state1 = rule == Rule::sgd ? View{} : s1.view(),
+                        .state2 = rule == Rule::adamw ? s2.view() : View{},
+                        .step = step.view(),
+                        .rows = rows.view(),
+                        .starts = starts.view(),
+                        .order = order.view(),
+                        .count = count.view(),
+                        .reads = reads,
+                        .rule = rule,
+                        .hyper = hyper,
+                        .every_row = rule == Rule::adamw};
     run(d, update);
     const std::string name = std::to_string(static_cast<int>(rule));
     const Tensor widened = empty(d, {N, V});
-    run(d, Copy{widened.view(), table.view()});
+    run(d, Copy{.out = widened.view(), .in = table.view()});
     results["table " + name] = s.read(widened);
     results["state " + name] = s.read(s1);
     if (dtype != DType::f32) results["master " + name] = s.read(master);
@@ -203,7 +216,10 @@ void bags_move_what_they_must() {
               : s.numbers({N, V}, dtype);
       require(!s.device->stream().wait(), "no fault");
       ::simt::reset_counts();
-      run(*s.device, EmbeddingBag{y.view(), table.view(), indices.view(), w.view(), {}, {}});
+      run(*s.device, EmbeddingBag{.y = y.view(),
+                                  .table = table.view(),
+                                  .indices = indices.view(),
+                                  .weights = w.view()});
       require(!s.device->stream().wait(), "no fault");
       double sectors = 0;
       for (const char* kernel : {"embedding_bag_kernel", "add_bag_chunks_kernel"}) {

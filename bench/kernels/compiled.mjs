@@ -1,5 +1,5 @@
-// What ptxas says of every kernel for each architecture, and the warps that then fit a
-// multiprocessor.
+// Registers, spills and shared memory of every kernel, by ptxas for each architecture, and the
+// warps that then fit a multiprocessor.
 
 import { execFile, execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
@@ -11,8 +11,7 @@ import { promisify } from 'node:util'
 const root = fileURLToPath(new URL('../..', import.meta.url))
 export const architectures = [80, 90, 100]
 
-// Of a multiprocessor: registers, warps, shared bytes (CUDA programming guide, compute
-// capabilities).
+// Limits of a multiprocessor (CUDA programming guide, compute capabilities); shared: bytes.
 const limits = {
   80: { registers: 65536, warps: 64, shared: 164 * 1024, blocks: 32 },
   90: { registers: 65536, warps: 64, shared: 228 * 1024, blocks: 32 },

@@ -117,8 +117,8 @@ function reportInstances(instances, cases) {
     const run = counts.get(kernel)
     const of = (f) => architectures.map((a) => f(all.filter((i) => i.architecture === a))).join('/')
     const warpsOf = (i) => {
-      const shared = Math.max(i.shared, run.mostSharedBytes)
-      return residentWarps({ ...i, shared }, run.mostThreads, i.architecture)
+      const shared = Math.max(i.shared, run.maxSharedBytes)
+      return residentWarps({ ...i, shared }, run.maxThreads, i.architecture)
     }
     console.log(
       line(kernel, widths, [

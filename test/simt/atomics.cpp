@@ -1,5 +1,5 @@
-// Atomics: one fiber runs at a time, so each is plain arithmetic that the checks know for an
-// atomic.
+// Atomics: one fiber runs at a time, so each is plain arithmetic, which the checks treat as an
+// atomic access.
 
 #include <algorithm>
 #include <cstring>

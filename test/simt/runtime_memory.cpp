@@ -1,5 +1,5 @@
-// Memory as the host sees it: allocations, copies, fills. All pointers are checked against the live
-// allocations.
+// The host's calls on memory: allocations, copies, fills. All pointers are checked against the
+// live allocations.
 
 #include <cstring>
 #include <memory>
@@ -32,8 +32,8 @@ void copy(void* to, const void* from, size_t bytes) {
     memory.wrote(to, bytes);
 }
 
-// What is copied must still be there when the copy runs.
-void check_there(const void* p, size_t bytes) {
+// The memory must still be allocated when the copy runs.
+void check_allocated(const void* p, size_t bytes) {
   if (device_memory().holds(p) && !device_memory().covers(p, bytes))
     fault_after("copy or fill of %zu bytes out of bounds: %s", bytes, describe_address(p));
 }
@@ -83,15 +83,15 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
     return result(cudaErrorStreamCaptureUnsupported);
   if (late_source) {
     s.enqueue([=] {
-      check_there(to, bytes);
-      check_there(from, bytes);
+      check_allocated(to, bytes);
+      check_allocated(from, bytes);
       copy(to, from, bytes);
     });
   } else {  // pageable memory is read before the call returns
     const auto* begin = static_cast<const char*>(from);
     auto staged = std::make_shared<std::vector<char>>(begin, begin + bytes);
     s.enqueue([=] {
-      check_there(to, bytes);
+      check_allocated(to, bytes);
       copy(to, staged->data(), bytes);
     });
   }
@@ -108,7 +108,7 @@ cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stre
   if (bytes == 0) return cudaSuccess;
   if (!device_memory().holds(to)) return result(cudaErrorInvalidValue);
   stream_of(stream).enqueue([=] {
-    check_there(to, bytes);
+    check_allocated(to, bytes);
     std::memset(to, value, bytes);
     device_memory().wrote(to, bytes);
   });

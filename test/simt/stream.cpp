@@ -143,7 +143,7 @@ cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void*
   return cudaSuccess;
 }
 
-// Events: how often one was recorded and how often the stream has come past it.
+// Events: how often one was recorded, and how often the stream has passed it.
 struct CUevent_st {
   std::mutex mutex;
   std::condition_variable changed;
@@ -181,7 +181,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
     number = ++event->recorded;
   }
   s.enqueue([event, number] {
-    // Notified under the lock: who waits may destroy the event at once.
+    // Notified under the lock: the waiting thread may destroy the event at once.
     const std::lock_guard lock(event->mutex);
     event->passed = number;
     event->time = std::chrono::steady_clock::now();

@@ -1,5 +1,5 @@
-// The kernels of tables on the emulator: the same bits in every order of threads and blocks, the
-// bytes that they move, 64-bit offsets.
+// The table kernels on the emulator: the same bits in every order of threads and blocks, the bytes
+// that they move, 64-bit offsets.
 
 #include <cmath>
 #include <cstdio>
@@ -72,15 +72,15 @@ struct Case {
   int hot;
   DType dtype;
 };
-// Few bags, so pieces; a hot row of many chunks; odd widths; two slices and more.
+// Few bags, which are cut into chunks; a hot row of many chunks; odd widths; several slices.
 constexpr Case kCases[] = {{1, 128, 64, 40, 5, DType::bf16}, {40, 32, 20, 9, 2, DType::f32},
                            {5, 33, 7, 30, 3, DType::f16},    {3, 40, 600, 12, 4, DType::f32},
                            {6, 9, 264, 8, 9, DType::bf16},   {300, 2, 3, 4, 1, DType::f32}};
 
-// Every result of a table's way there and back, as bytes of int32 or float32.
+// Every result of forward, backward and update of a table, as bytes of int32 or float32.
 using Results = std::map<std::string, std::string>;
 
-Results there_and_back(const std::shared_ptr<Device>& device, const Case& c) {
+Results forward_and_backward(const std::shared_ptr<Device>& device, const Case& c) {
   const auto [B, L, V, N, hot, dtype] = c;
   Source s{device};
   Device& d = *device;
@@ -159,16 +159,17 @@ void same_bits_in_every_order() {
   using Order = ::simt::Settings::Order;
   const ::simt::Settings usual = ::simt::settings();
   for (const Case& c : kCases) {
-    const Results wanted = there_and_back(ml::simt::open(0), c);
+    const Results expected = forward_and_backward(ml::simt::open(0), c);
     for (int seed = 0; seed < 6; ++seed) {
       ::simt::Settings settings = usual;
       settings.order = seed == 0 ? Order::reversed : Order::random;
       settings.seed = static_cast<uint64_t>(seed);
       settings.multiprocessors = seed % 2 ? 2 : 7;  // other grids
       ::simt::set(settings);
-      for (const auto& [name, bytes] : there_and_back(ml::simt::open(0), c))
-        require(bytes == wanted.at(name), name + " has the same bits in order " +
-                                              std::to_string(seed) + ", V " + std::to_string(c.V));
+      for (const auto& [name, bytes] : forward_and_backward(ml::simt::open(0), c))
+        require(bytes == expected.at(name), name + " has the same bits in order " +
+                                                std::to_string(seed) + ", V " +
+                                                std::to_string(c.V));
     }
     ::simt::set(usual);
   }
@@ -176,9 +177,9 @@ void same_bits_in_every_order() {
 
 void same_numbers_as_the_cpu() {
   for (const Case& c : kCases) {
-    const Results wanted = there_and_back(cpu::open(1), c);
-    for (const auto& [name, bytes] : there_and_back(ml::simt::open(0), c)) {
-      const std::string& other = wanted.at(name);
+    const Results expected = forward_and_backward(cpu::open(1), c);
+    for (const auto& [name, bytes] : forward_and_backward(ml::simt::open(0), c)) {
+      const std::string& other = expected.at(name);
       if (name == "rows" || name == "count") {
         require(bytes == other, name + " is the CPU's, V " + std::to_string(c.V));
         continue;
@@ -199,9 +200,8 @@ void same_numbers_as_the_cpu() {
   }
 }
 
-// Bytes in whole sectors over those that must be moved, with bags enough that none is cut in
-// pieces.
-void bags_move_what_they_must() {
+// Bytes of all sectors over the floor, with bags enough that none is cut into chunks.
+void bags_move_their_floor() {
   for (DType dtype : {DType::f32, DType::bf16, DType::i8})
     for (int64_t V : {64, 256, 768, 1024}) {
       Source s{ml::simt::open(0)};
@@ -230,7 +230,7 @@ void bags_move_what_they_must() {
                    ratio = sectors * 32 / floor;
       std::printf("embedding bag, %s, V %lld: %.4f of its floor\n", name_of(dtype),
                   static_cast<long long>(V), ratio);
-      require(ratio <= 1.02, "embedding bag moves at most 1.02 times what it must");
+      require(ratio <= 1.02, "embedding bag moves at most 1.02 times its floor");
     }
 }
 
@@ -241,14 +241,14 @@ void offsets_have_64_bits() {
                                 (uintptr_t{1} << 40));
   };
   require(at(0x7ffffffe, 1024) == int64_t{0x7ffffffe} * 2048, "the last row of the largest table");
-  require(at(int64_t{1} << 22, 1025) == (int64_t{1} << 22) * 2050, "a row behind 2^32 elements");
+  require(at(int64_t{1} << 22, 1025) == (int64_t{1} << 22) * 2050, "a row after 2^32 elements");
 }
 
 }  // namespace
 
 int main() {
   offsets_have_64_bits();
-  bags_move_what_they_must();
+  bags_move_their_floor();
   same_numbers_as_the_cpu();
   same_bits_in_every_order();
   std::printf("4 passed, 0 failed\n");

@@ -1,5 +1,5 @@
-// The kernels on the emulator against the CPU: kernel_test [operation]. What the mutations of
-// mutations.mjs must not pass.
+// The kernels on the emulator against the CPU: kernel_test [operation]. Every mutation of
+// mutations.mjs must fail it.
 
 #include <array>
 #include <cmath>
@@ -169,7 +169,7 @@ void lookup() {
   }
 }
 
-// A row to a warp, to blocks of both sizes, and one that no block holds.
+// Rows of a warp, of blocks of both sizes, and one that a block reads in chunks.
 void rows() {
   Pair p;
   for (const int64_t n : {3, 100, 2500, 9000, 33000}) {
@@ -250,8 +250,8 @@ void attention() {
     }
 }
 
-// A table's way there and back: bags that are cut in pieces, hot rows of several chunks, rows that
-// packs of four do not divide.
+// Forward, backward and update of a table: bags in chunks, hot rows of several chunks, widths that
+// are no multiple of four.
 void tables() {
   Pair p;
   for (const auto& [B, L, V, N] : {std::array<int64_t, 4>{2, 400, 20, 2}, {9, 33, 7, 40}}) {
@@ -368,7 +368,7 @@ void faults() {
   run(*p.simt,
       CrossEntropy{.loss = loss.simt.view(), .logits = x.simt.view(), .targets = t.simt.view()});
   const auto fault = p.simt->stream().wait();
-  require(fault && std::strstr(fault->error.what(), "1777"), "the first bad site");
+  require(fault && std::strstr(fault->error.what(), "1777"), "the lowest bad position");
 }
 
 struct Test {

@@ -1,4 +1,4 @@
-// Mistakes that somebody could make in a kernel, one at a time: each mutated copy is compiled,
+// Plausible mistakes in kernels, planted one at a time: each mutated copy is compiled,
 // linked with the other kernels, and must fail kernel_test. A mistake that passes is a hole in the
 // emulator or in the tests. Usage: node mutations.mjs BUILD_FOLDER
 
@@ -10,8 +10,8 @@ import { fileURLToPath } from 'node:url'
 const root = fileURLToPath(new URL('../../..', import.meta.url))
 const build = resolve(process.argv[2])
 
-// file: what is changed; unit: the .cu that is compiled with it; test: of kernel_test; `from` is
-// found once, whatever white space the formatter puts between its words.
+// file: the file that is mutated; unit: the .cu that includes it; test: of kernel_test; `from` must
+// occur once, with any white space between its words.
 const mutations = [
   {
     what: 'deleted barrier of the ring of stages',
@@ -103,7 +103,7 @@ const mutations = [
     to: 'for (int c = 1; c <= chunks; ++c)',
   },
   {
-    what: 'weight of the next bag, which another warp writes',
+    what: 'weight of the next bag, which another lane group writes',
     file: 'native/ops/embedding_bag.cu',
     test: 'tables',
     from: 'if (i < span.end) dweights[i]',
@@ -236,8 +236,8 @@ async function caught(mutation, number) {
   if (!compiled.ok) throw new Error(compiled.output.slice(0, 2000))
 
   const program = join(folder, 'kernel_test')
-  // The changed unit first: of an inline function that several units have, the linker takes the
-  // first.
+  // The mutated unit first: of an inline function in several units, the linker keeps the first
+  // definition.
   const linked = [object, ...units.filter((u) => u !== unit).map((u) => u.output)]
   execFileSync('c++', [...linked, ...others, '-pthread', '-o', program])
   const result = await run(`${program} ${mutation.test}`, { timeout: 60_000 })

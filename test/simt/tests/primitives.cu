@@ -1,5 +1,5 @@
-// Warp and block primitives, tensor cores and copies against plain arithmetic, in every order of
-// threads.
+// Warp and block primitives, tensor cores and copies against plain arithmetic, in several orders
+// of threads.
 
 #include <cmath>
 #include <cstdlib>
@@ -49,10 +49,10 @@ void shuffles() {
     for (int t = 0; t < 64; t++) {
       const int l = t % 32;
       const uint64_t base = 100 + (uint64_t{1} << 40);
-      const uint64_t wanted[6] = {base + (l * 5 + 3) % 32,    base + (l ^ 9), 0x49249249u, 1,
-                                  l < 16 ? 15u - l : 47u - l, 31 + 500};
+      const uint64_t expected[6] = {base + (l * 5 + 3) % 32,    base + (l ^ 9), 0x49249249u, 1,
+                                    l < 16 ? 15u - l : 47u - l, 31 + 500};
       for (int i = 0; i < 6; i++)
-        expect(got[8 * t + i] == wanted[i], "shuffles, votes and reductions");
+        expect(got[8 * t + i] == expected[i], "shuffles, votes and reductions");
     }
   });
 }
@@ -61,9 +61,9 @@ __global__ void block_kernel(Guard guard, float* out) {
   if (guard.aborted()) return;
   float* scratch = reinterpret_cast<float*>(shared_bytes());
   const float sum = block_sum(static_cast<float>(threadIdx.x), scratch);
-  const float most = block_max(-std::fabs(static_cast<float>(threadIdx.x) - 70.0f), scratch);
+  const float max = block_max(-std::fabs(static_cast<float>(threadIdx.x) - 70.0f), scratch);
   out[blockIdx.x * blockDim.x + threadIdx.x] =
-      sum + most + 1000000.0f * static_cast<float>(blockIdx.x);
+      sum + max + 1000000.0f * static_cast<float>(blockIdx.x);
 }
 
 void blocks() {
@@ -131,8 +131,8 @@ void products() {
   });
 }
 
-// Lane l stores row l of four 8x8 matrices, whose element e of row l is 8 l + e, and gets them
-// transposed.
+// Lane l stores row l % 8 of matrix l / 8, with the elements 8 l … 8 l + 7, and loads all four
+// matrices transposed.
 __global__ void transposed_kernel(Guard guard, uint32_t* out) {
   if (guard.aborted()) return;
   auto& rows = shared<uint16_t[kWarp][8]>();
@@ -187,18 +187,18 @@ void last_arriver() {
   });
 }
 
-__global__ void atomic_kernel(Guard guard, uint64_t* least) {
+__global__ void atomic_kernel(Guard guard, uint64_t* lowest) {
   if (guard.aborted()) return;
   const unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
-  atomic_min(least, (uint64_t{i * 37 % 101 + 1}) << 40);
+  atomic_min(lowest, (uint64_t{i * 37 % 101 + 1}) << 40);
 }
 
 void atomics() {
   in_orders([] {
     Device d;
-    auto* least = d.array(std::vector<uint64_t>{~uint64_t{0}});
-    launch(atomic_kernel, 4, 50, 0, d.stream, least);
-    expect(d.read(least, 1)[0] == uint64_t{1} << 40, "atomic_min");
+    auto* lowest = d.array(std::vector<uint64_t>{~uint64_t{0}});
+    launch(atomic_kernel, 4, 50, 0, d.stream, lowest);
+    expect(d.read(lowest, 1)[0] == uint64_t{1} << 40, "atomic_min");
   });
 }
 

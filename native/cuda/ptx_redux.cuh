@@ -12,7 +12,7 @@ enum class Redux { min, max };
 template <Redux kind>
 __device__ inline uint32_t redux(uint32_t v, [[maybe_unused]] CallSite site = CallSite::here()) {
 #ifdef ML_SIMT
-  return ::simt::redux(kind == Redux::min ? ::simt::Atomic::min : ::simt::Atomic::max, v, site);
+  return ::simt::redux(kind == Redux::min ? ::simt::Redux::min : ::simt::Redux::max, v, site);
 #elif __CUDA_ARCH__ >= 800
   if constexpr (kind == Redux::min) return __reduce_min_sync(0xffffffffu, v);
   return __reduce_max_sync(0xffffffffu, v);

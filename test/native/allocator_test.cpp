@@ -154,7 +154,7 @@ void exact_blocks_are_used_once() {
   ManualStream stream;
   Allocator allocator(memory.source(true), stream);
   const Block a = allocator.allocate(1001), none = allocator.allocate(0);
-  require(a.bytes == 1001 && none.bytes == 1, "the size asked for");
+  require(a.bytes == 1001 && none.bytes == 1, "the requested size");
   allocator.free(a);
   allocator.free(none);
   stream.wait();

@@ -136,10 +136,10 @@ void faults_void_what_follows() {
   fill(y, 8);
   const float nine = 9;
   stream.write(y.view().data, &nine, sizeof(nine), false);
-  std::promise<std::optional<Fault>> told;
+  std::promise<std::optional<Fault>> completed;
   float seen = -1;
   stream.read(&seen, y.view().data, sizeof(seen),
-              [&](const std::optional<Fault>& f) { told.set_value(f); });
+              [&](const std::optional<Fault>& f) { completed.set_value(f); });
   const Ticket last = stream.submitted();
   const auto fault = stream.wait();
   require(fault && fault->first == failed, "the fault names the work that failed");
@@ -147,8 +147,8 @@ void faults_void_what_follows() {
   require(std::string(fault->error.what())
               .starts_with("embeddingBag: \"indices\"[2] is 4, outside [0, 4).\n"),
           "the lowest position is named");
-  require(told.get_future().get().has_value() && seen == -1,
-          "a void read is told of the fault, and copies nothing");
+  require(completed.get_future().get().has_value() && seen == -1,
+          "a void read gets the fault, and copies nothing");
   require(stream.faulted(), "not acknowledged yet");
   bag(good);
   const Ticket after = stream.submitted();

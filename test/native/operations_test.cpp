@@ -1,6 +1,5 @@
 // Every CPU operation and layer without Node, for the sanitizers: odd shapes, every dtype, empty
-// sizes, several threads and streams. What the numbers must be is tested in TypeScript; here every
-// access is.
+// sizes, several threads and streams. Results are tested in TypeScript; this tests every access.
 
 #include <thread>
 #include <vector>

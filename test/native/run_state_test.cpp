@@ -87,7 +87,7 @@ void draining() {
   }
 }
 
-// Neither the epoch nor the counts reach into each other's bits.
+// The fields do not overflow into each other's bits.
 void epochs_wrap() {
   RunState state;
   for (uint32_t epoch = 0xfffffffd; epoch != 3; ++epoch) {
@@ -168,13 +168,13 @@ void work_ranges() {
   require(range.pop_front() == 4 && range.steal_tail() == 7 && range.steal_tail() == 6 &&
               range.pop_front() == 5,
           "the owner pops the front, thieves steal the tail");
-  require(!range.pop_front() && !range.steal_tail(), "each task is had once");
+  require(!range.pop_front() && !range.steal_tail(), "each task is popped or stolen once");
   range.assign(WorkRange::kMaxTasks - 2, WorkRange::kMaxTasks);
   require(range.pop_front() == WorkRange::kMaxTasks - 2 &&
               range.steal_tail() == WorkRange::kMaxTasks - 1 && !range.pop_front(),
           "the largest numbers fit");
 
-  // Plain counters: a task that two threads have is a race.
+  // Plain counters: a task that two threads run is a race.
   constexpr int64_t kTasks = 20000;
   std::vector<int> counts(kTasks);
   range.assign(0, kTasks);
@@ -185,7 +185,7 @@ void work_ranges() {
   std::thread thieves[] = {std::thread(run_all, false), std::thread(run_all, false)};
   run_all(true);
   for (std::thread& t : thieves) t.join();
-  for (const int count : counts) require(count == 1, "every task is had once");
+  for (const int count : counts) require(count == 1, "every task is popped or stolen once");
 }
 
 }  // namespace

@@ -12,8 +12,8 @@ namespace {
 
 float first_of(const Tensor& t) { return *t.view().as<float>(); }
 
-// Work keeps its order, whether the stream's thread runs it, the thread that waits, or one after
-// the other.
+// Work runs in order, whether the stream's thread, the waiting thread, or first one and then the
+// other runs it.
 void order(Device& d) {
   constexpr int64_t kLong = 100000;
   const Tensor a = empty(d, {kLong}), b = empty(d, {kLong}), c = empty(d, {kLong});
@@ -78,16 +78,16 @@ void faults(Device& d) {
                       .weights = weights.view()});
   const Ticket failed = stream.submitted();
   fill(y, 2);
-  std::atomic<bool> told{false}, released{false};
+  std::atomic<bool> completed{false}, released{false};
   float target = -1;
   stream.read(&target, y.view().data, sizeof(target),
-              [&](const std::optional<Fault>& f) { told = f && f->first == failed; });
+              [&](const std::optional<Fault>& f) { completed = f && f->first == failed; });
   stream.always([&] { released = true; });
   const Ticket last = stream.submitted();
   const auto fault = stream.wait();
   require(fault && fault->first == failed, "the fault names the work that failed");
   require(fault->error.code() == Code::index_range, "an index out of range is a fault");
-  require(told && target == -1, "a void read is told of the fault, and copies nothing");
+  require(completed && target == -1, "a void read gets the fault, and copies nothing");
   require(released, "always() runs although the work around it is void");
   require(stream.faulted(), "the fault is not acknowledged yet");
   stream.acknowledge(fault->first);

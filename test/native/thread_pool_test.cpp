@@ -1,6 +1,6 @@
-// The thread pool: every task of every run is done exactly once, whoever is late, waits, nests or
-// competes. Results are plain variables, so that the thread sanitizer sees whether the run ends
-// after its last task.
+// The thread pool: every task of every run is done exactly once, with late workers, joiners, nested
+// and competing runs. Results are plain variables, so that the thread sanitizer sees whether the
+// run ends after its last task.
 
 #include "cpu/thread_pool.h"
 
@@ -58,7 +58,7 @@ void slow_workers() {
         });
 }
 
-// Runs so short that workers come late, to a run that has ended or to the next one.
+// Runs so short that workers are late: the run has ended, or the next one has begun.
 void late_workers() {
   for (int i = 0; i < 2000; ++i) {
     checked_run(2 + i % 3, 3 + i % 5, 1, nothing);
@@ -168,8 +168,8 @@ void joiner_is_reserved() {
   }
 }
 
-// If the joiner does not come, the pool's thread is woken after all, or others do its tasks.
-void joiner_does_not_come() {
+// If no joiner arrives, the pool's thread is woken, or others run its tasks.
+void no_joiner_arrives() {
   for (int threads : {2, 3})
     for (const bool waits : {false, true}) {
       sleep_wake_times(5);  // the pool's threads sleep
@@ -183,7 +183,7 @@ void joiner_does_not_come() {
         sleep_wake_times(10);
         elsewhere += worker != 0;
       });
-      require(elsewhere > 0, "a worker comes instead of the joiner");
+      require(elsewhere > 0, "a worker replaces the joiner");
     }
 }
 
@@ -242,7 +242,7 @@ int main() {
   joiners();
   joiner_leaves_early();
   joiner_is_reserved();
-  joiner_does_not_come();
+  no_joiner_arrives();
   most_workers();
   report();
 }

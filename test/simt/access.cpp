@@ -17,17 +17,17 @@ struct Image {
   uintptr_t begin, end;
 };
 
-// Where code and constants of this process lie.
+// Whether the address is in the code or the constants of this process.
 bool in_image(uintptr_t address) {
   static const std::vector<Image> images = [] {
     std::vector<Image> found;
     dl_iterate_phdr(
         [](dl_phdr_info* info, size_t, void* out) {
           for (int i = 0; i < info->dlpi_phnum; i++) {
-            const auto& part = info->dlpi_phdr[i];
-            if (part.p_type != PT_LOAD) continue;
-            const uintptr_t begin = info->dlpi_addr + part.p_vaddr;
-            static_cast<std::vector<Image>*>(out)->push_back({begin, begin + part.p_memsz});
+            const auto& segment = info->dlpi_phdr[i];
+            if (segment.p_type != PT_LOAD) continue;
+            const uintptr_t begin = info->dlpi_addr + segment.p_vaddr;
+            static_cast<std::vector<Image>*>(out)->push_back({begin, begin + segment.p_memsz});
           }
           return 0;
         },
@@ -64,7 +64,7 @@ bool is(const uint8_t* state, Word written) {
   return found == written;
 }
 
-// The common case, at once.
+// Fast path for the usual sizes.
 bool all_written(const uint8_t* state, size_t bytes) {
   constexpr uint64_t kAll = 0x0101010101010101u * kWritten;
   switch (bytes) {

@@ -1,7 +1,6 @@
 #pragma once
-// Every access of memory by a kernel that the emulator is told of: by the compiler's
-// instrumentation (-fsanitize=thread), by the vector loads and stores, the atomics and the
-// asynchronous copies.
+// The memory accesses of kernels that the emulator observes: through the compiler's instrumentation
+// (-fsanitize=thread), the vector loads and stores, the atomics and the asynchronous copies.
 
 #include <cstddef>
 #include <cstdint>
@@ -13,17 +12,17 @@ namespace simt {
 
 enum class Use : uint8_t { read, write, atomic };
 
-// Checks bounds; in an instrumented kernel also that what is read was written, and that no other
-// thread is in a race with it; counts.
+// Checks bounds; in an instrumented kernel also that what is read was written and that no other
+// thread races with the access; counts it.
 void access(const void* at, size_t bytes, Use use, const Site& site);
 
-// The same without counting: for what the copy engine does behind the threads.
+// The same without counting: for the writes of asynchronous copies.
 void access_uncounted(const void* at, size_t bytes, Use use, const Site& site);
 
-// Marks memory as never written, which nobody may read before somebody writes it.
+// Marks memory as unwritten: it must be written before it is read.
 void forget(const void* at, size_t bytes);
 
-// Of the schedule. A warp converges where all of its lanes that are left have met.
+// Events of the schedule. A warp converges where all of its lanes that have not exited meet.
 void launch_begins();
 void block_begins();
 void block_synced();

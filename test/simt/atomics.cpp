@@ -1,5 +1,5 @@
-// Atomics: one fiber runs at a time, so each is plain arithmetic that the checks know for an
-// atomic.
+// Atomics: one fiber runs at a time, so each is plain arithmetic, which the checks treat as an
+// atomic access.
 
 #include <algorithm>
 #include <cstring>
@@ -16,10 +16,6 @@ Word apply(Atomic operation, Word old, Word v) {
   switch (operation) {
     case Atomic::add: return old + v;
     case Atomic::min: return std::min(old, v);
-    case Atomic::max: return std::max(old, v);
-    case Atomic::or_bits: return old | v;
-    case Atomic::exchange: return v;
-    case Atomic::load: return old;
   }
   return old;
 }

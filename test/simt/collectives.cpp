@@ -1,5 +1,5 @@
-// What a warp's lanes do together, and the block's barrier. A lane posts its request; the last one
-// of the mask to come does the work for all of them and goes on, the others become ready.
+// What a warp's lanes do together, and the block's barrier. A lane posts its request and waits; the
+// last lane of the mask to arrive does the work for all of them and makes the others ready.
 
 #include <algorithm>
 #include <bit>
@@ -15,14 +15,10 @@ const char* name_of(Kind kind) {
                                            "ballot/any/all",
                                            "shuffle",
                                            "shuffle_xor",
-                                           "shuffle_up",
-                                           "shuffle_down",
-                                           "reduce_add",
                                            "reduce_min",
                                            "reduce_max",
                                            "mma_16x8x16 (bfloat16)",
                                            "mma_16x8x16 (half)",
-                                           "mma_16x8x8_tf32",
                                            "ldmatrix_x4",
                                            "ldmatrix_x4_trans"};
   return kNames[static_cast<int>(kind)];
@@ -34,15 +30,7 @@ void shuffle(Kind kind, Warp& w, uint32_t mask, CallSite site) {
   for (uint32_t left = mask; left != 0; left &= left - 1) {
     const int lane = std::countr_zero(left);
     Request& r = *w.requests[lane];
-    int source = r.operand;
-    if (kind == Kind::shuffle) {
-      source &= kWarp - 1;
-    } else if (kind == Kind::shuffle_xor) {
-      source = lane ^ r.operand;
-    } else {
-      source = kind == Kind::shuffle_up ? lane - r.operand : lane + r.operand;
-      if (source < 0 || source >= kWarp) source = lane;
-    }
+    const int source = kind == Kind::shuffle ? r.operand & (kWarp - 1) : lane ^ r.operand;
     if (source < 0 || source >= kWarp || !(mask >> source & 1))
       fault(site, "%s: lane %d reads lane %d, which is not in the mask %08x", name_of(kind), lane,
             source, mask);
@@ -54,9 +42,7 @@ void reduce(Kind kind, Warp& w, uint32_t mask) {
   uint32_t v = static_cast<uint32_t>(w.requests[std::countr_zero(mask)]->value);
   for (uint32_t left = mask & (mask - 1); left != 0; left &= left - 1) {
     const uint32_t other = static_cast<uint32_t>(w.requests[std::countr_zero(left)]->value);
-    v = kind == Kind::redux_add   ? v + other
-        : kind == Kind::redux_min ? std::min(v, other)
-                                  : std::max(v, other);
+    v = kind == Kind::redux_min ? std::min(v, other) : std::max(v, other);
   }
   for (uint32_t left = mask; left != 0; left &= left - 1)
     w.requests[std::countr_zero(left)]->result = v;
@@ -83,12 +69,9 @@ void perform(Kind kind, int warp, Warp& w, uint32_t mask, CallSite site) {
       break;
     case Kind::shuffle:
     case Kind::shuffle_xor:
-    case Kind::shuffle_up:
-    case Kind::shuffle_down:
       c.shuffles++;
       shuffle(kind, w, mask, site);
       break;
-    case Kind::redux_add:
     case Kind::redux_min:
     case Kind::redux_max:
       c.votes++;
@@ -96,7 +79,6 @@ void perform(Kind kind, int warp, Warp& w, uint32_t mask, CallSite site) {
       break;
     case Kind::mma_bfloat16:
     case Kind::mma_half:
-    case Kind::mma_tf32:
       c.products++;
       multiply(kind, w.requests);
       break;
@@ -124,17 +106,17 @@ uint64_t meet(Kind kind, uint32_t mask, Request& r, CallSite site) {
     fault(site, "%s: the mask %08x names lanes that have returned (%08x)", name_of(kind), mask,
           w.exited);
 
-  // A group that does not wait for this lane may fill up later: it is none of its business.
+  // A group whose mask lacks this lane is left alone: it may still fill up.
   Group* group = nullptr;
   for (int i = 0; i < w.open; i++) {
     Group& g = w.groups[i];
     if (!(g.mask & bit)) continue;
     if (g.mask != mask || g.kind != kind || g.site.line != site.line || g.site.file != site.file)
-      fault(site,
-            "lanes of a warp part: lane %d is in %s with mask %08x, while lanes %08x wait for it "
-            "in %s with mask %08x at %s:%d",
-            lane, name_of(kind), mask, g.arrived, name_of(g.kind), g.mask, g.site.file,
-            g.site.line);
+      fault(
+          site,
+          "lanes of a warp diverge: lane %d is in %s with mask %08x, while lanes %08x wait for it "
+          "in %s with mask %08x at %s:%d",
+          lane, name_of(kind), mask, g.arrived, name_of(g.kind), g.mask, g.site.file, g.site.line);
     group = &g;
     break;
   }
@@ -173,17 +155,9 @@ uint64_t shfl(uint64_t v, int source, uint32_t mask, CallSite site) {
 uint64_t shfl_xor(uint64_t v, int bits, uint32_t mask, CallSite site) {
   return meet_shuffle(Kind::shuffle_xor, v, bits, mask, site);
 }
-uint64_t shfl_up(uint64_t v, int n, uint32_t mask, CallSite site) {
-  return meet_shuffle(Kind::shuffle_up, v, n, mask, site);
-}
-uint64_t shfl_down(uint64_t v, int n, uint32_t mask, CallSite site) {
-  return meet_shuffle(Kind::shuffle_down, v, n, mask, site);
-}
 
-uint32_t redux(Atomic operation, uint32_t v, CallSite site) {
-  const Kind kind = operation == Atomic::add   ? Kind::redux_add
-                    : operation == Atomic::min ? Kind::redux_min
-                                               : Kind::redux_max;
+uint32_t redux(Redux operation, uint32_t v, CallSite site) {
+  const Kind kind = operation == Redux::min ? Kind::redux_min : Kind::redux_max;
   return static_cast<uint32_t>(meet_shuffle(kind, v, 0, ~0u, site));
 }
 
@@ -193,10 +167,7 @@ void mma(Operand operand, float (&d)[4], const uint32_t (&a)[4], const uint32_t 
   r.out = d;
   r.in[0] = a;
   r.in[1] = b;
-  meet(operand == Operand::bfloat16 ? Kind::mma_bfloat16
-       : operand == Operand::half   ? Kind::mma_half
-                                    : Kind::mma_tf32,
-       ~0u, r, site);
+  meet(operand == Operand::half ? Kind::mma_half : Kind::mma_bfloat16, ~0u, r, site);
 }
 
 void ldmatrix(uint32_t (&registers)[4], const void* row, bool transposed, CallSite site) {
@@ -217,7 +188,7 @@ void block_sync(CallSite site) {
   if (m.in_barrier == 0) {
     m.barrier = site;
   } else if (m.barrier.line != site.line || m.barrier.file != site.file) {
-    fault(site, "threads of the block part: this one is in block_sync here, others at %s:%d",
+    fault(site, "threads of the block diverge: this one is in block_sync here, others at %s:%d",
           m.barrier.file, m.barrier.line);
   }
   if (++m.in_barrier < m.thread_count) {

@@ -19,34 +19,34 @@ struct Gathered {
   uintptr_t address[kWarp];
 };
 
-// How far one lane may run before the others of its warp: what is gathered stays small.
+// Executions by which one lane may be ahead of the others of its warp: bounds the rings.
 constexpr uint32_t kAhead = 32;
 
-// One instruction of one warp. What is gathered lies in a ring; an access in which no lane is
-// missing is counted at once.
+// One instruction of one warp. Gathered accesses are in a ring; an access with all lanes is counted
+// at once.
 struct Instruction {
   const void* pc = nullptr;
-  uint64_t launch = 0;  // that filled this entry
+  uint64_t launch = 0;  // that used this entry last
   size_t bytes;
   bool write, shared;
-  uint32_t times[kWarp];       // each lane has come since the warp converged
+  uint32_t times[kWarp];       // executions by each lane since the warp converged
   uint32_t first, end;         // occurrences in the ring
   std::vector<Gathered> ring;  // a power of two
 };
 
-constexpr size_t kSlots = 1024;  // instructions of a kernel that access memory
+constexpr size_t kMaxInstructions = 1024;  // of a kernel, that access memory
 
 struct Table {
-  std::vector<Instruction> slots;
+  std::vector<Instruction> entries;
   std::vector<Instruction*> touched;
 };
 Table tables[kMaxThreads / kWarp];
 
 Instruction& find(Table& table, const void* pc, size_t bytes, bool write, bool shared) {
-  if (table.slots.empty()) table.slots.resize(kSlots);
-  size_t i = (reinterpret_cast<uintptr_t>(pc) * 0x9e3779b97f4a7c15u >> 40) % kSlots;
-  for (size_t tried = 0; tried < kSlots; tried++, i = (i + 1) % kSlots) {
-    Instruction& n = table.slots[i];
+  if (table.entries.empty()) table.entries.resize(kMaxInstructions);
+  size_t i = (reinterpret_cast<uintptr_t>(pc) * 0x9e3779b97f4a7c15u >> 40) % kMaxInstructions;
+  for (size_t tried = 0; tried < kMaxInstructions; tried++, i = (i + 1) % kMaxInstructions) {
+    Instruction& n = table.entries[i];
     const bool used = n.launch == machine.launches;
     if (used && n.pc == pc && n.bytes == bytes && n.write == write && n.shared == shared) return n;
     if (used) continue;
@@ -60,7 +60,7 @@ Instruction& find(Table& table, const void* pc, size_t bytes, bool write, bool s
     if (n.ring.empty()) n.ring.resize(kAhead);
     return n;
   }
-  fault_after("more than %zu instructions that access memory", kSlots);
+  fault_after("more than %zu instructions that access memory", kMaxInstructions);
 }
 
 Gathered& at(Instruction& n, uint32_t time) { return n.ring[time & (n.ring.size() - 1)]; }
@@ -78,15 +78,15 @@ uint64_t sectors(const Gathered& g, size_t bytes) {
     if (!(g.lanes >> lane & 1)) continue;
     for (uintptr_t s = g.address[lane] / kSector; s <= (g.address[lane] + bytes - 1) / kSector;
          s++) {
-      bool there = false;
-      for (int i = count - 1; i >= 0 && !there; i--) there = distinct[i] == s;
-      if (!there) distinct[count++] = s;
+      bool found = false;
+      for (int i = count - 1; i >= 0 && !found; i--) found = distinct[i] == s;
+      if (!found) distinct[count++] = s;
     }
   }
   return static_cast<uint64_t>(count);
 }
 
-// 32 lanes of up to 4 bytes, 16 of 8 or 8 of 16 bytes go in one pass, if no two of them want
+// One pass serves 32 lanes of up to 4 bytes, 16 of 8 or 8 of 16 bytes, if no two of them access
 // different words of one bank.
 uint64_t conflicts(const Gathered& g, size_t bytes) {
   const int lanes = bytes <= 4 ? kWarp : bytes == 8 ? kWarp / 2 : kWarp / 4;
@@ -100,9 +100,9 @@ uint64_t conflicts(const Gathered& g, size_t bytes) {
       for (uintptr_t w = g.address[lane] / kBankBytes;
            w <= (g.address[lane] + bytes - 1) / kBankBytes; w++) {
         const int bank = static_cast<int>(w % kBanks);
-        bool there = false;
-        for (int i = 0; i < count[bank] && !there; i++) there = words[bank][i] == w;
-        if (!there) words[bank][count[bank]++] = w;
+        bool found = false;
+        for (int i = 0; i < count[bank] && !found; i++) found = words[bank][i] == w;
+        if (!found) words[bank][count[bank]++] = w;
         passes = std::max(passes, count[bank]);
       }
     }
@@ -226,8 +226,8 @@ std::string counts_json() {
     number("launches", c.launches);
     number("blocks", c.blocks);
     number("threads", c.threads);
-    number("mostThreads", c.most_threads);
-    number("mostSharedBytes", c.most_shared_bytes);
+    number("maxThreads", c.max_threads);
+    number("maxSharedBytes", c.max_shared_bytes);
     global("loads", c.loads);
     global("stores", c.stores);
     shared("sharedLoads", c.shared_loads);

@@ -1,7 +1,7 @@
 #pragma once
-// Exact counts of what a kernel asks of memory. The lanes' accesses by one instruction, the n-th
-// time since the warp converged, are one access of the warp: they are gathered by instruction and
-// occurrence and counted when the warp converges again.
+// Exact counts of a kernel's memory accesses. The accesses of a warp's lanes by one instruction,
+// its n-th execution since the warp converged, are one access of the warp: they are gathered by
+// instruction and execution, and counted when the warp converges again.
 
 #include <cstddef>
 

@@ -12,8 +12,7 @@ namespace simt {
 namespace {
 
 constexpr size_t kGuardBytes = 4096;
-// Stacks start at different cache lines, or all of them would compete for the same few sets of the
-// cache.
+// Stacks start at different cache lines: else all would compete for a few sets of the cache.
 constexpr size_t kStagger = 192;
 constexpr int kStaggered = 16;
 [[maybe_unused]] constexpr size_t kLastFrames = 4096;

@@ -50,11 +50,11 @@ struct {
 
 [[noreturn]] void deadlock() {
   std::string waiting;
-  int told = 0;
+  int listed = 0;
   for (int i = 0; i < machine.thread_count; i++) {
     const Thread& t = machine.threads[i];
-    if (t.state == Thread::State::done || told == 64) continue;
-    told++;
+    if (t.state == Thread::State::done || listed == 64) continue;
+    listed++;
     waiting += "\n  thread " + std::to_string(i) + " waits in " +
                (t.state == Thread::State::in_barrier ? "block_sync" : "a warp primitive") + " at " +
                t.site.file + ":" + std::to_string(t.site.line);
@@ -92,7 +92,7 @@ void go(void** from, const Thread* to) {
 }
 
 // Goes on with a thread that is ready, one of the same warp if there is one (but for the random
-// order), or back to the driver when all are done. `from` is where the running stack is kept.
+// order), or back to the driver when all are done. *from: receives the running stack's pointer.
 void next(void** from) {
   Machine& m = machine;
   if (m.ready == 0) {
@@ -229,9 +229,9 @@ void run_grid(const Call& call, const toolkit::cudaLaunchConfig_t& config) {
   m.checked = call.instrumented;
   m.counts = counts_of(m.kernel);
   m.counts->launches++;
-  m.counts->most_threads =
-      std::max<uint64_t>(m.counts->most_threads, static_cast<uint64_t>(m.thread_count));
-  m.counts->most_shared_bytes = std::max<uint64_t>(m.counts->most_shared_bytes, m.shared_bytes);
+  m.counts->max_threads =
+      std::max<uint64_t>(m.counts->max_threads, static_cast<uint64_t>(m.thread_count));
+  m.counts->max_shared_bytes = std::max<uint64_t>(m.counts->max_shared_bytes, m.shared_bytes);
   launch_begins();
 
   const uint64_t blocks = uint64_t{m.grid.x} * m.grid.y * m.grid.z;

@@ -21,20 +21,16 @@ enum class Kind : uint8_t {
   ballot,
   shuffle,
   shuffle_xor,
-  shuffle_up,
-  shuffle_down,
-  redux_add,
   redux_min,
   redux_max,
   mma_bfloat16,
   mma_half,
-  mma_tf32,
   ldmatrix,
   ldmatrix_transposed
 };
 const char* name_of(Kind kind);
 
-// One lane's part of it.
+// One lane's operands and result.
 struct Request {
   uint64_t value = 0;
   int operand = 0;
@@ -52,7 +48,7 @@ struct Thread {
   CallSite site;  // of the primitive it waits in, or last called
 };
 
-// Lanes that have come to the same primitive with the same mask.
+// Lanes that wait in the same primitive with the same mask.
 struct Group {
   uint32_t mask, arrived;
   Kind kind;
@@ -76,7 +72,7 @@ struct Machine {
   uint64_t launches = 0;
   toolkit::dim3 grid, block;
   size_t shared_bytes = 0;
-  bool checked = false;  // the kernel tells of each access
+  bool checked = false;  // the kernel is instrumented
   Counts* counts = nullptr;
   Settings settings;
   uint64_t random = 1;

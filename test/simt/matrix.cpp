@@ -1,6 +1,5 @@
 #include "matrix.h"
 
-#include <bit>
 #include <cstring>
 
 #include "core/half.h"
@@ -8,8 +7,7 @@
 namespace simt {
 namespace {
 
-constexpr int kRows = 16, kColumns = 8;
-constexpr uint32_t kTf32Bits = 0xffffe000u;  // the tensor core does not see the others
+constexpr int kRows = 16, kColumns = 8, kDepth = 16;
 
 float element(Kind kind, uint32_t reg, int which) {
   const uint16_t bits = static_cast<uint16_t>(which ? reg >> 16 : reg);
@@ -18,26 +16,18 @@ float element(Kind kind, uint32_t reg, int which) {
 
 }  // namespace
 
-// Products and sums in float64, rounded once: no order of the additions to argue about.
+// Products and sums in float64, rounded once: the order of the additions does not matter.
 void multiply(Kind kind, Request* const* lanes) {
-  const bool tf32 = kind == Kind::mma_tf32;
-  const int depth = tf32 ? 8 : 16;
-  float a[kRows][16], b[16][kColumns];
+  float a[kRows][kDepth], b[kDepth][kColumns];
   for (int lane = 0; lane < kWarp; lane++) {
     const int g = lane / 4, t = lane % 4;
     const auto* ra = static_cast<const uint32_t*>(lanes[lane]->in[0]);
     const auto* rb = static_cast<const uint32_t*>(lanes[lane]->in[1]);
-    if (tf32) {
-      for (int i = 0; i < 4; i++)
-        a[g + 8 * (i % 2)][t + 4 * (i / 2)] = std::bit_cast<float>(ra[i] & kTf32Bits);
-      for (int i = 0; i < 2; i++) b[t + 4 * i][g] = std::bit_cast<float>(rb[i] & kTf32Bits);
-    } else {
-      for (int i = 0; i < 4; i++)
-        for (int e = 0; e < 2; e++)
-          a[g + 8 * (i % 2)][2 * t + e + 8 * (i / 2)] = element(kind, ra[i], e);
-      for (int i = 0; i < 2; i++)
-        for (int e = 0; e < 2; e++) b[2 * t + e + 8 * i][g] = element(kind, rb[i], e);
-    }
+    for (int i = 0; i < 4; i++)
+      for (int e = 0; e < 2; e++)
+        a[g + 8 * (i % 2)][2 * t + e + 8 * (i / 2)] = element(kind, ra[i], e);
+    for (int i = 0; i < 2; i++)
+      for (int e = 0; e < 2; e++) b[2 * t + e + 8 * i][g] = element(kind, rb[i], e);
   }
   for (int lane = 0; lane < kWarp; lane++) {
     const int g = lane / 4, t = lane % 4;
@@ -45,7 +35,7 @@ void multiply(Kind kind, Request* const* lanes) {
     for (int i = 0; i < 4; i++) {
       const int row = g + 8 * (i / 2), column = 2 * t + i % 2;
       double sum = 0;
-      for (int k = 0; k < depth; k++) sum += static_cast<double>(a[row][k]) * b[k][column];
+      for (int k = 0; k < kDepth; k++) sum += static_cast<double>(a[row][k]) * b[k][column];
       d[i] = static_cast<float>(sum + d[i]);
     }
   }

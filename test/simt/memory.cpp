@@ -21,9 +21,9 @@ namespace {
 constexpr size_t kAlign = 256;  // of allocations, as cudaMalloc's
 // bytes that stay unused after they were freed
 constexpr size_t kQuarantine = size_t{64} << 20;
-constexpr size_t kGrowth = size_t{64} << 20;  // of the accessible part
+constexpr size_t kGrowth = size_t{64} << 20;  // of the accessible range
 // larger blocks return to the system when freed
-constexpr size_t kGivenBack = size_t{16} << 20;
+constexpr size_t kKeptBytes = size_t{16} << 20;
 
 struct Range {
   uintptr_t begin;
@@ -36,10 +36,10 @@ std::map<uintptr_t, size_t> free_ranges;
 std::deque<Range> quarantine;
 size_t quarantined = 0;
 size_t used_bytes = 0;
-uintptr_t top = 0;         // everything above was never used
-uintptr_t accessible = 0;  // up to here
+uintptr_t top = 0;         // addresses from here on were never used
+uintptr_t accessible = 0;  // end of the accessible range
 
-// What an allocation takes: a red zone, the data, a red zone.
+// Bytes of an allocation with its red zones, one on each side.
 size_t footprint(size_t bytes) {
   return kRedZone + (bytes + kRedZone + kAlign - 1) / kAlign * kAlign;
 }
@@ -60,7 +60,7 @@ void add_free(Range r) {
   free_ranges[r.begin] = r.bytes;
 }
 
-uintptr_t take(size_t bytes) {
+uintptr_t allocate_range(size_t bytes) {
   for (auto it = free_ranges.begin(); it != free_ranges.end(); ++it) {
     if (it->second < bytes) continue;
     const uintptr_t begin = it->first;
@@ -80,15 +80,15 @@ uintptr_t take(size_t bytes) {
   return begin;
 }
 
-// Under AddressSanitizer every access beside an allocation is reported by it, at once.
-void close(const void* p, size_t bytes) {
+// Under AddressSanitizer every access outside of an allocation is reported at once.
+void poison(const void* p, size_t bytes) {
 #ifdef __SANITIZE_ADDRESS__
   __asan_poison_memory_region(p, bytes);
 #else
   (void)p, (void)bytes;
 #endif
 }
-void open(const void* p, size_t bytes) {
+void unpoison(const void* p, size_t bytes) {
 #ifdef __SANITIZE_ADDRESS__
   __asan_unpoison_memory_region(p, bytes);
 #else
@@ -96,21 +96,21 @@ void open(const void* p, size_t bytes) {
 #endif
 }
 #ifdef __SANITIZE_ADDRESS__
-constexpr bool kAborted = true;
+constexpr bool kPoisoned = true;
 #else
-constexpr bool kAborted = false;
+constexpr bool kPoisoned = false;
 #endif
 
 bool intact(uintptr_t begin, size_t bytes, uintptr_t* where) {
-  if (kAborted) return true;
+  if (kPoisoned) return true;  // reported already
   // Red zones begin at any byte, the pattern at even ones.
-  static const std::vector<char> wanted = [] {
+  static const std::vector<char> expected = [] {
     std::vector<char> v(2 * kRedZone + kAlign + 2);
     for (size_t i = 0; i < v.size(); i++)
       v[i] = static_cast<char>(i % 2 == 0 ? kRedZonePattern & 0xff : kRedZonePattern >> 8);
     return v;
   }();
-  const char* pattern = wanted.data() + begin % 2;
+  const char* pattern = expected.data() + begin % 2;
   if (std::memcmp(reinterpret_cast<const char*>(begin), pattern, bytes) == 0) return true;
   for (*where = begin; *reinterpret_cast<const char*>(*where) == pattern[*where - begin];
        ++*where) {
@@ -164,16 +164,16 @@ DeviceMemory::DeviceMemory() : reach_((2 * settings().memory / kGrowth + 2) * kG
 void* DeviceMemory::allocate(size_t bytes) {
   const std::lock_guard hold(mutex);
   if (used_bytes + bytes > settings().memory) return nullptr;
-  const uintptr_t begin = take(footprint(bytes));
+  const uintptr_t begin = allocate_range(footprint(bytes));
   if (begin == 0) return nullptr;
   const uintptr_t data = begin + kRedZone;
   const size_t behind = footprint(bytes) - kRedZone - bytes;
-  open(reinterpret_cast<void*>(begin), footprint(bytes));
+  unpoison(reinterpret_cast<void*>(begin), footprint(bytes));
   fill(reinterpret_cast<void*>(begin), kRedZone, kRedZonePattern);
   fill(reinterpret_cast<void*>(data), bytes, kFreshPattern);
   fill(reinterpret_cast<void*>(data + bytes), behind, kRedZonePattern);
-  close(reinterpret_cast<void*>(begin), kRedZone);
-  close(reinterpret_cast<void*>(data + bytes), behind);
+  poison(reinterpret_cast<void*>(begin), kRedZone);
+  poison(reinterpret_cast<void*>(data + bytes), behind);
   std::memset(state(begin), kOutside, footprint(bytes));
   std::memset(state(data), kUnwritten, bytes);
   live[data] = bytes;
@@ -191,13 +191,13 @@ bool DeviceMemory::release(void* p) {
   used_bytes -= bytes;
   std::memset(state(data), kOutside, bytes);
   const Range r{data - kRedZone, footprint(bytes)};
-  if (bytes < kGivenBack) {
+  if (bytes < kKeptBytes) {
     fill(p, bytes, kRedZonePattern);
   } else {
     const uintptr_t first = (data + 4095) / 4096 * 4096, last = (data + bytes) / 4096 * 4096;
     madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
   }
-  close(p, bytes);
+  poison(p, bytes);
   quarantine.push_back(r);
   quarantined += r.bytes;
   while (quarantined > kQuarantine) {
@@ -226,11 +226,6 @@ void wrote(void* at, size_t bytes) {
   if (!device_memory().covers(at, bytes))
     fault_after("a host stand-in wrote %zu bytes out of bounds: %s", bytes, describe_address(at));
   device_memory().wrote(at, bytes);
-}
-
-size_t DeviceMemory::used() const {
-  const std::lock_guard hold(mutex);
-  return used_bytes;
 }
 
 void check_red_zones() {
@@ -273,10 +268,10 @@ SharedArea::SharedArea()
 void SharedArea::begin_block(size_t bytes) {
   if (bytes != bytes_) std::memset(states_, kOutside, kBytes);
   bytes_ = bytes;
-  open(base_, kBytes);
+  unpoison(base_, kBytes);
   fill(base_, bytes, kFreshPattern);
   fill(base_ + bytes, kRedZone, kRedZonePattern);
-  close(base_ + bytes, kBytes - bytes);
+  poison(base_ + bytes, kBytes - bytes);
   std::memset(states_, kUnwritten, bytes);
 }
 

@@ -1,14 +1,14 @@
 #pragma once
-// Device memory and a block's shared memory: where each byte lies, whether it may be touched and
-// whether it has been written.
+// Device memory and a block's shared memory: of each byte, whether it may be accessed and whether
+// it has been written.
 
 #include <cstddef>
 #include <cstdint>
 
 namespace simt {
 
-// One per byte. Fresh memory is filled with NaNs of every float format, so that an unwritten value
-// is seen also where nobody asks for its state.
+// One per byte. Fresh memory is also filled with NaNs of every float format, so that an unwritten
+// value shows where its state is not checked.
 enum State : uint8_t { kOutside = 0, kUnwritten = 1, kWritten = 2 };
 // NaN as float32, float16, bfloat16; as int32 far out of any range
 inline constexpr uint16_t kFreshPattern = 0x7fff;
@@ -25,9 +25,8 @@ class DeviceMemory {
 
   void* allocate(size_t bytes);                    // null: more than the device has
   bool release(void* p);                           // false: not an allocation
-  bool covers(const void* p, size_t bytes) const;  // it lies in one live allocation
+  bool covers(const void* p, size_t bytes) const;  // all inside one live allocation
   void wrote(void* p, size_t bytes);               // by the host: its bytes are written
-  size_t used() const;
 
  private:
   uintptr_t base_;
@@ -36,7 +35,7 @@ class DeviceMemory {
 };
 DeviceMemory& device_memory();
 
-// Ends the process if somebody wrote outside of an allocation.
+// Ends the process if a red zone has been overwritten.
 void check_red_zones();
 // "40 bytes into an allocation of 32 bytes"
 const char* describe_address(const void* p);

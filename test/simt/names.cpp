@@ -1,5 +1,5 @@
-// The names of kernels, from the symbol table of the binary that holds them: a kernel is known by
-// its address only, and hidden symbols are in no table that the dynamic linker reads.
+// Names of kernels, from the symbol table of their binary: a kernel is known by its address only,
+// and hidden symbols are not in the dynamic symbol table.
 
 #include <cxxabi.h>
 #include <elf.h>
@@ -19,7 +19,7 @@ namespace {
 
 struct Module {
   std::string path;
-  uintptr_t load = 0;  // where address 0 of the file lies
+  uintptr_t load = 0;  // the address of the file's offset 0
   std::map<uintptr_t, std::string> functions;
 };
 
@@ -34,9 +34,10 @@ Module* module_of(uintptr_t address) {
       [](dl_phdr_info* info, size_t, void* out) {
         auto& s = *static_cast<Search*>(out);
         for (int i = 0; i < info->dlpi_phnum; i++) {
-          const auto& part = info->dlpi_phdr[i];
-          const uintptr_t begin = info->dlpi_addr + part.p_vaddr;
-          if (part.p_type != PT_LOAD || s.address < begin || s.address >= begin + part.p_memsz)
+          const auto& segment = info->dlpi_phdr[i];
+          const uintptr_t begin = info->dlpi_addr + segment.p_vaddr;
+          if (segment.p_type != PT_LOAD || s.address < begin ||
+              s.address >= begin + segment.p_memsz)
             continue;
           s.path = info->dlpi_name[0] ? info->dlpi_name : "/proc/self/exe";
           s.load = info->dlpi_addr;

@@ -25,7 +25,7 @@ static_assert(sizeof(Cell) == 8);
 constexpr uint32_t kLastClock = (1u << 18) - 1;
 constexpr uint32_t kLastBlock = (1u << 30) - 1;
 
-// What is remembered of four bytes. A cell is freed by forgetting what is known to be over, then a
+// The last accesses to four bytes. A new access replaces one that is ordered before it, else a
 // read.
 constexpr uintptr_t kWord = 4;
 struct Cells {

@@ -1,10 +1,11 @@
 #pragma once
-// Who reads and writes what without an order between them. Every word of memory has shadow cells
-// with its last accesses, each with block, thread and the thread's clock. Two accesses of one
-// launch, not both reads and not both atomic, need an order:
-//   in a block by block_sync, in a warp also by warp_sync, between blocks by atomic_add_acq_rel and
-//   nothing else.
-// Shuffles and votes give none, as on the GPU.
+// Races: accesses without an order between them. Every word of memory has shadow cells with its
+// last accesses, each with block, thread and the thread's clock. Two accesses of one launch, not
+// both reads and not both atomic, need an order:
+//   in a block      block_sync
+//   in a warp       block_sync or warp_sync
+//   between blocks  atomic_add_acq_rel
+// Shuffles and votes order nothing, as on the GPU.
 
 #include <cstddef>
 

@@ -1,4 +1,4 @@
-// A kernel's mistake ends the process: the state of the device is worth nothing after it. The
+// A kernel's mistake ends the process, since the state of the device is undefined after it. The
 // report goes to stderr.
 
 #include <cstdarg>

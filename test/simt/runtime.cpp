@@ -85,10 +85,6 @@ cudaError_t cudaGetDeviceCount(int* count) {
 cudaError_t cudaSetDevice(int device) {
   return device == 0 ? cudaSuccess : result(cudaErrorInvalidDevice);
 }
-cudaError_t cudaGetDevice(int* device) {
-  *device = 0;
-  return cudaSuccess;
-}
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int device) {
   if (device != 0) return result(cudaErrorInvalidDevice);
@@ -148,12 +144,6 @@ cudaError_t cudaDriverGetVersion(int* version) {
   return cudaSuccess;
 }
 cudaError_t cudaRuntimeGetVersion(int* version) { return cudaDriverGetVersion(version); }
-
-cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
-  *total = settings().memory;
-  *free = *total - device_memory().used();
-  return cudaSuccess;
-}
 
 namespace {
 struct ErrorText {

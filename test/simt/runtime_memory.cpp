@@ -1,5 +1,5 @@
-// Memory as the host sees it: allocations, copies, fills. All pointers are checked against the live
-// allocations.
+// The host's calls on memory: allocations, copies, fills. All pointers are checked against the
+// live allocations.
 
 #include <cstring>
 #include <memory>
@@ -32,8 +32,8 @@ void copy(void* to, const void* from, size_t bytes) {
     memory.wrote(to, bytes);
 }
 
-// What is copied must still be there when the copy runs.
-void check_there(const void* p, size_t bytes) {
+// The memory must still be allocated when the copy runs.
+void check_allocated(const void* p, size_t bytes) {
   if (device_memory().holds(p) && !device_memory().covers(p, bytes))
     fault_after("copy or fill of %zu bytes out of bounds: %s", bytes, describe_address(p));
 }
@@ -64,23 +64,6 @@ cudaError_t cudaFree(void* pointer) {
   return device_memory().release(pointer) ? cudaSuccess : result(cudaErrorInvalidValue);
 }
 
-// The address is there at once; it is given back when the stream comes to the free.
-cudaError_t simt_malloc_async(void** pointer, size_t bytes, cudaStream_t stream) {
-  if (capturing(stream)) return result(cudaErrorStreamCaptureUnsupported);
-  return simt_malloc(pointer, bytes);
-}
-
-cudaError_t cudaFreeAsync(void* pointer, cudaStream_t stream) {
-  if (!pointer) return cudaSuccess;
-  if (capturing(stream)) return result(cudaErrorStreamCaptureUnsupported);
-  if (!device_memory().covers(pointer, 1)) return result(cudaErrorInvalidValue);
-  stream_of(stream).enqueue([pointer] {
-    if (!device_memory().release(pointer))
-      fault_after("cudaFreeAsync of %p, which is no allocation", pointer);
-  });
-  return cudaSuccess;
-}
-
 cudaError_t simt_malloc_host(void** pointer, size_t bytes) {
   *pointer = pin(bytes);
   return *pointer ? cudaSuccess : result(cudaErrorMemoryAllocation);
@@ -100,15 +83,15 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
     return result(cudaErrorStreamCaptureUnsupported);
   if (late_source) {
     s.enqueue([=] {
-      check_there(to, bytes);
-      check_there(from, bytes);
+      check_allocated(to, bytes);
+      check_allocated(from, bytes);
       copy(to, from, bytes);
     });
   } else {  // pageable memory is read before the call returns
     const auto* begin = static_cast<const char*>(from);
     auto staged = std::make_shared<std::vector<char>>(begin, begin + bytes);
     s.enqueue([=] {
-      check_there(to, bytes);
+      check_allocated(to, bytes);
       copy(to, staged->data(), bytes);
     });
   }
@@ -125,7 +108,7 @@ cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stre
   if (bytes == 0) return cudaSuccess;
   if (!device_memory().holds(to)) return result(cudaErrorInvalidValue);
   stream_of(stream).enqueue([=] {
-    check_there(to, bytes);
+    check_allocated(to, bytes);
     std::memset(to, value, bytes);
     device_memory().wrote(to, bytes);
   });
@@ -136,12 +119,5 @@ cudaError_t cudaMemset(void* to, int value, size_t bytes) {
   const cudaError_t error = cudaMemsetAsync(to, value, bytes, nullptr);
   return error == cudaSuccess ? cudaStreamSynchronize(nullptr) : error;
 }
-
-cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t* pool, int device) {
-  *pool = nullptr;
-  return device == 0 ? cudaSuccess : result(cudaErrorInvalidDevice);
-}
-cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, cudaMemPoolAttr, void*) { return cudaSuccess; }
-cudaError_t cudaMemPoolTrimTo(cudaMemPool_t, size_t) { return cudaSuccess; }
 
 }  // namespace simt::toolkit

@@ -10,11 +10,11 @@ namespace {
 
 std::mutex mutex;
 
-[[noreturn]] void wrong(const std::string& part) {
+[[noreturn]] void wrong(const std::string& setting) {
   std::fprintf(stderr,
                "MEMORY_LAYERS_SIMT: \"%s\" is not one of order=forward, order=reversed, "
                "order=SEED, compute=N, multiprocessors=N, memory=BYTES\n",
-               part.c_str());
+               setting.c_str());
   std::exit(1);
 }
 
@@ -24,11 +24,11 @@ Settings from_environment() {
   std::string rest = text ? text : "";
   while (!rest.empty()) {
     const size_t comma = rest.find(',');
-    const std::string part = rest.substr(0, comma);
+    const std::string setting = rest.substr(0, comma);
     rest = comma == std::string::npos ? "" : rest.substr(comma + 1);
-    const size_t equals = part.find('=');
-    if (equals == std::string::npos) wrong(part);
-    const std::string name = part.substr(0, equals), value = part.substr(equals + 1);
+    const size_t equals = setting.find('=');
+    if (equals == std::string::npos) wrong(setting);
+    const std::string name = setting.substr(0, equals), value = setting.substr(equals + 1);
     if (name == "order" && value == "forward") {
       s.order = Settings::Order::forward;
     } else if (name == "order" && value == "reversed") {
@@ -36,7 +36,7 @@ Settings from_environment() {
     } else {
       char* end = nullptr;
       const unsigned long long number = std::strtoull(value.c_str(), &end, 10);
-      if (value.empty() || *end != '\0') wrong(part);
+      if (value.empty() || *end != '\0') wrong(setting);
       if (name == "order") {
         s.order = Settings::Order::random;
         s.seed = number;
@@ -47,7 +47,7 @@ Settings from_environment() {
       } else if (name == "memory") {
         s.memory = number;
       } else {
-        wrong(part);
+        wrong(setting);
       }
     }
   }

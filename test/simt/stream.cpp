@@ -31,7 +31,6 @@ toolkit::CUstream_st& stream_of(toolkit::cudaStream_t stream) {
 
 namespace toolkit {
 
-cudaError_t cudaPeekAtLastError() { return last_error; }
 cudaError_t cudaGetLastError() {
   const cudaError_t error = last_error;
   last_error = cudaSuccess;
@@ -144,7 +143,7 @@ cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void*
   return cudaSuccess;
 }
 
-// Events: how often one was recorded and how often the stream has come past it.
+// Events: how often one was recorded, and how often the stream has passed it.
 struct CUevent_st {
   std::mutex mutex;
   std::condition_variable changed;

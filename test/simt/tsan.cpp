@@ -1,6 +1,6 @@
-// What the compiler calls for each access when a kernel is compiled with -fsanitize=thread. The
-// host code of the same file calls it, too, from whatever thread: that is told apart by the stack
-// it runs on.
+// The functions that the compiler calls for each access when a kernel is compiled with
+// -fsanitize=thread. Host code of the same file calls them, too, on any thread: kernels are
+// recognised by the stack that they run on.
 
 #include <atomic>
 #include <cstddef>
@@ -12,7 +12,7 @@ namespace {
 
 using simt::Use;
 
-inline void told(const void* at, size_t bytes, Use use, const void* pc) {
+inline void observe(const void* at, size_t bytes, Use use, const void* pc) {
   if (simt::in_kernel()) simt::access(at, bytes, use, pc);
 }
 
@@ -20,24 +20,25 @@ inline void told(const void* at, size_t bytes, Use use, const void* pc) {
 
 extern "C" {
 
-#define TOLD(name, bytes, use) \
-  void __tsan_##name##bytes(void* at) { told(at, bytes, use, __builtin_return_address(0)); }
-#define TOLD_SIZES(name, use) \
-  TOLD(name, 1, use) TOLD(name, 2, use) TOLD(name, 4, use) TOLD(name, 8, use) TOLD(name, 16, use)
-TOLD_SIZES(read, Use::read)
-TOLD_SIZES(write, Use::write)
-TOLD_SIZES(unaligned_read, Use::read)
-TOLD_SIZES(unaligned_write, Use::write)
-TOLD_SIZES(volatile_read, Use::read)
-TOLD_SIZES(volatile_write, Use::write)
-#undef TOLD_SIZES
-#undef TOLD
+#define OBSERVE(name, bytes, use) \
+  void __tsan_##name##bytes(void* at) { observe(at, bytes, use, __builtin_return_address(0)); }
+#define OBSERVE_SIZES(name, use) \
+  OBSERVE(name, 1, use)          \
+  OBSERVE(name, 2, use) OBSERVE(name, 4, use) OBSERVE(name, 8, use) OBSERVE(name, 16, use)
+OBSERVE_SIZES(read, Use::read)
+OBSERVE_SIZES(write, Use::write)
+OBSERVE_SIZES(unaligned_read, Use::read)
+OBSERVE_SIZES(unaligned_write, Use::write)
+OBSERVE_SIZES(volatile_read, Use::read)
+OBSERVE_SIZES(volatile_write, Use::write)
+#undef OBSERVE_SIZES
+#undef OBSERVE
 
 void __tsan_read_range(void* at, size_t bytes) {
-  told(at, bytes, Use::read, __builtin_return_address(0));
+  observe(at, bytes, Use::read, __builtin_return_address(0));
 }
 void __tsan_write_range(void* at, size_t bytes) {
-  told(at, bytes, Use::write, __builtin_return_address(0));
+  observe(at, bytes, Use::write, __builtin_return_address(0));
 }
 void __tsan_vptr_read(void*) {}
 void __tsan_vptr_update(void**, void*) {}

@@ -1,7 +1,7 @@
 #pragma once
-// Stands in for the CUDA toolkit's header where the project's .cu files are compiled as host C++
-// for the emulator. Everything lies in namespace simt, so that a binary may hold this and the real
-// runtime.
+// Replaces the CUDA toolkit's header where the project's .cu files are compiled as host C++ for the
+// emulator. Everything is in namespace simt, so that one binary may contain this and the real
+// runtime of the toolkit.
 
 #include "simt/device.h"
 #include "simt/launch.h"

@@ -1,5 +1,5 @@
-// The kernels of tables on the emulator: the same bits in every order of threads and blocks, the
-// bytes that they move, 64-bit offsets.
+// The table kernels on the emulator: the same bits in every order of threads and blocks, the bytes
+// that they move, 64-bit offsets.
 
 #include <cmath>
 #include <cstdio>
@@ -45,7 +45,7 @@ struct Source {
     Tensor exact = upload(shape, DType::f32, values);
     if (dtype == DType::f32) return exact;
     Tensor t = empty(*device, shape, dtype);
-    run(*device, Copy{t.view(), exact.view()});
+    run(*device, Copy{.out = t.view(), .in = exact.view()});
     return t;
   }
   // Slots of [-1, slots); every `hot`-th is 3.
@@ -72,15 +72,15 @@ struct Case {
   int hot;
   DType dtype;
 };
-// Few bags, so their chunks; a hot row of many chunks; odd widths; two slices and more.
+// Few bags, which are cut into chunks; a hot row of many chunks; odd widths; several slices.
 constexpr Case kCases[] = {{1, 128, 64, 40, 5, DType::bf16}, {40, 32, 20, 9, 2, DType::f32},
                            {5, 33, 7, 30, 3, DType::f16},    {3, 40, 600, 12, 4, DType::f32},
                            {6, 9, 264, 8, 9, DType::bf16},   {300, 2, 3, 4, 1, DType::f32}};
 
-// Every result of a table's way there and back, as bytes of int32 or float32.
+// Every result of forward, backward and update of a table, as bytes of int32 or float32.
 using Results = std::map<std::string, std::string>;
 
-Results there_and_back(const std::shared_ptr<Device>& device, const Case& c) {
+Results forward_and_backward(const std::shared_ptr<Device>& device, const Case& c) {
   const auto [B, L, V, N, hot, dtype] = c;
   Source s{device};
   Device& d = *device;
@@ -88,9 +88,11 @@ Results there_and_back(const std::shared_ptr<Device>& device, const Case& c) {
   const Tensor ids = s.indices({B, L}, N, hot), w = s.numbers({B, L}), dy = s.numbers({B, V});
   const Tensor exact = s.numbers({N, V}), table = empty(d, {N, V}, dtype), y = empty(d, {B, V}),
                dw = empty(d, {B, L});
-  run(d, Copy{table.view(), exact.view()});
-  run(d, EmbeddingBag{y.view(), table.view(), ids.view(), w.view(), {}, {}});
-  run(d, EmbeddingBagWeightsBackward{dw.view(), dy.view(), table.view(), ids.view(), {}, {}});
+  run(d, Copy{.out = table.view(), .in = exact.view()});
+  run(d, EmbeddingBag{
+             .y = y.view(), .table = table.view(), .indices = ids.view(), .weights = w.view()});
+  run(d, EmbeddingBagWeightsBackward{
+             .dweights = dw.view(), .dy = dy.view(), .table = table.view(), .indices = ids.view()});
   results["y"] = s.read(y);
   results["dweights"] = s.read(dw);
 
@@ -99,42 +101,53 @@ Results there_and_back(const std::shared_ptr<Device>& device, const Case& c) {
                order = empty(d, {2 * B * L}, DType::i32), count = empty(d, {1}, DType::i32),
                values = empty(d, {C, V});
   // of two layers
-  const std::vector<TableRead> reads(2, TableRead{ids.view(), w.view(), dy.view(), {}});
-  run(d, SortRows{rows.view(), starts.view(), order.view(), count.view(), reads, N});
-  run(d, SparseGradValues{values.view(), rows.view(), starts.view(), order.view(), count.view(),
-                          reads, V});
+  const std::vector<TableRead> reads(
+      2, TableRead{.indices = ids.view(), .weights = w.view(), .dy = dy.view()});
+  run(d, SortRows{.rows = rows.view(),
+                  .starts = starts.view(),
+                  .order = order.view(),
+                  .count = count.view(),
+                  .reads = reads,
+                  .slots = N});
+  run(d, SparseGradValues{.values = values.view(),
+                          .rows = rows.view(),
+                          .starts = starts.view(),
+                          .order = order.view(),
+                          .count = count.view(),
+                          .reads = reads,
+                          .width = V});
   results["count"] = s.read(count);
   const int32_t R = *reinterpret_cast<const int32_t*>(results["count"].data());
   results["rows"] = s.read(rows, R);
   results["values"] = s.read(values, int64_t{R} * V);
 
   const Tensor step = zeros(d, {1}, DType::i32), sum = zeros(d, {1});
-  run(d, StepAdvance{step.view()});
-  run(d, SumSquares{sum.view(), values.view(), count.view()});
+  run(d, StepAdvance{.step = step.view()});
+  run(d, SumSquares{.out = sum.view(), .x = values.view(), .count = count.view()});
   results["sum"] = s.read(sum);
   for (Rule rule : {Rule::sgd, Rule::adagrad, Rule::rowwise_adagrad, Rule::adamw}) {
     const bool per_row = rule == Rule::rowwise_adagrad;
     const Tensor s1 = zeros(d, per_row ? Shape{N} : Shape{N, V}), s2 = zeros(d, {N, V}),
                  master = empty(d, {N, V});
-    run(d, Copy{master.view(), exact.view()});
+    run(d, Copy{.out = master.view(), .in = exact.view()});
     const Hyper hyper{.lr = 0.1f, .weight_decay = 0.1f};
-    SparseUpdate update{table.view(),
-                        dtype == DType::f32 ? View{} : master.view(),
-                        rule == Rule::sgd ? View{} : s1.view(),
-                        rule == Rule::adamw ? s2.view() : View{},
-                        step.view(),
-                        rows.view(),
-                        starts.view(),
-                        order.view(),
-                        count.view(),
-                        reads,
-                        rule,
-                        hyper,
-                        rule == Rule::adamw};
+    SparseUpdate update{.table = table.view(),
+                        .master = dtype == DType::f32 ? View{} : master.view(),
+                        .state1 = rule == Rule::sgd ? View{} : s1.view(),
+                        .state2 = rule == Rule::adamw ? s2.view() : View{},
+                        .step = step.view(),
+                        .rows = rows.view(),
+                        .starts = starts.view(),
+                        .order = order.view(),
+                        .count = count.view(),
+                        .reads = reads,
+                        .rule = rule,
+                        .hyper = hyper,
+                        .every_row = rule == Rule::adamw};
     run(d, update);
     const std::string name = std::to_string(static_cast<int>(rule));
     const Tensor widened = empty(d, {N, V});
-    run(d, Copy{widened.view(), table.view()});
+    run(d, Copy{.out = widened.view(), .in = table.view()});
     results["table " + name] = s.read(widened);
     results["state " + name] = s.read(s1);
     if (dtype != DType::f32) results["master " + name] = s.read(master);
@@ -146,16 +159,17 @@ void same_bits_in_every_order() {
   using Order = ::simt::Settings::Order;
   const ::simt::Settings usual = ::simt::settings();
   for (const Case& c : kCases) {
-    const Results wanted = there_and_back(ml::simt::open(0), c);
+    const Results expected = forward_and_backward(ml::simt::open(0), c);
     for (int seed = 0; seed < 6; ++seed) {
       ::simt::Settings settings = usual;
       settings.order = seed == 0 ? Order::reversed : Order::random;
       settings.seed = static_cast<uint64_t>(seed);
       settings.multiprocessors = seed % 2 ? 2 : 7;  // other grids
       ::simt::set(settings);
-      for (const auto& [name, bytes] : there_and_back(ml::simt::open(0), c))
-        require(bytes == wanted.at(name), name + " has the same bits in order " +
-                                              std::to_string(seed) + ", V " + std::to_string(c.V));
+      for (const auto& [name, bytes] : forward_and_backward(ml::simt::open(0), c))
+        require(bytes == expected.at(name), name + " has the same bits in order " +
+                                                std::to_string(seed) + ", V " +
+                                                std::to_string(c.V));
     }
     ::simt::set(usual);
   }
@@ -163,9 +177,9 @@ void same_bits_in_every_order() {
 
 void same_numbers_as_the_cpu() {
   for (const Case& c : kCases) {
-    const Results wanted = there_and_back(cpu::open(1), c);
-    for (const auto& [name, bytes] : there_and_back(ml::simt::open(0), c)) {
-      const std::string& other = wanted.at(name);
+    const Results expected = forward_and_backward(cpu::open(1), c);
+    for (const auto& [name, bytes] : forward_and_backward(ml::simt::open(0), c)) {
+      const std::string& other = expected.at(name);
       if (name == "rows" || name == "count") {
         require(bytes == other, name + " is the CPU's, V " + std::to_string(c.V));
         continue;
@@ -186,9 +200,8 @@ void same_numbers_as_the_cpu() {
   }
 }
 
-// Bytes in whole sectors over those that must be moved, with bags enough that none is cut into
-// chunks.
-void bags_move_what_they_must() {
+// Bytes of all sectors over the floor, with bags enough that none is cut into chunks.
+void bags_move_their_floor() {
   for (DType dtype : {DType::f32, DType::bf16, DType::i8})
     for (int64_t V : {64, 256, 768, 1024}) {
       Source s{ml::simt::open(0)};
@@ -203,7 +216,10 @@ void bags_move_what_they_must() {
               : s.numbers({N, V}, dtype);
       require(!s.device->stream().wait(), "no fault");
       ::simt::reset_counts();
-      run(*s.device, EmbeddingBag{y.view(), table.view(), indices.view(), w.view(), {}, {}});
+      run(*s.device, EmbeddingBag{.y = y.view(),
+                                  .table = table.view(),
+                                  .indices = indices.view(),
+                                  .weights = w.view()});
       require(!s.device->stream().wait(), "no fault");
       double sectors = 0;
       for (const char* kernel : {"embedding_bag_kernel", "add_bag_chunks_kernel"}) {
@@ -214,7 +230,7 @@ void bags_move_what_they_must() {
                    ratio = sectors * 32 / floor;
       std::printf("embedding bag, %s, V %lld: %.4f of its floor\n", name_of(dtype),
                   static_cast<long long>(V), ratio);
-      require(ratio <= 1.02, "embedding bag moves at most 1.02 times what it must");
+      require(ratio <= 1.02, "embedding bag moves at most 1.02 times its floor");
     }
 }
 
@@ -225,14 +241,14 @@ void offsets_have_64_bits() {
                                 (uintptr_t{1} << 40));
   };
   require(at(0x7ffffffe, 1024) == int64_t{0x7ffffffe} * 2048, "the last row of the largest table");
-  require(at(int64_t{1} << 22, 1025) == (int64_t{1} << 22) * 2050, "a row behind 2^32 elements");
+  require(at(int64_t{1} << 22, 1025) == (int64_t{1} << 22) * 2050, "a row after 2^32 elements");
 }
 
 }  // namespace
 
 int main() {
   offsets_have_64_bits();
-  bags_move_what_they_must();
+  bags_move_their_floor();
   same_numbers_as_the_cpu();
   same_bits_in_every_order();
   std::printf("4 passed, 0 failed\n");

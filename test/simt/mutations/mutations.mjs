@@ -1,4 +1,4 @@
-// Mistakes that somebody could make in a kernel, one at a time: each mutated copy is compiled,
+// Plausible mistakes in kernels, planted one at a time: each mutated copy is compiled,
 // linked with the other kernels, and must fail kernel_test. A mistake that passes is a hole in the
 // emulator or in the tests. Usage: node mutations.mjs BUILD_FOLDER
 
@@ -10,8 +10,8 @@ import { fileURLToPath } from 'node:url'
 const root = fileURLToPath(new URL('../../..', import.meta.url))
 const build = resolve(process.argv[2])
 
-// file: what is changed; unit: the .cu that is compiled with it; test: of kernel_test; `from` is
-// found once, whatever white space the formatter puts between its words.
+// file: the file that is mutated; unit: the .cu that includes it; test: of kernel_test; `from` must
+// occur once, with any white space between its words.
 const mutations = [
   {
     what: 'deleted barrier of the ring of stages',
@@ -31,7 +31,7 @@ const mutations = [
   },
   {
     what: 'swapped registers of mma',
-    file: 'native/cuda/gemm.cuh',
+    file: 'native/cuda/gemm_mma.cuh',
     unit: 'native/ops/linear.cu',
     test: 'linear',
     from: 'first[2] = {b[0], b[1]}',
@@ -42,8 +42,8 @@ const mutations = [
     file: 'native/cuda/rows.cuh',
     unit: 'native/ops/softmax.cu',
     test: 'rows',
-    from: 'first + j * kTeam < count',
-    to: 'first + j * kTeam <= count',
+    from: 'first + j * kSize < count',
+    to: 'first + j * kSize <= count',
   },
   {
     what: 'shuffle from the wrong lane',
@@ -88,22 +88,22 @@ const mutations = [
     to: 'to.columns % 4 == 0',
   },
   {
-    what: 'a tile that leaves before all have written it',
+    what: 'tile stored before all threads have written it',
     file: 'native/cuda/matrix_product.cuh',
     unit: 'native/ops/linear.cu',
     test: 'linear',
-    from: 'block_sync();\n    packed ?',
-    to: 'warp_sync();\n    packed ?',
+    from: 'block_sync();\n    vec4 ?',
+    to: 'warp_sync();\n    vec4 ?',
   },
   {
-    what: 'one piece too many',
+    what: 'one chunk too many',
     file: 'native/ops/embedding_bag.cu',
     test: 'tables',
-    from: 'for (int p = 1; p < pieces; ++p)',
-    to: 'for (int p = 1; p <= pieces; ++p)',
+    from: 'for (int c = 1; c < chunks; ++c)',
+    to: 'for (int c = 1; c <= chunks; ++c)',
   },
   {
-    what: 'weight of the next bag, which another warp writes',
+    what: 'weight of the next bag, which another lane group writes',
     file: 'native/ops/embedding_bag.cu',
     test: 'tables',
     from: 'if (i < span.end) dweights[i]',
@@ -113,8 +113,8 @@ const mutations = [
     what: 'mask with the own lane',
     file: 'native/ops/sparse_grad.cu',
     test: 'tables',
-    from: 'population(begins & lanes_below())',
-    to: 'population(begins & (lanes_below() * 2 + 1))',
+    from: 'popcount(begins & lanes_below())',
+    to: 'popcount(begins & (lanes_below() * 2 + 1))',
   },
   {
     what: 'chunks that overlap by an entry',
@@ -134,15 +134,15 @@ const mutations = [
     what: 'deleted barrier between products and sums',
     file: 'native/ops/peer.cu',
     test: 'experts',
-    from: '  block_sync();\n  add_experts<Tile>(team, e, out,',
-    to: '  add_experts<Tile>(team, e, out,',
+    from: '  block_sync();\n  add_experts<Slice>(t, e, out,',
+    to: '  add_experts<Slice>(t, e, out,',
   },
   {
     what: 'head one element too wide',
     file: 'native/ops/attention.cu',
     test: 'attention',
-    from: 'r.part[i] = c < d ?',
-    to: 'r.part[i] = c <= d ?',
+    from: 'r.v[i] = c < d ?',
+    to: 'r.v[i] = c <= d ?',
   },
   {
     what: 'key that its own query does not see',
@@ -236,8 +236,8 @@ async function caught(mutation, number) {
   if (!compiled.ok) throw new Error(compiled.output.slice(0, 2000))
 
   const program = join(folder, 'kernel_test')
-  // The changed unit first: of an inline function that several units have, the linker takes the
-  // first.
+  // The mutated unit first: of an inline function in several units, the linker keeps the first
+  // definition.
   const linked = [object, ...units.filter((u) => u !== unit).map((u) => u.output)]
   execFileSync('c++', [...linked, ...others, '-pthread', '-o', program])
   const result = await run(`${program} ${mutation.test}`, { timeout: 60_000 })

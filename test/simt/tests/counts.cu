@@ -68,8 +68,8 @@ void strided() {
          "one sector a lane, 12 in all, one");
 }
 
-// Rows of 16-byte vectors, one warp a row of 1 KiB, and a row that begins in the middle of a
-// sector.
+// A warp copies a row of 1 KiB in 16-byte vectors: one that begins at a sector, and one that
+// begins in the middle of a sector.
 __global__ void rows_kernel(Guard guard, float* out, const float* table, int shift) {
   if (guard.aborted()) return;
   for (int i = 0; i < 2; i++)
@@ -165,7 +165,7 @@ void pair_conflicts() {
   expect(same(c.shared_loads, 1, 256, 2 * 3), "loads as stores");
 }
 
-// Lanes that want the same word share it, at each width.
+// Lanes that access the same word share it, at each width.
 template <int n>
 __device__ float shared_word(const float* s, int words, int pitch) {
   return load<n>(s + lane() % words * pitch).v[n - 1];
@@ -194,10 +194,10 @@ void broadcasts() {
 
 // Asynchronous copies write shared memory like stores of 16 bytes: eight runs of four units of 16
 // bytes, with a pitch of five units.
-__global__ void copies_kernel(Guard guard, float* out, const float* in, int apart) {
+__global__ void copies_kernel(Guard guard, float* out, const float* in, int stride) {
   if (guard.aborted()) return;
   float* s = reinterpret_cast<float*>(shared_bytes());
-  const int i = lane() / 4, run = apart == 1 ? i : i % 2 * 4 + i / 2, at = lane() % 4 * 4;
+  const int i = lane() / 4, run = stride == 1 ? i : i % 2 * 4 + i / 2, at = lane() % 4 * 4;
   copy_async16(s + run * 20 + at, in + run * 16 + at, 16);
   copy_async_commit();
   copy_async_wait<0>();
@@ -213,7 +213,7 @@ void copy_conflicts() {
          "neighbouring runs: one bank of units twice in each quarter");
   expect(same(c.loads, 2, 512 + kGuardBytes, 16 + 1), "all of the sectors");
   c = counted(d, "copies_kernel", copies_kernel, 8 * 80, out, in, 4);
-  expect(same(c.shared_stores, 1, 512, 0), "runs that are four apart: every bank once");
+  expect(same(c.shared_stores, 1, 512, 0), "runs with a stride of four: every bank once");
   expect(same(c.loads, 2, 512 + kGuardBytes, 16 + 1), "the same sectors");
 }
 

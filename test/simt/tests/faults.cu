@@ -5,7 +5,7 @@
 namespace simt_test {
 namespace {
 
-// Reads and writes memory.
+// Memory.
 
 __global__ void read_beyond_kernel(Guard guard, float* out, const float* in, int n) {
   if (guard.aborted()) return;
@@ -113,7 +113,7 @@ void misaligned() {
   d.wait();
 }
 
-// Orders.
+// Order.
 
 __global__ void missing_barrier_kernel(Guard guard, float* out) {
   if (guard.aborted()) return;
@@ -144,7 +144,7 @@ void missing_warp_sync() {
   d.wait();
 }
 
-// Each lane group of eight synchronises by itself, but reads its neighbour's part.
+// Each lane group of eight synchronises by itself, but reads its neighbour's elements.
 __global__ void group_sync_kernel(Guard guard, float* out, int distance) {
   if (guard.aborted()) return;
   float* s = reinterpret_cast<float*>(shared_bytes());
@@ -299,16 +299,16 @@ void short_warp() {
   d.wait();
 }
 
-__global__ void part_of_mma_kernel(Guard guard, float* out) {
+__global__ void partial_mma_kernel(Guard guard, float* out) {
   if (guard.aborted()) return;
   float sums[4] = {};
   const uint32_t a[4] = {}, b[2] = {};
   if (lane() < 31) mma_16x8x16(sums, a, b, ml::BFloat16{});
   out[lane()] = sums[0];
 }
-void part_of_mma() {
+void partial_mma() {
   Device d;
-  launch(part_of_mma_kernel, 1, 32, 0, d.stream, d.array<float>(32));
+  launch(partial_mma_kernel, 1, 32, 0, d.stream, d.array<float>(32));
   d.wait();
 }
 
@@ -398,12 +398,12 @@ const std::vector<Test>& fault_tests() {
       {"release before the block's barrier", early_release, "race: read at device memory"},
       {"asynchronous copy without a wait", missing_wait, "never written: shared memory"},
       {"divergent shuffle", divergent_shuffle, "shuffle_xor"},
-      {"two shuffles for one", two_shuffles, "lanes of a warp part"},
+      {"two shuffles for one", two_shuffles, "lanes of a warp diverge"},
       {"shuffle from a lane outside the mask", foreign_source, "which is not in the mask"},
       {"lane outside its mask", not_in_mask, "is not in its own mask"},
       {"mask beyond the block", short_warp, "names lanes that the block does not have"},
-      {"mma with 31 lanes", part_of_mma, "mma_16x8x16 (bfloat16)"},
-      {"barrier in divergent flow", divergent_barrier, "threads of the block part"},
+      {"mma with 31 lanes", partial_mma, "mma_16x8x16 (bfloat16)"},
+      {"barrier in divergent flow", divergent_barrier, "threads of the block diverge"},
       {"return before a barrier", return_before_barrier, "block_sync"},
       {"deadlock", deadlock, "deadlock: no thread of the block can go on"},
       {"too many threads", too_many_threads, "launch: cudaErrorInvalidConfiguration"},

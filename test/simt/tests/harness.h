@@ -48,7 +48,7 @@ struct Test {
 // Ends the process when `ok` is false.
 void expect(bool ok, const char* what);
 
-// What each test has: a stream, and arrays in device memory.
+// A stream, and arrays in device memory.
 struct Device {
   CudaStream stream;
 

@@ -1,4 +1,4 @@
-// Runs the emulator's tests: simt_test [part of a name].
+// Runs the emulator's tests: simt_test [substring of a name].
 
 #include <sys/wait.h>
 #include <unistd.h>
@@ -22,7 +22,7 @@ namespace simt_test {
 
 void expect(bool ok, const char* what) {
   if (ok) return;
-  std::fprintf(stderr, "not so: %s\n", what);
+  std::fprintf(stderr, "failed: %s\n", what);
   std::_Exit(1);
 }
 
@@ -56,17 +56,17 @@ bool run(const Test& test, std::string& output) {
 
 int main(int argc, char** argv) {
   using namespace simt_test;
-  const char* wanted = argc > 1 ? argv[1] : "";
+  const char* filter = argc > 1 ? argv[1] : "";
   int passed = 0, failed = 0;
   for (const auto* tests : {&primitive_tests(), &runtime_tests(), &count_tests(), &fault_tests()}) {
     for (const Test& test : *tests) {
-      if (!std::strstr(test.name, wanted)) continue;
+      if (!std::strstr(test.name, filter)) continue;
       std::string output;
       const bool well = run(test, output);
       const bool ok = test.report ? !well && output.find(test.report) != std::string::npos : well;
       (ok ? passed : failed)++;
       if (!ok)
-        std::printf("FAILED %s%s%s\n%s", test.name, test.report ? ", wanted: " : "",
+        std::printf("FAILED %s%s%s\n%s", test.name, test.report ? ", expected: " : "",
                     test.report ? test.report : "", output.c_str());
       if (argc > 1 && ok) std::printf("ok %s\n%s", test.name, output.c_str());
     }

@@ -1,5 +1,5 @@
-// Warp and block primitives, tensor cores and copies against plain arithmetic, in every order of
-// threads.
+// Warp and block primitives, tensor cores and copies against plain arithmetic, in several orders
+// of threads.
 
 #include <cmath>
 #include <cstdlib>
@@ -49,10 +49,10 @@ void shuffles() {
     for (int t = 0; t < 64; t++) {
       const int l = t % 32;
       const uint64_t base = 100 + (uint64_t{1} << 40);
-      const uint64_t wanted[6] = {base + (l * 5 + 3) % 32,    base + (l ^ 9), 0x49249249u, 1,
-                                  l < 16 ? 15u - l : 47u - l, 31 + 500};
+      const uint64_t expected[6] = {base + (l * 5 + 3) % 32,    base + (l ^ 9), 0x49249249u, 1,
+                                    l < 16 ? 15u - l : 47u - l, 31 + 500};
       for (int i = 0; i < 6; i++)
-        expect(got[8 * t + i] == wanted[i], "shuffles, votes and reductions");
+        expect(got[8 * t + i] == expected[i], "shuffles, votes and reductions");
     }
   });
 }
@@ -61,9 +61,9 @@ __global__ void block_kernel(Guard guard, float* out) {
   if (guard.aborted()) return;
   float* scratch = reinterpret_cast<float*>(shared_bytes());
   const float sum = block_sum(static_cast<float>(threadIdx.x), scratch);
-  const float most = block_max(-std::fabs(static_cast<float>(threadIdx.x) - 70.0f), scratch);
+  const float max = block_max(-std::fabs(static_cast<float>(threadIdx.x) - 70.0f), scratch);
   out[blockIdx.x * blockDim.x + threadIdx.x] =
-      sum + most + 1000000.0f * static_cast<float>(blockIdx.x);
+      sum + max + 1000000.0f * static_cast<float>(blockIdx.x);
 }
 
 void blocks() {
@@ -131,7 +131,33 @@ void products() {
   });
 }
 
-// The last block to arrive adds what the others left.
+// Lane l stores row l % 8 of matrix l / 8, with the elements 8 l … 8 l + 7, and loads all four
+// matrices transposed.
+__global__ void transposed_kernel(Guard guard, uint32_t* out) {
+  if (guard.aborted()) return;
+  auto& rows = shared<uint16_t[kWarp][8]>();
+  for (int e = 0; e < 8; e++) rows[lane()][e] = static_cast<uint16_t>(8 * lane() + e);
+  warp_sync();
+  uint32_t r[4];
+  ::simt::ldmatrix(r, rows[lane()], true, CallSite::here());
+  for (int m = 0; m < 4; m++) out[4 * lane() + m] = r[m];
+}
+
+void transposed_matrices() {
+  in_orders([] {
+    Device d;
+    auto* out = d.array<uint32_t>(4 * kWarp);
+    launch(transposed_kernel, 1, kWarp, 8 * kWarp * sizeof(uint16_t), d.stream, out);
+    const auto got = d.read(out, 4 * kWarp);
+    for (uint32_t l = 0; l < kWarp; l++)
+      for (uint32_t m = 0; m < 4; m++) {
+        const uint32_t low = 8 * (8 * m + l % 4 * 2) + l / 4, high = low + 8;
+        expect(got[4 * l + m] == (high << 16 | low), "transposed 8x8 matrices");
+      }
+  });
+}
+
+// The last block to arrive adds the partial sums of all blocks.
 __global__ void last_arriver_kernel(Guard guard, float* out, float* partial, uint32_t* arrived) {
   if (guard.aborted()) return;
   uint32_t& arrival = shared<uint32_t>();
@@ -161,18 +187,18 @@ void last_arriver() {
   });
 }
 
-__global__ void atomic_kernel(Guard guard, uint64_t* least) {
+__global__ void atomic_kernel(Guard guard, uint64_t* lowest) {
   if (guard.aborted()) return;
   const unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
-  atomic_min(least, (uint64_t{i * 37 % 101 + 1}) << 40);
+  atomic_min(lowest, (uint64_t{i * 37 % 101 + 1}) << 40);
 }
 
 void atomics() {
   in_orders([] {
     Device d;
-    auto* least = d.array(std::vector<uint64_t>{~uint64_t{0}});
-    launch(atomic_kernel, 4, 50, 0, d.stream, least);
-    expect(d.read(least, 1)[0] == uint64_t{1} << 40, "atomic_min");
+    auto* lowest = d.array(std::vector<uint64_t>{~uint64_t{0}});
+    launch(atomic_kernel, 4, 50, 0, d.stream, lowest);
+    expect(d.read(lowest, 1)[0] == uint64_t{1} << 40, "atomic_min");
   });
 }
 
@@ -218,6 +244,7 @@ const std::vector<Test>& primitive_tests() {
       {"block sums", blocks},
       {"product of bfloat16", products<ml::BFloat16>},
       {"product of half", products<ml::Half>},
+      {"transposed matrices", transposed_matrices},
       {"last arriver", last_arriver},
       {"atomics", atomics},
       {"conversions of half", conversions<ml::Half>},

@@ -52,10 +52,10 @@ void events() {
   cudaStreamWaitEvent(other.stream, event);
   static int seen = -1;
   cudaLaunchHostFunc(other.stream, [](void*) { seen = step; }, nullptr);
-  expect(cudaEventQuery(event) == cudaErrorNotReady, "the event is to come");
+  expect(cudaEventQuery(event) == cudaErrorNotReady, "the event has not been reached");
   cudaStreamSynchronize(other.stream);
   expect(seen == 1, "the other stream waited");
-  expect(cudaEventQuery(event) == cudaSuccess, "the event has passed");
+  expect(cudaEventQuery(event) == cudaSuccess, "the event has been reached");
   float milliseconds = 0;
   expect(cudaEventElapsedTime(&milliseconds, first, event) == cudaSuccess && milliseconds > 40,
          "time between events");
@@ -77,14 +77,14 @@ void copies() {
   cudaMemcpyAsync(x, pageable, 16, cudaMemcpyHostToDevice, d.stream.stream);
   std::memset(pageable, 0, 16);  // was read already
   cudaMemcpyAsync(pinned, x, 16, cudaMemcpyDeviceToHost, d.stream.stream);
-  expect(cudaStreamQuery(d.stream.stream) == cudaErrorNotReady, "the copy is to come");
+  expect(cudaStreamQuery(d.stream.stream) == cudaErrorNotReady, "the copy has not run");
   open = true;
   d.wait();
   for (int i = 0; i < 4; i++) expect(pinned[i] == i + 1, "pageable memory was read at the call");
   expect(cudaMemcpy(x, pageable, 16, cudaMemcpyDeviceToHost) == cudaErrorInvalidValue,
          "the direction of a copy is checked");
   expect(cudaGetLastError() == cudaErrorInvalidValue && cudaGetLastError() == cudaSuccess,
-         "the last error is told once");
+         "the last error is reported once");
 }
 
 void graphs() {

@@ -8,8 +8,8 @@
 
 namespace simt {
 
-// From MEMORY_LAYERS_SIMT="order=reversed,compute=80,…" at first use; set() replaces them between
-// launches.
+// Read from MEMORY_LAYERS_SIMT="order=reversed,compute=80,…" at first use; set() replaces them,
+// between launches only.
 struct Settings {
   enum class Order { forward, reversed, random };
   Order order = Order::forward;  // of blocks and threads: order=forward, order=reversed, order=SEED
@@ -25,7 +25,7 @@ void set(const Settings& settings);
 // a warp.
 struct Access {
   uint64_t accesses = 0;
-  uint64_t bytes = 0;    // asked for by all lanes
+  uint64_t bytes = 0;    // of all lanes
   uint64_t sectors = 0;  // of 32 bytes, distinct within each access
 };
 struct Shared {
@@ -36,8 +36,8 @@ struct Shared {
 struct Counts {
   std::string kernel;
   uint64_t launches = 0, blocks = 0, threads = 0;
-  uint64_t most_threads = 0, most_shared_bytes = 0;  // of one block
-  Access loads, stores;                              // global memory, without atomics
+  uint64_t max_threads = 0, max_shared_bytes = 0;  // of one block
+  Access loads, stores;                            // global memory, without atomics
   Shared shared_loads, shared_stores;
   uint64_t atomics = 0;                                                              // lanes
   uint64_t barriers = 0;                                                             // of a block

@@ -9,8 +9,8 @@
 
 namespace simt {
 
-// A line of the source, taken where the outermost wrapper is called. (In a namespace of its own,
-// so that a call with a CallSite finds the wrappers only.)
+// A line of the source: where the outermost wrapper is called. In a namespace of its own, so that
+// argument-dependent lookup by a CallSite finds the wrappers only.
 namespace source {
 struct CallSite {
   const char* file;
@@ -34,13 +34,11 @@ void warp_sync(uint32_t mask, CallSite site);
 uint32_t ballot(bool v, uint32_t mask, CallSite site);
 uint64_t shfl(uint64_t v, int source, uint32_t mask, CallSite site);
 uint64_t shfl_xor(uint64_t v, int bits, uint32_t mask, CallSite site);
-uint64_t shfl_up(uint64_t v, int n, uint32_t mask, CallSite site);
-uint64_t shfl_down(uint64_t v, int n, uint32_t mask, CallSite site);
 
-enum class Atomic { add, min, max, or_bits, exchange, load };
+enum class Redux { min, max };
+uint32_t redux(Redux operation, uint32_t v, CallSite site);
 
-uint32_t redux(Atomic operation, uint32_t v, CallSite site);
-
+enum class Atomic { add, min };
 // `bytes` is 4 or 8. Signed numbers may only be added. Returns the old value.
 uint64_t atomic(Atomic operation, void* at, size_t bytes, uint64_t v, bool acquire_release,
                 CallSite site);
@@ -48,8 +46,7 @@ uint64_t atomic(Atomic operation, void* at, size_t bytes, uint64_t v, bool acqui
 void load_vector(void* to, const void* from, size_t bytes, CallSite site);
 void store_vector(void* to, const void* from, size_t bytes, CallSite site);
 
-enum class Operand { bfloat16, half, tf32 };
-
+enum class Operand { bfloat16, half };
 void mma(Operand operand, float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
          CallSite site);
 void ldmatrix(uint32_t (&r)[4], const void* row, bool transposed, CallSite site);

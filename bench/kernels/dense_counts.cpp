@@ -1,0 +1,130 @@
+// Counts of the dense operations: products, rows, softmax and cross entropy, attention.
+
+#include "counts.h"
+
+namespace ml {
+namespace {
+
+// Floor: every matrix once. Each tile of C, of 64 or 128 rows and columns, reads its rows of A and
+// its columns of B again, all but the first time from L2.
+void products(DType dtype, int64_t R, int64_t I, int64_t O) {
+  const int64_t width = bytes_of(dtype);
+  const Tensor x = normal({R, I}, dtype), w = normal({O, I}, dtype), b = normal({O}),
+               y = empty(*device, {R, O}), dw = zeros(*device, {O, I}), db = zeros(*device, {O}),
+               dx = empty(*device, {R, I});
+  const std::string label = std::string(" ") + name_of(dtype) + ", " + std::to_string(R) + " x " +
+                            std::to_string(I) + " -> " + std::to_string(O);
+  count("linear" + label, (R * I + O * I) * width + (O + R * O) * 4,
+        Linear{.y = y.view(), .x = x.view(), .weight = w.view(), .bias = b.view()});
+  count("linear_backward" + label,
+        (R * I + O * I) * width + (R * I + 2 * O * I + R * O + 2 * O) * 4,
+        LinearBackward{.dx = dx.view(),
+                       .dweight = dw.view(),
+                       .dbias = db.view(),
+                       .dy = y.view(),
+                       .x = x.view(),
+                       .weight = w.view(),
+                       .accumulate_dx = false});
+}
+
+void rows() {
+  const int64_t T = 32, C = 1024, bytes = T * C * 4;
+  const Tensor x = normal({T, C}), y = normal({T, C}), out = empty(*device, {T, C}),
+               other = empty(*device, {T, C});
+  count("copy", 2 * bytes, Copy{.out = out.view(), .in = x.view()});
+  count("add", 3 * bytes,
+        Add{.out = out.view(), .x = x.view(), .y = y.view(), .alpha = 1, .beta = 1});
+  count("activate", 2 * bytes, Activate{.y = out.view(), .x = x.view(), .kind = Activation::gelu});
+  count("random_fill", bytes,
+        RandomFill{.out = out.view(), .kind = RandomFill::Kind::normal, .a = 0, .b = 1, .seed = 1});
+  count("silu_gate", 3 * bytes, SiluGate{.z = out.view(), .y = x.view(), .a = y.view()});
+  count("silu_gate_backward", 5 * bytes,
+        SiluGateBackward{
+            .dy = out.view(), .da = other.view(), .dz = x.view(), .y = y.view(), .a = x.view()});
+  const Tensor g = normal({T, 1}), dg = empty(*device, {T, 1});
+  count("sigmoid_gate", 2 * bytes + T * 4,
+        SigmoidGate{.out = out.view(), .y = x.view(), .g = g.view()});
+  count("sigmoid_gate_backward", 3 * bytes + T * 8,
+        SigmoidGateBackward{
+            .dy = other.view(), .dg = dg.view(), .dout = out.view(), .y = x.view(), .g = g.view()});
+  const Tensor gain = normal({C}), dgain = zeros(*device, {C}), norm = empty(*device, {1}),
+               sum = zeros(*device, {1});
+  count("rms_norm_backward with gain", 3 * bytes + C * 12,
+        RmsNormBackward{.dx = out.view(),
+                        .dgain = dgain.view(),
+                        .dy = y.view(),
+                        .x = x.view(),
+                        .gain = gain.view()});
+  count("sum_squares", bytes, SumSquares{.out = sum.view(), .x = x.view()});
+  count("clip_scale", 2 * bytes,
+        ClipScale{.x = out.view(), .norm = norm.view(), .sum = sum.view(), .max_norm = 1});
+  const int64_t k = 32;
+  const Tensor best = empty(*device, {T, k}), indices = empty(*device, {T, k}, DType::i32);
+  count("topk", bytes + T * k * 8,
+        TopK{.values = best.view(), .indices = indices.view(), .x = x.view(), .k = k});
+  count("rms_norm", 2 * bytes, RmsNorm{.y = out.view(), .x = x.view()});
+  count("rms_norm_backward", 3 * bytes,
+        RmsNormBackward{.dx = out.view(), .dy = y.view(), .x = x.view()});
+}
+
+void probabilities(int64_t rows, int64_t n, const std::string& label) {
+  const int64_t bytes = rows * n * 4;
+  const Tensor logits = normal({rows, n}), p = empty(*device, {rows, n}), dp = normal({rows, n}),
+               targets = integers({rows}, n), loss = empty(*device, {rows});
+  count("softmax" + label, 2 * bytes, Softmax{.y = p.view(), .x = logits.view()});
+  count("softmax_backward" + label, 3 * bytes,
+        SoftmaxBackward{.dx = logits.view(), .dy = dp.view(), .y = p.view()});
+  count("cross_entropy" + label, bytes + rows * 8,
+        CrossEntropy{.loss = loss.view(), .logits = logits.view(), .targets = targets.view()});
+  count("cross_entropy_backward" + label, 2 * bytes + rows * 8,
+        CrossEntropyBackward{.dlogits = p.view(),
+                             .dloss = loss.view(),
+                             .logits = logits.view(),
+                             .targets = targets.view()});
+}
+
+// Floor: every operand once. Each query reads all keys before it again, so the ratio grows with T.
+void attentions() {
+  const int64_t T = 64, H = 2, d = 64, bytes = T * H * d * 4;
+  const Shape shape{1, T, H, d};
+  const Tensor q = normal(shape), k = normal(shape), v = normal(shape), y = empty(*device, shape),
+               lse = empty(*device, {1, H, T});
+  count("attention 64 x 64", 4 * bytes + T * H * 4,
+        Attention{.y = y.view(),
+                  .lse = lse.view(),
+                  .q = q.view(),
+                  .k = k.view(),
+                  .v = v.view(),
+                  .scale = 0.125f,
+                  .causal = true});
+  const Tensor dy = normal(shape), dq = empty(*device, shape), dk = empty(*device, shape),
+               dv = empty(*device, shape);
+  count("attention_backward 64 x 64", 8 * bytes + T * H * 4,
+        AttentionBackward{.dq = dq.view(),
+                          .dk = dk.view(),
+                          .dv = dv.view(),
+                          .dy = dy.view(),
+                          .y = y.view(),
+                          .lse = lse.view(),
+                          .q = q.view(),
+                          .k = k.view(),
+                          .v = v.view(),
+                          .scale = 0.125f,
+                          .causal = true});
+}
+
+}  // namespace
+
+void dense_counts() {
+  for (DType dtype : {DType::f32, DType::bf16}) {
+    products(dtype, 128, 256, 256);
+    products(dtype, 127, 254, 253);
+  }
+  rows();
+  probabilities(32, 1024, "");
+  // a block has one row, or reads it in chunks
+  for (const int64_t n : {8192, 32000, 50000}) probabilities(2, n, " " + std::to_string(n));
+  attentions();
+}
+
+}  // namespace ml

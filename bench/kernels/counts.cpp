@@ -133,13 +133,12 @@ void lookups(DType dtype, int64_t n, int64_t half) {
   const std::string label = std::string(" ") + name_of(dtype) + ", n " + std::to_string(n) +
                             ", half " + std::to_string(half);
   count("product_key_lookup" + label, (query.size() + keys.size()) * width + T * H * k * 12,
-        ProductKeyLookup{scores.view(),
-                         indices.view(),
-                         weights.view(),
-                         query.view(),
-                         keys.view(),
-                         {},
-                         Gate::softmax});
+        ProductKeyLookup{.scores = scores.view(),
+                         .indices = indices.view(),
+                         .weights = weights.view(),
+                         .query = query.view(),
+                         .keys = keys.view(),
+                         .k = k});
   int64_t gathered = 0;
   std::set<int64_t> rows;
   const std::vector<int32_t> slots = to_host(indices);
@@ -206,7 +205,7 @@ void rows() {
   const int64_t k = 32;
   const Tensor scores = empty(*device, {T, k}), indices = empty(*device, {T, k}, DType::i32);
   count("topk", bytes + T * k * 8,
-        TopK{.values = scores.view(), .indices = indices.view(), .x = x.view()});
+        TopK{.values = scores.view(), .indices = indices.view(), .x = x.view(), .k = k});
   count("rms_norm", 2 * bytes, RmsNorm{out.view(), x.view(), {}});
   count("rms_norm_backward", 3 * bytes, RmsNormBackward{out.view(), {}, y.view(), x.view(), {}});
 }

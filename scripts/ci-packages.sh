@@ -16,6 +16,8 @@ missing=()
 for command in "${!package[@]}"; do
   command -v "$command" > /dev/null || missing+=("${package[$command]}")
 done
+# The browser that the documentation site is opened in.
+command -v chromium > /dev/null || command -v google-chrome > /dev/null || missing+=(chromium)
 [ ${#missing[@]} -eq 0 ] && exit 0
 
 if ! command -v apt-get > /dev/null || [ "$(id -u)" -ne 0 ]; then

@@ -2,20 +2,10 @@
 // CUDA, Biome for TypeScript, JavaScript and JSON, Prettier for Markdown.
 
 import { spawnSync } from 'node:child_process'
-import { fileURLToPath } from 'node:url'
+import { root, trackedFiles } from './tracked-files.mjs'
 
-const root = fileURLToPath(new URL('..', import.meta.url))
 const check = process.argv.includes('--check')
-
-const listed = spawnSync(
-  'git',
-  ['ls-files', '--cached', '--others', '--exclude-standard', '--deduplicate'],
-  {
-    cwd: root,
-    encoding: 'utf8',
-  },
-)
-const files = listed.stdout.split('\n').filter(Boolean)
+const files = trackedFiles()
 
 function run(command, args, missing) {
   const { error, status } = spawnSync(command, args, { cwd: root, stdio: 'inherit' })

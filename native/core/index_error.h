@@ -1,12 +1,27 @@
 #pragma once
-// The message for an index or an offset out of range, the same from every device.
+// When an index or an offset is out of range, and the message for it, the same on every device.
 
 #include <cstdint>
 #include <string>
 
 #include "core/error.h"
+#include "core/half.h"
 
 namespace ml {
+
+// -1, or in [0, limit)
+ML_HOST_DEVICE constexpr bool is_index(int32_t value, int64_t limit) {
+  return value >= -1 && value < limit;
+}
+
+// Offset i of offsets[0 … last]: the first is 0, each other at least the one before, the last
+// `entries`.
+ML_HOST_DEVICE constexpr bool is_offset(const int32_t* offsets, int64_t i, int64_t last,
+                                        int64_t entries) {
+  const bool begins = i > 0 || offsets[i] == 0, ascends = i == 0 || offsets[i] >= offsets[i - 1],
+             ends = i < last || offsets[i] == entries;
+  return begins && ascends && ends;
+}
 
 inline constexpr const char* kPaddingEntry = "a padding entry";
 inline constexpr const char* kIgnoredToken = "a token to ignore";
@@ -24,8 +39,7 @@ inline Error index_error(const char* op, const char* argument, int64_t position,
                                       padding + ".");
 }
 
-// For an offset that breaks the rule: the first is 0, each other at least the one `before`, and
-// the last all entries.
+// For an offset that is none, and the one `before` it.
 inline Error offset_error(const char* op, const char* argument, int64_t position, int32_t value,
                           int32_t before, int64_t entries) {
   const bool first = position == 0 && value != 0, falls = position > 0 && value < before;

@@ -16,7 +16,6 @@ namespace ml::cpu::ML_ISA {
 namespace {
 
 constexpr int64_t kFewRows = kFewRowTiles * kTileRows;
-constexpr int kLineFloats = kCacheLine / static_cast<int>(sizeof(float));
 // Columns of a block of dot products: enough sums in registers to hide the latency of an addition.
 template <int kRows>
 constexpr int kDotColumns = kRows == 1 ? 4 : 2;
@@ -42,9 +41,9 @@ template <int kRows, int kColumns>
       b + divide_up(kDotPrefetchBytes / static_cast<int64_t>(sizeof(float)), block) * block;
   const auto vector = [](const float* at) __attribute__((always_inline)) { return load(at); };
   int64_t k = 0;
-  for (; k + kLineFloats <= p.K; k += kLineFloats) {
+  for (; k + kFloatsPerLine <= p.K; k += kFloatsPerLine) {
     for (int v = 0; v < kColumns; ++v) prefetch_l1d(ahead + v * p.b.column_stride + k);
-    for (int i = 0; i < kLineFloats; i += kWidth) step(k + i, vector);
+    for (int i = 0; i < kFloatsPerLine; i += kWidth) step(k + i, vector);
   }
   for (; k + kWidth <= p.K; k += kWidth) step(k, vector);
   if (k < p.K)

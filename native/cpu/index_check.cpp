@@ -3,6 +3,7 @@
 #include <atomic>
 
 #include "core/index_error.h"
+#include "cpu/tuning.h"
 
 namespace ml::cpu {
 
@@ -18,13 +19,13 @@ void validate_indices(KernelContext& ctx, const char* op, const char* argument, 
                       int64_t slots) {
   const int32_t* index = indices.as<int32_t>();
   std::atomic<bool> in_range{true};
-  ctx.parallel_for(indices.size(), 1 << 16, [&](int64_t begin, int64_t end, int) {
+  ctx.parallel_for(indices.size(), kIndexCheckGrain, [&](int64_t begin, int64_t end, int) {
     if (!indices_in_range(index + begin, end - begin, slots))
       in_range.store(false, std::memory_order_relaxed);
   });
   if (in_range.load(std::memory_order_relaxed)) return;
   for (int64_t i = 0; i < indices.size(); ++i) {
-    if (index[i] < -1 || index[i] >= slots)
+    if (!is_index(index[i], slots))
       throw index_error(op, argument, i, index[i], slots, kPaddingEntry);
   }
 }
@@ -33,9 +34,8 @@ void validate_offsets(const char* op, const View& offsets, int64_t entries) {
   const int32_t* o = offsets.as<int32_t>();
   const int64_t bags = offsets.size() - 1;
   for (int64_t b = 0; b <= bags; ++b) {
-    const int32_t before = b > 0 ? o[b - 1] : 0;
-    if ((b == 0 && o[0] != 0) || o[b] < before || (b == bags && o[b] != entries))
-      throw offset_error(op, "offsets", b, o[b], before, entries);
+    if (!is_offset(o, b, bags, entries))
+      throw offset_error(op, "offsets", b, o[b], b > 0 ? o[b - 1] : 0, entries);
   }
 }
 

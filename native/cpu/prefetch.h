@@ -7,6 +7,7 @@
 namespace ml::cpu {
 
 constexpr int64_t kCacheLine = 64;  // bytes
+constexpr int kFloatsPerLine = kCacheLine / static_cast<int>(sizeof(float));
 
 [[gnu::always_inline]] inline void prefetch_l1d(const void* p) { __builtin_prefetch(p, 0, 3); }
 [[gnu::always_inline]] inline void prefetch_l2(const void* p) { __builtin_prefetch(p, 0, 2); }

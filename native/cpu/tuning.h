@@ -69,6 +69,9 @@ constexpr int kMaxRadixDigitBits = 8;
 // Keys up to which an insertion sort is cheaper than counters.
 constexpr int64_t kInsertionSortKeys = 16;
 
+// index_check.h: indices of one task
+constexpr int64_t kIndexCheckGrain = 1 << 16;
+
 // widen.h: elements of one task
 constexpr int64_t kWidenGrain = 1 << 14;
 

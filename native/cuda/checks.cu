@@ -11,20 +11,18 @@
 namespace ml::ML_CUDA_NAMESPACE {
 namespace {
 
-// Indices and targets: -1, or in [0, limit).
+// The rules of core/index_error.h: indices and targets, and offsets.
 struct IndexRule {
   int64_t limit;
   __device__ bool bad(const int32_t* values, int64_t i) const {
-    return values[i] < -1 || values[i] >= limit;
+    return !is_index(values[i], limit);
   }
 };
 
-// Offsets: 0 first, ascending, `entries` at position `last`.
 struct OffsetRule {
   int64_t entries, last;
   __device__ bool bad(const int32_t* values, int64_t i) const {
-    return (i == 0 && values[i] != 0) || (i > 0 && values[i] < values[i - 1]) ||
-           (i == last && values[i] != entries);
+    return !is_offset(values, i, last, entries);
   }
 };
 

@@ -2,7 +2,6 @@
 
 #ifdef ML_ISA
 #include "cpu/rows.h"
-#include "ops/exp_sum_cpu.h"
 
 namespace ml::cpu::ML_ISA {
 namespace {

@@ -8,7 +8,8 @@ namespace ml {
 
 template <class Args>
 struct Output {
-  View Args::* view;
+  using Member = View Args::*;
+  Member view;
   const char* name;  // in messages
   Shape shape;
   DType dtype = DType::f32;

@@ -9,7 +9,6 @@
 #endif
 
 #include "cpu/rows.h"
-#include "ops/exp_sum_cpu.h"
 #include "ops/product_key_plan_cpu.h"
 
 namespace ml::cpu::ML_ISA {

@@ -15,7 +15,6 @@
 namespace ml::cpu::ML_ISA {
 namespace {
 
-constexpr int kFloatsPerLine = kCacheLine / static_cast<int>(sizeof(float));
 // Added in one pass over g, which stays in L1d.
 constexpr int kEntriesPerPass = 8;
 

@@ -16,7 +16,7 @@ void softmax_rows(const Softmax& a, int64_t begin, int64_t end) {
     for_vectors(n, [&](int64_t i, int c) {
       const Vec e = exp(load_n(x + i, c) - max_x);
       store_n(y + i, e, c);
-      // Lanes past n add 0. ops/exp_sum_cpu.h adds the last lanes in another order.
+      // Lanes past n add 0. exp_sum (cpu/rows.h) adds the last lanes in another order.
       sum += c == kWidth ? e : load_n(y + i, c);
     });
     const Vec total = set1(reduce_add(sum));

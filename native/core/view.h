@@ -43,11 +43,14 @@ inline std::string to_string(const Shape& s) {
   return out + "]";
 }
 
+class Storage;  // device/device.h
+
 struct View {
   void* data = nullptr;
   DType dtype = DType::f32;
   bool given = false;  // false: the optional argument was left out
   Shape shape;
+  Storage* storage = nullptr;  // whose memory it is, for the bookkeeping around an operation
 
   explicit operator bool() const { return given; }
   int64_t dim(int i) const { return shape[i]; }  // negative: from the end

@@ -8,6 +8,7 @@
 #include "core/view.h"
 #include "device/allocator.h"
 #include "device/stream.h"
+#include "device/writes.h"
 
 namespace ml {
 
@@ -59,6 +60,8 @@ class Storage {
   // No enqueued work uses this memory yet.
   bool idle() const { return device_->stream().completed() >= block_.last_use; }
 
+  WriteLog writes;
+
  private:
   std::shared_ptr<Device> device_;
   Block block_;
@@ -77,7 +80,7 @@ struct Tensor {
   int64_t bytes() const { return size() * bytes_of(dtype); }
   View view() const {
     if (!storage) return {};
-    return {static_cast<char*>(storage->data()) + offset, dtype, true, shape};
+    return {static_cast<char*>(storage->data()) + offset, dtype, true, shape, storage.get()};
   }
   Tensor reshaped(const Shape& to) const {
     Tensor t = *this;

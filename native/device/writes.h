@@ -1,0 +1,38 @@
+#pragma once
+// The writes to a storage, for whoever saved a tensor and reads it later: a context that backward
+// spends must find what forward saw. Counted when the work is enqueued; only the caller's thread.
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+
+namespace ml {
+
+class WriteLog {
+ public:
+  uint64_t count() const { return count_; }
+
+  // Bytes begin … end - 1 of the storage are written.
+  void add(int64_t begin, int64_t end) { recent_[count_++ % kRecent] = {begin, end}; }
+
+  // Whether bytes begin … end - 1 may have been written since count() was `then`. Exact for the
+  // last kRecent writes; more of them count as writes to everything.
+  bool touched(uint64_t then, int64_t begin, int64_t end) const {
+    if (count_ - then > kRecent) return true;
+    for (uint64_t i = then; i < count_; ++i) {
+      const Range& r = recent_[i % kRecent];
+      if (r.begin < end && begin < r.end) return true;
+    }
+    return false;
+  }
+
+ private:
+  static constexpr uint64_t kRecent = 4;
+  struct Range {
+    int64_t begin, end;
+  };
+  uint64_t count_ = 0;
+  std::array<Range, kRecent> recent_{};
+};
+
+}  // namespace ml

@@ -66,6 +66,12 @@
 
 namespace ml {
 
+#define ML_OPERANDS(Args, name)           \
+  static_assert(lists_every_view<Args>(), \
+                #Args ": each view is an input or an output (operands.h)");
+ML_OPERATIONS(ML_OPERANDS)
+#undef ML_OPERANDS
+
 class Stream;
 
 // Enqueues one operation on a stream, with a copy of its arguments.

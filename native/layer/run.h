@@ -9,15 +9,18 @@
 
 namespace ml {
 
-template <class Args>
-void enqueue(Device& device, const Args& args) {
+// The one way to a kernel. The arguments have been checked; `rule` is their shape_rule, with which
+// each_output lists what the operation writes.
+template <class Args, class Rule>
+void enqueue(Device& device, const Args& args, const Rule&) {
   device.operations.of(args)(device.stream(), args);
 }
 
 template <class Args>
 void run(Device& device, const Args& args) {
-  check(args);
-  enqueue(device, args);
+  const auto rule = shape_rule(args);
+  check_outputs(args, rule);
+  enqueue(device, args, rule);
 }
 
 inline void fill(const Tensor& t, double value) {
@@ -62,7 +65,7 @@ inline constexpr int kOutputCount = decltype(outputs(std::declval<const Args&>()
 // them.
 template <class Args>
 auto compute(Device& device, Args args, const Target (&targets)[kOutputCount<Args>] = {}) {
-  const auto rule = outputs(args);
+  const auto rule = shape_rule(args);
   std::array<Tensor, kOutputCount<Args>> results;
   for (size_t i = 0; i < results.size(); ++i) {
     const auto& output = rule.list[i];
@@ -73,7 +76,7 @@ auto compute(Device& device, Args args, const Target (&targets)[kOutputCount<Arg
   check_outputs(args, rule);
   for (size_t i = 0; i < results.size(); ++i)
     if (results[i] && rule.list[i].added_to && !targets[i].keeps) fill(results[i], 0);
-  enqueue(device, args);
+  enqueue(device, args, rule);
   if constexpr (kOutputCount<Args> == 1)
     return results[0];
   else

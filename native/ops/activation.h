@@ -7,7 +7,7 @@
 // y may be x, and dx may be dy or x.
 
 #include "core/activation.h"
-#include "ops/outputs.h"
+#include "ops/operands.h"
 
 namespace ml {
 
@@ -29,10 +29,21 @@ inline const char* name_of(Activation kind, bool backward) {
   return names[static_cast<int>(kind)][backward];
 }
 
+template <class Input>
+constexpr void inputs(const Activate& a, Input&& input) {
+  input("x", a.x, kInPlace);
+}
+
 inline Outputs<Activate, 1> outputs(const Activate& a) {
   const char* op = name_of(a.kind, false);
   expect_dtype(op, "x", a.x, DType::f32);
   return {op, {{&Activate::y, "out", a.x.shape}}};
+}
+
+template <class Input>
+constexpr void inputs(const ActivateBackward& a, Input&& input) {
+  input("dy", a.dy, kInPlace);
+  input("x", a.x, kInPlace);
 }
 
 inline Outputs<ActivateBackward, 1> outputs(const ActivateBackward& a) {

@@ -4,7 +4,7 @@
 //   out    [as x]   float32  out
 // out may be x or y.
 
-#include "ops/outputs.h"
+#include "ops/operands.h"
 
 namespace ml {
 
@@ -12,6 +12,12 @@ struct Add {
   View out, x, y;
   float alpha = 1, beta = 1;
 };
+
+template <class Input>
+constexpr void inputs(const Add& a, Input&& input) {
+  input("x", a.x, kInPlace);
+  input("y", a.y, kInPlace);
+}
 
 inline Outputs<Add, 1> outputs(const Add& a) {
   expect_dtype("add", "x", a.x, DType::f32);

@@ -18,7 +18,7 @@
 //   dq, dk, dv    [B, T, H, d]  float32  out
 // 1 <= d <= 256. Sums run in ascending u, or t. Neither s nor p is stored.
 
-#include "ops/outputs.h"
+#include "ops/operands.h"
 
 namespace ml {
 
@@ -47,9 +47,26 @@ inline Shape check_attention(const char* op, const View& q, const View& k, const
   return {q.dim(0), q.dim(2), q.dim(1)};
 }
 
+template <class Input>
+constexpr void inputs(const Attention& a, Input&& input) {
+  input("q", a.q);
+  input("k", a.k);
+  input("v", a.v);
+}
+
 inline Outputs<Attention, 2> outputs(const Attention& a) {
   const Shape lse = check_attention("attention", a.q, a.k, a.v);
   return {"attention", {{&Attention::y, "out.y", a.q.shape}, {&Attention::lse, "out.lse", lse}}};
+}
+
+template <class Input>
+constexpr void inputs(const AttentionBackward& a, Input&& input) {
+  input("dy", a.dy);
+  input("y", a.y);
+  input("lse", a.lse);
+  input("q", a.q);
+  input("k", a.k);
+  input("v", a.v);
 }
 
 inline Outputs<AttentionBackward, 3> outputs(const AttentionBackward& a) {

@@ -3,7 +3,7 @@
 //   in     [any]    float32 | float16 | bfloat16, or any dtype if out has the same  in
 //   out    [as in]  likewise                                                        out
 
-#include "core/check.h"
+#include "ops/operands.h"
 
 namespace ml {
 
@@ -12,6 +12,16 @@ struct Copy {
 };
 
 inline bool is_float(DType t) { return t == DType::f32 || t == DType::f16 || t == DType::bf16; }
+
+template <class Input>
+constexpr void inputs(const Copy& a, Input&& input) {
+  input("source", a.in, kInPlace);
+}
+
+template <class Output>
+constexpr void outputs(const Copy& a, Output&& output) {
+  output("target", a.out);
+}
 
 inline void check(const Copy& a) {
   expect_shape("copy", "source", a.in, a.out.shape);

@@ -10,7 +10,7 @@
 // Target -1 marks a token to ignore: loss 0, gradient 0. Any other target outside [0, C) is
 // ERR_INDEX_RANGE, found before anything is written.
 
-#include "ops/outputs.h"
+#include "ops/operands.h"
 
 namespace ml {
 
@@ -28,9 +28,22 @@ inline void check_logits(const char* op, const View& logits, const View& targets
   expect_int32(op, "targets", targets, {logits.dim(0)});
 }
 
+template <class Input>
+constexpr void inputs(const CrossEntropy& a, Input&& input) {
+  input("logits", a.logits);
+  input("targets", a.targets);
+}
+
 inline Outputs<CrossEntropy, 1> outputs(const CrossEntropy& a) {
   check_logits("crossEntropy", a.logits, a.targets);
   return {"crossEntropy", {{&CrossEntropy::loss, "out", {a.logits.dim(0)}}}};
+}
+
+template <class Input>
+constexpr void inputs(const CrossEntropyBackward& a, Input&& input) {
+  input("dLoss", a.dloss);
+  input("logits", a.logits);
+  input("targets", a.targets);
 }
 
 inline Outputs<CrossEntropyBackward, 1> outputs(const CrossEntropyBackward& a) {

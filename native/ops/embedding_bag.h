@@ -19,7 +19,7 @@
 // other index outside [0, N) is ERR_INDEX_RANGE, found before anything is written.
 
 #include "core/limits.h"
-#include "ops/outputs.h"
+#include "ops/operands.h"
 
 namespace ml {
 
@@ -61,11 +61,29 @@ inline Shape check_table_bags(const char* op, const View& table, const View& ind
   return {check_bags(op, indices, offsets), table.dim(1)};
 }
 
+template <class Input>
+constexpr void inputs(const EmbeddingBag& a, Input&& input) {
+  input("table", a.table);
+  input("indices", a.indices);
+  input("weights", a.weights);
+  input("offsets", a.offsets);
+  input("scales", a.scales);
+}
+
 inline Outputs<EmbeddingBag, 1> outputs(const EmbeddingBag& a) {
   const char* op = "embeddingBag";
   const Shape y = check_table_bags(op, a.table, a.indices, a.offsets, a.scales);
   expect_float32(op, "weights", a.weights, a.indices.shape);
   return {op, {{&EmbeddingBag::y, "out", y}}};
+}
+
+template <class Input>
+constexpr void inputs(const EmbeddingBagWeightsBackward& a, Input&& input) {
+  input("dy", a.dy);
+  input("table", a.table);
+  input("indices", a.indices);
+  input("offsets", a.offsets);
+  input("scales", a.scales);
 }
 
 inline Outputs<EmbeddingBagWeightsBackward, 1> outputs(const EmbeddingBagWeightsBackward& a) {

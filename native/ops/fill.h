@@ -2,7 +2,7 @@
 // out[i] = value
 //   out    [any]    any dtype  out
 
-#include "core/check.h"
+#include "ops/operands.h"
 
 namespace ml {
 
@@ -10,6 +10,14 @@ struct Fill {
   View out;
   double value = 0;
 };
+
+template <class Input>
+constexpr void inputs(const Fill&, Input&&) {}
+
+template <class Output>
+constexpr void outputs(const Fill& a, Output&& output) {
+  output("tensor", a.out);
+}
 
 inline void check(const Fill&) {}
 

@@ -12,7 +12,7 @@
 // Sums are float32. Each output element is summed over its inner dimension in one fixed order: the
 // bits do not depend on threads.
 
-#include "ops/outputs.h"
+#include "ops/operands.h"
 
 namespace ml {
 
@@ -35,17 +35,35 @@ inline Shape check_operands(const char* op, const View& x, const View& weight) {
   return {x.dim(0), weight.dim(0)};
 }
 
+template <class Input>
+constexpr void inputs(const Linear& a, Input&& input) {
+  input("x", a.x);
+  input("weight", a.weight);
+  input("bias", a.bias);
+}
+
 inline Outputs<Linear, 1> outputs(const Linear& a) {
   const Shape y = check_operands("linear", a.x, a.weight);
   if (a.bias) expect_float32("linear", "bias", a.bias, {a.weight.dim(0)});
   return {"linear", {{&Linear::y, "out", y}}};
 }
 
+template <class Input>
+constexpr void inputs(const LinearBackward& a, Input&& input) {
+  input("dy", a.dy);
+  input("x", a.x);
+  input("weight", a.weight);
+}
+
 inline Outputs<LinearBackward, 3> outputs(const LinearBackward& a) {
   const char* op = "linearBackward";
   expect_float32(op, "dy", a.dy, check_operands(op, a.x, a.weight));
   return {op,
-          {{.view = &LinearBackward::dx, .name = "out.dx", .shape = a.x.shape, .optional = true},
+          {{.view = &LinearBackward::dx,
+            .name = "out.dx",
+            .shape = a.x.shape,
+            .optional = true,
+            .added_to = a.accumulate_dx},
            {.view = &LinearBackward::dweight,
             .name = "into.weight",
             .shape = a.weight.shape,

@@ -20,7 +20,7 @@
 // ERR_INDEX_RANGE, found before anything is written.
 
 #include "core/activation.h"
-#include "ops/outputs.h"
+#include "ops/operands.h"
 
 namespace ml {
 
@@ -49,9 +49,29 @@ Shape check_peer(const char* op, const Args& a) {
   return {a.x.dim(0), a.up.dim(1)};
 }
 
+template <class Input>
+constexpr void inputs(const Peer& a, Input&& input) {
+  input("x", a.x);
+  input("down", a.down);
+  input("up", a.up);
+  input("indices", a.indices);
+  input("weights", a.weights);
+}
+
 inline Outputs<Peer, 2> outputs(const Peer& a) {
   const Shape out = check_peer("peer", a);
   return {"peer", {{&Peer::out, "out.output", out}, {&Peer::u, "out.u", a.indices.shape}}};
+}
+
+template <class Input>
+constexpr void inputs(const PeerBackward& a, Input&& input) {
+  input("dOut", a.dout);
+  input("u", a.u);
+  input("x", a.x);
+  input("down", a.down);
+  input("up", a.up);
+  input("indices", a.indices);
+  input("weights", a.weights);
 }
 
 inline Outputs<PeerBackward, 4> outputs(const PeerBackward& a) {

@@ -93,6 +93,13 @@ inline void check_lookup(const char* op, const View& query, const View& keys) {
          "have from 1 to 46340 half-keys per half", std::to_string(keys.dim(2)));
 }
 
+template <class Input>
+constexpr void inputs(const ProductKeyLookup& a, Input&& input) {
+  input("query", a.query);
+  input("keys", a.keys);
+  input("mask", a.mask);
+}
+
 inline Outputs<ProductKeyLookup, 3> outputs(const ProductKeyLookup& a) {
   const char* op = "productKeyLookup";
   check_lookup(op, a.query, a.keys);
@@ -106,6 +113,16 @@ inline Outputs<ProductKeyLookup, 3> outputs(const ProductKeyLookup& a) {
           {{&ProductKeyLookup::scores, "out.scores", shape},
            {&ProductKeyLookup::indices, "out.indices", shape, DType::i32},
            {&ProductKeyLookup::weights, "out.weights", shape}}};
+}
+
+template <class Input>
+constexpr void inputs(const ProductKeyLookupBackward& a, Input&& input) {
+  input("dWeights", a.dweights);
+  input("lookup.scores", a.scores);
+  input("lookup.indices", a.indices);
+  input("lookup.weights", a.weights);
+  input("query", a.query);
+  input("keys", a.keys);
 }
 
 inline Outputs<ProductKeyLookupBackward, 2> outputs(const ProductKeyLookupBackward& a) {

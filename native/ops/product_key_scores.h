@@ -5,7 +5,7 @@
 //   scores   [T, H, 2, n]   float32                       out
 // Sums are float32. For study and tests: the lookup never stores these scores.
 
-#include "ops/outputs.h"
+#include "ops/operands.h"
 
 namespace ml {
 
@@ -20,6 +20,12 @@ inline void check_query(const char* op, const View& query, const View& keys) {
   expect_shape(op, "query", query, {query.dim(0), query.dim(1), 2, query.dim(3)});
   expect_dtype(op, "keys", keys, query.dtype);
   expect_shape(op, "keys", keys, {query.dim(1), 2, keys.dim(2), query.dim(3)});
+}
+
+template <class Input>
+constexpr void inputs(const ProductKeyScores& a, Input&& input) {
+  input("query", a.query);
+  input("keys", a.keys);
 }
 
 inline Outputs<ProductKeyScores, 1> outputs(const ProductKeyScores& a) {

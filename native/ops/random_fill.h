@@ -9,7 +9,7 @@
 
 #include <cmath>
 
-#include "core/check.h"
+#include "ops/operands.h"
 
 namespace ml {
 
@@ -22,6 +22,14 @@ struct RandomFill {
   float b = 1;  // high, or standard deviation
   uint64_t seed = 0;
 };
+
+template <class Input>
+constexpr void inputs(const RandomFill&, Input&&) {}
+
+template <class Output>
+constexpr void outputs(const RandomFill& a, Output&& output) {
+  output("tensor", a.out);
+}
 
 inline void check(const RandomFill& a) {
   const char* op = a.kind == RandomFill::Kind::normal ? "normal" : "uniform";

@@ -8,7 +8,7 @@
 //     y, dx   [..., n]  float32  out
 //     dgain   [n]       float32  added to, optional
 
-#include "ops/outputs.h"
+#include "ops/operands.h"
 
 namespace ml {
 
@@ -28,9 +28,22 @@ inline void check_norm(const char* op, const View& x, const View& gain) {
   if (gain) expect_float32(op, "gain", gain, {x.dim(-1)});
 }
 
+template <class Input>
+constexpr void inputs(const RmsNorm& a, Input&& input) {
+  input("x", a.x);
+  input("gain", a.gain);
+}
+
 inline Outputs<RmsNorm, 1> outputs(const RmsNorm& a) {
   check_norm("rmsNorm", a.x, a.gain);
   return {"rmsNorm", {{&RmsNorm::y, "out", a.x.shape}}};
+}
+
+template <class Input>
+constexpr void inputs(const RmsNormBackward& a, Input&& input) {
+  input("dy", a.dy);
+  input("x", a.x);
+  input("gain", a.gain);
 }
 
 inline Outputs<RmsNormBackward, 2> outputs(const RmsNormBackward& a) {

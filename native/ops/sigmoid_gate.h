@@ -9,7 +9,7 @@
 //     dg        [R, 1]  float32  out
 // out may be y, and dy may be dout.
 
-#include "ops/outputs.h"
+#include "ops/operands.h"
 
 namespace ml {
 
@@ -27,9 +27,22 @@ inline void check_gate(const char* op, const View& y, const View& g) {
   expect_float32(op, "g", g, {y.dim(0), 1});
 }
 
+template <class Input>
+constexpr void inputs(const SigmoidGate& a, Input&& input) {
+  input("y", a.y, kInPlace);
+  input("g", a.g);
+}
+
 inline Outputs<SigmoidGate, 1> outputs(const SigmoidGate& a) {
   check_gate("sigmoidGate", a.y, a.g);
   return {"sigmoidGate", {{&SigmoidGate::out, "out", a.y.shape}}};
+}
+
+template <class Input>
+constexpr void inputs(const SigmoidGateBackward& a, Input&& input) {
+  input("dOut", a.dout, kInPlace);
+  input("y", a.y);
+  input("g", a.g);
 }
 
 inline Outputs<SigmoidGateBackward, 2> outputs(const SigmoidGateBackward& a) {

@@ -7,7 +7,7 @@
 //     z, dy, da   [as y]   float32  out
 // z may be y, and dy may be dz.
 
-#include "ops/outputs.h"
+#include "ops/operands.h"
 
 namespace ml {
 
@@ -19,10 +19,23 @@ struct SiluGateBackward {
   View dy, da, dz, y, a;
 };
 
+template <class Input>
+constexpr void inputs(const SiluGate& a, Input&& input) {
+  input("y", a.y, kInPlace);
+  input("a", a.a);
+}
+
 inline Outputs<SiluGate, 1> outputs(const SiluGate& a) {
   expect_dtype("siluGate", "y", a.y, DType::f32);
   expect_same("siluGate", "a", a.a, a.y);
   return {"siluGate", {{&SiluGate::z, "out", a.y.shape}}};
+}
+
+template <class Input>
+constexpr void inputs(const SiluGateBackward& a, Input&& input) {
+  input("dz", a.dz, kInPlace);
+  input("y", a.y);
+  input("a", a.a);
 }
 
 inline Outputs<SiluGateBackward, 2> outputs(const SiluGateBackward& a) {

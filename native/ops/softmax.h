@@ -6,7 +6,7 @@
 //     y       [..., n]  float32  out; backward: in
 //     dx      [..., n]  float32  out
 
-#include "ops/outputs.h"
+#include "ops/operands.h"
 
 namespace ml {
 
@@ -18,10 +18,21 @@ struct SoftmaxBackward {
   View dx, dy, y;
 };
 
+template <class Input>
+constexpr void inputs(const Softmax& a, Input&& input) {
+  input("x", a.x);
+}
+
 inline Outputs<Softmax, 1> outputs(const Softmax& a) {
   expect_dtype("softmax", "x", a.x, DType::f32);
   expect_last_axis("softmax", "x", a.x);
   return {"softmax", {{&Softmax::y, "out", a.x.shape}}};
+}
+
+template <class Input>
+constexpr void inputs(const SoftmaxBackward& a, Input&& input) {
+  input("dy", a.dy);
+  input("y", a.y);
 }
 
 inline Outputs<SoftmaxBackward, 1> outputs(const SoftmaxBackward& a) {

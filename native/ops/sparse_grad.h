@@ -33,6 +33,16 @@ struct TableRead {
   View indices, weights, dy, offsets;
 };
 
+template <class Input>
+constexpr void inputs(const std::vector<TableRead>& reads, Input&& input) {
+  for (const TableRead& r : reads) {
+    input("indices", r.indices);
+    input("weights", r.weights);
+    input("dy", r.dy);
+    input("offsets", r.offsets);
+  }
+}
+
 struct SortRows {
   View rows, starts, order, count;
   std::vector<TableRead> reads;
@@ -75,6 +85,11 @@ inline void check_reads(const char* op, const std::vector<TableRead>& reads, int
     expect_float32(op, "dy", r.dy, {check_bags(op, r.indices, r.offsets), width});
 }
 
+template <class Input>
+constexpr void inputs(const SortRows& a, Input&& input) {
+  inputs(a.reads, input);
+}
+
 inline Outputs<SortRows, 4> outputs(const SortRows& a) {
   const char* op = "embeddingBagBackward";
   const int64_t entries = check_reads(op, a.reads);
@@ -87,10 +102,26 @@ inline Outputs<SortRows, 4> outputs(const SortRows& a) {
            {&SortRows::count, "count", {1}, DType::i32}}};
 }
 
+template <class Input>
+constexpr void inputs(const SparseGradValues& a, Input&& input) {
+  input("rows", a.rows);
+  input("starts", a.starts);
+  input("order", a.order);
+  input("count", a.count);
+  inputs(a.reads, input);
+}
+
 inline Outputs<SparseGradValues, 1> outputs(const SparseGradValues& a) {
   const char* op = "embeddingBagBackward";
   check_reads(op, a.reads, a.width);
   return {op, {{&SparseGradValues::values, "values", {a.rows.dim(0), a.width}}}};
+}
+
+template <class Input>
+constexpr void inputs(const SparseGradToDense& a, Input&& input) {
+  input("values", a.values);
+  input("rows", a.rows);
+  input("count", a.count);
 }
 
 inline Outputs<SparseGradToDense, 1> outputs(const SparseGradToDense& a) {

@@ -7,7 +7,7 @@
 // 1 <= k <= n.
 
 #include "core/order.h"
-#include "ops/outputs.h"
+#include "ops/operands.h"
 
 namespace ml {
 
@@ -15,6 +15,11 @@ struct TopK {
   View values, indices, x;
   int64_t k = 1;
 };
+
+template <class Input>
+constexpr void inputs(const TopK& a, Input&& input) {
+  input("x", a.x);
+}
 
 inline Outputs<TopK, 2> outputs(const TopK& a) {
   expect_last_axis("topK", "x", a.x);

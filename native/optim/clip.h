@@ -11,7 +11,7 @@
 // Squares are summed in float64, in chunks of kClipChunk elements that are added in order, and the
 // sum is stored as float32: the same bits for any number of threads.
 
-#include "core/check.h"
+#include "ops/operands.h"
 
 namespace ml {
 
@@ -32,8 +32,30 @@ ML_HOST_DEVICE constexpr float clip_factor(float norm, float max_norm) {
   return norm != norm ? norm : (factor < 1.0f ? factor : 1.0f);
 }
 
+template <class Input>
+constexpr void inputs(const SumSquares& a, Input&& input) {
+  input("grad", a.x);
+  input("count", a.count);
+}
+
+template <class Output>
+constexpr void outputs(const SumSquares& a, Output&& output) {
+  output("sum", a.out, Write::updated);
+}
+
 // The optimizer makes the sum and the norm itself, and gradients have been checked.
 inline void check(const SumSquares&) {}
+
+template <class Input>
+constexpr void inputs(const ClipScale& a, Input&& input) {
+  input("sum", a.sum);
+}
+
+template <class Output>
+constexpr void outputs(const ClipScale& a, Output&& output) {
+  output("grad", a.x, Write::updated);
+  output("norm", a.norm);
+}
 
 inline void check(const ClipScale&) {}
 

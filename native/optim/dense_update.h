@@ -8,7 +8,7 @@
 //     state1, state2 [as param]    float32  in, out, as the rule needs
 // The count lives on the device, so that a recorded graph advances it.
 
-#include "core/check.h"
+#include "ops/operands.h"
 #include "optim/rule.h"
 
 namespace ml {
@@ -23,8 +23,29 @@ struct DenseUpdate {
   Hyper hyper;
 };
 
+template <class Input>
+constexpr void inputs(const StepAdvance&, Input&&) {}
+
+template <class Output>
+constexpr void outputs(const StepAdvance& a, Output&& output) {
+  output("step", a.step, Write::updated);
+}
+
 // The optimizer makes the step count and the states itself; what can be wrong is the caller's.
 inline void check(const StepAdvance&) {}
+
+template <class Input>
+constexpr void inputs(const DenseUpdate& a, Input&& input) {
+  input("grad", a.grad);
+  input("step", a.step);
+}
+
+template <class Output>
+constexpr void outputs(const DenseUpdate& a, Output&& output) {
+  output("parameter", a.param, Write::updated);
+  output("state1", a.state1, Write::updated);
+  output("state2", a.state2, Write::updated);
+}
 
 inline void check(const DenseUpdate& a) {
   expect_float32("optimizer.step", "grad", a.grad, a.param.shape);

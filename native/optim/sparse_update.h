@@ -26,6 +26,24 @@ struct SparseUpdate {
   bool every_row = false;
 };
 
+template <class Input>
+constexpr void inputs(const SparseUpdate& a, Input&& input) {
+  input("step", a.step);
+  input("rows", a.rows);
+  input("starts", a.starts);
+  input("order", a.order);
+  input("count", a.count);
+  inputs(a.reads, input);
+}
+
+template <class Output>
+constexpr void outputs(const SparseUpdate& a, Output&& output) {
+  output("table", a.table, Write::updated);
+  output("master", a.master, Write::updated);
+  output("state1", a.state1, Write::updated);
+  output("state2", a.state2, Write::updated);
+}
+
 inline void check(const SparseUpdate& a) { check_reads("optimizer.step", a.reads, a.table.dim(1)); }
 
 }  // namespace ml

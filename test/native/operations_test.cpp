@@ -1,6 +1,7 @@
 // Every CPU operation and layer without Node, for the sanitizers: odd shapes, every dtype, empty
 // sizes, several threads and streams. Results are tested in TypeScript; this tests every access.
 
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -122,6 +123,28 @@ void all_linears(Device& d) {
   wait(d);
 }
 
+// What an operation is said to read and write, with the views that are given.
+void operands() {
+  const View x{nullptr, DType::f32, true, {2, 3}}, y{nullptr, DType::f32, true, {2, 4}},
+      weight{nullptr, DType::f32, true, {4, 3}};
+  const LinearBackward args{
+      .dx = x, .dweight = weight, .dy = y, .x = x, .weight = weight, .accumulate_dx = true};
+  std::string read, written;
+  each_input(args, [&](const char* name, const View&, bool) { read += std::string(" ") + name; });
+  each_output(args, shape_rule(args), [&](const char* name, const View&, Write write) {
+    written += std::string(write == Write::updated ? " +" : " ") + name;
+  });
+  require(read == " dy x weight", "inputs of linearBackward");
+  require(written == " +out.dx +into.weight", "outputs of linearBackward");
+  const SparseUpdate update{.table = weight, .step = x, .reads = {{.indices = x, .dy = y}}};
+  read = written = "";
+  each_input(update, [&](const char* name, const View&, bool) { read += std::string(" ") + name; });
+  each_output(update, NoRule{}, [&](const char* name, const View&, Write write) {
+    written += std::string(write == Write::updated ? " +" : " ") + name;
+  });
+  require(read == " step indices dy" && written == " +table", "operands of a sparse update");
+}
+
 // Layers, shared tables and every optimizer, on a stream of its own.
 void training(int threads, uint64_t seed) {
   const auto d = cpu::open(threads);
@@ -167,6 +190,7 @@ void training(int threads, uint64_t seed) {
 }  // namespace
 
 int main() {
+  operands();
   for (int threads : {1, 2, 3}) {
     const auto device = cpu::open(threads);
     all_bags(*device);

@@ -105,26 +105,31 @@ function halfValues(dtype: TableDType): Float32Array {
 }
 
 /** Turns float32 numbers into the bits of a 16-bit dtype. */
-type Round = (x: Float32Array, dtype: 'float16' | 'bfloat16') => Uint16Array
+type Round = (x: Float32Array, dtype: 'float16' | 'bfloat16') => Promise<Uint16Array>
 
 /** A table of uniform numbers. */
-export function makeTable(slots: number, dim: number, dtype: TableDType, round: Round): HostTable {
+export async function makeTable(
+  slots: number,
+  dim: number,
+  dtype: TableDType,
+  round: Round,
+): Promise<HostTable> {
   const table = { key: `${slots}x${dim}/${dtype}`, slots, dim, dtype }
   if (dtype === 'int8') {
     const scales = uniform(slots, 7).map((s) => (1 + 0.5 * s) / 127)
     return { ...table, data: fillUniform(new Int8Array(slots * dim), 3, 127), scales }
   }
   const exact = uniform(slots * dim, 3)
-  return { ...table, data: dtype === 'float32' ? exact : round(exact, dtype) }
+  return { ...table, data: dtype === 'float32' ? exact : await round(exact, dtype) }
 }
 
 /** Makes tables, and keeps the last one. */
 export function tableCache(round: Round) {
   let last: HostTable | undefined
-  return (slots: number, dim: number, dtype: TableDType): HostTable => {
+  return async (slots: number, dim: number, dtype: TableDType): Promise<HostTable> => {
     if (last?.slots !== slots || last.dim !== dim || last.dtype !== dtype) {
       last = undefined // before the next one is allocated
-      last = makeTable(slots, dim, dtype, round)
+      last = await makeTable(slots, dim, dtype, round)
     }
     return last
   }

@@ -133,9 +133,9 @@ async function measure(cases: readonly Case[], options: Options): Promise<Result
     backends,
     pids,
     ours,
-    table: tableCache((x, dtype) => {
+    table: tableCache(async (x, dtype) => {
       using rounded = ours[0]!.device.tensor(x, [x.length], dtype)
-      return rounded.dataSync() as Uint16Array
+      return await rounded.bits()
     }),
   }
   try {

@@ -20,7 +20,7 @@ export class Context {
 
   /** @internal */
   static handleOf(where: string, context: unknown): ContextHandle {
-    if (!(context instanceof Context)) {
+    if (typeof context !== 'object' || context === null || !(#handle in context)) {
       throw new MemoryLayersError(
         'ERR_CONTEXT',
         `${where}: "context" must be the context that forward returned.`,
@@ -34,7 +34,11 @@ export class Context {
    * study.
    * @throws ERR_CONTEXT once spent
    */
-  lookup(): { scores: Tensor; indices: Tensor; weights: Tensor } {
+  lookup(): {
+    scores: Tensor<'float32'>
+    indices: Tensor<'int32'>
+    weights: Tensor<'float32'>
+  } {
     const { scores, indices, weights } = native.contextLookup(this.#handle)
     return {
       scores: new Tensor(this.#device, scores),

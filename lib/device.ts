@@ -5,19 +5,14 @@ import {
   native,
   type TensorHandle,
 } from './binding.js'
-import {
-  checkData,
-  type DType,
-  defaultDType,
-  dtypeCode,
-  encodeElements,
-  isHalf,
-  type TypedArray,
-} from './dtype.js'
+import { type DType, type DTypeOfData, dtypeCode, isHalf } from './dtype.js'
+import { type NumericData, readNumbers } from './encode.js'
 import { fail, MemoryLayersError } from './errors.js'
 import { inspect } from './inspect.js'
-import { checkInteger, checkNumber, checkOptions, nearestName } from './options.js'
-import { countElements, formatShape, Tensor } from './tensor.js'
+import { tensorOf } from './new-tensor.js'
+import { checkFloat32, checkInteger, checkOptions, nearestName } from './options.js'
+import { checkShape } from './shape.js'
+import { Tensor } from './tensor.js'
 
 export type { DeviceInfo, MemoryInfo }
 
@@ -118,7 +113,7 @@ function unavailable(
 
 /** Throws ERR_DEVICE for what is not a device. */
 export function checkDevice(where: string, device: unknown): asserts device is Device {
-  if (!(device instanceof Device))
+  if (!Device.is(device))
     fail('ERR_DEVICE', where, 'device', 'be a Device', device, 'Open one with openDevice().')
 }
 
@@ -130,8 +125,13 @@ interface Distribution {
   kind: (typeof distributions)[number]
   a: number
   b: number
-  seed: number
+  seed: unknown
   dtype?: DType
+}
+
+const names = {
+  normal: ['mean', 'std', 'seed', 'dtype'],
+  uniform: ['low', 'high', 'seed', 'dtype'],
 }
 
 /** A device with its stream and memory. Made by {@link openDevice}. */
@@ -177,40 +177,36 @@ export class Device {
     return native.deviceSynchronize(this.handle)
   }
 
+  /** @internal Whether this is a device, and no Proxy of one. */
+  static is(value: unknown): value is Device {
+    return typeof value === 'object' && value !== null && #allocate in value
+  }
+
   /**
-   * Copies data in. The dtype defaults to the array's own (numbers: float32); numbers and
-   * Float32Array are rounded to a 16-bit dtype, a Uint16Array is taken as its bits. The shape
-   * defaults to `[data.length]`.
+   * Copies data in: an array of numbers, or a typed array of any realm. The dtype defaults to the
+   * array's own (numbers, and typed arrays of a type that tensors don't have: float32). Numbers are
+   * rounded once, to the nearest of the dtype, ties to even; integers must be in range. A
+   * Uint16Array is taken as the bits of a 16-bit dtype, which must be named. The shape defaults to
+   * `[data.length]`.
    * @throws ERR_SHAPE, ERR_DTYPE, ERR_VALUE, ERR_OUT_OF_MEMORY
    */
-  tensor(data: TypedArray | readonly number[], shape?: readonly number[], dtype?: DType): Tensor {
+  tensor<T extends NumericData, D extends DType = DTypeOfData<T>>(
+    data: T,
+    shape?: readonly number[],
+    dtype?: D,
+  ): Tensor<D> {
     const where = 'device.tensor'
-    checkData(where, data)
-    const type = dtype ?? defaultDType(data)
-    const code = dtypeCode(where, type)
-    const sizes = shape ?? [data.length]
-    if (countElements(where, sizes) !== data.length) {
-      const requirement = `have ${data.length} elements as the data has`
-      fail('ERR_SHAPE', where, 'shape', requirement, formatShape(sizes))
-    }
-    const encoded = encodeElements(where, data, type)
-    if (isHalf(type) && encoded instanceof Float32Array) {
-      const float32 = dtypeCode(where, 'float32')
-      const exact = new Tensor(this, native.tensorFrom(this.handle, encoded, sizes, float32))
-      const rounded = exact.to(type)
-      exact.dispose()
-      return rounded
-    }
-    return new Tensor(this, native.tensorFrom(this.handle, encoded, sizes, code))
+    const sizes = shape === undefined ? undefined : checkShape(where, shape)
+    return tensorOf(where, 'data', readNumbers(where, 'data', data), this, sizes, dtype)
   }
 
   /** A tensor with undefined contents. @throws ERR_SHAPE, ERR_DTYPE, ERR_OUT_OF_MEMORY */
-  empty(shape: readonly number[], dtype: DType = 'float32'): Tensor {
+  empty<D extends DType = 'float32'>(shape: readonly number[], dtype?: D): Tensor<D> {
     return new Tensor(this, this.#allocate('device.empty', shape, dtype))
   }
 
   /** A tensor of zeros. @throws ERR_SHAPE, ERR_DTYPE, ERR_OUT_OF_MEMORY */
-  zeros(shape: readonly number[], dtype: DType = 'float32'): Tensor {
+  zeros<D extends DType = 'float32'>(shape: readonly number[], dtype?: D): Tensor<D> {
     const handle = this.#allocate('device.zeros', shape, dtype)
     native.tensorFill(handle, 0)
     return new Tensor(this, handle)
@@ -220,41 +216,54 @@ export class Device {
    * Normal numbers from a counter-based generator: the same for a seed on every device.
    * @throws ERR_SHAPE, ERR_DTYPE, ERR_VALUE, ERR_OPTION
    */
-  normal(shape: readonly number[], options: NormalOptions): Tensor {
+  normal<D extends DType = 'float32'>(
+    shape: readonly number[],
+    options: NormalOptions & { dtype?: D },
+  ): Tensor<D> {
     const where = 'device.normal'
-    const checked = checkOptions(where, options, ['mean', 'std', 'seed', 'dtype'])
-    const std = checkNumber(where, 'std', checked.std ?? 1, 0)
-    const mean = checkNumber(where, 'mean', checked.mean ?? 0)
-    return this.#random(where, shape, { ...checked, kind: 'normal', a: mean, b: std })
+    const { mean, std, seed, dtype } = checkOptions(where, options, names.normal)
+    return this.#random(where, shape, {
+      kind: 'normal',
+      a: checkFloat32(where, 'mean', mean ?? 0),
+      b: checkFloat32(where, 'std', std ?? 1, 0),
+      seed,
+      dtype,
+    })
   }
 
   /**
    * Uniform numbers in `[low, high)` (default `[0, 1)`), the same for a seed on every device.
    * @throws ERR_SHAPE, ERR_DTYPE, ERR_VALUE, ERR_OPTION
    */
-  uniform(shape: readonly number[], options: UniformOptions): Tensor {
+  uniform<D extends DType = 'float32'>(
+    shape: readonly number[],
+    options: UniformOptions & { dtype?: D },
+  ): Tensor<D> {
     const where = 'device.uniform'
-    const checked = checkOptions(where, options, ['low', 'high', 'seed', 'dtype'])
-    const low = checkNumber(where, 'low', checked.low ?? 0)
-    const high = checkNumber(where, 'high', checked.high ?? 1, low)
-    return this.#random(where, shape, { ...checked, kind: 'uniform', a: low, b: high })
+    const { low, high, seed, dtype } = checkOptions(where, options, names.uniform)
+    const a = checkFloat32(where, 'low', low ?? 0)
+    const b = checkFloat32(where, 'high', high ?? 1, a)
+    return this.#random(where, shape, { kind: 'uniform', a, b, seed, dtype })
   }
 
-  #random(where: string, shape: readonly number[], distribution: Distribution): Tensor {
-    const { kind, a, b, seed, dtype = 'float32' } = distribution
-    countElements(where, shape)
+  #random<D extends DType>(
+    where: string,
+    shape: readonly number[],
+    { kind, a, b, seed, dtype = 'float32' }: Distribution,
+  ): Tensor<D> {
+    const sizes = checkShape(where, shape)
     const code = dtypeCode(where, dtype)
     if (dtype !== 'float32' && !isHalf(dtype))
       fail('ERR_DTYPE', where, 'dtype', 'be float32, float16 or bfloat16', dtype)
-    checkInteger(where, 'seed', seed, 0)
-    const handle = native.tensorEmpty(this.handle, shape, code)
-    native.tensorRandom(handle, distributions.indexOf(kind), a, b, seed)
+    const checkedSeed = checkInteger(where, 'seed', seed, 0)
+    const handle = native.tensorEmpty(this.handle, sizes, code)
+    native.tensorRandom(handle, distributions.indexOf(kind), a, b, checkedSeed)
     return new Tensor(this, handle)
   }
 
-  #allocate(where: string, shape: readonly number[], dtype: DType): TensorHandle {
-    countElements(where, shape)
-    return native.tensorEmpty(this.handle, shape, dtypeCode(where, dtype))
+  #allocate(where: string, shape: readonly number[], dtype: DType = 'float32'): TensorHandle {
+    const sizes = checkShape(where, shape)
+    return native.tensorEmpty(this.handle, sizes, dtypeCode(where, dtype))
   }
 
   /** Name and description: `Device cpu (AMD EPYC, avx512vnni, 2 threads)`. */

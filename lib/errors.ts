@@ -1,3 +1,7 @@
+import { describeValue, shorten } from './describe.js'
+
+export { describeValue } from './describe.js'
+
 /** The codes of {@link MemoryLayersError}. */
 export type ErrorCode =
   | 'ERR_SHAPE'
@@ -54,25 +58,16 @@ export function fail(
   found: unknown,
   hint = '',
 ): never {
-  const text = typeof found === 'string' ? found : describeValue(found)
+  const text = typeof found === 'string' ? shorten(found) : describeValue(found)
   const message = `${where}: "${argument}" must ${requirement}, got ${text}.`
   throw new MemoryLayersError(code, hint ? `${message}\n  ${hint}` : message)
 }
 
-/** A value in a few words, for messages. */
-export function describeValue(value: unknown): string {
-  if (value === null || value === undefined) return String(value)
-  if (typeof value === 'string') return JSON.stringify(value)
-  if (typeof value === 'function') return 'a function'
-  if (Array.isArray(value))
-    return value.length > 8 ? `an array of ${value.length}` : JSON.stringify(value)
-  if (ArrayBuffer.isView(value)) {
-    const length = 'length' in value ? value.length : value.byteLength
-    return `${value.constructor.name} of ${length}`
+/** Array.isArray, which throws for a Proxy that was revoked. */
+export function isArray(value: unknown): value is readonly unknown[] {
+  try {
+    return Array.isArray(value)
+  } catch {
+    return false
   }
-  if (typeof value === 'object') {
-    const name = value.constructor?.name ?? 'object'
-    return `${/^([AEIOU]|object$)/.test(name) ? 'an' : 'a'} ${name}`
-  }
-  return String(value)
 }

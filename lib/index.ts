@@ -15,7 +15,8 @@ export {
   openDevice,
   type UniformOptions,
 } from './device.js'
-export type { DType, TensorData, TypedArray } from './dtype.js'
+export type { DType, TensorBits, TensorData } from './dtype.js'
+export type { NumericData } from './encode.js'
 export { type ErrorCode, MemoryLayersError } from './errors.js'
 export { TableLayer } from './layer.js'
 export type { LayerInput } from './layer-input.js'
@@ -47,4 +48,5 @@ export {
 } from './safetensors.js'
 export type { StateDict } from './state-dict.js'
 export { Tensor } from './tensor.js'
+export type { Float16Data, TypedArray } from './typed-array.js'
 export { type MapOptions, ValueTable, type ValueTableOptions } from './value-table.js'

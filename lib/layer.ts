@@ -63,7 +63,7 @@ export abstract class TableLayer {
    * @returns the output with the same leading axes, and a context for one backward
    * @throws ERR_SHAPE, ERR_DTYPE, ERR_DISPOSED, ERR_DEVICE_MISMATCH
    */
-  forward(x: LayerInput): { output: Tensor; context: Context } {
+  forward(x: LayerInput): { output: Tensor<'float32'>; context: Context } {
     const { output, context } = this.#withInput('forward', 'x', x, (handle) =>
       this.#native.forward(handle),
     )
@@ -74,7 +74,7 @@ export abstract class TableLayer {
   }
 
   /** The output alone; saves nothing. Arguments and errors as of `forward`. */
-  infer(x: LayerInput): Tensor {
+  infer(x: LayerInput): Tensor<'float32'> {
     const output = this.#withInput('infer', 'x', x, (handle) => this.#native.infer(handle))
     return new Tensor(this.device, output)
   }
@@ -86,7 +86,7 @@ export abstract class TableLayer {
    * @returns gradient of x, in its shape
    * @throws ERR_CONTEXT for a spent or foreign context; ERR_SHAPE, ERR_DTYPE, ERR_DISPOSED
    */
-  backward(context: Context, dy: LayerInput): Tensor {
+  backward(context: Context, dy: LayerInput): Tensor<'float32'> {
     const saved = Context.handleOf(`${this.#name}.backward`, context)
     const dx = this.#withInput('backward', 'dy', dy, (handle) =>
       this.#native.backward(saved, handle),

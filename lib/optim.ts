@@ -121,7 +121,7 @@ function checkBetas(where: string, betas: readonly [number, number]): readonly [
  * @returns the norm before, `[1]` float32
  * @throws ERR_VALUE, ERR_DEVICE_MISMATCH
  */
-export function clipGradNorm(params: readonly Parameter[], maxNorm: number): Tensor {
+export function clipGradNorm(params: readonly Parameter[], maxNorm: number): Tensor<'float32'> {
   const where = 'clipGradNorm'
   const { device, dense, tables } = groupParameters(where, params)
   checkNumber(where, 'maxNorm', maxNorm, 0)

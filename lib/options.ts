@@ -1,11 +1,12 @@
 // Checks of what the user typed. Every public function that takes options refuses an unknown name
 // with the nearest known one.
 
+import { isObject, shorten } from './describe.js'
 import { describeValue, fail, MemoryLayersError } from './errors.js'
 
 /**
- * Throws ERR_OPTION for a name that is not in `known`. Returns the options, or an empty object for
- * undefined.
+ * Throws ERR_OPTION for a name that is not in `known`. Returns a copy of the options, each read
+ * once, or an empty object for undefined.
  */
 export function checkOptions<T extends object>(
   where: string,
@@ -23,21 +24,20 @@ export function checkOptions<T extends object>(
   known: readonly string[],
 ): Partial<T> {
   if (options === undefined) return {}
-  if (
-    typeof options !== 'object' ||
-    options === null ||
-    Array.isArray(options) ||
-    ArrayBuffer.isView(options)
-  ) {
-    fail('ERR_OPTION', where, 'options', 'be an object', options)
-  }
+  if (!isObject(options)) fail('ERR_OPTION', where, 'options', 'be an object', options)
   for (const name of Object.keys(options)) {
     if (known.includes(name)) continue
     const nearest = nearestName(name, known)
     const hint = nearest ? `Did you mean "${nearest}"?` : `It takes: ${known.join(', ')}.`
-    throw new MemoryLayersError('ERR_OPTION', `${where}: unknown option "${name}".\n  ${hint}`)
+    const message = `${where}: unknown option "${shorten(name)}".\n  ${hint}`
+    throw new MemoryLayersError('ERR_OPTION', message)
   }
-  return options
+  const checked: Partial<Record<string, unknown>> = {}
+  for (const name of known) {
+    const value = (options as Record<string, unknown>)[name]
+    if (value !== undefined) checked[name] = value
+  }
+  return checked as Partial<T>
 }
 
 /**
@@ -99,6 +99,14 @@ export function checkNumber(where: string, name: string, value: unknown, min = -
     fail('ERR_VALUE', where, name, `be a finite number${range}`, value)
   }
   return value
+}
+
+/** {@link checkNumber} of a number that is still finite as float32, which it becomes. */
+export function checkFloat32(where: string, name: string, value: unknown, min = -Infinity): number {
+  const number = checkNumber(where, name, value, min)
+  if (!Number.isFinite(Math.fround(number)))
+    fail('ERR_VALUE', where, name, 'be in the range of float32, 3.4e38', number)
+  return number
 }
 
 export function checkBoolean(where: string, name: string, value: unknown): boolean {

@@ -13,9 +13,9 @@ export interface DenseParameter {
   /** As in the state dict. */
   readonly name: string
   /** The live values. */
-  readonly value: Tensor
+  readonly value: Tensor<'float32'>
   /** Added to by backward, until the optimizer's zeroGrad. */
-  readonly grad: Tensor
+  readonly grad: Tensor<'float32'>
 }
 
 /** A value table: an optimizer updates the rows that were read. */
@@ -40,7 +40,11 @@ function describeParameter({ name, kind, value }: Parameter): string {
   return `Parameter ${name}: ${kind} ${shape} on ${value.device.name}`
 }
 
-export function denseParameter(name: string, value: Tensor, grad: Tensor): DenseParameter {
+export function denseParameter(
+  name: string,
+  value: Tensor<'float32'>,
+  grad: Tensor<'float32'>,
+): DenseParameter {
   return inspectable({ kind: 'dense', name, value, grad }, describeParameter)
 }
 

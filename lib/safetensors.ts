@@ -8,7 +8,7 @@ import { type FileHandle, open, rename, rm } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { native } from './binding.js'
 import { checkDevice, type Device, openDevice } from './device.js'
-import { type DType, dtypeInfo, type TensorData } from './dtype.js'
+import { type DType, dtypeInfo } from './dtype.js'
 import { fail } from './errors.js'
 import { checkOptions } from './options.js'
 import {
@@ -84,7 +84,7 @@ export async function saveSafetensors(
       const step = chunkBytes / dtypeInfo(tensor.dtype).bytes
       for (let begin = 0; begin < flat.size; begin += step) {
         const chunk = flat.rows(begin, Math.min(flat.size, begin + step))
-        const data = await chunk.data<TensorData>()
+        const data = await chunk.bits()
         chunk.dispose()
         await writeAll(file, new Uint8Array(data.buffer, data.byteOffset, data.byteLength))
         done += data.byteLength

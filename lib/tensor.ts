@@ -6,25 +6,29 @@ import {
   dtypeCode,
   dtypeInfo,
   dtypeOfCode,
-  encodeElements,
   isHalf,
+  type TensorBits,
   type TensorData,
-  type TypedArray,
 } from './dtype.js'
-import { describeValue, fail, MemoryLayersError } from './errors.js'
+import { type Encoded, encodeNumbers, type NumericData, readNumbers } from './encode.js'
+import { fail, MemoryLayersError } from './errors.js'
 import { inspect } from './inspect.js'
 import { checkInteger } from './options.js'
+import { checkShape, countElements, formatShape } from './shape.js'
+
+export { formatShape } from './shape.js'
 
 /**
  * A dense, row-major array on a device. Calls that use it enqueue work and return at once; only
  * `data()`, `dataSync()` and `device.synchronize()` wait. Made by a {@link Device}'s factories and
  * by operations.
+ * @typeParam D its dtype, where the compiler knows it
  */
-export class Tensor {
+export class Tensor<D extends DType = DType> {
   /** Sizes of the axes. */
   readonly shape: readonly number[]
   /** The elements' type. */
-  readonly dtype: DType
+  readonly dtype: D
   /** Where the memory is. */
   readonly device: Device
   /** Number of elements. */
@@ -36,8 +40,8 @@ export class Tensor {
     this.device = device
     this.#handle = handle
     this.shape = Object.freeze(handle.shape)
-    this.dtype = dtypeOfCode(handle.dtype)
-    this.size = this.shape.reduce((a, b) => a * b, 1)
+    this.dtype = dtypeOfCode(handle.dtype) as D
+    this.size = countElements(this.shape)
   }
 
   /** Bytes of the elements. */
@@ -60,21 +64,45 @@ export class Tensor {
     return this.#handle
   }
 
+  /** @internal Whether this is a tensor, and no Proxy of one. */
+  static is(value: unknown): value is Tensor {
+    return typeof value === 'object' && value !== null && #handle in value
+  }
+
   /**
-   * The elements, in a fresh typed array: Float32Array, Int32Array, Int8Array, Uint8Array, or
-   * Uint16Array with the bits of float16 and bfloat16. Waits without blocking the event loop.
-   * Rejects with the fault of any work before it (ERR_INDEX_RANGE, …).
-   * @typeParam T the array of this dtype, where the compiler should know it: `data<Int32Array>()`
+   * The elements as numbers, in a fresh typed array: Float32Array for float32, float16 and
+   * bfloat16, Int32Array, Int8Array, Uint8Array. Waits without blocking the event loop. Rejects
+   * with the fault of any work before it (ERR_INDEX_RANGE, …).
    */
-  async data<T extends TensorData = Float32Array>(): Promise<T> {
-    const buffer = await native.tensorRead(this.handle('Tensor.data', 'this'))
-    return new (dtypeInfo(this.dtype).array)(buffer) as T
+  async data(): Promise<TensorData<D>> {
+    return typedArray(numberDType(this.dtype), await this.#read('Tensor.data', native.tensorRead))
   }
 
   /** The same as {@link Tensor.data}, blocking the thread: for synchronous bridges. */
-  dataSync<T extends TensorData = Float32Array>(): T {
-    const buffer = native.tensorReadSync(this.handle('Tensor.dataSync', 'this'))
-    return new (dtypeInfo(this.dtype).array)(buffer) as T
+  dataSync(): TensorData<D> {
+    return typedArray(numberDType(this.dtype), this.#read('Tensor.dataSync', native.tensorReadSync))
+  }
+
+  /**
+   * The raw elements, in a fresh typed array: Uint16Array with the bits of float16 and bfloat16,
+   * else the array of {@link Tensor.data}. Waits and rejects as that does.
+   */
+  async bits(): Promise<TensorBits<D>> {
+    return typedArray(this.dtype, await native.tensorRead(this.handle('Tensor.bits', 'this')))
+  }
+
+  // 16-bit floats are read through a float32 copy.
+  #read<T>(where: string, read: (tensor: TensorHandle) => T): T {
+    const handle = this.handle(where, 'this')
+    if (!isHalf(this.dtype)) return read(handle)
+    const float32 = dtypeCode(where, 'float32')
+    const decoded = native.tensorEmpty(this.device.handle, this.shape, float32)
+    try {
+      native.tensorCopy(decoded, handle)
+      return read(decoded)
+    } finally {
+      native.tensorDispose(decoded)
+    }
   }
 
   /**
@@ -82,21 +110,21 @@ export class Tensor {
    * the call returns.
    * @throws ERR_SHAPE if the number of elements differs, ERR_DTYPE, ERR_VALUE
    */
-  write(data: TypedArray | readonly number[]): this {
+  write(data: NumericData): this {
     const where = 'Tensor.write'
     const handle = this.handle(where, 'this')
-    const encoded = encodeElements(where, data, this.dtype)
-    if (encoded.length !== this.size) {
+    const numbers = readNumbers(where, 'data', data)
+    if (numbers.length !== this.size) {
       const requirement = `have ${this.size} elements for shape ${formatShape(this.shape)}`
-      fail('ERR_SHAPE', where, 'data', requirement, String(encoded.length))
+      fail('ERR_SHAPE', where, 'data', requirement, String(numbers.length))
     }
-    if (isHalf(this.dtype) && encoded instanceof Float32Array) {
-      const float32 = dtypeCode(where, 'float32')
-      const exact = native.tensorFrom(this.device.handle, encoded, this.shape, float32)
+    const encoded = encodeNumbers(where, 'data', numbers, this.dtype)
+    if (encoded.dtype === this.dtype) {
+      native.tensorWrite(handle, 0, encoded.elements)
+    } else {
+      const exact = upload(where, this.device, encoded, this.shape)
       native.tensorCopy(handle, exact)
       native.tensorDispose(exact)
-    } else {
-      native.tensorWrite(handle, 0, encoded)
     }
     return this
   }
@@ -122,6 +150,9 @@ export class Tensor {
    * A copy on another device, or in another float dtype. A new tensor in any case.
    * @throws ERR_DTYPE, ERR_DEVICE, ERR_OUT_OF_MEMORY
    */
+  to(device: Device): Tensor<D>
+  to<T extends DType>(dtype: T): Tensor<T>
+  to(target: Device | DType): Tensor
   to(target: Device | DType): Tensor {
     const where = 'Tensor.to'
     const handle = this.handle(where, 'this')
@@ -136,7 +167,7 @@ export class Tensor {
       return new Tensor(this.device, converted)
     }
     // device.ts imports this file, so its class is taken from the device at hand.
-    if (!(target instanceof this.device.constructor))
+    if (!(this.device.constructor as typeof Device).is(target))
       fail('ERR_DEVICE', where, 'target', 'be a Device or a dtype', target)
     const copy = native.tensorEmpty(target.handle, this.shape, dtypeCode(where, this.dtype))
     if (target === this.device) native.tensorCopy(copy, handle)
@@ -148,14 +179,15 @@ export class Tensor {
    * The same memory under another shape of as many elements. Lives on when this tensor is disposed.
    * @throws ERR_SHAPE
    */
-  reshape(shape: readonly number[]): Tensor {
+  reshape(shape: readonly number[]): Tensor<D> {
     const where = 'Tensor.reshape'
     const handle = this.handle(where, 'this')
-    if (countElements(where, shape) !== this.size) {
+    const sizes = checkShape(where, shape)
+    if (countElements(sizes) !== this.size) {
       const requirement = `have ${this.size} elements as ${formatShape(this.shape)} has`
-      fail('ERR_SHAPE', where, 'shape', requirement, formatShape(shape))
+      fail('ERR_SHAPE', where, 'shape', requirement, formatShape(sizes))
     }
-    return new Tensor(this.device, native.tensorView(handle, 0, shape))
+    return new Tensor(this.device, native.tensorView(handle, 0, sizes))
   }
 
   /**
@@ -163,14 +195,14 @@ export class Tensor {
    * disposed.
    * @throws ERR_VALUE for a range outside the tensor
    */
-  rows(begin: number, end: number): Tensor {
+  rows(begin: number, end: number): Tensor<D> {
     const where = 'Tensor.rows'
     const handle = this.handle(where, 'this')
     const [count, ...rowShape] = this.shape
     if (count === undefined) fail('ERR_SHAPE', where, 'this', 'have at least one axis', '[]')
     checkInteger(where, 'end', end, 0, count)
     checkInteger(where, 'begin', begin, 0, end)
-    const rowSize = rowShape.reduce((a, b) => a * b, 1)
+    const rowSize = countElements(rowShape)
     const view = native.tensorView(handle, begin * rowSize, [end - begin, ...rowShape])
     return new Tensor(this.device, view)
   }
@@ -201,25 +233,23 @@ export class Tensor {
   }
 }
 
-/** A shape in messages: `[4, 32]`. */
-export function formatShape(shape: readonly number[]): string {
-  return `[${shape.join(', ')}]`
+/** The dtype in which elements are numbers of JavaScript. */
+function numberDType(dtype: DType): DType {
+  return isHalf(dtype) ? 'float32' : dtype
 }
 
-/** The number of elements of a shape that the user gave. @throws ERR_SHAPE */
-export function countElements(where: string, shape: readonly number[]): number {
-  if (!Array.isArray(shape)) fail('ERR_SHAPE', where, 'shape', 'be an array of sizes', shape)
-  if (shape.length > 6)
-    fail('ERR_SHAPE', where, 'shape', 'have at most 6 axes', String(shape.length))
-  let count = 1
-  for (const [axis, size] of shape.entries()) {
-    if (!Number.isInteger(size) || size < 0)
-      fail('ERR_SHAPE', where, `shape[${axis}]`, 'be an integer from 0', describeValue(size))
-    count *= size
-  }
-  if (count > 2 ** 50)
-    fail('ERR_SHAPE', where, 'shape', 'have at most 2^50 elements', formatShape(shape))
-  return count
+function typedArray<T extends TensorBits | TensorData>(dtype: DType, buffer: ArrayBuffer): T {
+  return new (dtypeInfo(dtype).array)(buffer) as T
+}
+
+/** A new tensor's handle, of the dtype that the elements have. */
+export function upload(
+  where: string,
+  device: Device,
+  { elements, dtype }: Encoded,
+  shape: readonly number[],
+): TensorHandle {
+  return native.tensorFrom(device.handle, elements, shape, dtypeCode(where, dtype))
 }
 
 /** The native handle of an argument: a tensor, alive, and on `device` if one is given. */
@@ -229,7 +259,7 @@ export function tensorHandle(
   tensor: Tensor,
   device?: Device,
 ): TensorHandle {
-  if (!(tensor instanceof Tensor)) {
+  if (!Tensor.is(tensor)) {
     const hint = 'Make one with device.tensor(data, shape).'
     fail('ERR_DTYPE', where, name, 'be a Tensor', tensor, hint)
   }

@@ -41,7 +41,7 @@ export class TableRows {
   readonly slots: number
   readonly dim: number
   readonly weight: Tensor
-  readonly scales: Tensor | undefined
+  readonly scales: Tensor<'float32'> | undefined
   readonly mapped: boolean
 
   constructor(rows: TableRows) {
@@ -94,14 +94,19 @@ function mapRows(where: string, path: string, name: string, options: MapOptions)
   }
   if (scales === undefined)
     return new TableRows({ slots, dim, weight, scales: undefined, mapped: true })
-  const factors = mapTensor(where, device, path, scales)
+  const factors = mapTensor<'float32'>(where, device, path, scales)
   const [wanted, found] = [formatShape([slots]), formatShape(factors.shape)]
   if (factors.dtype !== 'float32' || found !== wanted)
     fail('ERR_SHAPE', where, scales, `be float32 ${wanted}`, `${factors.dtype} ${found}`)
   return new TableRows({ slots, dim, weight, scales: factors, mapped: true })
 }
 
-function mapTensor(where: string, device: Device, path: string, name: string): Tensor {
+function mapTensor<D extends DType>(
+  where: string,
+  device: Device,
+  path: string,
+  name: string,
+): Tensor<D> {
   const { dtype, shape, offset } = locateTensor(where, path, name)
   const { bytes } = dtypeInfo(dtype)
   if (offset % bytes !== 0) {
@@ -129,7 +134,7 @@ export class ValueTable {
   /** `[slots, dim]`, the live rows. */
   readonly weight: Tensor
   /** `[slots]` float32: the factor of each row of an int8 table. */
-  readonly scales: Tensor | undefined
+  readonly scales: Tensor<'float32'> | undefined
   /** @internal Whether the rows are in a file, which is never written to. */
   readonly mapped: boolean
   /** @internal */

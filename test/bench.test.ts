@@ -203,7 +203,8 @@ describe('a wrong result fails the benchmark', () => {
     backends,
     pids: [],
     ours: [ours],
-    table: (slots, dim, dtype) => makeTable(slots, dim, dtype, (x) => new Uint16Array(x.length)),
+    table: (slots, dim, dtype) =>
+      makeTable(slots, dim, dtype, async (x) => new Uint16Array(x.length)),
   })
   // A contender whose first output is off by a little.
   const spoiled = (

@@ -42,9 +42,9 @@ export const bagShapes = (
     ),
   )
 
-export function problemOf(env: Environment, s: BagShape): BagWeightsProblem {
+export async function problemOf(env: Environment, s: BagShape): Promise<BagWeightsProblem> {
   const { tokens, bag, distribution } = s
-  const table = env.table(s.slots, s.dim, s.dtype)
+  const table = await env.table(s.slots, s.dim, s.dtype)
   const count = tokens * bag
   const sets = Array.from({ length: setsFor(count * rowBytesOf(table)) }, (_, i) => ({
     indices: sampleIndices(distribution, count, s.slots, 100 + i),
@@ -83,7 +83,7 @@ function bagCase(s: BagShape, group: 'bag' | 'dweights'): Case {
     name,
     resident: `${s.slots}x${s.dim}/${s.dtype}`,
     async run(env) {
-      const problem = problemOf(env, s)
+      const problem = await problemOf(env, s)
       const reference = referenceOf(problem)
       const [output, width] =
         group === 'bag' ? (['y', s.dim] as const) : (['dWeights', s.bag] as const)

@@ -22,7 +22,7 @@ export interface Environment {
   pids: readonly number[]
   /** Ours alone, with one and with all threads. */
   ours: readonly Ours[]
-  table(slots: number, dim: number, dtype: TableDType): HostTable
+  table(slots: number, dim: number, dtype: TableDType): Promise<HostTable>
 }
 
 export interface CaseResult {

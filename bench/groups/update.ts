@@ -73,7 +73,7 @@ function updateCase(s: BagShape, rule: Rule): Case {
     name,
     resident: name,
     async run(env) {
-      const bags = problemOf(env, s)
+      const bags = await problemOf(env, s)
       const { sets, table } = bags
       const sample = sampledRows(sets[0]!.indices, s.slots)
       const problem: UpdateProblem = { ...bags, rule, sample }

@@ -66,7 +66,7 @@ export class Attention extends DenseModule implements Module<Saved<AttentionSave
    * @returns the output in the shape of x, and a context for one backward
    * @throws ERR_SHAPE, ERR_DTYPE
    */
-  forward(x: LayerInput): { output: Tensor; context: Saved<AttentionSaved> } {
+  forward(x: LayerInput): { output: Tensor<'float32'>; context: Saved<AttentionSaved> } {
     const where = 'Attention.forward'
     const { rows, restoreShape, leading } = toRows(where, 'x', x, this.#device, this.#dim)
     const q = this.#project(rows, this.#query, leading)
@@ -80,7 +80,7 @@ export class Attention extends DenseModule implements Module<Saved<AttentionSave
   }
 
   /** Adds to the gradients and returns dx. @throws ERR_CONTEXT, ERR_SHAPE */
-  backward(context: Saved<AttentionSaved>, dy: LayerInput): Tensor {
+  backward(context: Saved<AttentionSaved>, dy: LayerInput): Tensor<'float32'> {
     const where = 'Attention.backward'
     const { rows, restoreShape } = toRows(where, 'dy', dy, this.#device, this.#dim)
     const { x, ...saved } = context.peek(where, this)
@@ -109,7 +109,7 @@ export class Attention extends DenseModule implements Module<Saved<AttentionSave
 }
 
 /** Adds to the gradient of a projection without bias; returns the gradient of its input x. */
-function linearBackward(dy: Tensor, x: Tensor, projection: DenseParameter): Tensor {
+function linearBackward(dy: Tensor, x: Tensor, projection: DenseParameter): Tensor<'float32'> {
   const { dx } = ops.linearBackward(dy, x, projection.value, {
     needs: { x: true, weight: true, bias: false },
     into: { weight: projection.grad },
@@ -118,7 +118,11 @@ function linearBackward(dy: Tensor, x: Tensor, projection: DenseParameter): Tens
 }
 
 /** {@link linearBackward} from a gradient `[B, T, heads, dim / heads]`, which is disposed. */
-function projectBackward(dPerHead: Tensor, x: Tensor, projection: DenseParameter): Tensor {
+function projectBackward(
+  dPerHead: Tensor,
+  x: Tensor,
+  projection: DenseParameter,
+): Tensor<'float32'> {
   const rows = dPerHead.reshape(x.shape)
   const dx = linearBackward(rows, x, projection)
   for (const t of [dPerHead, rows]) t.dispose()

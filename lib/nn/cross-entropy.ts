@@ -23,7 +23,13 @@ export class CrossEntropy {
    * @returns loss `[1]`, the mean over tokens
    * @throws ERR_SHAPE, ERR_DTYPE; ERR_INDEX_RANGE at the next wait
    */
-  forward(logits: Tensor, targets: Tensor): { loss: Tensor; context: Saved<CrossEntropySaved> } {
+  forward(
+    logits: Tensor,
+    targets: Tensor,
+  ): {
+    loss: Tensor<'float32'>
+    context: Saved<CrossEntropySaved>
+  } {
     const where = 'CrossEntropy.forward'
     tensorHandle(where, 'logits', logits, this.#device)
     tensorHandle(where, 'targets', targets, this.#device)
@@ -44,7 +50,7 @@ export class CrossEntropy {
   }
 
   /** The gradient of the mean loss with respect to the logits. @throws ERR_CONTEXT */
-  backward(context: Saved<CrossEntropySaved>): Tensor {
+  backward(context: Saved<CrossEntropySaved>): Tensor<'float32'> {
     const { logits, targets, scale } = context.peek('CrossEntropy.backward', this)
     const dLosses = scale.reshape([scale.size])
     const dLogits = ops.crossEntropyBackward(dLosses, logits, targets)

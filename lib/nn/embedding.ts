@@ -1,10 +1,19 @@
 import { native } from '../binding.js'
 import { checkDevice, type Device } from '../device.js'
+import {
+  encodeIndices,
+  isNumericData,
+  type Numbers,
+  type NumericData,
+  readNumbers,
+} from '../encode.js'
 import { fail } from '../errors.js'
 import { inspect } from '../inspect.js'
+import { tensorOf } from '../new-tensor.js'
 import * as ops from '../ops.js'
 import { checkInteger, checkOptions } from '../options.js'
 import { type Parameter, stateEntries, tableParameter } from '../parameter.js'
+import { countElements } from '../shape.js'
 import { loadStateDict, type StateDict, stateDictOf } from '../state-dict.js'
 import { formatShape, Tensor, tensorHandle } from '../tensor.js'
 import { ValueTable } from '../value-table.js'
@@ -52,20 +61,20 @@ export class Embedding {
    * @throws ERR_SHAPE, ERR_DTYPE; ERR_INDEX_RANGE at the call for numbers, at the next wait for
    * tensors
    */
-  forward(tokens: Tensor | Int32Array | readonly number[]): {
-    output: Tensor
+  forward(tokens: Tensor | NumericData): {
+    output: Tensor<'float32'>
     context: Saved<EmbeddingSaved>
   } {
     const where = 'Embedding.forward'
-    const shape = tokens instanceof Tensor ? tokens.shape : [tokens.length]
+    const numbers = Tensor.is(tokens) ? undefined : readTokens(where, tokens)
+    const shape = numbers ? [numbers.length] : (tokens as Tensor).shape
     if (shape.length !== 1 && shape.length !== 2)
       fail('ERR_SHAPE', where, 'tokens', 'have shape [tokens] or [batch, time]', formatShape(shape))
-    const count = shape.reduce((a, b) => a * b, 1)
+    const count = countElements(shape)
     const weights = this.#device.tensor(new Float32Array(count).fill(1), [count, 1])
-    const indices =
-      tokens instanceof Tensor
-        ? this.#copyTokens(where, tokens, count)
-        : this.#device.tensor(checkTokens(where, tokens, this.table.slots), [count, 1], 'int32')
+    const indices = numbers
+      ? this.#uploadTokens(where, numbers)
+      : this.#copyTokens(where, tokens as Tensor, count)
     const rows = ops.embeddingBag(this.table.weight, indices, weights)
     const output = rows.reshape([...shape, this.table.dim])
     rows.dispose()
@@ -73,7 +82,7 @@ export class Embedding {
   }
 
   /** The rows alone. Arguments and errors as {@link Embedding.forward}. */
-  infer(tokens: Tensor | Int32Array | readonly number[]): Tensor {
+  infer(tokens: Tensor | NumericData): Tensor<'float32'> {
     const { output, context } = this.forward(tokens)
     context.dispose()
     return output
@@ -134,6 +143,23 @@ export class Embedding {
     return `Embedding ${formatShape(this.table.weight.shape)} on ${this.#device.name}`
   }
 
+  #uploadTokens(where: string, numbers: Numbers): Tensor {
+    const { length } = numbers
+    const requirement = `be in [0, ${this.table.slots})`
+    const values = encodeIndices(where, 'tokens', numbers, this.table.slots, (position, found) =>
+      fail(
+        'ERR_INDEX_RANGE',
+        where,
+        `tokens[${position}]`,
+        requirement,
+        found,
+        '-1 marks padding.',
+      ),
+    )
+    const exact = { kind: 'Int32Array', length, values } as const
+    return tensorOf(where, 'tokens', exact, this.#device, [length, 1])
+  }
+
   // A copy of the caller's token numbers, which the step reads later.
   #copyTokens(where: string, tokens: Tensor, count: number): Tensor {
     tensorHandle(where, 'tokens', tokens, this.#device)
@@ -145,16 +171,10 @@ export class Embedding {
   }
 }
 
-function checkTokens(
-  where: string,
-  tokens: Int32Array | readonly number[],
-  count: number,
-): Int32Array | readonly number[] {
-  const wrong = tokens.findIndex((t) => !Number.isInteger(t) || t < -1 || t >= count)
-  if (wrong >= 0) {
-    const requirement = `be in [0, ${count})`
-    const hint = '-1 marks padding.'
-    fail('ERR_INDEX_RANGE', where, `tokens[${wrong}]`, requirement, tokens[wrong], hint)
+function readTokens(where: string, tokens: unknown): Numbers {
+  if (!isNumericData(tokens)) {
+    const requirement = 'be an int32 Tensor, a typed array or an array of integers'
+    fail('ERR_DTYPE', where, 'tokens', requirement, tokens)
   }
-  return tokens
+  return readNumbers(where, 'tokens', tokens)
 }

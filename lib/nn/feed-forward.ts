@@ -60,7 +60,7 @@ export class FeedForward extends DenseModule implements Module<Saved<FeedForward
     this.dense = [this.#w1, this.#b1, this.#w2, this.#b2]
   }
 
-  #run(rows: Tensor): { y: Tensor; a: Tensor; h: Tensor } {
+  #run(rows: Tensor): { y: Tensor<'float32'>; a: Tensor; h: Tensor } {
     const a = ops.linear(rows, this.#w1.value, this.#b1.value)
     const h = activations[this.#activation].forward(a)
     return { y: ops.linear(h, this.#w2.value, this.#b2.value), a, h }
@@ -71,7 +71,7 @@ export class FeedForward extends DenseModule implements Module<Saved<FeedForward
    * @returns the output in the shape of x, and a context for one backward
    * @throws ERR_SHAPE, ERR_DTYPE
    */
-  forward(x: LayerInput): { output: Tensor; context: Saved<FeedForwardSaved> } {
+  forward(x: LayerInput): { output: Tensor<'float32'>; context: Saved<FeedForwardSaved> } {
     const where = 'FeedForward.forward'
     const { rows, restoreShape } = toRows(where, 'x', x, this.#device, this.#dim)
     const { y, a, h } = this.#run(rows)
@@ -79,7 +79,7 @@ export class FeedForward extends DenseModule implements Module<Saved<FeedForward
   }
 
   /** The output alone. */
-  override infer(x: LayerInput): Tensor {
+  override infer(x: LayerInput): Tensor<'float32'> {
     const { rows, restoreShape } = toRows('FeedForward.infer', 'x', x, this.#device, this.#dim)
     const { y, a, h } = this.#run(rows)
     for (const t of [rows, a, h]) t.dispose()
@@ -87,7 +87,7 @@ export class FeedForward extends DenseModule implements Module<Saved<FeedForward
   }
 
   /** Adds to the gradients and returns dx. @throws ERR_CONTEXT, ERR_SHAPE */
-  backward(context: Saved<FeedForwardSaved>, dy: LayerInput): Tensor {
+  backward(context: Saved<FeedForwardSaved>, dy: LayerInput): Tensor<'float32'> {
     const where = 'FeedForward.backward'
     const { rows, restoreShape } = toRows(where, 'dy', dy, this.#device, this.#dim)
     const { x, a, h } = context.peek(where, this)

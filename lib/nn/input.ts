@@ -10,7 +10,7 @@ export interface Rows {
   /** The axes before the last: `[tokens]` or `[batch, time]`. */
   leading: readonly number[]
   /** A result `[tokens, w]` under the leading axes of the input; the result is disposed. */
-  restoreShape(result: Tensor): Tensor
+  restoreShape(result: Tensor<'float32'>): Tensor<'float32'>
 }
 
 /** Checks an input `[tokens, width]` or `[batch, time, width]`. @throws ERR_SHAPE, ERR_DTYPE */

@@ -51,14 +51,14 @@ export class Linear extends DenseModule implements Module<Saved<{ x: Tensor }>> 
    * @returns the output with the same leading axes, and a context for one backward
    * @throws ERR_SHAPE, ERR_DTYPE
    */
-  forward(x: LayerInput): { output: Tensor; context: Saved<{ x: Tensor }> } {
+  forward(x: LayerInput): { output: Tensor<'float32'>; context: Saved<{ x: Tensor }> } {
     const { rows, restoreShape } = toRows('Linear.forward', 'x', x, this.#device, this.#inputDim)
     const output = restoreShape(ops.linear(rows, this.#weight.value, this.#bias?.value))
     return { output, context: new Saved(this, { x: rows }) }
   }
 
   /** The output alone. */
-  override infer(x: LayerInput): Tensor {
+  override infer(x: LayerInput): Tensor<'float32'> {
     const { rows, restoreShape } = toRows('Linear.infer', 'x', x, this.#device, this.#inputDim)
     const output = restoreShape(ops.linear(rows, this.#weight.value, this.#bias?.value))
     rows.dispose()
@@ -66,7 +66,7 @@ export class Linear extends DenseModule implements Module<Saved<{ x: Tensor }>> 
   }
 
   /** Adds to the gradients and returns dx. @throws ERR_CONTEXT, ERR_SHAPE */
-  backward(context: Saved<{ x: Tensor }>, dy: LayerInput): Tensor {
+  backward(context: Saved<{ x: Tensor }>, dy: LayerInput): Tensor<'float32'> {
     const { rows, restoreShape } = toRows(
       'Linear.backward',
       'dy',

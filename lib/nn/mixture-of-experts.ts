@@ -85,7 +85,7 @@ export class MixtureOfExperts extends DenseModule implements Module<Saved<Expert
    * @returns the output in the shape of x, and a context for one backward
    * @throws ERR_SHAPE, ERR_DTYPE
    */
-  forward(x: LayerInput): { output: Tensor; context: Saved<ExpertsSaved> } {
+  forward(x: LayerInput): { output: Tensor<'float32'>; context: Saved<ExpertsSaved> } {
     const where = 'MixtureOfExperts.forward'
     const { rows, restoreShape } = toRows(where, 'x', x, this.#device, this.#dim)
     const { probabilities, indices, gates } = this.#route(rows)
@@ -132,7 +132,7 @@ export class MixtureOfExperts extends DenseModule implements Module<Saved<Expert
    * Adds to the gradients and returns dx; which tokens an expert selects is taken as constant.
    * @throws ERR_CONTEXT, ERR_SHAPE
    */
-  backward(context: Saved<ExpertsSaved>, dy: LayerInput): Tensor {
+  backward(context: Saved<ExpertsSaved>, dy: LayerInput): Tensor<'float32'> {
     const where = 'MixtureOfExperts.backward'
     const { rows, restoreShape } = toRows(where, 'dy', dy, this.#device, this.#dim)
     const saved = context.peek(where, this)
@@ -150,7 +150,10 @@ export class MixtureOfExperts extends DenseModule implements Module<Saved<Expert
   }
 
   /** From the gradient of the experts' outputs `[E * k, dim]` to that of x. */
-  #expertsBackward({ x, indices, inputs, a, h }: ExpertsSaved, dOutputs: Tensor): Tensor {
+  #expertsBackward(
+    { x, indices, inputs, a, h }: ExpertsSaved,
+    dOutputs: Tensor,
+  ): Tensor<'float32'> {
     const dHidden = this.#device.empty(h.shape)
     this.#eachExpert({ dOutputs, h, dHidden }, (expertRows, { w2, b2 }) =>
       ops.linearBackward(expertRows.dOutputs, expertRows.h, w2.value, {
@@ -219,7 +222,7 @@ function rowsOfExpert(tensor: Tensor, e: number, experts: number): Tensor {
  * Adds rows to the tokens they belong to: `out[indices[i], :] += weights[i] * rows[i, :]`, in the
  * shape of `like`.
  */
-function scatter(rows: Tensor, like: Tensor, indices: Tensor, weights: Tensor): Tensor {
+function scatter(rows: Tensor, like: Tensor, indices: Tensor, weights: Tensor): Tensor<'float32'> {
   const { dTable } = ops.embeddingBagBackward(rows, like, indices, weights, {
     needs: { table: true, weights: false },
   })

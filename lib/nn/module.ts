@@ -11,11 +11,11 @@ import { formatShape, type Tensor } from '../tensor.js'
 /** A layer of a model: memory layers and the modules here have this interface, so they stack. */
 export interface Module<Saved = unknown> {
   /** The output, and what its backward needs. */
-  forward(x: LayerInput): { output: Tensor; context: Saved }
+  forward(x: LayerInput): { output: Tensor<'float32'>; context: Saved }
   /** Adds to the parameters' gradients, spends the context, and returns the gradient of x. */
-  backward(context: Saved, dy: LayerInput): Tensor
+  backward(context: Saved, dy: LayerInput): Tensor<'float32'>
   /** The output alone. */
-  infer(x: LayerInput): Tensor
+  infer(x: LayerInput): Tensor<'float32'>
   /** For an optimizer. */
   parameters(): readonly Parameter[]
   /** The live tensors by name. */
@@ -27,7 +27,11 @@ export interface Module<Saved = unknown> {
 }
 
 /** A new dense parameter; its gradient is zeros. */
-export function newParameter(device: Device, name: string, value: Tensor): DenseParameter {
+export function newParameter(
+  device: Device,
+  name: string,
+  value: Tensor<'float32'>,
+): DenseParameter {
   return denseParameter(name, value, device.zeros(value.shape))
 }
 
@@ -47,10 +51,10 @@ export function uniformParameter(
 export abstract class DenseModule {
   protected abstract readonly dense: readonly DenseParameter[]
 
-  abstract forward(x: LayerInput): { output: Tensor; context: { dispose(): void } }
+  abstract forward(x: LayerInput): { output: Tensor<'float32'>; context: { dispose(): void } }
 
   /** The output alone. */
-  infer(x: LayerInput): Tensor {
+  infer(x: LayerInput): Tensor<'float32'> {
     const { output, context } = this.forward(x)
     context.dispose()
     return output

@@ -41,14 +41,14 @@ export class RmsNorm extends DenseModule implements Module<Saved<{ x: Tensor }>>
    * @returns the output in the shape of x, and a context for one backward
    * @throws ERR_SHAPE, ERR_DTYPE
    */
-  forward(x: LayerInput): { output: Tensor; context: Saved<{ x: Tensor }> } {
+  forward(x: LayerInput): { output: Tensor<'float32'>; context: Saved<{ x: Tensor }> } {
     const { rows, restoreShape } = toRows('RmsNorm.forward', 'x', x, this.#device, this.#dim)
     const output = restoreShape(ops.rmsNorm(rows, this.#gain.value, { eps: this.#eps }))
     return { output, context: new Saved(this, { x: rows }) }
   }
 
   /** Adds to the gain's gradient and returns dx. @throws ERR_CONTEXT, ERR_SHAPE */
-  backward(context: Saved<{ x: Tensor }>, dy: LayerInput): Tensor {
+  backward(context: Saved<{ x: Tensor }>, dy: LayerInput): Tensor<'float32'> {
     const { rows, restoreShape } = toRows('RmsNorm.backward', 'dy', dy, this.#device, this.#dim)
     const { x } = context.peek('RmsNorm.backward', this)
     const { dx } = ops.rmsNormBackward(rows, x, this.#gain.value, {

@@ -16,7 +16,7 @@ export function activationCode(where: string, name: Activation): number {
 
 function activation(name: Activation) {
   const code = activations.indexOf(name)
-  return (x: Tensor, options?: OutOptions): Tensor => {
+  return (x: Tensor, options?: OutOptions): Tensor<'float32'> => {
     checkOptions(name, options, ['out'])
     const { handles, device, out } = checkTensors(name, { x }, options?.out)
     return resultTensor(device, native.activate(out, handles.x, code), options?.out)
@@ -26,7 +26,7 @@ function activation(name: Activation) {
 function activationBackward(name: Activation) {
   const where = `${name}Backward`
   const code = activations.indexOf(name)
-  return (dy: Tensor, x: Tensor, options?: OutOptions): Tensor => {
+  return (dy: Tensor, x: Tensor, options?: OutOptions): Tensor<'float32'> => {
     checkOptions(where, options, ['out'])
     const { handles, device, out } = checkTensors(where, { dy, x }, options?.out)
     const dx = native.activateBackward(out, handles.dy, handles.x, code)
@@ -35,22 +35,22 @@ function activationBackward(name: Activation) {
 }
 
 /** `max(x, 0)`, elementwise, float32. @throws ERR_SHAPE, ERR_DTYPE */
-export const relu: (x: Tensor, options?: OutOptions) => Tensor = activation('relu')
+export const relu: (x: Tensor, options?: OutOptions) => Tensor<'float32'> = activation('relu')
 /** `x/2 (1 + erf(x / sqrt 2))`, elementwise, float32. @throws ERR_SHAPE, ERR_DTYPE */
-export const gelu: (x: Tensor, options?: OutOptions) => Tensor = activation('gelu')
+export const gelu: (x: Tensor, options?: OutOptions) => Tensor<'float32'> = activation('gelu')
 /** `x * sigmoid(x)`, elementwise, float32. @throws ERR_SHAPE, ERR_DTYPE */
-export const silu: (x: Tensor, options?: OutOptions) => Tensor = activation('silu')
+export const silu: (x: Tensor, options?: OutOptions) => Tensor<'float32'> = activation('silu')
 /** `1 / (1 + exp(-x))`, elementwise, float32. @throws ERR_SHAPE, ERR_DTYPE */
-export const sigmoid: (x: Tensor, options?: OutOptions) => Tensor = activation('sigmoid')
+export const sigmoid: (x: Tensor, options?: OutOptions) => Tensor<'float32'> = activation('sigmoid')
 /** `dy * relu'(x)`, elementwise, float32. @throws ERR_SHAPE, ERR_DTYPE */
-export const reluBackward: (dy: Tensor, x: Tensor, options?: OutOptions) => Tensor =
+export const reluBackward: (dy: Tensor, x: Tensor, options?: OutOptions) => Tensor<'float32'> =
   activationBackward('relu')
 /** `dy * gelu'(x)`, elementwise, float32. @throws ERR_SHAPE, ERR_DTYPE */
-export const geluBackward: (dy: Tensor, x: Tensor, options?: OutOptions) => Tensor =
+export const geluBackward: (dy: Tensor, x: Tensor, options?: OutOptions) => Tensor<'float32'> =
   activationBackward('gelu')
 /** `dy * silu'(x)`, elementwise, float32. @throws ERR_SHAPE, ERR_DTYPE */
-export const siluBackward: (dy: Tensor, x: Tensor, options?: OutOptions) => Tensor =
+export const siluBackward: (dy: Tensor, x: Tensor, options?: OutOptions) => Tensor<'float32'> =
   activationBackward('silu')
 /** `dy * sigmoid'(x)`, elementwise, float32. @throws ERR_SHAPE, ERR_DTYPE */
-export const sigmoidBackward: (dy: Tensor, x: Tensor, options?: OutOptions) => Tensor =
+export const sigmoidBackward: (dy: Tensor, x: Tensor, options?: OutOptions) => Tensor<'float32'> =
   activationBackward('sigmoid')

@@ -17,7 +17,7 @@ export interface AddOptions extends OutOptions {
  * @param y of the shape of x, float32
  * @throws ERR_SHAPE, ERR_DTYPE, ERR_VALUE
  */
-export function add(x: Tensor, y: Tensor, options?: AddOptions): Tensor {
+export function add(x: Tensor, y: Tensor, options?: AddOptions): Tensor<'float32'> {
   const where = 'add'
   const checked = checkOptions(where, options, ['alpha', 'beta', 'out'])
   const { handles, device, out } = checkTensors(where, { x, y }, checked.out)

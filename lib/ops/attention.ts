@@ -40,7 +40,7 @@ export function attention(
   k: Tensor,
   v: Tensor,
   options?: AttentionOptions & Outputs<'y' | 'lse'>,
-): { y: Tensor; lse: Tensor } {
+): { y: Tensor<'float32'>; lse: Tensor<'float32'> } {
   const where = 'attention'
   const { scale, causal, out } = checkAttentionOptions(where, options, q)
   const { handles, device } = checkTensors(where, { q, k, v })
@@ -68,7 +68,7 @@ export function attentionBackward(
   dy: Tensor,
   saved: { q: Tensor; k: Tensor; v: Tensor; y: Tensor; lse: Tensor },
   options?: AttentionOptions & Outputs<'dq' | 'dk' | 'dv'>,
-): { dq: Tensor; dk: Tensor; dv: Tensor } {
+): { dq: Tensor<'float32'>; dk: Tensor<'float32'>; dv: Tensor<'float32'> } {
   const where = 'attentionBackward'
   const { q, k, v, y, lse } = checkOptions(where, saved, ['q', 'k', 'v', 'y', 'lse'])
   const { scale, causal, out } = checkAttentionOptions(where, options, q)

@@ -53,10 +53,19 @@ export function outputHandles<Name extends string>(
 }
 
 /** @internal The tensor of a result: `out`, if the caller gave it. */
-export function resultTensor(device: Device, handle: TensorHandle, out?: Tensor): Tensor {
+export function resultTensor(
+  device: Device,
+  handle: TensorHandle,
+  out?: Tensor,
+): Tensor<'float32'> {
   if (!out) return new Tensor(device, handle)
   native.tensorDispose(handle) // `out` has its own handle on the same memory
-  return out
+  return out as Tensor<'float32'>
+}
+
+/** Results are float32, but for indices. */
+export type Results<Names extends string | number | symbol> = {
+  [Name in Names]: Tensor<Name extends 'indices' ? 'int32' : 'float32'>
 }
 
 /** @internal {@link resultTensor} for each of several results; a result left out stays left out. */
@@ -64,11 +73,11 @@ export function resultTensors<Handles extends Record<string, TensorHandle | unde
   device: Device,
   handles: Handles,
   out: { [Name in keyof Handles]?: Tensor } = {},
-): { [Name in keyof Handles]: Tensor } {
+): Results<keyof Handles> {
   const results: { [Name in keyof Handles]?: Tensor } = {}
   for (const name in handles) {
     const handle = handles[name]
     if (handle) results[name] = resultTensor(device, handle, out[name])
   }
-  return results as { [Name in keyof Handles]: Tensor }
+  return results as Results<keyof Handles>
 }

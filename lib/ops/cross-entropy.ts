@@ -11,7 +11,11 @@ import { checkTensors, type OutOptions, resultTensor } from './call.js'
  * @returns `[T]` float32
  * @throws ERR_SHAPE, ERR_DTYPE; ERR_INDEX_RANGE at the next wait
  */
-export function crossEntropy(logits: Tensor, targets: Tensor, options?: OutOptions): Tensor {
+export function crossEntropy(
+  logits: Tensor,
+  targets: Tensor,
+  options?: OutOptions,
+): Tensor<'float32'> {
   const where = 'crossEntropy'
   checkOptions(where, options, ['out'])
   const { handles, device, out } = checkTensors(where, { logits, targets }, options?.out)
@@ -30,7 +34,7 @@ export function crossEntropyBackward(
   logits: Tensor,
   targets: Tensor,
   options?: OutOptions,
-): Tensor {
+): Tensor<'float32'> {
   const where = 'crossEntropyBackward'
   checkOptions(where, options, ['out'])
   const { handles, device, out } = checkTensors(where, { dLoss, logits, targets }, options?.out)

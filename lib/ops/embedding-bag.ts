@@ -1,6 +1,7 @@
 import { native } from '../binding.js'
-import { isTypedArray, type TypedArray } from '../dtype.js'
+import { encodeIndices, isNumericData, type NumericData, readNumbers } from '../encode.js'
 import { fail, MemoryLayersError } from '../errors.js'
+import { tensorOf } from '../new-tensor.js'
 import { checkBoolean, checkOptions, choiceIndex } from '../options.js'
 import { formatShape, optionalTensorHandle, Tensor, tensorHandle } from '../tensor.js'
 import {
@@ -27,7 +28,7 @@ export interface BagOptions extends OutOptions {
 /**
  * Indices as a tensor, or as numbers in the shape of the weights; numbers are checked at the call.
  */
-export type Indices = Tensor | TypedArray | readonly number[]
+export type Indices = Tensor | NumericData
 
 /** Indices as a tensor; one made here of numbers is `temporary`, and the caller disposes it. */
 function toIndexTensor(
@@ -36,34 +37,25 @@ function toIndexTensor(
   weights: Tensor,
   slots: number,
 ): { tensor: Tensor; temporary?: Tensor } {
-  if (indices instanceof Tensor) return { tensor: indices }
-  if (!isTypedArray(indices) && !Array.isArray(indices)) {
-    fail(
-      'ERR_DTYPE',
-      where,
-      'indices',
-      'be an int32 Tensor, a typed array or an array of integers',
-      indices,
-    )
+  if (Tensor.is(indices)) return { tensor: indices }
+  if (!isNumericData(indices)) {
+    const requirement = 'be an int32 Tensor, a typed array or an array of integers'
+    fail('ERR_DTYPE', where, 'indices', requirement, indices)
   }
-  const wrong = indices.findIndex((i) => !Number.isInteger(i) || i < -1 || i >= slots)
-  if (wrong >= 0) {
-    const found = `"indices"[${wrong}] is ${indices[wrong]}`
-    throw new MemoryLayersError(
-      'ERR_INDEX_RANGE',
-      `${where}: ${found}, outside [0, ${slots}).\n  -1 marks a padding entry.`,
-    )
+  const numbers = readNumbers(where, 'indices', indices)
+  const { length } = numbers
+  if (length !== weights.size) {
+    const like = `"weights" ${formatShape(weights.shape)} has`
+    const requirement = `have ${weights.size} elements as ${like}`
+    fail('ERR_SHAPE', where, 'indices', requirement, length)
   }
-  if (indices.length !== weights.size) {
-    fail(
-      'ERR_SHAPE',
-      where,
-      'indices',
-      `have ${weights.size} elements as "weights" ${formatShape(weights.shape)} has`,
-      String(indices.length),
-    )
-  }
-  const temporary = weights.device.tensor(indices, weights.shape, 'int32')
+  const values = encodeIndices(where, 'indices', numbers, slots, (position, found) => {
+    const fault = `"indices"[${position}] is ${found}, outside [0, ${slots})`
+    const message = `${where}: ${fault}.\n  -1 marks a padding entry.`
+    throw new MemoryLayersError('ERR_INDEX_RANGE', message)
+  })
+  const exact = { kind: 'Int32Array', length, values } as const
+  const temporary = tensorOf(where, 'indices', exact, weights.device, weights.shape)
   return { tensor: temporary, temporary }
 }
 
@@ -91,7 +83,7 @@ export function embeddingBag(
   indices: Indices,
   weights: Tensor,
   options?: BagOptions,
-): Tensor {
+): Tensor<'float32'> {
   const where = 'embeddingBag'
   const checked = checkOptions(where, options, ['offsets', 'scales', 'out'])
   tensorHandle(where, 'weights', weights)
@@ -138,14 +130,14 @@ export function embeddingBagBackward(
   indices: Indices,
   weights: Tensor,
   options?: BagBackwardOptions & { needs?: { table?: true; weights?: true } },
-): { dWeights: Tensor; dTable: SparseGrad }
+): { dWeights: Tensor<'float32'>; dTable: SparseGrad }
 export function embeddingBagBackward(
   dy: Tensor,
   table: Tensor,
   indices: Indices,
   weights: Tensor,
   options: BagBackwardOptions & { needs: { table: false; weights?: true } },
-): { dWeights: Tensor }
+): { dWeights: Tensor<'float32'> }
 export function embeddingBagBackward(
   dy: Tensor,
   table: Tensor,
@@ -159,14 +151,14 @@ export function embeddingBagBackward(
   indices: Indices,
   weights: Tensor,
   options: BagBackwardOptions,
-): { dWeights?: Tensor; dTable?: SparseGrad }
+): { dWeights?: Tensor<'float32'>; dTable?: SparseGrad }
 export function embeddingBagBackward(
   dy: Tensor,
   table: Tensor,
   indices: Indices,
   weights: Tensor,
   options?: BagBackwardOptions,
-): { dWeights?: Tensor; dTable?: SparseGrad } {
+): { dWeights?: Tensor<'float32'>; dTable?: SparseGrad } {
   const where = 'embeddingBagBackward'
   const names = ['offsets', 'scales', 'needs', 'algorithm', 'out']
   const { offsets, scales, algorithm, out, ...rest } = checkOptions(where, options, names)

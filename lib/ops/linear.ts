@@ -18,7 +18,12 @@ import {
  * @returns `[R, out]` float32
  * @throws ERR_SHAPE, ERR_DTYPE
  */
-export function linear(x: Tensor, weight: Tensor, bias?: Tensor, options?: OutOptions): Tensor {
+export function linear(
+  x: Tensor,
+  weight: Tensor,
+  bias?: Tensor,
+  options?: OutOptions,
+): Tensor<'float32'> {
   checkOptions('linear', options, ['out'])
   const { handles, device, out } = checkTensors('linear', { x, weight }, options?.out)
   const biasHandle = optionalTensorHandle('linear', 'bias', bias, device)
@@ -45,25 +50,25 @@ export function linearBackward(
   x: Tensor,
   weight: Tensor,
   options?: LinearBackwardOptions & { needs?: { x?: true; weight?: true; bias?: true } },
-): { dx: Tensor; dWeight: Tensor; dBias: Tensor }
+): { dx: Tensor<'float32'>; dWeight: Tensor<'float32'>; dBias: Tensor<'float32'> }
 export function linearBackward(
   dy: Tensor,
   x: Tensor,
   weight: Tensor,
   options: LinearBackwardOptions & { needs: { x?: true; weight?: true; bias: boolean } },
-): { dx: Tensor; dWeight: Tensor; dBias?: Tensor }
+): { dx: Tensor<'float32'>; dWeight: Tensor<'float32'>; dBias?: Tensor<'float32'> }
 export function linearBackward(
   dy: Tensor,
   x: Tensor,
   weight: Tensor,
   options: LinearBackwardOptions,
-): { dx?: Tensor; dWeight?: Tensor; dBias?: Tensor }
+): { dx?: Tensor<'float32'>; dWeight?: Tensor<'float32'>; dBias?: Tensor<'float32'> }
 export function linearBackward(
   dy: Tensor,
   x: Tensor,
   weight: Tensor,
   options?: LinearBackwardOptions,
-): { dx?: Tensor; dWeight?: Tensor; dBias?: Tensor } {
+): { dx?: Tensor<'float32'>; dWeight?: Tensor<'float32'>; dBias?: Tensor<'float32'> } {
   const where = 'linearBackward'
   const { out, ...rest } = checkOptions(where, options, ['needs', 'into', 'out'])
   const needs = checkOptions(where, rest.needs, ['x', 'weight', 'bias'])

@@ -30,7 +30,7 @@ export function peer(
   indices: Tensor,
   weights: Tensor,
   options?: PeerOptions & Outputs<'output' | 'u'>,
-): { output: Tensor; u: Tensor } {
+): { output: Tensor<'float32'>; u: Tensor<'float32'> } {
   const where = 'peer'
   const { activation, out } = checkOptions(where, options, ['activation', 'out'])
   const { handles, device } = checkTensors(where, { x, down, up, indices, weights })
@@ -59,7 +59,7 @@ export function peerBackward(
   dOut: Tensor,
   saved: { x: Tensor; down: Tensor; up: Tensor; indices: Tensor; weights: Tensor; u: Tensor },
   options?: PeerOptions & Outputs<'dx' | 'dWeights'>,
-): { dx: Tensor; dWeights: Tensor; dDown: SparseGrad; dUp: SparseGrad } {
+): { dx: Tensor<'float32'>; dWeights: Tensor<'float32'>; dDown: SparseGrad; dUp: SparseGrad } {
   const where = 'peerBackward'
   const { activation, out } = checkOptions(where, options, ['activation', 'out'])
   const names = ['x', 'down', 'up', 'indices', 'weights', 'u']

@@ -17,11 +17,11 @@ const gates: readonly Gate[] = ['softmax', 'relu', 'sigmoid', 'none']
  */
 export interface Lookup {
   /** `[T, H, k]` float32: sum of the two half-key scores; -Infinity for padding. */
-  scores: Tensor
+  scores: Tensor<'float32'>
   /** `[T, H, k]` int32: slot = i1 * n + i2; -1 for padding. */
-  indices: Tensor
+  indices: Tensor<'int32'>
   /** `[T, H, k]` float32: the gate over the scores; 0 for padding. */
-  weights: Tensor
+  weights: Tensor<'float32'>
   /** The gate of the weights. */
   gate: Gate
   /** k. */
@@ -85,7 +85,7 @@ export function productKeyLookupBackward(
   dWeights: Tensor,
   inputs: { query: Tensor; keys: Tensor },
   options?: Outputs<'dQuery' | 'dKeys'>,
-): { dQuery: Tensor; dKeys: Tensor } {
+): { dQuery: Tensor<'float32'>; dKeys: Tensor<'float32'> } {
   const where = 'productKeyLookupBackward'
   if (typeof lookup !== 'object' || lookup === null)
     fail('ERR_VALUE', where, 'lookup', 'be the result of productKeyLookup', lookup)

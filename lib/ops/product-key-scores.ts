@@ -12,7 +12,11 @@ import { checkTensors, type OutOptions, resultTensor } from './call.js'
  * @returns `[T, H, 2, n]` float32
  * @throws ERR_SHAPE, ERR_DTYPE
  */
-export function productKeyScores(query: Tensor, keys: Tensor, options?: OutOptions): Tensor {
+export function productKeyScores(
+  query: Tensor,
+  keys: Tensor,
+  options?: OutOptions,
+): Tensor<'float32'> {
   const where = 'productKeyScores'
   checkOptions(where, options, ['out'])
   const { handles, device, out } = checkTensors(where, { query, keys }, options?.out)

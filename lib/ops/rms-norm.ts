@@ -23,7 +23,7 @@ export interface RmsNormOptions extends OutOptions {
  * @returns `[..., n]` float32
  * @throws ERR_SHAPE, ERR_DTYPE, ERR_VALUE for a negative eps
  */
-export function rmsNorm(x: Tensor, gain?: Tensor, options?: RmsNormOptions): Tensor {
+export function rmsNorm(x: Tensor, gain?: Tensor, options?: RmsNormOptions): Tensor<'float32'> {
   const where = 'rmsNorm'
   const checked = checkOptions(where, options, ['eps', 'out'])
   const { handles, device, out } = checkTensors(where, { x }, checked.out)
@@ -44,7 +44,7 @@ export function rmsNormBackward(
   x: Tensor,
   gain?: Tensor,
   options?: { eps?: number; into?: { gain?: Tensor } } & Outputs<'dx'>,
-): { dx: Tensor; dGain?: Tensor } {
+): { dx: Tensor<'float32'>; dGain?: Tensor<'float32'> } {
   const where = 'rmsNormBackward'
   const { eps, out, ...rest } = checkOptions(where, options, ['eps', 'into', 'out'])
   const into = checkOptions(where, rest.into, ['gain'])

@@ -17,7 +17,7 @@ import {
  * @returns `[R, V]` float32
  * @throws ERR_SHAPE, ERR_DTYPE
  */
-export function sigmoidGate(y: Tensor, g: Tensor, options?: OutOptions): Tensor {
+export function sigmoidGate(y: Tensor, g: Tensor, options?: OutOptions): Tensor<'float32'> {
   checkOptions('sigmoidGate', options, ['out'])
   const { handles, device, out } = checkTensors('sigmoidGate', { y, g }, options?.out)
   return resultTensor(device, native.sigmoidGate(out, handles.y, handles.g), options?.out)
@@ -34,7 +34,7 @@ export function sigmoidGateBackward(
   y: Tensor,
   g: Tensor,
   options?: Outputs<'dy' | 'dg'>,
-): { dy: Tensor; dg: Tensor } {
+): { dy: Tensor<'float32'>; dg: Tensor<'float32'> } {
   const where = 'sigmoidGateBackward'
   const { out } = checkOptions(where, options, ['out'])
   const { handles, device } = checkTensors(where, { dOut, y, g })

@@ -18,7 +18,7 @@ import {
  * @returns `[R, V]` float32
  * @throws ERR_SHAPE, ERR_DTYPE
  */
-export function siluGate(y: Tensor, a: Tensor, options?: OutOptions): Tensor {
+export function siluGate(y: Tensor, a: Tensor, options?: OutOptions): Tensor<'float32'> {
   checkOptions('siluGate', options, ['out'])
   const { handles, device, out } = checkTensors('siluGate', { y, a }, options?.out)
   return resultTensor(device, native.siluGate(out, handles.y, handles.a), options?.out)
@@ -35,7 +35,7 @@ export function siluGateBackward(
   y: Tensor,
   a: Tensor,
   options?: Outputs<'dy' | 'da'>,
-): { dy: Tensor; da: Tensor } {
+): { dy: Tensor<'float32'>; da: Tensor<'float32'> } {
   const where = 'siluGateBackward'
   const { out } = checkOptions(where, options, ['out'])
   const { handles, device } = checkTensors(where, { dz, y, a })

@@ -9,7 +9,7 @@ import { checkTensors, type OutOptions, resultTensor } from './call.js'
  * @returns `[..., n]` float32
  * @throws ERR_SHAPE, ERR_DTYPE
  */
-export function softmax(x: Tensor, options?: OutOptions): Tensor {
+export function softmax(x: Tensor, options?: OutOptions): Tensor<'float32'> {
   checkOptions('softmax', options, ['out'])
   const { handles, device, out } = checkTensors('softmax', { x }, options?.out)
   return resultTensor(device, native.softmax(out, handles.x), options?.out)
@@ -22,7 +22,7 @@ export function softmax(x: Tensor, options?: OutOptions): Tensor {
  * @returns `[..., n]` float32
  * @throws ERR_SHAPE, ERR_DTYPE
  */
-export function softmaxBackward(dy: Tensor, y: Tensor, options?: OutOptions): Tensor {
+export function softmaxBackward(dy: Tensor, y: Tensor, options?: OutOptions): Tensor<'float32'> {
   checkOptions('softmaxBackward', options, ['out'])
   const { handles, device, out } = checkTensors('softmaxBackward', { dy, y }, options?.out)
   return resultTensor(device, native.softmaxBackward(out, handles.dy, handles.y), options?.out)

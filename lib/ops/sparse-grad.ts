@@ -9,9 +9,9 @@ import { formatShape, Tensor, tensorHandle } from '../tensor.js'
  */
 export class SparseGrad {
   readonly #device: Device
-  readonly #rows: Tensor
-  readonly #values: Tensor
-  readonly #count: Tensor
+  readonly #rows: Tensor<'int32'>
+  readonly #values: Tensor<'float32'>
+  readonly #count: Tensor<'int32'>
   readonly #slots: number
   readonly #width: number
 
@@ -35,11 +35,11 @@ export class SparseGrad {
    * @throws ERR_DISPOSED; ERR_INDEX_RANGE if the read had an index outside the table
    */
   async data(): Promise<{ rows: Int32Array; values: Float32Array }> {
-    const [count] = await this.#count.data<Int32Array>()
+    const [count] = await this.#count.data()
     const rows = this.#rows.rows(0, count ?? 0)
     const values = this.#values.rows(0, count ?? 0)
     try {
-      return { rows: await rows.data<Int32Array>(), values: await values.data() }
+      return { rows: await rows.data(), values: await values.data() }
     } finally {
       rows.dispose()
       values.dispose()
@@ -47,7 +47,7 @@ export class SparseGrad {
   }
 
   /** The same gradient as a dense `[N, V]` tensor, for small tables and tests. */
-  toDense(): Tensor {
+  toDense(): Tensor<'float32'> {
     const where = 'SparseGrad.toDense'
     const dense = native.sparseToDense(
       tensorHandle(where, 'rows', this.#rows),

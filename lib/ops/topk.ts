@@ -15,7 +15,7 @@ export function topK(
   x: Tensor,
   k: number,
   options?: Outputs<'values' | 'indices'>,
-): { values: Tensor; indices: Tensor } {
+): { values: Tensor<'float32'>; indices: Tensor<'int32'> } {
   const where = 'topK'
   const { out } = checkOptions(where, options, ['out'])
   const { handles, device } = checkTensors(where, { x })

@@ -1,0 +1,39 @@
+// Tensors of the user's numbers.
+
+import { native } from './binding.js'
+import type { Device } from './device.js'
+import { type DType, dtypeCode } from './dtype.js'
+import { defaultDType, encodeNumbers, type Numbers } from './encode.js'
+import { fail } from './errors.js'
+import { countElements, formatShape } from './shape.js'
+import { Tensor, upload } from './tensor.js'
+
+/**
+ * A tensor of numbers that the user gave as `argument`. The dtype defaults to the data's own, the
+ * shape to one axis.
+ * @throws ERR_SHAPE, ERR_DTYPE, ERR_VALUE, ERR_OUT_OF_MEMORY
+ */
+export function tensorOf<D extends DType>(
+  where: string,
+  argument: string,
+  numbers: Numbers,
+  device: Device,
+  shape: readonly number[] = [numbers.length],
+  dtype: DType = defaultDType(numbers),
+): Tensor<D> {
+  const code = dtypeCode(where, dtype)
+  if (countElements(shape) !== numbers.length) {
+    const requirement = `have ${numbers.length} elements as the data has`
+    fail('ERR_SHAPE', where, 'shape', requirement, formatShape(shape))
+  }
+  const encoded = encodeNumbers(where, argument, numbers, dtype)
+  const exact = upload(where, device, encoded, shape)
+  if (encoded.dtype === dtype) return new Tensor(device, exact)
+  try {
+    const rounded = native.tensorEmpty(device.handle, shape, code)
+    native.tensorCopy(rounded, exact)
+    return new Tensor(device, rounded)
+  } finally {
+    native.tensorDispose(exact)
+  }
+}

@@ -12,6 +12,9 @@ async function writeModules() {
       await writeFile(`dist/${name}.${extension}`, `export * from './${name}.cjs'\n`)
 }
 
+// An ES module has no `require`; rolldown would make one that a bundle in CommonJS can't run.
+const modules = { format: 'esm', dts: false, define: { require: 'undefined' } } as const
+
 export default defineConfig([
   {
     ...common,
@@ -23,7 +26,10 @@ export default defineConfig([
     sourcemap: true,
     onSuccess: writeModules,
   },
+  // For bundlers alone ("module" in package.json's exports): CommonJS in a bundle of ES modules
+  // has no `require` for Node's own modules.
+  { ...common, ...modules, entry, fixedExtension: true, shims: false, clean: false },
   // The command line, beside the library but with none of it: it must run where the library can't
   // be loaded.
-  { ...common, entry: { cli: 'lib/cli/main.ts' }, format: ['esm'], dts: false, clean: false },
+  { ...common, ...modules, entry: { cli: 'lib/cli/main.ts' }, clean: false },
 ])

@@ -1,8 +1,7 @@
 // The only file that loads the native addon.
 
-import { createRequire } from 'node:module'
 import type * as Binding from '../binding.js'
-import { findBinary, noBinary } from './binary.js'
+import { findBinary, noBinary, requireFrom } from './binary.js'
 import { MemoryLayersError } from './errors.js'
 
 export type * from '../binding.js'
@@ -12,7 +11,7 @@ function load(): typeof Binding {
   if (!file) throw new MemoryLayersError('ERR_NO_BINARY', noBinary(file))
   let native: typeof Binding
   try {
-    native = createRequire(import.meta.url)(file)
+    native = requireFrom(file)(file)
   } catch (cause) {
     const error = new MemoryLayersError('ERR_NO_BINARY', noBinary(file, cause))
     error.cause = cause

@@ -7,7 +7,7 @@ import { root, trackedFiles } from './tracked-files.mjs'
 const maxColumns = 100
 const maxLines = 300
 const generated = /(^|\/)package-lock\.json$|^docs\/benchmarks\.md$/
-const data = /\.(json|svg|safetensors|png)$/
+const data = /\.(json|svg|safetensors|png)$|\/corpus\//
 
 const faults = []
 for (const name of trackedFiles()) {

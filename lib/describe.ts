@@ -21,6 +21,15 @@ export function isObject(value: unknown): value is object {
   }
 }
 
+/** `instanceof`, which throws for a Proxy that was revoked. */
+export function isInstance<T>(value: unknown, of: abstract new (...args: never) => T): value is T {
+  try {
+    return value instanceof of
+  } catch {
+    return false
+  }
+}
+
 /** A text, cut where it is long. */
 export function shorten(text: string): string {
   return text.length <= maxLength ? text : `${text.slice(0, maxLength)}…`

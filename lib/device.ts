@@ -5,6 +5,7 @@ import {
   native,
   type TensorHandle,
 } from './binding.js'
+import { shorten } from './describe.js'
 import { type DType, type DTypeOfData, dtypeCode, isHalf } from './dtype.js'
 import { type NumericData, readNumbers } from './encode.js'
 import { fail, MemoryLayersError } from './errors.js'
@@ -86,7 +87,7 @@ export function openDevice(name?: DeviceName, options?: DeviceOptions): Device {
     (wanted === 'cuda' ? known.find((d) => d.kind === 'cuda') : undefined)
   if (!info?.available) {
     const source = override ? ' (from MEMORY_LAYERS_DEVICE)' : ''
-    throw unavailable(`openDevice: device "${wanted}"${source}`, wanted, info, known)
+    throw unavailable(`openDevice: device "${shorten(wanted)}"${source}`, wanted, info, known)
   }
   return new Device(
     native.openDevice(info.name, count),

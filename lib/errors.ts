@@ -1,4 +1,4 @@
-import { describeValue, shorten } from './describe.js'
+import { describeValue, isObject, shorten } from './describe.js'
 
 export { describeValue } from './describe.js'
 
@@ -45,7 +45,7 @@ export class MemoryLayersError extends Error {
   static override [Symbol.hasInstance](value: unknown): boolean {
     // biome-ignore lint/complexity/noThisInStatic: subclasses inherit this method
     if (this !== MemoryLayersError) return Function.prototype[Symbol.hasInstance].call(this, value)
-    return typeof value === 'object' && value !== null && brand in value
+    return isObject(value) && brand in value
   }
 }
 

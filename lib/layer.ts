@@ -3,6 +3,7 @@
 
 import type { ContextHandle, ParameterHandle, TensorHandle } from './binding.js'
 import { Context } from './context.js'
+import { isInstance } from './describe.js'
 import type { Device } from './device.js'
 import { fail } from './errors.js'
 import { inspect } from './inspect.js'
@@ -167,7 +168,7 @@ export function checkSharedTable(
   dim: number | undefined,
   name = 'values',
 ): ValueTable {
-  if (!(table instanceof ValueTable)) fail('ERR_VALUE', where, name, 'be a ValueTable', table)
+  if (!isInstance(table, ValueTable)) fail('ERR_VALUE', where, name, 'be a ValueTable', table)
   tensorHandle(where, name, table.weight, device)
   if (table.slots !== slots)
     fail('ERR_SHAPE', where, name, `have nKeys*nKeys = ${slots} slots`, String(table.slots))

@@ -1,9 +1,9 @@
 // The update rules, and clipping of gradients.
 
 import { native } from './binding.js'
-import { fail } from './errors.js'
-import { gradHandles, groupParameters, type Hyperparameters, Optimizer } from './optimizer.js'
-import { checkNumber, checkOptions, choiceIndex } from './options.js'
+import { checkBetas, checkEps, checkLearningRate, type Hyperparameters } from './hyperparameters.js'
+import { gradHandles, groupParameters, Optimizer } from './optimizer.js'
+import { checkFloat32, checkNumber, checkOptions, choiceIndex } from './options.js'
 import type { Parameter } from './parameter.js'
 import { Tensor } from './tensor.js'
 
@@ -17,15 +17,15 @@ export interface SgdOptions {
 
 /** Options of {@link Adagrad} and {@link RowwiseAdagrad}. */
 export interface AdagradOptions extends SgdOptions {
-  /** Default 1e-10. */
+  /** Above 0 in float32. Default 1e-10. */
   eps?: number
 }
 
 /** Options of {@link AdamW}. */
 export interface AdamWOptions extends SgdOptions {
-  /** Default [0.9, 0.999]. */
+  /** In [0, 1) in float32. Default [0.9, 0.999]. */
   betas?: readonly [number, number]
-  /** Default 1e-8. */
+  /** Above 0 in float32. Default 1e-8. */
   eps?: number
   /** Learning rate of the tables. Default lr. */
   tableLr?: number
@@ -37,18 +37,20 @@ export interface AdamWOptions extends SgdOptions {
   tableMode?: 'lazy' | 'dense'
 }
 
-/** The hyperparameters of all rules, with the rule's default of eps. */
+/** The hyperparameters of all rules; defaultEps undefined: of a rule without eps. */
 function checkHyperparameters(
   where: string,
   options: AdagradOptions,
-  defaultEps: number,
+  defaultEps?: number,
+  betas: readonly [number, number] = [0, 0],
 ): Hyperparameters {
+  const weightDecay = checkFloat32(where, 'weightDecay', options.weightDecay ?? 0, 0)
   return {
-    lr: checkNumber(where, 'lr', options.lr, 0),
+    lr: checkLearningRate(where, 'lr', options.lr, { weightDecay, betas }),
     tableLr: undefined,
-    betas: [0, 0],
-    eps: checkNumber(where, 'eps', options.eps ?? defaultEps, 0),
-    weightDecay: checkNumber(where, 'weightDecay', options.weightDecay ?? 0, 0),
+    betas,
+    eps: defaultEps === undefined ? 0 : checkEps(where, options.eps ?? defaultEps),
+    weightDecay,
     everyRow: false,
   }
 }
@@ -58,7 +60,7 @@ export class Sgd extends Optimizer {
   /** @throws ERR_OPTION, ERR_VALUE, ERR_DEVICE_MISMATCH */
   constructor(params: readonly Parameter[], options: SgdOptions) {
     const checked = checkOptions('Sgd', options, ['lr', 'weightDecay'])
-    super('Sgd', 'sgd', params, checkHyperparameters('Sgd', checked, 0))
+    super('Sgd', 'sgd', params, checkHyperparameters('Sgd', checked))
   }
 }
 
@@ -94,31 +96,24 @@ export class AdamW extends Optimizer {
     const where = 'AdamW'
     const names = ['lr', 'betas', 'eps', 'weightDecay', 'tableLr', 'tableMode']
     const { betas, tableLr, tableMode, ...checked } = checkOptions(where, options, names)
-    const checkedBetas = checkBetas(where, betas ?? [0.9, 0.999])
+    const momenta = checkBetas(where, betas ?? [0.9, 0.999])
+    const hyperparameters = checkHyperparameters(where, checked, 1e-8, momenta)
     super(where, 'adamw', params, {
-      ...checkHyperparameters(where, checked, 1e-8),
-      betas: checkedBetas,
-      tableLr: tableLr === undefined ? undefined : checkNumber(where, 'tableLr', tableLr, 0),
+      ...hyperparameters,
+      tableLr:
+        tableLr === undefined
+          ? undefined
+          : checkLearningRate(where, 'tableLr', tableLr, hyperparameters),
       everyRow: choiceIndex(where, 'tableMode', tableMode ?? 'lazy', ['lazy', 'dense']) === 1,
     })
   }
 }
 
-function checkBetas(where: string, betas: readonly [number, number]): readonly [number, number] {
-  if (!Array.isArray(betas) || betas.length !== 2)
-    fail('ERR_VALUE', where, 'betas', 'be two numbers', betas)
-  for (const [i, beta] of betas.entries()) {
-    checkNumber(where, `betas[${i}]`, beta, 0)
-    if (beta >= 1) fail('ERR_VALUE', where, `betas[${i}]`, 'be below 1', beta)
-  }
-  const [beta1, beta2] = betas
-  return [beta1, beta2]
-}
-
 /**
  * Scales all gradients, dense and of tables, by `min(1, maxNorm / norm)`, where norm is the 2-norm
- * of them all.
- * @returns the norm before, `[1]` float32
+ * of them all: computed in float64, so that gradients of any size are scaled rightly. A NaN or
+ * infinite gradient is seen in the norm.
+ * @returns the norm before, `[1]` float32: Infinity if it is more than a float32 can be
  * @throws ERR_VALUE, ERR_DEVICE_MISMATCH
  */
 export function clipGradNorm(params: readonly Parameter[], maxNorm: number): Tensor<'float32'> {

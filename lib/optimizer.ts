@@ -1,10 +1,11 @@
 // What all optimizers share: the parameters of one device, each once, and their named states.
 
 import { native, type OptimizerHandle, type TensorHandle } from './binding.js'
+import { isObject } from './describe.js'
 import type { Device } from './device.js'
-import { fail } from './errors.js'
+import { fail, isArray } from './errors.js'
+import { checkLearningRate, type Hyperparameters } from './hyperparameters.js'
 import { inspect } from './inspect.js'
-import { checkNumber } from './options.js'
 import type { DenseParameter, Parameter, TableParameter } from './parameter.js'
 import { loadStateDict, type StateDict, stateDictOf } from './state-dict.js'
 import { Tensor, tensorHandle } from './tensor.js'
@@ -12,16 +13,6 @@ import { Tensor, tensorHandle } from './tensor.js'
 // In the order of native/optim/rule.h.
 const rules = ['sgd', 'adagrad', 'rowwiseAdagrad', 'adamw'] as const
 type Rule = (typeof rules)[number]
-
-export interface Hyperparameters {
-  lr: number
-  tableLr: number | undefined
-  betas: readonly [number, number]
-  eps: number
-  weightDecay: number
-  /** Tables are updated as dense AdamW does: every row. */
-  everyRow: boolean
-}
 
 /** Names of a parameter's states in the state dict, as PyTorch has them. */
 const stateNames: Record<Rule, { state1?: string; state2?: string }> = {
@@ -39,7 +30,7 @@ export interface ParameterGroup {
 }
 
 export function groupParameters(where: string, parameters: readonly Parameter[]): ParameterGroup {
-  if (!Array.isArray(parameters) || parameters.length === 0) {
+  if (!isArray(parameters) || parameters.length === 0) {
     const requirement = 'be an array of parameters'
     fail('ERR_VALUE', where, 'params', requirement, parameters, 'Pass layer.parameters().')
   }
@@ -62,8 +53,8 @@ export function groupParameters(where: string, parameters: readonly Parameter[])
 }
 
 function checkParameter(where: string, index: number, p: unknown): asserts p is Parameter {
-  const known = typeof p === 'object' && p !== null && 'kind' in p && 'value' in p
-  if (known && p.value instanceof Tensor && (p.kind === 'dense' || p.kind === 'table')) return
+  const known = isObject(p) && 'kind' in p && 'value' in p
+  if (known && Tensor.is(p.value) && (p.kind === 'dense' || p.kind === 'table')) return
   const hint = 'Pass layer.parameters(), spread for several layers.'
   fail('ERR_VALUE', where, `params[${index}]`, 'be a parameter of a layer', p, hint)
 }
@@ -118,8 +109,11 @@ export abstract class Optimizer {
   step(): void {
     const { betas, eps, weightDecay, everyRow } = this.#hyperparameters
     const [beta1, beta2] = betas
-    const lr = checkNumber(this.#name, 'lr', this.lr, 0)
-    const tableLr = checkNumber(this.#name, 'tableLr', this.tableLr ?? lr, 0)
+    const lr = checkLearningRate(this.#name, 'lr', this.lr, this.#hyperparameters)
+    const tableLr =
+      this.tableLr === undefined
+        ? lr
+        : checkLearningRate(this.#name, 'tableLr', this.tableLr, this.#hyperparameters)
     native.optimizerStep(this.#handle, lr, beta1, beta2, eps, weightDecay, tableLr, everyRow)
   }
 

@@ -12,19 +12,22 @@ export function checkOptions<T extends object>(
   where: string,
   options: T,
   known: readonly string[],
+  argument?: string,
 ): T
 export function checkOptions<T extends object>(
   where: string,
   options: T | undefined,
   known: readonly string[],
+  argument?: string,
 ): Partial<T>
 export function checkOptions<T extends object>(
   where: string,
   options: T | undefined,
   known: readonly string[],
+  argument = 'options',
 ): Partial<T> {
   if (options === undefined) return {}
-  if (!isObject(options)) fail('ERR_OPTION', where, 'options', 'be an object', options)
+  if (!isObject(options)) fail('ERR_OPTION', where, argument, 'be an object', options)
   for (const name of Object.keys(options)) {
     if (known.includes(name)) continue
     const nearest = nearestName(name, known)
@@ -40,11 +43,14 @@ export function checkOptions<T extends object>(
   return checked as Partial<T>
 }
 
+const maxNameLength = 100 // of what is compared with known names
+
 /**
  * The known name with the smallest edit distance, if it is close; among equals, the one with the
  * longest common prefix.
  */
 export function nearestName(name: string, known: readonly string[]): string | undefined {
+  if (name.length > maxNameLength) return undefined
   const maxDistance = Math.max(2, Math.floor(name.length / 3))
   const typed = name.toLowerCase()
   const ranked = known.map((candidate) => {

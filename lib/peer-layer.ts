@@ -1,4 +1,5 @@
 import { native } from './binding.js'
+import { isInstance } from './describe.js'
 import type { Device } from './device.js'
 import { checkSharedTable, TableLayer } from './layer.js'
 import { activationCode } from './ops.js'
@@ -48,11 +49,9 @@ export class PeerLayer extends TableLayer {
     const activation = checked.activation ?? 'gelu'
     choiceIndex(where, 'activation', activation, ['gelu', 'relu'])
     choiceIndex(where, 'dtype', checked.dtype ?? 'float32', ['float32'])
-    const outputDim = checkInteger(
-      where,
-      'outputDim',
-      checked.outputDim ?? checked.up?.dim ?? query.inputDim,
-    )
+    const shared = isInstance(checked.up, ValueTable) ? checked.up : undefined
+    const width = checked.outputDim ?? shared?.dim ?? query.inputDim
+    const outputDim = checkInteger(where, 'outputDim', width)
     const slots = query.nKeys * query.nKeys
     const own: ValueTable[] = []
     const sharedOrNewTable = (name: 'down' | 'up', dim: number, seed: number): ValueTable => {

@@ -1,5 +1,6 @@
 // Tensors by their published names: a module's state, and how it is loaded.
 
+import { isObject, shorten } from './describe.js'
 import { convertible } from './dtype.js'
 import { describeValue, MemoryLayersError } from './errors.js'
 import { formatShape, overwrite, Tensor } from './tensor.js'
@@ -33,17 +34,20 @@ export function loadStateDict(
   entries: readonly StateEntry[],
   state: StateDict,
 ): void {
-  if (typeof state !== 'object' || state === null) {
+  if (!isObject(state)) {
     const found = describeValue(state)
     throw mismatch(`${where}: the state dict must be an object of tensors by name, got ${found}.`)
   }
   const names = entries.map((entry) => entry.name)
   const unknown = Object.keys(state).find((name) => !names.includes(name))
   if (unknown !== undefined)
-    throw mismatch(`${where}: unknown name "${unknown}".\n  This layer has: ${names.join(', ')}.`)
-  for (const entry of entries) checkEntry(where, entry, state[entry.name])
-  for (const { name, value, readOnly } of entries) {
-    const source = state[name]
+    throw mismatch(
+      `${where}: unknown name "${shorten(unknown)}".\n  This layer has: ${names.join(', ')}.`,
+    )
+  const sources = names.map((name) => state[name])
+  for (const [i, entry] of entries.entries()) checkEntry(where, entry, sources[i])
+  for (const [i, { value, readOnly }] of entries.entries()) {
+    const source = sources[i]
     if (source && !readOnly) overwrite(value, source)
   }
 }
@@ -53,7 +57,7 @@ function checkEntry(where: string, entry: StateEntry, source: unknown): void {
   if (source === undefined && entry.optional) return
   const subject = `${where}: "${name}"`
   if (source === undefined) throw mismatch(`${subject} ${formatShape(value.shape)} is missing.`)
-  if (!(source instanceof Tensor))
+  if (!Tensor.is(source))
     throw mismatch(`${subject} must be a Tensor, got ${describeValue(source)}.`)
   source.handle(where, name)
   value.handle(where, name)

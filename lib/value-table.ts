@@ -1,4 +1,5 @@
 import { native, type TableHandle } from './binding.js'
+import { isInstance } from './describe.js'
 import { checkDevice, type Device } from './device.js'
 import { convertible, type DType, dtypeCode, dtypeInfo } from './dtype.js'
 import { fail } from './errors.js'
@@ -147,7 +148,7 @@ export class ValueTable {
   constructor(device: Device, options: ValueTableOptions | TableRows) {
     const where = 'ValueTable'
     checkDevice(where, device)
-    const rows = options instanceof TableRows ? options : allocateRows(where, device, options)
+    const rows = isInstance(options, TableRows) ? options : allocateRows(where, device, options)
     this.device = device
     this.slots = rows.slots
     this.dim = rows.dim

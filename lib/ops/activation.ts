@@ -17,9 +17,9 @@ export function activationCode(where: string, name: Activation): number {
 function activation(name: Activation) {
   const code = activations.indexOf(name)
   return (x: Tensor, options?: OutOptions): Tensor<'float32'> => {
-    checkOptions(name, options, ['out'])
-    const { handles, device, out } = checkTensors(name, { x }, options?.out)
-    return resultTensor(device, native.activate(out, handles.x, code), options?.out)
+    const checked = checkOptions(name, options, ['out'])
+    const { handles, device, out } = checkTensors(name, { x }, checked.out)
+    return resultTensor(device, native.activate(out, handles.x, code), checked.out)
   }
 }
 
@@ -27,10 +27,10 @@ function activationBackward(name: Activation) {
   const where = `${name}Backward`
   const code = activations.indexOf(name)
   return (dy: Tensor, x: Tensor, options?: OutOptions): Tensor<'float32'> => {
-    checkOptions(where, options, ['out'])
-    const { handles, device, out } = checkTensors(where, { dy, x }, options?.out)
+    const checked = checkOptions(where, options, ['out'])
+    const { handles, device, out } = checkTensors(where, { dy, x }, checked.out)
     const dx = native.activateBackward(out, handles.dy, handles.x, code)
-    return resultTensor(device, dx, options?.out)
+    return resultTensor(device, dx, checked.out)
   }
 }
 

@@ -1,5 +1,5 @@
 import { native } from '../binding.js'
-import { checkNumber, checkOptions } from '../options.js'
+import { checkFloat32, checkOptions } from '../options.js'
 import type { Tensor } from '../tensor.js'
 import { checkTensors, type OutOptions, resultTensor } from './call.js'
 
@@ -21,7 +21,7 @@ export function add(x: Tensor, y: Tensor, options?: AddOptions): Tensor<'float32
   const where = 'add'
   const checked = checkOptions(where, options, ['alpha', 'beta', 'out'])
   const { handles, device, out } = checkTensors(where, { x, y }, checked.out)
-  const alpha = checkNumber(where, 'alpha', checked.alpha ?? 1)
-  const beta = checkNumber(where, 'beta', checked.beta ?? 1)
+  const alpha = checkFloat32(where, 'alpha', checked.alpha ?? 1)
+  const beta = checkFloat32(where, 'beta', checked.beta ?? 1)
   return resultTensor(device, native.add(out, handles.x, handles.y, alpha, beta), checked.out)
 }

@@ -1,5 +1,5 @@
 import { native } from '../binding.js'
-import { checkBoolean, checkNumber, checkOptions } from '../options.js'
+import { checkBoolean, checkFloat32, checkOptions } from '../options.js'
 import { type Tensor, tensorHandle } from '../tensor.js'
 import { checkTensors, type Outputs, outputHandles, resultTensors } from './call.js'
 
@@ -22,7 +22,7 @@ function checkAttentionOptions<Name extends string>(
     'out',
   ])
   tensorHandle(where, 'q', q)
-  const scale = checkNumber(where, 'scale', checked.scale ?? 1 / Math.sqrt(q.shape.at(-1) || 1))
+  const scale = checkFloat32(where, 'scale', checked.scale ?? 1 / Math.sqrt(q.shape.at(-1) || 1))
   return { scale, causal: checkBoolean(where, 'causal', checked.causal ?? true), out: checked.out }
 }
 
@@ -70,7 +70,7 @@ export function attentionBackward(
   options?: AttentionOptions & Outputs<'dq' | 'dk' | 'dv'>,
 ): { dq: Tensor<'float32'>; dk: Tensor<'float32'>; dv: Tensor<'float32'> } {
   const where = 'attentionBackward'
-  const { q, k, v, y, lse } = checkOptions(where, saved, ['q', 'k', 'v', 'y', 'lse'])
+  const { q, k, v, y, lse } = checkOptions(where, saved, ['q', 'k', 'v', 'y', 'lse'], 'saved')
   const { scale, causal, out } = checkAttentionOptions(where, options, q)
   const { handles, device } = checkTensors(where, { dy, y, lse, q, k, v })
   const outputs = outputHandles(where, out, device, ['dq', 'dk', 'dv'])

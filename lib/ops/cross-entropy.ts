@@ -17,10 +17,10 @@ export function crossEntropy(
   options?: OutOptions,
 ): Tensor<'float32'> {
   const where = 'crossEntropy'
-  checkOptions(where, options, ['out'])
-  const { handles, device, out } = checkTensors(where, { logits, targets }, options?.out)
+  const checked = checkOptions(where, options, ['out'])
+  const { handles, device, out } = checkTensors(where, { logits, targets }, checked.out)
   const losses = native.crossEntropy(out, handles.logits, handles.targets)
-  return resultTensor(device, losses, options?.out)
+  return resultTensor(device, losses, checked.out)
 }
 
 /**
@@ -36,8 +36,8 @@ export function crossEntropyBackward(
   options?: OutOptions,
 ): Tensor<'float32'> {
   const where = 'crossEntropyBackward'
-  checkOptions(where, options, ['out'])
-  const { handles, device, out } = checkTensors(where, { dLoss, logits, targets }, options?.out)
+  const checked = checkOptions(where, options, ['out'])
+  const { handles, device, out } = checkTensors(where, { dLoss, logits, targets }, checked.out)
   const dLogits = native.crossEntropyBackward(out, handles.dLoss, handles.logits, handles.targets)
-  return resultTensor(device, dLogits, options?.out)
+  return resultTensor(device, dLogits, checked.out)
 }

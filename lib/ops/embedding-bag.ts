@@ -162,7 +162,7 @@ export function embeddingBagBackward(
   const where = 'embeddingBagBackward'
   const names = ['offsets', 'scales', 'needs', 'algorithm', 'out']
   const { offsets, scales, algorithm, out, ...rest } = checkOptions(where, options, names)
-  const needs = checkOptions(where, rest.needs, ['table', 'weights'])
+  const needs = checkOptions(where, rest.needs, ['table', 'weights'], 'needs')
   choiceIndex(where, 'algorithm', algorithm ?? 'sorted', ['sorted'])
   tensorHandle(where, 'weights', weights)
   const { tensor, temporary } = toIndexTensor(where, indices, weights, tableSlots(where, table))

@@ -24,11 +24,11 @@ export function linear(
   bias?: Tensor,
   options?: OutOptions,
 ): Tensor<'float32'> {
-  checkOptions('linear', options, ['out'])
-  const { handles, device, out } = checkTensors('linear', { x, weight }, options?.out)
+  const checked = checkOptions('linear', options, ['out'])
+  const { handles, device, out } = checkTensors('linear', { x, weight }, checked.out)
   const biasHandle = optionalTensorHandle('linear', 'bias', bias, device)
   const y = native.linear(out, handles.x, handles.weight, biasHandle)
-  return resultTensor(device, y, options?.out)
+  return resultTensor(device, y, checked.out)
 }
 
 /** Options of {@link linearBackward}. */
@@ -71,8 +71,8 @@ export function linearBackward(
 ): { dx?: Tensor<'float32'>; dWeight?: Tensor<'float32'>; dBias?: Tensor<'float32'> } {
   const where = 'linearBackward'
   const { out, ...rest } = checkOptions(where, options, ['needs', 'into', 'out'])
-  const needs = checkOptions(where, rest.needs, ['x', 'weight', 'bias'])
-  const into = checkOptions(where, rest.into, ['weight', 'bias'])
+  const needs = checkOptions(where, rest.needs, ['x', 'weight', 'bias'], 'needs')
+  const into = checkOptions(where, rest.into, ['weight', 'bias'], 'into')
   const { handles, device } = checkTensors(where, { dy, x, weight })
   const { dx: outX } = outputHandles(where, out, device, ['dx'])
   const gradients = native.linearBackward(

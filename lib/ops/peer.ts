@@ -63,7 +63,7 @@ export function peerBackward(
   const where = 'peerBackward'
   const { activation, out } = checkOptions(where, options, ['activation', 'out'])
   const names = ['x', 'down', 'up', 'indices', 'weights', 'u']
-  const { x, down, up, indices, weights, u } = checkOptions(where, saved, names)
+  const { x, down, up, indices, weights, u } = checkOptions(where, saved, names, 'saved')
   const { handles, device } = checkTensors(where, { dOut, x, down, up, indices, weights, u })
   const outputs = outputHandles(where, out, device, ['dx', 'dWeights'])
   const { dDown, dUp, ...dense } = native.peerBackward(

@@ -1,4 +1,5 @@
 import { native } from '../binding.js'
+import { isObject } from '../describe.js'
 import { fail } from '../errors.js'
 import { inspectable } from '../inspect.js'
 import { checkInteger, checkOptions, choiceIndex } from '../options.js'
@@ -87,15 +88,16 @@ export function productKeyLookupBackward(
   options?: Outputs<'dQuery' | 'dKeys'>,
 ): { dQuery: Tensor<'float32'>; dKeys: Tensor<'float32'> } {
   const where = 'productKeyLookupBackward'
-  if (typeof lookup !== 'object' || lookup === null)
+  if (!isObject(lookup))
     fail('ERR_VALUE', where, 'lookup', 'be the result of productKeyLookup', lookup)
-  const { query, keys } = checkOptions(where, inputs, ['query', 'keys'])
+  const { scores, indices, weights, gate } = lookup
+  const { query, keys } = checkOptions(where, inputs, ['query', 'keys'], 'inputs')
   const { out } = checkOptions(where, options, ['out'])
   const { handles, device } = checkTensors(where, {
     dWeights,
-    'lookup.scores': lookup.scores,
-    'lookup.indices': lookup.indices,
-    'lookup.weights': lookup.weights,
+    'lookup.scores': scores,
+    'lookup.indices': indices,
+    'lookup.weights': weights,
     query,
     keys,
   })
@@ -109,7 +111,7 @@ export function productKeyLookupBackward(
     handles['lookup.weights'],
     handles.query,
     handles.keys,
-    choiceIndex(where, 'lookup.gate', lookup.gate, gates),
+    choiceIndex(where, 'lookup.gate', gate, gates),
   )
   return resultTensors(device, gradients, out)
 }

@@ -18,8 +18,8 @@ export function productKeyScores(
   options?: OutOptions,
 ): Tensor<'float32'> {
   const where = 'productKeyScores'
-  checkOptions(where, options, ['out'])
-  const { handles, device, out } = checkTensors(where, { query, keys }, options?.out)
+  const checked = checkOptions(where, options, ['out'])
+  const { handles, device, out } = checkTensors(where, { query, keys }, checked.out)
   const scores = native.productKeyScores(out, handles.query, handles.keys)
-  return resultTensor(device, scores, options?.out)
+  return resultTensor(device, scores, checked.out)
 }

@@ -1,5 +1,5 @@
 import { native } from '../binding.js'
-import { checkNumber, checkOptions } from '../options.js'
+import { checkFloat32, checkOptions } from '../options.js'
 import { optionalTensorHandle, type Tensor } from '../tensor.js'
 import {
   checkTensors,
@@ -27,7 +27,7 @@ export function rmsNorm(x: Tensor, gain?: Tensor, options?: RmsNormOptions): Ten
   const where = 'rmsNorm'
   const checked = checkOptions(where, options, ['eps', 'out'])
   const { handles, device, out } = checkTensors(where, { x }, checked.out)
-  const eps = checkNumber(where, 'eps', checked.eps ?? 1e-6, 0)
+  const eps = checkFloat32(where, 'eps', checked.eps ?? 1e-6, 0)
   const gainHandle = optionalTensorHandle(where, 'gain', gain, device)
   return resultTensor(device, native.rmsNorm(out, handles.x, gainHandle, eps), checked.out)
 }
@@ -47,7 +47,7 @@ export function rmsNormBackward(
 ): { dx: Tensor<'float32'>; dGain?: Tensor<'float32'> } {
   const where = 'rmsNormBackward'
   const { eps, out, ...rest } = checkOptions(where, options, ['eps', 'into', 'out'])
-  const into = checkOptions(where, rest.into, ['gain'])
+  const into = checkOptions(where, rest.into, ['gain'], 'into')
   const { handles, device } = checkTensors(where, { dy, x })
   const { dx: outX } = outputHandles(where, out, device, ['dx'])
   const gradients = native.rmsNormBackward(
@@ -55,7 +55,7 @@ export function rmsNormBackward(
     handles.dy,
     handles.x,
     optionalTensorHandle(where, 'gain', gain, device),
-    checkNumber(where, 'eps', eps ?? 1e-6, 0),
+    checkFloat32(where, 'eps', eps ?? 1e-6, 0),
     optionalTensorHandle(where, 'into.gain', into.gain, device),
   )
   return resultTensors(device, gradients, { dx: out?.dx, dGain: into.gain })

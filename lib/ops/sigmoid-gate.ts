@@ -18,9 +18,9 @@ import {
  * @throws ERR_SHAPE, ERR_DTYPE
  */
 export function sigmoidGate(y: Tensor, g: Tensor, options?: OutOptions): Tensor<'float32'> {
-  checkOptions('sigmoidGate', options, ['out'])
-  const { handles, device, out } = checkTensors('sigmoidGate', { y, g }, options?.out)
-  return resultTensor(device, native.sigmoidGate(out, handles.y, handles.g), options?.out)
+  const checked = checkOptions('sigmoidGate', options, ['out'])
+  const { handles, device, out } = checkTensors('sigmoidGate', { y, g }, checked.out)
+  return resultTensor(device, native.sigmoidGate(out, handles.y, handles.g), checked.out)
 }
 
 /**

@@ -19,9 +19,9 @@ import {
  * @throws ERR_SHAPE, ERR_DTYPE
  */
 export function siluGate(y: Tensor, a: Tensor, options?: OutOptions): Tensor<'float32'> {
-  checkOptions('siluGate', options, ['out'])
-  const { handles, device, out } = checkTensors('siluGate', { y, a }, options?.out)
-  return resultTensor(device, native.siluGate(out, handles.y, handles.a), options?.out)
+  const checked = checkOptions('siluGate', options, ['out'])
+  const { handles, device, out } = checkTensors('siluGate', { y, a }, checked.out)
+  return resultTensor(device, native.siluGate(out, handles.y, handles.a), checked.out)
 }
 
 /**

@@ -10,9 +10,9 @@ import { checkTensors, type OutOptions, resultTensor } from './call.js'
  * @throws ERR_SHAPE, ERR_DTYPE
  */
 export function softmax(x: Tensor, options?: OutOptions): Tensor<'float32'> {
-  checkOptions('softmax', options, ['out'])
-  const { handles, device, out } = checkTensors('softmax', { x }, options?.out)
-  return resultTensor(device, native.softmax(out, handles.x), options?.out)
+  const checked = checkOptions('softmax', options, ['out'])
+  const { handles, device, out } = checkTensors('softmax', { x }, checked.out)
+  return resultTensor(device, native.softmax(out, handles.x), checked.out)
 }
 
 /**
@@ -23,7 +23,7 @@ export function softmax(x: Tensor, options?: OutOptions): Tensor<'float32'> {
  * @throws ERR_SHAPE, ERR_DTYPE
  */
 export function softmaxBackward(dy: Tensor, y: Tensor, options?: OutOptions): Tensor<'float32'> {
-  checkOptions('softmaxBackward', options, ['out'])
-  const { handles, device, out } = checkTensors('softmaxBackward', { dy, y }, options?.out)
-  return resultTensor(device, native.softmaxBackward(out, handles.dy, handles.y), options?.out)
+  const checked = checkOptions('softmaxBackward', options, ['out'])
+  const { handles, device, out } = checkTensors('softmaxBackward', { dy, y }, checked.out)
+  return resultTensor(device, native.softmaxBackward(out, handles.dy, handles.y), checked.out)
 }

@@ -82,6 +82,10 @@ export interface MemoryInfo {
 
 type OptionalTensor = TensorHandle | undefined
 
+/** In a development build only, for tests: test/support/failures.ts. */
+export function failNext(kind: number, after: number, times: number): void
+export function failureCalls(kind: number): number
+
 export function initialize(errorClass: new (code: string, message: string) => Error): void
 export function crossings(): number
 export function devices(): DeviceInfo[]

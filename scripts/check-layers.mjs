@@ -18,6 +18,7 @@ const allowed = {
   'operations.h': ['ops', 'optim'],
   layer: ['device', 'operations.h', 'layer'],
   binding: [
+    'core',
     'device',
     'layer',
     'binding',

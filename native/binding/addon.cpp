@@ -6,12 +6,16 @@ namespace {
 // One finished wait on its way from the stream's thread to JavaScript.
 struct Delivery {
   std::shared_ptr<Device> device;
-  Napi::Promise::Deferred deferred;
   MakeValue value;
+  napi_deferred deferred = nullptr;
   std::optional<Fault> fault;
 };
 
-void settle(napi_env raw, napi_value, void*, void* data) {
+void reject(Napi::Env env, const Delivery& d, const char* code, const char* message) noexcept {
+  napi_reject_deferred(env, d.deferred, make_error(env, code, message));
+}
+
+void settle(napi_env raw, napi_value, void*, void* data) noexcept {
   std::unique_ptr<Delivery> d(static_cast<Delivery*>(data));
   if (raw == nullptr) {  // the environment is being torn down: no JavaScript can run
     return;
@@ -20,14 +24,16 @@ void settle(napi_env raw, napi_value, void*, void* data) {
   Napi::HandleScope scope(env);
   Addon& addon = addon_of(env);
   if (--addon.waiting == 0) napi_unref_threadsafe_function(env, addon.deliver);
-  if (d->fault) d->device->stream().acknowledge(d->fault->first);
   try {
     if (d->fault) {
-      d->deferred.Reject(to_js(env, d->fault->error).Value());
+      d->device->stream().acknowledge(d->fault->first);
+      reject(env, *d, d->fault->error.code_name(), d->fault->error.what());
     } else {
-      d->deferred.Resolve(d->value(env));
+      napi_resolve_deferred(env, d->deferred, d->value(env));
     }
   } catch (const Napi::Error&) {  // a worker is being terminated
+  } catch (const std::exception&) {
+    reject(env, *d, "ERR_OUT_OF_MEMORY", kNoBookkeeping);
   }
 }
 
@@ -41,11 +47,16 @@ void clean_up(void* data) {
 
 }  // namespace
 
+SpareBlocks::~SpareBlocks() {
+  while (count_ > 0) ::operator delete(blocks_[--count_]);
+}
+
 Addon& addon_of(Napi::Env env) { return *env.GetInstanceData<Addon>(); }
 
 void start(Napi::Env env) {
   auto* addon = new Addon;
   env.SetInstanceData(addon);
+  addon->array_buffer = Napi::Persistent(env.Global().Get("ArrayBuffer").As<Napi::Function>());
   napi_value name;
   napi_create_string_utf8(env, "memory-layers", NAPI_AUTO_LENGTH, &name);
   napi_create_threadsafe_function(env, nullptr, nullptr, name, 0, 1, nullptr, nullptr, nullptr,
@@ -54,29 +65,50 @@ void start(Napi::Env env) {
   napi_add_env_cleanup_hook(env, clean_up, addon);
 }
 
+// By the constructor, which throws: napi_create_arraybuffer ends the process.
+Napi::ArrayBuffer new_array_buffer(Napi::Env env, size_t bytes) {
+  napi_value size, buffer;
+  napi_status status = napi_create_double(env, static_cast<double>(bytes), &size);
+  if (status == napi_ok)
+    status = napi_new_instance(env, addon_of(env).array_buffer.Value(), 1, &size, &buffer);
+  if (status == napi_ok) return Napi::ArrayBuffer(env, buffer);
+  napi_value ignored;
+  napi_get_and_clear_last_exception(env, &ignored);
+  throw Error(Code::out_of_memory, "no memory for an ArrayBuffer of " + std::to_string(bytes) +
+                                       " bytes.\n  Read the rows of a large tensor in parts: "
+                                       "tensor.rows(begin, end).");
+}
+
 Napi::Promise read_later(Napi::Env env, const std::shared_ptr<Device>& device, void* target,
                          const void* source, size_t bytes, MakeValue value) {
   Addon& addon = addon_of(env);
-  auto* d = new Delivery{device, Napi::Promise::Deferred::New(env), std::move(value), std::nullopt};
-  const Napi::Promise promise = d->deferred.Promise();
-  if (addon.waiting++ == 0) napi_ref_threadsafe_function(env, addon.deliver);
+  auto d = std::make_unique<Delivery>(device, std::move(value));
+  napi_value promise = nullptr;
+  check_napi(env, napi_create_promise(env, &d->deferred, &promise));
   // The stream's thread owns no reference to the device: the last one must be released on the
   // JavaScript thread.
   device->stream().read(target, source, bytes,
-                        [d, deliver = addon.deliver](const std::optional<Fault>& fault) {
+                        [d = d.get(), deliver = addon.deliver](const std::optional<Fault>& fault) {
                           d->fault = fault;
                           // fails only while the environment goes
                           napi_call_threadsafe_function(deliver, d, napi_tsfn_nonblocking);
                         });
-  return promise;
+  (void)d.release();
+  if (addon.waiting++ == 0) napi_ref_threadsafe_function(env, addon.deliver);
+  return Napi::Promise(env, promise);
 }
 
-Napi::Error to_js(Napi::Env env, const Error& error) {
-  Addon& addon = addon_of(env);
-  if (addon.error_class.IsEmpty()) return Napi::Error::New(env, error.what());
-  const Napi::Value value = addon.error_class.New(
-      {Napi::String::New(env, error.code_name()), Napi::String::New(env, error.what())});
-  return Napi::Error(env, value);
+Napi::Value make_error(Napi::Env env, const char* code, const char* message) noexcept {
+  napi_value strings[2], error = nullptr;
+  if (napi_create_string_utf8(env, code, NAPI_AUTO_LENGTH, &strings[0]) != napi_ok ||
+      napi_create_string_utf8(env, message, NAPI_AUTO_LENGTH, &strings[1]) != napi_ok)
+    return {};
+  const napi_ref reference = addon_of(env).error_class;
+  napi_value error_class = nullptr;
+  if (reference) (void)napi_get_reference_value(env, reference, &error_class);
+  if (!error_class || napi_new_instance(env, error_class, 2, strings, &error) != napi_ok)
+    (void)napi_create_error(env, strings[0], strings[1], &error);
+  return Napi::Value(env, error);
 }
 
 }  // namespace ml::binding

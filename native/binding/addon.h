@@ -3,23 +3,59 @@
 
 #include <napi.h>
 
+#include <array>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "device/device.h"
 
 namespace ml::binding {
 
+// Memory for the objects behind handles, taken before a call does anything: once its work is
+// enqueued, its results can be handed over without memory.
+class SpareBlocks {
+ public:
+  static constexpr size_t kBytes = 192;  // of a block
+
+  SpareBlocks() = default;
+  ~SpareBlocks();
+  SpareBlocks(const SpareBlocks&) = delete;
+  SpareBlocks& operator=(const SpareBlocks&) = delete;
+
+  // Throws std::bad_alloc.
+  void fill() {
+    while (count_ < blocks_.size()) blocks_[count_++] = ::operator new(kBytes);
+  }
+  void* take() { return count_ > 0 ? blocks_[--count_] : ::operator new(kBytes); }
+
+ private:
+  std::array<void*, 12> blocks_{};  // as many as the handles that a call which changes something makes
+  size_t count_ = 0;
+};
+
 struct Addon {
-  Napi::FunctionReference error_class;  // MemoryLayersError(code, message), given by lib/ at load
-  uint64_t crossings = 0;               // calls from JavaScript, counted for tests
+  napi_ref error_class = nullptr;        // MemoryLayersError(code, message), given by lib/ at load
+  Napi::FunctionReference array_buffer;  // the constructor
+  uint64_t crossings = 0;                // calls from JavaScript, counted for tests
   napi_threadsafe_function deliver = nullptr;
   int64_t waiting = 0;  // promises not settled yet: they keep the process alive
   std::vector<std::weak_ptr<Device>> devices;
+  SpareBlocks spare_blocks;
 };
+
+inline constexpr const char* kNoBookkeeping = "no memory left for the bookkeeping of this call.";
 
 Addon& addon_of(Napi::Env env);
 void start(Napi::Env env);  // makes the Addon, its thread-safe function and its clean-up hook
+
+// Any call into the environment may fail: a worker can be terminated between two of them.
+inline void check_napi(Napi::Env env, napi_status status) {
+  if (status != napi_ok) throw Napi::Error::New(env);
+}
+
+// A new ArrayBuffer; throws ERR_OUT_OF_MEMORY where there is no memory for it.
+Napi::ArrayBuffer new_array_buffer(Napi::Env env, size_t bytes);
 
 // A promise that settles when the stream has run all work so far. `value` makes its result on the
 // JavaScript thread and keeps alive what `target` belongs to.
@@ -27,6 +63,8 @@ using MakeValue = std::function<Napi::Value(Napi::Env)>;
 Napi::Promise read_later(Napi::Env env, const std::shared_ptr<Device>& device, void* target,
                          const void* source, size_t bytes, MakeValue value);
 
-Napi::Error to_js(Napi::Env env, const Error& error);
+// A MemoryLayersError, made without memory of the addon. Empty where the environment can't make
+// one: it is being torn down.
+Napi::Value make_error(Napi::Env env, const char* code, const char* message) noexcept;
 
 }  // namespace ml::binding

@@ -1,8 +1,24 @@
 #include "binding/arguments.h"
 
 #include <cmath>
+#include <cstdio>
+
+#include "binding/exports.h"
 
 namespace ml::binding {
+
+Arguments::Arguments(napi_env env, napi_callback_info info) noexcept : env_(env) {
+  size_t count = kMost;  // napi fills the rest with undefined
+  void* entry = nullptr;
+  (void)napi_get_cb_info(env, info, &count, values_, nullptr, &entry);
+  export_ = static_cast<const Export*>(entry);
+}
+
+void Arguments::operation(char* name, size_t size) const noexcept {
+  size_t length;
+  if (name_ && napi_get_value_string_utf8(env_, name_, name, size, &length) == napi_ok) return;
+  std::snprintf(name, size, "%s", export_->operation);
+}
 
 Tensor Arguments::checked(const Napi::Value& value, const char* name) {
   const Tensor& t = unwrap<TensorBox>(value, name).tensor;

@@ -5,14 +5,24 @@
 
 namespace ml::binding {
 
+struct Export;
+
 // The arguments of one call, in order.
 class Arguments {
  public:
-  explicit Arguments(const Napi::CallbackInfo& info) : info_(info) {}
+  // Takes no memory.
+  Arguments(napi_env env, napi_callback_info info) noexcept;
 
-  Napi::Env env() const { return info_.Env(); }
+  Napi::Env env() const { return env_; }
   Napi::Value undefined() const { return env().Undefined(); }
-  Napi::Value next() { return info_[at_++]; }
+  // undefined behind the last
+  Napi::Value next() { return at_ < kMost ? Napi::Value(env_, values_[at_++]) : undefined(); }
+
+  const Export& called() const { return *export_; }
+  // The next argument, a string or undefined, names the call in messages instead of its export.
+  void name_operation() { name_ = next(); }
+  // The name of the call in messages, cut to the buffer.
+  void operation(char* name, size_t size) const noexcept;
   Device& device() { return *shared_device(); }
   std::shared_ptr<Device> shared_device() { return unwrap<DeviceBox>(next(), "device").device; }
 
@@ -46,8 +56,13 @@ class Arguments {
   Napi::Array array(const char* name);
   Tensor checked(const Napi::Value& value, const char* name);
 
-  const Napi::CallbackInfo& info_;
+  static constexpr size_t kMost = 24;  // arguments of a call
+
+  Napi::Env env_;
+  napi_value values_[kMost];
   size_t at_ = 0;
+  const Export* export_ = nullptr;
+  napi_value name_ = nullptr;
   const Device* device_ = nullptr;
 };
 

@@ -9,7 +9,10 @@ namespace ml::binding {
 namespace {
 
 Napi::Value initialize(Arguments& a) {
-  addon_of(a.env()).error_class = Napi::Persistent(a.next().As<Napi::Function>());
+  napi_ref& error_class = addon_of(a.env()).error_class;
+  const napi_ref earlier = error_class;
+  check_napi(a.env(), napi_create_reference(a.env(), a.next(), 1, &error_class));
+  if (earlier) napi_delete_reference(a.env(), earlier);
   return a.undefined();
 }
 
@@ -129,9 +132,9 @@ void define_device(Napi::Object exports) {
   define<devices>(exports, "devices");
   define<isa_names>(exports, "isaNames");
   define<open_device>(exports, "openDevice");
-  define<device_memory>(exports, "deviceMemory");
-  define<device_profile>(exports, "deviceProfile");
-  define<device_synchronize>(exports, "deviceSynchronize");
+  define<device_memory>(exports, "deviceMemory", "device.memory");
+  define<device_profile>(exports, "deviceProfile", "device.profile");
+  define<device_synchronize>(exports, "deviceSynchronize", "device.synchronize");
 }
 
 }  // namespace ml::binding

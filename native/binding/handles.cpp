@@ -3,9 +3,9 @@
 namespace ml::binding {
 
 Napi::Object to_js(Napi::Env env, const Tensor& tensor, bool owner) {
-  TensorBox box{tensor, owner ? tensor.storage->bytes() : 0};
-  if (box.reported) Napi::MemoryManagement::AdjustExternalMemory(env, box.reported);
-  Napi::Object object = wrap(env, std::move(box));
+  const int64_t reported = owner ? tensor.storage->bytes() : 0;
+  Napi::Object object = wrap(env, TensorBox{tensor, reported});
+  if (reported) Napi::MemoryManagement::AdjustExternalMemory(env, reported);
   Napi::Array shape = Napi::Array::New(env, static_cast<size_t>(tensor.shape.rank));
   for (int i = 0; i < tensor.shape.rank; ++i)
     shape.Set(static_cast<uint32_t>(i), to_js(env, tensor.shape[i]));

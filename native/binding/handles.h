@@ -3,6 +3,7 @@
 // Anything of the wrong kind is an error here, before native code uses it.
 
 #include <memory>
+#include <new>
 #include <string>
 #include <utility>
 
@@ -55,17 +56,23 @@ ML_TAG(ContextBox, 6)
 ML_TAG(OptimizerBox, 7)
 #undef ML_TAG
 
-// Any call into the environment may fail: a worker can be terminated between two of them.
-inline void check_napi(Napi::Env env, napi_status status) {
-  if (status != napi_ok) throw Napi::Error::New(env);
-}
+// A box lies in a block of its own.
+struct DeleteBox {
+  template <class Box>
+  void operator()(Box* box) const {
+    box->~Box();
+    ::operator delete(box);
+  }
+};
 
 template <class Box>
 Napi::Object wrap(Napi::Env env, Box box) {
+  static_assert(sizeof(Box) <= SpareBlocks::kBytes);
   Napi::Object object = Napi::Object::New(env);
-  auto owned = std::make_unique<Box>(std::move(box));
+  void* block = addon_of(env).spare_blocks.take();
+  std::unique_ptr<Box, DeleteBox> owned(new (block) Box(std::move(box)));
   const auto finalize = [](napi_env raw, void* data, void*) {
-    const std::unique_ptr<Box> b(static_cast<Box*>(data));
+    const std::unique_ptr<Box, DeleteBox> b(static_cast<Box*>(data));
     if constexpr (std::is_same_v<Box, TensorBox>) {
       int64_t total;
       napi_adjust_external_memory(raw, -b->reported, &total);

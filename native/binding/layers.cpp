@@ -146,18 +146,18 @@ Napi::Value peer_layer_backward(Arguments& a) {
 }  // namespace
 
 void define_layers(Napi::Object exports) {
-  define<memory_layer_create>(exports, "memoryLayerCreate");
-  define<memory_layer_forward>(exports, "memoryLayerForward");
-  define<memory_layer_infer>(exports, "memoryLayerInfer");
-  define<memory_layer_backward>(exports, "memoryLayerBackward");
-  define<layer_dispose<MemoryLayerBox>>(exports, "layerDispose");
-  define<layer_dispose<PeerLayerBox>>(exports, "peerDispose");
-  define<context_dispose>(exports, "contextDispose");
-  define<context_lookup>(exports, "contextLookup");
-  define<peer_layer_create>(exports, "peerLayerCreate");
-  define<peer_layer_forward>(exports, "peerLayerForward");
-  define<peer_layer_infer>(exports, "peerLayerInfer");
-  define<peer_layer_backward>(exports, "peerLayerBackward");
+  define<memory_layer_create>(exports, "memoryLayerCreate", "MemoryLayer");
+  define<memory_layer_forward>(exports, "memoryLayerForward", "MemoryLayer.forward");
+  define<memory_layer_infer>(exports, "memoryLayerInfer", "MemoryLayer.infer");
+  define<memory_layer_backward>(exports, "memoryLayerBackward", "MemoryLayer.backward");
+  define<layer_dispose<MemoryLayerBox>>(exports, "layerDispose", "MemoryLayer.dispose");
+  define<layer_dispose<PeerLayerBox>>(exports, "peerDispose", "PeerLayer.dispose");
+  define<context_dispose>(exports, "contextDispose", "Context.dispose");
+  define<context_lookup>(exports, "contextLookup", "Context.lookup");
+  define<peer_layer_create>(exports, "peerLayerCreate", "PeerLayer");
+  define<peer_layer_forward>(exports, "peerLayerForward", "PeerLayer.forward");
+  define<peer_layer_infer>(exports, "peerLayerInfer", "PeerLayer.infer");
+  define<peer_layer_backward>(exports, "peerLayerBackward", "PeerLayer.backward");
 }
 
 }  // namespace ml::binding

@@ -16,6 +16,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   define_embedding_bag(exports);
   define_lookup(exports);
   define_peer(exports);
+  define_failures(exports);
   return exports;
 }
 

@@ -73,11 +73,11 @@ Napi::Value clip_gradients(Arguments& a) {
 }  // namespace
 
 void define_optimizer(Napi::Object exports) {
-  define<optimizer_create>(exports, "optimizerCreate");
-  define<optimizer_step>(exports, "optimizerStep");
-  define<optimizer_zero_grad>(exports, "optimizerZeroGrad");
-  define<optimizer_dispose>(exports, "optimizerDispose");
-  define<clip_gradients>(exports, "clipGradients");
+  define<optimizer_create>(exports, "optimizerCreate", "optimizer");
+  define<optimizer_step>(exports, "optimizerStep", "optimizer.step");
+  define<optimizer_zero_grad>(exports, "optimizerZeroGrad", "optimizer.zeroGrad");
+  define<optimizer_dispose>(exports, "optimizerDispose", "optimizer.dispose");
+  define<clip_gradients>(exports, "clipGradients", "clipGradNorm");
 }
 
 }  // namespace ml::binding

@@ -54,7 +54,9 @@ Napi::Value tensor_map(Arguments& a) {
 Napi::Value tensor_empty(Arguments& a) {
   Device& device = a.device();
   const Shape shape = a.shape("shape");
-  return to_js(a.env(), empty(device, shape, a.choice<DType>("dtype")));
+  const DType dtype = a.choice<DType>("dtype");
+  a.name_operation();
+  return to_js(a.env(), empty(device, shape, dtype));
 }
 
 Napi::Value tensor_fill(Arguments& a) {
@@ -76,7 +78,7 @@ Napi::Value tensor_random(Arguments& a) {
 Napi::Value tensor_read(Arguments& a) {
   const Tensor t = a.tensor("tensor");
   const View v = t.view();
-  Napi::ArrayBuffer buffer = Napi::ArrayBuffer::New(a.env(), static_cast<size_t>(v.bytes()));
+  Napi::ArrayBuffer buffer = new_array_buffer(a.env(), static_cast<size_t>(v.bytes()));
   auto keep = std::make_shared<Napi::ObjectReference>(Napi::Persistent(buffer.As<Napi::Object>()));
   return read_later(a.env(), t.device().shared_from_this(), buffer.Data(), v.data,
                     static_cast<size_t>(v.bytes()), [keep](Napi::Env) { return keep->Value(); });
@@ -91,7 +93,7 @@ std::optional<Fault> wait_for(Device& device) {
 Napi::Value tensor_read_sync(Arguments& a) {
   const Tensor t = a.tensor("tensor");
   const View v = t.view();
-  Napi::ArrayBuffer buffer = Napi::ArrayBuffer::New(a.env(), static_cast<size_t>(v.bytes()));
+  Napi::ArrayBuffer buffer = new_array_buffer(a.env(), static_cast<size_t>(v.bytes()));
   t.device().stream().read(buffer.Data(), v.data, static_cast<size_t>(v.bytes()),
                            [](const std::optional<Fault>&) {});
   if (auto fault = wait_for(t.device())) throw fault->error;
@@ -162,18 +164,18 @@ Napi::Value tensor_dispose(Arguments& a) {
 }  // namespace
 
 void define_tensor(Napi::Object exports) {
-  define<tensor_from>(exports, "tensorFrom");
-  define<tensor_map>(exports, "tensorMap");
-  define<tensor_empty>(exports, "tensorEmpty");
-  define<tensor_fill>(exports, "tensorFill");
-  define<tensor_random>(exports, "tensorRandom");
-  define<tensor_read>(exports, "tensorRead");
-  define<tensor_read_sync>(exports, "tensorReadSync");
-  define<tensor_write>(exports, "tensorWrite");
-  define<tensor_copy>(exports, "tensorCopy");
-  define<tensor_transfer>(exports, "tensorTransfer");
-  define<tensor_view>(exports, "tensorView");
-  define<tensor_dispose>(exports, "tensorDispose");
+  define<tensor_from>(exports, "tensorFrom", "device.tensor");
+  define<tensor_map>(exports, "tensorMap", "ValueTable.map");
+  define<tensor_empty>(exports, "tensorEmpty", "device.empty");
+  define<tensor_fill>(exports, "tensorFill", "device.zeros");
+  define<tensor_random>(exports, "tensorRandom", "device.normal");
+  define<tensor_read>(exports, "tensorRead", "Tensor.data");
+  define<tensor_read_sync>(exports, "tensorReadSync", "Tensor.dataSync");
+  define<tensor_write>(exports, "tensorWrite", "Tensor.write");
+  define<tensor_copy>(exports, "tensorCopy", "Tensor.copyFrom");
+  define<tensor_transfer>(exports, "tensorTransfer", "Tensor.to");
+  define<tensor_view>(exports, "tensorView", "Tensor.reshape");
+  define<tensor_dispose>(exports, "tensorDispose", "Tensor.dispose");
 }
 
 }  // namespace ml::binding

@@ -47,12 +47,12 @@ Napi::Value table_pending(Arguments& a) {
 }  // namespace
 
 void define_value_table(Napi::Object exports) {
-  define<table_create>(exports, "tableCreate");
-  define<table_gradient>(exports, "tableGradient");
-  define<table_push>(exports, "tablePush");
-  define<table_clear>(exports, "tableClear");
-  define<table_dispose>(exports, "tableDispose");
-  define<table_pending>(exports, "tablePending");
+  define<table_create>(exports, "tableCreate", "ValueTable");
+  define<table_gradient>(exports, "tableGradient", "ValueTable.gradient");
+  define<table_push>(exports, "tablePush", "ValueTable.push");
+  define<table_clear>(exports, "tableClear", "ValueTable.zeroGrad");
+  define<table_dispose>(exports, "tableDispose", "ValueTable.dispose");
+  define<table_pending>(exports, "tablePending", "ValueTable.pendingReads");
 }
 
 }  // namespace ml::binding

@@ -2,6 +2,7 @@
 // The one exception type of the native code. The binding turns it into a MemoryLayersError.
 
 #include <exception>
+#include <memory>
 #include <string>
 #include <utility>
 
@@ -29,16 +30,24 @@ inline constexpr const char* kCodeNames[] = {
     "ERR_FILE_FORMAT", "ERR_OUT_OF_MEMORY", "ERR_UNSUPPORTED",     "ERR_CUDA",
 };
 
+// Copies share the message, so that copying never fails.
 class Error : public std::exception {
  public:
-  Error(Code code, std::string message) : code_(code), message_(std::move(message)) {}
+  Error(Code code, std::string message)
+      : code_(code), message_(std::make_shared<const std::string>(std::move(message))) {}
+  // For an error that is made where no memory is left. `text` is a literal.
+  static Error without_memory(Code code, const char* text) noexcept { return {code, text, 0}; }
+
   Code code() const { return code_; }
   const char* code_name() const { return kCodeNames[static_cast<int>(code_)]; }
-  const char* what() const noexcept override { return message_.c_str(); }
+  const char* what() const noexcept override { return message_ ? message_->c_str() : text_; }
 
  private:
+  Error(Code code, const char* text, int) noexcept : code_(code), text_(text) {}
+
   Code code_;
-  std::string message_;
+  const char* text_ = "";
+  std::shared_ptr<const std::string> message_;
 };
 
 }  // namespace ml

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "core/error.h"
+#include "core/failure.h"
 
 namespace ml::cpu {
 
@@ -17,18 +18,21 @@ MappedFile map_file(const std::string& path, int64_t offset, int64_t bytes) {
     return Error(Code::file_format,
                  "ValueTable.map: \"" + path + "\" can't be mapped: " + what + ".");
   };
-  const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  errno = ENFILE;  // for a failure on demand
+  const int file = fails(Failure::file) ? -1 : ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (file < 0) throw bad(std::strerror(errno));
   struct stat info{};
-  const bool known = ::fstat(file, &info) == 0;
+  const bool known = !fails(Failure::file) && ::fstat(file, &info) == 0;
   if (!known || info.st_size < offset + bytes) {
     ::close(file);
     throw bad("it is shorter than its header says");
   }
   const int64_t page = ::sysconf(_SC_PAGESIZE), lead = offset % page;
   const size_t span = static_cast<size_t>(lead + bytes);
-  void* base =
-      ::mmap(nullptr, span, PROT_READ, MAP_SHARED, file, static_cast<off_t>(offset - lead));
+  errno = ENOMEM;
+  void* base = fails(Failure::file) ? MAP_FAILED
+                                    : ::mmap(nullptr, span, PROT_READ, MAP_SHARED, file,
+                                             static_cast<off_t>(offset - lead));
   const int failure = errno;
   ::close(file);
   if (base == MAP_FAILED) throw bad(std::strerror(failure));

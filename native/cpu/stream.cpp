@@ -8,12 +8,15 @@
 #include <optional>
 #include <utility>
 
+#include "core/failure.h"
+#include "core/thread.h"
 #include "cpu/spin.h"
 #include "cpu/thread_pool.h"
 
 namespace ml::cpu {
 
-CpuStream::CpuStream(int threads) : context_(threads), thread_([this] { loop(); }) {}
+CpuStream::CpuStream(int threads)
+    : context_(threads), thread_(start_thread("the stream's thread", [this] { loop(); })) {}
 
 CpuStream::~CpuStream() {
   {
@@ -47,7 +50,7 @@ void CpuStream::write(void* target, const void* source, size_t bytes, bool fresh
     std::memcpy(target, source, bytes);
     return;
   }
-  std::shared_ptr<void> staged(std::malloc(bytes), std::free);
+  std::shared_ptr<void> staged(fails(Failure::malloc) ? nullptr : std::malloc(bytes), std::free);
   if (!staged)
     throw Error(Code::out_of_memory,
                 "write: no memory to stage " + std::to_string(bytes) + " bytes.");

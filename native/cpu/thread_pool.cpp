@@ -3,10 +3,13 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <exception>
 #include <mutex>
+#include <new>
 #include <optional>
 #include <thread>
 
+#include "core/thread.h"
 #include "cpu/placement.h"
 #include "cpu/run_state.h"
 #include "cpu/spin.h"
@@ -19,6 +22,8 @@ using Clock = std::chrono::steady_clock;
 
 // After this time workers that have not entered the run are late.
 constexpr std::chrono::microseconds kLate{20};
+// After the system has refused a thread, runs go on with fewer for this time.
+constexpr std::chrono::milliseconds kRefused{100};
 // For this time after WaitingThread::expect() runs reserve their last worker.
 constexpr std::chrono::microseconds kExpected{60};
 
@@ -27,15 +32,16 @@ class Pool {
   // The caller's side of a run.
   void run(int threads, int64_t n, int64_t grain, RangeBody body) {
     const int64_t tasks = (n + grain - 1) / grain;
-    const int last =
-        static_cast<int>(std::min<int64_t>({threads - 1, tasks - 1, RunState::kMaxWorkers}));
+    int last = static_cast<int>(std::min<int64_t>({threads - 1, tasks - 1, RunState::kMaxWorkers}));
     std::unique_lock<std::mutex> lock(in_use_, std::defer_lock);
-    if (last <= 0 || tasks > WorkRange::kMaxTasks || inside_run_ || !lock.try_lock()) {
+    const bool alone =
+        last <= 0 || tasks > WorkRange::kMaxTasks || inside_run_ || !lock.try_lock();
+    if (!alone) last = std::min(last, start_threads(last));
+    if (alone || last == 0) {
       for (int64_t t = 0; t < tasks; ++t)
         body.call(body.object, t * grain, std::min(n, (t + 1) * grain), 0);
       return;
     }
-    start_threads(last);
     body_ = body;
     n_ = n;
     grain_ = grain;
@@ -100,11 +106,19 @@ class Pool {
     }
   }
 
-  void start_threads(int count) {
-    for (; started_ < count; ++started_)
-      std::thread([this, worker = started_ + 1, seen = epoch_.load()] {
-        worker_loop(worker, seen);
-      }).detach();
+  // Returns how many threads the pool has: fewer than `count` where the system refuses one, and
+  // then it isn't asked again for a while.
+  int start_threads(int count) noexcept {
+    if (started_ >= count || Clock::now() < refused_until_) return started_;
+    try {
+      for (; started_ < count; ++started_)
+        start_thread("a thread of the pool", [this, worker = started_ + 1, seen = epoch_.load()] {
+          worker_loop(worker, seen);
+        }).detach();
+    } catch (const std::exception&) {
+      refused_until_ = Clock::now() + kRefused;
+    }
+    return started_;
   }
 
   void wake_workers(uint32_t epoch) {
@@ -139,6 +153,7 @@ class Pool {
 
   std::mutex in_use_;                                 // held by the caller of the run
   int started_ = 0;                                   // threads of the pool
+  Clock::time_point refused_until_{};
   WorkerState worker_states_[RunState::kMaxWorkers];  // of worker w at w - 1
 
   // The run, written by its caller before state_.begin()
@@ -159,7 +174,8 @@ class Pool {
 thread_local bool Pool::inside_run_ = false;
 
 Pool& pool() {
-  static Pool* instance = new Pool;
+  alignas(Pool) static char memory[sizeof(Pool)];
+  static Pool* instance = new (memory) Pool;
   return *instance;
 }
 

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "core/pause.h"
+#include "core/thread.h"
 #include "cuda/checks.h"
 
 namespace ml::ML_CUDA_NAMESPACE {
@@ -45,8 +46,8 @@ CudaStream::CudaStream(int device)
   record_ = static_cast<FaultRecord*>(record);
   check_cuda(cudaMemsetAsync(record_, 0, sizeof(FaultRecord), stream_), "cudaMemsetAsync");
   enqueue_clear(*this);
-  launch_thread_ = std::thread([this] { launch_loop(); });
-  completion_thread_ = std::thread([this] { completion_loop(); });
+  launch_thread_ = start_thread("the launch thread", [this] { launch_loop(); });
+  completion_thread_ = start_thread("the completion thread", [this] { completion_loop(); });
 }
 
 CudaStream::~CudaStream() {

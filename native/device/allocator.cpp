@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <bit>
+#include <exception>
 #include <string>
+
+#include "core/failure.h"
 
 namespace ml {
 namespace {
@@ -28,9 +31,10 @@ Allocator::Allocator(MemorySource source, Stream& stream)
   stats_.total = source_.total;
 }
 
-Allocator::~Allocator() {
-  for (auto& [bytes, blocks] : cached_)
-    for (Block& b : blocks) source_.release(b.data, bytes);
+void Allocator::release_cached() noexcept {
+  for (auto& [bytes, bucket] : buckets_)
+    for (const Block& b : bucket.idle) release(b);
+  buckets_.clear();
 }
 
 // A new block from the source; false if the device has no memory left for it.
@@ -40,28 +44,48 @@ bool Allocator::allocate_block(int64_t size, Block& block) {
   return data != nullptr;
 }
 
+Error Allocator::none_left(int64_t bytes) const {
+  return Error(Code::out_of_memory,
+               "device memory: wanted " + std::to_string(bytes) + " bytes, " +
+                   std::to_string(stats_.allocated) + " are in tensors of " +
+                   std::to_string(stats_.total) +
+                   " in all.\n  Dispose tensors that are no longer needed, or use a smaller table.");
+}
+
+// Adds a block to a bucket that has none to spare.
+void Allocator::add_block(int64_t size, Bucket& bucket, Block& block) {
+  if (bucket.idle.capacity() < bucket.blocks)
+    bucket.idle.reserve(std::max(bucket.blocks, bucket.idle.capacity() * 2));
+  if (!allocate_block(size, block)) {
+    release_idle();
+    if (!allocate_block(size, block) && stream_.completed() != stream_.submitted()) {
+      stream_.wait();
+      release_idle();
+      allocate_block(size, block);
+    }
+  }
+}
+
 Block Allocator::allocate(int64_t bytes) {
   const int64_t size = source_.exact ? std::max<int64_t>(bytes, 1) : rounded(bytes);
+  if (fails(Failure::allocation)) throw none_left(bytes);
+  Bucket& bucket = buckets_[size];
   Block block;
-  if (auto it = cached_.find(size); it != cached_.end() && !it->second.empty()) {
-    block = it->second.back();
-    it->second.pop_back();
+  if (!bucket.idle.empty()) {
+    block = bucket.idle.back();
+    bucket.idle.pop_back();
   } else {
-    if (!allocate_block(size, block)) {
-      release_idle();
-      if (!allocate_block(size, block) && !cached_.empty()) {
-        stream_.wait();
-        release_idle();
-        allocate_block(size, block);
-      }
+    ++bucket.blocks;
+    try {
+      add_block(size, bucket, block);
+    } catch (const std::exception&) {
+      if (--bucket.blocks == 0) buckets_.erase(size);
+      throw;
     }
-    if (!block.data)
-      throw Error(
-          Code::out_of_memory,
-          "device memory: wanted " + std::to_string(bytes) + " bytes, " +
-              std::to_string(stats_.allocated) + " are in tensors of " +
-              std::to_string(stats_.total) +
-              " in all.\n  Dispose tensors that are no longer needed, or use a smaller table.");
+    if (!block.data) {
+      if (--bucket.blocks == 0) buckets_.erase(size);
+      throw none_left(bytes);
+    }
     stats_.reserved += size;
   }
   stats_.allocated += size;
@@ -69,35 +93,42 @@ Block Allocator::allocate(int64_t bytes) {
   return block;
 }
 
-void Allocator::free(Block block) {
+void Allocator::free(Block block) noexcept {
   if (deferred_) return deferred_->push_back(block);
   stats_.allocated -= block.bytes;
   block.last_use = stream_.submitted();
-  if (source_.exact || block.bytes >= kMinUncached) {
-    release_in_order(block);
-  } else {
-    cached_[block.bytes].push_back(block);
-  }
+  const auto bucket = buckets_.find(block.bytes);
+  const bool keep = !source_.exact && block.bytes < kMinUncached;
+  if (keep || !release_in_order(block)) return bucket->second.idle.push_back(block);
+  if (--bucket->second.blocks == 0) buckets_.erase(bucket);
 }
 
 // Releases every cached block that no enqueued work can still use.
 void Allocator::release_idle() {
   const Ticket completed = stream_.completed();
-  for (auto& [bytes, blocks] : cached_) {
-    auto idle = std::partition(blocks.begin(), blocks.end(),
-                               [&](const Block& b) { return b.last_use > completed; });
+  for (auto& [bytes, bucket] : buckets_) {
+    auto& blocks = bucket.idle;
+    const auto idle = std::partition(blocks.begin(), blocks.end(),
+                                     [&](const Block& b) { return b.last_use > completed; });
     for (auto it = idle; it != blocks.end(); ++it) {
-      source_.release(it->data, bytes);
+      release(*it);
       stats_.reserved -= bytes;
+      --bucket.blocks;
     }
     blocks.erase(idle, blocks.end());
   }
-  std::erase_if(cached_, [](const auto& entry) { return entry.second.empty(); });
+  std::erase_if(buckets_, [](const auto& entry) { return entry.second.blocks == 0; });
 }
 
-void Allocator::release_in_order(const Block& block) {
+// False, and nothing is done, where there is no memory to enqueue it.
+bool Allocator::release_in_order(const Block& block) noexcept {
+  try {
+    stream_.always([release = source_.release, block] { release(block.data, block.bytes); });
+  } catch (const std::exception&) {
+    return false;
+  }
   stats_.reserved -= block.bytes;
-  stream_.always([release = source_.release, block] { release(block.data, block.bytes); });
+  return true;
 }
 
 }  // namespace ml

@@ -36,23 +36,33 @@ struct Block {
 class Allocator {
  public:
   Allocator(MemorySource source, Stream& stream);
-  ~Allocator();  // the stream must be idle
+  ~Allocator() { release_cached(); }
   Block allocate(int64_t bytes);
-  void free(Block block);
+  void free(Block block) noexcept;
+  // At the end, when the stream is gone: the memory of a block, and of all that are cached.
+  void release(const Block& block) noexcept { source_.release(block.data, block.bytes); }
+  void release_cached() noexcept;
   // Until called with nullptr, free() appends blocks to `list` instead, since recorded work still
   // uses them; the owner of the list frees them later.
   void defer_frees(std::vector<Block>* list) { deferred_ = list; }
   const MemoryStats& stats() const { return stats_; }
 
  private:
+  // The blocks of one size. There is room in `idle` for all of them, so that free() can't fail.
+  struct Bucket {
+    std::vector<Block> idle;
+    size_t blocks = 0;  // in tensors and idle
+  };
   bool allocate_block(int64_t size, Block& block);
+  void add_block(int64_t size, Bucket& bucket, Block& block);
+  Error none_left(int64_t bytes) const;
   void release_idle();
-  void release_in_order(const Block& block);
+  bool release_in_order(const Block& block) noexcept;
 
   MemorySource source_;
   Stream& stream_;
   MemoryStats stats_;
-  std::map<int64_t, std::vector<Block>> cached_;  // by size
+  std::map<int64_t, Bucket> buckets_;  // by size
   std::vector<Block>* deferred_ = nullptr;
 };
 

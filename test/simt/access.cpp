@@ -19,8 +19,8 @@ struct Image {
 
 // Whether the address is in the code or the constants of this process.
 bool in_image(uintptr_t address) {
-  static const std::vector<Image> images = [] {
-    std::vector<Image> found;
+  static const auto& images = *[] {
+    auto* found = new std::vector<Image>;
     dl_iterate_phdr(
         [](dl_phdr_info* info, size_t, void* out) {
           for (int i = 0; i < info->dlpi_phnum; i++) {
@@ -31,7 +31,7 @@ bool in_image(uintptr_t address) {
           }
           return 0;
         },
-        &found);
+        found);
     return found;
   }();
   for (const Image& image : images)

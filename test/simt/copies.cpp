@@ -1,6 +1,7 @@
 // Asynchronous copies. The bytes arrive at the wait, not before: until then the target holds NaNs
 // and counts as unwritten, so that a kernel that forgets to wait is caught.
 
+#include <array>
 #include <cstring>
 #include <deque>
 #include <vector>
@@ -24,7 +25,8 @@ struct Copies {
   std::vector<Copy> open;                // not committed
   std::deque<std::vector<Copy>> groups;  // committed, oldest first
 };
-Copies all[kMaxThreads];
+// never destroyed: the process may exit while kernels run
+auto& all = *new std::array<Copies, kMaxThreads>;
 
 Copies& copies_of(const Thread& t) {
   Copies& c = all[t.number];

@@ -1,6 +1,7 @@
 #include "count.h"
 
 #include <algorithm>
+#include <array>
 #include <map>
 #include <vector>
 
@@ -40,7 +41,8 @@ struct Table {
   std::vector<Instruction> entries;
   std::vector<Instruction*> touched;
 };
-Table tables[kMaxThreads / kWarp];
+// never destroyed: the process may exit while kernels run
+auto& tables = *new std::array<Table, kMaxThreads / kWarp>;
 
 Instruction& find(Table& table, const void* pc, size_t bytes, bool write, bool shared) {
   if (table.entries.empty()) table.entries.resize(kMaxInstructions);

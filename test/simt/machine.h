@@ -64,11 +64,14 @@ struct Warp {
 };
 
 struct Machine {
+  // Never destroyed, as nothing of the emulator is: the process may exit while kernels run.
+  Machine() : kernel(*new std::string) {}
+
   std::mutex running;  // held while a kernel runs
 
   // The launch.
   const Call* call = nullptr;
-  std::string kernel;  // its name, with template arguments
+  std::string& kernel;  // its name, with template arguments
   uint64_t launches = 0;
   toolkit::dim3 grid, block;
   size_t shared_bytes = 0;

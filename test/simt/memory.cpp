@@ -104,10 +104,10 @@ constexpr bool kPoisoned = false;
 bool intact(uintptr_t begin, size_t bytes, uintptr_t* where) {
   if (kPoisoned) return true;  // reported already
   // Red zones begin at any byte, the pattern at even ones.
-  static const std::vector<char> expected = [] {
-    std::vector<char> v(2 * kRedZone + kAlign + 2);
-    for (size_t i = 0; i < v.size(); i++)
-      v[i] = static_cast<char>(i % 2 == 0 ? kRedZonePattern & 0xff : kRedZonePattern >> 8);
+  static const auto& expected = *[] {
+    auto* v = new std::vector<char>(2 * kRedZone + kAlign + 2);
+    for (size_t i = 0; i < v->size(); i++)
+      (*v)[i] = static_cast<char>(i % 2 == 0 ? kRedZonePattern & 0xff : kRedZonePattern >> 8);
     return v;
   }();
   const char* pattern = expected.data() + begin % 2;

@@ -52,9 +52,10 @@ Cells* device_cells = nullptr;
 Cells* shared_cells = nullptr;
 uint32_t block_run = 0;     // the running block
 uint32_t launch_first = 0;  // the launch's first
-std::unordered_map<const void*, Releases> releases;
-std::vector<Known> block_knows;
-std::vector<Known> thread_knows[kMaxThreads];
+// never destroyed: the process may exit while kernels run
+auto& releases = *new std::unordered_map<const void*, Releases>;
+auto& block_knows = *new std::vector<Known>;
+auto& thread_knows = *new std::array<std::vector<Known>, kMaxThreads>;
 bool threads_know = false;
 
 uint32_t clocks[kMaxThreads];              // each thread's own: counts what it synchronises in

@@ -47,6 +47,8 @@ std::map<const void*, size_t>& shared_limits() {
 
 toolkit::cudaError_t set_kernel_attribute(const void* kernel, toolkit::cudaFuncAttribute attribute,
                                           int value) {
+  const RuntimeCall runtime_call;
+  if (runtime_call.refused()) return result(toolkit::cudaErrorLaunchFailure);
   if (attribute != toolkit::cudaFuncAttributeMaxDynamicSharedMemorySize)
     return toolkit::cudaSuccess;
   if (value < 0 || static_cast<size_t>(value) > shared_of_block(settings().compute))
@@ -57,6 +59,8 @@ toolkit::cudaError_t set_kernel_attribute(const void* kernel, toolkit::cudaFuncA
 }
 
 toolkit::cudaError_t launch(const toolkit::cudaLaunchConfig_t& config, Call call) {
+  const RuntimeCall runtime_call;
+  if (runtime_call.refused()) return result(toolkit::cudaErrorLaunchFailure);
   const auto& g = config.gridDim;
   const auto& b = config.blockDim;
   if (g.x == 0 || g.y == 0 || g.z == 0 || g.x > 0x7fffffffu || g.y > 65535 || g.z > 65535)
@@ -79,14 +83,20 @@ toolkit::cudaError_t launch(const toolkit::cudaLaunchConfig_t& config, Call call
 namespace toolkit {
 
 cudaError_t cudaGetDeviceCount(int* count) {
+  const RuntimeCall call;
+  if (call.refused()) return result(cudaErrorLaunchFailure);
   *count = 1;
   return cudaSuccess;
 }
 cudaError_t cudaSetDevice(int device) {
+  const RuntimeCall call;
+  if (call.refused()) return result(cudaErrorLaunchFailure);
   return device == 0 ? cudaSuccess : result(cudaErrorInvalidDevice);
 }
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int device) {
+  const RuntimeCall call;
+  if (call.refused()) return result(cudaErrorLaunchFailure);
   if (device != 0) return result(cudaErrorInvalidDevice);
   const Settings s = settings();
   *p = {};
@@ -161,8 +171,10 @@ constexpr ErrorText kErrors[] = {
     {cudaErrorInvalidDeviceFunction, "cudaErrorInvalidDeviceFunction", "invalid device function"},
     {cudaErrorNoDevice, "cudaErrorNoDevice", "no CUDA-capable device is detected"},
     {cudaErrorInvalidDevice, "cudaErrorInvalidDevice", "invalid device ordinal"},
+    {cudaErrorOperatingSystem, "cudaErrorOperatingSystem", "OS call failed"},
     {cudaErrorInvalidResourceHandle, "cudaErrorInvalidResourceHandle", "invalid resource handle"},
     {cudaErrorNotReady, "cudaErrorNotReady", "device not ready"},
+    {cudaErrorLaunchFailure, "cudaErrorLaunchFailure", "unspecified launch failure"},
     {cudaErrorStreamCaptureUnsupported, "cudaErrorStreamCaptureUnsupported",
      "operation not permitted when stream is capturing"},
     {cudaErrorStreamCaptureInvalidated, "cudaErrorStreamCaptureInvalidated",

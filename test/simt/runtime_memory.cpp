@@ -52,20 +52,24 @@ bool kind_fits(const void* to, const void* from, cudaMemcpyKind kind) {
 }  // namespace
 
 cudaError_t simt_malloc(void** pointer, size_t bytes) {
+  const RuntimeCall call;
   *pointer = nullptr;
+  if (call.refused()) return result(cudaErrorMemoryAllocation);
   if (bytes == 0) return cudaSuccess;
   *pointer = device_memory().allocate(bytes);
   return *pointer ? cudaSuccess : result(cudaErrorMemoryAllocation);
 }
 
 cudaError_t cudaFree(void* pointer) {
+  const ml::Uncounted uncounted;
   if (!pointer) return cudaSuccess;
   cudaDeviceSynchronize();
   return device_memory().release(pointer) ? cudaSuccess : result(cudaErrorInvalidValue);
 }
 
 cudaError_t simt_malloc_host(void** pointer, size_t bytes) {
-  *pointer = pin(bytes);
+  const RuntimeCall call;
+  *pointer = call.refused() ? nullptr : pin(bytes);
   return *pointer ? cudaSuccess : result(cudaErrorMemoryAllocation);
 }
 cudaError_t cudaFreeHost(void* pointer) {
@@ -74,6 +78,8 @@ cudaError_t cudaFreeHost(void* pointer) {
 
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
                             cudaStream_t stream) {
+  const RuntimeCall call;
+  if (call.refused()) return result(cudaErrorLaunchFailure);
   if (bytes == 0) return cudaSuccess;
   if (!kind_fits(to, from, kind)) return result(cudaErrorInvalidValue);
   CUstream_st& s = stream_of(stream);
@@ -105,6 +111,8 @@ cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind 
 }
 
 cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stream) {
+  const RuntimeCall call;
+  if (call.refused()) return result(cudaErrorLaunchFailure);
   if (bytes == 0) return cudaSuccess;
   if (!device_memory().holds(to)) return result(cudaErrorInvalidValue);
   stream_of(stream).enqueue([=] {

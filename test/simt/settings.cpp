@@ -55,7 +55,7 @@ Settings from_environment() {
 }
 
 Settings& current() {
-  static Settings s = from_environment();
+  static Settings& s = *new Settings(from_environment());
   return s;
 }
 

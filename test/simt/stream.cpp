@@ -1,7 +1,9 @@
 #include "stream.h"
 
+#include <cerrno>
 #include <chrono>
 #include <set>
+#include <system_error>
 
 #include "machine.h"
 
@@ -37,8 +39,12 @@ cudaError_t cudaGetLastError() {
   return error;
 }
 
+// Throws std::system_error where the system refuses the thread.
 CUstream_st::CUstream_st() {
+  if (ml::fails(ml::Failure::thread))
+    throw std::system_error(EAGAIN, std::generic_category(), "pthread_create");
   worker = std::thread([this] {
+    const ml::Uncounted uncounted;
     std::unique_lock lock(mutex);
     while (true) {
       changed.wait(lock, [this] { return stopping || !queue.empty(); });
@@ -99,7 +105,13 @@ bool spoils_capture(CUstream_st& s) {
 }  // namespace
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
-  *stream = new CUstream_st;
+  const RuntimeCall call;
+  if (call.refused()) return result(cudaErrorLaunchFailure);
+  try {
+    *stream = new CUstream_st;
+  } catch (const std::system_error&) {
+    return result(cudaErrorOperatingSystem);
+  }
   const std::lock_guard lock(streams_mutex);
   streams().insert(*stream);
   return cudaSuccess;
@@ -153,6 +165,8 @@ struct CUevent_st {
 };
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
+  const RuntimeCall call;
+  if (call.refused()) return result(cudaErrorLaunchFailure);
   *event = new CUevent_st;
   (*event)->timed = !(flags & cudaEventDisableTiming);
   return cudaSuccess;
@@ -161,14 +175,25 @@ cudaError_t cudaEventCreate(cudaEvent_t* event) {
   return cudaEventCreateWithFlags(event, cudaEventDefault);
 }
 
+namespace {
+
+void wait_for(cudaEvent_t event) {
+  std::unique_lock lock(event->mutex);
+  event->changed.wait(lock, [&] { return event->passed == event->recorded; });
+}
+
+}  // namespace
+
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
   if (!event) return result(cudaErrorInvalidResourceHandle);
-  cudaEventSynchronize(event);
+  wait_for(event);
   delete event;
   return cudaSuccess;
 }
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  const RuntimeCall call;
+  if (call.refused()) return result(cudaErrorLaunchFailure);
   CUstream_st& s = stream_of(stream);
   {
     const std::lock_guard lock(s.mutex);
@@ -196,9 +221,9 @@ cudaError_t cudaEventQuery(cudaEvent_t event) {
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
-  std::unique_lock lock(event->mutex);
-  event->changed.wait(lock, [&] { return event->passed == event->recorded; });
-  return cudaSuccess;
+  const RuntimeCall call;
+  wait_for(event);
+  return call.refused() ? result(cudaErrorLaunchFailure) : cudaSuccess;
 }
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
@@ -227,6 +252,8 @@ cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t from, cudaEven
 // Graphs.
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+  const RuntimeCall call;
+  if (call.refused()) return result(cudaErrorLaunchFailure);
   if (!stream) return result(cudaErrorStreamCaptureUnsupported);
   const std::lock_guard lock(stream->mutex);
   if (stream->recording) return result(cudaErrorStreamCaptureUnsupported);
@@ -236,6 +263,8 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
 }
 
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
+  const RuntimeCall call;
+  if (call.refused()) return result(cudaErrorLaunchFailure);
   *graph = nullptr;
   if (!stream) return result(cudaErrorInvalidResourceHandle);
   const std::lock_guard lock(stream->mutex);
@@ -258,11 +287,15 @@ cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* 
 
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph,
                                  unsigned long long) {
+  const RuntimeCall call;
+  if (call.refused()) return result(cudaErrorLaunchFailure);
   *executable = new CUgraphExec_st{graph->work};
   return cudaSuccess;
 }
 
 cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
+  const RuntimeCall call;
+  if (call.refused()) return result(cudaErrorLaunchFailure);
   CUstream_st& s = stream_of(stream);
   for (const Work& work : executable->work) s.enqueue(work);
   return cudaSuccess;

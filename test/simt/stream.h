@@ -10,6 +10,7 @@
 #include <thread>
 #include <vector>
 
+#include "core/failure.h"
 #include "simt/runtime.h"
 
 namespace simt {
@@ -18,6 +19,17 @@ using Work = std::function<void()>;
 
 // Remembers the error for cudaGetLastError and returns it.
 toolkit::cudaError_t result(toolkit::cudaError_t error);
+
+// One call of the runtime. A test may make it fail; the emulator's own memory is not counted.
+class RuntimeCall {
+ public:
+  // Whether this call must fail.
+  bool refused() const { return refused_; }
+
+ private:
+  bool refused_ = ml::fails(ml::Failure::cuda);
+  ml::Uncounted uncounted_;
+};
 
 toolkit::CUstream_st& stream_of(toolkit::cudaStream_t stream);  // the default stream for null
 

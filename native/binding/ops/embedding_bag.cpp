@@ -66,7 +66,7 @@ Napi::Value sparse_to_dense(Arguments& a) {
 void define_embedding_bag(Napi::Object exports) {
   define<embedding_bag>(exports, "embeddingBag");
   define<embedding_bag_backward>(exports, "embeddingBagBackward");
-  define<sparse_to_dense>(exports, "sparseToDense");
+  define<sparse_to_dense>(exports, "sparseToDense", "SparseGrad.toDense");
 }
 
 }  // namespace ml::binding

@@ -5,6 +5,7 @@
 #include <tuple>
 #include <type_traits>
 
+#include "core/failure.h"
 #include "simt/runtime.h"
 
 namespace simt {
@@ -40,6 +41,7 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
       std::apply(bound.kernel, bound.parameters);
     }
   };
+  const ml::Uncounted uncounted;  // the emulator's own memory
   auto bound = std::make_shared<Bound>(Bound{kernel, {static_cast<Parameters>(arguments)...}});
   return launch(*config, {reinterpret_cast<const void*>(kernel), bound, sizeof(Bound), &Bound::run,
                           kInstrumented});

@@ -1,0 +1,28 @@
+#pragma once
+// Starting threads, which the system may refuse: a container limits their number.
+
+#include <cerrno>
+#include <system_error>
+#include <thread>
+#include <utility>
+
+#include "core/error.h"
+#include "core/failure.h"
+
+namespace ml {
+
+// Throws ERR_DEVICE, naming the thread, where it can't be started.
+template <class F>
+std::thread start_thread(const char* what, F&& body) {
+  try {
+    if (fails(Failure::thread))
+      throw std::system_error(EAGAIN, std::generic_category(), "pthread_create");
+    return std::thread(std::forward<F>(body));
+  } catch (const std::system_error& error) {
+    throw Error(Code::device, std::string(what) + " can't be started: " + error.what() +
+                                  ".\n  The limit of threads of this user or container is reached "
+                                  "(ulimit -u, pids.max).");
+  }
+}
+
+}  // namespace ml

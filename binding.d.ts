@@ -9,6 +9,8 @@ export interface DeviceHandle {
   readonly name: string
   readonly kind: 'cpu' | 'cuda' | 'simt'
   readonly description: string
+  /** Of the CPU; 0 for others. */
+  readonly threads: number
 }
 export interface TensorHandle {
   readonly [native]: 'tensor'
@@ -85,12 +87,17 @@ type OptionalTensor = TensorHandle | undefined
 /** In a development build only, for tests: test/support/failures.ts. */
 export function failNext(kind: number, after: number, times: number): void
 export function failureCalls(kind: number): number
+/** Likewise: the limits of a container whose files are in this folder. */
+export function containerLimits(folder: string): { memory: number; cores: number }
 
 export function initialize(errorClass: new (code: string, message: string) => Error): void
 export function crossings(): number
 export function devices(): DeviceInfo[]
 export function isaNames(): string[]
 export function openDevice(name: string, threads: number): DeviceHandle
+/** Resolves when the work that was enqueued has run, and its threads and memory are gone. */
+export function deviceClose(device: DeviceHandle): Promise<void>
+export function deviceClosed(device: DeviceHandle): boolean
 export function deviceMemory(device: DeviceHandle): MemoryInfo
 export function deviceProfile(
   device: DeviceHandle,
@@ -114,6 +121,7 @@ export function tensorEmpty(
   device: DeviceHandle,
   shape: readonly number[],
   dtype: number,
+  operation?: string,
 ): TensorHandle
 export function tensorFill(tensor: TensorHandle, value: number): void
 /** kind 0: uniform in [a, b); 1: normal with mean a and standard deviation b. */

@@ -57,10 +57,15 @@ export function devices(): readonly DeviceInfo[] {
   return native.devices()
 }
 
+// One for each name and number of threads; a worker has devices of its own.
+const openDevices = new Map<string, Device>()
+
 /**
  * Opens a device with a stream of its own. Default `'auto'`, which the environment variable
- * MEMORY_LAYERS_DEVICE overrides.
- * @throws ERR_DEVICE, naming what was looked for; ERR_OPTION, ERR_VALUE
+ * MEMORY_LAYERS_DEVICE overrides. There is one device for each name and number of threads in a
+ * thread of JavaScript: a second call returns it again, until it is closed.
+ * @throws ERR_DEVICE, naming what was looked for, or what could not be started; ERR_OPTION,
+ * ERR_VALUE
  */
 export function openDevice(name?: DeviceName, options?: DeviceOptions): Device {
   const where = 'openDevice'
@@ -80,7 +85,7 @@ export function openDevice(name?: DeviceName, options?: DeviceOptions): Device {
     const reason = gpu
       ? 'the first usable GPU'
       : `no usable GPU: ${cuda?.reason ?? 'none is known'}`
-    return new Device(native.openDevice(gpu?.name ?? 'cpu', count), reason)
+    return openOnce(gpu?.name ?? 'cpu', count, reason)
   }
   const info =
     known.find((d) => d.name === wanted) ??
@@ -89,10 +94,18 @@ export function openDevice(name?: DeviceName, options?: DeviceOptions): Device {
     const source = override ? ' (from MEMORY_LAYERS_DEVICE)' : ''
     throw unavailable(`openDevice: device "${shorten(wanted)}"${source}`, wanted, info, known)
   }
-  return new Device(
-    native.openDevice(info.name, count),
-    override ? 'named by MEMORY_LAYERS_DEVICE' : 'named by the caller',
-  )
+  const reason = override ? 'named by MEMORY_LAYERS_DEVICE' : 'named by the caller'
+  return openOnce(info.name, count, reason)
+}
+
+function openOnce(name: string, threads: number, reason: string): Device {
+  const handle = native.openDevice(name, threads)
+  const key = `${handle.name} ${handle.threads}`
+  const known = openDevices.get(key)
+  const device = known && !known.closed ? known : new Device(handle)
+  openDevices.set(key, device)
+  device.reason = reason
+  return device
 }
 
 function unavailable(
@@ -143,23 +156,48 @@ export class Device {
   readonly kind: 'cpu' | 'cuda' | 'simt'
   /** Model, instruction set and threads: `'AMD EPYC, avx512vnni, 2 threads'`. */
   readonly description: string
-  /** Why this device was taken. */
-  readonly reason: string
+  /** Threads of the CPU; 0 for other devices. */
+  readonly threads: number
+  #reason = ''
   /** @internal */
   readonly handle: DeviceHandle
 
   /** @internal Devices are made by openDevice. */
-  constructor(handle: DeviceHandle, reason: string) {
+  constructor(handle: DeviceHandle) {
     this.handle = handle
     this.name = handle.name
     this.kind = handle.kind
     this.description = handle.description
-    this.reason = reason
+    this.threads = handle.threads
+  }
+
+  /** Why the last openDevice() that returned it took this device. */
+  get reason(): string {
+    return this.#reason
+  }
+  /** @internal */
+  set reason(reason: string) {
+    this.#reason = reason
+  }
+
+  /** Whether the device was closed. */
+  get closed(): boolean {
+    return native.deviceClosed(this.handle)
+  }
+
+  /**
+   * Ends the device's threads and frees its memory, that of every tensor on it too, for every holder
+   * of it. From this call on each use of it, of its tensors and of layers on it throws ERR_DEVICE,
+   * except `dispose()`; what was begun before is finished: promises settle. The next openDevice()
+   * makes a new device. Resolves when threads and memory are gone; a second call does nothing.
+   */
+  close(): Promise<void> {
+    return native.deviceClose(this.handle)
   }
 
   /**
    * Bytes in tensors (`allocated`), reserved from the system (`reserved`), the maximum of
-   * `allocated` so far (`peak`), and of the machine (`total`).
+   * `allocated` so far (`peak`), and of the machine or of this process's container (`total`).
    */
   memory(): MemoryInfo {
     return native.deviceMemory(this.handle)
@@ -209,8 +247,7 @@ export class Device {
   /** A tensor of zeros. @throws ERR_SHAPE, ERR_DTYPE, ERR_OUT_OF_MEMORY */
   zeros<D extends DType = 'float32'>(shape: readonly number[], dtype?: D): Tensor<D> {
     const handle = this.#allocate('device.zeros', shape, dtype)
-    native.tensorFill(handle, 0)
-    return new Tensor(this, handle)
+    return this.#filled(handle, () => native.tensorFill(handle, 0))
   }
 
   /**
@@ -257,19 +294,31 @@ export class Device {
     if (dtype !== 'float32' && !isHalf(dtype))
       fail('ERR_DTYPE', where, 'dtype', 'be float32, float16 or bfloat16', dtype)
     const checkedSeed = checkInteger(where, 'seed', seed, 0)
-    const handle = native.tensorEmpty(this.handle, sizes, code)
-    native.tensorRandom(handle, distributions.indexOf(kind), a, b, checkedSeed)
-    return new Tensor(this, handle)
+    const handle = native.tensorEmpty(this.handle, sizes, code, where)
+    return this.#filled(handle, () =>
+      native.tensorRandom(handle, distributions.indexOf(kind), a, b, checkedSeed),
+    )
   }
 
   #allocate(where: string, shape: readonly number[], dtype: DType = 'float32'): TensorHandle {
     const sizes = checkShape(where, shape)
-    return native.tensorEmpty(this.handle, sizes, dtypeCode(where, dtype))
+    return native.tensorEmpty(this.handle, sizes, dtypeCode(where, dtype), where)
+  }
+
+  /** The tensor of a new handle, when it is filled. */
+  #filled<D extends DType>(handle: TensorHandle, fill: () => void): Tensor<D> {
+    try {
+      fill()
+      return new Tensor(this, handle)
+    } catch (error) {
+      native.tensorDispose(handle)
+      throw error
+    }
   }
 
   /** Name and description: `Device cpu (AMD EPYC, avx512vnni, 2 threads)`. */
   toString(): string {
-    return `Device ${this.name} (${this.description})`
+    return `Device ${this.name} (${this.description})${this.closed ? ', closed' : ''}`
   }
 
   /** @internal */

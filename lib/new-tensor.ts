@@ -30,7 +30,7 @@ export function tensorOf<D extends DType>(
   const exact = upload(where, device, encoded, shape)
   if (encoded.dtype === dtype) return new Tensor(device, exact)
   try {
-    const rounded = native.tensorEmpty(device.handle, shape, code)
+    const rounded = native.tensorEmpty(device.handle, shape, code, where)
     native.tensorCopy(rounded, exact)
     return new Tensor(device, rounded)
   } finally {

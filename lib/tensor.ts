@@ -96,7 +96,7 @@ export class Tensor<D extends DType = DType> {
     const handle = this.handle(where, 'this')
     if (!isHalf(this.dtype)) return read(handle)
     const float32 = dtypeCode(where, 'float32')
-    const decoded = native.tensorEmpty(this.device.handle, this.shape, float32)
+    const decoded = native.tensorEmpty(this.device.handle, this.shape, float32, where)
     try {
       native.tensorCopy(decoded, handle)
       return read(decoded)
@@ -162,14 +162,14 @@ export class Tensor<D extends DType = DType> {
         const requirement = `be ${this.dtype}, the tensor's own: floats alone are converted`
         fail('ERR_DTYPE', where, 'dtype', requirement, target)
       }
-      const converted = native.tensorEmpty(this.device.handle, this.shape, code)
+      const converted = native.tensorEmpty(this.device.handle, this.shape, code, where)
       native.tensorCopy(converted, handle)
       return new Tensor(this.device, converted)
     }
     // device.ts imports this file, so its class is taken from the device at hand.
     if (!(this.device.constructor as typeof Device).is(target))
       fail('ERR_DEVICE', where, 'target', 'be a Device or a dtype', target)
-    const copy = native.tensorEmpty(target.handle, this.shape, dtypeCode(where, this.dtype))
+    const copy = native.tensorEmpty(target.handle, this.shape, dtypeCode(where, this.dtype), where)
     if (target === this.device) native.tensorCopy(copy, handle)
     else native.tensorTransfer(copy, handle)
     return new Tensor(target, copy)
@@ -265,16 +265,30 @@ export function tensorHandle(
   }
   const handle = tensor.handle(where, name)
   if (device && tensor.device !== device) {
+    checkOpen(where, tensor.device)
+    checkOpen(where, device)
     fail(
       'ERR_DEVICE_MISMATCH',
       where,
       name,
-      `be on device "${device.name}"`,
-      `a tensor of another device "${tensor.device.name}"`,
+      `be on device ${deviceLabel(device, tensor.device)}`,
+      `a tensor of another device ${deviceLabel(tensor.device, device)}`,
       `Move it with ${name}.to(device).`,
     )
   }
   return handle
+}
+
+function checkOpen(where: string, device: Device): void {
+  if (!device.closed) return
+  const hint = 'Open it again with openDevice() and make its tensors anew.'
+  throw new MemoryLayersError('ERR_DEVICE', `${where}: device "${device.name}" was closed.\n  ${hint}`)
+}
+
+/** A device's name in messages, with its threads where another has the same name. */
+function deviceLabel(device: Device, other: Device): string {
+  const count = `${device.threads} thread${device.threads === 1 ? '' : 's'}`
+  return `"${device.name}"${device.name === other.name ? ` with ${count}` : ''}`
 }
 
 /** {@link tensorHandle} of an argument that may be left out. */

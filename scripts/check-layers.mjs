@@ -23,6 +23,7 @@ const allowed = {
     'layer',
     'binding',
     'cpu/backend.h',
+    'cpu/container.h',
     'cpu/isa.h',
     'cpu/mapped_file.h',
     'cuda/backend.h',

@@ -7,6 +7,7 @@ namespace {
 struct Delivery {
   std::shared_ptr<Device> device;
   MakeValue value;
+  Settles settles;
   napi_deferred deferred = nullptr;
   std::optional<Fault> fault;
 };
@@ -25,7 +26,7 @@ void settle(napi_env raw, napi_value, void*, void* data) noexcept {
   Addon& addon = addon_of(env);
   if (--addon.waiting == 0) napi_unref_threadsafe_function(env, addon.deliver);
   try {
-    if (d->fault) {
+    if (d->fault && d->settles == Settles::with_fault) {
       d->device->stream().acknowledge(d->fault->first);
       reject(env, *d, d->fault->error.code_name(), d->fault->error.what());
     } else {
@@ -37,11 +38,11 @@ void settle(napi_env raw, napi_value, void*, void* data) noexcept {
   }
 }
 
-// The streams are drained before the environment is torn down: they write into its array buffers.
+// The devices end before the environment is torn down: their work writes into its array buffers.
 void clean_up(void* data) {
   Addon* addon = static_cast<Addon*>(data);
   for (const auto& weak : addon->devices)
-    if (auto device = weak.lock()) device->stream().wait();
+    if (auto device = weak.lock()) device->end();
   napi_release_threadsafe_function(addon->deliver, napi_tsfn_abort);
 }
 
@@ -80,9 +81,9 @@ Napi::ArrayBuffer new_array_buffer(Napi::Env env, size_t bytes) {
 }
 
 Napi::Promise read_later(Napi::Env env, const std::shared_ptr<Device>& device, void* target,
-                         const void* source, size_t bytes, MakeValue value) {
+                         const void* source, size_t bytes, MakeValue value, Settles settles) {
   Addon& addon = addon_of(env);
-  auto d = std::make_unique<Delivery>(device, std::move(value));
+  auto d = std::make_unique<Delivery>(device, std::move(value), settles);
   napi_value promise = nullptr;
   check_napi(env, napi_create_promise(env, &d->deferred, &promise));
   // The stream's thread owns no reference to the device: the last one must be released on the

@@ -30,7 +30,8 @@ class SpareBlocks {
   void* take() { return count_ > 0 ? blocks_[--count_] : ::operator new(kBytes); }
 
  private:
-  std::array<void*, 12> blocks_{};  // as many as the handles that a call which changes something makes
+  std::array<void*, 12>
+      blocks_{};  // as many as the handles that a call which changes something makes
   size_t count_ = 0;
 };
 
@@ -59,9 +60,12 @@ Napi::ArrayBuffer new_array_buffer(Napi::Env env, size_t bytes);
 
 // A promise that settles when the stream has run all work so far. `value` makes its result on the
 // JavaScript thread and keeps alive what `target` belongs to.
+// `settles` says whether a fault of that work rejects it.
 using MakeValue = std::function<Napi::Value(Napi::Env)>;
+enum class Settles { with_fault, without_fault };
 Napi::Promise read_later(Napi::Env env, const std::shared_ptr<Device>& device, void* target,
-                         const void* source, size_t bytes, MakeValue value);
+                         const void* source, size_t bytes, MakeValue value,
+                         Settles settles = Settles::with_fault);
 
 // A MemoryLayersError, made without memory of the addon. Empty where the environment can't make
 // one: it is being torn down.

@@ -24,11 +24,28 @@ Tensor Arguments::checked(const Napi::Value& value, const char* name) {
   const Tensor& t = unwrap<TensorBox>(value, name).tensor;
   if (!t)
     throw Error(Code::disposed, std::string("\"") + name + "\" is a tensor that was disposed.");
+  expect_open(t.device());
   if (device_ && device_ != &t.device())
     throw Error(Code::device_mismatch,
                 std::string("\"") + name + "\" is on another device than the tensors before it.");
   device_ = &t.device();
   return t;
+}
+
+std::shared_ptr<Device> Arguments::shared_device() {
+  std::shared_ptr<Device> device = unwrap<DeviceBox>(next(), "device").device;
+  expect_open(*device);
+  return device;
+}
+
+std::shared_ptr<ValueTable> Arguments::checked_table(const Napi::Value& value, const char* name) {
+  std::shared_ptr<ValueTable> table = unwrap<TableBox>(value, name).table;
+  if (table->weight()) expect_open(table->device());
+  return table;
+}
+
+std::shared_ptr<ValueTable> Arguments::table(const char* name) {
+  return checked_table(next(), name);
 }
 
 Tensor Arguments::tensor(const char* name) { return checked(next(), name); }
@@ -69,8 +86,7 @@ std::vector<Tensor> Arguments::tensors(const char* name) {
 std::vector<std::shared_ptr<ValueTable>> Arguments::tables(const char* name) {
   const Napi::Array list = array(name);
   std::vector<std::shared_ptr<ValueTable>> tables;
-  for (uint32_t i = 0; i < list.Length(); ++i)
-    tables.push_back(unwrap<TableBox>(list.Get(i), name).table);
+  for (uint32_t i = 0; i < list.Length(); ++i) tables.push_back(checked_table(list.Get(i), name));
   return tables;
 }
 

@@ -24,7 +24,7 @@ class Arguments {
   // The name of the call in messages, cut to the buffer.
   void operation(char* name, size_t size) const noexcept;
   Device& device() { return *shared_device(); }
-  std::shared_ptr<Device> shared_device() { return unwrap<DeviceBox>(next(), "device").device; }
+  std::shared_ptr<Device> shared_device();
 
   // Tensors of one call must live on one device.
   Tensor tensor(const char* name);
@@ -33,9 +33,7 @@ class Arguments {
   Tensor output(const char* name);
   Tensor optional_output(const char* name);
   std::vector<Tensor> tensors(const char* name);
-  std::shared_ptr<ValueTable> table(const char* name) {
-    return unwrap<TableBox>(next(), name).table;
-  }
+  std::shared_ptr<ValueTable> table(const char* name);
   std::vector<std::shared_ptr<ValueTable>> tables(const char* name);
 
   double number(const char* name);
@@ -55,6 +53,7 @@ class Arguments {
  private:
   Napi::Array array(const char* name);
   Tensor checked(const Napi::Value& value, const char* name);
+  std::shared_ptr<ValueTable> checked_table(const Napi::Value& value, const char* name);
 
   static constexpr size_t kMost = 24;  // arguments of a call
 

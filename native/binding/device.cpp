@@ -77,18 +77,55 @@ std::shared_ptr<Device> open_named(const std::string& name, int threads) {
   throw Error(Code::device, "openDevice: this binary has no device \"" + name + "\".");
 }
 
+// One device for each name and number of threads in an environment.
+std::shared_ptr<Device> open_once(Addon& addon, const std::string& name, int threads) {
+  std::erase_if(addon.devices, [](const auto& weak) {
+    const auto device = weak.lock();
+    return !device || device->ended();
+  });
+  const int count = name == "cpu" ? cpu::thread_count(threads) : 0;
+  for (const auto& weak : addon.devices)
+    if (auto d = weak.lock(); !d->closed() && d->name == name && d->threads == count) return d;
+  addon.devices.reserve(addon.devices.size() + 1);
+  auto device = open_named(name, threads);
+  addon.devices.push_back(device);
+  return device;
+}
+
 // (name, threads: of the CPU, 0 for all cores)
 Napi::Value open_device(Arguments& a) {
   const std::string name = a.next().ToString().Utf8Value();
-  const auto device = open_named(name, static_cast<int>(a.integer("threads")));
-  auto& open = addon_of(a.env()).devices;
-  std::erase_if(open, [](const auto& weak) { return weak.expired(); });
-  open.push_back(device);
+  const int threads = static_cast<int>(a.integer("threads"));
+  const std::shared_ptr<Device> device = open_once(addon_of(a.env()), name, threads);
   Napi::Object handle = wrap(a.env(), DeviceBox{device});
   handle.Set("name", device->name);
   handle.Set("kind", device->kind);
   handle.Set("description", device->description);
+  handle.Set("threads", Napi::Number::New(a.env(), device->threads));
   return handle;
+}
+
+// Resolves when the work that was enqueued has run, and the device has ended.
+Napi::Value device_close(Arguments& a) {
+  const std::shared_ptr<Device> device = unwrap<DeviceBox>(a.next(), "device").device;
+  if (device->closed()) {
+    const auto done = Napi::Promise::Deferred::New(a.env());
+    done.Resolve(a.undefined());
+    return done.Promise();
+  }
+  const Napi::Promise promise = read_later(
+      a.env(), device, nullptr, nullptr, 0,
+      [device](Napi::Env env) {
+        device->end();
+        return env.Undefined();
+      },
+      Settles::without_fault);
+  device->close();
+  return promise;
+}
+
+Napi::Value device_closed(Arguments& a) {
+  return Napi::Boolean::New(a.env(), unwrap<DeviceBox>(a.next(), "device").device->closed());
 }
 
 Napi::Value device_memory(Arguments& a) {
@@ -132,6 +169,8 @@ void define_device(Napi::Object exports) {
   define<devices>(exports, "devices");
   define<isa_names>(exports, "isaNames");
   define<open_device>(exports, "openDevice");
+  define<device_close>(exports, "deviceClose", "device.close");
+  define<device_closed>(exports, "deviceClosed", "device.closed");
   define<device_memory>(exports, "deviceMemory", "device.memory");
   define<device_profile>(exports, "deviceProfile", "device.profile");
   define<device_synchronize>(exports, "deviceSynchronize", "device.synchronize");

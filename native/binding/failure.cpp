@@ -9,6 +9,7 @@
 #include <new>
 
 #include "binding/exports.h"
+#include "cpu/container.h"
 
 #ifdef ML_FAILURES
 
@@ -27,6 +28,15 @@ Napi::Value fail_next_calls(Arguments& a) {
   return a.undefined();
 }
 
+// (folder): the limits that a container whose files are there would have
+Napi::Value container_limits(Arguments& a) {
+  const auto [memory, cores] = cpu::container_limits(a.next().ToString().Utf8Value());
+  Napi::Object o = Napi::Object::New(a.env());
+  o.Set("memory", to_js(a.env(), memory));
+  o.Set("cores", Napi::Number::New(a.env(), cores));
+  return o;
+}
+
 // (kind)
 Napi::Value count_calls(Arguments& a) {
   return to_js(a.env(), failure_calls(a.choice<Failure>("kind")));
@@ -37,6 +47,7 @@ Napi::Value count_calls(Arguments& a) {
 void define_failures(Napi::Object exports) {
   define<fail_next_calls>(exports, "failNext");
   define<count_calls>(exports, "failureCalls");
+  define<container_limits>(exports, "containerLimits");
 }
 
 }  // namespace ml::binding

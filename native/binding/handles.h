@@ -98,6 +98,14 @@ Box& unwrap(const Napi::Value& value, const char* argument) {
   return *static_cast<Box*>(data);
 }
 
+// Throws ERR_DEVICE for a device that was closed.
+inline void expect_open(const Device& device) {
+  if (device.closed())
+    throw Error(Code::device, "device \"" + device.name +
+                                  "\" was closed.\n  Open it again with openDevice() and make its "
+                                  "tensors anew.");
+}
+
 // The object of a handle that may have been disposed.
 template <class Object>
 Object& live(const std::unique_ptr<Object>& object, const char* where) {
@@ -105,6 +113,7 @@ Object& live(const std::unique_ptr<Object>& object, const char* where) {
     throw Error(Code::disposed,
                 std::string(where) +
                     ": \"this\" was disposed.\n  Use it before dispose(), or make another.");
+  expect_open(object->device());
   return *object;
 }
 

@@ -123,6 +123,7 @@ Napi::Value tensor_copy(Arguments& a) {
 // (target, source): between devices, in the order of both streams, without waiting here.
 Napi::Value tensor_transfer(Arguments& a) {
   const Tensor to = unwrap<TensorBox>(a.next(), "target").tensor;
+  if (to) expect_open(to.device());
   const Tensor from = a.tensor("source");
   if (!to || to.dtype != from.dtype || !(to.shape == from.shape))
     throw Error(Code::shape, "Tensor.to: the two tensors differ in shape or dtype.");

@@ -36,7 +36,7 @@ Napi::Value table_clear(Arguments& a) {
 }
 
 Napi::Value table_dispose(Arguments& a) {
-  a.table("table")->dispose();
+  unwrap<TableBox>(a.next(), "table").table->dispose();
   return a.undefined();
 }
 

@@ -21,7 +21,7 @@ constexpr int count_of(Failure) { return 5; }
 
 struct FailurePlan {
   std::atomic<bool> armed{false};
-  std::atomic<int64_t> calls{0};  // since it was armed
+  std::atomic<int64_t> calls{0};           // since it was armed
   std::atomic<int64_t> first{0}, last{0};  // the calls that fail, counted from 1
 };
 inline FailurePlan failure_plans[count_of(Failure{})];

@@ -3,11 +3,13 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
 
+#include "cpu/container.h"
 #include "cpu/context.h"
 #include "cpu/isa.h"
 #include "cpu/placement.h"
@@ -58,6 +60,16 @@ void release(void* data, int64_t bytes) {
   }
 }
 
+// What this process holds in memory, without the pages of files. 0 where that is not known.
+int64_t held_memory() {
+  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> info(std::fopen("/proc/self/statm", "r"),
+                                                             std::fclose);
+  long all = 0, resident = 0, shared = 0;
+  if (!info || std::fscanf(info.get(), "%ld %ld %ld", &all, &resident, &shared) != 3) return 0;
+  static const int64_t page = sysconf(_SC_PAGE_SIZE);
+  return (resident - shared) * page;
+}
+
 std::string processor() {
   // Not a C++ stream: its locales would be a tenth of the binary.
   const std::unique_ptr<std::FILE, int (*)(std::FILE*)> info(std::fopen("/proc/cpuinfo", "r"),
@@ -72,12 +84,17 @@ std::string processor() {
 
 }  // namespace
 
+// Of the machine, or of the container.
 int64_t total_memory() {
-  return static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGE_SIZE);
+  const int64_t machine = static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGE_SIZE);
+  static const int64_t container = container_limits("").memory;
+  return std::min(machine, container);
 }
 
+int thread_count(int threads) { return threads > 0 ? threads : usable_cores(); }
+
 std::string describe(int threads) {
-  const int used = threads > 0 ? threads : usable_cores();
+  const int used = thread_count(threads);
   static const std::string name = processor();
   return name + ", " + isa_name() + ", " + std::to_string(used) +
          (used == 1 ? " thread" : " threads");
@@ -85,12 +102,14 @@ std::string describe(int threads) {
 
 std::shared_ptr<Device> open(int threads) {
   isa();
-  const int used = threads > 0 ? threads : usable_cores();
+  const int used = thread_count(threads);
   auto device = std::make_shared<Device>(
       kOperations, std::make_unique<CpuStream>(used),
-      MemorySource{.allocate = allocate, .release = release, .total = total_memory()});
+      MemorySource{
+          .allocate = allocate, .release = release, .total = total_memory(), .held = held_memory});
   device->name = "cpu";
   device->kind = "cpu";
+  device->threads = used;
   device->description = describe(threads);
   return device;
 }

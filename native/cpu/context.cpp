@@ -33,9 +33,9 @@ void* KernelContext::scratch_bytes(int64_t bytes) {
     const int64_t last = blocks_.empty() ? 0 : blocks_.back().bytes;
     const int64_t size = (std::max(bytes, last * 2) + kHugePage - 1) / kHugePage * kHugePage;
     blocks_.reserve(blocks_.size() + 1);
-    char* data = fails(Failure::malloc) ? nullptr
-                                        : static_cast<char*>(std::aligned_alloc(
-                                              kHugePage, static_cast<size_t>(size)));
+    char* data = fails(Failure::malloc)
+                     ? nullptr
+                     : static_cast<char*>(std::aligned_alloc(kHugePage, static_cast<size_t>(size)));
     if (!data)
       throw Error(Code::out_of_memory,
                   "cpu: no memory for " + std::to_string(size) + " bytes of scratch space.");

@@ -4,14 +4,20 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 #include <thread>
+
+#include "cpu/container.h"
 
 namespace ml::cpu {
 
 int usable_cores() {
+  static const double quota = std::ceil(container_limits("").cores);
   cpu_set_t set;
-  if (sched_getaffinity(0, sizeof(set), &set) == 0) return std::max(1, CPU_COUNT(&set));
-  return std::max(1u, std::thread::hardware_concurrency());
+  const int cores = sched_getaffinity(0, sizeof(set), &set) == 0
+                        ? CPU_COUNT(&set)
+                        : static_cast<int>(std::thread::hardware_concurrency());
+  return static_cast<int>(std::clamp<double>(cores, 1, std::max(1.0, quota)));
 }
 
 void WorkerState::register_thread() {

@@ -11,7 +11,8 @@
 
 namespace ml::cpu {
 
-int usable_cores();  // cores this process may run on
+// Cores this process may run on: of its affinity, and of its container's quota of time.
+int usable_cores();
 
 // What a thread of the pool publishes about itself.
 class WorkerState {

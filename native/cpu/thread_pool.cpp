@@ -34,8 +34,7 @@ class Pool {
     const int64_t tasks = (n + grain - 1) / grain;
     int last = static_cast<int>(std::min<int64_t>({threads - 1, tasks - 1, RunState::kMaxWorkers}));
     std::unique_lock<std::mutex> lock(in_use_, std::defer_lock);
-    const bool alone =
-        last <= 0 || tasks > WorkRange::kMaxTasks || inside_run_ || !lock.try_lock();
+    const bool alone = last <= 0 || tasks > WorkRange::kMaxTasks || inside_run_ || !lock.try_lock();
     if (!alone) last = std::min(last, start_threads(last));
     if (alone || last == 0) {
       for (int64_t t = 0; t < tasks; ++t)
@@ -151,8 +150,8 @@ class Pool {
     return true;
   }
 
-  std::mutex in_use_;                                 // held by the caller of the run
-  int started_ = 0;                                   // threads of the pool
+  std::mutex in_use_;  // held by the caller of the run
+  int started_ = 0;    // threads of the pool
   Clock::time_point refused_until_{};
   WorkerState worker_states_[RunState::kMaxWorkers];  // of worker w at w - 1
 

@@ -12,6 +12,8 @@ namespace {
 
 constexpr int64_t kMinBlock = 256;
 constexpr int64_t kHugePage = int64_t{2} << 20;
+// How long the event loop may be blocked by a call that needs the memory of enqueued work.
+constexpr std::chrono::milliseconds kLongestWait{50};
 constexpr int64_t kMinUncached = int64_t{64} << 20;  // tables: released when freed
 
 // Eight sizes per power of two, so at most an eighth is wasted; whole huge pages for large blocks.
@@ -37,33 +39,42 @@ void Allocator::release_cached() noexcept {
   buckets_.clear();
 }
 
+bool Allocator::has_room(int64_t size) const {
+  const bool counts = source_.held && size >= kHugePage;  // else asking would cost more
+  const int64_t held = std::max(stats_.reserved, counts ? source_.held() : 0);
+  return size <= stats_.total && held <= stats_.total - size;
+}
+
 // A new block from the source; false if the device has no memory left for it.
 bool Allocator::allocate_block(int64_t size, Block& block) {
-  void* data = stats_.reserved + size <= stats_.total ? source_.allocate(size) : nullptr;
+  void* data = has_room(size) ? source_.allocate(size) : nullptr;
   block = {data, size, 0};
   return data != nullptr;
 }
 
 Error Allocator::none_left(int64_t bytes) const {
-  return Error(Code::out_of_memory,
-               "device memory: wanted " + std::to_string(bytes) + " bytes, " +
-                   std::to_string(stats_.allocated) + " are in tensors of " +
-                   std::to_string(stats_.total) +
-                   " in all.\n  Dispose tensors that are no longer needed, or use a smaller table.");
+  const bool busy = stream_.completed() != stream_.submitted();
+  return Error(
+      Code::out_of_memory,
+      "device memory: wanted " + std::to_string(bytes) + " bytes, " +
+          std::to_string(stats_.allocated) + " are in tensors of " + std::to_string(stats_.total) +
+          " in all.\n  Dispose tensors that are no longer needed, or use a smaller table." +
+          (busy ? "\n  What enqueued work still uses is free after `await device.synchronize()`."
+                : ""));
 }
 
 // Adds a block to a bucket that has none to spare.
 void Allocator::add_block(int64_t size, Bucket& bucket, Block& block) {
   if (bucket.idle.capacity() < bucket.blocks)
     bucket.idle.reserve(std::max(bucket.blocks, bucket.idle.capacity() * 2));
-  if (!allocate_block(size, block)) {
-    release_idle();
-    if (!allocate_block(size, block) && stream_.completed() != stream_.submitted()) {
-      stream_.wait();
-      release_idle();
-      allocate_block(size, block);
-    }
-  }
+  if (allocate_block(size, block)) return;
+  release_idle();
+  if (allocate_block(size, block) || stream_.completed() == stream_.submitted()) return;
+  // Work that is enqueued still uses the memory.
+  release_cached_in_order();
+  if (allocate_block(size, block)) return;
+  stream_.wait_for(kLongestWait);
+  allocate_block(size, block);
 }
 
 Block Allocator::allocate(int64_t bytes) {
@@ -117,6 +128,15 @@ void Allocator::release_idle() {
     }
     blocks.erase(idle, blocks.end());
   }
+  std::erase_if(buckets_, [](const auto& entry) { return entry.second.blocks == 0; });
+}
+
+void Allocator::release_cached_in_order() {
+  for (auto& [bytes, bucket] : buckets_)
+    while (!bucket.idle.empty() && release_in_order(bucket.idle.back())) {
+      bucket.idle.pop_back();
+      --bucket.blocks;
+    }
   std::erase_if(buckets_, [](const auto& entry) { return entry.second.blocks == 0; });
 }
 

@@ -23,6 +23,8 @@ struct MemorySource {
   std::function<void*(int64_t bytes)> allocate;  // nullptr: none left
   std::function<void(void* data, int64_t bytes)> release;
   int64_t total = 0;  // bytes of the device
+  // Bytes that this process holds, of tensors and of all else, where they share the memory.
+  std::function<int64_t()> held{};
   // Blocks have the requested size and are never reused: for a device that checks their bounds.
   bool exact = false;
 };
@@ -48,6 +50,7 @@ class Allocator {
   const MemoryStats& stats() const { return stats_; }
 
  private:
+  bool has_room(int64_t size) const;
   // The blocks of one size. There is room in `idle` for all of them, so that free() can't fail.
   struct Bucket {
     std::vector<Block> idle;
@@ -57,6 +60,7 @@ class Allocator {
   void add_block(int64_t size, Bucket& bucket, Block& block);
   Error none_left(int64_t bytes) const;
   void release_idle();
+  void release_cached_in_order();
   bool release_in_order(const Block& block) noexcept;
 
   MemorySource source_;

@@ -13,6 +13,7 @@
 namespace ml {
 
 struct Operations;
+class Storage;
 
 class Device : public std::enable_shared_from_this<Device> {
  public:
@@ -20,36 +21,48 @@ class Device : public std::enable_shared_from_this<Device> {
       : operations(operations),
         stream_(std::move(stream)),
         allocator_(std::move(source), *stream_) {}
-  ~Device() { stream_->wait(); }  // before the cached memory is released
+  ~Device() { end(); }
 
   const Operations& operations;
   std::string name;         // "cpu"
   std::string kind;         // "cpu" | "cuda" | "simt"
   std::string description;  // "AMD EPYC, avx512, 2 threads"
+  int threads = 0;          // of the CPU
 
   Stream& stream() { return *stream_; }
   Allocator& allocator() { return allocator_; }
 
+  // A device that is closed takes no more work, and its tensors can't be used.
+  void close() { closed_ = true; }
+  bool closed() const { return closed_; }
+  bool ended() const { return !stream_; }
+  // Waits for the work that was enqueued, ends the threads and releases all memory, also that of
+  // tensors.
+  void end() noexcept;
+
  private:
-  std::unique_ptr<Stream> stream_;
+  friend class Storage;
+
+  std::unique_ptr<Stream> stream_;  // until end()
   Allocator allocator_;
+  bool closed_ = false;
+  Storage* storages_ = nullptr;  // the first of a list
 };
 
 // Memory with its owner. Freed in stream order with the last tensor on it.
 class Storage {
  public:
   Storage(std::shared_ptr<Device> device, int64_t bytes)
-      : device_(std::move(device)), block_(device_->allocator().allocate(bytes)) {}
+      : device_(std::move(device)), block_(device_->allocator().allocate(bytes)) {
+    link();
+  }
   // Memory that the device reads but does not write. `release` runs in stream order, after the last
   // tensor on it is gone.
   Storage(std::shared_ptr<Device> device, void* data, int64_t bytes, std::function<void()> release)
-      : device_(std::move(device)), block_{data, bytes, 0}, release_(std::move(release)) {}
-  ~Storage() {
-    if (release_)
-      device_->stream().always(std::move(release_));
-    else
-      device_->allocator().free(block_);
+      : device_(std::move(device)), block_{data, bytes, 0}, release_(std::move(release)) {
+    link();
   }
+  ~Storage();
   Storage(const Storage&) = delete;
   Storage& operator=(const Storage&) = delete;
 
@@ -63,9 +76,14 @@ class Storage {
   WriteLog writes;
 
  private:
+  friend class Device;
+  void link();
+  void abandon() noexcept;  // at the end of the device
+
   std::shared_ptr<Device> device_;
   Block block_;
   std::function<void()> release_;
+  Storage *previous_ = nullptr, *next_ = nullptr;  // of the device
 };
 
 struct Tensor {

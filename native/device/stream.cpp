@@ -17,6 +17,11 @@ std::optional<Fault> Stream::wait_for_submitted() {
   return unreported() ? found_ : std::nullopt;
 }
 
+bool Stream::wait_for(std::chrono::milliseconds limit) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  return progress_.wait_for(lock, limit, [this] { return completed() == submitted_; });
+}
+
 // A completion may report the fault before complete() stores it.
 void Stream::acknowledge(Ticket first) {
   {

@@ -6,6 +6,7 @@
 // of it runs. So after an error nothing has changed.
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
@@ -51,6 +52,9 @@ class Stream {
 
   // Runs on the stream in order, also when the work around it is void: for releasing memory.
   virtual void always(std::function<void()> action) = 0;
+
+  // Blocks until all work so far has run, but no longer than `limit`; returns whether it has.
+  bool wait_for(std::chrono::milliseconds limit);
 
   Ticket submitted() const { return submitted_; }  // the newest work
   // All work up to this one has run or is void.

@@ -41,6 +41,7 @@ class MemoryLayer {
   ForwardResult forward(const Tensor& x, bool save);  // x [T, C] or [batch, time, C]
   Tensor backward(const MemoryContext& context, const Tensor& dy);
   std::vector<Parameter*> parameters();
+  Device& device() const { return *device_; }
 
  private:
   std::shared_ptr<Device> device_;

@@ -25,6 +25,7 @@ class Optimizer {
 
   void step(const Hyper& dense, const Hyper& table, bool every_row);
   void zero_grad();
+  Device& device() const { return *device_; }
 
   const Tensor& step_count() const { return step_; }
   const OptimizerState& dense_state(size_t i) const { return dense_states_[i]; }

@@ -34,6 +34,7 @@ class PeerLayer {
   Result forward(const Tensor& x, bool save);
   Tensor backward(const PeerContext& context, const Tensor& dy);
   std::vector<Parameter*> parameters() { return query_.parameters(); }
+  Device& device() const { return *device_; }
 
  private:
   std::shared_ptr<Device> device_;

@@ -119,13 +119,18 @@ void cached_blocks_make_way() {
     require(memory.blocks.size() == 5 && stream.completed() == 0,
             "idle cached blocks are released when memory is short, without waiting");
     const Block other = allocator.allocate(mib(32));
-    require(stream.completed() == stream.submitted() && memory.blocks.size() == 5,
-            "then the allocator waits for the others");
+    require(stream.completed() == 0 && memory.blocks.size() == 6,
+            "then the others, behind the work that uses them: without waiting either");
+    stream.wait();
+    require(memory.blocks.size() == 5, "when that has run");
+    stream.work();
     try {
       allocator.allocate(mib(100));
       require(false, "more than the device has is refused");
     } catch (const Error& error) {
       require(error.code() == Code::out_of_memory, "with ERR_OUT_OF_MEMORY");
+      require(std::string(error.what()).find("synchronize") != std::string::npos,
+              "and a hint, since enqueued work has not run");
     }
     for (const Block& b : {blocks[2], blocks[3], blocks[4], small, other}) allocator.free(b);
     stream.wait();

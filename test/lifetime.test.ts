@@ -46,7 +46,7 @@ onEveryDevice((device) => {
 })
 
 test('the memory of a disposed table returns to the system', async () => {
-  const device = openDevice('cpu')
+  const device = openDevice('cpu', { threads: 3 })
   const table = new ValueTable(device, { slots: 2 ** 20, dim: 64 })
   await device.synchronize()
   expect(device.memory().reserved).toBeGreaterThanOrEqual(2 ** 28)
@@ -60,7 +60,7 @@ test('tensors that are not disposed are garbage-collected', async () => {
   const { runInNewContext } = await import('node:vm')
   setFlagsFromString('--expose-gc')
   const gc = runInNewContext('gc') as () => void
-  const device = openDevice('cpu')
+  const device = openDevice('cpu', { threads: 3 })
   for (let i = 0; i < 50; i++) {
     device.zeros([1 << 18])
     if (i % 10 === 9) await device.synchronize()

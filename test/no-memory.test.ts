@@ -1,0 +1,259 @@
+// No memory, no threads: each call that fails has a code, changes nothing, and the next one works.
+
+import { spawnSync } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
+import { afterEach, describe, expect, test } from 'vitest'
+import {
+  AdamW,
+  type DeviceName,
+  type ErrorCode,
+  MemoryLayer,
+  MemoryLayersError,
+  openDevice,
+  ops,
+} from '../lib/index.js'
+import { onEveryDevice } from './support/devices.js'
+import { errorOf } from './support/errors.js'
+import { type FailureKind, failNext, failureCalls, stopFailing } from './support/failures.js'
+import { valuesOf } from './support/layers.js'
+
+const kinds: readonly FailureKind[] = ['allocation', 'malloc', 'thread', 'file', 'cuda']
+afterEach(() => kinds.forEach(stopFailing))
+
+/**
+ * Runs `act` with its first, second, … call of the kind failing, until none is left; after each
+ * `check` runs without failures. Returns how many runs failed.
+ */
+async function forEveryFailure(
+  kind: FailureKind,
+  codes: readonly ErrorCode[],
+  act: () => unknown,
+  check: () => unknown = () => {},
+): Promise<number> {
+  let failed = 0
+  for (let n = 0; ; n++) {
+    failNext({ kind, after: n })
+    let error: unknown
+    try {
+      await act()
+    } catch (e) {
+      error = e
+    }
+    const reached = failureCalls(kind) > n
+    stopFailing(kind)
+    if (error !== undefined) {
+      expect(error).toBeInstanceOf(MemoryLayersError)
+      expect(codes, String(error)).toContain((error as MemoryLayersError).code)
+      expect(String(error)).toMatch(/^MemoryLayersError \[\w+\]: [\w.]+: /)
+      failed++
+    }
+    await check()
+    if (!reached) {
+      expect(error).toBeUndefined()
+      return failed
+    }
+  }
+}
+
+onEveryDevice((device) => {
+  const noMemory: ErrorCode[] = ['ERR_OUT_OF_MEMORY']
+  const x = device.tensor([1, 2, 3, 4], [2, 2])
+  const y = device.tensor([10, 20, 30, 40], [2, 2])
+  const unchanged = async () => {
+    expect(Array.from(await x.data())).toEqual([1, 2, 3, 4])
+    expect(Array.from(await y.data())).toEqual([10, 20, 30, 40])
+  }
+
+  test.each(['malloc', 'allocation'] as const)('any %s of an operation may fail', async (kind) => {
+    const failed = await forEveryFailure(
+      kind,
+      noMemory,
+      async () => {
+        using sum = ops.add(x, y)
+        expect(Array.from(await sum.data())).toEqual([11, 22, 33, 44])
+      },
+      unchanged,
+    )
+    expect(failed).toBeGreaterThan(0)
+  })
+
+  test.each(['malloc', 'allocation'] as const)('any %s of the factories may fail', async (kind) => {
+    const before = device.memory().allocated
+    const failed = await forEveryFailure(
+      kind,
+      noMemory,
+      () => {
+        device.zeros([3]).dispose()
+        device.normal([3], { seed: 1 }).dispose()
+        device.tensor([1, 2], [2], 'float16').dispose()
+        x.reshape([4]).dispose()
+        x.to('bfloat16').dispose()
+      },
+      () => expect(device.memory().allocated).toBe(before),
+    )
+    expect(failed).toBeGreaterThan(kind === 'malloc' ? 10 : 5)
+    await unchanged()
+  })
+
+  test('any malloc of a call with many arguments may fail', async () => {
+    const qkv = () => device.normal([1, 2, 1, 4], { seed: 1 })
+    const [q, k, v, dy] = [qkv(), qkv(), qkv(), qkv()]
+    const { y, lse } = ops.attention(q, k, v)
+    const backward = () => ops.attentionBackward(dy, { q, k, v, y, lse })
+    const wanted = Array.from(await backward().dq.data())
+    await forEveryFailure('malloc', noMemory, async () => {
+      const { dq, dk, dv } = backward()
+      expect(Array.from(await dq.data())).toEqual(wanted)
+      for (const t of [dq, dk, dv]) t.dispose()
+    })
+  })
+
+  test('any malloc of a read, a write or a wait may fail', async () => {
+    const failed = await forEveryFailure(
+      'malloc',
+      noMemory,
+      async () => {
+        x.write([1, 2, 3, 4])
+        await x.data()
+        x.dataSync()
+        await device.synchronize()
+      },
+      unchanged,
+    )
+    expect(failed).toBeGreaterThan(3)
+  })
+
+  test('dispose() needs no memory', async () => {
+    const options = { inputDim: 4, heads: 1, knn: 2, nKeys: 2, keyDim: 4 }
+    await device.synchronize()
+    const before = device.memory().allocated
+    const layer = new MemoryLayer(device, options)
+    const optimizer = new AdamW(layer.parameters(), { lr: 0.1 })
+    const { output, context } = layer.forward(device.zeros([2, 4]))
+    const tensors = Array.from({ length: 100 }, (_, i) => device.zeros([i + 1]))
+    failNext({ kind: 'malloc', times: 1e9 })
+    for (const d of [...tensors, output, context, optimizer, layer]) d.dispose()
+    stopFailing('malloc')
+    await device.synchronize()
+    expect(device.memory().allocated).toBeLessThan(before + 1024) // the input of forward
+  })
+
+  test('while all memory is gone each call is an error, and the next one works', async () => {
+    const layer = new MemoryLayer(device, {
+      inputDim: 4,
+      heads: 1,
+      knn: 2,
+      nKeys: 2,
+      keyDim: 4,
+    })
+    const before = await valuesOf(layer.parameters())
+    const input = device.normal([2, 4], { seed: 1 })
+    const wanted = Array.from(await layer.infer(input).data())
+    failNext({ kind: 'malloc', times: 1e9 })
+    const calls = [
+      () => device.empty([1]),
+      () => ops.add(x, y),
+      () => x.data(),
+      () => x.dataSync(),
+      () => device.synchronize(),
+      () => layer.infer(input),
+      () => layer.forward(input),
+    ]
+    const errors: unknown[] = []
+    for (const call of calls) {
+      try {
+        await call()
+      } catch (error) {
+        errors.push(error)
+      }
+    }
+    stopFailing('malloc')
+    expect(errors.map((e) => (e as MemoryLayersError).code)).toEqual(
+      calls.map(() => 'ERR_OUT_OF_MEMORY'),
+    )
+    expect(await valuesOf(layer.parameters())).toEqual(before)
+    expect(Array.from(await layer.infer(input).data())).toEqual(wanted)
+    await unchanged()
+  })
+
+  test('a tensor that there is no memory for is named by its call', async () => {
+    failNext({ kind: 'allocation', times: 1e9 })
+    const messages = {
+      'device.zeros': () => device.zeros([3]),
+      'device.normal': () => device.normal([3], { seed: 1 }),
+      'device.tensor': () => device.tensor([1]),
+      'Tensor.to': () => x.to('float16'),
+      add: () => ops.add(x, y),
+    }
+    for (const [name, call] of Object.entries(messages))
+      expect(await errorOf('ERR_OUT_OF_MEMORY', call)).toMatch(new RegExp(`^${name}: .*bytes`))
+  })
+
+  test('a thread that cannot be started is ERR_DEVICE, and the next openDevice works', async () => {
+    const name = device.name as DeviceName
+    const options = device.kind === 'cpu' ? { threads: 7 } : {}
+    await openDevice(name, options).close()
+    const failed = await forEveryFailure('thread', ['ERR_DEVICE'], async () => {
+      const opened = openDevice(name, options)
+      expect(Array.from(await opened.tensor([5]).data())).toEqual([5])
+      await opened.close()
+    })
+    expect(failed).toBe(device.kind === 'cpu' ? 1 : 3)
+  })
+})
+
+describe('the thread pool', () => {
+  // In a process of its own: the pool of this one has its threads.
+  test('works with the threads that can be started, to the same bits', () => {
+    const program = `
+      const device = openDevice('cpu', { threads: 4 })
+      const x = device.normal([300, 400], { seed: 1 }), w = device.normal([500, 400], { seed: 2 })
+      const digest = async () => {
+        const data = await ops.linear(x, w).data()
+        return require('node:crypto').createHash('sha256').update(data).digest('hex')
+      }
+      const threads = () => require('node:fs').readdirSync('/proc/self/task').length
+      native.failNext(kinds.thread, 0, 1e9)
+      const before = threads(), alone = await digest(), none = threads() - before
+      native.failNext(kinds.thread, 1, 1e9)
+      await new Promise((resolve) => setTimeout(resolve, 150))
+      const two = await digest(), one = threads() - before
+      native.failNext(kinds.thread, 0, 0)
+      await new Promise((resolve) => setTimeout(resolve, 150))
+      const all = await digest()
+      console.log(JSON.stringify({ none, one, all: threads() - before,
+        same: alone === two && two === all }))`
+    expect(JSON.parse(run(program))).toEqual({ none: 0, one: 1, all: 3, same: true })
+  })
+})
+
+test('a read that failed does not keep the program from ending', () => {
+  const program = `
+    const t = openDevice('cpu').zeros([1000])
+    for (let n = 0; n < 12; n++) {
+      native.failNext(kinds.malloc, n, 1)
+      try { await t.data() } catch (error) { if (error.code !== 'ERR_OUT_OF_MEMORY') throw error }
+    }
+    console.log('done')`
+  expect(run(program)).toBe('done')
+})
+
+const root = fileURLToPath(new URL('..', import.meta.url))
+
+/** The output of a program in a process of its own, which must end by itself. */
+function run(program: string): string {
+  const source = `
+    const { createRequire } = require('node:module')
+    const native = createRequire(${JSON.stringify(`${root}package.json`)})('node-gyp-build')(
+      ${JSON.stringify(root)})
+    const kinds = { allocation: 0, malloc: 1, thread: 2, file: 3, cuda: 4 }
+    import(${JSON.stringify(`file://${root}dist/index.js`)}).then(async ({ openDevice, ops }) => {
+      ${program}
+    })`
+  const { status, signal, stderr, stdout } = spawnSync(process.execPath, ['-e', source], {
+    encoding: 'utf8',
+    timeout: 30_000,
+  })
+  expect({ status, signal, stderr }).toEqual({ status: 0, signal: null, stderr: '' })
+  return stdout.trim()
+}

@@ -282,7 +282,10 @@ export function tensorHandle(
 function checkOpen(where: string, device: Device): void {
   if (!device.closed) return
   const hint = 'Open it again with openDevice() and make its tensors anew.'
-  throw new MemoryLayersError('ERR_DEVICE', `${where}: device "${device.name}" was closed.\n  ${hint}`)
+  throw new MemoryLayersError(
+    'ERR_DEVICE',
+    `${where}: device "${device.name}" was closed.\n  ${hint}`,
+  )
 }
 
 /** A device's name in messages, with its threads where another has the same name. */

@@ -53,8 +53,7 @@ test.each([
   [
     'version 2, mounted from a group of the host',
     {
-      'proc/self/mountinfo':
-        '900 800 0:26 /docker/abc /sys/fs/cgroup ro - cgroup2 cgroup rw\n',
+      'proc/self/mountinfo': '900 800 0:26 /docker/abc /sys/fs/cgroup ro - cgroup2 cgroup rw\n',
       'proc/self/cgroup': '0::/docker/abc/app\n',
       'sys/fs/cgroup/memory.max': '52428800\n',
       'sys/fs/cgroup/app/memory.max': '104857600\n',

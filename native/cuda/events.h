@@ -18,20 +18,20 @@ class EventPool {
   }
 
   cudaEvent_t acquire() {
-    {
-      std::lock_guard<std::mutex> lock(mutex_);
-      if (!free_.empty()) {
-        const cudaEvent_t event = free_.back();
-        free_.pop_back();
-        return event;
-      }
-    }
+    std::lock_guard<std::mutex> lock(mutex_);
     cudaEvent_t event = nullptr;
+    if (!free_.empty()) {
+      event = free_.back();
+      free_.pop_back();
+      return event;
+    }
+    if (free_.capacity() <= made_) free_.reserve(2 * made_ + 1);  // so that release() can't fail
     check_cuda(cudaEventCreateWithFlags(&event, flags_), "cudaEventCreateWithFlags");
+    ++made_;
     return event;
   }
 
-  void release(cudaEvent_t event) {
+  void release(cudaEvent_t event) noexcept {
     std::lock_guard<std::mutex> lock(mutex_);
     free_.push_back(event);
   }
@@ -40,6 +40,7 @@ class EventPool {
   unsigned flags_;
   std::mutex mutex_;
   std::vector<cudaEvent_t> free_;
+  size_t made_ = 0;
 };
 
 }  // namespace ml::ML_CUDA_NAMESPACE

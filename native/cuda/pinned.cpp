@@ -13,8 +13,8 @@ constexpr size_t kMaxInFlight = size_t{64} << 20;  // bytes
 }  // namespace
 
 PinnedPool::~PinnedPool() {
-  for (auto& [bytes, blocks] : free_)
-    for (Block& b : blocks) (void)cudaFreeHost(b.data);
+  for (auto& [bytes, bucket] : buckets_)
+    for (Block& b : bucket.free) (void)cudaFreeHost(b.data);
 }
 
 PinnedPool::Block PinnedPool::acquire(size_t bytes) {
@@ -22,22 +22,25 @@ PinnedPool::Block PinnedPool::acquire(size_t bytes) {
   std::unique_lock<std::mutex> lock(mutex_);
   released_.wait(lock, [&] { return in_flight_ == 0 || in_flight_ + size <= kMaxInFlight; });
   Block block;
-  if (auto& blocks = free_[size]; !blocks.empty()) {
-    block = blocks.back();
-    blocks.pop_back();
+  Bucket& bucket = buckets_[size];
+  if (!bucket.free.empty()) {
+    block = bucket.free.back();
+    bucket.free.pop_back();
   } else {
+    if (bucket.free.capacity() <= bucket.made) bucket.free.reserve(2 * bucket.made + 1);
     void* data = nullptr;
     check_cuda(cudaHostAlloc(&data, size, cudaHostAllocPortable), "cudaHostAlloc");
     block = {static_cast<char*>(data), size};
+    ++bucket.made;
   }
   in_flight_ += size;
   return block;
 }
 
-void PinnedPool::release(Block block) {
+void PinnedPool::release(Block block) noexcept {
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    free_[block.bytes].push_back(block);
+    buckets_.find(block.bytes)->second.free.push_back(block);
     in_flight_ -= block.bytes;
   }
   released_.notify_all();

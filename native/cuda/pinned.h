@@ -26,13 +26,17 @@ class PinnedPool {
 
   ~PinnedPool();
   Block acquire(size_t bytes);
-  void release(Block block);
+  void release(Block block) noexcept;
 
  private:
   std::mutex mutex_;
   std::condition_variable released_;
-  std::map<size_t, std::vector<Block>> free_;  // by size
-  size_t in_flight_ = 0;                       // bytes
+  struct Bucket {
+    std::vector<Block> free;  // with room for all, so that release() can't fail
+    size_t made = 0;
+  };
+  std::map<size_t, Bucket> buckets_;  // by size
+  size_t in_flight_ = 0;              // bytes
 };
 
 }  // namespace ml::ML_CUDA_NAMESPACE

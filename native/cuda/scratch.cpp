@@ -34,6 +34,7 @@ void* Scratch::allocate(int64_t bytes) {
   }
   if (chunk_ == chunks_.size()) {
     const int64_t chunk_bytes = kExactChunks ? size : std::max(size, kMinChunk);
+    chunks_.reserve(chunks_.size() + 1);
     void* data = nullptr;
     check_cuda(cudaMalloc(&data, static_cast<size_t>(chunk_bytes)), "cudaMalloc");
     chunks_.push_back({static_cast<char*>(data), chunk_bytes});

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <mutex>
+#include <new>
 #include <utility>
 #include <vector>
 
@@ -16,8 +17,8 @@ struct OperationTime {
 
 class OperationTimes {
  public:
-  // `name` is a literal, compared by address.
-  void add(const char* name, double seconds) {
+  // `name` is a literal, compared by address. A time that there is no memory for is lost.
+  void add(const char* name, double seconds) noexcept try {
     std::lock_guard<std::mutex> lock(mutex_);
     for (OperationTime& t : times_) {
       if (t.name != name) continue;
@@ -26,6 +27,7 @@ class OperationTimes {
       return;
     }
     times_.push_back({name, 1, seconds});
+  } catch (const std::bad_alloc&) {
   }
 
   std::vector<OperationTime> take() {

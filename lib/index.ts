@@ -4,23 +4,20 @@
  */
 
 export { Context } from './context.js'
-export {
-  Device,
-  type DeviceInfo,
-  type DeviceName,
-  type DeviceOptions,
-  devices,
-  type MemoryInfo,
-  type NormalOptions,
-  openDevice,
-  type UniformOptions,
-} from './device.js'
+export { Device, type MemoryInfo, type NormalOptions, type UniformOptions } from './device.js'
 export type { DType, TensorBits, TensorData } from './dtype.js'
 export type { NumericData } from './encode.js'
 export { type ErrorCode, MemoryLayersError } from './errors.js'
 export { TableLayer } from './layer.js'
 export type { LayerInput } from './layer-input.js'
 export { MemoryLayer, type MemoryLayerOptions } from './memory-layer.js'
+export {
+  type DeviceInfo,
+  type DeviceName,
+  type DeviceOptions,
+  devices,
+  openDevice,
+} from './open-device.js'
 export * as ops from './ops.js'
 export { type Gate, type Lookup, type Outputs, SparseGrad } from './ops.js'
 export {

@@ -7,9 +7,10 @@ import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
 import { type FileHandle, open, rename, rm } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { native } from './binding.js'
-import { checkDevice, type Device, openDevice } from './device.js'
+import { checkDevice, type Device } from './device.js'
 import { type DType, dtypeInfo } from './dtype.js'
 import { fail } from './errors.js'
+import { openDevice } from './open-device.js'
 import { checkOptions } from './options.js'
 import {
   failFormat,

@@ -1,5 +1,6 @@
 import { native, type TensorHandle } from './binding.js'
 import type { Device } from './device.js'
+import { failMismatch } from './device-mismatch.js'
 import {
   convertible,
   type DType,
@@ -264,34 +265,8 @@ export function tensorHandle(
     fail('ERR_DTYPE', where, name, 'be a Tensor', tensor, hint)
   }
   const handle = tensor.handle(where, name)
-  if (device && tensor.device !== device) {
-    checkOpen(where, tensor.device)
-    checkOpen(where, device)
-    fail(
-      'ERR_DEVICE_MISMATCH',
-      where,
-      name,
-      `be on device ${deviceLabel(device, tensor.device)}`,
-      `a tensor of another device ${deviceLabel(tensor.device, device)}`,
-      `Move it with ${name}.to(device).`,
-    )
-  }
+  if (device && tensor.device !== device) failMismatch(where, name, device, tensor.device)
   return handle
-}
-
-function checkOpen(where: string, device: Device): void {
-  if (!device.closed) return
-  const hint = 'Open it again with openDevice() and make its tensors anew.'
-  throw new MemoryLayersError(
-    'ERR_DEVICE',
-    `${where}: device "${device.name}" was closed.\n  ${hint}`,
-  )
-}
-
-/** A device's name in messages, with its threads where another has the same name. */
-function deviceLabel(device: Device, other: Device): string {
-  const count = `${device.threads} thread${device.threads === 1 ? '' : 's'}`
-  return `"${device.name}"${device.name === other.name ? ` with ${count}` : ''}`
 }
 
 /** {@link tensorHandle} of an argument that may be left out. */

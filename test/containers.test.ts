@@ -22,8 +22,7 @@ function limitsOf(files: Record<string, string>): { memory: number; cores: numbe
   return limits
 }
 
-const mountV2 =
-  '29 24 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate,memory_recursiveprot\n'
+const mountV2 = '29 24 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n'
 
 test.each([
   ['no control groups', {}, none],

@@ -6,9 +6,9 @@ import { native } from '../../lib/binding.js'
 const kinds = ['allocation', 'malloc', 'thread', 'file', 'cuda'] as const
 
 /**
- * What can fail: 'allocation' is memory of a tensor, 'malloc' host memory of the addon (bookkeeping,
- * staging, scratch space), 'thread' the start of a thread, 'file' a native call on a file, 'cuda' a
- * call of the emulated CUDA runtime.
+ * What can fail: 'allocation' is memory of a tensor, 'malloc' host memory of the addon
+ * (bookkeeping, staging, scratch space), 'thread' the start of a thread, 'file' a native call on a
+ * file, 'cuda' a call of the emulated CUDA runtime.
  */
 export type FailureKind = (typeof kinds)[number]
 

@@ -33,7 +33,8 @@ const optimizer = new AdamW(memory.parameters(), { lr: 3e-3, tableLr: 3e-2 })
 
 const model = tf.sequential()
 model.add(tf.layers.dense({ units: 32, inputShape: [16] }))
-model.add(asLayer(tf, memory))
+// TensorFlow.js updates its own weights, `optimizer` the memory's, both after each batch.
+model.add(asLayer(tf, memory, { optimizer }))
 model.add(tf.layers.dense({ units: 10, activation: 'softmax' }))
 model.compile({
   optimizer: tf.train.adam(3e-3),
@@ -46,11 +47,6 @@ await model.fit(x, y, {
   batchSize: 128,
   verbose: 0,
   callbacks: {
-    // TensorFlow.js updates its own weights; the memory's parameters are updated here.
-    onBatchEnd: () => {
-      optimizer.step()
-      optimizer.zeroGrad()
-    },
     onEpochEnd: (epoch, logs) => {
       if (epoch % 10 !== 9) return
       const [loss, recall] = [logs!['loss']!, logs!['acc']! * 100]

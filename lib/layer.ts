@@ -28,6 +28,9 @@ export interface NativeLayer {
   dispose(): void
 }
 
+/** @internal Options as JSON has them. */
+export type LayerConfig = Readonly<Record<string, number | string | boolean>>
+
 /** A layer over value tables. */
 export abstract class TableLayer {
   /** Where its parameters are. */
@@ -56,8 +59,19 @@ export abstract class TableLayer {
     this.#dense = denseParameters(device, layer.parameters)
   }
 
+  /**
+   * @internal The constructor's options that make such a layer again, without the seed and shared
+   * tables: for models that are saved with their layers.
+   */
+  abstract readonly config: LayerConfig
+
   /** The tables as parameters, and whether each is the layer's own or shared. */
   protected abstract tables(): readonly { parameter: TableParameter; own: boolean }[]
+
+  /** @internal The tables that the caller shares with other layers. */
+  sharedTables(): readonly ValueTable[] {
+    return this.tables().flatMap(({ parameter, own }) => (own ? [] : [parameter.table]))
+  }
 
   /**
    * @param x `[tokens, inputDim]` or `[batch, time, inputDim]` float32

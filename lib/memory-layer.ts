@@ -1,7 +1,7 @@
 import { native } from './binding.js'
 import type { Device } from './device.js'
 import { fail } from './errors.js'
-import { checkSharedTable, TableLayer } from './layer.js'
+import { checkSharedTable, type LayerConfig, TableLayer } from './layer.js'
 import { checkBoolean, checkInteger, checkOptions, choiceIndex } from './options.js'
 import { tableParameter } from './parameter.js'
 import {
@@ -9,6 +9,7 @@ import {
   checkQuery,
   type QueryOptions,
   queryArguments,
+  queryConfig,
   queryOptionNames,
 } from './query-options.js'
 import { ValueTable } from './value-table.js'
@@ -37,6 +38,8 @@ export interface MemoryLayerOptions extends QueryOptions {
 export class MemoryLayer extends TableLayer {
   /** The value table, its own or shared. */
   readonly values: ValueTable
+  /** @internal */
+  readonly config: LayerConfig
   readonly #shared: boolean
 
   /** @throws ERR_OPTION, ERR_VALUE, ERR_SHAPE, ERR_DEVICE_MISMATCH, ERR_OUT_OF_MEMORY */
@@ -73,6 +76,14 @@ export class MemoryLayer extends TableLayer {
     })
     this.values = values
     this.#shared = checked.values !== undefined
+    this.config = {
+      ...queryConfig(query),
+      outputDim,
+      outputGate,
+      gate: siluGate ? 'silu' : 'none',
+      valueDim: values.dim,
+      dtype: values.dtype,
+    }
   }
 
   /** @internal */

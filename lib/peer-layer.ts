@@ -1,11 +1,17 @@
 import { native } from './binding.js'
 import { isInstance } from './describe.js'
 import type { Device } from './device.js'
-import { checkSharedTable, TableLayer } from './layer.js'
+import { checkSharedTable, type LayerConfig, TableLayer } from './layer.js'
 import { activationCode } from './ops.js'
 import { checkInteger, checkOptions, choiceIndex } from './options.js'
 import { tableParameter } from './parameter.js'
-import { checkQuery, type QueryOptions, queryArguments, queryOptionNames } from './query-options.js'
+import {
+  checkQuery,
+  type QueryOptions,
+  queryArguments,
+  queryConfig,
+  queryOptionNames,
+} from './query-options.js'
 import { ValueTable } from './value-table.js'
 
 /** Options of {@link PeerLayer}. */
@@ -32,6 +38,8 @@ export class PeerLayer extends TableLayer {
   readonly down: ValueTable
   /** What each expert writes: `[nKeys*nKeys, outputDim]`. */
   readonly up: ValueTable
+  /** @internal */
+  readonly config: LayerConfig
   readonly #own: readonly ValueTable[]
 
   /** @throws ERR_OPTION, ERR_VALUE, ERR_SHAPE, ERR_DEVICE_MISMATCH, ERR_OUT_OF_MEMORY */
@@ -80,6 +88,7 @@ export class PeerLayer extends TableLayer {
     this.down = down
     this.up = up
     this.#own = own
+    this.config = { ...queryConfig(query), outputDim, activation }
   }
 
   /** @internal */

@@ -3,6 +3,7 @@
 import type { QueryArguments } from './binding.js'
 import { checkDevice, type Device } from './device.js'
 import { fail } from './errors.js'
+import type { LayerConfig } from './layer.js'
 import { checkBoolean, checkInteger, choiceIndex } from './options.js'
 
 // n*n slots are numbered by an int32.
@@ -70,4 +71,9 @@ export function checkQuery(
 export function queryArguments(query: CheckedQuery): QueryArguments {
   const { inputDim, heads, knn, nKeys, keyDim, queryBias, queryNorm, seed } = query
   return [inputDim, heads, knn, nKeys, keyDim, queryBias, queryNorm, seed]
+}
+
+/** The options again, for {@link TableLayer.config}: without the seed. */
+export function queryConfig({ seed, queryNorm, ...query }: CheckedQuery): LayerConfig {
+  return { ...query, queryNorm: queryNorm ? 'rms' : 'none' }
 }

@@ -3,6 +3,7 @@
 
 import { AdamW, type Device, type DType, MemoryLayer, openDevice, type Tensor } from 'memory-layers'
 import { FeedForward } from 'memory-layers/nn'
+import { asFunction, type TensorFlow } from 'memory-layers/tfjs' // TensorFlow.js is not here
 
 declare const process: { exitCode: number }
 
@@ -30,6 +31,8 @@ async function step(x: Tensor): Promise<Float32Array> {
   if (!(data instanceof Float32Array)) throw new TypeError('float32 expected')
   return data
 }
+
+export const inTfjs = (tf: TensorFlow) => asFunction(tf, layer)
 
 // @ts-expect-error: an option that does not exist
 export const misspelt = () => new MemoryLayer(device, { inputDim: 16, head: 2 })

@@ -5,10 +5,16 @@ import '@tensorflow/tfjs-backend-cpu'
 import * as tf from '@tensorflow/tfjs-core'
 import * as tfl from '@tensorflow/tfjs-layers'
 import { beforeAll, describe, expect, test } from 'vitest'
-import { AdamW, MemoryLayer, type MemoryLayerOptions, openDevice, PeerLayer } from '../lib/index.js'
-import { asFunction, asInference, asLayer } from '../lib/tfjs/index.js'
-import { expectClose } from './support/close.js'
-import { errorOf } from './support/errors.js'
+import {
+  AdamW,
+  MemoryLayer,
+  type MemoryLayerOptions,
+  openDevice,
+  PeerLayer,
+} from '../../lib/index.js'
+import { asFunction, asInference, asLayer } from '../../lib/tfjs/index.js'
+import { expectClose } from '../support/close.js'
+import { errorOf } from '../support/errors.js'
 
 const device = openDevice('cpu')
 beforeAll(() => tf.setBackend('cpu'))

@@ -48,9 +48,17 @@ export interface TfLayerOptions {
 
 /** TensorFlow.js with its layers. */
 export type TensorFlowLayers<L extends TfLayer = TfLayer> = TensorFlow & {
-  layers: { Layer: abstract new (config: never) => L }
-  // biome-ignore lint/suspicious/noExplicitAny: takes a class of the program's TensorFlow.js
-  serialization?: { registerClass(layerClass: any): unknown }
+  /** `tf.layers` */
+  layers: {
+    /** The class of all layers. */
+    Layer: { prototype: L }
+  }
+  /** `tf.serialization` */
+  serialization?: {
+    /** Makes a class known to `tf.loadLayersModel`. */
+    // biome-ignore lint/suspicious/noExplicitAny: takes a class of the program's TensorFlow.js
+    registerClass(layerClass: any): unknown
+  }
 }
 
 type Shape = readonly (number | null)[]

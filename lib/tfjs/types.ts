@@ -16,6 +16,7 @@ export interface TfTensor {
 export interface TfVariable extends TfTensor {
   /** Whether `dispose()` was called. */
   readonly isDisposed: boolean
+  /** Overwrites the elements. */
   // biome-ignore lint/suspicious/noExplicitAny: a tensor of the program's TensorFlow.js
   assign(value: any): void
 }

@@ -8,7 +8,7 @@ import { onEveryDevice } from './support/devices.js'
 const infinityBits = { float16: 0x7c00, bfloat16: 0x7f80 } as const
 type Half = keyof typeof infinityBits
 
-function valueOf(dtype: Half, bits: number): number {
+function numberOf(dtype: Half, bits: number): number {
   const [fraction, bias] = dtype === 'float16' ? [10, 15] : [7, 127]
   const exponent = bits >> fraction
   const mantissa = bits & ((1 << fraction) - 1)
@@ -32,7 +32,7 @@ function middles(dtype: Half): { numbers: number[]; bits: number[] } {
   const numbers: number[] = []
   const bits: number[] = []
   for (let low = 0; low < infinityBits[dtype]; low++) {
-    const middle = (valueOf(dtype, low) + valueOf(dtype, low + 1)) / 2
+    const middle = (numberOf(dtype, low) + numberOf(dtype, low + 1)) / 2
     const even = low + (low & 1)
     for (const [x, nearest] of [
       [neighbour(middle, -1n), low],

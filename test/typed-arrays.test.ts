@@ -1,4 +1,4 @@
-// Typed arrays are what their memory is, of whatever realm: subclassed, shared, resized, lied about.
+// Typed arrays are what their memory is, of whatever realm: subclassed, shared, resized, forged.
 
 import { runInNewContext } from 'node:vm'
 import { describe, expect, test } from 'vitest'

@@ -31,6 +31,9 @@ export interface PeerHandle {
 export interface ContextHandle {
   readonly [native]: 'context'
 }
+export interface SnapshotHandle {
+  readonly [native]: 'snapshot'
+}
 /** An optimizer's states of one parameter; `master`: the float32 values of a 16-bit table. */
 export interface StateHandle {
   state1?: TensorHandle
@@ -104,16 +107,28 @@ export function deviceProfile(
 ): Record<string, { calls: number; milliseconds: number }>
 export function deviceSynchronize(device: DeviceHandle): Promise<void>
 
-export function tensorFrom(
+/** `file`: an open descriptor; `path` is for messages. */
+export function tensorMap(
   device: DeviceHandle,
-  data: ArrayBufferView,
+  file: number,
+  path: string,
+  byteOffset: number,
   shape: readonly number[],
   dtype: number,
 ): TensorHandle
-export function tensorMap(
+/** Whether the lock was taken; undefined where the file system has none. */
+export function fileLock(file: number): boolean | undefined
+/** Of tensors that are added; each is known by its number. */
+export function snapshotCreate(): SnapshotHandle
+export function snapshotAdd(snapshot: SnapshotHandle, tensor: TensorHandle): void
+/** A tensor's next bytes as uint8; they are right for a read that is enqueued at once. */
+export function snapshotNext(snapshot: SnapshotHandle, index: number, bytes: number): TensorHandle
+export function snapshotRelease(snapshot: SnapshotHandle, index: number): void
+export function snapshotDispose(snapshot: SnapshotHandle): void
+
+export function tensorFrom(
   device: DeviceHandle,
-  path: string,
-  byteOffset: number,
+  data: ArrayBufferView,
   shape: readonly number[],
   dtype: number,
 ): TensorHandle

@@ -3,183 +3,254 @@
 
 import { type DType, dtypeInfo, dtypes } from './dtype.js'
 import { fail, MemoryLayersError } from './errors.js'
+import { JsonReader } from './files/json-reader.js'
+import type { FileContext } from './files/system.js'
+import { failFormat } from './safetensors-formats.js'
 
-const headerLimit = 100 * 2 ** 20
+/** The format's limit on the bytes of the header. */
+export const headerLimit = 100_000_000
+/** Elements of one tensor. */
+const elementLimit = 2 ** 50
+/** Axes of a tensor here; a file may have tensors of more as long as they are not selected. */
+const maxAxes = 6
 
-// Bytes of the format's dtypes that tensors here can't have: a file may contain tensors of these
-// dtypes as long as they are not selected.
-const foreignBytes = new Map([
-  ['F64', 8],
-  ['I64', 8],
-  ['U64', 8],
-  ['U32', 4],
-  ['I16', 2],
-  ['U16', 2],
-  ['BOOL', 1],
-  ['F8_E4M3', 1],
-  ['F8_E5M2', 1],
+// Bits of the format's dtypes that tensors here can't have: a file may have tensors of these, and
+// of dtypes that the format gets later, as long as they are not selected.
+const foreignBits = new Map([
+  ['BOOL', 8],
+  ['F4', 4],
+  ['F6_E2M3', 6],
+  ['F6_E3M2', 6],
+  ['F8_E4M3', 8],
+  ['F8_E5M2', 8],
+  ['F8_E8M0', 8],
+  ['F8_E4M3FNUZ', 8],
+  ['F8_E5M2FNUZ', 8],
+  ['I16', 16],
+  ['U16', 16],
+  ['U32', 32],
+  ['C64', 64],
+  ['F64', 64],
+  ['I64', 64],
+  ['U64', 64],
 ])
 
-const knownTypes = dtypes.map((d) => dtypeInfo(d).safetensors).join(', ')
+const dtypeOfType = new Map(dtypes.map((d) => [dtypeInfo(d).safetensors, d]))
+const knownTypes = [...dtypeOfType.keys()].join(', ')
 
 /** A tensor as the header describes it; `begin` and `end` are offsets in the data. */
 export interface Entry {
-  name: string
+  readonly name: string
   /** As written in the file. */
-  type: string
-  /** undefined for one that tensors here can't have. */
-  dtype: DType | undefined
-  shape: number[]
-  begin: number
-  end: number
+  readonly type: string
+  readonly shape: readonly number[]
+  readonly begin: number
+  readonly end: number
 }
 
-/** Throws ERR_FILE_FORMAT. */
-export function failFormat(where: string, path: string, reason: string): never {
-  const hint = 'It may be truncated or not a safetensors file; write it again.'
-  throw new MemoryLayersError(
-    'ERR_FILE_FORMAT',
-    `${where}: "${path}" is not a valid safetensors file: ${reason}.\n  ${hint}`,
-  )
-}
-
-/** The length of the header from the first eight bytes of a file of `size` bytes. */
-export function headerLength(where: string, path: string, size: number, prefix: Buffer): number {
-  if (size < 8)
-    failFormat(where, path, `it has ${size} bytes, fewer than the 8 of the header's length`)
-  const length = prefix.readBigUInt64LE(0)
-  if (length > BigInt(headerLimit) || length > BigInt(size - 8)) {
-    failFormat(where, path, `its header claims ${length} bytes of a file of ${size}`)
-  }
-  return Number(length)
-}
-
+/** What the header says. */
 export interface Header {
-  entries: readonly Entry[]
+  /** By name, in the order of the header. */
+  entries: ReadonlyMap<string, Entry>
   metadata: Record<string, string>
   /** Offset of the data in the file. */
   dataStart: number
 }
 
-/** Parses and checks the header of a file of `size` bytes. */
-export function parseHeader(where: string, path: string, size: number, json: Buffer): Header {
-  let header: unknown
-  try {
-    header = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(json))
-  } catch {
-    failFormat(where, path, 'its header is not JSON')
+/** The length of the header of a file of `size` bytes that begins with `begin`. */
+export function headerLength(file: FileContext, size: number, begin: Buffer): number {
+  if (size === 0) failFormat(file, 'it is empty')
+  if (size < 8)
+    failFormat(file, `it has ${size} bytes, fewer than the 8 of the header's length`, begin)
+  const length = begin.readBigUInt64LE(0)
+  if (length > BigInt(size - 8))
+    failFormat(file, `its header claims ${length} bytes of a file of ${size}`, begin)
+  if (length > BigInt(headerLimit))
+    failFormat(file, `its header has ${length} bytes, more than the ${headerLimit} allowed`, begin)
+  if (begin.length > 8 && length > 0n && begin[8] !== 0x7b)
+    failFormat(file, 'its header does not begin with "{"', begin)
+  return Number(length)
+}
+
+/** A name in a message: quoted, and cut where it is long. */
+export function quoteName(name: string): string {
+  return JSON.stringify(name.length > 80 ? `${name.slice(0, 79)}…` : name)
+}
+
+/**
+ * Parses and checks the header of a file of `size` bytes that begins with `begin`. Pauses at every
+ * tensor.
+ */
+export function* parseHeader(
+  file: FileContext,
+  size: number,
+  json: Buffer,
+  begin: Buffer,
+): Generator<void, Header> {
+  const refuse = (reason: string): never => failFormat(file, reason, begin)
+  const reader = new JsonReader(decode(json, refuse), refuse)
+  const entries = new Map<string, Entry>()
+  let metadata: Record<string, string> | undefined
+  for (const name of reader.fields()) {
+    if (name === '__metadata__') {
+      if (metadata) failFormat(file, 'its __metadata__ comes twice')
+      metadata = readMetadata(file, reader)
+    } else {
+      if (entries.has(name)) failFormat(file, `tensor ${quoteName(name)} comes twice`)
+      entries.set(name, readEntry(file, reader, name))
+    }
+    yield
   }
-  if (typeof header !== 'object' || header === null || Array.isArray(header))
-    failFormat(where, path, 'its header is not an object')
+  reader.end()
   const dataStart = 8 + json.length
-  const metadata: Record<string, string> = {}
-  const entries: Entry[] = []
-  for (const [name, value] of Object.entries(header)) {
-    if (name === '__metadata__') Object.assign(metadata, readMetadata(where, path, value))
-    else entries.push(readEntry(where, path, name, value))
-  }
-  checkRanges(where, path, entries, size - dataStart)
-  return { entries, metadata, dataStart }
+  checkRanges(file, entries, size - dataStart)
+  return { entries, metadata: metadata ?? {}, dataStart }
 }
 
-function readMetadata(where: string, path: string, value: unknown): Record<string, string> {
-  if (
-    typeof value !== 'object' ||
-    value === null ||
-    Array.isArray(value) ||
-    Object.values(value).some((v) => typeof v !== 'string')
-  ) {
-    failFormat(where, path, 'its __metadata__ is not an object of strings')
+function decode(json: Buffer, refuse: (reason: string) => never): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(json)
+  } catch {
+    refuse('its header is not UTF-8')
   }
-  return value as Record<string, string>
 }
 
-function readEntry(where: string, path: string, name: string, value: unknown): Entry {
-  const fields: { dtype?: unknown; shape?: unknown; data_offsets?: unknown } =
-    typeof value === 'object' && value !== null ? value : {}
-  const type = typeof fields.dtype === 'string' ? fields.dtype : ''
-  const dtype = dtypes.find((d) => dtypeInfo(d).safetensors === type)
-  const elementBytes = dtype ? dtypeInfo(dtype).bytes : foreignBytes.get(type)
-  if (elementBytes === undefined) {
-    const found = JSON.stringify(fields.dtype)
-    failFormat(where, path, `tensor "${name}" has dtype ${found}; known are ${knownTypes}`)
+function readMetadata(file: FileContext, reader: JsonReader): Record<string, string> {
+  const metadata = new Map<string, string>()
+  const wrong = 'its __metadata__ is not an object of strings'
+  if (reader.peek() !== '{') failFormat(file, wrong)
+  for (const name of reader.fields()) {
+    if (reader.peek() !== '"') failFormat(file, wrong)
+    if (metadata.has(name)) failFormat(file, `its __metadata__ has ${quoteName(name)} twice`)
+    metadata.set(name, reader.string())
   }
-  const shape = fields.shape
-  if (!isSizes(shape) || shape.length > 6)
-    failFormat(where, path, `tensor "${name}" has no valid shape`)
-  const [begin, end, ...rest] = isSizes(fields.data_offsets) ? fields.data_offsets : []
+  return Object.fromEntries(metadata)
+}
+
+/** Fields that the format does not know are left to later versions of it. */
+function readEntry(file: FileContext, reader: JsonReader, name: string): Entry {
+  const tensor = `tensor ${quoteName(name)}`
+  if (reader.peek() !== '{') failFormat(file, `${tensor} is not described by an object`)
+  let type: string | undefined
+  let shape: number[] | undefined
+  let offsets: number[] | undefined
+  for (const field of reader.fields()) {
+    const given = { dtype: type, shape, data_offsets: offsets }[field]
+    if (given !== undefined) failFormat(file, `${tensor} has ${field} twice`)
+    if (field === 'dtype') {
+      if (reader.peek() !== '"') failFormat(file, `${tensor} has a dtype that is no string`)
+      type = reader.string()
+    } else if (field === 'shape') {
+      shape = readSizes(file, reader, `${tensor} has no valid shape`)
+    } else if (field === 'data_offsets') {
+      offsets = readSizes(file, reader, `${tensor} has no valid data_offsets`)
+    } else {
+      reader.skip()
+    }
+  }
+  if (type === undefined) failFormat(file, `${tensor} has no dtype`)
+  if (shape === undefined) failFormat(file, `${tensor} has no shape`)
+  const [begin, end, ...rest] = offsets ?? []
   if (begin === undefined || end === undefined || rest.length > 0 || begin > end)
-    failFormat(where, path, `tensor "${name}" has no valid data_offsets`)
-  const bytes = shape.reduce((a, b) => a * b, elementBytes)
-  if (bytes !== end - begin) {
-    const tensor = `tensor "${name}" ${type} [${shape.join(', ')}]`
-    failFormat(where, path, `${tensor} needs ${bytes} bytes but has ${end - begin}`)
-  }
-  return { name, type, dtype, shape, begin, end }
+    failFormat(file, `${tensor} has no valid data_offsets`)
+  checkBytes(file, tensor, type, shape, end - begin)
+  return { name, type, shape, begin, end }
 }
 
-function isSizes(value: unknown): value is number[] {
-  return Array.isArray(value) && value.every((v) => Number.isSafeInteger(v) && v >= 0)
+function readSizes(file: FileContext, reader: JsonReader, wrong: string): number[] {
+  if (reader.peek() !== '[') failFormat(file, `${wrong}: it is not an array`)
+  const sizes: number[] = []
+  for (const _ of reader.items())
+    sizes.push(
+      reader.integer() ?? failFormat(file, `${wrong}: it must hold integers from 0 to 2^53 - 1`),
+    )
+  return sizes
+}
+
+/** Whether the elements of a shape can be counted, an axis of size 0 apart. */
+export function isCountable(shape: readonly number[]): boolean {
+  return shape.reduce((count, size) => (size === 0 ? count : count * size), 1) <= elementLimit
+}
+
+// The size of a dtype that is not known can't be checked.
+function checkBytes(
+  file: FileContext,
+  tensor: string,
+  type: string,
+  shape: readonly number[],
+  found: number,
+): void {
+  const dtype = dtypeOfType.get(type)
+  const bits = dtype ? 8 * dtypeInfo(dtype).bytes : foreignBits.get(type)
+  const listed = `[${shape.slice(0, 16).join(', ')}${shape.length > 16 ? ', …' : ''}]`
+  if (!isCountable(shape)) failFormat(file, `${tensor} ${listed} has more than 2^50 elements`)
+  if (bits === undefined) return
+  const bytes = (shape.reduce((a, b) => a * b, 1) * bits) / 8
+  const described = `${tensor} ${quoteName(type).slice(1, -1)} ${listed}`
+  if (!Number.isInteger(bytes)) failFormat(file, `${described} does not end with a whole byte`)
+  if (bytes !== found) failFormat(file, `${described} needs ${bytes} bytes but has ${found}`)
 }
 
 // The format demands that the tensors fill the data without holes or overlap.
-function checkRanges(where: string, path: string, entries: readonly Entry[], size: number): void {
+function checkRanges(file: FileContext, entries: ReadonlyMap<string, Entry>, size: number): void {
   let covered = 0
-  for (const e of [...entries].sort((a, b) => a.begin - b.begin || a.end - b.end)) {
-    if (e.begin < covered) failFormat(where, path, `tensor "${e.name}" overlaps the one before it`)
-    if (e.begin > covered) failFormat(where, path, `there is a hole before tensor "${e.name}"`)
+  for (const e of [...entries.values()].sort((a, b) => a.begin - b.begin || a.end - b.end)) {
+    const tensor = `tensor ${quoteName(e.name)}`
+    if (e.begin < covered) failFormat(file, `${tensor} overlaps the one before it`)
+    if (e.begin > covered) failFormat(file, `there is a hole before ${tensor}`)
     covered = e.end
   }
   if (covered !== size)
-    failFormat(where, path, `its tensors need ${covered} bytes but ${size} follow the header`)
+    failFormat(file, `its tensors need ${covered} bytes but ${size} follow the header`)
 }
 
-/** An entry of a dtype that a tensor can have. */
-export type LoadableEntry = Entry & { dtype: DType }
+/** An entry of a dtype and shape that a tensor can have. */
+export type LoadableEntry = Entry & { readonly dtype: DType }
 
 /** The entries of the names, or all entries without names. @throws ERR_VALUE, ERR_FILE_FORMAT */
 export function selectEntries(
-  where: string,
-  path: string,
-  entries: readonly Entry[],
-  names: readonly string[] | undefined,
+  file: FileContext,
+  header: Header,
+  names: ReadonlySet<string> | undefined,
 ): LoadableEntry[] {
-  const selected = names?.map((name) => findEntry(where, path, entries, name, 'names')) ?? entries
-  return selected.map((entry) => checkDType(where, path, entry))
+  const selected = names
+    ? Array.from(names, (name) => findEntry(file, header, name, 'names'))
+    : Array.from(header.entries.values())
+  return selected.map((entry) => checkLoadable(file, entry))
 }
 
 /** The entry of a name. @throws ERR_VALUE, ERR_FILE_FORMAT */
 export function selectEntry(
-  where: string,
-  path: string,
-  entries: readonly Entry[],
+  file: FileContext,
+  header: Header,
   name: string,
   argument: string,
 ): LoadableEntry {
-  return checkDType(where, path, findEntry(where, path, entries, name, argument))
+  return checkLoadable(file, findEntry(file, header, name, argument))
 }
 
-function findEntry(
-  where: string,
-  path: string,
-  entries: readonly Entry[],
-  name: string,
-  argument: string,
-): Entry {
-  const entry = entries.find((e) => e.name === name)
-  if (!entry) {
-    const hint = `It has: ${entries.map((e) => e.name).join(', ')}.`
-    fail('ERR_VALUE', where, argument, `be among the tensors of "${path}"`, name, hint)
+function findEntry(file: FileContext, header: Header, name: string, argument: string): Entry {
+  const entry = header.entries.get(name)
+  if (entry) return entry
+  const listed: string[] = []
+  for (const known of header.entries.keys()) {
+    if (listed.length === 20) break
+    listed.push(known.length > 80 ? `${known.slice(0, 79)}…` : known)
   }
-  return entry
+  const more = header.entries.size - listed.length
+  const hint = `It has: ${listed.join(', ')}${more > 0 ? `, and ${more} more` : ''}.`
+  const requirement = `be among the tensors of "${file.path}"`
+  fail('ERR_VALUE', file.where, argument, requirement, quoteName(name), hint)
 }
 
-function checkDType(where: string, path: string, entry: Entry): LoadableEntry {
-  const { name, type, dtype } = entry
-  if (dtype) return { ...entry, dtype }
-  const hint = 'Leave it out by "names", or write the file with another dtype.'
-  throw new MemoryLayersError(
-    'ERR_FILE_FORMAT',
-    `${where}: tensor "${name}" of "${path}" must be one of ${knownTypes}, got ${type}.\n  ${hint}`,
-  )
+function checkLoadable(file: FileContext, entry: Entry): LoadableEntry {
+  const dtype = dtypeOfType.get(entry.type)
+  const tooMany = entry.shape.length > maxAxes
+  if (dtype && !tooMany) return { ...entry, dtype }
+  const tensor = `${file.where}: tensor ${quoteName(entry.name)} of "${file.path}"`
+  const text = tooMany
+    ? `${tensor} must have at most ${maxAxes} axes, got ${entry.shape.length}`
+    : `${tensor} must be one of ${knownTypes}, got ${quoteName(entry.type).slice(1, -1)}`
+  const hint = 'Leave it out by "names", or write the file anew.'
+  throw new MemoryLayersError('ERR_FILE_FORMAT', `${text}.\n  ${hint}`)
 }

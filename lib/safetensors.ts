@@ -2,28 +2,42 @@
 // streamed in chunks; a file that was not written whole is never seen, since writing goes to a
 // temporary file that is renamed.
 
-import { randomBytes } from 'node:crypto'
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
-import { type FileHandle, open, rename, rm } from 'node:fs/promises'
-import { dirname } from 'node:path'
 import { native } from './binding.js'
 import { checkDevice, type Device } from './device.js'
-import { type DType, dtypeInfo } from './dtype.js'
+import { dtypeCode, dtypeInfo } from './dtype.js'
 import { fail } from './errors.js'
+import { finish, finishPaced } from './files/pace.js'
+import {
+  allocate,
+  type ReadableFile,
+  readExactly,
+  readExactlySync,
+  withFile,
+  withFileSync,
+} from './files/read.js'
+import { replaceFile } from './files/replace.js'
+import { checkPath, type FileContext } from './files/system.js'
 import { openDevice } from './open-device.js'
 import { checkOptions } from './options.js'
+import { encodeHeader } from './safetensors-encode.js'
+import { failFormat, formatBytes } from './safetensors-formats.js'
 import {
-  failFormat,
   type Header,
   headerLength,
+  type LoadableEntry,
   parseHeader,
+  quoteName,
   selectEntries,
   selectEntry,
 } from './safetensors-header.js'
+import { Loading } from './safetensors-loading.js'
+import { Snapshot } from './safetensors-snapshot.js'
 import type { StateDict } from './state-dict.js'
-import { type Tensor, tensorHandle } from './tensor.js'
+import { formatShape, Tensor } from './tensor.js'
 
 const chunkBytes = 16 * 2 ** 20
+/** Small tensors are read together, up to so many. */
+const chunkTensors = 1024
 
 /** Progress of a save or load, after each chunk. */
 export interface FileProgress {
@@ -39,7 +53,7 @@ export interface FileProgress {
 export interface SaveOptions {
   /** Strings kept in the file's `__metadata__`. */
   metadata?: Record<string, string>
-  /** Called after each chunk. */
+  /** Called after each chunk. What it throws ends the call, which rejects with it. */
   onProgress?: (progress: FileProgress) => void
 }
 
@@ -49,7 +63,7 @@ export interface LoadOptions {
   device?: Device
   /** Which tensors to read. Default: all. */
   names?: readonly string[]
-  /** Called after each chunk. */
+  /** Called after each chunk. What it throws ends the call, which rejects with it. */
   onProgress?: (progress: FileProgress) => void
 }
 
@@ -63,8 +77,21 @@ export interface LoadedTensors {
 
 /**
  * Writes tensors to a safetensors file: streamed chunk by chunk to a temporary file beside it,
- * flushed to disk, then renamed. On an error the file that was there before is still there.
- * @throws ERR_VALUE, ERR_DTYPE, ERR_DISPOSED, ERR_OPTION, and the system's own errors
+ * flushed to disk, then renamed. On an error the file that was there before is still there, and
+ * after the rename nothing fails.
+ *
+ * The file holds names, tensors, metadata and values as they are at the call, whatever is trained,
+ * written or disposed meanwhile. A tensor that is written before it has been saved is copied on the
+ * device first; where there is no memory for that, the save rejects and the training goes on.
+ *
+ * A link is followed, and the file it leads to is replaced. Permissions stay, and the owner where
+ * the system allows it; other hard links keep the old file. Saves to one path are written in the
+ * order of the calls of one thread, so that the last call wins. Temporary files that killed
+ * processes left in the folder (`.memory-layers-….tmp`) are removed.
+ * @throws ERR_VALUE for names or metadata that could not be read again, and for a path that is a
+ * folder, FIFO, socket or device; ERR_FILE_FORMAT where the system can't write the file, with its
+ * error as `cause`; ERR_DTYPE, ERR_DISPOSED, ERR_OPTION, ERR_OUT_OF_MEMORY, and the faults of the
+ * tensors
  */
 export async function saveSafetensors(
   path: string,
@@ -72,108 +99,47 @@ export async function saveSafetensors(
   options?: SaveOptions,
 ): Promise<void> {
   const where = 'saveSafetensors'
+  const file = { where, path: checkPath(where, path) }
   const { metadata, onProgress } = checkOptions(where, options, ['metadata', 'onProgress'])
+  checkCallback(where, onProgress)
   const { header, ordered, total } = encodeHeader(where, tensors, metadata)
-
-  const temporary = `${path}.${randomBytes(6).toString('hex')}.tmp`
-  const file = await open(temporary, 'wx')
+  const snapshot = new Snapshot(where, ordered)
   try {
-    await writeAll(file, header)
-    let done = 0
-    for (const [name, tensor] of ordered) {
-      const flat = tensor.reshape([tensor.size])
-      const step = chunkBytes / dtypeInfo(tensor.dtype).bytes
-      for (let begin = 0; begin < flat.size; begin += step) {
-        const chunk = flat.rows(begin, Math.min(flat.size, begin + step))
-        const data = await chunk.bits()
-        chunk.dispose()
-        await writeAll(file, new Uint8Array(data.buffer, data.byteOffset, data.byteLength))
-        done += data.byteLength
-        onProgress?.({ name, done, total })
+    await replaceFile(file, async (append) => {
+      await append(header)
+      let done = 0
+      for (;;) {
+        const pieces = await snapshot.read(chunkBytes, chunkTensors)
+        if (pieces.length === 0) break
+        await append(joined(pieces.map((piece) => piece.bytes)))
+        for (const { name, bytes } of pieces) {
+          done += bytes.length
+          onProgress?.({ name, done, total })
+        }
       }
-      flat.dispose()
-    }
-    await file.sync()
-    await file.close()
-    await rename(temporary, path)
-    await syncFolder(dirname(path))
-  } catch (error) {
-    await file.close().catch(() => {})
-    await rm(temporary, { force: true })
-    throw error
+    })
+  } finally {
+    snapshot.dispose()
   }
 }
 
-/** The file's first bytes, the tensors in the order of the file, and the bytes of them all. */
-function encodeHeader(
-  where: string,
-  tensors: StateDict,
-  metadata: Record<string, string> | undefined,
-): { header: Buffer; ordered: [string, Tensor][]; total: number } {
-  if (typeof tensors !== 'object' || tensors === null)
-    fail('ERR_VALUE', where, 'tensors', 'be an object of tensors by name', tensors)
-  const fields: Record<string, unknown> = {}
-  if (metadata !== undefined) fields['__metadata__'] = checkMetadata(where, metadata)
-  for (const [name, tensor] of Object.entries(tensors)) {
-    tensorHandle(where, name, tensor)
-    if (name === '__metadata__')
-      fail('ERR_VALUE', where, 'tensors', 'not use the reserved name', name)
-    fields[name] = undefined // the names keep their order in the header
-  }
-  const ordered = widestFirst(tensors)
-  let total = 0
-  for (const [name, tensor] of ordered) {
-    const end = total + tensor.byteLength
-    fields[name] = {
-      dtype: dtypeInfo(tensor.dtype).safetensors,
-      shape: tensor.shape,
-      data_offsets: [total, end],
-    }
-    total = end
-  }
-  const json = Buffer.from(JSON.stringify(fields))
-  const header = Buffer.alloc(8 + Math.ceil(json.length / 8) * 8, ' ')
-  header.writeBigUInt64LE(BigInt(header.length - 8), 0)
-  json.copy(header, 8)
-  return { header, ordered, total }
+function joined(parts: readonly Uint8Array[]): Uint8Array {
+  const [first, ...more] = parts
+  return first && more.length === 0 ? first : Buffer.concat(parts)
 }
 
-// Wide elements before narrow ones: each tensor then begins at a multiple of its element's size, so
-// that any can be mapped.
-function widestFirst(tensors: StateDict): [string, Tensor][] {
-  const bytes = (t: Tensor) => dtypeInfo(t.dtype).bytes
-  return Object.entries(tensors).sort(([, a], [, b]) => bytes(b) - bytes(a))
-}
-
-function checkMetadata(where: string, metadata: Record<string, string>): Record<string, string> {
-  for (const [name, value] of Object.entries(metadata)) {
-    if (typeof value !== 'string')
-      fail('ERR_VALUE', where, `metadata.${name}`, 'be a string', value)
-  }
-  return metadata
-}
-
-async function writeAll(file: FileHandle, bytes: Uint8Array): Promise<void> {
-  for (let done = 0; done < bytes.length; ) {
-    const { bytesWritten } = await file.write(bytes, done, bytes.length - done)
-    done += bytesWritten
-  }
-}
-
-// A rename is on disk only once its folder is.
-async function syncFolder(path: string): Promise<void> {
-  const folder = await open(path, 'r')
-  // some file systems refuse to flush a folder; the file itself was flushed
-  await folder.sync().catch(() => {})
-  await folder.close()
+function checkCallback(where: string, callback: unknown): void {
+  if (callback !== undefined && typeof callback !== 'function')
+    fail('ERR_VALUE', where, 'onProgress', 'be a function', callback)
 }
 
 /**
  * Reads a safetensors file, streamed. The header is checked whole before anything is read: lengths,
- * names, dtypes, shapes, ranges, overlap.
+ * names, dtypes, shapes, ranges, overlap. A file that changes meanwhile is refused.
  * @returns the tensors by name
- * @throws ERR_FILE_FORMAT for a file that is truncated or not what it says; ERR_VALUE for a name
- * that is not in it; ERR_DEVICE, ERR_OPTION
+ * @throws ERR_FILE_FORMAT for a file that is truncated or not what it says, and where the system
+ * can't read it, with its error as `cause`; ERR_VALUE for a name that is not in it, and for a path
+ * that is a folder, FIFO, socket or device; ERR_DEVICE, ERR_OPTION, ERR_OUT_OF_MEMORY
  */
 export async function loadSafetensors(path: string, options?: LoadOptions): Promise<StateDict> {
   const { tensors } = await readSafetensors(path, options)
@@ -183,85 +149,103 @@ export async function loadSafetensors(path: string, options?: LoadOptions): Prom
 /** {@link loadSafetensors}, with the file's metadata. */
 export async function readSafetensors(path: string, options?: LoadOptions): Promise<LoadedTensors> {
   const where = 'loadSafetensors'
+  const file = { where, path: checkPath(where, path) }
   const { device, names, onProgress } = checkOptions(where, options, [
     'device',
     'names',
     'onProgress',
   ])
   if (device !== undefined) checkDevice(where, device)
-  if (names !== undefined && !Array.isArray(names))
-    fail('ERR_VALUE', where, 'names', 'be an array of names', names)
-  const file = await open(path, 'r')
-  const tensors: StateDict = {}
-  try {
-    const { entries, metadata, dataStart } = await readHeader(where, path, file)
-    const selected = selectEntries(where, path, entries, names)
-    const sizes = selected.map((entry) => entry.end - entry.begin)
-    const total = sizes.reduce((sum, size) => sum + size, 0)
-    const target = device ?? openDevice()
-    const buffer = Buffer.alloc(Math.min(chunkBytes, Math.max(1, ...sizes)))
+  checkCallback(where, onProgress)
+  const wanted = checkNames(where, names)
+  return withFile(file, async (open) => {
+    const header = await readHeader(file, open)
+    const selected = selectEntries(file, header, wanted)
+    const total = selected.reduce((sum, entry) => sum + entry.end - entry.begin, 0)
     let done = 0
-    for (const { name, shape, dtype, begin, end } of selected) {
-      const tensor = target.empty(shape, dtype)
-      tensors[name] = tensor
-      for (let offset = begin; offset < end; offset += buffer.length) {
-        const chunk = buffer.subarray(0, Math.min(buffer.length, end - offset))
-        await readExactly(where, path, file, chunk, dataStart + offset)
-        native.tensorWrite(tensor.handle(where, name), offset - begin, chunk)
-        done += chunk.length
-        onProgress?.({ name, done, total })
-      }
+    const loading = new Loading(device ?? openDevice(), selected, (name, bytes) => {
+      done += bytes
+      onProgress?.({ name, done, total })
+    })
+    try {
+      const tensors = await loading.run(file, open, header)
+      if (await open.changed()) failFormat(file, 'it was changed while it was read')
+      return { tensors, metadata: header.metadata }
+    } catch (error) {
+      loading.dispose()
+      throw error
     }
-    return { tensors, metadata }
-  } catch (error) {
-    for (const tensor of Object.values(tensors)) tensor.dispose()
-    throw error
-  } finally {
-    await file.close()
-  }
+  })
 }
 
-async function readExactly(
+function checkNames(
   where: string,
-  path: string,
-  file: FileHandle,
-  target: Uint8Array,
-  position: number,
-): Promise<void> {
-  for (let done = 0; done < target.length; ) {
-    const { bytesRead } = await file.read(target, done, target.length - done, position + done)
-    if (bytesRead === 0) failFormat(where, path, `it ends at byte ${position + done}`)
-    done += bytesRead
-  }
+  names: readonly string[] | undefined,
+): ReadonlySet<string> | undefined {
+  if (names === undefined) return undefined
+  if (!Array.isArray(names)) fail('ERR_VALUE', where, 'names', 'be an array of names', names)
+  for (const name of names)
+    if (typeof name !== 'string') fail('ERR_VALUE', where, 'names', 'hold strings', name)
+  return new Set(names)
 }
 
-async function readHeader(where: string, path: string, file: FileHandle): Promise<Header> {
-  const { size } = await file.stat()
-  const prefix = Buffer.alloc(8)
-  if (size >= 8) await readExactly(where, path, file, prefix, 0)
-  const json = Buffer.alloc(headerLength(where, path, size, prefix))
-  await readExactly(where, path, file, json, 8)
-  return parseHeader(where, path, size, json)
+async function readHeader(file: FileContext, open: ReadableFile): Promise<Header> {
+  const begin = Buffer.alloc(Math.min(open.size, formatBytes))
+  await readExactly(file, open, begin, 0)
+  const json = allocate(file, headerLength(file, open.size, begin))
+  await readExactly(file, open, json, 8)
+  return finishPaced(parseHeader(file, open.size, json, begin))
 }
 
-/** Where a tensor is in a file, read synchronously: for memory mapping. */
-export function locateTensor(
+/**
+ * Tensors that stay in their file: the rows of a table by `name`, and their `scales`. All is read
+ * from the file that was opened once, whatever is at the path meanwhile.
+ * @throws ERR_VALUE, ERR_FILE_FORMAT, ERR_SHAPE, ERR_UNSUPPORTED on a device other than the CPU
+ */
+export function mapTensors(
   where: string,
+  device: Device,
   path: string,
-  name: string,
-): { dtype: DType; shape: number[]; offset: number } {
-  const file = openSync(path, 'r')
-  try {
-    const { size } = fstatSync(file)
-    const prefix = Buffer.alloc(8)
-    readSync(file, prefix, 0, 8, 0)
-    const json = Buffer.alloc(headerLength(where, path, size, prefix))
-    if (readSync(file, json, 0, json.length, 8) < json.length)
-      failFormat(where, path, 'it ends within its header')
-    const { entries, dataStart } = parseHeader(where, path, size, json)
-    const { dtype, shape, begin } = selectEntry(where, path, entries, name, 'name')
-    return { dtype, shape, offset: dataStart + begin }
-  } finally {
-    closeSync(file)
+  names: { name: string; scales?: string | undefined },
+): { rows: Tensor; scales: Tensor | undefined } {
+  const file = { where, path: checkPath(where, path) }
+  return withFileSync(file, (open) => {
+    const begin = Buffer.alloc(Math.min(open.size, formatBytes))
+    readExactlySync(file, open, begin, 0)
+    const json = allocate(file, headerLength(file, open.size, begin))
+    readExactlySync(file, open, json, 8)
+    const header = finish(parseHeader(file, open.size, json, begin))
+    const entry = selectEntry(file, header, names.name, 'name')
+    const scales =
+      names.scales === undefined ? undefined : selectEntry(file, header, names.scales, 'scales')
+    const map = (e: LoadableEntry) => mapEntry(file, device, open.descriptor, header, e)
+    const rows = map(entry)
+    try {
+      return { rows, scales: scales && map(scales) }
+    } catch (error) {
+      rows.dispose()
+      throw error
+    }
+  })
+}
+
+function mapEntry(
+  { where, path }: FileContext,
+  device: Device,
+  descriptor: number,
+  { dataStart }: Header,
+  { name, dtype, shape, begin }: LoadableEntry,
+): Tensor {
+  const argument = quoteName(name).slice(1, -1)
+  const offset = dataStart + begin
+  const { bytes } = dtypeInfo(dtype)
+  if (offset % bytes !== 0) {
+    const requirement = `begin at a multiple of ${bytes} bytes to be mapped`
+    fail('ERR_FILE_FORMAT', where, argument, requirement, String(offset), 'Save the file anew.')
   }
+  if (shape.includes(0))
+    fail('ERR_SHAPE', where, argument, 'have elements to be mapped', formatShape(shape))
+  const code = dtypeCode(where, dtype)
+  const handle = native.tensorMap(device.handle, descriptor, path, offset, shape, code)
+  return new Tensor(device, handle)
 }

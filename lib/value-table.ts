@@ -1,13 +1,19 @@
 import { native, type TableHandle } from './binding.js'
 import { isInstance } from './describe.js'
 import { checkDevice, type Device } from './device.js'
-import { convertible, type DType, dtypeCode, dtypeInfo } from './dtype.js'
+import { convertible, type DType } from './dtype.js'
 import { fail } from './errors.js'
 import { inspect } from './inspect.js'
 import { SparseGrad } from './ops.js'
 import { checkInteger, checkNumber, checkOptions, choiceIndex } from './options.js'
-import { locateTensor } from './safetensors.js'
-import { formatShape, optionalTensorHandle, overwrite, Tensor, tensorHandle } from './tensor.js'
+import { mapTensors } from './safetensors.js'
+import {
+  formatShape,
+  optionalTensorHandle,
+  overwrite,
+  type Tensor,
+  tensorHandle,
+} from './tensor.js'
 
 /** Options of {@link ValueTable}. */
 export interface ValueTableOptions {
@@ -83,7 +89,29 @@ function allocateRows(where: string, device: Device, options: ValueTableOptions)
 function mapRows(where: string, path: string, name: string, options: MapOptions): TableRows {
   const { device, scales } = checkOptions(where, options, ['device', 'scales'])
   checkDevice(where, device)
-  const weight = mapTensor(where, device, path, name)
+  for (const given of [name, scales ?? ''])
+    if (typeof given !== 'string') fail('ERR_VALUE', where, 'name', 'be a string', given)
+  const mapped = mapTensors(where, device, path, { name, scales })
+  try {
+    return checkMapped(where, name, mapped.rows, scales, mapped.scales)
+  } catch (error) {
+    mapped.rows.dispose()
+    mapped.scales?.dispose()
+    throw error
+  }
+}
+
+function isFloat32(tensor: Tensor): tensor is Tensor<'float32'> {
+  return tensor.dtype === 'float32'
+}
+
+function checkMapped(
+  where: string,
+  name: string,
+  weight: Tensor,
+  scalesName: string | undefined,
+  scales: Tensor | undefined,
+): TableRows {
   const [slots, dim, ...rest] = weight.shape
   if (slots === undefined || dim === undefined || rest.length > 0)
     fail('ERR_SHAPE', where, name, 'have shape [slots, dim]', formatShape(weight.shape))
@@ -91,31 +119,13 @@ function mapRows(where: string, path: string, name: string, options: MapOptions)
     fail('ERR_DTYPE', where, name, `be one of ${rowTypes.join(', ')}`, weight.dtype)
   if ((weight.dtype === 'int8') !== (scales !== undefined)) {
     const requirement = weight.dtype === 'int8' ? 'name the scales of the int8 rows' : 'be left out'
-    fail('ERR_VALUE', where, 'scales', requirement, scales)
+    fail('ERR_VALUE', where, 'scales', requirement, scalesName)
   }
-  if (scales === undefined)
-    return new TableRows({ slots, dim, weight, scales: undefined, mapped: true })
-  const factors = mapTensor<'float32'>(where, device, path, scales)
-  const [wanted, found] = [formatShape([slots]), formatShape(factors.shape)]
-  if (factors.dtype !== 'float32' || found !== wanted)
-    fail('ERR_SHAPE', where, scales, `be float32 ${wanted}`, `${factors.dtype} ${found}`)
-  return new TableRows({ slots, dim, weight, scales: factors, mapped: true })
-}
-
-function mapTensor<D extends DType>(
-  where: string,
-  device: Device,
-  path: string,
-  name: string,
-): Tensor<D> {
-  const { dtype, shape, offset } = locateTensor(where, path, name)
-  const { bytes } = dtypeInfo(dtype)
-  if (offset % bytes !== 0) {
-    const requirement = `begin at a multiple of ${bytes} bytes to be mapped`
-    fail('ERR_FILE_FORMAT', where, name, requirement, String(offset), 'Save the file anew.')
-  }
-  const code = dtypeCode(where, dtype)
-  return new Tensor(device, native.tensorMap(device.handle, path, offset, shape, code))
+  if (scales === undefined) return new TableRows({ slots, dim, weight, scales, mapped: true })
+  const [wanted, found] = [formatShape([slots]), formatShape(scales.shape)]
+  if (!isFloat32(scales) || found !== wanted)
+    fail('ERR_SHAPE', where, scalesName ?? '', `be float32 ${wanted}`, `${scales.dtype} ${found}`)
+  return new TableRows({ slots, dim, weight, scales, mapped: true })
 }
 
 /**

@@ -24,6 +24,7 @@ const allowed = {
     'binding',
     'cpu/backend.h',
     'cpu/container.h',
+    'cpu/file_lock.h',
     'cpu/isa.h',
     'cpu/mapped_file.h',
     'cuda/backend.h',

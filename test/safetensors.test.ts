@@ -1,8 +1,7 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import fc from 'fast-check'
-import { afterAll, describe, expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import {
   type FileProgress,
   loadSafetensors,
@@ -14,18 +13,11 @@ import {
   type Tensor,
 } from '../lib/index.js'
 import { errorOf } from './support/errors.js'
+import { fileOf, temporaryFolder } from './support/files.js'
 
 const device = openDevice('cpu')
-const folder = mkdtempSync(join(tmpdir(), 'memory-layers-'))
-afterAll(() => rmSync(folder, { recursive: true }))
+const folder = temporaryFolder()
 const path = join(folder, 'file.safetensors')
-
-function fileOf(header: unknown, data = new Uint8Array(0), length?: bigint): Buffer {
-  const json = Buffer.from(typeof header === 'string' ? header : JSON.stringify(header))
-  const prefix = Buffer.alloc(8)
-  prefix.writeBigUInt64LE(length ?? BigInt(json.length))
-  return Buffer.concat([prefix, json, data])
-}
 
 test('what is saved is loaded: every dtype, shape, and the metadata', async () => {
   const tensors = {

@@ -1,7 +1,8 @@
-import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, renameSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { system } from '../lib/files/system.js'
 import {
   AdamW,
   loadSafetensors,
@@ -147,5 +148,32 @@ describe('ValueTable.map', () => {
     await errorOf('ERR_FILE_FORMAT', () => ValueTable.map(cut, 'rows', { device }))
     writeFileSync(cut, 'short')
     await errorOf('ERR_FILE_FORMAT', () => ValueTable.map(cut, 'rows', { device }))
+  })
+
+  test('header and rows are of one file, whatever is at the path meanwhile', async () => {
+    const swapped = join(folder, 'swapped.safetensors')
+    const other = join(folder, 'other.safetensors')
+    const open = system.openSync
+    for (const calls of [1, 2]) {
+      await saveSafetensors(swapped, { first: device.zeros([64, 6]), rows })
+      await saveSafetensors(other, { rows: device.zeros([64, 6]), first: device.zeros([1]) })
+      let left = calls
+      system.openSync = (...args) => {
+        const file = open(...args)
+        if (--left === 0) renameSync(other, swapped)
+        return file
+      }
+      const table = ValueTable.map(swapped, 'rows', { device })
+      system.openSync = open
+      expect(await table.weight.data()).toEqual(await rows.data())
+      expect(left).toBe(calls - 1) // opened once
+    }
+  })
+
+  test('rows without elements are refused', async () => {
+    const none = join(folder, 'none.safetensors')
+    await saveSafetensors(none, { rows: device.zeros([0, 6]), wide: device.zeros([6, 0]) })
+    for (const name of ['rows', 'wide'])
+      await errorOf('ERR_SHAPE', () => ValueTable.map(none, name, { device }))
   })
 })

@@ -23,6 +23,7 @@ void define(Napi::Object exports, const char* name, const char* operation = null
 
 // One for each file of binding/ and binding/ops/.
 void define_device(Napi::Object exports);
+void define_files(Napi::Object exports);
 void define_tensor(Napi::Object exports);
 void define_value_table(Napi::Object exports);
 void define_layers(Napi::Object exports);

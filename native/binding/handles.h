@@ -11,6 +11,7 @@
 #include "layer/memory_layer.h"
 #include "layer/optimizer.h"
 #include "layer/peer_layer.h"
+#include "layer/snapshot.h"
 
 namespace ml::binding {
 
@@ -38,6 +39,9 @@ struct ContextBox {
 struct OptimizerBox {
   std::unique_ptr<Optimizer> optimizer;
 };
+struct SnapshotBox {
+  std::vector<std::unique_ptr<Snapshot>> snapshots;  // of one tensor each
+};
 
 template <class Box>
 struct Tag;
@@ -54,6 +58,7 @@ ML_TAG(MemoryLayerBox, 4)
 ML_TAG(PeerLayerBox, 5)
 ML_TAG(ContextBox, 6)
 ML_TAG(OptimizerBox, 7)
+ML_TAG(SnapshotBox, 8)
 #undef ML_TAG
 
 // A box lies in a block of its own.

@@ -6,6 +6,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   using namespace ml::binding;
   start(env);
   define_device(exports);
+  define_files(exports);
   define_tensor(exports);
   define_value_table(exports);
   define_layers(exports);

@@ -4,7 +4,6 @@
 #include <future>
 
 #include "binding/exports.h"
-#include "cpu/mapped_file.h"
 
 namespace ml::binding {
 namespace {
@@ -32,23 +31,6 @@ Napi::Value tensor_from(Arguments& a) {
   Tensor t = empty(device, shape, dtype);
   device.stream().write(t.storage->data(), bytes.data, bytes.size, t.storage->idle());
   return to_js(a.env(), t);
-}
-
-// (device, path, byte offset, shape, dtype): read-only memory of a file, on the CPU
-Napi::Value tensor_map(Arguments& a) {
-  const auto device = a.shared_device();
-  const std::string path = a.next().ToString().Utf8Value();
-  const int64_t offset = a.integer("offset");
-  const Shape shape = a.shape("shape");
-  const DType dtype = a.choice<DType>("dtype");
-  if (device->kind != "cpu")
-    throw Error(Code::unsupported,
-                "ValueTable.map: a file can be mapped on the CPU only, not on \"" + device->name +
-                    "\".\n  Load it with loadSafetensors.");
-  const int64_t bytes = shape.size() * ml::bytes_of(dtype);
-  cpu::MappedFile file = cpu::map_file(path, offset, bytes);
-  auto storage = std::make_shared<Storage>(device, file.data, bytes, std::move(file.release));
-  return to_js(a.env(), {storage, 0, dtype, shape}, false);
 }
 
 Napi::Value tensor_empty(Arguments& a) {
@@ -110,6 +92,7 @@ Napi::Value tensor_write(Arguments& a) {
     throw Error(Code::shape, "Tensor.write: " + std::to_string(bytes.size) + " bytes at " +
                                  std::to_string(offset) + " do not fit a tensor of " +
                                  std::to_string(v.bytes()) + " bytes.");
+  announce_write(v);
   t.device().stream().write(static_cast<char*>(v.data) + offset, bytes.data, bytes.size);
   return a.undefined();
 }
@@ -134,6 +117,7 @@ Napi::Value tensor_transfer(Arguments& a) {
   from.device().stream().read(
       staged->data(), from.view().data, bytes,
       [arrived](const std::optional<Fault>& fault) { arrived->set_value(fault); });
+  announce_write(to.view());
   to.device().stream().produce(to.view().data, bytes, [staged, future, bytes](void* target) {
     if (const auto fault = future->get()) throw fault->error;
     if (bytes) std::memcpy(target, staged->data(), bytes);
@@ -166,7 +150,6 @@ Napi::Value tensor_dispose(Arguments& a) {
 
 void define_tensor(Napi::Object exports) {
   define<tensor_from>(exports, "tensorFrom", "device.tensor");
-  define<tensor_map>(exports, "tensorMap", "ValueTable.map");
   define<tensor_empty>(exports, "tensorEmpty", "device.empty");
   define<tensor_fill>(exports, "tensorFill", "device.zeros");
   define<tensor_random>(exports, "tensorRandom", "device.normal");

@@ -1,6 +1,5 @@
 #include "cpu/mapped_file.h"
 
-#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -13,29 +12,24 @@
 
 namespace ml::cpu {
 
-MappedFile map_file(const std::string& path, int64_t offset, int64_t bytes) {
+MappedFile map_file(int file, const std::string& path, int64_t offset, int64_t bytes) {
   const auto bad = [&](const std::string& what) -> Error {
     return Error(Code::file_format,
                  "ValueTable.map: \"" + path + "\" can't be mapped: " + what + ".");
   };
-  errno = ENFILE;  // for a failure on demand
-  const int file = fails(Failure::file) ? -1 : ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (file < 0) throw bad(std::strerror(errno));
   struct stat info{};
-  const bool known = !fails(Failure::file) && ::fstat(file, &info) == 0;
-  if (!known || info.st_size < offset + bytes) {
-    ::close(file);
+  errno = EIO;  // for a failure on demand
+  if (fails(Failure::file) || ::fstat(file, &info) != 0) throw bad(std::strerror(errno));
+  if (!S_ISREG(info.st_mode)) throw bad("it is not a regular file");
+  if (offset < 0 || bytes <= 0 || bytes > info.st_size || offset > info.st_size - bytes)
     throw bad("it is shorter than its header says");
-  }
   const int64_t page = ::sysconf(_SC_PAGESIZE), lead = offset % page;
   const size_t span = static_cast<size_t>(lead + bytes);
   errno = ENOMEM;
   void* base = fails(Failure::file) ? MAP_FAILED
                                     : ::mmap(nullptr, span, PROT_READ, MAP_SHARED, file,
                                              static_cast<off_t>(offset - lead));
-  const int failure = errno;
-  ::close(file);
-  if (base == MAP_FAILED) throw bad(std::strerror(failure));
+  if (base == MAP_FAILED) throw bad(std::strerror(errno));
   // rows are read at random: readahead would fetch pages that are not needed
   ::madvise(base, span, MADV_RANDOM);
   return {static_cast<char*>(base) + lead, [base, span] { ::munmap(base, span); }};

@@ -1,6 +1,8 @@
 #pragma once
 // A range of a file as read-only memory. Pages are read from the disk when they are first used, so
-// the range may be larger than the machine's memory.
+// the range may be larger than the machine's memory. The mapping outlives the descriptor. A file
+// that shrinks while it is mapped has no pages for the rest: reading them ends the process
+// (SIGBUS).
 
 #include <cstdint>
 #include <functional>
@@ -13,7 +15,8 @@ struct MappedFile {
   std::function<void()> release;
 };
 
-// Throws ERR_FILE_FORMAT where the file is too short, can't be opened or can't be mapped.
-MappedFile map_file(const std::string& path, int64_t offset, int64_t bytes);
+// `file`: an open descriptor, which stays the caller's; `path` is for messages alone. Throws
+// ERR_FILE_FORMAT where it is not a regular file, is shorter than the range or can't be mapped.
+MappedFile map_file(int file, const std::string& path, int64_t offset, int64_t bytes);
 
 }  // namespace ml::cpu

@@ -86,6 +86,13 @@ class Storage {
   Storage *previous_ = nullptr, *next_ = nullptr;  // of the device
 };
 
+// To be called before work is enqueued that writes to a view.
+inline void announce_write(const View& v) {
+  if (!v.storage) return;
+  const int64_t begin = static_cast<char*>(v.data) - static_cast<char*>(v.storage->data());
+  v.storage->writes.announce(begin, begin + v.bytes());
+}
+
 struct Tensor {
   std::shared_ptr<Storage> storage;
   int64_t offset = 0;  // bytes

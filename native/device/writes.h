@@ -5,15 +5,35 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <list>
 
 namespace ml {
 
+// Told of a write to a storage before it is enqueued: whoever wants to keep what it replaces.
+class WriteWatcher {
+ public:
+  virtual void before_write(int64_t begin, int64_t end) = 0;
+
+ protected:
+  ~WriteWatcher() = default;
+};
+
 class WriteLog {
  public:
+  using Watch = std::list<WriteWatcher*>::iterator;
+
   uint64_t count() const { return count_; }
 
   // Bytes begin … end - 1 of the storage are written.
   void add(int64_t begin, int64_t end) { recent_[count_++ % kRecent] = {begin, end}; }
+
+  // Work that writes bytes begin … end - 1 is enqueued next. A watcher may end its own watch.
+  void announce(int64_t begin, int64_t end) {
+    for (auto it = watchers_.begin(); it != watchers_.end();) (*it++)->before_write(begin, end);
+  }
+
+  Watch watch(WriteWatcher* watcher) { return watchers_.insert(watchers_.end(), watcher); }
+  void end_watch(Watch watch) { watchers_.erase(watch); }
 
   // Whether bytes begin … end - 1 may have been written since count() was `then`. Exact for the
   // last kRecent writes; more of them count as writes to everything.
@@ -33,6 +53,7 @@ class WriteLog {
   };
   uint64_t count_ = 0;
   std::array<Range, kRecent> recent_{};
+  std::list<WriteWatcher*> watchers_;
 };
 
 }  // namespace ml

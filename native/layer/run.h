@@ -12,7 +12,8 @@ namespace ml {
 // The one way to a kernel. The arguments have been checked; `rule` is their shape_rule, with which
 // each_output lists what the operation writes.
 template <class Args, class Rule>
-void enqueue(Device& device, const Args& args, const Rule&) {
+void enqueue(Device& device, const Args& args, const Rule& rule) {
+  each_output(args, rule, [](const char*, const View& v, Write) { announce_write(v); });
   device.operations.of(args)(device.stream(), args);
 }
 

@@ -13,7 +13,8 @@ static const Error kLost = Error::without_memory(
     "saveSafetensors: a tensor was written before it was saved, and there is no memory for a copy "
     "of it.\n  Wait for the save before the next write, or save in several files.");
 
-Snapshot::Snapshot(const Tensor& tensor) : rest_(tensor) {
+Snapshot::Snapshot(const Tensor& tensor)
+    : device_(tensor.device().shared_from_this()), rest_(tensor) {
   rest_.dtype = DType::u8;
   rest_.shape = {tensor.bytes()};
   watch_ = rest_.storage->writes.watch(this);
@@ -42,8 +43,8 @@ void Snapshot::before_write(int64_t begin, int64_t end) {
   end_watch();
   Tensor copy;
   try {
-    copy = empty(rest_.device(), rest_.shape, DType::u8);
-    run(rest_.device(), Copy{.out = copy.view(), .in = rest_.view()});
+    copy = empty(*device_, rest_.shape, DType::u8);
+    run(*device_, Copy{.out = copy.view(), .in = rest_.view()});
   } catch (const Error&) {  // the write goes on
     lost_ = kLost;
   } catch (const std::bad_alloc&) {

@@ -16,6 +16,8 @@ class Snapshot final : private WriteWatcher {
   Snapshot(const Snapshot&) = delete;
   Snapshot& operator=(const Snapshot&) = delete;
 
+  Device& device() const { return *device_; }
+
   // The next `bytes` bytes, as uint8. They hold what they should for a read that is enqueued at
   // once. Throws ERR_OUT_OF_MEMORY if there was none for the copy.
   Tensor next(int64_t bytes);
@@ -24,6 +26,7 @@ class Snapshot final : private WriteWatcher {
   void before_write(int64_t begin, int64_t end) override;
   void end_watch();
 
+  std::shared_ptr<Device> device_;
   Tensor rest_;  // the bytes that were not read yet, as uint8: the tensor's own, or their copy
   std::optional<WriteLog::Watch> watch_;  // while they are the tensor's own
   std::optional<Error> lost_;             // they could not be copied

@@ -4,6 +4,7 @@ import '@tensorflow/tfjs-backend-cpu'
 import * as core from '@tensorflow/tfjs-core'
 import * as layersApi from '@tensorflow/tfjs-layers'
 import {
+  type Device,
   MemoryLayer,
   type MemoryLayerOptions,
   openDevice,
@@ -14,8 +15,11 @@ export const tf = { ...core, ...layersApi }
 export const device = openDevice('cpu')
 export const small = { inputDim: 6, outputDim: 4, heads: 2, knn: 3, nKeys: 5, keyDim: 8 } as const
 
-export function memoryLayer(options: Partial<MemoryLayerOptions> = {}): MemoryLayer {
-  return new MemoryLayer(device, { ...small, seed: 3, ...options })
+export function memoryLayer(
+  options: Partial<MemoryLayerOptions> = {},
+  on: Device = device,
+): MemoryLayer {
+  return new MemoryLayer(on, { ...small, seed: 3, ...options })
 }
 
 export function compiled(...layers: layersApi.layers.Layer[]): layersApi.Sequential {

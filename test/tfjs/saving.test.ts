@@ -4,6 +4,7 @@ import type { io, Tensor } from '@tensorflow/tfjs-core'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { AdamW, PeerLayer, Sgd, type TableLayer, ValueTable } from '../../lib/index.js'
 import { asLayer, registerLayers, type TfMemoryLayer } from '../../lib/tfjs/index.js'
+import { onEveryDevice } from '../support/devices.js'
 import { errorOf } from '../support/errors.js'
 import {
   compiled,
@@ -20,13 +21,13 @@ import {
 type Model = ReturnType<typeof compiled>
 
 /** The model, saved and loaded. */
-async function reloaded(model: Model): Promise<Model> {
+async function reloaded(model: Model, config?: io.SaveConfig): Promise<Model> {
   let artifacts: io.ModelArtifacts | undefined
   const handler = tf.io.withSaveHandler(async (saved) => {
     artifacts = saved
     return { modelArtifactsInfo: tf.io.getModelArtifactsInfoForJSON(saved) }
   })
-  await model.save(handler)
+  await model.save(handler, config)
   const json = JSON.parse(JSON.stringify({ ...artifacts, weightData: undefined }))
   const { weightData } = artifacts!
   return (await tf.loadLayersModel(tf.io.fromMemory({ ...json, weightData }))) as Model
@@ -94,6 +95,30 @@ test('a shared table is shared after loading; an int8 one comes with its scales'
   expect((copy.predict(x) as Tensor).dataSync()).toEqual((model.predict(x) as Tensor).dataSync())
 })
 
+test('a model in a model, the layer twice in it, saved with the optimizer', async () => {
+  const layer = memoryLayer({ outputDim: 6 })
+  let steps = 0
+  const inner = new Sgd(layer.parameters(), { lr: 0.1 })
+  const step = () => {
+    steps++
+    inner.step()
+  }
+  const made = asLayer(tf, layer, { optimizer: { step, zeroGrad: () => inner.zeroGrad() } })
+  const x = tf.input({ shape: [6] })
+  const twice = made.apply(made.apply(x)) as typeof x
+  const body = tf.model({ inputs: x, outputs: twice })
+  const model = tf.sequential({ layers: [body, dense(3)] })
+  model.compile({ optimizer: tf.train.adam(0.1), loss: 'meanSquaredError' })
+  await model.fit(input(8, 1), target(8, 3, 2), { batchSize: 4, verbose: 0 })
+  expect(steps).toBe(2)
+  expect(model.countParams()).toBe(countOf(layer) + 21)
+  const copy = await reloaded(model, { includeOptimizer: true })
+  expect((copy.predict(input(4, 3)) as Tensor).dataSync()).toEqual(
+    (model.predict(input(4, 3)) as Tensor).dataSync(),
+  )
+  await model.fit(input(8, 1), target(8, 3, 2), { verbose: 0 })
+})
+
 test('getWeights has the parameters in their order, and setWeights takes them', () => {
   const [layer, other] = [memoryLayer(), memoryLayer({ seed: 9 })]
   const [a, b] = [asLayer(tf, layer), asLayer(tf, other)]
@@ -106,11 +131,21 @@ test('getWeights has the parameters in their order, and setWeights takes them', 
   expect(numbersOf(other)).toEqual(numbersOf(layer))
 })
 
-test('a model is loaded on the device that is registered', async () => {
-  const copy = await reloaded(compiled(asLayer(tf, memoryLayer())))
-  expect(memoriesOf(copy)[0]!.memory.device).toBe(device)
+onEveryDevice((on) => {
+  test('a model is loaded on the device that is registered', async () => {
+    const layer = memoryLayer()
+    const model = compiled(asLayer(tf, layer))
+    registerLayers(tf, on)
+    const [loaded] = memoriesOf(await reloaded(model))
+    expect(loaded!.memory.device).toBe(on)
+    expect(numbersOf(loaded!.memory)).toEqual(numbersOf(layer))
+  })
+})
+
+test('registerLayers checks its arguments', async () => {
   await errorOf('ERR_DEVICE', () => registerLayers(tf, {} as never))
-  registerLayers(tf, device)
+  await errorOf('ERR_VALUE', () => registerLayers({ ...tf, serialization: {} } as never, device))
+  await errorOf('ERR_VALUE', () => registerLayers({} as never, device))
 })
 
 describe('a width that does not fit', () => {

@@ -5,6 +5,7 @@ import { describe, expect, test } from 'vitest'
 import { AdamW, type MemoryLayer, Sgd, ValueTable } from '../../lib/index.js'
 import { asFunction, asLayer } from '../../lib/tfjs/index.js'
 import { expectClose } from '../support/close.js'
+import { onEveryDevice } from '../support/devices.js'
 import { errorOf } from '../support/errors.js'
 import {
   compiled,
@@ -22,34 +23,36 @@ const quiet = { epochs: 1, shuffle: false, verbose: 0 } as const
 
 /** One batch of mean squared error by hand: the layer alone, y its output. */
 function stepByHand(layer: MemoryLayer, optimizer: Sgd, x: number[][], y: number[][]): void {
-  const rows = device.tensor(x.flat(), [x.length, small.inputDim])
+  const rows = layer.device.tensor(x.flat(), [x.length, small.inputDim])
   const { output, context } = layer.forward(rows)
   const [out, wanted] = [output.dataSync(), y.flat()]
   const dy = out.map((v, i) => (2 * (v - wanted[i]!)) / out.length)
-  layer.backward(context, device.tensor(dy, output.shape))
+  layer.backward(context, layer.device.tensor(dy, output.shape))
   optimizer.step()
   optimizer.zeroGrad()
 }
 
-test('the first and only layer of a model trains as by hand, a step for each batch', async () => {
-  const [layer, twin] = [memoryLayer(), memoryLayer()]
-  const model = compiled(
-    asLayer(tf, layer, { optimizer: new Sgd(layer.parameters(), { lr: 0.1 }) }),
-  )
-  const optimizer = new Sgd(twin.parameters(), { lr: 0.1 })
-  const [x, y] = [input(10, 1), target(10, 4, 2)]
-  await model.fit(x, y, { ...quiet, batchSize: 4 })
-  const [xs, ys] = [x.arraySync() as number[][], y.arraySync() as number[][]]
-  for (const [begin, end] of [
-    [0, 4],
-    [4, 8],
-    [8, 10],
-  ])
-    stepByHand(twin, optimizer, xs.slice(begin, end), ys.slice(begin, end))
-  const wanted = numbersOf(twin)
-  for (const [name, got] of Object.entries(numbersOf(layer)))
-    expectClose(name, got, wanted[name]!, 1e-5)
-  expect(layer.values.pendingReads).toBe(0)
+onEveryDevice((on) => {
+  test('the first and only layer of a model trains as by hand, a step for each batch', async () => {
+    const [layer, twin] = [memoryLayer({}, on), memoryLayer({}, on)]
+    const model = compiled(
+      asLayer(tf, layer, { optimizer: new Sgd(layer.parameters(), { lr: 0.1 }) }),
+    )
+    const optimizer = new Sgd(twin.parameters(), { lr: 0.1 })
+    const [x, y] = [input(10, 1), target(10, 4, 2)]
+    await model.fit(x, y, { ...quiet, batchSize: 4 })
+    const [xs, ys] = [x.arraySync() as number[][], y.arraySync() as number[][]]
+    for (const [begin, end] of [
+      [0, 4],
+      [4, 8],
+      [8, 10],
+    ])
+      stepByHand(twin, optimizer, xs.slice(begin, end), ys.slice(begin, end))
+    const wanted = numbersOf(twin)
+    for (const [name, got] of Object.entries(numbersOf(layer)))
+      expectClose(name, got, wanted[name]!, 1e-5)
+    expect(layer.values.pendingReads).toBe(0)
+  })
 })
 
 test.each(['sgd', 'momentum', 'adagrad', 'adadelta', 'adam', 'adamax', 'rmsprop'] as const)(

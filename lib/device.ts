@@ -121,7 +121,10 @@ export class Device {
     return native.deviceProfile(this.handle)
   }
 
-  /** Resolves when all work so far has run; rejects with the first fault found in it. */
+  /**
+   * Resolves when all work so far has run; rejects with the earliest fault in it that was not
+   * reported, by this or by the `data()` of a tensor that depends on it.
+   */
   synchronize(): Promise<void> {
     return native.deviceSynchronize(this.handle)
   }

@@ -73,7 +73,7 @@ export class Tensor<D extends DType = DType> {
   /**
    * The elements as numbers, in a fresh typed array: Float32Array for float32, float16 and
    * bfloat16, Int32Array, Int8Array, Uint8Array. Waits without blocking the event loop. Rejects
-   * with the fault of any work before it (ERR_INDEX_RANGE, …).
+   * with the fault that this tensor depends on (ERR_INDEX_RANGE, …), each time it is read.
    */
   async data(): Promise<TensorData<D>> {
     return typedArray(numberDType(this.dtype), await this.#read('Tensor.data', native.tensorRead))

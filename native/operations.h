@@ -4,6 +4,8 @@
 // namespace cpu and in the CUDA backend, and in profiles. The table, both backends' declarations
 // and both backends' tables follow from the list: a backend without some kernel does not link.
 
+#include <memory>
+
 #include "ops/activation.h"
 #include "ops/add.h"
 #include "ops/attention.h"
@@ -15,6 +17,7 @@
 #include "ops/peer.h"
 #include "ops/product_key_lookup.h"
 #include "ops/product_key_scores.h"
+#include "ops/queue_read.h"
 #include "ops/random_fill.h"
 #include "ops/rms_norm.h"
 #include "ops/sigmoid_gate.h"
@@ -43,6 +46,7 @@
   OPERATION(SoftmaxBackward, softmax_backward)                           \
   OPERATION(EmbeddingBag, embedding_bag)                                 \
   OPERATION(EmbeddingBagWeightsBackward, embedding_bag_weights_backward) \
+  OPERATION(QueueRead, queue_read)                                       \
   OPERATION(SortRows, sort_rows)                                         \
   OPERATION(SparseGradValues, sparse_grad_values)                        \
   OPERATION(SparseGradToDense, sparse_grad_to_dense)                     \
@@ -73,10 +77,11 @@ ML_OPERATIONS(ML_OPERANDS)
 #undef ML_OPERANDS
 
 class Stream;
+class Outcome;
 
 // Enqueues one operation on a stream, with a copy of its arguments.
 template <class Args>
-using Kernel = void (*)(Stream&, const Args&);
+using Kernel = void (*)(Stream&, const Args&, std::shared_ptr<Outcome>);
 
 // A backend's kernels, found by the type of their arguments.
 struct Operations {

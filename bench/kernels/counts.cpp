@@ -38,7 +38,7 @@ void tables(int64_t V) {
   const TouchedRows t =
       find_touched_rows(*device, {{.indices = indices, .weights = weights, .dy = dy}}, N);
   int32_t R = 0;
-  device->stream().read(&R, t.count.view().data, sizeof(R), nullptr);
+  read(&R, t.count.view(), nullptr);
   wait();
   // rows of dy, weights and positions, rows and their starts
   const int64_t walk = entries * (V * 4 + 8) + R * 8;
@@ -82,7 +82,7 @@ void tables(int64_t V) {
 
 std::vector<int32_t> to_host(const Tensor& indices) {
   std::vector<int32_t> host(static_cast<size_t>(indices.size()));
-  device->stream().read(host.data(), indices.view().data, host.size() * 4, nullptr);
+  read(host.data(), indices.view(), nullptr);
   wait();
   return host;
 }

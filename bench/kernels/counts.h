@@ -15,7 +15,8 @@ inline std::shared_ptr<Device> device;
 inline bool first_case = true;
 
 inline void wait() {
-  const auto fault = device->stream().wait();
+  device->stream().wait();
+  const FaultPtr fault = device->stream().report_fault(device->stream().submitted());
   if (!fault) return;
   std::fprintf(stderr, "%s\n", fault->error.what());
   std::exit(1);
@@ -35,7 +36,7 @@ inline Tensor integers(const Shape& shape, int64_t below) {
     v = static_cast<int32_t>(((state = state * 6364136223846793005u + 1442695040888963407u) >> 33) %
                              static_cast<uint64_t>(below));
   Tensor t = empty(*device, shape, DType::i32);
-  device->stream().write(t.view().data, values.data(), values.size() * 4, true);
+  write(t.view(), values.data(), true);
   return t;
 }
 

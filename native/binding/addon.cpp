@@ -1,5 +1,7 @@
 #include "binding/addon.h"
 
+#include "device/dependence.h"
+
 namespace ml::binding {
 namespace {
 
@@ -9,7 +11,8 @@ struct Delivery {
   MakeValue value;
   Settles settles;
   napi_deferred deferred = nullptr;
-  std::optional<Fault> fault;
+  FaultPtr fault;
+  Ticket synchronized = 0;  // work up to here was waited for, for its faults too
 };
 
 void reject(Napi::Env env, const Delivery& d, const char* code, const char* message) noexcept {
@@ -25,9 +28,14 @@ void settle(napi_env raw, napi_value, void*, void* data) noexcept {
   Napi::HandleScope scope(env);
   Addon& addon = addon_of(env);
   if (--addon.waiting == 0) napi_unref_threadsafe_function(env, addon.deliver);
+  if (d->settles == Settles::without_fault)
+    d->fault = nullptr;
+  else if (d->fault)
+    d->fault->report();
+  else if (d->synchronized && !d->device->ended())
+    d->fault = d->device->stream().report_fault(d->synchronized);
   try {
-    if (d->fault && d->settles == Settles::with_fault) {
-      d->device->stream().acknowledge(d->fault->first);
+    if (d->fault) {
       reject(env, *d, d->fault->error.code_name(), d->fault->error.what());
     } else {
       napi_resolve_deferred(env, d->deferred, d->value(env));
@@ -81,19 +89,23 @@ Napi::ArrayBuffer new_array_buffer(Napi::Env env, size_t bytes) {
 }
 
 Napi::Promise read_later(Napi::Env env, const std::shared_ptr<Device>& device, void* target,
-                         const void* source, size_t bytes, MakeValue value, Settles settles) {
+                         const View& source, MakeValue value, Settles settles) {
   Addon& addon = addon_of(env);
   auto d = std::make_unique<Delivery>(device, std::move(value), settles);
   napi_value promise = nullptr;
   check_napi(env, napi_create_promise(env, &d->deferred, &promise));
+  if (!source) d->synchronized = device->stream().submitted();
   // The stream's thread owns no reference to the device: the last one must be released on the
   // JavaScript thread.
-  device->stream().read(target, source, bytes,
-                        [d = d.get(), deliver = addon.deliver](const std::optional<Fault>& fault) {
-                          d->fault = fault;
-                          // fails only while the environment goes
-                          napi_call_threadsafe_function(deliver, d, napi_tsfn_nonblocking);
-                        });
+  const Stream::Completion done = [d = d.get(), deliver = addon.deliver](const FaultPtr& fault) {
+    d->fault = fault;
+    // fails only while the environment goes
+    napi_call_threadsafe_function(deliver, d, napi_tsfn_nonblocking);
+  };
+  if (source)
+    read(target, source, done);
+  else
+    synchronize(*device, done);
   (void)d.release();
   if (addon.waiting++ == 0) napi_ref_threadsafe_function(env, addon.deliver);
   return Napi::Promise(env, promise);

@@ -58,13 +58,14 @@ inline void check_napi(Napi::Env env, napi_status status) {
 // A new ArrayBuffer; throws ERR_OUT_OF_MEMORY where there is no memory for it.
 Napi::ArrayBuffer new_array_buffer(Napi::Env env, size_t bytes);
 
-// A promise that settles when the stream has run all work so far. `value` makes its result on the
-// JavaScript thread and keeps alive what `target` belongs to.
-// `settles` says whether a fault of that work rejects it.
+// A promise of the bytes of a view, or of nothing but the end of all work so far. `value` makes its
+// result on the JavaScript thread and keeps alive what `target` belongs to. Rejects with the fault
+// of the view; without a view with the earliest fault that was not reported.
+// `settles` says whether a fault rejects it.
 using MakeValue = std::function<Napi::Value(Napi::Env)>;
 enum class Settles { with_fault, without_fault };
 Napi::Promise read_later(Napi::Env env, const std::shared_ptr<Device>& device, void* target,
-                         const void* source, size_t bytes, MakeValue value,
+                         const View& source, MakeValue value,
                          Settles settles = Settles::with_fault);
 
 // A MemoryLayersError, made without memory of the addon. Empty where the environment can't make

@@ -114,7 +114,7 @@ Napi::Value device_close(Arguments& a) {
     return done.Promise();
   }
   const Napi::Promise promise = read_later(
-      a.env(), device, nullptr, nullptr, 0,
+      a.env(), device, nullptr, View{},
       [device](Napi::Env env) {
         device->end();
         return env.Undefined();
@@ -151,7 +151,7 @@ Napi::Value device_profile(Arguments& a) {
 }
 
 Napi::Value device_synchronize(Arguments& a) {
-  return read_later(a.env(), a.shared_device(), nullptr, nullptr, 0,
+  return read_later(a.env(), a.shared_device(), nullptr, View{},
                     [](Napi::Env env) { return env.Undefined(); });
 }
 

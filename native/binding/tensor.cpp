@@ -20,6 +20,14 @@ Bytes bytes_of(const Napi::Value& value) {
           array.ByteLength()};
 }
 
+View bytes_at(const View& v, int64_t offset, int64_t bytes) {
+  View part = v;
+  part.data = static_cast<char*>(v.data) + offset;
+  part.dtype = DType::u8;
+  part.shape = {bytes};
+  return part;
+}
+
 // (device, typed array with the tensor's own bytes, shape, dtype)
 Napi::Value tensor_from(Arguments& a) {
   Device& device = a.device();
@@ -29,7 +37,7 @@ Napi::Value tensor_from(Arguments& a) {
   if (static_cast<int64_t>(bytes.size) != shape.size() * ml::bytes_of(dtype))
     throw Error(Code::shape, "tensor: the data does not fill shape " + to_string(shape) + ".");
   Tensor t = empty(device, shape, dtype);
-  device.stream().write(t.storage->data(), bytes.data, bytes.size, t.storage->idle());
+  write(t.view(), bytes.data, true);
   return to_js(a.env(), t);
 }
 
@@ -62,23 +70,21 @@ Napi::Value tensor_read(Arguments& a) {
   const View v = t.view();
   Napi::ArrayBuffer buffer = new_array_buffer(a.env(), static_cast<size_t>(v.bytes()));
   auto keep = std::make_shared<Napi::ObjectReference>(Napi::Persistent(buffer.As<Napi::Object>()));
-  return read_later(a.env(), t.device().shared_from_this(), buffer.Data(), v.data,
-                    static_cast<size_t>(v.bytes()), [keep](Napi::Env) { return keep->Value(); });
-}
-
-std::optional<Fault> wait_for(Device& device) {
-  std::optional<Fault> fault = device.stream().wait();
-  if (fault) device.stream().acknowledge(fault->first);
-  return fault;
+  return read_later(a.env(), t.device().shared_from_this(), buffer.Data(), v,
+                    [keep](Napi::Env) { return keep->Value(); });
 }
 
 Napi::Value tensor_read_sync(Arguments& a) {
   const Tensor t = a.tensor("tensor");
   const View v = t.view();
   Napi::ArrayBuffer buffer = new_array_buffer(a.env(), static_cast<size_t>(v.bytes()));
-  t.device().stream().read(buffer.Data(), v.data, static_cast<size_t>(v.bytes()),
-                           [](const std::optional<Fault>&) {});
-  if (auto fault = wait_for(t.device())) throw fault->error;
+  FaultPtr fault;
+  read(buffer.Data(), v, [&fault](const FaultPtr& f) { fault = f; });
+  t.device().stream().wait();
+  if (fault) {
+    fault->report();
+    throw fault->error;
+  }
   return buffer;
 }
 
@@ -93,7 +99,7 @@ Napi::Value tensor_write(Arguments& a) {
                                  std::to_string(offset) + " do not fit a tensor of " +
                                  std::to_string(v.bytes()) + " bytes.");
   announce_write(v);
-  t.device().stream().write(static_cast<char*>(v.data) + offset, bytes.data, bytes.size);
+  write(bytes_at(v, offset, static_cast<int64_t>(bytes.size)), bytes.data);
   return a.undefined();
 }
 
@@ -112,15 +118,15 @@ Napi::Value tensor_transfer(Arguments& a) {
     throw Error(Code::shape, "Tensor.to: the two tensors differ in shape or dtype.");
   const size_t bytes = static_cast<size_t>(from.bytes());
   auto staged = std::make_shared<std::vector<char>>(bytes);
-  auto arrived = std::make_shared<std::promise<std::optional<Fault>>>();
-  auto future = std::make_shared<std::future<std::optional<Fault>>>(arrived->get_future());
-  from.device().stream().read(
-      staged->data(), from.view().data, bytes,
-      [arrived](const std::optional<Fault>& fault) { arrived->set_value(fault); });
+  auto arrived = std::make_shared<std::promise<FaultPtr>>();
+  auto future = std::make_shared<std::future<FaultPtr>>(arrived->get_future());
+  read(staged->data(), from.view(),
+       [arrived](const FaultPtr& fault) { arrived->set_value(fault); });
   announce_write(to.view());
-  to.device().stream().produce(to.view().data, bytes, [staged, future, bytes](void* target) {
-    if (const auto fault = future->get()) throw fault->error;
-    if (bytes) std::memcpy(target, staged->data(), bytes);
+  produce(to.view(), [staged, future, bytes](void* target) {
+    FaultPtr fault = future->get();
+    if (!fault && bytes) std::memcpy(target, staged->data(), bytes);
+    return fault;
   });
   return a.undefined();
 }

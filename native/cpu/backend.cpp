@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <utility>
 
 #include "cpu/container.h"
 #include "cpu/context.h"
@@ -24,10 +25,10 @@ ML_OPERATIONS(ML_DECLARE)
 
 namespace {
 
-#define ML_ENQUEUE(Args, name)                                                                \
-  .name = +[](Stream& stream, const Args& args) {                                             \
-    static_cast<CpuStream&>(stream).launch(#name,                                             \
-                                           [args](KernelContext& c) { cpu::name(c, args); }); \
+#define ML_ENQUEUE(Args, name)                                                        \
+  .name = +[](Stream& stream, const Args& args, OutcomePtr outcome) {                 \
+    static_cast<CpuStream&>(stream).launch(                                           \
+        #name, [args](KernelContext& c) { cpu::name(c, args); }, std::move(outcome)); \
   },
 constexpr Operations kOperations = {ML_OPERATIONS(ML_ENQUEUE)};
 #undef ML_ENQUEUE

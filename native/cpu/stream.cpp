@@ -36,18 +36,18 @@ void CpuStream::push(Work work) {
   work_available_.notify_one();
 }
 
-void CpuStream::launch(const char* name, std::function<void(KernelContext&)> kernel) {
-  push({name, std::move(kernel), nullptr, nullptr});
+void CpuStream::launch(const char* name, std::function<void(KernelContext&)> kernel,
+                       OutcomePtr outcome) {
+  push({.name = name, .kernel = std::move(kernel), .outcome = std::move(outcome)});
 }
 
-void CpuStream::always(std::function<void()> action) {
-  push({nullptr, nullptr, std::move(action), nullptr});
-}
+void CpuStream::always(std::function<void()> action) { push({.always = std::move(action)}); }
 
-void CpuStream::write(void* target, const void* source, size_t bytes, bool fresh) {
-  if (bytes == 0) return;
-  if (fresh || (completed() == submitted() && !faulted())) {
-    std::memcpy(target, source, bytes);
+void CpuStream::write(void* target, const void* source, size_t bytes, OutcomePtr outcome,
+                      bool fresh) {
+  if (fresh || bytes == 0 || completed() == submitted()) {
+    if (bytes) std::memcpy(target, source, bytes);
+    outcome->settle(nullptr);
     return;
   }
   std::shared_ptr<void> staged(fails(Failure::malloc) ? nullptr : std::malloc(bytes), std::free);
@@ -55,47 +55,64 @@ void CpuStream::write(void* target, const void* source, size_t bytes, bool fresh
     throw Error(Code::out_of_memory,
                 "write: no memory to stage " + std::to_string(bytes) + " bytes.");
   std::memcpy(staged.get(), source, bytes);
-  launch("write", [=](KernelContext&) { std::memcpy(target, staged.get(), bytes); });
+  launch(
+      "write", [=](KernelContext&) { std::memcpy(target, staged.get(), bytes); },
+      std::move(outcome));
 }
 
-void CpuStream::read(void* target, const void* source, size_t bytes, Completion done) {
-  push({"read",
-        [=](KernelContext&) {
-          if (bytes) std::memcpy(target, source, bytes);
-        },
-        nullptr, std::move(done)});
+void CpuStream::read(void* target, const void* source, size_t bytes, OutcomePtr outcome,
+                     Completion done) {
+  push({.name = "read",
+        .kernel =
+            [=](KernelContext&) {
+              if (bytes) std::memcpy(target, source, bytes);
+            },
+        .outcome = std::move(outcome),
+        .finished = std::move(done)});
 }
 
-std::optional<Fault> CpuStream::wait() {
+void CpuStream::wait() {
   run_queue_on_caller();
   WaitingThread::expect();  // a caller that reads one result at a time soon waits again
-  return wait_for_submitted();
+  wait_for_submitted();
 }
 
-void CpuStream::produce(void* target, size_t, std::function<void(void*)> fill) {
-  launch("transfer", [target, fill = std::move(fill)](KernelContext&) { fill(target); });
+void CpuStream::produce(void* target, size_t, OutcomePtr outcome, Producer fill) {
+  launch(
+      "transfer",
+      [this, target, outcome, fill = std::move(fill)](KernelContext&) {
+        if (FaultPtr fault = fill(target)) {
+          found(completed() + 1, fault);
+          outcome->settle(std::move(fault));
+        }
+      },
+      outcome);
 }
 
-void CpuStream::resume() {
-  always([this] { failed_.reset(); });
-}
-
-// Runs one item of the queue, or skips it if a fault makes it void.
-void CpuStream::perform(Work& work, Ticket ticket) {
-  if (work.always) work.always();
-  if (failed_ || !work.kernel) return;
+void CpuStream::run_kernel(Work& work, Ticket ticket) {
   const auto start = std::chrono::steady_clock::now();
   try {
     work.kernel(context_);
+    work.outcome->settle(nullptr);
   } catch (const Error& error) {
-    failed_ = Fault{error, ticket};
+    work.outcome->settle(fail(error, ticket));
   } catch (const std::bad_alloc&) {
-    failed_ = Fault{
-        Error(Code::out_of_memory, "cpu: no memory for the bookkeeping of an operation."), ticket};
+    work.outcome->settle(fail(
+        Error(Code::out_of_memory, "cpu: no memory for the bookkeeping of an operation."), ticket));
   }
   context_.reset_scratch();
   operation_times_.add(
       work.name, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+}
+
+// Runs one item of the queue, or skips it if what it depends on is void.
+void CpuStream::perform(Work& work, Ticket ticket) {
+  if (work.always) work.always();
+  if (!work.kernel) return;
+  if (FaultPtr fault = work.outcome->inherited())
+    work.outcome->settle(std::move(fault));
+  else
+    run_kernel(work, ticket);
 }
 
 // Pops the first item of the queue, which is not empty, and runs it. The lock is held before and
@@ -109,8 +126,8 @@ void CpuStream::run_next(std::unique_lock<std::mutex>& lock) {
     const Ticket ticket = completed() + 1;
     perform(work, ticket);
     // before the work counts as done: after wait() the caller may destroy what this uses
-    if (work.finished) work.finished(failed_);
-    complete(ticket, failed_);
+    if (work.finished) work.finished(work.outcome->fault());
+    complete(ticket);
   }
   lock.lock();
   running_.store(false, std::memory_order_release);

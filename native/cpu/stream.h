@@ -19,32 +19,34 @@ class CpuStream final : public Stream {
   explicit CpuStream(int threads);
   ~CpuStream() override;
 
-  void write(void* target, const void* source, size_t bytes, bool fresh) override;
-  void read(void* target, const void* source, size_t bytes, Completion done) override;
-  std::optional<Fault> wait() override;
-  void produce(void* target, size_t bytes, std::function<void(void*)> fill) override;
+  void write(void* target, const void* source, size_t bytes, OutcomePtr outcome,
+             bool fresh) override;
+  void read(void* target, const void* source, size_t bytes, OutcomePtr outcome,
+            Completion done) override;
+  void wait() override;
+  void produce(void* target, size_t bytes, OutcomePtr outcome, Producer fill) override;
   void always(std::function<void()> action) override;
 
-  void launch(const char* name, std::function<void(KernelContext&)> kernel);
+  void launch(const char* name, std::function<void(KernelContext&)> kernel, OutcomePtr outcome);
 
  private:
   struct Work {
     const char* name;
     std::function<void(KernelContext&)> kernel;  // skipped when void
-    std::function<void()> always;                // run in any case
+    OutcomePtr outcome;                          // of the kernel
+    std::function<void()> always;                // instead of a kernel
     Completion finished;                         // told of the fault
   };
   void push(Work work);
-  void resume() override;
   void run_next(std::unique_lock<std::mutex>& lock);
   void run_queue_on_caller();
   void loop();
   bool spin_and_join(const std::function<bool()>& done);
   void perform(Work& work, Ticket ticket);
+  void run_kernel(Work& work, Ticket ticket);
 
   // Used only by the thread that runs work
   KernelContext context_;
-  std::optional<Fault> failed_;  // makes work void, until it is acknowledged
 
   std::atomic<Ticket> pushed_{0};  // the newest work in the queue
   // Written under queue_mutex_

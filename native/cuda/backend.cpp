@@ -1,5 +1,7 @@
 #include "cuda/backend.h"
 
+#include <utility>
+
 #include "cuda/check.h"
 #include "cuda/stream.h"
 #include "operations.h"
@@ -13,10 +15,10 @@ ML_OPERATIONS(ML_DECLARE)
 
 namespace {
 
-#define ML_ENQUEUE(Args, name)                                               \
-  .name = +[](Stream& stream, const Args& args) {                            \
-    static_cast<CudaStream&>(stream).launch(                                 \
-        #name, [args](CudaStream& s) { ML_CUDA_NAMESPACE::name(s, args); }); \
+#define ML_ENQUEUE(Args, name)                                                                   \
+  .name = +[](Stream& stream, const Args& args, OutcomePtr outcome) {                            \
+    static_cast<CudaStream&>(stream).launch(                                                     \
+        #name, [args](CudaStream& s) { ML_CUDA_NAMESPACE::name(s, args); }, std::move(outcome)); \
   },
 constexpr Operations kOperations = {ML_OPERATIONS(ML_ENQUEUE)};
 #undef ML_ENQUEUE

@@ -1,34 +1,44 @@
 #pragma once
-// The device's record of a fault (an index out of range), and the guard that every kernel reads
-// first: while a fault is raised all work is void, so no kernel reads or writes anything until the
-// host has cleared it.
+// The device's record of the checks that failed (an index out of range), and the guard that every
+// kernel reads first. A check that the host does not know the result of has a bit of its own; a
+// kernel is launched with the bits of the checks that it depends on, and does nothing where one of
+// them has failed.
 
 #include <cstdint>
 
+#include "core/half.h"
 #include "cuda/namespace.h"
 
 namespace ml::ML_CUDA_NAMESPACE {
 
+inline constexpr int kChecks = 32;                       // bits
+inline constexpr uint32_t kRecordedCheck = kChecks - 1;  // the one of all recorded graphs
+inline constexpr uint32_t kAllChecks = ~uint32_t{0};     // bits
 inline constexpr uint64_t kNoPosition = ~uint64_t{0};
 
+ML_HOST_DEVICE constexpr uint32_t bit_of(uint32_t check) { return uint32_t{1} << check; }
+
+// What a check that failed has found.
 struct FaultRecord {
-  uint32_t raised;     // 0 or 1
+  uint64_t position;
+  uint32_t site;          // which of the checks of its work
+  int32_t value, before;  // at the position, and before it
+};
+
+struct CheckState {
+  uint32_t failed;     // bits
   uint32_t arrived;    // blocks of the running check
   uint64_t candidate;  // lowest bad position they have found
-  // Of the raised fault:
-  uint64_t position;
-  uint64_t ticket;        // the work that failed; 0: of a recorded graph, see `replay`
-  uint32_t site;          // index into the FaultSites of the stream
-  int32_t value, before;  // at the position, and before it
-  uint64_t replay;        // ticket of the newest replay of a graph
+  FaultRecord records[kChecks];
 };
 
 struct Guard {
-  FaultRecord* record;
+  CheckState* state;
+  uint32_t checks;  // that the kernel depends on, as bits
 
-  // A sticky flag, uniform over the grid: the record changes between kernels, or after all blocks
-  // of a check have read it.
-  __device__ bool aborted() const { return record->raised != 0; }
+  // Uniform over the grid: a bit changes between kernels, or after all blocks of a check have read
+  // the guard.
+  __device__ bool aborted() const { return (state->failed & checks) != 0; }
 };
 
 }  // namespace ml::ML_CUDA_NAMESPACE

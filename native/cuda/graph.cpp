@@ -14,27 +14,37 @@ class Recording final : public RecordedWork {
   }
 
   void record(const std::function<void()>& work) {
-    if (const auto fault = stream().wait()) throw fault->error;
-    device_->allocator().defer_frees(&blocks_);
+    stream().wait();
+    divert(&blocks_, &trace_);
     stream().begin_capture();
     try {
       work();
     } catch (...) {  // rethrown when the stream works again
-      device_->allocator().defer_frees(nullptr);
+      divert(nullptr, nullptr);
       stream().abandon_capture();
       throw;
     }
-    device_->allocator().defer_frees(nullptr);
+    divert(nullptr, nullptr);
     graph_ = stream().end_capture();
   }
 
-  void replay() override { stream().replay(graph_); }
+  void replay() override {
+    const auto outcome = std::make_shared<Outcome>(trace_.needs());
+    trace_.reserve();
+    stream().replay(graph_, outcome);
+    trace_.overwrite(outcome);
+  }
 
  private:
+  void divert(std::vector<Block>* blocks, Trace* trace) {
+    device_->allocator().defer_frees(blocks);
+    device_->trace = trace;
+  }
   CudaStream& stream() { return static_cast<CudaStream&>(device_->stream()); }
 
   std::shared_ptr<Device> device_;
   std::vector<Block> blocks_;
+  Trace trace_;
   std::shared_ptr<CudaStream::Graph> graph_;
 };
 

@@ -1,7 +1,7 @@
 #pragma once
 // launch(kernel, grid, block, shared_bytes, stream, args…) is the only way to start a kernel. It
-// passes the stream's guard as the kernel's first argument, raises the shared memory limit where
-// needed, and throws an Error that names the launch when CUDA refuses it.
+// passes the guard of the work at hand as the kernel's first argument, raises the shared memory
+// limit where needed, and throws an Error that names the launch when CUDA refuses it.
 
 #include <cstddef>
 

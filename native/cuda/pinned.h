@@ -12,10 +12,10 @@
 
 namespace ml::ML_CUDA_NAMESPACE {
 
-// bytes at the front of a block, for the fault record as of the copy
-constexpr size_t kRecordBytes = 256;
+// bytes at the front of a block, for the state of the checks as of the copy
+constexpr size_t kStateBytes = 1024;
 // bytes of one copy: enough for the bus's full speed, few enough to overlap with the host's memcpy
-constexpr size_t kCopyChunk = (size_t{8} << 20) - kRecordBytes;
+constexpr size_t kCopyChunk = (size_t{8} << 20) - kStateBytes;
 
 class PinnedPool {
  public:

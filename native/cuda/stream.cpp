@@ -1,9 +1,9 @@
-// The stream's queue and its launch thread. Copies between host and device are in stream_copy.cpp,
-// the completion thread in stream_completion.cpp, recorded graphs in stream_graph.cpp.
+// The stream's queue and its launch thread. Checks are in stream_checks.cpp, copies between host
+// and device in stream_copy.cpp, the completion thread in stream_completion.cpp, recorded graphs in
+// stream_graph.cpp.
 
 #include "cuda/stream.h"
 
-#include <algorithm>
 #include <utility>
 
 #include "core/pause.h"
@@ -15,6 +15,9 @@ namespace {
 
 // about 10 µs before the launch thread enqueues a sync point and sleeps
 constexpr int kSpins = 2000;
+// pieces of work, and checks among them, before a sync point settles what they have come to
+constexpr Ticket kMaxUnsynced = 256;
+constexpr int kMaxUnsyncedChecks = kChecks / 4;
 
 int attribute(cudaDeviceAttr which, int device) {
   int value = 0;
@@ -41,11 +44,11 @@ CudaStream::CudaStream(int device)
   limits_ = limits_of(device);
   check_cuda(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking),
              "cudaStreamCreateWithFlags");
-  void* record = nullptr;
-  check_cuda(cudaMalloc(&record, sizeof(FaultRecord)), "cudaMalloc");
-  record_ = static_cast<FaultRecord*>(record);
-  check_cuda(cudaMemsetAsync(record_, 0, sizeof(FaultRecord), stream_), "cudaMemsetAsync");
-  enqueue_clear(*this);
+  void* checks = nullptr;
+  check_cuda(cudaMalloc(&checks, sizeof(CheckState)), "cudaMalloc");
+  checks_ = static_cast<CheckState*>(checks);
+  check_cuda(cudaMemsetAsync(checks_, 0, sizeof(CheckState), stream_), "cudaMemsetAsync");
+  enqueue_clear(*this, kAllChecks);
   launch_thread_ = start_thread("the launch thread", [this] { launch_loop(); });
   completion_thread_ = start_thread("the completion thread", [this] { completion_loop(); });
 }
@@ -63,7 +66,7 @@ CudaStream::~CudaStream() {
   }
   point_pushed_.notify_one();
   completion_thread_.join();
-  (void)cudaFree(record_);
+  (void)cudaFree(checks_);
   (void)cudaStreamDestroy(stream_);
 }
 
@@ -81,13 +84,14 @@ void CudaStream::push(Work work) {
   work_pushed_.notify_one();
 }
 
-void CudaStream::launch(const char* name, std::function<void(CudaStream&)> operation) {
-  push({.name = name, .operation = std::move(operation)});
+void CudaStream::launch(const char* name, std::function<void(CudaStream&)> operation,
+                        OutcomePtr outcome) {
+  push({.name = name, .operation = std::move(operation), .outcome = std::move(outcome)});
 }
 
-std::optional<Fault> CudaStream::wait() {
-  read(nullptr, nullptr, 0, nullptr);
-  return wait_for_submitted();
+void CudaStream::wait() {
+  always(nullptr);
+  wait_for_submitted();
 }
 
 void CudaStream::always(std::function<void()> action) {
@@ -96,13 +100,6 @@ void CudaStream::always(std::function<void()> action) {
     point.ticket = ticket;
     point.action = action;
     enqueue(std::move(point));
-  }});
-}
-
-void CudaStream::resume() {
-  push({.unconditional = [this](Ticket ticket) {
-    failed_.reset();
-    attempt(ticket, [&] { enqueue_clear(*this); });
   }});
 }
 
@@ -132,47 +129,34 @@ bool CudaStream::next(Work& work) {
 }
 
 void CudaStream::launch_loop() {
-  attempt(1, [&] { use_device(); });
+  (void)attempt(1, [&] { use_device(); });
   for (Work work; next(work); work = {}) perform(work, ++current_);
+}
+
+// A sync point where much work, or many checks, would go without.
+void CudaStream::enqueue_if_due() {
+  if (recording_) return;
+  if (current_ - synced_ < kMaxUnsynced && unsynced_checks_ < kMaxUnsyncedChecks) return;
+  SyncPoint point;
+  point.ticket = current_;
+  enqueue(std::move(point));
 }
 
 void CudaStream::perform(Work& work, Ticket ticket) {
   if (work.unconditional) return work.unconditional(ticket);
-  attempt(ticket, [&] {
-    if (recording_) return work.operation(*this);
-    timer_.start(stream_);
-    work.operation(*this);
-    timer_.stop(stream_, work.name);
-  });
-  scratch_->reset();
-}
-
-void CudaStream::check(FaultSite site, const View& values) {
-  uint32_t number = 0;
-  {
-    std::lock_guard<std::mutex> lock(queue_mutex_);
-    const auto known = std::find(sites_.begin(), sites_.end(), site);
-    number = static_cast<uint32_t>(known - sites_.begin());
-    if (known == sites_.end()) sites_.push_back(site);
+  if (recording_) {
+    work_checks_ = bit_of(kRecordedCheck);
+    if (!recording_->fault) recording_->fault = attempt(ticket, [&] { work.operation(*this); });
+  } else if (begin(work.outcome, ticket)) {
+    FaultPtr fault = attempt(ticket, [&] {
+      timer_.start(stream_);
+      work.operation(*this);
+      timer_.stop(stream_, work.name);
+    });
+    if (fault) settle(*work.outcome, std::move(fault));
   }
-  enqueue_check(*this, site, number, recording_ ? 0 : current_, values.as<int32_t>(),
-                values.size());
-}
-
-void CudaStream::check_indices(const char* op, const char* argument, const View& indices,
-                               int64_t slots) {
-  check({.kind = FaultSite::Kind::indices, .op = op, .argument = argument, .limit = slots},
-        indices);
-}
-
-void CudaStream::check_offsets(const char* op, const View& offsets, int64_t entries) {
-  check({.kind = FaultSite::Kind::offsets, .op = op, .argument = "offsets", .limit = entries},
-        offsets);
-}
-
-void CudaStream::check_targets(const char* op, const View& targets, int64_t classes) {
-  check({.kind = FaultSite::Kind::targets, .op = op, .argument = "targets", .limit = classes},
-        targets);
+  scratch_->reset();
+  enqueue_if_due();
 }
 
 }  // namespace ml::ML_CUDA_NAMESPACE

@@ -3,9 +3,12 @@
 // order and launches it, so that the caller pays for no launch, and host data can be waited for in
 // order. The completion thread waits for what the device has finished, and reports it.
 //
-// An index out of range is found by a kernel that raises the fault record on the device: every
-// later kernel sees it and does nothing, until the host has told the caller and clears the record,
-// in order (device/stream.h has the rules).
+// An index out of range is found by a kernel, a check, which has a bit in device memory until the
+// host knows its result. A kernel is launched with the bits of the checks that its work depends on,
+// and does nothing if one of them has failed (cuda/fault.cuh). The host settles the outcomes of
+// work at sync points. It then drops the bits of the checks up to there from all outcomes: those
+// that had the bit of a failed check are void, and work launched later needs no bit for them. So
+// the bit can be cleared, in order, and used again.
 //
 // The second half of the class is for operations: `void topk(CudaStream& stream, const TopK& args)`
 // runs on the launch thread and enqueues, never waits.
@@ -45,13 +48,15 @@ class CudaStream final : public Stream {
   explicit CudaStream(int device);
   ~CudaStream() override;
 
-  void write(void* target, const void* source, size_t bytes, bool fresh) override;
-  void read(void* target, const void* source, size_t bytes, Completion done) override;
-  std::optional<Fault> wait() override;
-  void produce(void* target, size_t bytes, std::function<void(void*)> fill) override;
+  void write(void* target, const void* source, size_t bytes, OutcomePtr outcome,
+             bool fresh) override;
+  void read(void* target, const void* source, size_t bytes, OutcomePtr outcome,
+            Completion done) override;
+  void wait() override;
+  void produce(void* target, size_t bytes, OutcomePtr outcome, Producer fill) override;
   void always(std::function<void()> action) override;
 
-  void launch(const char* name, std::function<void(CudaStream&)> operation);
+  void launch(const char* name, std::function<void(CudaStream&)> operation, OutcomePtr outcome);
 
   // Everything launched between the two is recorded instead of run. The memory it uses must stay.
   // Reads and writes can't be recorded.
@@ -59,12 +64,12 @@ class CudaStream final : public Stream {
   struct Graph;
   std::shared_ptr<Graph> end_capture();  // waits until all of it is recorded
   void abandon_capture();
-  void replay(std::shared_ptr<Graph> graph);
+  void replay(std::shared_ptr<Graph> graph, OutcomePtr outcome);
 
   // ---- For operations
 
   cudaStream_t raw() const { return stream_; }
-  Guard guard() const { return {record_}; }
+  Guard guard() const { return {checks_, work_checks_}; }
   const DeviceLimits& limits() const { return limits_; }
 
   // Device memory of the current operation, aligned to 256 bytes, contents undefined. Reused in the
@@ -89,25 +94,33 @@ class CudaStream final : public Stream {
  private:
   struct Work {
     const char* name = nullptr;                    // of an operation, in profiles
-    std::function<void(CudaStream&)> operation{};  // void after a fault
-    std::function<void(Ticket)> unconditional{};  // instead of an operation: runs after a fault too
+    std::function<void(CudaStream&)> operation{};  // skipped when void
+    OutcomePtr outcome{};                          // of the operation
+    std::function<void(Ticket)> unconditional{};   // instead of an operation
+  };
+  // Work whose outcome is settled at the next sync point.
+  struct Launched {
+    Ticket ticket;
+    OutcomePtr outcome;
+    uint32_t check = kChecks;      // the bit of its own checks; kChecks: none
+    std::vector<FaultSite> sites;  // of its own checks
   };
   // A point of the stream that the completion thread waits for, and what to do there.
   struct SyncPoint {
     Ticket ticket = 0;
     cudaEvent_t event = nullptr;  // null: the device can't be reached, nothing to wait for
     PinnedPool* pool = nullptr;
-    PinnedPool::Block block;     // a copy of the fault record, then the data of a read or write
-    std::optional<Fault> fault;  // known to the launch thread
-    void* target = nullptr;      // host memory for the data of a read
+    PinnedPool::Block block;  // a copy of the check state, then the data of a read or write
+    FaultPtr fault;           // the device can't be reached
+    void* target = nullptr;   // host memory for the data of a read
     size_t bytes = 0;
-    bool last = true;              // of its ticket
-    std::function<void()> action;  // after a fault too
+    bool last = true;    // of its ticket
+    OutcomePtr outcome;  // of a read
+    std::function<void()> action;
     Completion finished;
   };
 
   void push(Work work);
-  void resume() override;
   void collect_times() override;
   void use_device() const;
 
@@ -116,37 +129,44 @@ class CudaStream final : public Stream {
   bool next(Work& work);
   void perform(Work& work, Ticket ticket);
   void read_chunks(Ticket ticket, void* target, const void* source, size_t bytes,
-                   const Completion& done);
-  void produce_chunks(Ticket ticket, void* target, size_t bytes,
-                      const std::function<void(void*)>& fill);
-  void copy_to_device(void* target, const PinnedPool::Block& block, size_t bytes, bool fresh);
+                   const OutcomePtr& outcome, const Completion& done);
+  void produce_chunks(Ticket ticket, void* target, size_t bytes, const OutcomePtr& outcome,
+                      const Producer& fill);
+  void copy_to_device(void* target, const PinnedPool::Block& block, size_t bytes);
+  void expect_no_recording() const;
+  bool begin(const OutcomePtr& outcome, Ticket ticket);
+  bool take_check();
+  void depend_on(uint32_t check);
   void enqueue(SyncPoint point);
+  void enqueue_if_due();
   void end_recording(Graph& graph);
   void check(FaultSite site, const View& values);
 
-  // Runs `calls`, unless an earlier launch has failed. Keeps the error.
+  // Runs `calls`; returns the fault.
   template <class F>
-  void attempt(Ticket ticket, F&& calls) {
-    if (failed_) return;
+  FaultPtr attempt(Ticket ticket, F&& calls) {
     try {
       calls();
     } catch (const Error& error) {
-      failed_ = Fault{error, ticket};
+      return fail(error, ticket);
     } catch (const std::bad_alloc&) {
-      failed_ = Fault{Error(Code::out_of_memory, "no memory for the bookkeeping of an operation."),
-                      ticket};
+      return fail(Error(Code::out_of_memory, "no memory for the bookkeeping of an operation."),
+                  ticket);
     }
+    return nullptr;
   }
+  void settle(Outcome& outcome, FaultPtr fault);
 
   // Completion thread
   void completion_loop();
   void finish(SyncPoint& point);
-  std::optional<Fault> fault_at(const SyncPoint& point);
+  void settle_launched(const SyncPoint& point, const FaultPtr& unreachable);
+  bool read_is_sound(const SyncPoint& point);
 
   const int device_;
   DeviceLimits limits_;
   cudaStream_t stream_ = nullptr;
-  FaultRecord* record_ = nullptr;  // on the device
+  CheckState* checks_ = nullptr;  // on the device
   EventPool sync_events_, timing_events_;
   OperationTimer timer_;
   // two, so that neither thread waits for memory that is queued behind it
@@ -154,9 +174,11 @@ class CudaStream final : public Stream {
 
   // Launch thread
   std::unique_ptr<Scratch> scratch_;
-  std::optional<Fault> failed_;  // a launch that failed, until it is acknowledged
-  Ticket current_ = 0;           // the work that is being launched
-  Ticket synced_ = 0;            // the newest work with a sync point
+  uint32_t work_checks_ = 0;       // of the work that is being launched
+  Launched* launching_ = nullptr;  // that work
+  Ticket current_ = 0;             // and its ticket
+  Ticket synced_ = 0;              // the newest work with a sync point
+  int unsynced_checks_ = 0;        // since then
   std::shared_ptr<Graph> recording_;
 
   std::atomic<Ticket> pushed_{0};  // the newest work in the queue
@@ -166,7 +188,12 @@ class CudaStream final : public Stream {
   std::deque<Work> queue_;
   std::deque<SyncPoint> points_;
   bool stop_ = false, launch_thread_done_ = false;
-  std::vector<FaultSite> sites_;
+
+  std::mutex outcomes_mutex_;  // guards what follows, and the outcomes that are not settled
+  std::condition_variable checks_freed_;
+  std::deque<Launched> launched_;                                // in the order of their tickets
+  uint32_t free_checks_ = kAllChecks & ~bit_of(kRecordedCheck);  // bits
+  uint32_t failed_checks_ = 0;  // of free checks, those whose bit is still set on the device
 
   std::thread launch_thread_, completion_thread_;
 };
@@ -182,6 +209,8 @@ struct CudaStream::Graph {
   cudaGraphExec_t executable = nullptr;
   std::unique_ptr<Scratch> scratch = std::make_unique<Scratch>();
   std::vector<std::shared_ptr<void>> kept;
+  std::vector<FaultSite> sites;  // of the checks inside
+  FaultPtr fault;                // of the recording
 };
 
 }  // namespace ml::ML_CUDA_NAMESPACE

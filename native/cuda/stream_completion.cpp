@@ -9,36 +9,32 @@
 namespace ml::ML_CUDA_NAMESPACE {
 namespace {
 
-static_assert(sizeof(FaultRecord) <= kRecordBytes);
-
-const std::optional<Fault>& earlier(const std::optional<Fault>& a, const std::optional<Fault>& b) {
-  return !b || (a && a->first <= b->first) ? a : b;
-}
+static_assert(sizeof(CheckState) <= kStateBytes);
 
 }  // namespace
 
 // ---- Launch thread
 
-// Hands a sync point to the completion thread, with a copy of the fault record at that point.
+// Hands a sync point to the completion thread, with a copy of the checks at that point. A graph
+// that is being recorded has none: what it records has not run.
 void CudaStream::enqueue(SyncPoint point) {
-  // a launch that failed says nothing about the device, which may well go on
-  std::optional<Fault> earlier_failure = std::exchange(failed_, std::nullopt);
-  attempt(point.ticket, [&] {
-    if (recording_) return;  // a graph has no sync points
-    if (!point.block.data) {
-      point.pool = &launch_staging_;
-      point.block = launch_staging_.acquire(kRecordBytes);
-    }
-    const cudaEvent_t event = sync_events_.acquire();
-    check_cuda(cudaMemcpyAsync(point.block.data, record_, sizeof(FaultRecord),
-                               cudaMemcpyDeviceToHost, stream_),
-               "cudaMemcpyAsync of the fault record");
-    check_cuda(cudaEventRecord(event, stream_), "cudaEventRecord");
-    point.event = event;
-  });
-  if (earlier_failure) failed_ = std::move(earlier_failure);
-  point.fault = failed_;
-  if (point.last) synced_ = point.ticket;
+  if (!recording_)
+    point.fault = attempt(point.ticket, [&] {
+      if (!point.block.data) {
+        point.pool = &launch_staging_;
+        point.block = launch_staging_.acquire(kStateBytes);
+      }
+      const cudaEvent_t event = sync_events_.acquire();
+      check_cuda(cudaMemcpyAsync(point.block.data, checks_, sizeof(CheckState),
+                                 cudaMemcpyDeviceToHost, stream_),
+                 "cudaMemcpyAsync of the checks");
+      check_cuda(cudaEventRecord(event, stream_), "cudaEventRecord");
+      point.event = event;
+    });
+  if (point.last) {
+    synced_ = point.ticket;
+    unsynced_checks_ = 0;
+  }
   {
     std::lock_guard<std::mutex> lock(queue_mutex_);
     points_.push_back(std::move(point));
@@ -62,29 +58,64 @@ void CudaStream::completion_loop() {
   }
 }
 
-std::optional<Fault> CudaStream::fault_at(const SyncPoint& point) {
-  if (!point.event) return point.fault;
-  if (const cudaError_t status = cudaEventSynchronize(point.event); status != cudaSuccess)
-    return earlier(point.fault, Fault{error_of(status, "cudaEventSynchronize"), point.ticket});
-  FaultRecord record;
-  std::memcpy(&record, point.block.data, sizeof(record));
-  if (!record.raised) return point.fault;
-  std::lock_guard<std::mutex> lock(queue_mutex_);
-  return earlier(point.fault, Fault{error_of(sites_[record.site], record),
-                                    record.ticket ? record.ticket : record.replay});
+// Settles the outcomes of all work up to the point. With a fault the device can't be reached, and
+// all of it is void.
+void CudaStream::settle_launched(const SyncPoint& point, const FaultPtr& unreachable) {
+  CheckState state{};
+  if (unreachable)
+    state.failed = kAllChecks;
+  else
+    std::memcpy(&state, point.block.data, sizeof(state));
+  const Ticket last = point.last ? point.ticket : point.ticket - 1;
+  std::lock_guard<std::mutex> lock(outcomes_mutex_);
+  uint32_t freed = 0;
+  for (; !launched_.empty() && launched_.front().ticket <= last; launched_.pop_front()) {
+    const Launched& work = launched_.front();
+    const bool failed = work.check < kChecks && (state.failed & bit_of(work.check));
+    if (work.check < kChecks) freed |= bit_of(work.check);
+    if (work.outcome->known()) continue;
+    FaultPtr fault = work.outcome->inherited();
+    if (!fault) fault = unreachable;
+    if (!fault && failed) {
+      const FaultRecord& record = state.records[work.check];
+      fault = fail(error_of(work.sites[record.site], record), work.ticket);
+    }
+    work.outcome->settle(std::move(fault));
+  }
+  if (freed == 0) return;
+  // Work launched since then that depends on a check that has failed is void by now.
+  for (const Launched& work : launched_) {
+    if (work.outcome->checks & freed & state.failed)
+      if (FaultPtr fault = work.outcome->inherited()) work.outcome->settle(std::move(fault));
+    work.outcome->checks &= ~freed;
+  }
+  free_checks_ |= freed;
+  failed_checks_ |= freed & state.failed;
+  checks_freed_.notify_one();
+}
+
+// Whether what the point has read is what was wanted.
+bool CudaStream::read_is_sound(const SyncPoint& point) {
+  std::lock_guard<std::mutex> lock(outcomes_mutex_);
+  return !point.outcome->fault() && !point.outcome->inherited();
 }
 
 void CudaStream::finish(SyncPoint& point) {
-  const std::optional<Fault> fault = fault_at(point);
-  if (!fault && point.target && point.bytes)
-    std::memcpy(point.target, point.block.data + kRecordBytes, point.bytes);
-  if (point.event) sync_events_.release(point.event);
+  FaultPtr unreachable = point.fault;
+  if (point.event) {
+    if (const cudaError_t status = cudaEventSynchronize(point.event); status != cudaSuccess)
+      unreachable = fail(error_of(status, "cudaEventSynchronize"), point.ticket);
+    sync_events_.release(point.event);
+  }
+  if (point.event || unreachable) settle_launched(point, unreachable);
+  if (point.event && point.target && point.bytes && read_is_sound(point))
+    std::memcpy(point.target, point.block.data + kStateBytes, point.bytes);
   if (point.block.data) point.pool->release(point.block);
   if (point.action) point.action();
   if (!point.last) return;
   // before complete(): a caller that waits may then destroy what this calls
-  if (point.finished) point.finished(fault);
-  complete(point.ticket, fault);
+  if (point.finished) point.finished(point.outcome->fault());
+  complete(point.ticket);
 }
 
 }  // namespace ml::ML_CUDA_NAMESPACE

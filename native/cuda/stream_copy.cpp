@@ -1,5 +1,5 @@
 // Copies between host and device, in chunks through pinned memory. A block of pinned memory begins
-// with the fault record; the data follows at kRecordBytes.
+// with the state of the checks; the data follows at kStateBytes.
 
 #include <algorithm>
 #include <cstring>
@@ -17,23 +17,29 @@ constexpr size_t kSmallWrite = 4096;  // bytes: fewer go in the arguments of ker
 
 // ---- Caller's thread
 
-void CudaStream::write(void* target, const void* source, size_t bytes, bool fresh) {
+void CudaStream::write(void* target, const void* source, size_t bytes, OutcomePtr outcome, bool) {
   const char* from = static_cast<const char*>(source);
   if (bytes <= kSmallWrite) {
-    if (bytes)
-      launch("write", [target, fresh, data = std::vector<char>(from, from + bytes)](CudaStream& s) {
-        enqueue_upload(s, target, data.data(), static_cast<int64_t>(data.size()), fresh);
-      });
-    return;
+    if (bytes == 0) return outcome->settle(nullptr);
+    return launch(
+        "write",
+        [target, data = std::vector<char>(from, from + bytes)](CudaStream& s) {
+          enqueue_upload(s, target, data.data(), static_cast<int64_t>(data.size()));
+        },
+        std::move(outcome));
   }
   use_device();
   for (size_t at = 0; at < bytes; at += kCopyChunk) {
     const size_t chunk = std::min(kCopyChunk, bytes - at);
-    const PinnedPool::Block block = caller_staging_.acquire(kRecordBytes + chunk);
-    std::memcpy(block.data + kRecordBytes, from + at, chunk);
+    const bool last = at + chunk == bytes;
+    const PinnedPool::Block block = caller_staging_.acquire(kStateBytes + chunk);
+    std::memcpy(block.data + kStateBytes, from + at, chunk);
     char* to = static_cast<char*>(target) + at;
     push({.unconditional = [=, this](Ticket ticket) {
-      attempt(ticket, [&] { copy_to_device(to, block, chunk, fresh); });
+      if (last && !recording_) begin(outcome, ticket);
+      FaultPtr fault;
+      if (!outcome->known()) fault = attempt(ticket, [&] { copy_to_device(to, block, chunk); });
+      if (fault) settle(*outcome, std::move(fault));
       SyncPoint point;
       point.ticket = ticket;
       point.pool = &caller_staging_;
@@ -43,15 +49,16 @@ void CudaStream::write(void* target, const void* source, size_t bytes, bool fres
   }
 }
 
-void CudaStream::read(void* target, const void* source, size_t bytes, Completion done) {
+void CudaStream::read(void* target, const void* source, size_t bytes, OutcomePtr outcome,
+                      Completion done) {
   push({.unconditional = [=, this, done = std::move(done)](Ticket ticket) {
-    read_chunks(ticket, target, source, bytes, done);
+    read_chunks(ticket, target, source, bytes, outcome, done);
   }});
 }
 
-void CudaStream::produce(void* target, size_t bytes, std::function<void(void*)> fill) {
+void CudaStream::produce(void* target, size_t bytes, OutcomePtr outcome, Producer fill) {
   push({.unconditional = [=, this, fill = std::move(fill)](Ticket ticket) {
-    produce_chunks(ticket, target, bytes, fill);
+    produce_chunks(ticket, target, bytes, outcome, fill);
   }});
 }
 
@@ -59,64 +66,75 @@ void CudaStream::produce(void* target, size_t bytes, std::function<void(void*)> 
 
 // Waits in fill(), and so does all work that follows.
 void CudaStream::produce_chunks(Ticket ticket, void* target, size_t bytes,
-                                const std::function<void(void*)>& fill) {
+                                const OutcomePtr& outcome, const Producer& fill) {
+  begin(outcome, ticket);
   std::vector<char> data;
-  attempt(ticket, [&] {
+  FaultPtr fault = attempt(ticket, [&] {
     data.resize(bytes);
-    fill(data.data());
+    FaultPtr missing = fill(data.data());
+    if (!missing) return;
+    found(ticket, missing);
+    settle(*outcome, std::move(missing));
   });
-  for (size_t at = 0; at < bytes && !failed_; at += kCopyChunk) {
+  for (size_t at = 0; at < bytes && !fault && !outcome->known(); at += kCopyChunk) {
     const size_t chunk = std::min(kCopyChunk, bytes - at);
     SyncPoint point;
     point.ticket = ticket;
     point.pool = &launch_staging_;
     point.last = at + chunk == bytes;
-    attempt(ticket, [&] {
-      point.block = launch_staging_.acquire(kRecordBytes + chunk);
-      std::memcpy(point.block.data + kRecordBytes, data.data() + at, chunk);
-      copy_to_device(static_cast<char*>(target) + at, point.block, chunk, false);
+    fault = attempt(ticket, [&] {
+      point.block = launch_staging_.acquire(kStateBytes + chunk);
+      std::memcpy(point.block.data + kStateBytes, data.data() + at, chunk);
+      copy_to_device(static_cast<char*>(target) + at, point.block, chunk);
     });
     enqueue(std::move(point));
   }
+  if (fault) settle(*outcome, std::move(fault));
 }
 
 void CudaStream::read_chunks(Ticket ticket, void* target, const void* source, size_t bytes,
-                             const Completion& done) {
+                             const OutcomePtr& outcome, const Completion& done) {
+  if (!recording_) begin(outcome, ticket);
   size_t at = 0;
   do {
     const size_t chunk = std::min(kCopyChunk, bytes - at);
     SyncPoint point;
     point.ticket = ticket;
     point.pool = &launch_staging_;
-    point.target = static_cast<char*>(target) + at;
-    point.bytes = chunk;
+    point.outcome = outcome;
     point.last = at + chunk == bytes;
     if (point.last) point.finished = done;
-    attempt(ticket, [&] {
-      if (recording_)
-        throw Error(Code::unsupported,
-                    "a graph is being recorded: nothing can be read before it ends.");
-      point.block = launch_staging_.acquire(kRecordBytes + chunk);
-      if (chunk)
-        check_cuda(
-            cudaMemcpyAsync(point.block.data + kRecordBytes, static_cast<const char*>(source) + at,
-                            chunk, cudaMemcpyDeviceToHost, stream_),
-            "cudaMemcpyAsync to the host");
-    });
+    FaultPtr fault;
+    if (!outcome->known())
+      fault = attempt(ticket, [&] {
+        expect_no_recording();
+        point.block = launch_staging_.acquire(kStateBytes + chunk);
+        if (chunk)
+          check_cuda(
+              cudaMemcpyAsync(point.block.data + kStateBytes, static_cast<const char*>(source) + at,
+                              chunk, cudaMemcpyDeviceToHost, stream_),
+              "cudaMemcpyAsync to the host");
+        point.target = static_cast<char*>(target) + at;
+        point.bytes = chunk;
+      });
+    if (fault) settle(*outcome, std::move(fault));
     at += chunk;
     enqueue(std::move(point));
   } while (at < bytes);
 }
 
-// Copies the data of a block to the device. Memory that earlier work may still use changes only if
-// that work was not void: so it is written by a kernel, from scratch memory.
-void CudaStream::copy_to_device(void* target, const PinnedPool::Block& block, size_t bytes,
-                                bool fresh) {
-  void* to = fresh ? target : scratch_->allocate(static_cast<int64_t>(bytes));
-  check_cuda(cudaMemcpyAsync(to, block.data + kRecordBytes, bytes, cudaMemcpyHostToDevice, stream_),
-             "cudaMemcpyAsync to the device");
-  if (!fresh) enqueue_copy(*this, target, to, static_cast<int64_t>(bytes));
-  scratch_->reset();
+// Copies the data of a block to the device.
+void CudaStream::copy_to_device(void* target, const PinnedPool::Block& block, size_t bytes) {
+  expect_no_recording();
+  check_cuda(
+      cudaMemcpyAsync(target, block.data + kStateBytes, bytes, cudaMemcpyHostToDevice, stream_),
+      "cudaMemcpyAsync to the device");
+}
+
+void CudaStream::expect_no_recording() const {
+  if (recording_)
+    throw Error(Code::unsupported,
+                "a graph is being recorded: nothing can be read or written before it ends.");
 }
 
 }  // namespace ml::ML_CUDA_NAMESPACE

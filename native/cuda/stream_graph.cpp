@@ -14,13 +14,14 @@ CudaStream::Graph::~Graph() {
 
 void CudaStream::begin_capture() {
   push({.unconditional = [this](Ticket ticket) {
-    attempt(ticket, [&] {
+    const FaultPtr fault = attempt(ticket, [&] {
       recording_ = std::make_shared<Graph>();
       recording_->scratch->keep();
       std::swap(scratch_, recording_->scratch);
       check_cuda(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeRelaxed),
                  "cudaStreamBeginCapture");
     });
+    if (recording_) recording_->fault = fault;
   }});
 }
 
@@ -28,7 +29,7 @@ void CudaStream::begin_capture() {
 void CudaStream::end_recording(Graph& graph) {
   std::swap(scratch_, graph.scratch);
   const cudaError_t status = cudaStreamEndCapture(stream_, &graph.graph);
-  if (failed_) return;
+  if (graph.fault) return;
   check_cuda(status, "cudaStreamEndCapture");
   check_cuda(cudaGraphInstantiate(&graph.executable, graph.graph, 0), "cudaGraphInstantiate");
 }
@@ -37,16 +38,15 @@ std::shared_ptr<CudaStream::Graph> CudaStream::end_capture() {
   std::shared_ptr<Graph> graph;
   push({.unconditional = [this, &graph](Ticket ticket) {
     graph = std::exchange(recording_, nullptr);
-    if (!graph) return;  // begin_capture failed
-    try {
-      end_recording(*graph);
-    } catch (const Error& error) {
-      failed_ = Fault{error, ticket};
-    }
+    if (!graph) return;
+    FaultPtr fault = attempt(ticket, [&] { end_recording(*graph); });
+    if (fault) graph->fault = std::move(fault);
   }});
-  if (const auto fault = wait()) {
-    acknowledge(fault->first);
-    throw fault->error;
+  wait();
+  if (!graph) throw Error(Code::out_of_memory, "no memory for a recorded graph.");
+  if (graph->fault) {
+    graph->fault->report();
+    throw graph->fault->error;
   }
   return graph;
 }
@@ -64,11 +64,20 @@ bool CudaStream::keep_with_graph(std::shared_ptr<void> object) {
   return true;
 }
 
-void CudaStream::replay(std::shared_ptr<Graph> graph) {
-  launch("graph", [graph = std::move(graph)](CudaStream& s) {
-    enqueue_replay(s, s.current_);
-    check_cuda(cudaGraphLaunch(graph->executable, s.stream_), "cudaGraphLaunch");
-  });
+void CudaStream::replay(std::shared_ptr<Graph> graph, OutcomePtr outcome) {
+  launch(
+      "graph",
+      [graph = std::move(graph)](CudaStream& s) {
+        if (!s.take_check()) return;
+        const uint32_t check = s.launching_->check;
+        s.launching_->sites = graph->sites;
+        enqueue_replay_begin(s);
+        const cudaError_t status = cudaGraphLaunch(graph->executable, s.stream_);
+        enqueue_replay_end(s, check);
+        s.depend_on(check);
+        check_cuda(status, "cudaGraphLaunch");
+      },
+      std::move(outcome));
 }
 
 }  // namespace ml::ML_CUDA_NAMESPACE

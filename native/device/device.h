@@ -4,10 +4,13 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "core/view.h"
 #include "device/allocator.h"
 #include "device/stream.h"
+#include "device/trace.h"
+#include "device/validity.h"
 #include "device/writes.h"
 
 namespace ml {
@@ -32,6 +35,8 @@ class Device : public std::enable_shared_from_this<Device> {
   Stream& stream() { return *stream_; }
   Allocator& allocator() { return allocator_; }
 
+  Trace* trace = nullptr;  // set while work is recorded instead of run
+
   // A device that is closed takes no more work, and its tensors can't be used.
   void close() { closed_ = true; }
   bool closed() const { return closed_; }
@@ -50,7 +55,7 @@ class Device : public std::enable_shared_from_this<Device> {
 };
 
 // Memory with its owner. Freed in stream order with the last tensor on it.
-class Storage {
+class Storage : public std::enable_shared_from_this<Storage> {
  public:
   Storage(std::shared_ptr<Device> device, int64_t bytes)
       : device_(std::move(device)), block_(device_->allocator().allocate(bytes)) {
@@ -74,6 +79,7 @@ class Storage {
   bool idle() const { return device_->stream().completed() >= block_.last_use; }
 
   WriteLog writes;
+  Validity validity;
 
  private:
   friend class Device;
@@ -86,11 +92,18 @@ class Storage {
   Storage *previous_ = nullptr, *next_ = nullptr;  // of the device
 };
 
+// The bytes of its storage that a view is of: begin, end.
+inline std::pair<int64_t, int64_t> byte_range(const View& v) {
+  const int64_t begin =
+      static_cast<const char*>(v.data) - static_cast<const char*>(v.storage->data());
+  return {begin, begin + v.bytes()};
+}
+
 // To be called before work is enqueued that writes to a view.
 inline void announce_write(const View& v) {
   if (!v.storage) return;
-  const int64_t begin = static_cast<char*>(v.data) - static_cast<char*>(v.storage->data());
-  v.storage->writes.announce(begin, begin + v.bytes());
+  const auto [begin, end] = byte_range(v);
+  v.storage->writes.announce(begin, end);
 }
 
 struct Tensor {

@@ -87,13 +87,16 @@ Tensor MemoryLayer::backward(const MemoryContext& c, const Tensor& dy) {
   const auto linear_backward = [&](const Tensor& into, bool add, const Tensor& dout,
                                    const Tensor& in, const Parameter& weight,
                                    const Parameter& bias) {
-    run(device, LinearBackward{.dx = into.view(),
-                               .dweight = weight.grad.view(),
-                               .dbias = bias.grad.view(),
-                               .dy = dout.view(),
-                               .x = in.view(),
-                               .weight = weight.value.view(),
-                               .accumulate_dx = add});
+    const View dx = into.view();
+    run(device,
+        LinearBackward{.dx = dx,
+                       .dweight = weight.grad.view(),
+                       .dbias = bias.grad.view(),
+                       .dy = dout.view(),
+                       .x = in.view(),
+                       .weight = weight.value.view(),
+                       .accumulate_dx = add},
+        {&dx, 1});
   };
   Tensor d = dout;
   if (options_.output_gate) {

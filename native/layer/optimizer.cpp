@@ -89,26 +89,22 @@ void Optimizer::zero_grad() {
 Tensor clip_grad_norm(Device& device, const std::vector<Tensor>& dense_grads,
                       const std::vector<std::shared_ptr<ValueTable>>& tables, float max_norm) {
   const Tensor sum = zeros(device, {1}), norm = empty(device, {1});
-  for (const Tensor& g : dense_grads) run(device, SumSquares{.out = sum.view(), .x = g.view()});
+  const View total = sum.view();
+  const auto add = [&](const SumSquares& squares) { run(device, squares, {&total, 1}); };
+  for (const Tensor& g : dense_grads) add({.out = total, .x = g.view()});
   for (const auto& t : tables) {
     const auto reads = t->pending();
     if (reads.empty()) continue;
     const SparseGrad g = sparse_grad(device, reads, t->slots(), t->dim());
-    run(device, SumSquares{.out = sum.view(), .x = g.values.view(), .count = g.count.view()});
+    add({.out = total, .x = g.values.view(), .count = g.count.view()});
   }
   const auto clip = [&](const Tensor& x) {
     run(device, ClipScale{.x = x.view(), .sum = sum.view(), .max_norm = max_norm});
   };
   for (const Tensor& g : dense_grads) clip(g);
-  // A table's gradient is linear in the weights of its reads: scaled copies of those scale it.
-  for (const auto& t : tables) {
-    std::vector<Tensor> scaled;
-    for (const ValueTable::Read& r : t->pending()) {
-      scaled.push_back(float32_copy(r.weights));
-      clip(scaled.back());
-    }
-    t->replace_weights(scaled);
-  }
+  // A table's gradient is linear in the weights of its reads, which the queue owns.
+  for (const auto& t : tables)
+    for (const ValueTable::Read& r : t->pending()) clip(r.weights);
   run(device, ClipScale{.norm = norm.view(), .sum = sum.view(), .max_norm = max_norm});
   return norm;
 }

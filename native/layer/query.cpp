@@ -79,13 +79,16 @@ void Query::backward(const QueryContext& c, const Tensor& x, const Tensor& dweig
                                  .gain = gain_.value.view()});
     dquery = d_raw;
   }
-  run(device_, LinearBackward{.dx = dx.view(),
-                              .dweight = weight_.grad.view(),
-                              .dbias = bias_.grad.view(),
-                              .dy = dquery.reshaped(rows).view(),
-                              .x = x.view(),
-                              .weight = weight_.value.view(),
-                              .accumulate_dx = accumulate});
+  const View sum = dx.view();
+  run(device_,
+      LinearBackward{.dx = sum,
+                     .dweight = weight_.grad.view(),
+                     .dbias = bias_.grad.view(),
+                     .dy = dquery.reshaped(rows).view(),
+                     .x = x.view(),
+                     .weight = weight_.value.view(),
+                     .accumulate_dx = accumulate},
+      {&sum, 1});
 }
 
 }  // namespace ml

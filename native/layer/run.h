@@ -3,25 +3,43 @@
 // with outputs that are allocated by its shape rule.
 
 #include <array>
+#include <span>
 
-#include "device/device.h"
+#include "device/dependence.h"
 #include "operations.h"
 
 namespace ml {
 
 // The one way to a kernel. The arguments have been checked; `rule` is their shape_rule, with which
-// each_output lists what the operation writes.
+// each_output lists what the operation writes. Returns what becomes of the work, which is void if
+// one of its inputs is, or if it fails itself. What it overwrites is void then. What it updates is
+// a state, such as a parameter or a gradient, and stays as it was; but for `results`, which are in
+// the making, and void with the work that adds to them.
 template <class Args, class Rule>
-void enqueue(Device& device, const Args& args, const Rule& rule) {
+OutcomePtr enqueue(Device& device, const Args& args, const Rule& rule,
+                   std::span<const View> results = {}) {
   each_output(args, rule, [](const char*, const View& v, Write) { announce_write(v); });
-  device.operations.of(args)(device.stream(), args);
+  Needs needs;
+  each_input(args, [&](const char*, const View& v, bool) { collect_needs(v, needs); });
+  for (const View& v : results) collect_needs(v, needs);
+  const auto each_result = [&](auto&& f) {
+    each_output(args, rule, [&](const char*, const View& v, Write write) {
+      if (write == Write::overwritten) f(v);
+    });
+    for (const View& v : results) f(v);
+  };
+  each_result([](const View& v) { reserve_overwrite(v); });
+  auto outcome = std::make_shared<Outcome>(std::move(needs));
+  device.operations.of(args)(device.stream(), args, outcome);
+  each_result([&](const View& v) { overwrite(v, outcome); });
+  return outcome;
 }
 
 template <class Args>
-void run(Device& device, const Args& args) {
+OutcomePtr run(Device& device, const Args& args, std::span<const View> results = {}) {
   const auto rule = shape_rule(args);
   check_outputs(args, rule);
-  enqueue(device, args, rule);
+  return enqueue(device, args, rule, results);
 }
 
 inline void fill(const Tensor& t, double value) {
@@ -75,9 +93,14 @@ auto compute(Device& device, Args args, const Target (&targets)[kOutputCount<Arg
     args.*output.view = results[i].view();
   }
   check_outputs(args, rule);
-  for (size_t i = 0; i < results.size(); ++i)
-    if (results[i] && rule.list[i].added_to && !targets[i].keeps) fill(results[i], 0);
-  enqueue(device, args, rule);
+  std::array<View, kOutputCount<Args>> sums;
+  size_t count = 0;
+  for (size_t i = 0; i < results.size(); ++i) {
+    if (!results[i] || !rule.list[i].added_to || targets[i].keeps) continue;
+    fill(results[i], 0);
+    sums[count++] = results[i].view();
+  }
+  enqueue(device, args, rule, std::span(sums.data(), count));
   if constexpr (kOutputCount<Args> == 1)
     return results[0];
   else

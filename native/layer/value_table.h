@@ -2,7 +2,8 @@
 // A value table, and the queue of its reads: what its gradient is made of when the optimizer steps.
 // Layers that share a table queue their reads here. A table is never updated inside a backward
 // pass, since the backward of an earlier layer still needs the old rows. The queue stays until
-// clear().
+// clear(). It owns copies of the indices and weights of its reads; a read that is void counts for
+// nothing (ops/queue_read.h).
 
 #include <memory>
 #include <vector>
@@ -26,6 +27,7 @@ class ValueTable {
  public:
   struct Read {
     Tensor indices, weights, dy, offsets;
+    bool queued = false;  // where dy is void all indices are -1
   };
 
   ValueTable(Tensor weight, Tensor scales)
@@ -39,9 +41,12 @@ class ValueTable {
 
   bool read_only() const { return weight_.dtype == DType::i8 || weight_.storage->read_only(); }
 
-  void push(Read read);         // nothing for a read-only table, which no optimizer updates
-  void clear();                 // zeroGrad
-  std::vector<Read> pending();  // in the order of the pushes
+  // Nothing for a read-only table, which no optimizer updates. `dy` must not be written to later.
+  void push(const Read& read);
+  void clear() { queue_.clear(); }  // zeroGrad
+  // In the order of the pushes, without those that are known to be void. What is done to the
+  // weights, such as clipping, is done to the queue.
+  std::vector<Read> pending();
   void dispose() { *this = ValueTable(Tensor{}, Tensor{}); }
   // The rows, for a layer that reads them; ERR_DISPOSED after dispose().
   const Tensor& live_weight(const char* where) const {
@@ -51,17 +56,12 @@ class ValueTable {
                                       "table after the layers that read it.");
     return weight_;
   }
-  void replace_weights(const std::vector<Tensor>& weights);  // of the pending reads, for clipping
 
  private:
   struct QueuedRead {
     Read read;
-    Ticket pushed = 0;
-    Ticket cleared = 0;  // 0: pending
-    Tensor unclipped;    // the weights before replace_weights, until that is certain
-    Ticket replaced = 0;
+    OutcomePtr outcome;  // of the push
   };
-  void forget();
 
   Tensor weight_, scales_;
   std::vector<QueuedRead> queue_;

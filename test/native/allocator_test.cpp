@@ -16,16 +16,15 @@ constexpr int64_t kTotal = int64_t{256} << 20;
 // Runs its work when step() or wait() says so.
 class ManualStream final : public Stream {
  public:
-  void write(void*, const void*, size_t, bool) override {}
-  void read(void*, const void*, size_t, Completion) override {}
-  void produce(void*, size_t, std::function<void(void*)>) override {}
+  void write(void*, const void*, size_t, OutcomePtr, bool) override {}
+  void read(void*, const void*, size_t, OutcomePtr, Completion) override {}
+  void produce(void*, size_t, OutcomePtr, Producer) override {}
   void always(std::function<void()> action) override {
     next_ticket();
     queue_.push_back(std::move(action));
   }
-  std::optional<Fault> wait() override {
+  void wait() override {
     while (!queue_.empty()) step();
-    return std::nullopt;
   }
   void work() {
     always([] {});
@@ -33,11 +32,10 @@ class ManualStream final : public Stream {
   void step() {
     queue_.front()();
     queue_.pop_front();
-    complete(completed() + 1, std::nullopt);
+    complete(completed() + 1);
   }
 
  private:
-  void resume() override {}
   std::deque<std::function<void()>> queue_;
 };
 

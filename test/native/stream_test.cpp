@@ -26,9 +26,8 @@ void order(Device& d) {
     fill(b, -1);
     if (i % 5 == 0) sleep_wake_times(1);
     float last = 0;
-    d.stream().read(&last, c.view().as<float>() + kLong - 1, sizeof(last),
-                    [](const std::optional<Fault>&) {});
-    wait(d);
+    const Tensor end{c.storage, (kLong - 1) * 4, DType::f32, {1}};
+    require(!read_now(end, &last), "no fault");
     require(last == static_cast<float>(i), "work runs in the order in which it was enqueued");
   }
 }
@@ -39,7 +38,7 @@ void completions(Device& d) {
   float target[4];
   for (int i = 0; i < 200; ++i) {
     std::atomic<bool> called{false};
-    d.stream().read(target, t.view().data, sizeof(target), [&called](const std::optional<Fault>&) {
+    read(target, t.view(), [&called](const FaultPtr&) {
       std::this_thread::sleep_for(std::chrono::microseconds(20));
       called.store(true, std::memory_order_release);
     });
@@ -55,55 +54,93 @@ void writes(Device& d) {
   const Tensor t = zeros(d, {1}), copy = empty(d, {1});
   for (int i = 0; i < 100; ++i) {
     float value = static_cast<float>(i);
-    d.stream().write(t.view().data, &value, sizeof(value));
+    write(t.view(), &value);
     value = -1;
     run(d, Copy{.out = copy.view(), .in = t.view()});
     value = -2;
-    d.stream().write(t.view().data, &value, sizeof(value));
+    write(t.view(), &value);
     wait(d);
     require(first_of(copy) == static_cast<float>(i) && first_of(t) == -2,
             "writes keep their order and their values");
   }
 }
 
+// One chain of work has a fault, and another beside it has none.
 void faults(Device& d) {
   Stream& stream = d.stream();
-  const Tensor table = random_normal(d, {4, 5}, 1), y = zeros(d, {1, 5}),
-               weights = zeros(d, {1, 1});
+  const Tensor table = random_normal(d, {4, 5}, 1), y = zeros(d, {1, 5}), next = zeros(d, {1, 5}),
+               other = zeros(d, {5}), weights = zeros(d, {1, 1}), gradient = zeros(d, {5, 5}),
+               matrix = zeros(d, {5, 5});
   const Tensor indices = empty(d, {1, 1}, DType::i32);
+  fill(gradient, 6);
   fill(indices, 4);
-  run(d, EmbeddingBag{.y = y.view(),
-                      .table = table.view(),
-                      .indices = indices.view(),
-                      .weights = weights.view()});
-  const Ticket failed = stream.submitted();
-  fill(y, 2);
-  std::atomic<bool> completed{false}, released{false};
-  float target = -1;
-  stream.read(&target, y.view().data, sizeof(target),
-              [&](const std::optional<Fault>& f) { completed = f && f->first == failed; });
+  const OutcomePtr failed = run(d, EmbeddingBag{.y = y.view(),
+                                                .table = table.view(),
+                                                .indices = indices.view(),
+                                                .weights = weights.view()});
+  const Ticket first = stream.submitted();
+  run(d, Copy{.out = next.view(), .in = y.view()});
+  const OutcomePtr update = run(
+      d, LinearBackward{
+             .dweight = gradient.view(), .dy = y.view(), .x = y.view(), .weight = matrix.view()});
+  fill(other, 2);
+  std::atomic<bool> released{false};
   stream.always([&] { released = true; });
-  const Ticket last = stream.submitted();
-  const auto fault = stream.wait();
-  require(fault && fault->first == failed, "the fault names the work that failed");
+  float host[25] = {-1};
+  const FaultPtr fault = read_now(next, host);
+  require(fault && fault->first == first, "a read has the fault of the work that failed");
+  require(host[0] == -1, "a void read copies nothing");
   require(fault->error.code() == Code::index_range, "an index out of range is a fault");
-  require(completed && target == -1, "a void read gets the fault, and copies nothing");
-  require(released, "always() runs although the work around it is void");
-  require(stream.faulted(), "the fault is not acknowledged yet");
-  stream.acknowledge(fault->first);
-  stream.acknowledge(fault->first);
-  require(stream.voided(failed) && stream.voided(last) && !stream.voided(failed - 1) &&
-              !stream.voided(last + 1),
-          "the work from the fault to its report is void");
+  require(failed->fault() == fault && update->fault() == fault, "what depends on it is void");
+  require(released, "always() runs whatever is void");
+  require(!fault_of(d), "what a read has reported is not reported again");
+  require(!read_now(other, host) && host[0] == 2, "work beside it has run");
+  require(!read_now(gradient, host) && host[0] == 6 && host[24] == 6,
+          "a void update leaves its target as it was");
+  require(read_now(y, host) == fault, "what is void stays void after the report");
+  const Tensor row{y.storage, 4, DType::f32, {2}}, end{y.storage, 12, DType::f32, {2}};
+  fill(row, 3);
+  require(!read_now(row, host) && host[1] == 3, "a part that is overwritten can be read");
+  require(read_now(y, host) == fault && read_now(end, host) == fault, "the rest stays void");
+  fill(y, 4);
+  require(!read_now(y, host) && host[0] == 4, "and so can the whole");
+}
+
+void reports(Device& d) {
+  Stream& stream = d.stream();
+  const Tensor t = zeros(d, {1});
+  const auto bad = [&](const char* message) {
+    produce(t.view(), [message](void*) -> FaultPtr { throw Error(Code::value, message); });
+  };
+  bad("first");
+  const Ticket first = stream.submitted();
+  bad("second");
+  d.stream().wait();
+  require(!stream.report_fault(first - 1), "faults of later work are not reported");
+  require(stream.report_fault(stream.submitted())->error.what() == std::string("first"),
+          "the earliest fault is reported first");
+  require(fault_of(d)->error.what() == std::string("second"), "then the next");
   wait(d);
-  require(first_of(y) == 0, "void work changes nothing");
-  fill(y, 3);
-  wait(d);
-  require(first_of(y) == 3 && !stream.faulted(), "work after the report runs");
-  stream.produce(y.view().data, 4, [](void*) { throw Error(Code::value, "no data"); });
-  const auto second = stream.wait();
-  require(second && second->error.code() == Code::value, "an error of a producer is a fault");
-  stream.acknowledge(second->first);
+  for (int i = 0; i < 1000; ++i) bad("one of many");
+  d.stream().wait();
+  int reported = 0;
+  while (fault_of(d)) ++reported;
+  require(reported == 256, "faults that nobody asks for are forgotten at some number");
+  float host;
+  require(read_now(t, &host) != nullptr, "but what they have made void stays void");
+}
+
+void transfers(Device& d) {
+  const Tensor t = zeros(d, {1});
+  produce(t.view(), [](void* target) -> FaultPtr {
+    *static_cast<float*>(target) = 7;
+    return nullptr;
+  });
+  float host = 0;
+  require(!read_now(t, &host) && host == 7, "a producer fills the target");
+  const auto foreign = std::make_shared<const Fault>(Error(Code::value, "elsewhere"), 1);
+  produce(t.view(), [foreign](void*) -> FaultPtr { return foreign; });
+  require(read_now(t, &host) == foreign, "its fault is that of the target");
   wait(d);
 }
 
@@ -113,6 +150,8 @@ int main() {
   for (int threads : {1, 2, 3}) {
     const auto device = cpu::open(threads);
     faults(*device);
+    reports(*device);
+    transfers(*device);
     writes(*device);
     order(*device);
     completions(*device);

@@ -24,6 +24,11 @@ void require(bool ok, const std::string& what) {
   std::exit(1);
 }
 
+void expect_no_fault(Device& device) {
+  device.stream().wait();
+  require(!device.stream().report_fault(device.stream().submitted()), "no fault");
+}
+
 struct Source {
   std::shared_ptr<Device> device;
   uint64_t seed = 1;
@@ -35,7 +40,7 @@ struct Source {
   template <class T>
   Tensor upload(const Shape& shape, DType dtype, const std::vector<T>& values) {
     Tensor t = empty(*device, shape, dtype);
-    device->stream().write(t.view().data, values.data(), static_cast<size_t>(t.bytes()), false);
+    write(t.view(), values.data());
     return t;
   }
   // Numbers in [-1, 1), of a float dtype by rounding.
@@ -61,8 +66,11 @@ struct Source {
     std::string host(static_cast<size_t>(elements < 0 ? t.bytes() : elements * bytes_of(t.dtype)),
                      '\0');
     if (host.empty()) return host;
-    device->stream().read(host.data(), t.view().data, host.size(), nullptr);
-    require(!device->stream().wait(), "no fault");
+    View part = t.view();
+    part.dtype = DType::u8;
+    part.shape = {static_cast<int64_t>(host.size())};
+    ml::read(host.data(), part, nullptr);
+    expect_no_fault(*device);
     return host;
   }
 };
@@ -214,13 +222,13 @@ void bags_move_their_floor() {
           dtype == DType::i8
               ? s.upload({N, V}, dtype, std::vector<int8_t>(static_cast<size_t>(N * V), 3))
               : s.numbers({N, V}, dtype);
-      require(!s.device->stream().wait(), "no fault");
+      expect_no_fault(*s.device);
       ::simt::reset_counts();
       run(*s.device, EmbeddingBag{.y = y.view(),
                                   .table = table.view(),
                                   .indices = indices.view(),
                                   .weights = w.view()});
-      require(!s.device->stream().wait(), "no fault");
+      expect_no_fault(*s.device);
       double sectors = 0;
       for (const char* kernel : {"embedding_bag_kernel", "add_bag_chunks_kernel"}) {
         const ::simt::Counts c = ::simt::counts(kernel);

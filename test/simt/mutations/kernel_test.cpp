@@ -22,6 +22,11 @@ void require(bool ok, const char* what) {
   std::exit(1);
 }
 
+FaultPtr fault_of(Device& device) {
+  device.stream().wait();
+  return device.stream().report_fault(device.stream().submitted());
+}
+
 // Both devices, and the same numbers on both.
 struct Pair {
   std::shared_ptr<Device> cpu = cpu::open(1), simt = simt::open(0);
@@ -33,9 +38,8 @@ struct Both {
 
 Both from_host(Pair& p, const Shape& shape, DType dtype, const void* data) {
   Both b{empty(*p.cpu, shape, dtype), empty(*p.simt, shape, dtype)};
-  for (Tensor* t : {&b.cpu, &b.simt})
-    t->device().stream().write(t->view().data, data, static_cast<size_t>(t->bytes()), false);
-  require(!p.cpu->stream().wait() && !p.simt->stream().wait(), "writes");
+  for (Tensor* t : {&b.cpu, &b.simt}) write(t->view(), data);
+  require(!fault_of(*p.cpu) && !fault_of(*p.simt), "writes");
   return b;
 }
 
@@ -68,8 +72,8 @@ Both zeros_of(Pair& p, const Shape& shape) { return {zeros(*p.cpu, shape), zeros
 
 std::vector<char> read(const Tensor& t) {
   std::vector<char> host(static_cast<size_t>(t.bytes()));
-  t.device().stream().read(host.data(), t.view().data, host.size(), nullptr);
-  require(!t.device().stream().wait(), "no fault");
+  ml::read(host.data(), t.view(), nullptr);
+  require(!fault_of(t.device()), "no fault");
   return host;
 }
 
@@ -367,7 +371,7 @@ void faults() {
              loss = output(p, {3000});
   run(*p.simt,
       CrossEntropy{.loss = loss.simt.view(), .logits = x.simt.view(), .targets = t.simt.view()});
-  const auto fault = p.simt->stream().wait();
+  const FaultPtr fault = fault_of(*p.simt);
   require(fault && std::strstr(fault->error.what(), "1777"), "the lowest bad position");
 }
 

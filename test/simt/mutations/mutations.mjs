@@ -162,22 +162,22 @@ const mutations = [
     what: 'plain minimum for an atomic',
     file: 'native/cuda/checks.cu',
     test: 'faults',
-    from: 'if (lowest != kNoPosition) atomic_min(&record->candidate, lowest);',
-    to: 'if (lowest < record->candidate) record->candidate = lowest;',
+    from: 'if (lowest != kNoPosition) atomic_min(&state->candidate, lowest);',
+    to: 'if (lowest < state->candidate) state->candidate = lowest;',
   },
   {
     what: 'plain += for the last arriver',
     file: 'native/cuda/checks.cu',
     test: 'faults',
-    from: 'atomic_add_acq_rel(&record->arrived, 1u)',
-    to: 'record->arrived++',
+    from: 'atomic_add_acq_rel(&state->arrived, 1u)',
+    to: 'state->arrived++',
   },
   {
     what: 'relaxed last arriver',
     file: 'native/cuda/checks.cu',
     test: 'faults',
-    from: 'atomic_add_acq_rel(&record->arrived, 1u)',
-    to: '::simt::atomic(::simt::Atomic::add, &record->arrived, 4, 1, false, CallSite::here())',
+    from: 'atomic_add_acq_rel(&state->arrived, 1u)',
+    to: '::simt::atomic(::simt::Atomic::add, &state->arrived, 4, 1, false, CallSite::here())',
   },
 ]
 

@@ -20,11 +20,11 @@ class CudaStream {
  public:
   CudaStream() {
     cudaStreamCreate(&stream);
-    cudaMalloc(&record, sizeof(FaultRecord));
-    cudaMemset(record, 0, sizeof(FaultRecord));
+    cudaMalloc(&checks, sizeof(CheckState));
+    cudaMemset(checks, 0, sizeof(CheckState));
   }
   cudaStream_t stream = nullptr;
-  FaultRecord* record = nullptr;
+  CheckState* checks = nullptr;
 };
 
 }  // namespace ml::ML_CUDA_NAMESPACE

@@ -10,7 +10,7 @@
 
 namespace ml::ML_CUDA_NAMESPACE {
 
-LaunchTarget launch_target(CudaStream& stream) { return {stream.stream, Guard{stream.record}}; }
+LaunchTarget launch_target(CudaStream& stream) { return {stream.stream, Guard{stream.checks, 0}}; }
 void launch_failed(CudaStream&, cudaError_t error, dim3, dim3, size_t) {
   std::fprintf(stderr, "launch: %s\n", cudaGetErrorName(error));
   std::exit(1);

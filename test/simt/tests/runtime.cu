@@ -122,7 +122,7 @@ void limits() {
   auto* x = d.array<int>(1);
   const auto launched = [&](dim3 grid, dim3 block, size_t shared) {
     const cudaLaunchConfig_t config{grid, block, shared, d.stream.stream, nullptr, 0};
-    return cudaLaunchKernelEx(&config, add_kernel, Guard{d.stream.record}, x, 0, 0);
+    return cudaLaunchKernelEx(&config, add_kernel, Guard{d.stream.checks, 0}, x, 0, 0);
   };
   expect(launched(1, 1024, 0) == cudaSuccess, "1024 threads");
   expect(launched(1, 1025, 0) == cudaErrorInvalidConfiguration, "1025 threads");

@@ -1,0 +1,49 @@
+#include "device/validity.h"
+
+#include <algorithm>
+
+namespace ml {
+
+void Validity::collect(int64_t begin, int64_t end, Needs& needs) const {
+  if (begin >= end) return;
+  auto part = std::lower_bound(parts_.begin(), parts_.end(), begin,
+                               [](const Part& p, int64_t at) { return p.end <= at; });
+  for (; part != parts_.end() && part->begin < end; ++part) {
+    if (part->outcome->passed()) continue;
+    if (needs.empty() || needs.back() != part->outcome) needs.push_back(part->outcome);
+  }
+}
+
+// Drops what has passed before it takes more memory.
+void Validity::grow() {
+  std::erase_if(parts_, [](const Part& p) { return p.outcome->passed(); });
+  parts_.reserve(2 * parts_.size() + kRoom);
+}
+
+void Validity::overwrite(int64_t begin, int64_t end, const OutcomePtr& outcome) {
+  if (begin >= end) return;
+  auto first = std::lower_bound(parts_.begin(), parts_.end(), begin,
+                                [](const Part& p, int64_t at) { return p.end <= at; });
+  if (first != parts_.end() && first->begin == begin && first->end == end) {  // most often
+    first->outcome = outcome;
+    return;
+  }
+  if (first != parts_.end() && first->begin < begin) {
+    // the front of this part stays; where it reaches past the end, so does its rest
+    const Part rest{end, first->end, first->outcome};
+    first->end = begin;
+    ++first;
+    if (rest.begin < rest.end) first = parts_.insert(first, rest);
+  }
+  auto last = first;
+  while (last != parts_.end() && last->end <= end) ++last;
+  if (last != parts_.end() && last->begin < end) last->begin = end;
+  if (first == last) {
+    parts_.insert(first, {begin, end, outcome});
+  } else {
+    *first = {begin, end, outcome};
+    parts_.erase(first + 1, last);
+  }
+}
+
+}  // namespace ml

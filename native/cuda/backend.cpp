@@ -92,6 +92,16 @@ MemorySource memory_of(int device, int64_t total) {
   return source;
 }
 
+// What keeps a device from being opened is ERR_DEVICE, also where CUDA says it.
+std::unique_ptr<Stream> open_stream(int index, const std::string& name) {
+  try {
+    return std::make_unique<CudaStream>(index);
+  } catch (const Error& error) {
+    if (error.code() != Code::cuda) throw;
+    throw Error(Code::device, "openDevice: device \"" + name + "\" can't be had: " + error.what());
+  }
+}
+
 }  // namespace
 
 std::vector<CudaDevice> devices() {
@@ -112,7 +122,7 @@ std::shared_ptr<Device> open(int index) {
   if (!found.reason.empty())
     throw Error(Code::device,
                 "openDevice: device \"" + found.name + "\" can't be had: " + found.reason + ".");
-  auto device = std::make_shared<Device>(kOperations, std::make_unique<CudaStream>(index),
+  auto device = std::make_shared<Device>(kOperations, open_stream(index, found.name),
                                          memory_of(index, found.memory));
   device->name = found.name;
   device->kind = kKind;

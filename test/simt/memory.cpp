@@ -30,10 +30,11 @@ struct Range {
   size_t bytes;
 };
 
-std::mutex mutex;                  // of what follows
-std::map<uintptr_t, size_t> live;  // data address -> bytes asked for
-std::map<uintptr_t, size_t> free_ranges;
-std::deque<Range> quarantine;
+std::mutex mutex;  // of what follows
+// never destroyed: the process may exit while kernels run
+auto& live = *new std::map<uintptr_t, size_t>;  // data address -> bytes asked for
+auto& free_ranges = *new std::map<uintptr_t, size_t>;
+auto& quarantine = *new std::deque<Range>;
 size_t quarantined = 0;
 size_t used_bytes = 0;
 uintptr_t top = 0;         // addresses from here on were never used

@@ -129,10 +129,11 @@ Napi::Value device_closed(Arguments& a) {
 }
 
 Napi::Value device_memory(Arguments& a) {
-  const MemoryStats& s = a.device().allocator().stats();
+  Device& device = a.device();
+  const MemoryStats& s = device.allocator().stats();
   Napi::Object o = Napi::Object::New(a.env());
   o.Set("allocated", to_js(a.env(), s.allocated));
-  o.Set("reserved", to_js(a.env(), s.reserved));
+  o.Set("reserved", to_js(a.env(), s.reserved + device.stream().staged()));
   o.Set("peak", to_js(a.env(), s.peak));
   o.Set("total", to_js(a.env(), s.total));
   return o;

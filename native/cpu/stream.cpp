@@ -8,7 +8,6 @@
 #include <optional>
 #include <utility>
 
-#include "core/failure.h"
 #include "core/thread.h"
 #include "cpu/spin.h"
 #include "cpu/thread_pool.h"
@@ -50,13 +49,11 @@ void CpuStream::write(void* target, const void* source, size_t bytes, OutcomePtr
     outcome->settle(nullptr);
     return;
   }
-  std::shared_ptr<void> staged(fails(Failure::malloc) ? nullptr : std::malloc(bytes), std::free);
-  if (!staged)
-    throw Error(Code::out_of_memory,
-                "write: no memory to stage " + std::to_string(bytes) + " bytes.");
-  std::memcpy(staged.get(), source, bytes);
   launch(
-      "write", [=](KernelContext&) { std::memcpy(target, staged.get(), bytes); },
+      "write",
+      [target, bytes, staged = stage(source, bytes)](KernelContext&) {
+        std::memcpy(target, staged.get(), bytes);
+      },
       std::move(outcome));
 }
 
@@ -97,8 +94,10 @@ void CpuStream::run_kernel(Work& work, Ticket ticket) {
   } catch (const Error& error) {
     work.outcome->settle(fail(error, ticket));
   } catch (const std::bad_alloc&) {
-    work.outcome->settle(fail(
-        Error(Code::out_of_memory, "cpu: no memory for the bookkeeping of an operation."), ticket));
+    work.outcome->settle(
+        fail(Error::without_memory(Code::out_of_memory,
+                                   "no memory for the bookkeeping of an operation."),
+             ticket));
   }
   context_.reset_scratch();
   operation_times_.add(

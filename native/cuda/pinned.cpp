@@ -37,6 +37,11 @@ PinnedPool::Block PinnedPool::acquire(size_t bytes) {
   return block;
 }
 
+bool PinnedPool::has_room(size_t bytes) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return in_flight_ + bytes <= kMaxInFlight;
+}
+
 void PinnedPool::release(Block block) noexcept {
   {
     std::lock_guard<std::mutex> lock(mutex_);

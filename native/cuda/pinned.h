@@ -26,6 +26,8 @@ class PinnedPool {
 
   ~PinnedPool();
   Block acquire(size_t bytes);
+  // Whether blocks of so many bytes in all are there without waiting, for its only user.
+  bool has_room(size_t bytes);
   void release(Block block) noexcept;
 
  private:

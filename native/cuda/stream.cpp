@@ -4,8 +4,10 @@
 
 #include "cuda/stream.h"
 
+#include <exception>
 #include <utility>
 
+#include "core/insist.h"
 #include "core/pause.h"
 #include "core/thread.h"
 #include "cuda/checks.h"
@@ -40,8 +42,17 @@ CudaStream::CudaStream(int device)
       timing_events_(cudaEventDefault),
       timer_(timing_events_, operation_times_),
       scratch_(std::make_unique<Scratch>()) {
+  try {
+    start();
+  } catch (const std::exception&) {
+    end();
+    throw;
+  }
+}
+
+void CudaStream::start() {
   use_device();
-  limits_ = limits_of(device);
+  limits_ = limits_of(device_);
   check_cuda(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking),
              "cudaStreamCreateWithFlags");
   void* checks = nullptr;
@@ -53,21 +64,22 @@ CudaStream::CudaStream(int device)
   completion_thread_ = start_thread("the completion thread", [this] { completion_loop(); });
 }
 
-CudaStream::~CudaStream() {
+// Also of a stream that could not be started.
+void CudaStream::end() noexcept {
   {
     std::lock_guard<std::mutex> lock(queue_mutex_);
     stop_ = true;
   }
   work_pushed_.notify_one();
-  launch_thread_.join();
+  if (launch_thread_.joinable()) launch_thread_.join();
   {
     std::lock_guard<std::mutex> lock(queue_mutex_);
     launch_thread_done_ = true;
   }
   point_pushed_.notify_one();
-  completion_thread_.join();
-  (void)cudaFree(checks_);
-  (void)cudaStreamDestroy(stream_);
+  if (completion_thread_.joinable()) completion_thread_.join();
+  if (checks_) (void)cudaFree(checks_);
+  if (stream_) (void)cudaStreamDestroy(stream_);
 }
 
 // The runtime has a current device for each thread.
@@ -98,7 +110,7 @@ void CudaStream::always(std::function<void()> action) {
   push({.unconditional = [this, action = std::move(action)](Ticket ticket) {
     SyncPoint point;
     point.ticket = ticket;
-    point.action = action;
+    insist([&] { point.action = action; });
     enqueue(std::move(point));
   }});
 }

@@ -46,7 +46,7 @@ struct DeviceLimits {
 class CudaStream final : public Stream {
  public:
   explicit CudaStream(int device);
-  ~CudaStream() override;
+  ~CudaStream() override { end(); }
 
   void write(void* target, const void* source, size_t bytes, OutcomePtr outcome,
              bool fresh) override;
@@ -123,8 +123,12 @@ class CudaStream final : public Stream {
   void push(Work work);
   void collect_times() override;
   void use_device() const;
+  void start();
+  void end() noexcept;
 
   // Launch thread
+  void write_chunks(Ticket ticket, void* target, size_t bytes, const OutcomePtr& outcome,
+                    const std::vector<PinnedPool::Block>& blocks);
   void launch_loop();
   bool next(Work& work);
   void perform(Work& work, Ticket ticket);
@@ -150,7 +154,8 @@ class CudaStream final : public Stream {
     } catch (const Error& error) {
       return fail(error, ticket);
     } catch (const std::bad_alloc&) {
-      return fail(Error(Code::out_of_memory, "no memory for the bookkeeping of an operation."),
+      return fail(Error::without_memory(Code::out_of_memory,
+                                        "no memory for the bookkeeping of an operation."),
                   ticket);
     }
     return nullptr;

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <utility>
 
+#include "core/insist.h"
 #include "cuda/stream.h"
 
 namespace ml::ML_CUDA_NAMESPACE {
@@ -35,10 +36,10 @@ void CudaStream::enqueue(SyncPoint point) {
     synced_ = point.ticket;
     unsynced_checks_ = 0;
   }
-  {
+  insist([&] {
     std::lock_guard<std::mutex> lock(queue_mutex_);
     points_.push_back(std::move(point));
-  }
+  });
   point_pushed_.notify_one();
 }
 

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <utility>
 
+#include "core/insist.h"
 #include "cuda/checks.h"
 #include "cuda/stream.h"
 
@@ -12,6 +13,7 @@ namespace ml::ML_CUDA_NAMESPACE {
 namespace {
 
 constexpr size_t kSmallWrite = 4096;  // bytes: fewer go in the arguments of kernels
+constexpr size_t kChunkBlock = kStateBytes + kCopyChunk;
 
 }  // namespace
 
@@ -23,29 +25,32 @@ void CudaStream::write(void* target, const void* source, size_t bytes, OutcomePt
     if (bytes == 0) return outcome->settle(nullptr);
     return launch(
         "write",
-        [target, data = std::vector<char>(from, from + bytes)](CudaStream& s) {
-          enqueue_upload(s, target, data.data(), static_cast<int64_t>(data.size()));
+        [target, bytes, data = stage(source, bytes)](CudaStream& s) {
+          enqueue_upload(s, target, data.get(), static_cast<int64_t>(bytes));
         },
         std::move(outcome));
   }
   use_device();
-  for (size_t at = 0; at < bytes; at += kCopyChunk) {
-    const size_t chunk = std::min(kCopyChunk, bytes - at);
-    const bool last = at + chunk == bytes;
-    const PinnedPool::Block block = caller_staging_.acquire(kStateBytes + chunk);
-    std::memcpy(block.data + kStateBytes, from + at, chunk);
-    char* to = static_cast<char*>(target) + at;
+  if (!caller_staging_.has_room(bytes / kCopyChunk * kChunkBlock + kChunkBlock))
+    return produce(target, bytes, std::move(outcome),
+                   [bytes, data = stage(source, bytes)](void* to) -> FaultPtr {
+                     std::memcpy(to, data.get(), bytes);
+                     return nullptr;
+                   });
+  std::vector<PinnedPool::Block> blocks;
+  try {
+    blocks.reserve(bytes / kCopyChunk + 1);
+    for (size_t at = 0; at < bytes; at += kCopyChunk) {
+      const size_t chunk = std::min(kCopyChunk, bytes - at);
+      blocks.push_back(caller_staging_.acquire(kStateBytes + chunk));
+      std::memcpy(blocks.back().data + kStateBytes, from + at, chunk);
+    }
     push({.unconditional = [=, this](Ticket ticket) {
-      if (last && !recording_) begin(outcome, ticket);
-      FaultPtr fault;
-      if (!outcome->known()) fault = attempt(ticket, [&] { copy_to_device(to, block, chunk); });
-      if (fault) settle(*outcome, std::move(fault));
-      SyncPoint point;
-      point.ticket = ticket;
-      point.pool = &caller_staging_;
-      point.block = block;
-      enqueue(std::move(point));
+      write_chunks(ticket, target, bytes, outcome, blocks);
     }});
+  } catch (const std::exception&) {
+    for (const PinnedPool::Block& block : blocks) caller_staging_.release(block);
+    throw;
   }
 }
 
@@ -63,6 +68,26 @@ void CudaStream::produce(void* target, size_t bytes, OutcomePtr outcome, Produce
 }
 
 // ---- Launch thread
+
+// Each block holds a chunk of the data.
+void CudaStream::write_chunks(Ticket ticket, void* target, size_t bytes, const OutcomePtr& outcome,
+                              const std::vector<PinnedPool::Block>& blocks) {
+  if (!recording_) begin(outcome, ticket);
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    const size_t at = i * kCopyChunk, chunk = std::min(kCopyChunk, bytes - at);
+    SyncPoint point;
+    point.ticket = ticket;
+    point.pool = &caller_staging_;
+    point.block = blocks[i];
+    point.last = i + 1 == blocks.size();
+    FaultPtr fault;
+    if (!outcome->known())
+      fault = attempt(ticket,
+                      [&] { copy_to_device(static_cast<char*>(target) + at, blocks[i], chunk); });
+    if (fault) settle(*outcome, std::move(fault));
+    enqueue(std::move(point));
+  }
+}
 
 // Waits in fill(), and so does all work that follows.
 void CudaStream::produce_chunks(Ticket ticket, void* target, size_t bytes,
@@ -103,7 +128,7 @@ void CudaStream::read_chunks(Ticket ticket, void* target, const void* source, si
     point.pool = &launch_staging_;
     point.outcome = outcome;
     point.last = at + chunk == bytes;
-    if (point.last) point.finished = done;
+    if (point.last) insist([&] { point.finished = done; });
     FaultPtr fault;
     if (!outcome->known())
       fault = attempt(ticket, [&] {

@@ -1,6 +1,7 @@
 #pragma once
 // A device as the layers see it: operations, a stream, memory.
 
+#include <algorithm>
 #include <functional>
 #include <memory>
 #include <string>
@@ -23,7 +24,10 @@ class Device : public std::enable_shared_from_this<Device> {
   Device(const Operations& operations, std::unique_ptr<Stream> stream, MemorySource source)
       : operations(operations),
         stream_(std::move(stream)),
-        allocator_(std::move(source), *stream_) {}
+        allocator_(std::move(source), *stream_) {
+    constexpr int64_t kMostStaged = int64_t{4} << 30;  // bytes of host memory, where a GPU has more
+    stream_->limit_staging(std::min(allocator_.stats().total / 4, kMostStaged));
+  }
   ~Device() { end(); }
 
   const Operations& operations;

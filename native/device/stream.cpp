@@ -1,9 +1,20 @@
 #include "device/stream.h"
 
 #include <algorithm>
+#include <cstdlib>
+#include <cstring>
 #include <new>
+#include <string>
+
+#include "core/failure.h"
 
 namespace ml {
+namespace {
+
+// how long a write may block the event loop
+constexpr std::chrono::milliseconds kLongestWait{50};
+
+}  // namespace
 
 Stream::Stream()
     : no_memory_(std::make_shared<const Fault>(
@@ -52,6 +63,39 @@ void Stream::complete(Ticket ticket) {
 void Stream::wait_for_submitted() {
   std::unique_lock<std::mutex> lock(mutex_);
   progress_.wait(lock, [this] { return completed() == submitted_; });
+}
+
+// One write is admitted alone, however large it is.
+void Stream::admit(int64_t bytes) {
+  const auto fits = [&] { return staged() == 0 || staged() + bytes <= staging_limit_; };
+  if (!fits()) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    progress_.wait_for(lock, kLongestWait, fits);
+  }
+  if (!fits())
+    throw Error(Code::out_of_memory,
+                std::to_string(staged()) +
+                    " bytes of earlier writes wait to be copied to the device, and at most " +
+                    std::to_string(staging_limit_) +
+                    " may.\n  `await device.synchronize()` between writes.");
+  staged_.fetch_add(bytes, std::memory_order_relaxed);
+}
+
+std::shared_ptr<const void> Stream::stage(const void* source, size_t bytes) {
+  const auto count = static_cast<int64_t>(bytes);
+  admit(count);
+  const auto release = [this, count](void* data) {
+    std::free(data);
+    staged_.fetch_sub(count, std::memory_order_relaxed);
+  };
+  void* data = fails(Failure::malloc) ? nullptr : std::malloc(std::max<size_t>(bytes, 1));
+  if (!data) {
+    release(nullptr);
+    throw Error(Code::out_of_memory, "no memory to stage " + std::to_string(bytes) + " bytes.");
+  }
+  std::shared_ptr<void> staged(data, release);
+  std::memcpy(data, source, bytes);
+  return staged;
 }
 
 bool Stream::wait_for(std::chrono::milliseconds limit) {

@@ -12,6 +12,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <limits>
+#include <memory>
 #include <mutex>
 #include <vector>
 
@@ -52,6 +54,11 @@ class Stream {
   // Runs on the stream in order: for releasing memory.
   virtual void always(std::function<void()> action) = 0;
 
+  // Host data on its way to the device, in bytes. Where a write would make it more than the limit,
+  // it waits a short time for earlier ones, and then is ERR_OUT_OF_MEMORY.
+  int64_t staged() const { return staged_.load(std::memory_order_relaxed); }
+  void limit_staging(int64_t bytes) { staging_limit_ = bytes; }
+
   // Blocks until all work so far has run, but no longer than `limit`; returns whether it has.
   bool wait_for(std::chrono::milliseconds limit);
 
@@ -67,6 +74,9 @@ class Stream {
   std::vector<OperationTime> take_times();
 
  protected:
+  // A copy of host data, counted as staged until the last owner is gone.
+  std::shared_ptr<const void> stage(const void* source, size_t bytes);
+
   Ticket next_ticket() { return ++submitted_; }
   // A fault of work that failed itself, which report_fault() reports.
   FaultPtr fail(const Error& error, Ticket ticket) noexcept;
@@ -79,13 +89,19 @@ class Stream {
   OperationTimes operation_times_;
 
  private:
+  void admit(int64_t bytes);
+
   static constexpr size_t kMaxUnreported = 256;
   struct Found {
     Ticket ticket;
     FaultPtr fault;
   };
 
-  Ticket submitted_ = 0;  // used only by the caller's thread
+  // Used only by the caller's thread
+  Ticket submitted_ = 0;
+  int64_t staging_limit_ = std::numeric_limits<int64_t>::max();
+
+  std::atomic<int64_t> staged_{0};
 
   mutable std::mutex mutex_;  // guards what follows
   std::condition_variable progress_;

@@ -2,6 +2,7 @@ import { type DeviceHandle, type MemoryInfo, native, type TensorHandle } from '.
 import { type DType, type DTypeOfData, dtypeCode, isHalf } from './dtype.js'
 import { type NumericData, readNumbers } from './encode.js'
 import { fail } from './errors.js'
+import { filled } from './filled.js'
 import { inspect } from './inspect.js'
 import { tensorOf } from './new-tensor.js'
 import { checkFloat32, checkInteger, checkOptions } from './options.js'
@@ -160,7 +161,10 @@ export class Device {
   /** A tensor of zeros. @throws ERR_SHAPE, ERR_DTYPE, ERR_OUT_OF_MEMORY */
   zeros<D extends DType = 'float32'>(shape: readonly number[], dtype?: D): Tensor<D> {
     const handle = this.#allocate('device.zeros', shape, dtype)
-    return this.#filled(handle, () => native.tensorFill(handle, 0))
+    return new Tensor(
+      this,
+      filled(handle, () => native.tensorFill(handle, 0)),
+    )
   }
 
   /**
@@ -208,25 +212,13 @@ export class Device {
       fail('ERR_DTYPE', where, 'dtype', 'be float32, float16 or bfloat16', dtype)
     const checkedSeed = checkInteger(where, 'seed', seed, 0)
     const handle = native.tensorEmpty(this.handle, sizes, code, where)
-    return this.#filled(handle, () =>
-      native.tensorRandom(handle, distributions.indexOf(kind), a, b, checkedSeed),
-    )
+    const fill = () => native.tensorRandom(handle, distributions.indexOf(kind), a, b, checkedSeed)
+    return new Tensor(this, filled(handle, fill))
   }
 
   #allocate(where: string, shape: readonly number[], dtype: DType = 'float32'): TensorHandle {
     const sizes = checkShape(where, shape)
     return native.tensorEmpty(this.handle, sizes, dtypeCode(where, dtype), where)
-  }
-
-  /** The tensor of a new handle, when it is filled. */
-  #filled<D extends DType>(handle: TensorHandle, fill: () => void): Tensor<D> {
-    try {
-      fill()
-      return new Tensor(this, handle)
-    } catch (error) {
-      native.tensorDispose(handle)
-      throw error
-    }
   }
 
   /** Name and description: `Device cpu (AMD EPYC, avx512vnni, 2 threads)`. */

@@ -5,6 +5,7 @@ import type { Device } from './device.js'
 import { type DType, dtypeCode } from './dtype.js'
 import { defaultDType, encodeNumbers, type Numbers } from './encode.js'
 import { fail } from './errors.js'
+import { filled } from './filled.js'
 import { countElements, formatShape } from './shape.js'
 import { Tensor, upload } from './tensor.js'
 
@@ -31,8 +32,10 @@ export function tensorOf<D extends DType>(
   if (encoded.dtype === dtype) return new Tensor(device, exact)
   try {
     const rounded = native.tensorEmpty(device.handle, shape, code, where)
-    native.tensorCopy(rounded, exact)
-    return new Tensor(device, rounded)
+    return new Tensor(
+      device,
+      filled(rounded, () => native.tensorCopy(rounded, exact)),
+    )
   } finally {
     native.tensorDispose(exact)
   }

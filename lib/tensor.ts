@@ -13,6 +13,7 @@ import {
 } from './dtype.js'
 import { type Encoded, encodeNumbers, type NumericData, readNumbers } from './encode.js'
 import { fail, MemoryLayersError } from './errors.js'
+import { filled } from './filled.js'
 import { inspect } from './inspect.js'
 import { checkInteger } from './options.js'
 import { checkShape, countElements, formatShape } from './shape.js'
@@ -164,16 +165,18 @@ export class Tensor<D extends DType = DType> {
         fail('ERR_DTYPE', where, 'dtype', requirement, target)
       }
       const converted = native.tensorEmpty(this.device.handle, this.shape, code, where)
-      native.tensorCopy(converted, handle)
-      return new Tensor(this.device, converted)
+      const copied = filled(converted, () => native.tensorCopy(converted, handle))
+      return new Tensor(this.device, copied)
     }
     // device.ts imports this file, so its class is taken from the device at hand.
     if (!(this.device.constructor as typeof Device).is(target))
       fail('ERR_DEVICE', where, 'target', 'be a Device or a dtype', target)
     const copy = native.tensorEmpty(target.handle, this.shape, dtypeCode(where, this.dtype), where)
-    if (target === this.device) native.tensorCopy(copy, handle)
-    else native.tensorTransfer(copy, handle)
-    return new Tensor(target, copy)
+    const transfer = target === this.device ? native.tensorCopy : native.tensorTransfer
+    return new Tensor(
+      target,
+      filled(copy, () => transfer(copy, handle)),
+    )
   }
 
   /**

@@ -91,7 +91,7 @@ onEveryDevice((device) => {
       },
       () => expect(device.memory().allocated).toBe(before),
     )
-    expect(failed).toBeGreaterThan(kind === 'malloc' ? 10 : 5)
+    expect(failed).toBeGreaterThan(kind === 'malloc' ? 10 : 4)
     await unchanged()
   })
 

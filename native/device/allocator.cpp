@@ -79,7 +79,7 @@ void Allocator::add_block(int64_t size, Bucket& bucket, Block& block) {
 
 Block Allocator::allocate(int64_t bytes) {
   const int64_t size = source_.exact ? std::max<int64_t>(bytes, 1) : rounded(bytes);
-  if (fails(Failure::allocation)) throw none_left(bytes);
+  if (size > stats_.total || fails(Failure::allocation)) throw none_left(bytes);
   Bucket& bucket = buckets_[size];
   Block block;
   if (!bucket.idle.empty()) {

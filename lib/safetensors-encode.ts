@@ -57,9 +57,9 @@ class HeaderText {
   }
 
   add(name: string, json: string): void {
-    const field = `${JSON.stringify(name)}:${json}`
+    const field = `${quoted(name) ?? this.#tooLong()}:${json}`
     this.#length += field.length + 1
-    this.#checkLength(this.#length) // a string has a limit of its own
+    if (this.#length > headerLimit) this.#tooLong() // a string has a limit of its own
     this.#fields.push(field)
   }
 
@@ -67,17 +67,25 @@ class HeaderText {
   bytes(): Buffer {
     const json = Buffer.from(`{${this.#fields.join(',')}}`)
     const header = Buffer.alloc(8 + Math.ceil(json.length / 8) * 8, ' ')
-    this.#checkLength(header.length - 8)
+    if (header.length - 8 > headerLimit) this.#tooLong()
     header.writeBigUInt64LE(BigInt(header.length - 8), 0)
     json.copy(header, 8)
     return header
   }
 
-  #checkLength(length: number): void {
-    if (length <= headerLimit) return
+  #tooLong(): never {
     const requirement = `have a header of at most ${headerLimit} bytes in all`
     const hint = 'Shorten names and metadata, or write several files.'
-    fail('ERR_VALUE', this.#where, 'tensors', requirement, `more than ${length - 1}`, hint)
+    fail('ERR_VALUE', this.#where, 'tensors', requirement, 'more', hint)
+  }
+}
+
+/** As JSON; undefined where that is longer than a string can be. */
+function quoted(text: string): string | undefined {
+  try {
+    return JSON.stringify(text)
+  } catch {
+    return undefined
   }
 }
 
@@ -126,10 +134,11 @@ function encodeMetadata(where: string, metadata: Record<string, string>): string
     if (typeof value !== 'string') fail('ERR_VALUE', where, argument, 'be a string', value)
     checkText(where, argument, name)
     checkText(where, argument, value)
-    length += name.length + value.length
+    const [quotedName, quotedValue] = [quoted(name), quoted(value)]
+    length += (quotedName?.length ?? Infinity) + (quotedValue?.length ?? Infinity)
     if (length > headerLimit)
-      fail('ERR_VALUE', where, 'metadata', `have at most ${headerLimit} bytes`, `more`)
-    fields.push(`${JSON.stringify(name)}:${JSON.stringify(value)}`)
+      fail('ERR_VALUE', where, 'metadata', `have at most ${headerLimit} bytes`, 'more')
+    fields.push(`${quotedName}:${quotedValue}`)
   }
   return `{${fields.join(',')}}`
 }

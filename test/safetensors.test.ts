@@ -133,7 +133,7 @@ describe('a malformed file is refused as a whole', () => {
     'an entry that is null': fileOf({ a: null }),
   }
   // A device that no other test uses: what it has allocated is what the loading left.
-  const unused = openDevice('cpu')
+  const unused = openDevice('cpu', { threads: 3 })
   test.each(Object.entries(cases))('%s', async (_, bytes) => {
     writeFileSync(path, bytes)
     const load = () => loadSafetensors(path, { device: unused })

@@ -91,6 +91,7 @@ test.each<[string, unknown]>([
   ['half of a surrogate pair as a value', { a: '\ud83d' }],
   ['half of a surrogate pair as a name', { '\ude00': 'a' }],
   ['too long a value', { a: 'x'.repeat(100_000_001) }],
+  ['too long a value for a string of JSON', { a: '\0'.repeat(95_000_000) }],
 ])('metadata that is %s is refused before anything is written', async (_, metadata) => {
   const save = () => saveSafetensors(join(folder, 'new'), { t }, { metadata: metadata as never })
   expect((await errorOf('ERR_VALUE', save)).length).toBeLessThan(600)

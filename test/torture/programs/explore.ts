@@ -13,7 +13,7 @@ import { type Program, runProgram, stepNames } from './run.js'
 const part = new Part()
 const note = process.argv[process.argv.indexOf('--note') + 1]!
 const folder = mkdtempSync(join(tmpdir(), 'memory-layers-programs-'))
-const other = openDevice('cpu', { threads: 1 })
+const other = openDevice('cpu', { threads: openDevice('cpu').threads + 1 })
 
 const profile = fc.record({
   T: fc.integer({ min: 1, max: 6 }),
@@ -48,7 +48,9 @@ async function tryPrograms(device: Device, flows: number, share: number, length:
       if (performance.now() > shrinkEnd) return
       writeFileSync(note, JSON.stringify({ device: device.name, programs: list }))
       try {
-        const compared = await Promise.all(list.map((p) => runProgram(device, other, p, folder)))
+        const compared = await Promise.all(
+          list.map((p) => runProgram(device, other, p, folder, flows === 1)),
+        )
         part.count(name)
         part.count('numbers compared', sum(compared))
         part.count('steps', sum(list.map((p) => p.steps.length)))

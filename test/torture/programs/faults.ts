@@ -2,6 +2,7 @@
 // so that an error says which fault it reports.
 
 import { MemoryLayersError } from '../../../lib/index.js'
+import { Difference } from './difference.js'
 
 const firstValue = 1000
 // A fault is a bit of an int32.
@@ -46,7 +47,7 @@ export class Faults {
       : undefined
     if (!found) {
       const wanted = bits ? this.describe(bits) : 'no fault'
-      throw new Error(`${name}: wanted ${wanted}, got ${error}`)
+      throw new Difference(`${name}: wanted ${wanted}, got ${error}`)
     }
     found.reported = true
   }

@@ -38,7 +38,10 @@ export interface Memory {
 export interface OpenRead {
   real: ReturnType<Embedding['forward']>['context']
   tokens: Float64Array[]
+  /** Of the tokens, as forward copied them. */
   faults: number
+  /** A token that the embedding does not have: each use of the tokens finds it anew. */
+  bad: number | undefined
 }
 
 export interface Layers {

@@ -1,13 +1,14 @@
 // Runs a program: steps on a device and in the interpreter, and then a read of everything.
 
 import type { Device } from '../../../lib/index.js'
+import { Difference } from './difference.js'
 import { disposeLayers, makeLayers } from './layers.js'
 import { bagSteps } from './steps/bags.js'
 import { save } from './steps/files.js'
 import { operationSteps } from './steps/operations.js'
 import { tensorSteps } from './steps/tensors.js'
 import { type LayerStep, trainingSteps } from './steps/training.js'
-import { Difference, Picks, type Profile, World } from './world.js'
+import { Picks, type Profile, World } from './world.js'
 
 /** A step by name, and the numbers that it chooses by. */
 export interface StepCall {
@@ -40,8 +41,9 @@ export async function runProgram(
   other: Device,
   program: Program,
   folder: string,
+  alone: boolean,
 ): Promise<number> {
-  const world = new World(device, other, program.profile)
+  const world = new World(device, other, program.profile, alone)
   const layers = await makeLayers(world, new Picks([program.profile.seed]))
   const steps = allSteps(folder)
   let at = 'its layers'

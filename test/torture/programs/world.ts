@@ -2,6 +2,7 @@
 // choose objects by numbers, so that any list of steps is a program, and a shorter one too.
 
 import { type Device, MemoryLayersError, type Tensor } from '../../../lib/index.js'
+import { Difference } from './difference.js'
 import { Faults } from './faults.js'
 import { Noise, type Samples, tolerance } from './model/samples.js'
 import type { ModelTensor } from './model/tensor.js'
@@ -48,9 +49,6 @@ export class Picks {
   }
 }
 
-/** What the package did and the interpreter did not, or the other way round. */
-export class Difference extends Error {}
-
 export class World {
   readonly faults = new Faults()
   readonly noise: Noise
@@ -63,6 +61,8 @@ export class World {
     readonly device: Device,
     readonly other: Device,
     readonly profile: Profile,
+    /** No other program runs on the device: what synchronize() reports is this one's. */
+    readonly alone: boolean,
   ) {
     this.noise = new Noise(profile.seed + 1)
   }

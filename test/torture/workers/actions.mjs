@@ -53,6 +53,11 @@ export function actions(ml, device, file) {
       new ml.MemoryLayer(device, options).dispose()
       return yieldOnce()
     },
+    close: async () => {
+      const opened = ml.openDevice('cpu', { threads: 3 })
+      opened.zeros([1 << 12])
+      await opened.close()
+    },
     collect: () => {
       for (let i = 0; i < 50; i++) device.zeros([1 << 12])
       globalThis.gc?.()

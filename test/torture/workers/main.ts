@@ -39,6 +39,7 @@ const states = [
   'map a file',
   'transfer',
   'dispose',
+  'close',
   'collect',
 ]
 const entry = new URL('../../../dist/index.js', import.meta.url).href

@@ -2,8 +2,8 @@
 
 import { existsSync, rmSync } from 'node:fs'
 import { loadSafetensors, saveSafetensors, type Tensor } from '../../../../lib/index.js'
+import { Difference } from '../difference.js'
 import type { Pair, Picks, World } from '../world.js'
-import { Difference } from '../world.js'
 
 let files = 0
 

@@ -2,6 +2,7 @@
 
 import type { DType } from '../../../../lib/index.js'
 import { uniform } from '../../../support/random.js'
+import { Difference } from '../difference.js'
 import { exactly, type Samples } from '../model/samples.js'
 import { count, ModelTensor } from '../model/tensor.js'
 import type { Pair, Picks, World } from '../world.js'
@@ -128,17 +129,18 @@ export const tensorSteps: Record<string, Step> = {
     if (data) world.compare('dataSync()', data, samples, dtype)
   },
 
+  // It reports the faults of every program on the device.
   synchronize: async (world) => {
-    const exact = world.pending === 0
+    const exact = world.alone && world.pending === 0
     const faults = world.faults.unreported
     try {
       await world.device.synchronize()
     } catch (error) {
-      world.faults.expect('synchronize()', error, exact ? faults : -1)
+      if (world.alone) world.faults.expect('synchronize()', error, exact ? faults : -1)
       return
     }
     if (exact && faults)
-      throw new Error(`synchronize() resolves after ${world.faults.describe(faults)}`)
+      throw new Difference(`synchronize() resolves after ${world.faults.describe(faults)}`)
   },
 
   settle: (world) => world.settle(),

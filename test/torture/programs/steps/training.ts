@@ -5,11 +5,12 @@ import { clipGradNorm } from '../../../../lib/index.js'
 import { embeddingBag, fixedOffsets } from '../../../reference/embedding-bag.js'
 import { linear, linearBackward } from '../../../reference/linear.js'
 import { uniform } from '../../../support/random.js'
+import { Difference } from '../difference.js'
 import type { Layers, Memory } from '../layers.js'
 import { clip } from '../model/optimizer.js'
 import { exactly } from '../model/samples.js'
 import { ModelTensor } from '../model/tensor.js'
-import { Difference, type Pair, type Picks, type World } from '../world.js'
+import type { Pair, Picks, World } from '../world.js'
 import { badIndex, indices } from './bags.js'
 import { matrix, sameShape } from './tensors.js'
 
@@ -148,20 +149,22 @@ export const trainingSteps: Record<string, LayerStep> = {
     const rows = embedding.model.weight.samples
     const value = faults ? [] : world.noise.map([rows], (t) => embeddingBag(t!, C, bags))
     world.add(y, output(world, [T, L, C], value, faults))
-    embedding.open.push({ real: context, tokens: read, faults })
+    embedding.open.push({ real: context, tokens: read, faults: tokens.model.faults, bad })
   },
 
   embedBackward: (world, picks, { embedding }) => {
-    const open = embedding.open.splice(picks.below(embedding.open.length || 1), 1)[0]
-    if (!open) return
+    if (embedding.open.length === 0 || world.faults.full) return
+    const [open] = embedding.open.splice(picks.below(embedding.open.length), 1)
+    const { real, tokens, faults, bad } = open!
     const { C } = world.profile
-    const T = open.tokens[0]!.length
+    const T = tokens[0]!.length
     const data = uniform(T * C, picks.below(1 << 16))
     const dy = world.device.tensor(data, [T, C])
-    embedding.real.backward(open.real, dy)
+    embedding.real.backward(real, dy)
     dy.dispose()
     const weights = exactly(new Float64Array(T).fill(1))
-    embedding.model.push({ T, indices: open.tokens, weights, dy: exactly(data) }, open.faults)
+    const read = { T, indices: tokens, weights, dy: exactly(data) }
+    embedding.model.push(read, faults || bad === undefined ? faults : world.faults.add(bad))
   },
 
   clip: (world, picks, layers) => {

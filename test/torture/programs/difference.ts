@@ -1,0 +1,2 @@
+/** What the package did and the interpreter did not, or the other way round. */
+export class Difference extends Error {}

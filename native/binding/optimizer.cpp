@@ -67,7 +67,7 @@ Napi::Value clip_gradients(Arguments& a) {
   Device& device = a.device();
   const std::vector<Tensor> grads = a.tensors("grads");
   const auto tables = a.tables("tables");
-  return to_js(a.env(), clip_grad_norm(device, grads, tables, a.float32("maxNorm")));
+  return to_js(a.env(), clip_grad_norm(device, grads, tables, a.number("maxNorm")));
 }
 
 }  // namespace

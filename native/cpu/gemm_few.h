@@ -1,5 +1,6 @@
-// Products with few rows or few columns: B is not packed but read once as it is stored. Included
-// inside an instruction-set pass, like simd.h.
+// Products with few rows or few columns: B is not packed but read once as it is stored. A long K is
+// cut into blocks, whose sums are added one after another: a single float32 sum is off by 1 % after
+// a million terms. Included inside an instruction-set pass, like simd.h.
 
 #if defined(ML_CPU_GEMM_FEW_H) == defined(ML_ISA_TOGGLE)
 #ifdef ML_CPU_GEMM_FEW_H
@@ -16,6 +17,22 @@ namespace ml::cpu::ML_ISA {
 namespace {
 
 constexpr int64_t kFewRows = kFewRowTiles * kTileRows;
+// Terms of one float32 sum; of a dot product every lane has a sum of its own.
+constexpr int64_t kFewBlockK = 1024;
+constexpr int64_t kDotBlockK = 8192;
+
+// The terms k … k + length of a product, added to those before them.
+[[maybe_unused]] inline Product block_of(const Product& p, int64_t k, int64_t length) {
+  Product block = p;
+  block.a.data += k * p.a.column_stride;
+  block.b.data += k * p.b.row_stride;
+  block.K = p.K - k < length ? p.K - k : length;
+  if (k == 0) return block;
+  block.bias = nullptr;
+  block.accumulate = true;
+  return block;
+}
+
 // Columns of a block of dot products: enough sums in registers to hide the latency of an addition.
 template <int kRows>
 constexpr int kDotColumns = kRows == 1 ? 4 : 2;
@@ -66,6 +83,11 @@ template <int kRows>
 // Rows i0 … i1, columns j0 … j1 of C, where rows of A and columns of B are contiguous.
 [[maybe_unused]] inline void multiply_dots(const Product& p, int64_t i0, int64_t i1, int64_t j0,
                                            int64_t j1) {
+  if (p.K > kDotBlockK) {
+    for (int64_t k = 0; k < p.K; k += kDotBlockK)
+      multiply_dots(block_of(p, k, kDotBlockK), i0, i1, j0, j1);
+    return;
+  }
   int64_t i = i0;
   for (; i + 4 <= i1; i += 4) dot_columns<4>(p, i, j0, j1);
   switch (i1 - i) {
@@ -87,10 +109,13 @@ template <int kRows>
       b = panel_b;
       ldb = kTileColumns;
     }
-    for (int64_t i = 0; i < p.M; i += kTileRows) {
-      RegisterTile acc{};
-      multiply_tile(acc, panels_a + i * p.K, b, ldb, p.K);
-      write_tile(p, acc, i, j, true);
+    for (int64_t k = 0; k < p.K; k += kFewBlockK) {
+      const Product block = block_of(p, k, kFewBlockK);
+      for (int64_t i = 0; i < p.M; i += kTileRows) {
+        RegisterTile acc{};
+        multiply_tile(acc, panels_a + i * p.K + k * kTileRows, b + k * ldb, ldb, block.K);
+        write_tile(block, acc, i, j, true);
+      }
     }
   }
 }

@@ -1,6 +1,6 @@
 #pragma once
 // Sums over the rows of a matrix, for gradients of biases and gains. Rows are cut into fixed
-// chunks, whose sums are added in order: the result depends on the shape alone.
+// chunks, whose float32 sums are added in order in float64: the result depends on the shape alone.
 
 #include "cuda/block.cuh"
 #include "cuda/launch.cuh"
@@ -58,9 +58,9 @@ __global__ void __launch_bounds__(kThreads)
   if (guard.aborted()) return;
   const int64_t column = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (column < columns) {
-    float sum = 0;
+    double sum = to[column];
     for (int64_t c = 0; c < chunks; ++c) sum += partials[c * columns + column];
-    to[column] += sum;
+    to[column] = static_cast<float>(sum);
   }
 }
 

@@ -29,7 +29,8 @@ __device__ inline int group_of_block(const LaneGroup& group) {
 }
 
 // The sum over the lanes of a group; every lane gets it.
-__device__ inline float group_sum(const LaneGroup& group, float x) {
+template <class T>
+__device__ inline T group_sum(const LaneGroup& group, T x) {
   for (int bit = group.lanes / 2; bit > 0; bit /= 2) x += shuffle_xor(x, bit);
   return x;
 }

@@ -87,16 +87,16 @@ void Optimizer::zero_grad() {
 }
 
 Tensor clip_grad_norm(Device& device, const std::vector<Tensor>& dense_grads,
-                      const std::vector<std::shared_ptr<ValueTable>>& tables, float max_norm) {
-  const Tensor sum = zeros(device, {1}), norm = empty(device, {1});
+                      const std::vector<std::shared_ptr<ValueTable>>& tables, double max_norm) {
+  const Tensor sum = zeros(device, {2}, DType::i32), norm = empty(device, {1});
   const View total = sum.view();
   const auto add = [&](const SumSquares& squares) { run(device, squares, {&total, 1}); };
-  for (const Tensor& g : dense_grads) add({.out = total, .x = g.view()});
+  for (const Tensor& g : dense_grads) add({.sum = total, .x = g.view()});
   for (const auto& t : tables) {
     const auto reads = t->pending();
     if (reads.empty()) continue;
     const SparseGrad g = sparse_grad(device, reads, t->slots(), t->dim());
-    add({.out = total, .x = g.values.view(), .count = g.count.view()});
+    add({.sum = total, .x = g.values.view(), .count = g.count.view()});
   }
   const auto clip = [&](const Tensor& x) {
     run(device, ClipScale{.x = x.view(), .sum = sum.view(), .max_norm = max_norm});

@@ -42,6 +42,6 @@ class Optimizer {
 
 // Scales all gradients by min(1, max_norm / norm); returns the norm before, [1] float32.
 Tensor clip_grad_norm(Device& device, const std::vector<Tensor>& dense_grads,
-                      const std::vector<std::shared_ptr<ValueTable>>& tables, float max_norm);
+                      const std::vector<std::shared_ptr<ValueTable>>& tables, double max_norm);
 
 }  // namespace ml

@@ -1,6 +1,7 @@
 #include "ops/linear.h"
 
 #ifdef ML_ISA
+#include "cpu/column_sums.h"
 #include "cpu/gemm.h"
 #include "cpu/rows.h"
 #include "cpu/tuning.h"
@@ -21,23 +22,33 @@ void linear_product(KernelContext& ctx, const Linear& a) {
                         .accumulate = false});
 }
 
-// dbias[j] += sum over r of dy[r, j], j in [j0, j1), j1 <= j0 + kBiasColumns
+// sums[j] = sum over `rows` rows of dy[r, j], j in [0, columns), columns <= kBiasColumns
+void sum_rows(float* sums, const float* dy, int64_t rows, int64_t stride, int64_t columns) {
+  Vec v[kBiasColumns / kWidth] = {};
+  if (columns == kBiasColumns) {
+    for (int64_t r = 0; r < rows; ++r)
+      for (int i = 0; i < kBiasColumns / kWidth; ++i) v[i] += load(dy + r * stride + i * kWidth);
+  } else {
+    for (int64_t r = 0; r < rows; ++r)
+      for_vectors(columns,
+                  [&](int64_t j, int n) { v[j / kWidth] += load_n(dy + r * stride + j, n); });
+  }
+  for (int i = 0; i < kBiasColumns / kWidth; ++i) store(sums + i * kWidth, v[i]);
+}
+
+// dbias[j] += sum over r of dy[r, j], j in [j0, j1), j1 <= j0 + kBiasColumns: float32 sums of
+// kColumnSumRows rows, added in float64
 void sum_columns(const LinearBackward& a, int64_t j0, int64_t j1) {
   const int64_t R = a.dy.dim(0), out = a.dy.dim(1);
-  const float* dy = a.dy.as<float>() + j0;
   float* dbias = a.dbias.as<float>() + j0;
-  Vec sums[kBiasColumns / kWidth] = {};
-  if (j1 - j0 == kBiasColumns) {
-    for (int64_t r = 0; r < R; ++r)
-      for (int v = 0; v < kBiasColumns / kWidth; ++v) sums[v] += load(dy + r * out + v * kWidth);
-  } else {
-    for (int64_t r = 0; r < R; ++r)
-      for_vectors(j1 - j0,
-                  [&](int64_t i, int n) { sums[i / kWidth] += load_n(dy + r * out + i, n); });
+  float sums[kBiasColumns];
+  double totals[kBiasColumns] = {};
+  for (int64_t r = 0; r < R; r += kColumnSumRows) {
+    const int64_t rows = R - r < kColumnSumRows ? R - r : kColumnSumRows;
+    sum_rows(sums, a.dy.as<float>() + r * out + j0, rows, out, j1 - j0);
+    for (int64_t j = 0; j < kBiasColumns; ++j) totals[j] += sums[j];
   }
-  for_vectors(j1 - j0, [&](int64_t i, int n) {
-    store_n(dbias + i, load_n(dbias + i, n) + sums[i / kWidth], n);
-  });
+  for (int64_t j = 0; j < j1 - j0; ++j) dbias[j] = static_cast<float>(dbias[j] + totals[j]);
 }
 
 void linear_backward_all(KernelContext& ctx, const LinearBackward& a) {

@@ -24,8 +24,8 @@ void rms_norm_rows(const RmsNorm& a, int64_t begin, int64_t end) {
   }
 }
 
-// partial [n]: the sum of dgain over these rows is added to it; or nullptr
-void rms_norm_backward_rows(const RmsNormBackward& a, float* partial, int64_t begin, int64_t end) {
+// sums [n]: dgain of these rows is added to it; or nullptr
+void rms_norm_backward_rows(const RmsNormBackward& a, float* sums, int64_t begin, int64_t end) {
   const int64_t n = a.x.dim(-1);
   const float* gain = a.gain ? a.gain.as<float>() : nullptr;
   for (int64_t r = begin; r < end; ++r) {
@@ -41,7 +41,7 @@ void rms_norm_backward_rows(const RmsNormBackward& a, float* partial, int64_t be
     for_vectors(n, [&](int64_t i, int c) {
       const Vec v = load_n(x + i, c), d = load_n(dy + i, c);
       const Vec g = gain ? load_n(gain + i, c) * d : d;
-      if (partial) store_n(partial + i, load_n(partial + i, c) + d * v * rs, c);
+      if (sums) store_n(sums + i, load_n(sums + i, c) + d * v * rs, c);
       store_n(dx + i, rs * (g - v * mean), c);
     });
   }
@@ -51,8 +51,8 @@ void rms_norm_backward_rows(const RmsNormBackward& a, float* partial, int64_t be
 }  // namespace ml::cpu::ML_ISA
 #else
 #include <algorithm>
-#include <cstring>
 
+#include "cpu/column_sums.h"
 #include "cpu/tuning.h"
 
 #define ML_ISA_SOURCE "ops/rms_norm.cpp"
@@ -73,16 +73,28 @@ void rms_norm_backward(KernelContext& ctx, const RmsNormBackward& a) {
   const int64_t count = a.x.size() / n;
   const int64_t grain =
       std::max({int64_t{1}, kRowGrain / n, (count + kMaxGainPartials - 1) / kMaxGainPartials});
+  if (!a.dgain)
+    return ctx.parallel_for(count, grain,
+                            [&](int64_t begin, int64_t end, int) { rows(a, nullptr, begin, end); });
+  // One chunk for each task: float32 sums of kColumnSumRows rows, added in float64.
   const int64_t chunks = (count + grain - 1) / grain;
-  float* partials = a.dgain ? ctx.scratch<float>(std::max<int64_t>(1, chunks * n)) : nullptr;
-  if (partials) std::memset(partials, 0, static_cast<size_t>(chunks * n) * sizeof(float));
+  double* partials = ctx.scratch<double>(chunks * n);
+  float* sums = ctx.scratch<float>(chunks * n);
   ctx.parallel_for(count, grain, [&](int64_t begin, int64_t end, int) {
-    rows(a, partials ? partials + begin / grain * n : nullptr, begin, end);
+    double* partial = partials + begin / grain * n;
+    float* sum = sums + begin / grain * n;
+    std::fill_n(partial, n, 0.0);
+    for (int64_t r = begin; r < end; r += kColumnSumRows) {
+      std::fill_n(sum, n, 0.0f);
+      rows(a, sum, r, std::min(end, r + kColumnSumRows));
+      for (int64_t i = 0; i < n; ++i) partial[i] += sum[i];
+    }
   });
-  if (!partials) return;
   float* dgain = a.dgain.as<float>();
-  for (int64_t c = 0; c < chunks; ++c)
-    for (int64_t i = 0; i < n; ++i) dgain[i] += partials[c * n + i];
+  for (int64_t c = 1; c < chunks; ++c)
+    for (int64_t i = 0; i < n; ++i) partials[i] += partials[c * n + i];
+  for (int64_t i = 0; chunks > 0 && i < n; ++i)
+    dgain[i] = static_cast<float>(dgain[i] + partials[i]);
 }
 
 }  // namespace ml::cpu

@@ -20,19 +20,20 @@ void sum_squares(KernelContext& ctx, const SumSquares& a) {
     for (int64_t i = begin; i < end; ++i) sum += static_cast<double>(x[i]) * x[i];
     partials[begin / kClipChunk] = sum;
   });
-  double total = *a.out.as<float>();
+  double total = 0;
   for (int64_t c = 0; c < chunks; ++c) total += partials[c];
-  *a.out.as<float>() = static_cast<float>(total);
+  *a.sum.as<double>() += total;
 }
 
 void clip_scale(KernelContext& ctx, const ClipScale& a) {
-  const float norm = std::sqrt(*a.sum.as<float>());
-  if (a.norm) *a.norm.as<float>() = norm;
+  const double norm = std::sqrt(*a.sum.as<double>());
+  if (a.norm) *a.norm.as<float>() = static_cast<float>(norm);
   if (!a.x) return;
-  const float scale = norm != norm ? norm : std::min(1.0f, a.max_norm / (norm + 1e-6f));
+  const double factor = clip_factor(norm, a.max_norm);
+  if (factor == 1.0) return;
   float* x = a.x.as<float>();
   ctx.parallel_for(a.x.size(), kClipChunk, [&](int64_t begin, int64_t end, int) {
-    for (int64_t i = begin; i < end; ++i) x[i] *= scale;
+    for (int64_t i = begin; i < end; ++i) x[i] = static_cast<float>(x[i] * factor);
   });
 }
 

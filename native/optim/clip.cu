@@ -1,5 +1,5 @@
 // SumSquares and ClipScale (optim/clip.h): the norm of all gradients, and their scaling by it.
-// Sums of squares are in double.
+// All of it in double.
 
 #include "optim/clip.h"
 
@@ -52,7 +52,7 @@ __global__ void __launch_bounds__(kThreads)
 
 // One block adds the partial sums; thread t those of chunks t, t + kThreads, …
 __global__ void __launch_bounds__(kThreads)
-    total_squares_kernel(Guard guard, float* out, const double* partials, const int32_t* count,
+    total_squares_kernel(Guard guard, double* total, const double* partials, const int32_t* count,
                          int64_t size, int64_t width) {
   if (guard.aborted()) return;
   const int64_t n = elements(size, count, width);
@@ -60,19 +60,21 @@ __global__ void __launch_bounds__(kThreads)
   for (int64_t chunk = threadIdx.x; chunk * kClipChunk < n; chunk += kThreads)
     sum += partials[chunk];
   sum = block_sum_f64(sum);
-  if (threadIdx.x == 0) *out = static_cast<float>(*out + sum);
+  if (threadIdx.x == 0) *total += sum;
 }
 
 // One thread scales every (gridDim.x * kThreads)-th element; the first also writes the norm.
 __global__ void __launch_bounds__(kThreads)
-    clip_scale_kernel(Guard guard, float* x, float* norm_out, const float* sum, float max_norm,
+    clip_scale_kernel(Guard guard, float* x, float* norm_out, const double* sum, double max_norm,
                       int64_t size) {
   if (guard.aborted()) return;
-  const float norm = sqrtf(*sum);
-  const float scale = clip_factor(norm, max_norm);
+  const double norm = sqrt(*sum);
+  const double factor = clip_factor(norm, max_norm);
   const int64_t first = int64_t{blockIdx.x} * kThreads + threadIdx.x;
-  if (norm_out && first == 0) *norm_out = norm;
-  for (int64_t i = first; i < size; i += int64_t{gridDim.x} * kThreads) x[i] *= scale;
+  if (norm_out && first == 0) *norm_out = static_cast<float>(norm);
+  if (factor == 1.0) return;
+  for (int64_t i = first; i < size; i += int64_t{gridDim.x} * kThreads)
+    x[i] = static_cast<float>(x[i] * factor);
 }
 
 }  // namespace
@@ -86,7 +88,7 @@ void sum_squares(CudaStream& stream, const SumSquares& a) {
          dim3(kThreads), sizeof(BlockSumStorage), stream, partials, a.x.as<float>(), count, size,
          width);
   launch(total_squares_kernel, dim3(1), dim3(kThreads), sizeof(BlockSumStorage), stream,
-         a.out.as<float>(), partials, count, size, width);
+         a.sum.as<double>(), partials, count, size, width);
 }
 
 void clip_scale(CudaStream& stream, const ClipScale& a) {
@@ -94,7 +96,7 @@ void clip_scale(CudaStream& stream, const ClipScale& a) {
   launch(clip_scale_kernel,
          dim3(std::max(1u, striding_blocks(size, kThreads, stream.limits().multiprocessors))),
          dim3(kThreads), 0, stream, a.x ? a.x.as<float>() : nullptr,
-         a.norm ? a.norm.as<float>() : nullptr, a.sum.as<float>(), a.max_norm, size);
+         a.norm ? a.norm.as<float>() : nullptr, a.sum.as<double>(), a.max_norm, size);
 }
 
 }  // namespace ml::ML_CUDA_NAMESPACE

@@ -1,15 +1,16 @@
 #pragma once
 // Clipping by the norm of all gradients: a SumSquares for each gradient, then a ClipScale for each.
-//   SumSquares   out[0] += sum of x[i]^2
-//     out   [1]     float32  in, out
+//   SumSquares   sum += sum of x[i]^2
+//     sum   [2]     int32    in, out: the bits of one float64
 //     x     [any]   float32  in
 //     count [1]     int32    in, optional: only the first count[0] rows of x [C, V] are summed
-//   ClipScale    norm[0] = sqrt(sum[0]);   x[i] *= clip_factor(norm[0], max_norm)
+//   ClipScale    norm[0] = sqrt(sum);   x[i] *= clip_factor(sqrt(sum), max_norm)
 //     x     [any]   float32  in, out, optional
-//     norm  [1]     float32  out, optional
-//     sum   [1]     float32  in
-// Squares are summed in float64, in chunks of kClipChunk elements that are added in order, and the
-// sum is stored as float32: the same bits for any number of threads.
+//     norm  [1]     float32  out, optional: Inf if it is more than a float32 can be
+//     sum   [2]     int32    in: the bits of one float64
+// Squares, sum, norm, factor and products are float64, in which no norm of float32 gradients
+// overflows or vanishes. The squares of kClipChunk elements are added in order, and the chunks'
+// sums in order: the same bits for any number of threads.
 
 #include "ops/operands.h"
 
@@ -18,18 +19,18 @@ namespace ml {
 inline constexpr int64_t kClipChunk = 1 << 14;
 
 struct SumSquares {
-  View out, x, count;
+  View sum, x, count;
 };
 
 struct ClipScale {
   View x, norm, sum;
-  float max_norm = 0;
+  double max_norm = 0;
 };
 
 // min(1, max_norm / (norm + 1e-6)); a NaN norm makes every gradient NaN.
-ML_HOST_DEVICE constexpr float clip_factor(float norm, float max_norm) {
-  const float factor = max_norm / (norm + 1e-6f);
-  return norm != norm ? norm : (factor < 1.0f ? factor : 1.0f);
+ML_HOST_DEVICE constexpr double clip_factor(double norm, double max_norm) {
+  const double factor = max_norm / (norm + 1e-6);
+  return norm != norm ? norm : (factor < 1.0 ? factor : 1.0);
 }
 
 template <class Input>
@@ -40,7 +41,7 @@ constexpr void inputs(const SumSquares& a, Input&& input) {
 
 template <class Output>
 constexpr void outputs(const SumSquares& a, Output&& output) {
-  output("sum", a.out, Write::updated);
+  output("sum", a.sum, Write::updated);
 }
 
 // The optimizer makes the sum and the norm itself, and gradients have been checked.

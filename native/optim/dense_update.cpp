@@ -47,7 +47,10 @@ void dense_range(const DenseUpdate& a, int64_t begin, int64_t end) {
 
 namespace ml::cpu {
 
-void step_advance(KernelContext&, const StepAdvance& a) { ++*a.step.as<int32_t>(); }
+void step_advance(KernelContext&, const StepAdvance& a) {
+  int32_t* step = a.step.as<int32_t>();
+  *step = next_step(*step);
+}
 
 void dense_update(KernelContext& ctx, const DenseUpdate& a) {
   const auto range = ML_DISPATCH(dense_range);

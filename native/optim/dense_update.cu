@@ -17,7 +17,7 @@ namespace {
 // One thread advances the step.
 __global__ void step_advance_kernel(Guard guard, int32_t* step) {
   if (guard.aborted()) return;
-  ++*step;
+  *step = next_step(*step);
 }
 
 // One thread updates every (gridDim.x * kThreads)-th pack of n elements. A state that the rule does

@@ -1,6 +1,6 @@
 #pragma once
 // One optimizer step of a dense parameter, and the count of steps.
-//   StepAdvance    step[0] += 1, before the updates of a step; the first step is 1
+//   StepAdvance    step[0] = next_step(step[0]), before the updates of a step; the first step is 1
 //   DenseUpdate    param = rule(param, grad, states, step)
 //     step           [1]           int32    in; StepAdvance: in, out
 //     param          [any]         float32  in, out
@@ -16,6 +16,12 @@ namespace ml {
 struct StepAdvance {
   View step;
 };
+
+// One more, up to the largest int32, at which the bias corrections are long 1. A count that was
+// loaded from a state dict may be any: one below 0 is taken as 0.
+ML_HOST_DEVICE constexpr int32_t next_step(int32_t step) {
+  return step < 0 ? 1 : (step < INT32_MAX ? step + 1 : step);
+}
 
 struct DenseUpdate {
   View param, grad, state1, state2, step;

@@ -1,6 +1,6 @@
 #pragma once
 // Row-wise Adagrad: Adagrad with one state a row, as FBGEMM's tables have it.
-//   v[row] = v[row] + mean over the row of g^2
+//   v[row] = v[row] + mean over the row of g^2, summed in float64
 //   x = x (1 - lr wd) - lr g / (sqrt(v[row]) + eps)
 
 #include "optim/rule.h"

@@ -90,7 +90,8 @@ __device__ inline void update_row(const RowwiseAdagradRule& rule, const TableSta
                                   const ResolvedRows& t, const LaneGroup& group, int64_t u,
                                   int64_t r, int slices) {
   const int steps = slices == 1 ? 1 : 2 * slices;
-  float squares = 0, root = 0;
+  double squares = 0;  // neither overflows nor vanishes where the gradient does not
+  float root = 0;
   for (int k = 0; k < steps; ++k) {
     const int column = Slice::column(group, k % slices);
     const bool last = k >= slices - 1, apply = steps == 1 || k >= slices;
@@ -101,10 +102,10 @@ __device__ inline void update_row(const RowwiseAdagradRule& rule, const TableSta
 #pragma unroll
       for (int v = 0; v < Slice::vectors; ++v)
 #pragma unroll
-        for (int e = 0; e < Slice::n; ++e) squares = fmaf(g.v[v][e], g.v[v][e], squares);
+        for (int e = 0; e < Slice::n; ++e) squares += static_cast<double>(g.v[v][e]) * g.v[v][e];
     }
     if (last && k < slices) {
-      const float mean = group_sum(group, squares) / static_cast<float>(a.width);
+      const float mean = static_cast<float>(group_sum(group, squares) / a.width);
       float sum = 0;
       if (u >= 0 && group.lane == 0) a.state1[u] = sum = a.state1[u] + mean;
       root = sqrtf(shuffle(sum, group.at(0))) + rule.eps;

@@ -129,9 +129,9 @@ Results forward_and_backward(const std::shared_ptr<Device>& device, const Case& 
   results["rows"] = s.read(rows, R);
   results["values"] = s.read(values, int64_t{R} * V);
 
-  const Tensor step = zeros(d, {1}, DType::i32), sum = zeros(d, {1});
+  const Tensor step = zeros(d, {1}, DType::i32), sum = zeros(d, {2}, DType::i32);
   run(d, StepAdvance{.step = step.view()});
-  run(d, SumSquares{.out = sum.view(), .x = values.view(), .count = count.view()});
+  run(d, SumSquares{.sum = sum.view(), .x = values.view(), .count = count.view()});
   results["sum"] = s.read(sum);
   for (Rule rule : {Rule::sgd, Rule::adagrad, Rule::rowwise_adagrad, Rule::adamw}) {
     const bool per_row = rule == Rule::rowwise_adagrad;

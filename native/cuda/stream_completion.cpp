@@ -12,6 +12,16 @@ namespace {
 
 static_assert(sizeof(CheckState) <= kStateBytes);
 
+// The error that `make` makes, or what can be said where there is no memory for it.
+template <class F>
+Error error_from(const F& make) noexcept {
+  try {
+    return make();
+  } catch (const std::bad_alloc&) {
+    return Error::without_memory(Code::out_of_memory, "no memory left for the message of a fault.");
+  }
+}
+
 }  // namespace
 
 // ---- Launch thread
@@ -79,7 +89,8 @@ void CudaStream::settle_launched(const SyncPoint& point, const FaultPtr& unreach
     if (!fault) fault = unreachable;
     if (!fault && failed) {
       const FaultRecord& record = state.records[work.check];
-      fault = fail(error_of(work.sites[record.site], record), work.ticket);
+      fault =
+          fail(error_from([&] { return error_of(work.sites[record.site], record); }), work.ticket);
     }
     work.outcome->settle(std::move(fault));
   }
@@ -105,7 +116,8 @@ void CudaStream::finish(SyncPoint& point) {
   FaultPtr unreachable = point.fault;
   if (point.event) {
     if (const cudaError_t status = cudaEventSynchronize(point.event); status != cudaSuccess)
-      unreachable = fail(error_of(status, "cudaEventSynchronize"), point.ticket);
+      unreachable =
+          fail(error_from([&] { return error_of(status, "cudaEventSynchronize"); }), point.ticket);
     sync_events_.release(point.event);
   }
   if (point.event || unreachable) settle_launched(point, unreachable);

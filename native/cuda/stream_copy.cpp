@@ -32,11 +32,26 @@ void CudaStream::write(void* target, const void* source, size_t bytes, OutcomePt
   }
   use_device();
   if (!caller_staging_.has_room(bytes / kCopyChunk * kChunkBlock + kChunkBlock))
-    return produce(target, bytes, std::move(outcome),
-                   [bytes, data = stage(source, bytes)](void* to) -> FaultPtr {
-                     std::memcpy(to, data.get(), bytes);
-                     return nullptr;
-                   });
+    return push({.unconditional = [=, this, data = stage(source, bytes)](Ticket ticket) {
+      if (!recording_) begin(outcome, ticket);
+      const auto* staged = static_cast<const char*>(data.get());
+      for (size_t at = 0; at < bytes; at += kCopyChunk) {
+        const size_t chunk = std::min(kCopyChunk, bytes - at);
+        SyncPoint point;
+        point.ticket = ticket;
+        point.pool = &launch_staging_;
+        point.last = at + chunk == bytes;
+        FaultPtr fault;
+        if (!outcome->known())
+          fault = attempt(ticket, [&] {
+            point.block = launch_staging_.acquire(kStateBytes + chunk);
+            std::memcpy(point.block.data + kStateBytes, staged + at, chunk);
+            copy_to_device(static_cast<char*>(target) + at, point.block, chunk);
+          });
+        if (fault) settle(*outcome, std::move(fault));
+        enqueue(std::move(point));
+      }
+    }});
   std::vector<PinnedPool::Block> blocks;
   try {
     blocks.reserve(bytes / kCopyChunk + 1);

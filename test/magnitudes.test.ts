@@ -44,6 +44,7 @@ test.each(Object.keys(rules) as Rule[])('%s: the same on every device', async (r
         }
       }
     }),
-    { numRuns: 40 },
+    // the mean of these squares is a float32, their sum is not
+    { numRuns: 40, examples: [[new Array(8).fill(1e19)]] },
   )
 })

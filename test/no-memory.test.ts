@@ -238,6 +238,25 @@ test('a read that failed does not keep the program from ending', () => {
   expect(run(program)).toBe('done')
 })
 
+test('an ArrayBuffer that there is no memory for is ERR_OUT_OF_MEMORY', () => {
+  const program = `
+    const device = openDevice('cpu', { threads: 1 })
+    const t = device.empty([2 ** 28])
+    const status = require('node:fs').readFileSync('/proc/self/status', 'utf8')
+    const limit = Number(/VmSize:\\s+(\\d+)/.exec(status)[1]) * 1024 + 2 ** 29
+    require('node:child_process').execFileSync('prlimit', ['--pid=' + process.pid, '--as=' + limit])
+    for (const read of [() => t.data(), () => t.dataSync(), () => device.empty([2 ** 28])]) {
+      try { await read() } catch (error) { console.log(error.code, error.message.split(':')[0]) }
+    }
+    console.log(String(await device.tensor([1, 2]).data()))`
+  expect(run(program).split('\n')).toEqual([
+    'ERR_OUT_OF_MEMORY Tensor.data',
+    'ERR_OUT_OF_MEMORY Tensor.dataSync',
+    'ERR_OUT_OF_MEMORY device.empty',
+    '1,2',
+  ])
+})
+
 const root = fileURLToPath(new URL('..', import.meta.url))
 
 /** The output of a program in a process of its own, which must end by itself. */

@@ -1,7 +1,10 @@
 // The CPU's stream: order, completions and faults, whichever thread runs the work.
 
+#include <chrono>
+#include <future>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "cpu/backend.h"
 #include "tensors.h"
@@ -130,6 +133,39 @@ void reports(Device& d) {
   require(read_now(t, &host) != nullptr, "but what they have made void stays void");
 }
 
+// While work runs, what is written waits in host memory, which is bounded.
+void staging(Device& d) {
+  const std::vector<float> data(1000);
+  constexpr int64_t kBytes = 4000;
+  const Tensor t = zeros(d, {1000}), blocked = zeros(d, {1});
+  wait(d);
+  std::promise<void> go;
+  produce(blocked.view(), [wait = go.get_future().share()](void*) -> FaultPtr {
+    wait.wait();
+    return nullptr;
+  });
+  d.stream().limit_staging(2 * kBytes);
+  write(t.view(), data.data());
+  write(t.view(), data.data());
+  require(d.stream().staged() == 2 * kBytes, "staged bytes are counted");
+  const auto start = std::chrono::steady_clock::now();
+  try {
+    write(t.view(), data.data());
+    require(false, "more than the limit is refused");
+  } catch (const Error& error) {
+    require(error.code() == Code::out_of_memory, "with ERR_OUT_OF_MEMORY");
+  }
+  require(std::chrono::steady_clock::now() - start < std::chrono::seconds(2), "after a short wait");
+  go.set_value();
+  wait(d);
+  d.stream().limit_staging(1);
+  write(t.view(), data.data());
+  wait(d);
+  float value = -1;
+  require(!read_now(Tensor{t.storage, 0, DType::f32, {1}}, &value) && value == 0,
+          "one write is admitted, however large");
+}
+
 void transfers(Device& d) {
   const Tensor t = zeros(d, {1});
   produce(t.view(), [](void* target) -> FaultPtr {
@@ -152,6 +188,7 @@ int main() {
     faults(*device);
     reports(*device);
     transfers(*device);
+    staging(*device);
     writes(*device);
     order(*device);
     completions(*device);

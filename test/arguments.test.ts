@@ -179,7 +179,7 @@ function spoil(args: unknown[], place: number, deep: boolean, property: number, 
 
 onEveryDevice((device) => {
   const calls = { ...dataCalls(device), ...operationCalls(device), ...layerCalls(device) }
-  const runs = device.kind === 'cpu' ? 150 : 20
+  const runs = device.kind === 'cpu' ? 100 : 10
 
   describe.each(Object.entries(calls))('%s', (_, [args, call]) => {
     test('takes it, or throws a MemoryLayersError', async () => {

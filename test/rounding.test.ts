@@ -27,11 +27,12 @@ function neighbour(x: number, step: 1n | -1n): number {
 /**
  * Around the middle of every two neighbouring numbers, which is a float64: the middle, which goes
  * to the even one, and the float64 numbers before and after it. The last neighbour is infinity.
+ * `step`: of how many pairs one is taken.
  */
-function middles(dtype: Half): { numbers: number[]; bits: number[] } {
+function middles(dtype: Half, step: number): { numbers: number[]; bits: number[] } {
   const numbers: number[] = []
   const bits: number[] = []
-  for (let low = 0; low < infinityBits[dtype]; low++) {
+  for (let low = 0; low < infinityBits[dtype]; low += step) {
     const middle = (numberOf(dtype, low) + numberOf(dtype, low + 1)) / 2
     const even = low + (low & 1)
     for (const [x, nearest] of [
@@ -50,7 +51,7 @@ onEveryDevice((device) => {
   test.each<Half>(['float16', 'bfloat16'])(
     '%s: every tie, and a float64 beside it',
     async (dtype) => {
-      const { numbers, bits } = middles(dtype)
+      const { numbers, bits } = middles(dtype, device.kind === 'cpu' ? 1 : 13)
       const shape = [numbers.length]
       const off = async (t: Tensor<Half>) => {
         const got = await t.bits()

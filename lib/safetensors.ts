@@ -108,15 +108,18 @@ export async function saveSafetensors(
     await replaceFile(file, async (append) => {
       await append(header)
       let done = 0
-      for (;;) {
+      // in a function of its own: a chunk can be collected before the next one is read
+      const appendChunk = async () => {
         const pieces = await snapshot.read(chunkBytes, chunkTensors)
-        if (pieces.length === 0) break
         await append(joined(pieces.map((piece) => piece.bytes)))
         for (const { name, bytes } of pieces) {
           done += bytes.length
           onProgress?.({ name, done, total })
         }
+        return pieces.length > 0
       }
+      let more = true
+      while (more) more = await appendChunk()
     })
   } finally {
     snapshot.dispose()

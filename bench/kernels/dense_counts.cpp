@@ -48,14 +48,14 @@ void rows() {
         SigmoidGateBackward{
             .dy = other.view(), .dg = dg.view(), .dout = out.view(), .y = x.view(), .g = g.view()});
   const Tensor gain = normal({C}), dgain = zeros(*device, {C}), norm = empty(*device, {1}),
-               sum = zeros(*device, {1});
+               sum = zeros(*device, {2}, DType::i32);
   count("rms_norm_backward with gain", 3 * bytes + C * 12,
         RmsNormBackward{.dx = out.view(),
                         .dgain = dgain.view(),
                         .dy = y.view(),
                         .x = x.view(),
                         .gain = gain.view()});
-  count("sum_squares", bytes, SumSquares{.out = sum.view(), .x = x.view()});
+  count("sum_squares", bytes, SumSquares{.sum = sum.view(), .x = x.view()});
   count("clip_scale", 2 * bytes,
         ClipScale{.x = out.view(), .norm = norm.view(), .sum = sum.view(), .max_norm = 1});
   const int64_t k = 32;

@@ -30,8 +30,8 @@ export class Context {
   }
 
   /**
-   * The slots the lookup selected, `[T, H, k]`: scores and weights float32, indices int32. For
-   * study.
+   * Copies of the slots the lookup selected, `[T, H, k]`: scores and weights float32, indices
+   * int32. For study.
    * @throws ERR_CONTEXT once spent
    */
   lookup(): {

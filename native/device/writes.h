@@ -24,12 +24,10 @@ class WriteLog {
 
   uint64_t count() const { return count_; }
 
-  // Bytes begin … end - 1 of the storage are written.
-  void add(int64_t begin, int64_t end) { recent_[count_++ % kRecent] = {begin, end}; }
-
   // Work that writes bytes begin … end - 1 is enqueued next. A watcher may end its own watch.
   void announce(int64_t begin, int64_t end) {
     for (auto it = watchers_.begin(); it != watchers_.end();) (*it++)->before_write(begin, end);
+    recent_[count_++ % kRecent] = {begin, end};
   }
 
   Watch watch(WriteWatcher* watcher) { return watchers_.insert(watchers_.end(), watcher); }

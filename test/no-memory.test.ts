@@ -44,7 +44,8 @@ async function forEveryFailure(
     if (error !== undefined) {
       expect(error).toBeInstanceOf(MemoryLayersError)
       expect(codes, String(error)).toContain((error as MemoryLayersError).code)
-      expect(String(error)).toMatch(/^MemoryLayersError \[\w+\]: [\w.]+: /)
+      // in the device's own threads nobody knows the name of the call
+      expect(String(error)).toMatch(/^MemoryLayersError \[\w+\]: ([\w.]+: |no memory)/)
       failed++
     }
     await check()
@@ -82,12 +83,13 @@ onEveryDevice((device) => {
     const failed = await forEveryFailure(
       kind,
       noMemory,
-      () => {
+      async () => {
         device.zeros([3]).dispose()
         device.normal([3], { seed: 1 }).dispose()
         device.tensor([1, 2], [2], 'float16').dispose()
         x.reshape([4]).dispose()
         x.to('bfloat16').dispose()
+        await device.synchronize()
       },
       () => expect(device.memory().allocated).toBe(before),
     )

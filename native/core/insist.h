@@ -8,9 +8,9 @@
 
 namespace ml {
 
-// Calls f() until there is memory for it. It must change nothing when it throws.
+// Calls f() until there is memory for it. It must change nothing when there is none.
 template <class F>
-void insist(const F& f) noexcept {
+void insist(const F& f) {
   for (;;) {
     try {
       return f();

@@ -33,9 +33,10 @@ void CudaStream::enqueue(SyncPoint point) {
     point.fault = attempt(point.ticket, [&] {
       if (!point.block.data) {
         point.pool = &launch_staging_;
-        point.block = launch_staging_.acquire(kStateBytes);
+        insist([&] { point.block = launch_staging_.acquire(kStateBytes); });
       }
-      const cudaEvent_t event = sync_events_.acquire();
+      cudaEvent_t event = nullptr;
+      insist([&] { event = sync_events_.acquire(); });
       check_cuda(cudaMemcpyAsync(point.block.data, checks_, sizeof(CheckState),
                                  cudaMemcpyDeviceToHost, stream_),
                  "cudaMemcpyAsync of the checks");

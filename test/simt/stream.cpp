@@ -1,5 +1,6 @@
 #include "stream.h"
 
+#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <set>
@@ -24,11 +25,14 @@ std::set<toolkit::CUstream_st*>& streams() {
   static auto& all = *new std::set<toolkit::CUstream_st*>;
   return all;
 }
+std::atomic<bool> default_stream_used{false};
 }  // namespace
 
 toolkit::CUstream_st& stream_of(toolkit::cudaStream_t stream) {
+  if (stream) return *stream;
   static auto& standard = *new toolkit::CUstream_st;
-  return stream ? *stream : standard;
+  default_stream_used = true;
+  return standard;
 }
 
 namespace toolkit {
@@ -131,7 +135,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 }
 
 cudaError_t cudaDeviceSynchronize() {
-  stream_of(nullptr).drain();
+  if (default_stream_used) stream_of(nullptr).drain();
   const std::lock_guard lock(streams_mutex);
   for (CUstream_st* s : streams()) s->drain();
   return cudaSuccess;

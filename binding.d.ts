@@ -34,11 +34,10 @@ export interface ContextHandle {
 export interface SnapshotHandle {
   readonly [native]: 'snapshot'
 }
-/** An optimizer's states of one parameter; `master`: the float32 values of a 16-bit table. */
+/** An optimizer's states of one parameter. */
 export interface StateHandle {
   state1?: TensorHandle
   state2?: TensorHandle
-  master?: TensorHandle
 }
 export interface OptimizerHandle {
   readonly [native]: 'optimizer'
@@ -106,6 +105,9 @@ export function deviceProfile(
   device: DeviceHandle,
 ): Record<string, { calls: number; milliseconds: number }>
 export function deviceSynchronize(device: DeviceHandle): Promise<void>
+/** Work on the device is kept, and enqueued by the matching batchEnd with `commit`, or dropped. */
+export function batchBegin(device: DeviceHandle): void
+export function batchEnd(device: DeviceHandle, commit: boolean): void
 
 /** `file`: an open descriptor; `path` is for messages. */
 export function tensorMap(
@@ -152,6 +154,8 @@ export function tensorReadSync(tensor: TensorHandle): ArrayBuffer
 export function tensorWrite(tensor: TensorHandle, byteOffset: number, data: ArrayBufferView): void
 export function tensorCopy(target: TensorHandle, source: TensorHandle): void
 export function tensorTransfer(target: TensorHandle, source: TensorHandle): void
+export function tensorWrites(tensor: TensorHandle): number
+export function tensorWrittenSince(tensor: TensorHandle, writes: number): boolean
 export function tensorView(
   tensor: TensorHandle,
   offset: number,
@@ -347,6 +351,8 @@ export function tablePush(
   weights: TensorHandle,
   dy: TensorHandle,
 ): void
+export function tableExact(table: TableHandle): TensorHandle
+export function tableSetExact(table: TableHandle, values: TensorHandle): void
 export function tableClear(table: TableHandle): void
 export function tableDispose(table: TableHandle): void
 export function tablePending(table: TableHandle): number
@@ -412,7 +418,9 @@ export function peerLayerBackward(
 
 export function optimizerCreate(
   device: DeviceHandle,
+  name: string,
   rule: number,
+  names: string[],
   values: TensorHandle[],
   grads: TensorHandle[],
   tables: TableHandle[],
@@ -431,6 +439,7 @@ export function optimizerZeroGrad(optimizer: OptimizerHandle): void
 export function optimizerDispose(optimizer: OptimizerHandle): void
 export function clipGradients(
   device: DeviceHandle,
+  names: string[],
   grads: TensorHandle[],
   tables: TableHandle[],
   maxNorm: number,

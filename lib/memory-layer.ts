@@ -1,8 +1,9 @@
+import { disposeOnError } from './atomically.js'
 import { native } from './binding.js'
 import type { Device } from './device.js'
 import { fail } from './errors.js'
 import { checkSharedTable, type LayerConfig, TableLayer } from './layer.js'
-import { checkBoolean, checkInteger, checkOptions, choiceIndex } from './options.js'
+import { checkBoolean, checkInteger, checkOptions, checkProduct, choiceIndex } from './options.js'
 import { tableParameter } from './parameter.js'
 import {
   type CheckedQuery,
@@ -59,14 +60,19 @@ export class MemoryLayer extends TableLayer {
     const siluGate = choiceIndex(where, 'gate', checked.gate ?? 'silu', ['none', 'silu']) === 1
     const outputGate = checkBoolean(where, 'outputGate', checked.outputGate ?? false)
     const values = sharedOrNewTable(where, device, checked, query, outputDim)
-    const handle = native.memoryLayerCreate(
-      device.handle,
-      values.handle,
-      ...queryArguments(query),
-      outputDim,
-      siluGate,
-      outputGate,
-    )
+    const create = () => {
+      checkProduct(where, { valueDim: values.dim, inputDim: query.inputDim })
+      checkProduct(where, { valueDim: values.dim, outputDim })
+      return native.memoryLayerCreate(
+        device.handle,
+        values.handle,
+        ...queryArguments(query),
+        outputDim,
+        siluGate,
+        outputGate,
+      )
+    }
+    const handle = disposeOnError(create, checked.values === undefined ? [values] : [])
     super(where, device, query.inputDim, outputDim, {
       parameters: handle.parameters,
       forward: (x) => native.memoryLayerForward(handle, x),

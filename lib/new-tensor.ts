@@ -1,4 +1,4 @@
-// Tensors of the user's numbers.
+// New tensors: of the user's numbers, or of one number.
 
 import { native } from './binding.js'
 import type { Device } from './device.js'
@@ -6,7 +6,7 @@ import { type DType, dtypeCode } from './dtype.js'
 import { defaultDType, encodeNumbers, type Numbers } from './encode.js'
 import { fail } from './errors.js'
 import { filled } from './filled.js'
-import { countElements, formatShape } from './shape.js'
+import { checkShape, countElements, formatShape } from './shape.js'
 import { Tensor, upload } from './tensor.js'
 
 /**
@@ -39,4 +39,19 @@ export function tensorOf<D extends DType>(
   } finally {
     native.tensorDispose(exact)
   }
+}
+
+/** A float32 tensor whose elements are all the same. @throws ERR_SHAPE, ERR_OUT_OF_MEMORY */
+export function constantTensor(
+  where: string,
+  device: Device,
+  shape: readonly number[],
+  value: number,
+): Tensor<'float32'> {
+  const sizes = checkShape(where, shape)
+  const handle = native.tensorEmpty(device.handle, sizes, dtypeCode(where, 'float32'), where)
+  return new Tensor(
+    device,
+    filled(handle, () => native.tensorFill(handle, value)),
+  )
 }

@@ -2,7 +2,7 @@
 
 import { native } from './binding.js'
 import { checkBetas, checkEps, checkLearningRate, type Hyperparameters } from './hyperparameters.js'
-import { gradHandles, groupParameters, Optimizer } from './optimizer.js'
+import { gradHandles, groupParameters, namesOf, Optimizer } from './optimizer.js'
 import { checkFloat32, checkNumber, checkOptions, choiceIndex } from './options.js'
 import type { Parameter } from './parameter.js'
 import { Tensor } from './tensor.js'
@@ -114,7 +114,8 @@ export class AdamW extends Optimizer {
  * of them all: computed in float64, so that gradients of any size are scaled rightly. A NaN or
  * infinite gradient is seen in the norm.
  * @returns the norm before, `[1]` float32: Infinity if it is more than a float32 can be
- * @throws ERR_VALUE, ERR_DEVICE_MISMATCH
+ * @throws ERR_VALUE, also where two gradients share memory; ERR_DTYPE, ERR_UNSUPPORTED for a
+ * gradient that is mapped from a file, ERR_DISPOSED, ERR_DEVICE_MISMATCH
  */
 export function clipGradNorm(params: readonly Parameter[], maxNorm: number): Tensor<'float32'> {
   const where = 'clipGradNorm'
@@ -122,6 +123,7 @@ export function clipGradNorm(params: readonly Parameter[], maxNorm: number): Ten
   checkNumber(where, 'maxNorm', maxNorm, 0)
   const norm = native.clipGradients(
     device.handle,
+    namesOf(dense),
     gradHandles(where, dense),
     tables.map((p) => p.table.handle),
     maxNorm,

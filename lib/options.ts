@@ -3,6 +3,7 @@
 
 import { isObject, shorten } from './describe.js'
 import { describeValue, fail, MemoryLayersError } from './errors.js'
+import { maxElements } from './shape.js'
 
 /**
  * Throws ERR_OPTION for a name that is not in `known`. Returns a copy of the options, each read
@@ -96,6 +97,18 @@ export function checkInteger(
     fail('ERR_VALUE', where, name, `be an integer ${range}`, value)
   }
   return value
+}
+
+/** Options whose product is the size of something, which has a limit. @throws ERR_VALUE */
+export function checkProduct(
+  where: string,
+  sizes: Readonly<Record<string, number>>,
+  max = maxElements,
+): void {
+  const product = Object.values(sizes).reduce((a, b) => a * b, 1)
+  if (product <= max) return
+  const names = Object.keys(sizes).join(' * ')
+  fail('ERR_VALUE', where, names, `be at most ${max}`, Object.values(sizes).join(' * '))
 }
 
 /** A finite number, not below `min`. */

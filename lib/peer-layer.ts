@@ -1,3 +1,4 @@
+import { disposeOnError } from './atomically.js'
 import { native } from './binding.js'
 import { isInstance } from './describe.js'
 import type { Device } from './device.js'
@@ -69,15 +70,19 @@ export class PeerLayer extends TableLayer {
       own.push(table)
       return table
     }
-    const down = sharedOrNewTable('down', query.inputDim, 2 * query.seed)
-    const up = sharedOrNewTable('up', outputDim, 2 * query.seed + 1)
-    const handle = native.peerLayerCreate(
-      device.handle,
-      down.handle,
-      up.handle,
-      ...queryArguments(query),
-      activationCode(where, activation),
-    )
+    const create = () => {
+      const down = sharedOrNewTable('down', query.inputDim, 2 * query.seed)
+      const up = sharedOrNewTable('up', outputDim, 2 * query.seed + 1)
+      const handle = native.peerLayerCreate(
+        device.handle,
+        down.handle,
+        up.handle,
+        ...queryArguments(query),
+        activationCode(where, activation),
+      )
+      return { down, up, handle }
+    }
+    const { down, up, handle } = disposeOnError(create, own)
     super(where, device, query.inputDim, outputDim, {
       parameters: handle.parameters,
       forward: (x) => native.peerLayerForward(handle, x),

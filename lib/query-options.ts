@@ -4,10 +4,12 @@ import type { QueryArguments } from './binding.js'
 import { checkDevice, type Device } from './device.js'
 import { fail } from './errors.js'
 import type { LayerConfig } from './layer.js'
-import { checkBoolean, checkInteger, choiceIndex } from './options.js'
+import { checkBoolean, checkInteger, checkProduct, choiceIndex } from './options.js'
 
 // n*n slots are numbered by an int32.
 const maxKeys = 46340
+// So are the entries of a bag.
+const maxEntries = 2 ** 31 - 1
 
 /** Options of the query and its lookup, which memory and PEER layers share. */
 export interface QueryOptions {
@@ -55,16 +57,21 @@ export function checkQuery(
   checkDevice(where, device)
   const width = checkInteger(where, 'keyDim', keyDim ?? 512, 2)
   if (width % 2 !== 0) fail('ERR_VALUE', where, 'keyDim', 'be even: a query is two halves', width)
-  return {
+  const checked = {
     inputDim: checkInteger(where, 'inputDim', inputDim),
     heads: checkInteger(where, 'heads', heads ?? 4),
-    knn: checkInteger(where, 'knn', knn ?? 32),
+    knn: checkInteger(where, 'knn', knn ?? 32, 1, maxEntries),
     nKeys: checkInteger(where, 'nKeys', nKeys ?? 1024, 1, maxKeys),
     keyDim: width,
     queryBias: checkBoolean(where, 'queryBias', queryBias ?? true),
     queryNorm: choiceIndex(where, 'queryNorm', queryNorm ?? 'none', ['none', 'rms']) === 1,
     seed: checkInteger(where, 'seed', seed ?? 0, 0),
   }
+  checkProduct(where, { heads: checked.heads, knn: checked.knn }, maxEntries)
+  const queryWidth = { heads: checked.heads, keyDim: checked.keyDim }
+  checkProduct(where, { ...queryWidth, inputDim: checked.inputDim })
+  checkProduct(where, { ...queryWidth, nKeys: checked.nKeys })
+  return checked
 }
 
 /** The arguments of a native constructor that concern the query. */

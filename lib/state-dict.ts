@@ -1,5 +1,6 @@
 // Tensors by their published names: a module's state, and how it is loaded.
 
+import { atomically } from './atomically.js'
 import { isObject, shorten } from './describe.js'
 import { convertible } from './dtype.js'
 import { describeValue, MemoryLayersError } from './errors.js'
@@ -17,6 +18,8 @@ export interface StateEntry {
   readonly readOnly?: boolean
   /** May be left out of the state dict. */
   readonly optional?: boolean
+  /** How it is loaded, if not by overwriting `value`. */
+  readonly load?: (source: Tensor) => void
 }
 
 /** The live tensors by name, not copies. */
@@ -25,8 +28,7 @@ export function stateDictOf(entries: readonly StateEntry[]): StateDict {
 }
 
 /**
- * Copies a state dict into live tensors. All names, shapes and dtypes are checked first, so after
- * an error nothing was loaded.
+ * Copies a state dict into live tensors, all or nothing: after an error nothing was loaded.
  * @throws ERR_STATE_DICT, ERR_DISPOSED
  */
 export function loadStateDict(
@@ -46,10 +48,16 @@ export function loadStateDict(
     )
   const sources = names.map((name) => state[name])
   for (const [i, entry] of entries.entries()) checkEntry(where, entry, sources[i])
-  for (const [i, { value, readOnly }] of entries.entries()) {
-    const source = sources[i]
-    if (source && !readOnly) overwrite(value, source)
-  }
+  const device = entries[0]?.value.device
+  if (!device) return
+  atomically(device, () => {
+    for (const [i, { value, readOnly, load }] of entries.entries()) {
+      const source = sources[i]
+      if (!source || readOnly) continue
+      if (load) load(source)
+      else overwrite(value, source)
+    }
+  })
 }
 
 function checkEntry(where: string, entry: StateEntry, source: unknown): void {

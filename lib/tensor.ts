@@ -15,6 +15,7 @@ import { type Encoded, encodeNumbers, type NumericData, readNumbers } from './en
 import { fail, MemoryLayersError } from './errors.js'
 import { filled } from './filled.js'
 import { inspect } from './inspect.js'
+import { noteTensor } from './made-tensors.js'
 import { checkInteger } from './options.js'
 import { checkShape, countElements, formatShape } from './shape.js'
 
@@ -44,6 +45,7 @@ export class Tensor<D extends DType = DType> {
     this.shape = Object.freeze(handle.shape)
     this.dtype = dtypeOfCode(handle.dtype) as D
     this.size = countElements(this.shape)
+    noteTensor(this)
   }
 
   /** Bytes of the elements. */
@@ -134,7 +136,8 @@ export class Tensor<D extends DType = DType> {
   /**
    * Overwrites all elements with those of another tensor of the same shape, rounding between float
    * dtypes.
-   * @throws ERR_SHAPE, ERR_DTYPE, ERR_DEVICE_MISMATCH
+   * @throws ERR_SHAPE, ERR_DTYPE, ERR_DEVICE_MISMATCH; ERR_VALUE for one that overlaps this tensor
+   * and is not the same
    */
   copyFrom(other: Tensor): this {
     const where = 'Tensor.copyFrom'

@@ -1,9 +1,11 @@
+import { disposeOnError } from './atomically.js'
 import { native, type TableHandle } from './binding.js'
 import { isInstance } from './describe.js'
 import { checkDevice, type Device } from './device.js'
 import { convertible, type DType } from './dtype.js'
 import { fail } from './errors.js'
 import { inspect } from './inspect.js'
+import { constantTensor } from './new-tensor.js'
 import { SparseGrad } from './ops.js'
 import { checkInteger, checkNumber, checkOptions, choiceIndex } from './options.js'
 import { mapTensors } from './safetensors.js'
@@ -22,8 +24,8 @@ export interface ValueTableOptions {
   /** Width of a row, V. */
   dim: number
   /**
-   * Default 'float32'. A 16-bit table is trained through float32 master values in the optimizer;
-   * int8 is read only.
+   * Default 'float32'. A 16-bit table is trained through exact float32 values, which it keeps from
+   * its first optimizer on: 2 bytes more a number for bfloat16, 4 for float16. int8 is read only.
    */
   dtype?: 'float32' | 'bfloat16' | 'float16' | 'int8'
   /**
@@ -81,7 +83,7 @@ function allocateRows(where: string, device: Device, options: ValueTableOptions)
     fail('ERR_UNSUPPORTED', where, 'init', requirement, checked.init, hint)
   }
   const weight = device.zeros(shape, 'int8')
-  const scales = device.tensor(new Float32Array(slots).fill(1))
+  const scales = constantTensor(where, device, [slots], 1)
   return new TableRows({ slots, dim, weight, scales, mapped: false })
 }
 
@@ -158,7 +160,12 @@ export class ValueTable {
   constructor(device: Device, options: ValueTableOptions | TableRows) {
     const where = 'ValueTable'
     checkDevice(where, device)
-    const rows = isInstance(options, TableRows) ? options : allocateRows(where, device, options)
+    const { rows, handle } = disposeOnError(() => {
+      const rows = isInstance(options, TableRows) ? options : allocateRows(where, device, options)
+      const weight = tensorHandle(where, 'weight', rows.weight)
+      const scales = optionalTensorHandle(where, 'scales', rows.scales, device)
+      return { rows, handle: native.tableCreate(weight, scales) }
+    })
     this.device = device
     this.slots = rows.slots
     this.dim = rows.dim
@@ -166,11 +173,7 @@ export class ValueTable {
     this.weight = rows.weight
     this.scales = rows.scales
     this.mapped = rows.mapped
-    const weight = tensorHandle(where, 'weight', rows.weight)
-    this.handle = native.tableCreate(
-      weight,
-      optionalTensorHandle(where, 'scales', rows.scales, device),
-    )
+    this.handle = handle
   }
 
   /**
@@ -184,8 +187,10 @@ export class ValueTable {
    * ERR_UNSUPPORTED on a device other than the CPU
    */
   static map(path: string, name: string, options: MapOptions): ValueTable {
-    const rows = mapRows('ValueTable.map', path, name, options)
-    return new ValueTable(rows.weight.device, rows)
+    return disposeOnError(() => {
+      const rows = mapRows('ValueTable.map', path, name, options)
+      return new ValueTable(rows.weight.device, rows)
+    })
   }
 
   /** Number of reads queued for the optimizer; 0 for a read-only table (int8 or mapped). */

@@ -14,6 +14,7 @@
 #include "ops/embedding_bag.h"
 #include "ops/fill.h"
 #include "ops/linear.h"
+#include "ops/overlap.h"
 #include "ops/peer.h"
 #include "ops/product_key_lookup.h"
 #include "ops/product_key_scores.h"
@@ -27,6 +28,7 @@
 #include "ops/topk.h"
 #include "optim/clip.h"
 #include "optim/dense_update.h"
+#include "optim/exact_rows.h"
 #include "optim/sparse_update.h"
 
 #define ML_OPERATIONS(OPERATION)                                         \
@@ -65,6 +67,8 @@
   OPERATION(StepAdvance, step_advance)                                   \
   OPERATION(DenseUpdate, dense_update)                                   \
   OPERATION(SparseUpdate, sparse_update)                                 \
+  OPERATION(ExactValues, exact_values)                                   \
+  OPERATION(SetExactValues, set_exact_values)                            \
   OPERATION(SumSquares, sum_squares)                                     \
   OPERATION(ClipScale, clip_scale)
 
@@ -78,6 +82,12 @@ ML_OPERATIONS(ML_OPERANDS)
 
 class Stream;
 class Outcome;
+
+// The name of an operation, as in profiles.
+#define ML_NAME(Args, name) \
+  constexpr const char* name_of(const Args&) { return #name; }
+ML_OPERATIONS(ML_NAME)
+#undef ML_NAME
 
 // Enqueues one operation on a stream, with a copy of its arguments.
 template <class Args>

@@ -142,8 +142,13 @@ function layerCalls(device: Device): Record<string, Call> {
     'memory.backward': [[layer.forward(x).context, x], layer.backward.bind(layer) as never],
     'memory.loadStateDict': [[layer.stateDict()], layer.loadStateDict.bind(layer) as never],
     'linear.forward': [[x], linear.forward.bind(linear) as never],
+    'linear.backward': [[linear.forward(x).context, x], linear.backward.bind(linear) as never],
     'linear.loadStateDict': [[linear.stateDict()], linear.loadStateDict.bind(linear) as never],
     'embedding.forward': [[[1, 2]], embedding.forward.bind(embedding) as never],
+    'embedding.backward': [
+      [embedding.forward([1]).context, device.zeros([1, 4])],
+      embedding.backward.bind(embedding) as never,
+    ],
     'loss.forward': [[device.zeros([2, 4]), device.zeros([2], 'int32')], loss.forward.bind(loss)],
     'table.load': [[device.zeros([16, 4])], layer.values.load.bind(layer.values) as never],
     Sgd: [[linear.parameters(), { lr: 0.1, weightDecay: 0 }], made((p, o) => new main.Sgd(p, o))],

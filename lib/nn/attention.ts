@@ -1,3 +1,4 @@
+import { disposeOnError } from '../atomically.js'
 import { checkDevice, type Device } from '../device.js'
 import { fail } from '../errors.js'
 import type { LayerInput } from '../layer-input.js'
@@ -5,8 +6,15 @@ import * as ops from '../ops.js'
 import { checkBoolean, checkInteger, checkOptions } from '../options.js'
 import type { DenseParameter } from '../parameter.js'
 import type { Tensor } from '../tensor.js'
-import { toRows } from './input.js'
-import { DenseModule, type Module, Saved, uniformParameter } from './module.js'
+import { toGradientRows, toRows } from './input.js'
+import {
+  DenseModule,
+  type Module,
+  Saved,
+  savedOf,
+  uniformParameter,
+  valuesByName,
+} from './module.js'
 
 /** Options of {@link Attention}. */
 export interface AttentionOptions {
@@ -54,11 +62,17 @@ export class Attention extends DenseModule implements Module<Saved<AttentionSave
     const seed = 4 * checkInteger(where, 'seed', checked.seed ?? 0, 0)
     const projection = (name: string, offset: number) =>
       uniformParameter(device, `${name}.weight`, [dim, dim], dim, seed + offset)
-    this.#query = projection('query', 1)
-    this.#key = projection('key', 2)
-    this.#value = projection('value', 3)
-    this.#output = projection('output', 4)
-    this.dense = [this.#query, this.#key, this.#value, this.#output]
+    const { query, key, value, output } = disposeOnError(() => ({
+      query: projection('query', 1),
+      key: projection('key', 2),
+      value: projection('value', 3),
+      output: projection('output', 4),
+    }))
+    this.#query = query
+    this.#key = key
+    this.#value = value
+    this.#output = output
+    this.dense = [query, key, value, output]
   }
 
   /**
@@ -67,35 +81,39 @@ export class Attention extends DenseModule implements Module<Saved<AttentionSave
    * @throws ERR_SHAPE, ERR_DTYPE
    */
   forward(x: LayerInput): { output: Tensor<'float32'>; context: Saved<AttentionSaved> } {
-    const where = 'Attention.forward'
-    const { rows, restoreShape, leading } = toRows(where, 'x', x, this.#device, this.#dim)
-    const q = this.#project(rows, this.#query, leading)
-    const k = this.#project(rows, this.#key, leading)
-    const v = this.#project(rows, this.#value, leading)
-    const { y, lse } = ops.attention(q, k, v, { causal: this.#causal })
-    const yRows = y.reshape(rows.shape)
-    const output = restoreShape(ops.linear(yRows, this.#output.value))
-    yRows.dispose()
-    return { output, context: new Saved(this, { x: rows, q, k, v, y, lse }) }
+    return disposeOnError(() => {
+      const where = 'Attention.forward'
+      const { rows, restoreShape, leading } = toRows(where, 'x', x, this.#device, this.#dim)
+      const q = this.#project(rows, this.#query, leading)
+      const k = this.#project(rows, this.#key, leading)
+      const v = this.#project(rows, this.#value, leading)
+      const { y, lse } = ops.attention(q, k, v, { causal: this.#causal })
+      const yRows = y.reshape(rows.shape)
+      const output = restoreShape(ops.linear(yRows, this.#output.value))
+      yRows.dispose()
+      const reads = { x: rows, ...valuesByName(this.dense) }
+      return { output, context: new Saved(this, { x: rows, q, k, v, y, lse }, reads) }
+    })
   }
 
   /** Adds to the gradients and returns dx. @throws ERR_CONTEXT, ERR_SHAPE */
   backward(context: Saved<AttentionSaved>, dy: LayerInput): Tensor<'float32'> {
     const where = 'Attention.backward'
-    const { rows, restoreShape } = toRows(where, 'dy', dy, this.#device, this.#dim)
-    const { x, ...saved } = context.peek(where, this)
-    const yRows = saved.y.reshape(x.shape)
-    const dyRows = linearBackward(rows, yRows, this.#output)
-    const dyHeads = dyRows.reshape(saved.y.shape)
-    const { dq, dk, dv } = ops.attentionBackward(dyHeads, saved, { causal: this.#causal })
-    const dx = projectBackward(dq, x, this.#query)
-    const dxOfKey = projectBackward(dk, x, this.#key)
-    const dxOfValue = projectBackward(dv, x, this.#value)
-    ops.add(dx, dxOfKey, { out: dx })
-    ops.add(dx, dxOfValue, { out: dx })
-    for (const t of [rows, yRows, dyRows, dyHeads, dxOfKey, dxOfValue]) t.dispose()
-    context.dispose()
-    return restoreShape(dx)
+    return savedOf(where, context).spend(where, this, this.#device, ({ x, ...saved }) => {
+      const tokens = x.shape[0]!
+      const { rows, restoreShape } = toGradientRows(where, dy, this.#device, this.#dim, tokens)
+      const yRows = saved.y.reshape(x.shape)
+      const dyRows = linearBackward(rows, yRows, this.#output)
+      const dyHeads = dyRows.reshape(saved.y.shape)
+      const { dq, dk, dv } = ops.attentionBackward(dyHeads, saved, { causal: this.#causal })
+      const dx = projectBackward(dq, x, this.#query)
+      const dxOfKey = projectBackward(dk, x, this.#key)
+      const dxOfValue = projectBackward(dv, x, this.#value)
+      ops.add(dx, dxOfKey, { out: dx })
+      ops.add(dx, dxOfValue, { out: dx })
+      for (const t of [rows, yRows, dyRows, dyHeads, dxOfKey, dxOfValue]) t.dispose()
+      return restoreShape(dx)
+    })
   }
 
   /** `[B * T, dim]` through a projection, as `[B, T, heads, dim / heads]`. */

@@ -1,8 +1,9 @@
+import { disposeOnError } from '../atomically.js'
 import { checkDevice, type Device } from '../device.js'
 import { inspect } from '../inspect.js'
 import * as ops from '../ops.js'
 import { type Tensor, tensorHandle } from '../tensor.js'
-import { Saved } from './module.js'
+import { Saved, savedOf } from './module.js'
 
 /** @internal */
 export type CrossEntropySaved = { logits: Tensor; targets: Tensor; scale: Tensor }
@@ -30,33 +31,42 @@ export class CrossEntropy {
     loss: Tensor<'float32'>
     context: Saved<CrossEntropySaved>
   } {
-    const where = 'CrossEntropy.forward'
-    tensorHandle(where, 'logits', logits, this.#device)
-    tensorHandle(where, 'targets', targets, this.#device)
-    const tokens = targets.size
-    const losses = ops.crossEntropy(logits, targets)
-    const scale = this.#device.tensor(new Float32Array(tokens).fill(1 / tokens), [1, tokens])
-    const row = losses.reshape([1, tokens])
-    const mean = ops.linear(row, scale)
-    const loss = mean.reshape([1])
-    for (const t of [losses, row, mean]) t.dispose()
-    // Views: the caller may dispose the tensors before the backward.
-    const saved = {
-      logits: logits.reshape(logits.shape),
-      targets: targets.reshape(targets.shape),
-      scale,
-    }
-    return { loss, context: new Saved(this, saved) }
+    return disposeOnError(() => {
+      const where = 'CrossEntropy.forward'
+      tensorHandle(where, 'logits', logits, this.#device)
+      tensorHandle(where, 'targets', targets, this.#device)
+      const tokens = targets.size
+      const losses = ops.crossEntropy(logits, targets)
+      const scale = this.#device.tensor(new Float32Array(tokens).fill(1 / tokens), [1, tokens])
+      const row = losses.reshape([1, tokens])
+      const mean = ops.linear(row, scale)
+      const loss = mean.reshape([1])
+      for (const t of [losses, row, mean]) t.dispose()
+      // Views: the caller may dispose the tensors before the backward.
+      const saved = {
+        logits: logits.reshape(logits.shape),
+        targets: targets.reshape(targets.shape),
+        scale,
+      }
+      const reads = { logits: saved.logits, targets: saved.targets }
+      return { loss, context: new Saved(this, saved, reads) }
+    })
   }
 
   /** The gradient of the mean loss with respect to the logits. @throws ERR_CONTEXT */
   backward(context: Saved<CrossEntropySaved>): Tensor<'float32'> {
-    const { logits, targets, scale } = context.peek('CrossEntropy.backward', this)
-    const dLosses = scale.reshape([scale.size])
-    const dLogits = ops.crossEntropyBackward(dLosses, logits, targets)
-    dLosses.dispose()
-    context.dispose()
-    return dLogits
+    const where = 'CrossEntropy.backward'
+    return savedOf(where, context).spend(
+      where,
+      this,
+      this.#device,
+      ({ logits, targets, scale }) => {
+        const dLosses = scale.reshape([scale.size])
+        const dLogits = ops.crossEntropyBackward(dLosses, logits, targets)
+        dLosses.dispose()
+        return dLogits
+      },
+    )
   }
 
   /** @internal */

@@ -1,3 +1,4 @@
+import { disposeOnError } from '../atomically.js'
 import { native } from '../binding.js'
 import { checkDevice, type Device } from '../device.js'
 import {
@@ -17,7 +18,7 @@ import { countElements } from '../shape.js'
 import { loadStateDict, type StateDict, stateDictOf } from '../state-dict.js'
 import { formatShape, Tensor, tensorHandle } from '../tensor.js'
 import { ValueTable } from '../value-table.js'
-import { Saved } from './module.js'
+import { Saved, savedOf } from './module.js'
 
 /** Options of {@link Embedding}. */
 export interface EmbeddingOptions {
@@ -65,20 +66,28 @@ export class Embedding {
     output: Tensor<'float32'>
     context: Saved<EmbeddingSaved>
   } {
-    const where = 'Embedding.forward'
-    const numbers = Tensor.is(tokens) ? undefined : readTokens(where, tokens)
-    const shape = numbers ? [numbers.length] : (tokens as Tensor).shape
-    if (shape.length !== 1 && shape.length !== 2)
-      fail('ERR_SHAPE', where, 'tokens', 'have shape [tokens] or [batch, time]', formatShape(shape))
-    const count = countElements(shape)
-    const weights = this.#device.tensor(new Float32Array(count).fill(1), [count, 1])
-    const indices = numbers
-      ? this.#uploadTokens(where, numbers)
-      : this.#copyTokens(where, tokens as Tensor, count)
-    const rows = ops.embeddingBag(this.table.weight, indices, weights)
-    const output = rows.reshape([...shape, this.table.dim])
-    rows.dispose()
-    return { output, context: new Saved(this, { indices, weights }) }
+    return disposeOnError(() => {
+      const where = 'Embedding.forward'
+      const numbers = Tensor.is(tokens) ? undefined : readTokens(where, tokens)
+      const shape = numbers ? [numbers.length] : (tokens as Tensor).shape
+      if (shape.length !== 1 && shape.length !== 2)
+        fail(
+          'ERR_SHAPE',
+          where,
+          'tokens',
+          'have shape [tokens] or [batch, time]',
+          formatShape(shape),
+        )
+      const count = countElements(shape)
+      const weights = this.#device.tensor(new Float32Array(count).fill(1), [count, 1])
+      const indices = numbers
+        ? this.#uploadTokens(where, numbers)
+        : this.#copyTokens(where, tokens as Tensor, count)
+      const rows = ops.embeddingBag(this.table.weight, indices, weights)
+      const output = rows.reshape([...shape, this.table.dim])
+      rows.dispose()
+      return { output, context: new Saved(this, { indices, weights }, {}) }
+    })
   }
 
   /** The rows alone. Arguments and errors as {@link Embedding.forward}. */
@@ -95,22 +104,22 @@ export class Embedding {
    */
   backward(context: Saved<EmbeddingSaved>, dy: Tensor): void {
     const where = 'Embedding.backward'
-    const { indices, weights } = context.peek(where, this)
-    tensorHandle(where, 'dy', dy, this.#device)
-    if (dy.size !== indices.size * this.table.dim) {
-      const requirement = `have ${indices.size} rows of ${this.table.dim}, as the output has`
-      fail('ERR_SHAPE', where, 'dy', requirement, formatShape(dy.shape))
-    }
-    const rows = dy.reshape([indices.size, this.table.dim])
-    const copy = rows.to('float32') // the caller may write to dy before the step reads it
-    native.tablePush(
-      this.table.handle,
-      indices.handle(where, 'tokens'),
-      weights.handle(where, 'weights'),
-      copy.handle(where, 'dy'),
-    )
-    for (const t of [rows, copy]) t.dispose()
-    context.dispose()
+    savedOf(where, context).spend(where, this, this.#device, ({ indices, weights }) => {
+      tensorHandle(where, 'dy', dy, this.#device)
+      if (dy.size !== indices.size * this.table.dim) {
+        const requirement = `have ${indices.size} rows of ${this.table.dim}, as the output has`
+        fail('ERR_SHAPE', where, 'dy', requirement, formatShape(dy.shape))
+      }
+      const rows = dy.reshape([indices.size, this.table.dim])
+      const copy = rows.to('float32') // the caller may write to dy before the step reads it
+      native.tablePush(
+        this.table.handle,
+        indices.handle(where, 'tokens'),
+        weights.handle(where, 'weights'),
+        copy.handle(where, 'dy'),
+      )
+      for (const t of [rows, copy]) t.dispose()
+    })
   }
 
   /** The rows, as a table. */

@@ -1,11 +1,19 @@
+import { disposeOnError } from '../atomically.js'
 import { checkDevice, type Device } from '../device.js'
 import type { LayerInput } from '../layer-input.js'
 import * as ops from '../ops.js'
 import { checkInteger, checkOptions, choiceIndex } from '../options.js'
 import type { DenseParameter } from '../parameter.js'
 import type { Tensor } from '../tensor.js'
-import { toRows } from './input.js'
-import { DenseModule, type Module, Saved, uniformParameter } from './module.js'
+import { toGradientRows, toRows } from './input.js'
+import {
+  DenseModule,
+  type Module,
+  Saved,
+  savedOf,
+  uniformParameter,
+  valuesByName,
+} from './module.js'
 
 const activations = {
   gelu: { forward: ops.gelu, backward: ops.geluBackward },
@@ -53,11 +61,17 @@ export class FeedForward extends DenseModule implements Module<Saved<FeedForward
     this.#device = device
     this.#dim = dim
     this.#activation = activation
-    this.#w1 = uniformParameter(device, 'w1.weight', [hidden, dim], dim, seed + 1)
-    this.#b1 = uniformParameter(device, 'w1.bias', [hidden], dim, seed + 2)
-    this.#w2 = uniformParameter(device, 'w2.weight', [dim, hidden], hidden, seed + 3)
-    this.#b2 = uniformParameter(device, 'w2.bias', [dim], hidden, seed + 4)
-    this.dense = [this.#w1, this.#b1, this.#w2, this.#b2]
+    const { w1, b1, w2, b2 } = disposeOnError(() => ({
+      w1: uniformParameter(device, 'w1.weight', [hidden, dim], dim, seed + 1),
+      b1: uniformParameter(device, 'w1.bias', [hidden], dim, seed + 2),
+      w2: uniformParameter(device, 'w2.weight', [dim, hidden], hidden, seed + 3),
+      b2: uniformParameter(device, 'w2.bias', [dim], hidden, seed + 4),
+    }))
+    this.#w1 = w1
+    this.#b1 = b1
+    this.#w2 = w2
+    this.#b2 = b2
+    this.dense = [w1, b1, w2, b2]
   }
 
   #run(rows: Tensor): { y: Tensor<'float32'>; a: Tensor; h: Tensor } {
@@ -72,34 +86,40 @@ export class FeedForward extends DenseModule implements Module<Saved<FeedForward
    * @throws ERR_SHAPE, ERR_DTYPE
    */
   forward(x: LayerInput): { output: Tensor<'float32'>; context: Saved<FeedForwardSaved> } {
-    const where = 'FeedForward.forward'
-    const { rows, restoreShape } = toRows(where, 'x', x, this.#device, this.#dim)
-    const { y, a, h } = this.#run(rows)
-    return { output: restoreShape(y), context: new Saved(this, { x: rows, a, h }) }
+    return disposeOnError(() => {
+      const where = 'FeedForward.forward'
+      const { rows, restoreShape } = toRows(where, 'x', x, this.#device, this.#dim)
+      const { y, a, h } = this.#run(rows)
+      const reads = { x: rows, ...valuesByName([this.#w1, this.#w2]) }
+      return { output: restoreShape(y), context: new Saved(this, { x: rows, a, h }, reads) }
+    })
   }
 
   /** The output alone. */
   override infer(x: LayerInput): Tensor<'float32'> {
-    const { rows, restoreShape } = toRows('FeedForward.infer', 'x', x, this.#device, this.#dim)
-    const { y, a, h } = this.#run(rows)
-    for (const t of [rows, a, h]) t.dispose()
-    return restoreShape(y)
+    return disposeOnError(() => {
+      const { rows, restoreShape } = toRows('FeedForward.infer', 'x', x, this.#device, this.#dim)
+      const { y, a, h } = this.#run(rows)
+      for (const t of [rows, a, h]) t.dispose()
+      return restoreShape(y)
+    })
   }
 
   /** Adds to the gradients and returns dx. @throws ERR_CONTEXT, ERR_SHAPE */
   backward(context: Saved<FeedForwardSaved>, dy: LayerInput): Tensor<'float32'> {
     const where = 'FeedForward.backward'
-    const { rows, restoreShape } = toRows(where, 'dy', dy, this.#device, this.#dim)
-    const { x, a, h } = context.peek(where, this)
-    const { dx: dh } = ops.linearBackward(rows, h, this.#w2.value, {
-      into: { weight: this.#w2.grad, bias: this.#b2.grad },
+    return savedOf(where, context).spend(where, this, this.#device, ({ x, a, h }) => {
+      const tokens = x.shape[0]!
+      const { rows, restoreShape } = toGradientRows(where, dy, this.#device, this.#dim, tokens)
+      const { dx: dh } = ops.linearBackward(rows, h, this.#w2.value, {
+        into: { weight: this.#w2.grad, bias: this.#b2.grad },
+      })
+      const da = activations[this.#activation].backward(dh, a, { out: dh })
+      const { dx } = ops.linearBackward(da, x, this.#w1.value, {
+        into: { weight: this.#w1.grad, bias: this.#b1.grad },
+      })
+      for (const t of [rows, dh]) t.dispose()
+      return restoreShape(dx)
     })
-    const da = activations[this.#activation].backward(dh, a, { out: dh })
-    const { dx } = ops.linearBackward(da, x, this.#w1.value, {
-      into: { weight: this.#w1.grad, bias: this.#b1.grad },
-    })
-    context.dispose()
-    for (const t of [rows, dh]) t.dispose()
-    return restoreShape(dx)
   }
 }

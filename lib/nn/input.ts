@@ -13,6 +13,23 @@ export interface Rows {
   restoreShape(result: Tensor<'float32'>): Tensor<'float32'>
 }
 
+/** Rows of a gradient, as many as the input had. @throws ERR_SHAPE, ERR_DTYPE */
+export function toGradientRows(
+  where: string,
+  dy: LayerInput,
+  device: Device,
+  width: number,
+  tokens: number,
+): Rows {
+  const result = toRows(where, 'dy', dy, device, width)
+  const found = result.rows.shape[0] ?? 0
+  if (found !== tokens) {
+    const hint = 'It must be the gradient of the output that came with this context.'
+    fail('ERR_SHAPE', where, 'dy', `have ${tokens} rows, as the output has`, found, hint)
+  }
+  return result
+}
+
 /** Checks an input `[tokens, width]` or `[batch, time, width]`. @throws ERR_SHAPE, ERR_DTYPE */
 export function toRows(
   where: string,

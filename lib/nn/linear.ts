@@ -1,11 +1,12 @@
+import { disposeOnError } from '../atomically.js'
 import { checkDevice, type Device } from '../device.js'
 import type { LayerInput } from '../layer-input.js'
 import * as ops from '../ops.js'
 import { checkBoolean, checkInteger, checkOptions } from '../options.js'
 import type { DenseParameter } from '../parameter.js'
 import type { Tensor } from '../tensor.js'
-import { toRows } from './input.js'
-import { DenseModule, type Module, Saved, uniformParameter } from './module.js'
+import { toGradientRows, toRows } from './input.js'
+import { DenseModule, type Module, Saved, savedOf, uniformParameter } from './module.js'
 
 /** Options of {@link Linear}. */
 export interface LinearOptions {
@@ -41,9 +42,14 @@ export class Linear extends DenseModule implements Module<Saved<{ x: Tensor }>> 
     this.#device = device
     this.#inputDim = inputDim
     this.#outputDim = outputDim
-    this.#weight = uniformParameter(device, 'weight', [outputDim, inputDim], inputDim, seed + 1)
-    if (hasBias) this.#bias = uniformParameter(device, 'bias', [outputDim], inputDim, seed + 2)
-    this.dense = this.#bias ? [this.#weight, this.#bias] : [this.#weight]
+    const shape = [outputDim, inputDim]
+    const { weight, bias } = disposeOnError(() => ({
+      weight: uniformParameter(device, 'weight', shape, inputDim, seed + 1),
+      bias: hasBias ? uniformParameter(device, 'bias', [outputDim], inputDim, seed + 2) : undefined,
+    }))
+    this.#weight = weight
+    this.#bias = bias
+    this.dense = bias ? [weight, bias] : [weight]
   }
 
   /**
@@ -52,35 +58,42 @@ export class Linear extends DenseModule implements Module<Saved<{ x: Tensor }>> 
    * @throws ERR_SHAPE, ERR_DTYPE
    */
   forward(x: LayerInput): { output: Tensor<'float32'>; context: Saved<{ x: Tensor }> } {
-    const { rows, restoreShape } = toRows('Linear.forward', 'x', x, this.#device, this.#inputDim)
-    const output = restoreShape(ops.linear(rows, this.#weight.value, this.#bias?.value))
-    return { output, context: new Saved(this, { x: rows }) }
+    return disposeOnError(() => {
+      const { rows, restoreShape } = toRows('Linear.forward', 'x', x, this.#device, this.#inputDim)
+      const output = restoreShape(ops.linear(rows, this.#weight.value, this.#bias?.value))
+      const reads = { x: rows, weight: this.#weight.value }
+      return { output, context: new Saved(this, { x: rows }, reads) }
+    })
   }
 
   /** The output alone. */
   override infer(x: LayerInput): Tensor<'float32'> {
-    const { rows, restoreShape } = toRows('Linear.infer', 'x', x, this.#device, this.#inputDim)
-    const output = restoreShape(ops.linear(rows, this.#weight.value, this.#bias?.value))
-    rows.dispose()
-    return output
+    return disposeOnError(() => {
+      const { rows, restoreShape } = toRows('Linear.infer', 'x', x, this.#device, this.#inputDim)
+      const output = restoreShape(ops.linear(rows, this.#weight.value, this.#bias?.value))
+      rows.dispose()
+      return output
+    })
   }
 
   /** Adds to the gradients and returns dx. @throws ERR_CONTEXT, ERR_SHAPE */
   backward(context: Saved<{ x: Tensor }>, dy: LayerInput): Tensor<'float32'> {
-    const { rows, restoreShape } = toRows(
-      'Linear.backward',
-      'dy',
-      dy,
-      this.#device,
-      this.#outputDim,
-    )
-    const { x } = context.peek('Linear.backward', this)
-    const { dx } = ops.linearBackward(rows, x, this.#weight.value, {
-      needs: { x: true, weight: true, bias: this.#bias !== undefined },
-      into: { weight: this.#weight.grad, ...(this.#bias && { bias: this.#bias.grad }) },
+    const where = 'Linear.backward'
+    return savedOf(where, context).spend(where, this, this.#device, ({ x }) => {
+      const tokens = x.shape[0]!
+      const { rows, restoreShape } = toGradientRows(
+        where,
+        dy,
+        this.#device,
+        this.#outputDim,
+        tokens,
+      )
+      const { dx } = ops.linearBackward(rows, x, this.#weight.value, {
+        needs: { x: true, weight: true, bias: this.#bias !== undefined },
+        into: { weight: this.#weight.grad, ...(this.#bias && { bias: this.#bias.grad }) },
+      })
+      rows.dispose()
+      return restoreShape(dx)
     })
-    context.dispose()
-    rows.dispose()
-    return restoreShape(dx)
   }
 }

@@ -1,11 +1,19 @@
+import { disposeOnError } from '../atomically.js'
 import { checkDevice, type Device } from '../device.js'
 import type { LayerInput } from '../layer-input.js'
 import * as ops from '../ops.js'
-import { checkInteger, checkNumber, checkOptions } from '../options.js'
+import { checkInteger, checkNumber, checkOptions, checkProduct } from '../options.js'
 import type { DenseParameter } from '../parameter.js'
 import type { Tensor } from '../tensor.js'
-import { toRows } from './input.js'
-import { DenseModule, type Module, Saved, uniformParameter } from './module.js'
+import { toGradientRows, toRows } from './input.js'
+import {
+  DenseModule,
+  type Module,
+  Saved,
+  savedOf,
+  uniformParameter,
+  valuesByName,
+} from './module.js'
 
 /** Options of {@link MixtureOfExperts}. */
 export interface MixtureOfExpertsOptions {
@@ -13,7 +21,7 @@ export interface MixtureOfExpertsOptions {
   dim: number
   /** Width of an expert's hidden layer. */
   hiddenDim: number
-  /** Number of experts, E. */
+  /** Number of experts, E, at most 4096. */
   experts: number
   /**
    * Mean number of experts per token: each expert selects `k = capacity * T / E` tokens, rounded
@@ -33,6 +41,9 @@ export type ExpertsSaved = Record<
   'x' | 'probabilities' | 'indices' | 'gates' | 'inputs' | 'a' | 'h' | 'outputs',
   Tensor
 >
+
+// Routing multiplies by an [E, E] matrix.
+const maxExperts = 4096
 
 type Expert = Record<'w1' | 'b1' | 'w2' | 'b2', DenseParameter>
 
@@ -60,13 +71,14 @@ export class MixtureOfExperts extends DenseModule implements Module<Saved<Expert
     const checked = checkOptions(where, options, names)
     const dim = checkInteger(where, 'dim', checked.dim)
     const hidden = checkInteger(where, 'hiddenDim', checked.hiddenDim)
-    const experts = checkInteger(where, 'experts', checked.experts)
+    const experts = checkInteger(where, 'experts', checked.experts, 1, maxExperts)
+    checkProduct(where, { dim, hiddenDim: hidden })
     this.#device = device
     this.#dim = dim
     this.#hidden = hidden
     this.#capacity = checkNumber(where, 'capacity', checked.capacity ?? 2, 0)
     const seed = (1 + 4 * experts) * checkInteger(where, 'seed', checked.seed ?? 0, 0)
-    this.#experts = Array.from({ length: experts }, (_, e) => {
+    const newExpert = (e: number) => {
       const parameter = (name: string, shape: number[], fanIn: number, offset: number) =>
         uniformParameter(device, `experts.${e}.${name}`, shape, fanIn, seed + 4 * e + offset)
       return {
@@ -75,8 +87,13 @@ export class MixtureOfExperts extends DenseModule implements Module<Saved<Expert
         w2: parameter('w2.weight', [dim, hidden], hidden, 4),
         b2: parameter('w2.bias', [dim], hidden, 5),
       }
-    })
-    this.#router = uniformParameter(device, 'router.weight', [experts, dim], dim, seed + 1)
+    }
+    const made = disposeOnError(() => ({
+      experts: Array.from({ length: experts }, (_, e) => newExpert(e)),
+      router: uniformParameter(device, 'router.weight', [experts, dim], dim, seed + 1),
+    }))
+    this.#experts = made.experts
+    this.#router = made.router
     this.dense = [this.#router, ...this.#experts.flatMap(({ w1, b1, w2, b2 }) => [w1, b1, w2, b2])]
   }
 
@@ -86,25 +103,29 @@ export class MixtureOfExperts extends DenseModule implements Module<Saved<Expert
    * @throws ERR_SHAPE, ERR_DTYPE
    */
   forward(x: LayerInput): { output: Tensor<'float32'>; context: Saved<ExpertsSaved> } {
-    const where = 'MixtureOfExperts.forward'
-    const { rows, restoreShape } = toRows(where, 'x', x, this.#device, this.#dim)
-    const { probabilities, indices, gates } = this.#route(rows)
-    const entries = indices.size
-    const ones = this.#device.tensor(new Float32Array(entries).fill(1), [entries, 1])
-    const inputs = ops.embeddingBag(rows, indices, ones)
-    ones.dispose()
-    const a = this.#device.empty([entries, this.#hidden])
-    this.#eachExpert({ inputs, a }, (expertRows, { w1, b1 }) =>
-      ops.linear(expertRows.inputs, w1.value, b1.value, { out: expertRows.a }),
-    )
-    const h = ops.gelu(a)
-    const outputs = this.#device.empty([entries, this.#dim])
-    this.#eachExpert({ h, outputs }, (expertRows, { w2, b2 }) =>
-      ops.linear(expertRows.h, w2.value, b2.value, { out: expertRows.outputs }),
-    )
-    const output = scatter(outputs, rows, indices, gates)
-    const saved = { x: rows, probabilities, indices, gates, inputs, a, h, outputs }
-    return { output: restoreShape(output), context: new Saved(this, saved) }
+    return disposeOnError(() => {
+      const where = 'MixtureOfExperts.forward'
+      const { rows, restoreShape } = toRows(where, 'x', x, this.#device, this.#dim)
+      const { probabilities, indices, gates } = this.#route(rows)
+      const entries = indices.size
+      const ones = this.#device.tensor(new Float32Array(entries).fill(1), [entries, 1])
+      const inputs = ops.embeddingBag(rows, indices, ones)
+      ones.dispose()
+      const a = this.#device.empty([entries, this.#hidden])
+      this.#eachExpert({ inputs, a }, (expertRows, { w1, b1 }) =>
+        ops.linear(expertRows.inputs, w1.value, b1.value, { out: expertRows.a }),
+      )
+      const h = ops.gelu(a)
+      const outputs = this.#device.empty([entries, this.#dim])
+      this.#eachExpert({ h, outputs }, (expertRows, { w2, b2 }) =>
+        ops.linear(expertRows.h, w2.value, b2.value, { out: expertRows.outputs }),
+      )
+      const output = scatter(outputs, rows, indices, gates)
+      const saved = { x: rows, probabilities, indices, gates, inputs, a, h, outputs }
+      const weights = [this.#router, ...this.#experts.flatMap(({ w1, w2 }) => [w1, w2])]
+      const reads = { x: rows, ...valuesByName(weights) }
+      return { output: restoreShape(output), context: new Saved(this, saved, reads) }
+    })
   }
 
   /** The tokens of each expert: probabilities `[T, E]`, indices and gates `[E * k, 1]`. */
@@ -134,19 +155,20 @@ export class MixtureOfExperts extends DenseModule implements Module<Saved<Expert
    */
   backward(context: Saved<ExpertsSaved>, dy: LayerInput): Tensor<'float32'> {
     const where = 'MixtureOfExperts.backward'
-    const { rows, restoreShape } = toRows(where, 'dy', dy, this.#device, this.#dim)
-    const saved = context.peek(where, this)
-    const { indices, gates, outputs } = saved
-    const dOutputs = ops.embeddingBag(rows, indices, gates)
-    const { dWeights: dGates } = ops.embeddingBagBackward(outputs, rows, indices, gates, {
-      needs: { table: false, weights: true },
+    return savedOf(where, context).spend(where, this, this.#device, (saved) => {
+      const { x, indices, gates, outputs } = saved
+      const tokens = x.shape[0]!
+      const { rows, restoreShape } = toGradientRows(where, dy, this.#device, this.#dim, tokens)
+      const dOutputs = ops.embeddingBag(rows, indices, gates)
+      const { dWeights: dGates } = ops.embeddingBagBackward(outputs, rows, indices, gates, {
+        needs: { table: false, weights: true },
+      })
+      const dx = this.#expertsBackward(saved, dOutputs)
+      const dxOfRouter = this.#routerBackward(saved, dGates)
+      ops.add(dx, dxOfRouter, { out: dx })
+      for (const t of [rows, dOutputs, dGates, dxOfRouter]) t.dispose()
+      return restoreShape(dx)
     })
-    const dx = this.#expertsBackward(saved, dOutputs)
-    const dxOfRouter = this.#routerBackward(saved, dGates)
-    ops.add(dx, dxOfRouter, { out: dx })
-    for (const t of [rows, dOutputs, dGates, dxOfRouter]) t.dispose()
-    context.dispose()
-    return restoreShape(dx)
   }
 
   /** From the gradient of the experts' outputs `[E * k, dim]` to that of x. */

@@ -1,7 +1,9 @@
 // What every module of the small dense stack has in common.
 
+import { atomically } from '../atomically.js'
+import { native } from '../binding.js'
 import type { Device } from '../device.js'
-import { MemoryLayersError } from '../errors.js'
+import { describeValue, MemoryLayersError } from '../errors.js'
 import { inspect } from '../inspect.js'
 import type { LayerInput } from '../layer-input.js'
 import { type DenseParameter, denseParameter, type Parameter, stateEntries } from '../parameter.js'
@@ -24,6 +26,11 @@ export interface Module<Saved = unknown> {
   loadStateDict(state: StateDict): void
   /** Frees the parameters. */
   dispose(): void
+}
+
+/** Of dense parameters, the tensors that a backward may read, by name. */
+export function valuesByName(parameters: readonly DenseParameter[]): Record<string, Tensor> {
+  return Object.fromEntries(parameters.map(({ name, value }) => [name, value]))
 }
 
 /** A new dense parameter; its gradient is zeros. */
@@ -96,25 +103,62 @@ export abstract class DenseModule {
   }
 }
 
+/** The context that backward was given. @throws ERR_CONTEXT for what no forward returned */
+export function savedOf<T extends Record<string, Tensor>>(
+  where: string,
+  context: Saved<T>,
+): Saved<T> {
+  if (!Saved.is(context))
+    throw contextError(
+      where,
+      `"context" must be the context of a forward, got ${describeValue(context)}`,
+    )
+  return context
+}
+
 /** What a forward saved for one backward. */
 export class Saved<T extends Record<string, Tensor>> {
   readonly #owner: object
+  readonly #reads: readonly Read[]
   #tensors: T | undefined
 
-  /** @internal */
-  constructor(owner: object, tensors: T) {
+  /**
+   * @internal
+   * @param reads the tensors of others that backward reads, by name: the input, parameters
+   */
+  constructor(owner: object, tensors: T, reads: Record<string, Tensor>) {
     this.#owner = owner
     this.#tensors = tensors
+    this.#reads = Object.entries(reads).map(([name, tensor]) => ({
+      name,
+      tensor,
+      writes: native.tensorWrites(tensor.handle('forward', name)),
+    }))
+  }
+
+  /** @internal */
+  static is(value: unknown): value is Saved<Record<string, Tensor>> {
+    return typeof value === 'object' && value !== null && #owner in value
   }
 
   /**
-   * @internal What was saved, for the backward of the module it is from; the module disposes it
-   * afterwards.
+   * @internal Runs `body`, a backward of the module that this is from, on what was saved: all or
+   * nothing. Then the context is spent.
+   * @throws ERR_CONTEXT for a spent or foreign context, and where a tensor that backward reads was
+   * written since forward
    */
-  peek(where: string, owner: object): T {
-    if (this.#owner !== owner) throw contextError(where, 'is from another module')
-    if (!this.#tensors) throw contextError(where, 'was spent by an earlier backward or disposed')
-    return this.#tensors
+  spend<R>(where: string, owner: object, device: Device, body: (saved: T) => R): R {
+    if (this.#owner !== owner) throw contextError(where, '"context" is from another module')
+    const tensors = this.#tensors
+    if (!tensors)
+      throw contextError(where, '"context" was spent by an earlier backward or disposed')
+    for (const { name, tensor, writes } of this.#reads) {
+      if (native.tensorWrittenSince(tensor.handle(where, name), writes))
+        throw contextError(where, `"${name}" was written since the forward of this context`)
+    }
+    const result = atomically(device, () => body(tensors))
+    this.dispose()
+    return result
   }
 
   /** Frees what was saved, for a forward without a backward. */
@@ -134,7 +178,15 @@ export class Saved<T extends Record<string, Tensor>> {
   }
 }
 
+interface Read {
+  readonly name: string
+  readonly tensor: Tensor
+  readonly writes: number
+}
+
 function contextError(where: string, problem: string): MemoryLayersError {
-  const hint = 'Each forward gives a context for one backward; run forward again.'
-  return new MemoryLayersError('ERR_CONTEXT', `${where}: "context" ${problem}.\n  ${hint}`)
+  const hint =
+    'Each forward gives a context for one backward, which comes before its input or the ' +
+    'parameters are written; run forward again.'
+  return new MemoryLayersError('ERR_CONTEXT', `${where}: ${problem}.\n  ${hint}`)
 }

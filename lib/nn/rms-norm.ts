@@ -1,11 +1,13 @@
+import { disposeOnError } from '../atomically.js'
 import { checkDevice, type Device } from '../device.js'
 import type { LayerInput } from '../layer-input.js'
+import { constantTensor } from '../new-tensor.js'
 import * as ops from '../ops.js'
 import { checkInteger, checkNumber, checkOptions } from '../options.js'
 import type { DenseParameter } from '../parameter.js'
 import type { Tensor } from '../tensor.js'
-import { toRows } from './input.js'
-import { DenseModule, type Module, newParameter, Saved } from './module.js'
+import { toGradientRows, toRows } from './input.js'
+import { DenseModule, type Module, newParameter, Saved, savedOf } from './module.js'
 
 /** Options of {@link RmsNorm}. */
 export interface RmsNormOptions {
@@ -32,7 +34,9 @@ export class RmsNorm extends DenseModule implements Module<Saved<{ x: Tensor }>>
     this.#device = device
     this.#dim = checkInteger(where, 'dim', dim)
     this.#eps = checkNumber(where, 'eps', eps ?? 1e-6, 0)
-    this.#gain = newParameter(device, 'weight', device.tensor(new Float32Array(this.#dim).fill(1)))
+    this.#gain = disposeOnError(() =>
+      newParameter(device, 'weight', constantTensor(where, device, [this.#dim], 1)),
+    )
     this.dense = [this.#gain]
   }
 
@@ -42,21 +46,26 @@ export class RmsNorm extends DenseModule implements Module<Saved<{ x: Tensor }>>
    * @throws ERR_SHAPE, ERR_DTYPE
    */
   forward(x: LayerInput): { output: Tensor<'float32'>; context: Saved<{ x: Tensor }> } {
-    const { rows, restoreShape } = toRows('RmsNorm.forward', 'x', x, this.#device, this.#dim)
-    const output = restoreShape(ops.rmsNorm(rows, this.#gain.value, { eps: this.#eps }))
-    return { output, context: new Saved(this, { x: rows }) }
+    return disposeOnError(() => {
+      const { rows, restoreShape } = toRows('RmsNorm.forward', 'x', x, this.#device, this.#dim)
+      const output = restoreShape(ops.rmsNorm(rows, this.#gain.value, { eps: this.#eps }))
+      const reads = { x: rows, weight: this.#gain.value }
+      return { output, context: new Saved(this, { x: rows }, reads) }
+    })
   }
 
   /** Adds to the gain's gradient and returns dx. @throws ERR_CONTEXT, ERR_SHAPE */
   backward(context: Saved<{ x: Tensor }>, dy: LayerInput): Tensor<'float32'> {
-    const { rows, restoreShape } = toRows('RmsNorm.backward', 'dy', dy, this.#device, this.#dim)
-    const { x } = context.peek('RmsNorm.backward', this)
-    const { dx } = ops.rmsNormBackward(rows, x, this.#gain.value, {
-      eps: this.#eps,
-      into: { gain: this.#gain.grad },
+    const where = 'RmsNorm.backward'
+    return savedOf(where, context).spend(where, this, this.#device, ({ x }) => {
+      const tokens = x.shape[0]!
+      const { rows, restoreShape } = toGradientRows(where, dy, this.#device, this.#dim, tokens)
+      const { dx } = ops.rmsNormBackward(rows, x, this.#gain.value, {
+        eps: this.#eps,
+        into: { gain: this.#gain.grad },
+      })
+      rows.dispose()
+      return restoreShape(dx)
     })
-    context.dispose()
-    rows.dispose()
-    return restoreShape(dx)
   }
 }

@@ -34,23 +34,47 @@ function activationBackward(name: Activation) {
   }
 }
 
-/** `max(x, 0)`, elementwise, float32. @throws ERR_SHAPE, ERR_DTYPE */
+/**
+ * `max(x, 0)`, elementwise, float32; `out` may be x.
+ * @throws ERR_SHAPE, ERR_DTYPE, ERR_VALUE
+ */
 export const relu: (x: Tensor, options?: OutOptions) => Tensor<'float32'> = activation('relu')
-/** `x/2 (1 + erf(x / sqrt 2))`, elementwise, float32. @throws ERR_SHAPE, ERR_DTYPE */
+/**
+ * `x/2 (1 + erf(x / sqrt 2))`, elementwise, float32; `out` may be x.
+ * @throws ERR_SHAPE, ERR_DTYPE, ERR_VALUE
+ */
 export const gelu: (x: Tensor, options?: OutOptions) => Tensor<'float32'> = activation('gelu')
-/** `x * sigmoid(x)`, elementwise, float32. @throws ERR_SHAPE, ERR_DTYPE */
+/**
+ * `x * sigmoid(x)`, elementwise, float32; `out` may be x.
+ * @throws ERR_SHAPE, ERR_DTYPE, ERR_VALUE
+ */
 export const silu: (x: Tensor, options?: OutOptions) => Tensor<'float32'> = activation('silu')
-/** `1 / (1 + exp(-x))`, elementwise, float32. @throws ERR_SHAPE, ERR_DTYPE */
+/**
+ * `1 / (1 + exp(-x))`, elementwise, float32; `out` may be x.
+ * @throws ERR_SHAPE, ERR_DTYPE, ERR_VALUE
+ */
 export const sigmoid: (x: Tensor, options?: OutOptions) => Tensor<'float32'> = activation('sigmoid')
-/** `dy * relu'(x)`, elementwise, float32. @throws ERR_SHAPE, ERR_DTYPE */
+/**
+ * `dy * relu'(x)`, elementwise, float32; `out` may be dy or x.
+ * @throws ERR_SHAPE, ERR_DTYPE, ERR_VALUE
+ */
 export const reluBackward: (dy: Tensor, x: Tensor, options?: OutOptions) => Tensor<'float32'> =
   activationBackward('relu')
-/** `dy * gelu'(x)`, elementwise, float32. @throws ERR_SHAPE, ERR_DTYPE */
+/**
+ * `dy * gelu'(x)`, elementwise, float32; `out` may be dy or x.
+ * @throws ERR_SHAPE, ERR_DTYPE, ERR_VALUE
+ */
 export const geluBackward: (dy: Tensor, x: Tensor, options?: OutOptions) => Tensor<'float32'> =
   activationBackward('gelu')
-/** `dy * silu'(x)`, elementwise, float32. @throws ERR_SHAPE, ERR_DTYPE */
+/**
+ * `dy * silu'(x)`, elementwise, float32; `out` may be dy or x.
+ * @throws ERR_SHAPE, ERR_DTYPE, ERR_VALUE
+ */
 export const siluBackward: (dy: Tensor, x: Tensor, options?: OutOptions) => Tensor<'float32'> =
   activationBackward('silu')
-/** `dy * sigmoid'(x)`, elementwise, float32. @throws ERR_SHAPE, ERR_DTYPE */
+/**
+ * `dy * sigmoid'(x)`, elementwise, float32; `out` may be dy or x.
+ * @throws ERR_SHAPE, ERR_DTYPE, ERR_VALUE
+ */
 export const sigmoidBackward: (dy: Tensor, x: Tensor, options?: OutOptions) => Tensor<'float32'> =
   activationBackward('sigmoid')

@@ -8,11 +8,16 @@ import { optionalTensorHandle, Tensor, tensorHandle } from '../tensor.js'
 
 /** `out`: a tensor of the result's shape and dtype to write into, instead of a new one. */
 export interface OutOptions {
-  /** A tensor of the result's shape and dtype. */
+  /**
+   * A tensor of the result's shape and dtype. Where an operation says so it may be one of the
+   * inputs, as a whole; any other overlap with an input or another result is ERR_VALUE.
+   */
   out?: Tensor
 }
 
-/** `out` of an operation with several results: any of them may be given. */
+/**
+ * `out` of an operation with several results: any of them may be given, as {@link OutOptions} says.
+ */
 export type Outputs<Name extends string> = { out?: Partial<Record<Name, Tensor>> }
 
 /**

@@ -9,7 +9,7 @@ import { checkTensors, type OutOptions, resultTensor } from './call.js'
  * @param logits `[T, C]` float32
  * @param targets `[T]` int32
  * @returns `[T]` float32
- * @throws ERR_SHAPE, ERR_DTYPE; ERR_INDEX_RANGE at the next wait
+ * @throws ERR_SHAPE, ERR_DTYPE, ERR_VALUE; ERR_INDEX_RANGE at the next wait
  */
 export function crossEntropy(
   logits: Tensor,
@@ -25,9 +25,10 @@ export function crossEntropy(
 
 /**
  * Gradient of {@link crossEntropy}: `dLoss[t] * (softmax(logits[t, :]) - onehot(targets[t]))`.
+ * `out` may be logits.
  * @param dLoss `[T]` float32
  * @returns `[T, C]` float32
- * @throws ERR_SHAPE, ERR_DTYPE; ERR_INDEX_RANGE at the next wait
+ * @throws ERR_SHAPE, ERR_DTYPE, ERR_VALUE; ERR_INDEX_RANGE at the next wait
  */
 export function crossEntropyBackward(
   dLoss: Tensor,

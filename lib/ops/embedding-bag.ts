@@ -75,8 +75,8 @@ function tableSlots(where: string, table: Tensor): number {
  * @param indices `[T, L]` int32, or `[nnz]` with `offsets`
  * @param weights float32 in the shape of the indices
  * @returns `[T, V]`, or `[B, V]` with `offsets`, float32
- * @throws ERR_SHAPE, ERR_DTYPE; ERR_INDEX_RANGE at the call for numbers, at the next wait for
- * tensors
+ * @throws ERR_SHAPE, ERR_DTYPE, ERR_VALUE; ERR_INDEX_RANGE at the call for numbers, at the next
+ * wait for tensors
  */
 export function embeddingBag(
   table: Tensor,
@@ -122,7 +122,7 @@ export interface BagBackwardOptions extends Outputs<'dWeights'> {
  * the table's as touched rows.
  * @param dy `[T, V]` float32
  * @returns dWeights float32 in the shape of the weights, dTable of shape `[N, V]`
- * @throws ERR_SHAPE, ERR_DTYPE; ERR_INDEX_RANGE as {@link embeddingBag}
+ * @throws ERR_SHAPE, ERR_DTYPE, ERR_VALUE; ERR_INDEX_RANGE as {@link embeddingBag}
  */
 export function embeddingBagBackward(
   dy: Tensor,

@@ -16,7 +16,7 @@ import {
  * @param weight `[out, in]`, of the dtype of x
  * @param bias `[out]` float32
  * @returns `[R, out]` float32
- * @throws ERR_SHAPE, ERR_DTYPE
+ * @throws ERR_SHAPE, ERR_DTYPE, ERR_VALUE
  */
 export function linear(
   x: Tensor,
@@ -43,7 +43,7 @@ export interface LinearBackwardOptions extends Outputs<'dx'> {
  * Gradients of {@link linear}: `dx = dy W`, `dWeight = dy^T x`, `dBias = sum of the rows of dy`.
  * @param dy `[R, out]` float32
  * @returns dx `[R, in]`, dWeight `[out, in]`, dBias `[out]`, float32
- * @throws ERR_SHAPE, ERR_DTYPE
+ * @throws ERR_SHAPE, ERR_DTYPE, ERR_VALUE
  */
 export function linearBackward(
   dy: Tensor,

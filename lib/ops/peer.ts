@@ -21,7 +21,7 @@ export interface PeerOptions {
  * @param indices `[T, L]` int32
  * @param weights `[T, L]` float32
  * @returns output `[T, Co]`, and u `[T, L]` for the backward, float32
- * @throws ERR_SHAPE, ERR_DTYPE; ERR_INDEX_RANGE at the next wait
+ * @throws ERR_SHAPE, ERR_DTYPE, ERR_VALUE; ERR_INDEX_RANGE at the next wait
  */
 export function peer(
   x: Tensor,
@@ -53,7 +53,7 @@ export function peer(
  * @param dOut `[T, Co]` float32
  * @param saved the inputs of peer and its u
  * @returns dx `[T, C]` and dWeights `[T, L]`, float32, and the touched rows of the two tables
- * @throws ERR_SHAPE, ERR_DTYPE; ERR_INDEX_RANGE at the next wait
+ * @throws ERR_SHAPE, ERR_DTYPE, ERR_VALUE; ERR_INDEX_RANGE at the next wait
  */
 export function peerBackward(
   dOut: Tensor,

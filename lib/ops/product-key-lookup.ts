@@ -53,7 +53,7 @@ export function productKeyLookup(query: Tensor, keys: Tensor, options: LookupOpt
   const { out, ...checked } = checkOptions(where, options, ['knn', 'gate', 'mask', 'out'])
   const { handles, device } = checkTensors(where, { query, keys })
   const gate = checked.gate ?? 'softmax'
-  const knn = checkInteger(where, 'knn', checked.knn)
+  const knn = checkInteger(where, 'knn', checked.knn, 1, 2 ** 31 - 1)
   const mask = optionalTensorHandle(where, 'mask', checked.mask, device)
   const outputs = outputHandles(where, out, device, ['scores', 'indices', 'weights'])
   const results = native.productKeyLookup(

@@ -10,7 +10,7 @@ import { checkTensors, type OutOptions, resultTensor } from './call.js'
  * @param query `[T, H, 2, d]` float32, float16 or bfloat16
  * @param keys `[H, 2, n, d]`, of the dtype of the query
  * @returns `[T, H, 2, n]` float32
- * @throws ERR_SHAPE, ERR_DTYPE
+ * @throws ERR_SHAPE, ERR_DTYPE, ERR_VALUE
  */
 export function productKeyScores(
   query: Tensor,

@@ -18,6 +18,7 @@ export interface RmsNormOptions extends OutOptions {
 
 /**
  * RMS norm over the last axis (Zhang and Sennrich 2019): `y = x / sqrt(mean(x^2) + eps) * gain`.
+ * `out` may be x.
  * @param x `[..., n]` float32
  * @param gain `[n]` float32; left out: ones
  * @returns `[..., n]` float32

@@ -11,11 +11,11 @@ import {
 } from './call.js'
 
 /**
- * One gate for each row: `out[r, :] = y[r, :] * sigmoid(g[r])`.
+ * One gate for each row: `out[r, :] = y[r, :] * sigmoid(g[r])`; `out` may be y.
  * @param y `[R, V]` float32
  * @param g `[R, 1]` float32
  * @returns `[R, V]` float32
- * @throws ERR_SHAPE, ERR_DTYPE
+ * @throws ERR_SHAPE, ERR_DTYPE, ERR_VALUE
  */
 export function sigmoidGate(y: Tensor, g: Tensor, options?: OutOptions): Tensor<'float32'> {
   const checked = checkOptions('sigmoidGate', options, ['out'])
@@ -24,10 +24,10 @@ export function sigmoidGate(y: Tensor, g: Tensor, options?: OutOptions): Tensor<
 }
 
 /**
- * Gradients of {@link sigmoidGate}.
+ * Gradients of {@link sigmoidGate}. `out.dy` may be dOut or y.
  * @param dOut `[R, V]` float32
  * @returns dy `[R, V]` and dg `[R, 1]`, float32
- * @throws ERR_SHAPE, ERR_DTYPE
+ * @throws ERR_SHAPE, ERR_DTYPE, ERR_VALUE
  */
 export function sigmoidGateBackward(
   dOut: Tensor,

@@ -12,11 +12,11 @@ import {
 
 /**
  * The gate of Memory+ (Berges et al. 2024, section 2): `z = y * silu(a)`,
- * `silu(a) = a * sigmoid(a)`.
+ * `silu(a) = a * sigmoid(a)`. `out` may be y or a.
  * @param y `[R, V]` float32
  * @param a `[R, V]` float32
  * @returns `[R, V]` float32
- * @throws ERR_SHAPE, ERR_DTYPE
+ * @throws ERR_SHAPE, ERR_DTYPE, ERR_VALUE
  */
 export function siluGate(y: Tensor, a: Tensor, options?: OutOptions): Tensor<'float32'> {
   const checked = checkOptions('siluGate', options, ['out'])
@@ -25,10 +25,10 @@ export function siluGate(y: Tensor, a: Tensor, options?: OutOptions): Tensor<'fl
 }
 
 /**
- * Gradients of {@link siluGate}.
+ * Gradients of {@link siluGate}. `out.dy` and `out.da` may be dz, y or a.
  * @param dz `[R, V]` float32
  * @returns dy and da, each `[R, V]` float32
- * @throws ERR_SHAPE, ERR_DTYPE
+ * @throws ERR_SHAPE, ERR_DTYPE, ERR_VALUE
  */
 export function siluGateBackward(
   dz: Tensor,

@@ -4,10 +4,10 @@ import type { Tensor } from '../tensor.js'
 import { checkTensors, type OutOptions, resultTensor } from './call.js'
 
 /**
- * Softmax over the last axis.
+ * Softmax over the last axis; `out` may be x.
  * @param x `[..., n]` float32
  * @returns `[..., n]` float32
- * @throws ERR_SHAPE, ERR_DTYPE
+ * @throws ERR_SHAPE, ERR_DTYPE, ERR_VALUE
  */
 export function softmax(x: Tensor, options?: OutOptions): Tensor<'float32'> {
   const checked = checkOptions('softmax', options, ['out'])
@@ -16,11 +16,12 @@ export function softmax(x: Tensor, options?: OutOptions): Tensor<'float32'> {
 }
 
 /**
- * Gradient of {@link softmax} from its output y: `dx = y * (dy - sum(y * dy))`.
+ * Gradient of {@link softmax} from its output y: `dx = y * (dy - sum(y * dy))`. `out` may be
+ * dy or y.
  * @param dy `[..., n]` float32
  * @param y `[..., n]` float32
  * @returns `[..., n]` float32
- * @throws ERR_SHAPE, ERR_DTYPE
+ * @throws ERR_SHAPE, ERR_DTYPE, ERR_VALUE
  */
 export function softmaxBackward(dy: Tensor, y: Tensor, options?: OutOptions): Tensor<'float32'> {
   const checked = checkOptions('softmaxBackward', options, ['out'])

@@ -25,11 +25,15 @@ Tensor Arguments::checked(const Napi::Value& value, const char* name) {
   if (!t)
     throw Error(Code::disposed, std::string("\"") + name + "\" is a tensor that was disposed.");
   expect_open(t.device());
-  if (device_ && device_ != &t.device())
+  check_device(t.device(), name);
+  return t;
+}
+
+void Arguments::check_device(const Device& device, const char* name) {
+  if (device_ && device_ != &device)
     throw Error(Code::device_mismatch,
                 std::string("\"") + name + "\" is on another device than the tensors before it.");
-  device_ = &t.device();
-  return t;
+  device_ = &device;
 }
 
 std::shared_ptr<Device> Arguments::shared_device() {
@@ -86,7 +90,10 @@ std::vector<Tensor> Arguments::tensors(const char* name) {
 std::vector<std::shared_ptr<ValueTable>> Arguments::tables(const char* name) {
   const Napi::Array list = array(name);
   std::vector<std::shared_ptr<ValueTable>> tables;
-  for (uint32_t i = 0; i < list.Length(); ++i) tables.push_back(checked_table(list.Get(i), name));
+  for (uint32_t i = 0; i < list.Length(); ++i) {
+    tables.push_back(checked_table(list.Get(i), name));
+    check_device(tables.back()->live_weight(name).device(), name);
+  }
   return tables;
 }
 
@@ -118,17 +125,14 @@ Shape Arguments::shape(const char* name) {
                                  " dimensions, got " + std::to_string(list.Length()) + ".");
   Shape s;
   s.rank = static_cast<int>(list.Length());
-  double size = 1;
   for (int i = 0; i < s.rank; ++i) {
     const double d = list.Get(static_cast<uint32_t>(i)).ToNumber().DoubleValue();
-    size *= d;
-    if (!(d >= 0 && std::floor(d) == d && size <= 4.0e15))
-      throw Error(
-          Code::shape,
-          std::string("\"") + name +
-              "\" must have sizes that are integers from 0, whose product can be addressed.");
+    if (!(d >= 0 && std::floor(d) == d && d <= static_cast<double>(kMaxElements)))
+      throw Error(Code::shape, std::string("\"") + name +
+                                   "\" must have sizes that are integers from 0 to 2^50.");
     s.dims[i] = static_cast<int64_t>(d);
   }
+  expect_valid("binding", name, s);
   return s;
 }
 

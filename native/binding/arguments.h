@@ -33,7 +33,9 @@ class Arguments {
   Tensor output(const char* name);
   Tensor optional_output(const char* name);
   std::vector<Tensor> tensors(const char* name);
+  Napi::Array array(const char* name);
   std::shared_ptr<ValueTable> table(const char* name);
+  // ERR_DISPOSED for a table that was disposed.
   std::vector<std::shared_ptr<ValueTable>> tables(const char* name);
 
   double number(const char* name);
@@ -51,9 +53,9 @@ class Arguments {
   }
 
  private:
-  Napi::Array array(const char* name);
   Tensor checked(const Napi::Value& value, const char* name);
   std::shared_ptr<ValueTable> checked_table(const Napi::Value& value, const char* name);
+  void check_device(const Device& device, const char* name);
 
   static constexpr size_t kMost = 24;  // arguments of a call
 

@@ -156,6 +156,22 @@ Napi::Value device_synchronize(Arguments& a) {
                     [](Napi::Env env) { return env.Undefined(); });
 }
 
+// Work is kept until the matching batchEnd(device, commit), and dropped there without `commit`.
+Napi::Value batch_begin(Arguments& a) {
+  DeviceBox& box = unwrap<DeviceBox>(a.next(), "device");
+  box.batches.push_back(std::make_unique<Batch>(*box.device));
+  return a.undefined();
+}
+
+Napi::Value batch_end(Arguments& a) {
+  DeviceBox& box = unwrap<DeviceBox>(a.next(), "device");
+  if (box.batches.empty()) throw Error(Code::value, "binding: no batch is open.");
+  const std::unique_ptr<Batch> batch = std::move(box.batches.back());
+  box.batches.pop_back();
+  if (a.boolean("commit")) batch->commit();
+  return a.undefined();
+}
+
 Napi::Value isa_names(Arguments& a) {
   Napi::Array list = Napi::Array::New(a.env());
   for (const std::string& name : cpu::isa_names()) list.Set(list.Length(), name);
@@ -175,6 +191,8 @@ void define_device(Napi::Object exports) {
   define<device_memory>(exports, "deviceMemory", "device.memory");
   define<device_profile>(exports, "deviceProfile", "device.profile");
   define<device_synchronize>(exports, "deviceSynchronize", "device.synchronize");
+  define<batch_begin>(exports, "batchBegin", "batch");
+  define<batch_end>(exports, "batchEnd", "batch");
 }
 
 }  // namespace ml::binding

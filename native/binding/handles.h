@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "binding/addon.h"
+#include "device/batch.h"
 #include "layer/memory_layer.h"
 #include "layer/optimizer.h"
 #include "layer/peer_layer.h"
@@ -22,6 +23,7 @@ struct TensorBox {
 };
 struct DeviceBox {
   std::shared_ptr<Device> device;
+  std::vector<std::unique_ptr<Batch>> batches;  // open ones
 };
 struct TableBox {
   std::shared_ptr<ValueTable> table;

@@ -1,6 +1,7 @@
 // Memory layers and PEER layers: one crossing for each forward and each backward.
 
 #include "binding/exports.h"
+#include "device/batch.h"
 
 namespace ml::binding {
 namespace {
@@ -65,28 +66,36 @@ Napi::Value memory_layer_infer(Arguments& a) {
 
 // The context of this layer's own forward, not yet spent.
 template <class C>
-C& expect_context(const char* where, const std::unique_ptr<C>& context, const void* owner) {
+C& expect_context(const char* where, const std::unique_ptr<C>& context, uint64_t layer) {
   if (!context)
     throw Error(Code::context,
                 std::string(where) +
                     ": \"context\" was spent by an earlier backward, disposed, or belongs to a "
                     "layer of another kind."
                     "\n  Each forward gives a context for one backward; run forward again.");
-  if (context->owner != owner)
+  if (context->layer != layer)
     throw Error(Code::context, std::string(where) +
                                    ": \"context\" is from another layer's forward.\n  Pass the "
                                    "context that this layer's forward returned.");
   return *context;
 }
 
+// A backward with its result made before any work is enqueued: after an error nothing has changed.
+template <class Layer, class C>
+Napi::Value spend(Arguments& a, Layer& layer, std::unique_ptr<C>& box, const char* where) {
+  C& context = expect_context(where, box, layer.id());
+  Batch batch(context.x.device());
+  const Napi::Object dx = to_js(a.env(), layer.backward(context, a.tensor("dy")));
+  batch.commit();
+  box.reset();
+  return dx;
+}
+
 Napi::Value memory_layer_backward(Arguments& a) {
   MemoryLayer& layer =
       live(unwrap<MemoryLayerBox>(a.next(), "layer").layer, "MemoryLayer.backward");
   ContextBox& box = unwrap<ContextBox>(a.next(), "context");
-  MemoryContext& context = expect_context("MemoryLayer.backward", box.memory, &layer);
-  const Tensor dx = layer.backward(context, a.tensor("dy"));
-  box.memory.reset();
-  return to_js(a.env(), dx);
+  return spend(a, layer, box.memory, "MemoryLayer.backward");
 }
 
 Napi::Value context_dispose(Arguments& a) {
@@ -103,8 +112,10 @@ Napi::Value context_lookup(Arguments& a) {
     throw Error(Code::context,
                 "Context.lookup: the context was spent.\n  Read it before backward.");
   const QueryContext& q = box.memory ? box.memory->query : box.peer->query;
-  return to_js(a.env(), {{"scores", q.scores}, {"indices", q.indices}, {"weights", q.weights}},
-               false);
+  // Copies: the read that backward queues must be the one that forward made.
+  return to_js(a.env(), {{"scores", copy_of(q.scores)},
+                         {"indices", copy_of(q.indices)},
+                         {"weights", copy_of(q.weights)}});
 }
 
 // (device, down, up, query options, activation)
@@ -137,10 +148,7 @@ Napi::Value peer_layer_infer(Arguments& a) {
 Napi::Value peer_layer_backward(Arguments& a) {
   PeerLayer& layer = live(unwrap<PeerLayerBox>(a.next(), "layer").layer, "PeerLayer.backward");
   ContextBox& box = unwrap<ContextBox>(a.next(), "context");
-  PeerContext& context = expect_context("PeerLayer.backward", box.peer, &layer);
-  const Tensor dx = layer.backward(context, a.tensor("dy"));
-  box.peer.reset();
-  return to_js(a.env(), dx);
+  return spend(a, layer, box.peer, "PeerLayer.backward");
 }
 
 }  // namespace

@@ -1,24 +1,55 @@
 // Optimizers: one crossing for each step.
 
 #include "binding/exports.h"
+#include "layer/apart.h"
 
 namespace ml::binding {
 namespace {
 
-// (device, rule, dense values, their gradients, tables)
+// Tensors that are going to be written: not mapped from a file, and each in memory of its own.
+// name(i): of the i-th, for messages.
+template <class Name>
+void check_written(const std::string& where, const std::vector<Tensor>& tensors, const Name& name) {
+  for (size_t i = 0; i < tensors.size(); ++i)
+    if (tensors[i].storage->read_only())
+      fail(Code::unsupported, where.c_str(), name(i).c_str(), "be writable",
+           "rows that are mapped from a file", "Copy them with .to(dtype).");
+  if (const auto overlap = find_overlap(tensors))
+    fail(Code::value, where.c_str(), name(overlap->second).c_str(), "have memory of its own",
+         "memory that overlaps \"" + name(overlap->first) + "\"",
+         "Each parameter and each gradient is a tensor of its own.");
+}
+
+std::string text_at(const Napi::Array& list, size_t i) {
+  return list.Get(static_cast<uint32_t>(i)).ToString().Utf8Value();
+}
+
+// (device, the optimizer's name, rule, names of dense parameters and then of tables, dense values,
+// their gradients, tables)
 Napi::Value optimizer_create(Arguments& a) {
   const auto device = a.shared_device();
+  const std::string where = a.next().ToString().Utf8Value();
   const auto rule = a.choice<Rule>("rule");
+  const Napi::Array names = a.array("names");
   const std::vector<Tensor> values = a.tensors("values"), grads = a.tensors("grads");
   auto tables = a.tables("tables");
   if (values.size() != grads.size())
     throw Error(Code::value, "binding: values and gradients differ in number.");
+  std::vector<Tensor> written = values;
+  written.insert(written.end(), grads.begin(), grads.end());
+  for (const auto& t : tables)
+    if (!t->read_only()) written.push_back(t->weight());  // else the optimizer refuses the table
+  check_written(where, written, [&](size_t i) {
+    const size_t n = values.size();
+    if (i < n) return text_at(names, i);
+    return i < 2 * n ? text_at(names, i - n) + ".grad" : text_at(names, i - n);
+  });
   std::vector<Optimizer::Dense> dense;
   for (size_t i = 0; i < values.size(); ++i) dense.push_back({values[i], grads[i]});
   OptimizerBox box{std::make_unique<Optimizer>(device, rule, dense, tables)};
 
   const auto states = [&](const OptimizerState& s) {
-    return to_js(a.env(), {{"state1", s.state1}, {"state2", s.state2}, {"master", s.master}});
+    return to_js(a.env(), {{"state1", s.state1}, {"state2", s.state2}});
   };
   Napi::Array dense_states = Napi::Array::New(a.env()), table_states = Napi::Array::New(a.env());
   for (size_t i = 0; i < dense.size(); ++i)
@@ -62,11 +93,17 @@ Napi::Value optimizer_dispose(Arguments& a) {
   return a.undefined();
 }
 
-// (device, dense gradients, tables, max norm)
+// (device, names of dense gradients, dense gradients, tables, max norm)
 Napi::Value clip_gradients(Arguments& a) {
   Device& device = a.device();
+  const Napi::Array names = a.array("names");
   const std::vector<Tensor> grads = a.tensors("grads");
   const auto tables = a.tables("tables");
+  const auto name = [&](size_t i) { return text_at(names, i) + ".grad"; };
+  for (size_t i = 0; i < grads.size(); ++i)
+    if (grads[i].dtype != DType::f32)
+      fail(Code::dtype, "clipGradNorm", name(i).c_str(), "be float32", name_of(grads[i].dtype));
+  check_written("clipGradNorm", grads, name);
   return to_js(a.env(), clip_grad_norm(device, grads, tables, a.number("maxNorm")));
 }
 

@@ -13,11 +13,14 @@ struct Bytes {
   size_t size;
 };
 
+// Where a typed array's elements are at this moment: any call into JavaScript may move or free
+// them, so nothing but their use may come after.
 Bytes bytes_of(const Napi::Value& value) {
   if (!value.IsTypedArray()) throw Error(Code::value, "binding: \"data\" is not a typed array.");
   const Napi::TypedArray array = value.As<Napi::TypedArray>();
-  return {static_cast<const char*>(array.ArrayBuffer().Data()) + array.ByteOffset(),
-          array.ByteLength()};
+  const size_t size = array.ByteLength();
+  if (size == 0) return {nullptr, 0};  // detached, too
+  return {static_cast<const char*>(array.ArrayBuffer().Data()) + array.ByteOffset(), size};
 }
 
 View bytes_at(const View& v, int64_t offset, int64_t bytes) {
@@ -31,9 +34,10 @@ View bytes_at(const View& v, int64_t offset, int64_t bytes) {
 // (device, typed array with the tensor's own bytes, shape, dtype)
 Napi::Value tensor_from(Arguments& a) {
   Device& device = a.device();
-  const Bytes bytes = bytes_of(a.next());
+  const Napi::Value data = a.next();
   const Shape shape = a.shape("shape");
   const DType dtype = a.choice<DType>("dtype");
+  const Bytes bytes = bytes_of(data);
   if (static_cast<int64_t>(bytes.size) != shape.size() * ml::bytes_of(dtype))
     throw Error(Code::shape, "tensor: the data does not fill shape " + to_string(shape) + ".");
   Tensor t = empty(device, shape, dtype);
@@ -99,7 +103,11 @@ Napi::Value tensor_write(Arguments& a) {
                                  std::to_string(offset) + " do not fit a tensor of " +
                                  std::to_string(v.bytes()) + " bytes.");
   announce_write(v);
-  write(bytes_at(v, offset, static_cast<int64_t>(bytes.size)), bytes.data);
+  View written = v;
+  written.data = static_cast<char*>(v.data) + offset;
+  written.shape = {static_cast<int64_t>(bytes.size) / ml::bytes_of(v.dtype)};
+  write(written, bytes.data);
+  wrote(t.device(), written);
   return a.undefined();
 }
 
@@ -128,7 +136,21 @@ Napi::Value tensor_transfer(Arguments& a) {
     if (!fault && bytes) std::memcpy(target, staged->data(), bytes);
     return fault;
   });
+  wrote(to.device(), to.view());
   return a.undefined();
+}
+
+// How often the memory of a tensor was written, for tensorWrittenSince.
+Napi::Value tensor_writes(Arguments& a) {
+  return to_js(a.env(), static_cast<int64_t>(a.tensor("tensor").storage->writes.count()));
+}
+
+// (tensor, an earlier tensorWrites): whether it may have been written since
+Napi::Value tensor_written_since(Arguments& a) {
+  const Tensor t = a.tensor("tensor");
+  const auto count = static_cast<uint64_t>(a.integer("writes"));
+  return Napi::Boolean::New(a.env(),
+                            t.storage->writes.touched(count, t.offset, t.offset + t.bytes()));
 }
 
 // (tensor, offset in elements, shape): a view of the same memory
@@ -164,6 +186,8 @@ void define_tensor(Napi::Object exports) {
   define<tensor_write>(exports, "tensorWrite", "Tensor.write");
   define<tensor_copy>(exports, "tensorCopy", "Tensor.copyFrom");
   define<tensor_transfer>(exports, "tensorTransfer", "Tensor.to");
+  define<tensor_writes>(exports, "tensorWrites", "forward");
+  define<tensor_written_since>(exports, "tensorWrittenSince", "backward");
   define<tensor_view>(exports, "tensorView", "Tensor.reshape");
   define<tensor_dispose>(exports, "tensorDispose", "Tensor.dispose");
 }

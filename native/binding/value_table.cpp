@@ -1,6 +1,7 @@
 // Value tables and the reads that are queued in them.
 
 #include "binding/exports.h"
+#include "layer/exact_rows.h"
 
 namespace ml::binding {
 namespace {
@@ -14,6 +15,7 @@ Napi::Value table_create(Arguments& a) {
 
 Napi::Value table_gradient(Arguments& a) {
   const auto table = a.table("table");
+  table->live_weight("ValueTable.gradient");
   return to_js(a.env(),
                sparse_grad(table->device(), table->pending(), table->slots(), table->dim()));
 }
@@ -27,6 +29,21 @@ Napi::Value table_push(Arguments& a) {
   const TableRead read{.indices = indices.view(), .weights = weights.view(), .dy = dy.view()};
   check_reads("tablePush", {read}, table->dim());
   table->push({.indices = indices, .weights = weights, .dy = dy});
+  return a.undefined();
+}
+
+// The exact values of a 16-bit table that an optimizer trains, in a new float32 tensor.
+Napi::Value table_exact(Arguments& a) {
+  const auto table = a.table("table");
+  return to_js(a.env(), exact_values(table->trained_weight("tableExact")));
+}
+
+// (table, values): the exact values where they round to what the table holds
+Napi::Value table_set_exact(Arguments& a) {
+  const auto table = a.table("table");
+  const Tensor values = a.tensor("values"), weight = table->trained_weight("tableSetExact");
+  expect_float32("tableSetExact", "values", values.view(), weight.shape);
+  set_exact_values(weight, values);
   return a.undefined();
 }
 
@@ -50,6 +67,8 @@ void define_value_table(Napi::Object exports) {
   define<table_create>(exports, "tableCreate", "ValueTable");
   define<table_gradient>(exports, "tableGradient", "ValueTable.gradient");
   define<table_push>(exports, "tablePush", "ValueTable.push");
+  define<table_exact>(exports, "tableExact", "optimizer.stateDict");
+  define<table_set_exact>(exports, "tableSetExact", "optimizer.loadStateDict");
   define<table_clear>(exports, "tableClear", "ValueTable.zeroGrad");
   define<table_dispose>(exports, "tableDispose", "ValueTable.dispose");
   define<table_pending>(exports, "tablePending", "ValueTable.pendingReads");

@@ -22,6 +22,13 @@ inline void expect_shape(const char* op, const char* arg, const View& v, const S
     fail(Code::shape, op, arg, "have shape " + to_string(wanted), to_string(v.shape));
 }
 
+// For tensors that are made.
+inline void expect_valid(const char* op, const char* arg, const Shape& shape) {
+  if (!is_valid(shape))
+    fail(Code::shape, op, arg, "have at most 2^50 elements, sizes of 0 counted as 1",
+         to_string(shape));
+}
+
 // For shapes with free sizes: `wanted` names them, e.g. "[tokens, heads, 2, d]".
 inline void expect_rank(const char* op, const char* arg, const View& v, int rank,
                         const char* wanted) {

@@ -37,6 +37,19 @@ struct Shape {
   }
 };
 
+// Elements of a tensor, at most, with sizes of 0 counted as 1: so no product of its sizes
+// overflows, nor do bytes or offsets, and a loop over one axis ends.
+inline constexpr int64_t kMaxElements = int64_t{1} << 50;
+
+constexpr bool is_valid(const Shape& s) {
+  int64_t n = 1;
+  for (int i = 0; i < s.rank; ++i) {
+    const int64_t size = s.dims[i] == 0 ? 1 : s.dims[i];
+    if (size < 0 || __builtin_mul_overflow(n, size, &n) || n > kMaxElements) return false;
+  }
+  return true;
+}
+
 inline std::string to_string(const Shape& s) {
   std::string out = "[";
   for (int i = 0; i < s.rank; ++i) out += (i ? ", " : "") + std::to_string(s.dims[i]);

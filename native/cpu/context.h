@@ -9,6 +9,8 @@
 #include <type_traits>
 #include <vector>
 
+#include "core/limits.h"
+
 namespace ml::cpu {
 
 // body(begin, end, worker): worker in [0, threads)
@@ -45,7 +47,7 @@ class KernelContext {
   // much.
   template <class T>
   T* scratch(int64_t count) {
-    return static_cast<T*>(scratch_bytes(count * static_cast<int64_t>(sizeof(T))));
+    return static_cast<T*>(scratch_bytes(scratch_size(count, sizeof(T))));
   }
 
   void reset_scratch();  // the stream calls this after every operation

@@ -69,7 +69,7 @@ void column_sums(CudaStream& stream, const ColumnSums& a) {
   const int64_t chunks = (a.rows + kColumnSumsRows - 1) / kColumnSumsRows,
                 column_blocks = (a.columns + kWarp - 1) / kWarp;
   float* partials = stream.scratch<float>(chunks * a.columns);
-  launch(partial_column_sums_kernel, dim3(static_cast<unsigned>(chunks * column_blocks)),
+  launch(partial_column_sums_kernel, dim3(grid_width(chunks * column_blocks)),
          dim3(kColumnSumsWarps * kWarp), sizeof(ColumnSumsStorage), stream, partials, a);
   launch(total_column_sums_kernel, dim3(blocks_for(a.columns, kThreads)), dim3(kThreads), 0, stream,
          a.to, partials, chunks, a.columns);

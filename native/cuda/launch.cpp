@@ -4,10 +4,17 @@
 
 #include "cuda/check.h"
 #include "cuda/stream.h"
+#include "cuda/tuning.h"
 
 namespace ml::ML_CUDA_NAMESPACE {
 
 LaunchTarget launch_target(CudaStream& stream) { return {stream.raw(), stream.guard()}; }
+
+void fail_too_many_blocks(int64_t blocks) {
+  throw Error(Code::shape, "a kernel would need " + std::to_string(blocks) +
+                               " blocks, and a GPU runs at most 2^31 - 1 of them.\n  Pass the rows "
+                               "in several calls.");
+}
 
 void launch_failed(CudaStream&, cudaError_t error, dim3 grid, dim3 block, size_t shared_bytes) {
   (void)cudaGetLastError();

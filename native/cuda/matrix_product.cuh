@@ -150,7 +150,7 @@ void launch_product(CudaStream& stream, const MatrixProduct<A, B>& p, int64_t ma
   split_depth = (split_depth + Product::kDepth - 1) / Product::kDepth * Product::kDepth;
   const int64_t splits = p.K == 0 ? 1 : (p.K + split_depth - 1) / split_depth;
   float* partials = splits > 1 ? stream.scratch<float>(splits * p.M * p.N) : nullptr;
-  const dim3 grid(static_cast<unsigned>(tiles_of(p.M, p.N, kTile)), static_cast<unsigned>(splits),
+  const dim3 grid(grid_width(tiles_of(p.M, p.N, kTile)), static_cast<unsigned>(splits),
                   static_cast<unsigned>(p.batches));
   launch(product_kernel<Product, kTile, A, B>, grid, dim3(Product::kThreads),
          kProductSharedBytes<Product, kTile>, stream, partials, p, split_depth);

@@ -25,6 +25,7 @@
 #include <thread>
 #include <vector>
 
+#include "core/limits.h"
 #include "core/view.h"
 #include "cuda/check.h"
 #include "cuda/events.h"
@@ -76,7 +77,7 @@ class CudaStream final : public Stream {
   // order of the stream.
   template <class T>
   T* scratch(int64_t count) {
-    return static_cast<T*>(scratch_->allocate(count * static_cast<int64_t>(sizeof(T))));
+    return static_cast<T*>(scratch_->allocate(scratch_size(count, sizeof(T))));
   }
 
   // While a graph is recorded, `object` will live as long as the graph; else false.

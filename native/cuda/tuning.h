@@ -16,10 +16,17 @@ constexpr int kLargestBlock = 1024;  // threads
 constexpr int kBlocksPerMultiprocessor = 8;  // of a grid-stride grid: 2048 threads, all that fit
 constexpr int64_t kMaxBlocks = 2147483647;   // gridDim.x
 
+[[noreturn]] void fail_too_many_blocks(int64_t blocks);  // launch.cpp
+
+// gridDim.x, which has a limit.
+constexpr unsigned grid_width(int64_t blocks) {
+  if (blocks > kMaxBlocks) fail_too_many_blocks(blocks);
+  return static_cast<unsigned>(blocks);
+}
+
 // Blocks for `items` at `per_block` each.
 constexpr unsigned blocks_for(int64_t items, int64_t per_block) {
-  const int64_t blocks = (items + per_block - 1) / per_block;
-  return static_cast<unsigned>(blocks < kMaxBlocks ? blocks : kMaxBlocks);
+  return grid_width((items + per_block - 1) / per_block);
 }
 
 // Blocks of a grid-stride grid: enough to fill the device, not more than there is work.

@@ -7,6 +7,7 @@
 #include <string>
 #include <utility>
 
+#include "core/check.h"
 #include "core/view.h"
 #include "device/allocator.h"
 #include "device/stream.h"
@@ -17,6 +18,7 @@
 namespace ml {
 
 struct Operations;
+class Batch;
 class Storage;
 
 class Device : public std::enable_shared_from_this<Device> {
@@ -35,6 +37,8 @@ class Device : public std::enable_shared_from_this<Device> {
   std::string kind;         // "cpu" | "cuda" | "simt"
   std::string description;  // "AMD EPYC, avx512, 2 threads"
   int threads = 0;          // of the CPU
+
+  Batch* batch = nullptr;  // open now: device/batch.h
 
   Stream& stream() { return *stream_; }
   Allocator& allocator() { return allocator_; }
@@ -84,6 +88,9 @@ class Storage : public std::enable_shared_from_this<Storage> {
 
   WriteLog writes;
   Validity validity;
+  // What the exact values of its 16-bit elements need, once an optimizer trains them:
+  // optim/exact_rows.h, layer/exact_rows.h.
+  std::shared_ptr<Storage> exact;
 
  private:
   friend class Device;
@@ -132,6 +139,7 @@ struct Tensor {
 };
 
 inline Tensor empty(Device& device, const Shape& shape, DType dtype = DType::f32) {
+  expect_valid("tensor", "shape", shape);
   return {std::make_shared<Storage>(device.shared_from_this(), shape.size() * bytes_of(dtype)), 0,
           dtype, shape};
 }

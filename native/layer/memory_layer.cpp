@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "device/batch.h"
+
 namespace ml {
 
 MemoryLayer::MemoryLayer(std::shared_ptr<Device> device, const MemoryLayerOptions& options,
@@ -43,7 +45,7 @@ ForwardResult MemoryLayer::forward(const Tensor& input, bool save) {
   const Tensor x = token_rows(where, "x", input, options_.query.input_dim, "inputDim");
   const int64_t T = x.shape[0];
   auto c = std::make_unique<MemoryContext>();
-  c->owner = this;
+  c->layer = id_;
   c->input_shape = input.shape;
   c->x = x;
   c->query = query_.forward(x);
@@ -69,7 +71,12 @@ ForwardResult MemoryLayer::forward(const Tensor& input, bool save) {
     output = compute(device, SigmoidGate{.y = c->out.view(), .g = c->g.view()});
   }
   output = output.reshaped(with_last_axis(input.shape, options_.output_dim));
-  if (!save) c.reset();
+  if (!save) return {output, nullptr};
+  c->reads.add("x", x);
+  c->reads.add("values.weight", values_->weight());
+  if (values_->scales()) c->reads.add("values.scales", values_->scales());
+  query_.add_reads(c->reads);
+  for (const Parameter* p : {&gate_weight_, &proj_weight_, &out_gate_weight_}) c->reads.add(*p);
   return {output, std::move(c)};
 }
 
@@ -82,6 +89,8 @@ Tensor MemoryLayer::backward(const MemoryContext& c, const Tensor& dy) {
     fail(Code::shape, "MemoryLayer.backward", "dy",
          "have shape " + to_string(with_last_axis(c.input_shape, options_.output_dim)),
          to_string(dy.shape), "It must be the gradient of the output that came with this context.");
+  c.reads.check("MemoryLayer.backward");
+  Batch batch(device);
   const Tensor dx = empty(device, c.x.shape);
   bool accumulate = false;
   const auto linear_backward = [&](const Tensor& into, bool add, const Tensor& dout,
@@ -129,7 +138,10 @@ Tensor MemoryLayer::backward(const MemoryContext& c, const Tensor& dy) {
   query_.backward(c.query, c.x, dweights, dx, accumulate);
   // The queued gradient must outlive the caller's dy, which may be written to again.
   if (d.storage == dy.storage) d = float32_copy(d);
-  values_->push({.indices = indices, .weights = c.query.weights.reshaped(bags), .dy = d});
+  const ValueTable::Read read{
+      .indices = indices, .weights = c.query.weights.reshaped(bags), .dy = d};
+  values_->push(read);
+  batch.commit();
   return dx.reshaped(c.input_shape);
 }
 

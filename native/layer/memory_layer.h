@@ -22,7 +22,8 @@ struct MemoryLayerOptions {
 
 // Saved by forward, spent by backward.
 struct MemoryContext {
-  const void* owner = nullptr;
+  uint64_t layer = 0;  // id of its layer
+  SavedReads reads;
   Shape input_shape;
   Tensor x, y, a, z, out, g;  // a, z: silu gate; out, g: output gate
   QueryContext query;
@@ -40,10 +41,12 @@ class MemoryLayer {
 
   ForwardResult forward(const Tensor& x, bool save);  // x [T, C] or [batch, time, C]
   Tensor backward(const MemoryContext& context, const Tensor& dy);
+  uint64_t id() const { return id_; }
   std::vector<Parameter*> parameters();
   Device& device() const { return *device_; }
 
  private:
+  const uint64_t id_ = new_layer_id();
   std::shared_ptr<Device> device_;
   MemoryLayerOptions options_;
   std::shared_ptr<ValueTable> values_;

@@ -1,5 +1,10 @@
 #include "layer/optimizer.h"
 
+#include <optional>
+
+#include "device/batch.h"
+#include "layer/exact_rows.h"
+
 namespace ml {
 namespace {
 
@@ -36,16 +41,25 @@ Optimizer::Optimizer(std::shared_ptr<Device> device, Rule rule, std::vector<Dens
   step_ = zeros(*device_, {1}, DType::i32);
   for (const Dense& d : dense_)
     dense_states_.push_back(make_state(*device_, rule, d.value.shape, false));
+  std::vector<std::shared_ptr<Storage>> exact;
   for (const auto& t : tables_) {
-    OptimizerState s = make_state(*device_, rule, t->weight().shape, true);
-    if (t->weight().dtype != DType::f32) s.master = float32_copy(t->weight());
-    table_states_.push_back(std::move(s));
+    table_states_.push_back(make_state(*device_, rule, t->weight().shape, true));
+    exact.push_back(new_exact_rows(t->weight()));
   }
+  for (size_t i = 0; i < tables_.size(); ++i)
+    if (exact[i]) tables_[i]->weight().storage->exact = exact[i];
 }
 
 void Optimizer::step(const Hyper& dense_hyper, const Hyper& table_hyper, bool every_row) {
   Device& device = *device_;
   for (const auto& t : tables_) t->live_weight("optimizer.step");
+  Batch batch(device);
+  std::vector<std::optional<TouchedRows>> touched;
+  for (const auto& t : tables_) {
+    const std::vector<ValueTable::Read> reads = t->pending();
+    touched.emplace_back();
+    if (!reads.empty() || every_row) touched.back() = find_touched_rows(device, reads, t->slots());
+  }
   run(device, StepAdvance{.step = step_.view()});
   // An elementwise rule for dense parameters: row-wise Adagrad is meant for tables.
   const Rule dense_rule = rule_ == Rule::rowwise_adagrad ? Rule::adagrad : rule_;
@@ -60,13 +74,12 @@ void Optimizer::step(const Hyper& dense_hyper, const Hyper& table_hyper, bool ev
                             .hyper = dense_hyper});
   }
   for (size_t i = 0; i < tables_.size(); ++i) {
-    ValueTable& table = *tables_[i];
-    const std::vector<ValueTable::Read> reads = table.pending();
-    if (reads.empty() && !every_row) continue;
+    if (!touched[i]) continue;
     const OptimizerState& s = table_states_[i];
-    const TouchedRows t = find_touched_rows(device, reads, table.slots());
-    run(device, SparseUpdate{.table = table.weight().view(),
-                             .master = s.master.view(),
+    const TouchedRows& t = *touched[i];
+    const Tensor& table = tables_[i]->weight();
+    run(device, SparseUpdate{.table = table.view(),
+                             .exact = exact_rows(table).view(),
                              .state1 = s.state1.view(),
                              .state2 = s.state2.view(),
                              .step = step_.view(),
@@ -79,15 +92,19 @@ void Optimizer::step(const Hyper& dense_hyper, const Hyper& table_hyper, bool ev
                              .hyper = table_hyper,
                              .every_row = every_row});
   }
+  batch.commit();
 }
 
 void Optimizer::zero_grad() {
+  Batch batch(*device_);
   for (const Dense& d : dense_) fill(d.grad, 0);
-  for (const auto& t : tables_) t->clear();
+  for (const auto& t : tables_) Batch::submit(*device_, [t] { t->clear(); });
+  batch.commit();
 }
 
 Tensor clip_grad_norm(Device& device, const std::vector<Tensor>& dense_grads,
                       const std::vector<std::shared_ptr<ValueTable>>& tables, double max_norm) {
+  Batch batch(device);
   const Tensor sum = zeros(device, {2}, DType::i32), norm = empty(device, {1});
   const View total = sum.view();
   const auto add = [&](const SumSquares& squares) { run(device, squares, {&total, 1}); };
@@ -106,6 +123,7 @@ Tensor clip_grad_norm(Device& device, const std::vector<Tensor>& dense_grads,
   for (const auto& t : tables)
     for (const ValueTable::Read& r : t->pending()) clip(r.weights);
   run(device, ClipScale{.norm = norm.view(), .sum = sum.view(), .max_norm = max_norm});
+  batch.commit();
   return norm;
 }
 

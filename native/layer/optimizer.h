@@ -11,7 +11,7 @@
 namespace ml {
 
 struct OptimizerState {
-  Tensor state1, state2, master;  // as the rule and the dtype need
+  Tensor state1, state2;  // as the rule needs
 };
 
 class Optimizer {

@@ -1,5 +1,7 @@
 #include "layer/peer_layer.h"
 
+#include "device/batch.h"
+
 namespace ml {
 
 PeerLayer::PeerLayer(std::shared_ptr<Device> device, const PeerLayerOptions& options,
@@ -19,7 +21,7 @@ PeerLayer::Result PeerLayer::forward(const Tensor& input, bool save) {
   const int64_t T = x.shape[0];
   const Shape bags{T, options_.query.heads * options_.query.knn};
   auto c = std::make_unique<PeerContext>();
-  c->owner = this;
+  c->layer = id_;
   c->input_shape = input.shape;
   c->x = x;
   c->query = query_.forward(x);
@@ -30,8 +32,13 @@ PeerLayer::Result PeerLayer::forward(const Tensor& input, bool save) {
                                              .weights = c->query.weights.reshaped(bags).view(),
                                              .activation = options_.activation});
   c->u = u;
-  if (!save) c.reset();
-  return {out.reshaped(with_last_axis(input.shape, up_->dim())), std::move(c)};
+  const Tensor output = out.reshaped(with_last_axis(input.shape, up_->dim()));
+  if (!save) return {output, nullptr};
+  c->reads.add("x", x);
+  c->reads.add("values_u.weight", down_->weight());
+  c->reads.add("values_v.weight", up_->weight());
+  query_.add_reads(c->reads);
+  return {output, std::move(c)};
 }
 
 Tensor PeerLayer::backward(const PeerContext& c, const Tensor& dy) {
@@ -43,8 +50,9 @@ Tensor PeerLayer::backward(const PeerContext& c, const Tensor& dy) {
     fail(Code::shape, "PeerLayer.backward", "dy",
          "have shape " + to_string(with_last_axis(c.input_shape, up_->dim())), to_string(dy.shape),
          "It must be the gradient of the output that came with this context.");
-  const int64_t T = c.x.shape[0];
-  const Shape bags{T, options_.query.heads * options_.query.knn};
+  c.reads.check("PeerLayer.backward");
+  Batch batch(device);
+  const Shape bags{c.x.shape[0], options_.query.heads * options_.query.knn};
   const Tensor indices = c.query.indices.reshaped(bags), weights = c.query.weights.reshaped(bags);
   const auto [dx, dweights, du, coefficient] =
       compute(device, PeerBackward{.dout = dout.view(),
@@ -57,8 +65,12 @@ Tensor PeerLayer::backward(const PeerContext& c, const Tensor& dy) {
                                    .activation = options_.activation});
   query_.backward(c.query, c.x, dweights, dx, true);
   // The queued rows must outlive the caller's x and dy, which may be written to again.
-  down_->push({.indices = indices, .weights = du, .dy = float32_copy(c.x)});
-  up_->push({.indices = indices, .weights = coefficient, .dy = float32_copy(dout)});
+  const ValueTable::Read of_down{.indices = indices, .weights = du, .dy = float32_copy(c.x)};
+  const ValueTable::Read of_up{
+      .indices = indices, .weights = coefficient, .dy = float32_copy(dout)};
+  down_->push(of_down);
+  up_->push(of_up);
+  batch.commit();
   return dx.reshaped(c.input_shape);
 }
 

@@ -16,7 +16,8 @@ struct PeerLayerOptions {
 };
 
 struct PeerContext {
-  const void* owner = nullptr;
+  uint64_t layer = 0;  // id of its layer
+  SavedReads reads;
   Shape input_shape;
   Tensor x, u;
   QueryContext query;
@@ -33,10 +34,12 @@ class PeerLayer {
   };
   Result forward(const Tensor& x, bool save);
   Tensor backward(const PeerContext& context, const Tensor& dy);
+  uint64_t id() const { return id_; }
   std::vector<Parameter*> parameters() { return query_.parameters(); }
   Device& device() const { return *device_; }
 
  private:
+  const uint64_t id_ = new_layer_id();
   std::shared_ptr<Device> device_;
   PeerLayerOptions options_;
   std::shared_ptr<ValueTable> down_, up_;

@@ -1,8 +1,14 @@
 #include "layer/query.h"
 
+#include <atomic>
 #include <cmath>
 
 namespace ml {
+
+uint64_t new_layer_id() {
+  static std::atomic<uint64_t> last{0};
+  return ++last;
+}
 
 Tensor token_rows(const char* where, const char* argument, const Tensor& x, int64_t width,
                   const char* option) {
@@ -19,6 +25,9 @@ Tensor token_rows(const char* where, const char* argument, const Tensor& x, int6
 
 Query::Query(Device& device, const QueryOptions& o, Initializer& init)
     : options(o), device_(device) {
+  expect_valid("layer", "query projection", {o.heads, o.key_dim, o.input_dim});
+  expect_valid("layer", "keys", {o.heads, o.key_dim, o.n_keys});
+  expect_valid("layer", "lookup", {o.heads, o.knn});
   const int64_t half = o.key_dim / 2;
   const float bound = 1.0f / std::sqrt(static_cast<float>(o.input_dim));
   keys_ = init.uniform("keys", {o.heads, 2, o.n_keys, half},
@@ -34,6 +43,10 @@ std::vector<Parameter*> Query::parameters() {
   if (bias_) list.push_back(&bias_);
   if (gain_) list.push_back(&gain_);
   return list;
+}
+
+void Query::add_reads(SavedReads& reads) const {
+  for (const Parameter* p : {&keys_, &weight_, &gain_}) reads.add(*p);
 }
 
 QueryContext Query::forward(const Tensor& x) const {

@@ -6,7 +6,7 @@
 
 #include <vector>
 
-#include "layer/parameter.h"
+#include "layer/saved_reads.h"
 
 namespace ml {
 
@@ -36,6 +36,7 @@ class Query {
   void backward(const QueryContext& context, const Tensor& x, const Tensor& dweights,
                 const Tensor& dx, bool accumulate);
   std::vector<Parameter*> parameters();
+  void add_reads(SavedReads& reads) const;  // the parameters that backward reads
 
   const QueryOptions options;
 

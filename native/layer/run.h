@@ -4,20 +4,31 @@
 
 #include <array>
 #include <span>
+#include <vector>
 
+#include "device/batch.h"
 #include "device/dependence.h"
+#include "layer/exact_rows.h"
 #include "operations.h"
 
 namespace ml {
 
-// The one way to a kernel. The arguments have been checked; `rule` is their shape_rule, with which
-// each_output lists what the operation writes. Returns what becomes of the work, which is void if
-// one of its inputs is, or if it fails itself. What it overwrites is void then. What it updates is
-// a state, such as a parameter or a gradient, and stays as it was; but for `results`, which are in
-// the making, and void with the work that adds to them.
+// An operation that keeps the exact values of a 16-bit table itself.
+template <class Args>
+inline constexpr bool kKeepsExact = requires(const Args& args) { args.exact; };
+
+// To be called after all that writes to a tensor, but for operations: enqueue() does it for them.
+inline void wrote(Device& device, const View& v) {
+  if (v.storage && v.storage->exact) reset_exact_rows(device, v);
+}
+
+// Enqueues a kernel. Returns what becomes of the work, which is void if one of its inputs is, or if
+// it fails itself. What it overwrites is void then. What it updates is a state, such as a parameter
+// or a gradient, and stays as it was; but for `results`, which are in the making, and void with the
+// work that adds to them.
 template <class Args, class Rule>
-OutcomePtr enqueue(Device& device, const Args& args, const Rule& rule,
-                   std::span<const View> results = {}) {
+OutcomePtr submit(Device& device, const Args& args, const Rule& rule,
+                  std::span<const View> results) {
   each_output(args, rule, [](const char*, const View& v, Write) { announce_write(v); });
   Needs needs;
   each_input(args, [&](const char*, const View& v, bool) { collect_needs(v, needs); });
@@ -35,10 +46,35 @@ OutcomePtr enqueue(Device& device, const Args& args, const Rule& rule,
   return outcome;
 }
 
+// The one way to a kernel, now or when the open batch commits, in which case there is no outcome
+// yet. The arguments have been checked; `rule` is their shape_rule, with which each_output lists
+// what the operation writes.
+template <class Args, class Rule>
+OutcomePtr enqueue(Device& device, const Args& args, const Rule& rule,
+                   std::span<const View> results = {}) {
+  OutcomePtr outcome;
+  if (device.batch) {
+    each_input(args, [&](const char*, const View& v, bool) { Batch::keep(device, v); });
+    each_output(args, rule, [&](const char*, const View& v, Write) { Batch::keep(device, v); });
+    Batch::submit(device, [=, &device, made = std::vector<View>(results.begin(), results.end())] {
+      submit(device, args, rule, made);
+    });
+  } else {
+    outcome = submit(device, args, rule, results);
+  }
+  if constexpr (!kKeepsExact<Args>)
+    each_output(args, rule, [&](const char*, const View& v, Write) { wrote(device, v); });
+  return outcome;
+}
+
 template <class Args>
 OutcomePtr run(Device& device, const Args& args, std::span<const View> results = {}) {
   const auto rule = shape_rule(args);
   check_outputs(args, rule);
+  if constexpr (HasRule<Args>)
+    check_overlap(rule.op, args, rule);
+  else
+    check_overlap(name_of(args), args, rule);
   return enqueue(device, args, rule, results);
 }
 
@@ -52,27 +88,37 @@ inline Tensor zeros(Device& device, const Shape& shape, DType dtype = DType::f32
   return t;
 }
 
+inline Tensor copy_of(const Tensor& t) {
+  Tensor copy = empty(t.device(), t.shape, t.dtype);
+  run(t.device(), Copy{.out = copy.view(), .in = t.view()});
+  return copy;
+}
+
 inline Tensor float32_copy(const Tensor& t) {
   Tensor copy = empty(t.device(), t.shape);
   run(t.device(), Copy{.out = copy.view(), .in = t.view()});
   return copy;
 }
 
-// Where compute() puts an output: into `tensor`, or into a new one where that is empty.
+// Where compute() puts an output: into a tensor of the caller, or into a new one. Refers to that
+// tensor and owns nothing: g++ 12 destroys the elements of a braced array twice when the call that
+// it is an argument of throws.
 struct Target {
-  Target(Tensor tensor = {}) : tensor(std::move(tensor)) {}
+  Target() = default;
+  Target(const Tensor& given) : tensor(given ? &given : nullptr) {}
   // For an output that is added to: to what the tensor holds. Any other target starts as zeros.
-  static Target adding_to(Tensor tensor) {
-    Target t(std::move(tensor));
-    t.keeps = static_cast<bool>(t.tensor);
+  static Target adding_to(const Tensor& given) {
+    Target t(given);
+    t.keeps = t.tensor != nullptr;
     return t;
   }
-  Target when(bool condition) && {
-    wanted = condition;
-    return std::move(*this);
+  Target when(bool condition) const {
+    Target t = *this;
+    t.wanted = condition;
+    return t;
   }
 
-  Tensor tensor;
+  const Tensor* tensor = nullptr;
   bool keeps = false;
   bool wanted = true;  // false: an optional output is not computed
 };
@@ -81,18 +127,26 @@ template <class Args>
 inline constexpr int kOutputCount = decltype(outputs(std::declval<const Args&>()))::kCount;
 
 // Runs an operation and returns its output, or an array of its outputs. `args` needs no views of
-// them.
+// them. Everything is checked before anything is allocated.
 template <class Args>
 auto compute(Device& device, Args args, const Target (&targets)[kOutputCount<Args>] = {}) {
   const auto rule = shape_rule(args);
   std::array<Tensor, kOutputCount<Args>> results;
   for (size_t i = 0; i < results.size(); ++i) {
+    if (!targets[i].wanted || !targets[i].tensor) continue;
+    results[i] = *targets[i].tensor;
+    args.*rule.list[i].view = results[i].view();
+    expect_dtype(rule.op, rule.list[i].name, results[i].view(), rule.list[i].dtype);
+    expect_shape(rule.op, rule.list[i].name, results[i].view(), rule.list[i].shape);
+  }
+  check_overlap(rule.op, args, rule);
+  for (size_t i = 0; i < results.size(); ++i) {
+    if (!targets[i].wanted || targets[i].tensor) continue;
     const auto& output = rule.list[i];
-    if (!targets[i].wanted) continue;
-    results[i] = targets[i].tensor ? targets[i].tensor : empty(device, output.shape, output.dtype);
+    expect_valid(rule.op, output.name, output.shape);
+    results[i] = empty(device, output.shape, output.dtype);
     args.*output.view = results[i].view();
   }
-  check_outputs(args, rule);
   std::array<View, kOutputCount<Args>> sums;
   size_t count = 0;
   for (size_t i = 0; i < results.size(); ++i) {

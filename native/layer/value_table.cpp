@@ -10,6 +10,11 @@ void ValueTable::push(const Read& read) {
                     .offsets = {},
                     .queued = true};
   fill(queued.indices, -1);
+  Batch::submit(device(), [self = shared_from_this(), read, queued] { self->queue(read, queued); });
+}
+
+void ValueTable::queue(const Read& read, const Read& queued) {
+  queue_.reserve(queue_.size() + 1);
   const OutcomePtr outcome = run(device(), QueueRead{.queued_indices = queued.indices.view(),
                                                      .queued_weights = queued.weights.view(),
                                                      .indices = read.indices.view(),
@@ -26,7 +31,7 @@ std::vector<ValueTable::Read> ValueTable::pending() {
   return reads;
 }
 
-TouchedRows find_touched_rows(Device& device, const std::vector<ValueTable::Read>& reads,
+TouchedRows find_touched_rows(Device& device, std::span<const ValueTable::Read> reads,
                               int64_t slots) {
   std::vector<TableRead> views;
   for (const ValueTable::Read& r : reads) {
@@ -42,7 +47,7 @@ TouchedRows find_touched_rows(Device& device, const std::vector<ValueTable::Read
   return {rows, starts, order, count, std::move(views)};
 }
 
-SparseGrad sparse_grad(Device& device, const std::vector<ValueTable::Read>& reads, int64_t slots,
+SparseGrad sparse_grad(Device& device, std::span<const ValueTable::Read> reads, int64_t slots,
                        int64_t dim) {
   const TouchedRows t = find_touched_rows(device, reads, slots);
   const Tensor values = compute(device, SparseGradValues{.rows = t.rows.view(),

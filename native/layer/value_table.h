@@ -6,6 +6,7 @@
 // nothing (ops/queue_read.h).
 
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "layer/run.h"
@@ -23,7 +24,7 @@ struct TouchedRows {
   std::vector<TableRead> reads;
 };
 
-class ValueTable {
+class ValueTable : public std::enable_shared_from_this<ValueTable> {
  public:
   struct Read {
     Tensor indices, weights, dy, offsets;
@@ -56,20 +57,27 @@ class ValueTable {
                                       "table after the layers that read it.");
     return weight_;
   }
+  // The rows of a table with exact values of its own (layer/exact_rows.h).
+  const Tensor& trained_weight(const char* where) const {
+    if (!live_weight(where).storage->exact)
+      throw Error(Code::unsupported, std::string(where) + ": no optimizer trains this table.");
+    return weight_;
+  }
 
  private:
   struct QueuedRead {
     Read read;
     OutcomePtr outcome;  // of the push
   };
+  void queue(const Read& read, const Read& queued);
 
   Tensor weight_, scales_;
   std::vector<QueuedRead> queue_;
 };
 
-TouchedRows find_touched_rows(Device& device, const std::vector<ValueTable::Read>& reads,
+TouchedRows find_touched_rows(Device& device, std::span<const ValueTable::Read> reads,
                               int64_t slots);
-SparseGrad sparse_grad(Device& device, const std::vector<ValueTable::Read>& reads, int64_t slots,
+SparseGrad sparse_grad(Device& device, std::span<const ValueTable::Read> reads, int64_t slots,
                        int64_t dim);
 
 }  // namespace ml

@@ -138,9 +138,7 @@ Sizes sizes_of(const View& q) {
 }
 
 // One warp a row of [B, H, T].
-dim3 grid_of(const Sizes& n) {
-  return dim3(static_cast<unsigned>((n.B * n.H * n.T + kAttentionWarps - 1) / kAttentionWarps));
-}
+dim3 grid_of(const Sizes& n) { return dim3(blocks_for(n.B * n.H * n.T, kAttentionWarps)); }
 
 }  // namespace
 

@@ -8,7 +8,7 @@
 //     dloss     [T]     float32  in
 //     dlogits   [T, C]  float32  out
 // Target -1 marks a token to ignore: loss 0, gradient 0. Any other target outside [0, C) is
-// ERR_INDEX_RANGE, found before anything is written.
+// ERR_INDEX_RANGE, found before anything is written. dlogits may be logits.
 
 #include "ops/operands.h"
 
@@ -42,7 +42,7 @@ inline Outputs<CrossEntropy, 1> outputs(const CrossEntropy& a) {
 template <class Input>
 constexpr void inputs(const CrossEntropyBackward& a, Input&& input) {
   input("dLoss", a.dloss);
-  input("logits", a.logits);
+  input("logits", a.logits, kInPlace);
   input("targets", a.targets);
 }
 

@@ -92,6 +92,7 @@ void embedding_bag(KernelContext& ctx, const EmbeddingBag& a) {
   const int64_t B = a.y.dim(0), V = a.y.dim(1);
   validate_indices(ctx, "embeddingBag", "indices", a.indices, a.table.dim(0));
   if (a.offsets) validate_offsets("embeddingBag", a.offsets, a.indices.size());
+  if (a.y.size() == 0) return;  // another axis may be huge
   const auto block = ML_DISPATCH(embedding_bag_block);
   if (B >= kBagTasksPerThread * ctx.threads() || V <= kBagMaxColumns / 2) {
     ctx.parallel_for(B, bags_per_task(ctx, B, a.indices.size()),
@@ -114,6 +115,7 @@ void embedding_bag(KernelContext& ctx, const EmbeddingBag& a) {
 void embedding_bag_weights_backward(KernelContext& ctx, const EmbeddingBagWeightsBackward& a) {
   validate_indices(ctx, "embeddingBagBackward", "indices", a.indices, a.table.dim(0));
   if (a.offsets) validate_offsets("embeddingBagBackward", a.offsets, a.indices.size());
+  if (a.indices.size() == 0) return;  // another axis may be huge
   const auto bags = ML_DISPATCH(weights_backward_bags);
   ctx.parallel_for(a.dy.dim(0), bags_per_task(ctx, a.dy.dim(0), a.indices.size()),
                    [&](int64_t begin, int64_t end, int) { bags(a, begin, end); });

@@ -185,7 +185,7 @@ void embedding_bag(CudaStream& stream, const EmbeddingBag& a) {
   const int64_t B = a.y.dim(0), V = a.y.dim(1), entries = a.indices.size();
   stream.check_indices("embeddingBag", "indices", a.indices, a.table.dim(0));
   if (a.offsets) stream.check_offsets("embeddingBag", a.offsets, entries);
-  if (B == 0 || V == 0) return;
+  if (a.y.size() == 0) return;
   const int64_t average = (entries + B - 1) / B;
   const int64_t chunks =
       std::clamp<int64_t>(average / kMinChunkEntries, 1, std::max<int64_t>(1, kFewBags / B));
@@ -209,7 +209,7 @@ void embedding_bag_weights_backward(CudaStream& stream, const EmbeddingBagWeight
   const int64_t B = a.dy.dim(0), V = a.table.dim(1), entries = a.indices.size();
   stream.check_indices("embeddingBagBackward", "indices", a.indices, a.table.dim(0));
   if (a.offsets) stream.check_offsets("embeddingBagBackward", a.offsets, entries);
-  if (entries == 0) return;
+  if (B == 0 || entries == 0) return;  // entries without a bag are a fault of the offsets
   dispatch_table(a.table.dtype, [&](auto t) {
     using T = decltype(t);
     const BagTable<T> table = table_of<T>(a.table, a.scales);

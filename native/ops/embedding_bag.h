@@ -14,7 +14,7 @@
 //   dy         [B, V]    float32  in
 //   dweights   as weights         out
 // Sums are float32, in the order of the bag. A GPU cuts the entries of few bags into chunks, as the
-// shape alone says, and adds the sums of chunks in order: always the same bits. N < 2^31.
+// shape alone says, and adds the sums of chunks in order: always the same bits. N, V < 2^31.
 // Index -1 is a padding index: its entry is skipped whatever its weight, and its dweights is 0. Any
 // other index outside [0, N) is ERR_INDEX_RANGE, found before anything is written.
 
@@ -32,8 +32,14 @@ struct EmbeddingBagWeightsBackward {
 };
 
 inline void expect_slots(const char* op, int64_t slots) {
-  expect(slots < kIndexLimit, Code::shape, op, "table", "have fewer than 2^31 slots",
-         std::to_string(slots));
+  if (slots >= kIndexLimit)
+    fail(Code::shape, op, "table", "have fewer than 2^31 slots", std::to_string(slots));
+}
+
+// Kernels count the columns of a table by int32.
+inline void expect_row_width(const char* op, const char* arg, const View& table) {
+  if (table.dim(1) >= kIndexLimit)
+    fail(Code::shape, op, arg, "have rows of fewer than 2^31 elements", to_string(table.shape));
 }
 
 // Checks indices with their bags; returns the number of bags.
@@ -46,7 +52,10 @@ inline int64_t check_bags(const char* op, const View& indices, const View& offse
   expect_rank(op, "indices", indices, 1, "[entries], as there are \"offsets\"");
   expect_dtype(op, "offsets", offsets, DType::i32);
   expect_rank(op, "offsets", offsets, 1, "[bags + 1]");
-  expect(offsets.dim(0) >= 1, Code::shape, op, "offsets", "have at least one entry", "none");
+  if (offsets.dim(0) == 0) fail(Code::shape, op, "offsets", "have at least one entry", "none");
+  if (offsets.dim(0) == 1 && indices.dim(0) > 0)
+    fail(Code::shape, op, "offsets", "have the end of a bag, as \"indices\" has entries", "no bags",
+         "They ascend from 0 to the number of entries, " + to_string(indices.shape) + ".");
   return offsets.dim(0) - 1;
 }
 
@@ -57,6 +66,7 @@ inline Shape check_table_bags(const char* op, const View& table, const View& ind
   expect(table.dtype != DType::i32 && table.dtype != DType::u8, Code::dtype, op, "table",
          "be float32, float16, bfloat16 or int8", name_of(table.dtype));
   expect_slots(op, table.dim(0));
+  expect_row_width(op, "table", table);
   if (scales) expect_float32(op, "scales", scales, {table.dim(0)});
   return {check_bags(op, indices, offsets), table.dim(1)};
 }

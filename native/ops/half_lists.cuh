@@ -160,7 +160,7 @@ void launch_half_lists(CudaStream& stream, const HalfLists& a, const Operand<T>&
   const bool fits = bytes_with_lists <= static_cast<size_t>(stream.limits().shared_per_block);
   const int64_t tiles = (a.T + kRows - 1) / kRows;
   launch(half_lists_kernel<T, kRows>,
-         dim3(static_cast<unsigned>(tiles * 2 * a.H), static_cast<unsigned>(chunks)),
+         dim3(grid_width(tiles * 2 * a.H), static_cast<unsigned>(chunks)),
          dim3(Storage::Product::kThreads), fits ? bytes_with_lists : sizeof(Storage), stream, a,
          query, keys, fits);
 }

@@ -16,11 +16,12 @@
 //   out       [T, Co]  float32  out        backward: u                 [T, L]  float32  in
 //   dout      [T, Co]  float32  in         dweights, du, coefficient   [T, L]  float32  out
 //   dx        [T, C]   float32  added to
+// N, C, Co and L are below 2^31.
 // Index -1 is a padding index: it contributes nothing. Any other index outside [0, N) is
 // ERR_INDEX_RANGE, found before anything is written.
 
 #include "core/activation.h"
-#include "ops/operands.h"
+#include "ops/embedding_bag.h"
 
 namespace ml {
 
@@ -42,6 +43,12 @@ Shape check_peer(const char* op, const Args& a) {
   expect_rank(op, "up", a.up, 2, "[slots, width]");
   expect_rank(op, "indices", a.indices, 2, "[tokens, bag size]");
   expect_dtype(op, "x", a.x, DType::f32);
+  expect_slots(op, a.down.dim(0));
+  expect_row_width(op, "down", a.down);
+  expect_row_width(op, "up", a.up);
+  if (a.indices.dim(1) >= kIndexLimit)
+    fail(Code::shape, op, "indices", "have fewer than 2^31 entries a token",
+         to_string(a.indices.shape));
   expect_float32(op, "down", a.down, {a.down.dim(0), a.x.dim(1)});
   expect_float32(op, "up", a.up, {a.down.dim(0), a.up.dim(1)});
   expect_int32(op, "indices", a.indices, {a.x.dim(0), a.indices.dim(1)});

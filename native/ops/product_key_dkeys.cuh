@@ -169,9 +169,8 @@ void add_dkeys(CudaStream& stream, const HalfKeyGradients& g, const View& dkeys,
     launch(dkeys_by_warp_kernel<T, kVec>, dim3(blocks_for(rows * slices, kDkeysWarps)),
            dim3(kThreads), 0, stream, dkeys.as<float>(), g, e, query.as<T>(), d, rows);
   } else {
-    launch(dkeys_by_block_kernel<T, kVec>, dim3(static_cast<unsigned>(rows * slices)),
-           dim3(kThreads), sizeof(WarpSums<kVec>), stream, dkeys.as<float>(), g, e, query.as<T>(),
-           d);
+    launch(dkeys_by_block_kernel<T, kVec>, dim3(grid_width(rows * slices)), dim3(kThreads),
+           sizeof(WarpSums<kVec>), stream, dkeys.as<float>(), g, e, query.as<T>(), d);
   }
 }
 

@@ -20,7 +20,7 @@
 //   dweights  [T, H, k]      float32  in
 //   dquery    [T, H, 2, d]   float32  out, optional
 //   dkeys     [H, 2, n, d]   float32  added to, optional
-// 1 <= n <= 46340, so that n * n < 2^31. k >= 1, and may exceed n.
+// 1 <= n <= 46340, so that n * n < 2^31. 1 <= k < 2^31; k may exceed n. Backward: T * k < 2^31.
 //
 // Half scores are clamped to ±FLT_MAX before they are added, and so is their sum. Half scores of
 // -Inf are never selected. If fewer than k pairs can be selected (k > n * n, masks), the rest are
@@ -103,7 +103,8 @@ constexpr void inputs(const ProductKeyLookup& a, Input&& input) {
 inline Outputs<ProductKeyLookup, 3> outputs(const ProductKeyLookup& a) {
   const char* op = "productKeyLookup";
   check_lookup(op, a.query, a.keys);
-  expect(a.k >= 1, Code::value, op, "knn", "be at least 1", std::to_string(a.k));
+  if (a.k < 1 || a.k >= kIndexLimit)
+    fail(Code::value, op, "knn", "be from 1 to 2^31 - 1", std::to_string(a.k));
   if (a.mask) {
     expect_dtype(op, "mask", a.mask, DType::u8);
     expect_shape(op, "mask", a.mask, {a.keys.dim(0), 2, a.keys.dim(2)});
@@ -130,6 +131,10 @@ inline Outputs<ProductKeyLookupBackward, 2> outputs(const ProductKeyLookupBackwa
   check_lookup(op, a.query, a.keys);
   expect_rank(op, "lookup.weights", a.weights, 3, "[tokens, heads, knn]");
   const Shape shape{a.query.dim(0), a.query.dim(1), a.weights.dim(2)};
+  if (shape[2] < 1) fail(Code::shape, op, "lookup.weights", "have a knn of at least 1", "0");
+  if (shape[0] * shape[2] >= kIndexLimit)  // kernels number the entries of a half-key by int32
+    fail(Code::shape, op, "lookup.weights", "have fewer than 2^31 entries a head",
+         to_string(a.weights.shape), "Pass the tokens in several calls.");
   expect_float32(op, "lookup.weights", a.weights, shape);
   expect_float32(op, "lookup.scores", a.scores, shape);
   expect_int32(op, "lookup.indices", a.indices, shape);

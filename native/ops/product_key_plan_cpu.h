@@ -23,9 +23,10 @@ struct LookupPlan {
   // From one row of scores to the next: not a power of two, so that rows do not fall into the same
   // sets of the cache.
   int64_t stride;
-  int64_t maxima_vectors;     // of each row's lane maxima; 0: not computed with the scores
-  const int32_t* pair_width;  // [k]: k / (i + 1), how many j there are for each i of the pairs
-  const int32_t* pair_reach;  // [k]: the first j with (i + 1)(j + 1) >= k
+  int64_t maxima_vectors;  // of each row's lane maxima; 0: not computed with the scores
+  // [min(k, n)]: k / (i + 1), how many j there are for each i of the pairs
+  const int32_t* pair_width;
+  const int32_t* pair_reach;  // [min(k, n)]: the first j with (i + 1)(j + 1) >= k
 };
 
 // Of one thread. The half lists are those of the block it works on.
@@ -43,19 +44,20 @@ struct LookupWorkspace {
   uint64_t* sort_keys;  // [max(columns, pairs)]
 };
 
-// The number of pairs (i, j) with (i + 1)(j + 1) <= k.
-inline int64_t pairs_of(int64_t k) {
+// The number of pairs (i, j) of n each with (i + 1)(j + 1) <= k.
+inline int64_t pairs_of(int64_t k, int64_t n) {
   int64_t pairs = 0;
-  for (int64_t i = 0; i < k; ++i) pairs += k / (i + 1);
+  for (int64_t i = 0; i < k && i < n; ++i) pairs += k / (i + 1) < n ? k / (i + 1) : n;
   return pairs;
 }
 
 LookupPlan make_plan(KernelContext& ctx, const ProductKeyLookup& a) {
   LookupPlan plan;
+  const int64_t n = a.keys.dim(2);
   plan.k = a.scores.dim(2);
-  plan.columns = round_up(a.keys.dim(2), kTileColumns);
+  plan.columns = round_up(n, kTileColumns);
   plan.stride = plan.columns + kTileColumns;
-  plan.pairs = pairs_of(plan.k);
+  plan.pairs = pairs_of(plan.k, n);
   plan.block_rows = kMaxBlockRows;
   while (plan.block_rows > kTileRows &&
          plan.block_rows * plan.stride * static_cast<int64_t>(sizeof(float)) > kBlockScoreBytes)
@@ -65,8 +67,9 @@ LookupPlan make_plan(KernelContext& ctx, const ProductKeyLookup& a) {
   const bool has_maxima = !a.mask && plan.k <= kMaxVectorK &&
                           lane_maxima_vectors(plan.k) <= plan.columns / kTileColumns;
   plan.maxima_vectors = has_maxima ? lane_maxima_vectors(plan.k) : 0;
-  int32_t *width = ctx.scratch<int32_t>(plan.k), *reach = ctx.scratch<int32_t>(plan.k);
-  for (int64_t i = 0; i < plan.k; ++i) {
+  const int64_t listed = plan.k < n ? plan.k : n;
+  int32_t *width = ctx.scratch<int32_t>(listed), *reach = ctx.scratch<int32_t>(listed);
+  for (int64_t i = 0; i < listed; ++i) {
     width[i] = static_cast<int32_t>(plan.k / (i + 1));
     reach[i] = static_cast<int32_t>((plan.k - 1) / (i + 1));
   }

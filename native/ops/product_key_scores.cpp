@@ -38,6 +38,7 @@ void product_key_scores(KernelContext& ctx, const ProductKeyScores& args) {
   ProductKeyScores a = args;
   a.query = widened(ctx, args.query);
   a.keys = widened(ctx, args.keys);
+  if (a.scores.size() == 0) return;  // another axis may be huge
   ML_DISPATCH(scores_products)(ctx, a);
 }
 

@@ -18,6 +18,7 @@ struct Forward {
 
 void product_key_scores(CudaStream& stream, const ProductKeyScores& a) {
   const int64_t T = a.query.dim(0), H = a.query.dim(1), d = a.query.dim(3), n = a.keys.dim(2);
+  if (a.scores.size() == 0) return;
   dispatch_float(a.query.dtype, [&](auto t) {
     using Element = decltype(t);
     MatrixProduct<Element, Element> p{.c = a.scores.as<float>(),

@@ -7,6 +7,7 @@
 //     gain    [n]       float32  in, optional: ones
 //     y, dx   [..., n]  float32  out
 //     dgain   [n]       float32  added to, optional
+// y may be x. The backward pass reads its inputs twice: dx is memory of its own.
 
 #include "ops/operands.h"
 
@@ -30,7 +31,7 @@ inline void check_norm(const char* op, const View& x, const View& gain) {
 
 template <class Input>
 constexpr void inputs(const RmsNorm& a, Input&& input) {
-  input("x", a.x);
+  input("x", a.x, kInPlace);
   input("gain", a.gain);
 }
 
@@ -53,7 +54,7 @@ inline Outputs<RmsNormBackward, 2> outputs(const RmsNormBackward& a) {
   return {op,
           {{&RmsNormBackward::dx, "out.dx", a.x.shape},
            {.view = &RmsNormBackward::dgain,
-            .name = "dGain",
+            .name = "into.gain",
             .shape = {a.x.dim(-1)},
             .optional = true,
             .added_to = true}}};

@@ -22,8 +22,10 @@ void sigmoid_gate_backward_rows(const SigmoidGateBackward& a, int64_t begin, int
     const Vec s = sigmoid(set1(a.g.as<float>()[r]));
     const float *y = a.y.as<float>() + r * V, *dout = a.dout.as<float>() + r * V;
     float* dy = a.dy.as<float>() + r * V;
-    a.dg.as<float>()[r] = dot(dout, y, V) * s[0] * (1.0f - s[0]);
+    const float product = dot(dout, y, V);
     for_vectors(V, [&](int64_t i, int n) { store_n(dy + i, load_n(dout + i, n) * s, n); });
+    // dg may be dout or y where V is 1
+    a.dg.as<float>()[r] = product * s[0] * (1.0f - s[0]);
   }
 }
 

@@ -7,7 +7,7 @@
 //     g         [R, 1]  float32  in
 //     out, dy   [R, V]  float32  out
 //     dg        [R, 1]  float32  out
-// out may be y, and dy may be dout.
+// out may be y, and dy may be dout or y.
 
 #include "ops/operands.h"
 
@@ -41,7 +41,7 @@ inline Outputs<SigmoidGate, 1> outputs(const SigmoidGate& a) {
 template <class Input>
 constexpr void inputs(const SigmoidGateBackward& a, Input&& input) {
   input("dOut", a.dout, kInPlace);
-  input("y", a.y);
+  input("y", a.y, kInPlace);
   input("g", a.g);
 }
 

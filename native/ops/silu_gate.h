@@ -5,7 +5,7 @@
 //                      da = dz * y * sigmoid(a) * (1 + a * (1 - sigmoid(a)))
 //     y, a, dz    [any]    float32  in
 //     z, dy, da   [as y]   float32  out
-// z may be y, and dy may be dz.
+// z may be y or a, and each of dy and da may be dz, y or a.
 
 #include "ops/operands.h"
 
@@ -22,7 +22,7 @@ struct SiluGateBackward {
 template <class Input>
 constexpr void inputs(const SiluGate& a, Input&& input) {
   input("y", a.y, kInPlace);
-  input("a", a.a);
+  input("a", a.a, kInPlace);
 }
 
 inline Outputs<SiluGate, 1> outputs(const SiluGate& a) {
@@ -34,8 +34,8 @@ inline Outputs<SiluGate, 1> outputs(const SiluGate& a) {
 template <class Input>
 constexpr void inputs(const SiluGateBackward& a, Input&& input) {
   input("dz", a.dz, kInPlace);
-  input("y", a.y);
-  input("a", a.a);
+  input("y", a.y, kInPlace);
+  input("a", a.a, kInPlace);
 }
 
 inline Outputs<SiluGateBackward, 2> outputs(const SiluGateBackward& a) {

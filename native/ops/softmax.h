@@ -5,6 +5,7 @@
 //     x, dy   [..., n]  float32  in
 //     y       [..., n]  float32  out; backward: in
 //     dx      [..., n]  float32  out
+// y may be x, and dx may be dy or y.
 
 #include "ops/operands.h"
 
@@ -20,7 +21,7 @@ struct SoftmaxBackward {
 
 template <class Input>
 constexpr void inputs(const Softmax& a, Input&& input) {
-  input("x", a.x);
+  input("x", a.x, kInPlace);
 }
 
 inline Outputs<Softmax, 1> outputs(const Softmax& a) {
@@ -31,8 +32,8 @@ inline Outputs<Softmax, 1> outputs(const Softmax& a) {
 
 template <class Input>
 constexpr void inputs(const SoftmaxBackward& a, Input&& input) {
-  input("dy", a.dy);
-  input("y", a.y);
+  input("dy", a.dy, kInPlace);
+  input("y", a.y, kInPlace);
 }
 
 inline Outputs<SoftmaxBackward, 1> outputs(const SoftmaxBackward& a) {

@@ -15,6 +15,7 @@ namespace ml::cpu {
 
 void sparse_grad_values(KernelContext& ctx, const SparseGradValues& a) {
   const int64_t R = *a.count.as<int32_t>(), V = a.values.dim(1);
+  if (R == 0 || V == 0) return;  // there may be many bags without entries
   const HotRows rows(
       ctx, gather_entries(ctx, a.reads, a.order.as<int32_t>(), a.starts.as<int32_t>(), R, V), R,
       ML_DISPATCH(sum_entries));

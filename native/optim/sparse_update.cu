@@ -5,6 +5,7 @@
 
 #include <type_traits>
 
+#include "core/split_float.h"
 #include "cuda/launch.cuh"
 #include "cuda/stream.h"
 #include "ops/sparse_grad.cuh"
@@ -18,8 +19,9 @@ namespace {
 
 // The table and its states.
 struct TableState {
-  float *exact, *state1, *state2;  // exact: the float32 table, or the master of a 16-bit one
-  void* rounded;                   // the 16-bit table
+  void* table;
+  void* exact;  // of a 16-bit table (optim/exact_rows.h)
+  float *state1, *state2;
   DType dtype;
   int64_t slots;
   int width;
@@ -40,24 +42,67 @@ __device__ inline void load_slice(Slice& slice, const float* table, const LaneGr
   }
 }
 
-template <class T, class Slice>
-__device__ inline void store_rounded(T* row, const Slice& slice, const LaneGroup& group, int column,
-                                     int width) {
+// The exact values of a slice of row u.
+template <class Slice>
+__device__ inline void load_exact(Slice& x, const TableState& a, const LaneGroup& group, int64_t u,
+                                  int column) {
+  if (a.dtype != DType::bf16) {
+    const auto* exact = static_cast<const float*>(a.dtype == DType::f32 ? a.table : a.exact);
+    return load_slice(x, exact, group, u, column, a.width);
+  }
+  const auto* high = static_cast<const BFloat16*>(a.table);
+  const auto* low = static_cast<const int16_t*>(a.exact);
 #pragma unroll
   for (int v = 0; v < Slice::vectors; ++v) {
     const int c = column + v * group.lanes * Slice::n;
-    if (c < width) store<Slice::n>(row + c, narrow<T>(slice.v[v]));
+    if (u < 0 || c >= a.width) continue;
+    const Pack<BFloat16, Slice::n> h = load<Slice::n>(row_at(high, u, a.width) + c);
+    const Pack<int16_t, Slice::n> l = load<Slice::n>(row_at(low, u, a.width) + c);
+#pragma unroll
+    for (int e = 0; e < Slice::n; ++e) x.v[v][e] = join(h.v[e], l.v[e]);
   }
 }
 
 template <class Slice>
-__device__ inline void store_row(const TableState& a, const Slice& x, const LaneGroup& group,
-                                 int64_t u, int column) {
-  store_slice(row_at(a.exact, u, a.width), x, group, column, a.width);
-  if (a.dtype == DType::f16)
-    store_rounded(row_at(static_cast<Half*>(a.rounded), u, a.width), x, group, column, a.width);
+__device__ inline void store_rounded(Half* row, const Slice& x, const LaneGroup& group, int column,
+                                     int width) {
+#pragma unroll
+  for (int v = 0; v < Slice::vectors; ++v) {
+    const int c = column + v * group.lanes * Slice::n;
+    if (c < width) store<Slice::n>(row + c, narrow<Half>(x.v[v]));
+  }
+}
+
+template <class Slice>
+__device__ inline void store_split(BFloat16* high, int16_t* low, const Slice& x,
+                                   const LaneGroup& group, int column, int width) {
+#pragma unroll
+  for (int v = 0; v < Slice::vectors; ++v) {
+    const int c = column + v * group.lanes * Slice::n;
+    Pack<BFloat16, Slice::n> h;
+    Pack<int16_t, Slice::n> l;
+#pragma unroll
+    for (int e = 0; e < Slice::n; ++e) {
+      h.v[e] = high_half(x.v[v][e]);
+      l.v[e] = low_half(x.v[v][e]);
+    }
+    if (c >= width) continue;
+    store<Slice::n>(high + c, h);
+    store<Slice::n>(low + c, l);
+  }
+}
+
+template <class Slice>
+__device__ inline void store_exact(const TableState& a, const Slice& x, const LaneGroup& group,
+                                   int64_t u, int column) {
   if (a.dtype == DType::bf16)
-    store_rounded(row_at(static_cast<BFloat16*>(a.rounded), u, a.width), x, group, column, a.width);
+    return store_split(row_at(static_cast<BFloat16*>(a.table), u, a.width),
+                       row_at(static_cast<int16_t*>(a.exact), u, a.width), x, group, column,
+                       a.width);
+  auto* exact = static_cast<float*>(a.dtype == DType::f32 ? a.table : a.exact);
+  store_slice(row_at(exact, u, a.width), x, group, column, a.width);
+  if (a.dtype == DType::f16)
+    store_rounded(row_at(static_cast<Half*>(a.table), u, a.width), x, group, column, a.width);
 }
 
 // Updates one slice of row u of the table, whose gradient is that of touched row r, or 0 where
@@ -68,7 +113,7 @@ __device__ inline void update_row(const Rule& rule, const TableState& a, const R
   const int column = Slice::column(group, blockIdx.y);
   const auto root = [](float v) { return sqrtf(v); };
   Slice x, first, second, g;
-  load_slice(x, a.exact, group, u, column, a.width);
+  load_exact(x, a, group, u, column);
   load_slice(first, a.state1, group, u, column, a.width);
   load_slice(second, a.state2, group, u, column, a.width);
   row_gradient(g, t, group, r, column);
@@ -78,7 +123,7 @@ __device__ inline void update_row(const Rule& rule, const TableState& a, const R
 #pragma unroll
     for (int e = 0; e < Slice::n; ++e)
       rule(x.v[v][e], first.v[v][e], second.v[v][e], g.v[v][e], root);
-  store_row(a, x, group, u, column);
+  store_exact(a, x, group, u, column);
   if (a.state1) store_slice(row_at(a.state1, u, a.width), first, group, column, a.width);
   if (a.state2) store_slice(row_at(a.state2, u, a.width), second, group, column, a.width);
 }
@@ -96,7 +141,7 @@ __device__ inline void update_row(const RowwiseAdagradRule& rule, const TableSta
     const int column = Slice::column(group, k % slices);
     const bool last = k >= slices - 1, apply = steps == 1 || k >= slices;
     Slice x, g;
-    if (apply) load_slice(x, a.exact, group, u, column, a.width);
+    if (apply) load_exact(x, a, group, u, column);
     row_gradient(g, t, group, r, column);
     if (k < slices) {
 #pragma unroll
@@ -115,7 +160,7 @@ __device__ inline void update_row(const RowwiseAdagradRule& rule, const TableSta
     for (int v = 0; v < Slice::vectors; ++v)
 #pragma unroll
       for (int e = 0; e < Slice::n; ++e) rule(x.v[v][e], g.v[v][e], root);
-    store_row(a, x, group, u, column);
+    store_exact(a, x, group, u, column);
   }
 }
 
@@ -165,17 +210,17 @@ template <class Rule>
 void update_with(CudaStream& stream, const SparseUpdate& a) {
   const int64_t width = a.table.dim(1), slots = a.table.dim(0);
   const ResolvedRows t = resolve_rows(stream, a.rows, a.starts, a.order, a.count, a.reads, width);
-  const TableState state{.exact = (a.master ? a.master : a.table).template as<float>(),
+  const TableState state{.table = a.table.data,
+                         .exact = a.exact.data,
                          .state1 = a.state1 ? a.state1.as<float>() : nullptr,
                          .state2 = a.state2 ? a.state2.as<float>() : nullptr,
-                         .rounded = a.table.data,
-                         .dtype = a.master ? a.table.dtype : DType::f32,
+                         .dtype = a.table.dtype,
                          .slots = slots,
                          .width = static_cast<int>(width)};
   constexpr bool whole_rows = std::is_same_v<Rule, RowwiseAdagradRule>;
   const bool vec4 = vec4_aligned(a.reads, width) && vec4_aligned(a.table, width) &&
-                    vec4_aligned(a.master, width) &&
-                    (whole_rows || vec4_aligned(a.state1, width)) && vec4_aligned(a.state2, width);
+                    vec4_aligned(a.exact, width) && (whole_rows || vec4_aligned(a.state1, width)) &&
+                    vec4_aligned(a.state2, width);
   with_gradient_slice(vec4, width, [&]<class Slice>(Slice, Slicing s) {
     const int64_t chunks =
         a.every_row ? (slots + kRowsPerChunk - 1) / kRowsPerChunk : a.rows.dim(0);

@@ -2,8 +2,8 @@
 // One optimizer step of a value table, for its touched rows only: O(R), not O(N).
 //   g = values[r, :] as SparseGradValues sums it;  table[rows[r], :] = rule(row, g, states, step)
 //     table          [N, V]  float32 | float16 | bfloat16  in, out
-//     master         [N, V]  float32  in, out, where the table is not float32: the exact values,
-//                            of which the table holds the rounded ones
+//     exact          of a 16-bit table: what its exact values need beside it (optim/exact_rows.h)
+//                            in, out
 //     state1, state2 [N, V]  float32  in, out, as the rule needs (row-wise Adagrad: state1 [N])
 //     step           [1]     int32    in
 //     rows, starts, order, count, reads  in: ops/sparse_grad.h
@@ -12,13 +12,14 @@
 
 #include <vector>
 
+#include "core/split_float.h"
 #include "ops/sparse_grad.h"
 #include "optim/rule.h"
 
 namespace ml {
 
 struct SparseUpdate {
-  View table, master, state1, state2, step;
+  View table, exact, state1, state2, step;
   View rows, starts, order, count;
   std::vector<TableRead> reads;
   Rule rule = Rule::sgd;
@@ -39,7 +40,7 @@ constexpr void inputs(const SparseUpdate& a, Input&& input) {
 template <class Output>
 constexpr void outputs(const SparseUpdate& a, Output&& output) {
   output("table", a.table, Write::updated);
-  output("master", a.master, Write::updated);
+  output("exact", a.exact, Write::updated);
   output("state1", a.state1, Write::updated);
   output("state2", a.state2, Write::updated);
 }

@@ -90,4 +90,17 @@ onEveryDevice((device) => {
     const message = await errorOf('ERR_INDEX_RANGE', () => output.data())
     expect(message).toContain('"indices"[5] is 6')
   })
+
+  test('an output that is refused stays alive', async () => {
+    const { x, down, up, indices, weights } = inputs({ T: 2, L: 3, C: 4, O: 5 }, 6, 1)
+    const { u } = ops.peer(x, down, up, indices, weights)
+    const before = await x.data()
+    const saved = { x, down, up, indices, weights, u }
+    for (let i = 0; i < 5; i++)
+      await errorOf('ERR_VALUE', () =>
+        ops.peerBackward(device.zeros([2, 5]), saved, { out: { dx: x } }),
+      )
+    device.normal([2, 4], { seed: 9 }) // would take the memory of x, if that had been freed
+    expect(await x.data()).toEqual(before)
+  })
 })

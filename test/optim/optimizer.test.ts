@@ -63,7 +63,7 @@ onEveryDevice((device) => {
     await errorOf('ERR_VALUE', adamw({ lr: -1 }))
     await errorOf('ERR_VALUE', () => new Sgd([], { lr: 1 }))
     await errorOf('ERR_VALUE', () => new Sgd([{}] as never, { lr: 1 }))
-    const elsewhere = new MemoryLayer(openDevice('cpu'), small).parameters()
+    const elsewhere = new MemoryLayer(openDevice('cpu', { threads: 3 }), small).parameters()
     await errorOf('ERR_DEVICE_MISMATCH', () => new Sgd([...p, ...elsewhere], { lr: 1 }))
   })
 

@@ -35,6 +35,7 @@ Napi::Value embedding_bag_backward(Arguments& a) {
       !wants_table || !scales, Code::unsupported, op, "needs.table",
       "be false for a table with scales", "true",
       "An int8 table is read only; its weights' gradient is there with needs: { table: false }.");
+  if (wants_table) expect_apart(op, "out.dWeights", out_weights.view(), "weights", weights.view());
   Napi::Object result = Napi::Object::New(a.env());
   if (wants_weights) {
     const EmbeddingBagWeightsBackward args{.dy = dy.view(),
@@ -45,8 +46,9 @@ Napi::Value embedding_bag_backward(Arguments& a) {
     result.Set("dWeights", to_js(a.env(), compute(table.device(), args, {out_weights})));
   }
   if (wants_table) {
-    const SparseGrad dtable = sparse_grad(table.device(), {{indices, weights, dy, offsets}},
-                                          table.shape[0], table.shape[1]);
+    const ValueTable::Read read{indices, weights, dy, offsets};
+    const SparseGrad dtable =
+        sparse_grad(table.device(), {&read, 1}, table.shape[0], table.shape[1]);
     result.Set("dTable", to_js(a.env(), dtable));
   }
   return result;

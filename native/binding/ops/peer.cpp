@@ -37,11 +37,10 @@ Napi::Value peer_backward(Arguments& a) {
                            .weights = weights.view(),
                            .activation = a.choice<Activation>("activation")},
               {out_x, out_weights});
-  const SparseGrad ddown = sparse_grad(device, {{.indices = indices, .weights = du, .dy = x}},
-                                       down.shape[0], down.shape[1]),
-                   dup = sparse_grad(device,
-                                     {{.indices = indices, .weights = coefficient, .dy = dout}},
-                                     up.shape[0], up.shape[1]);
+  const ValueTable::Read of_down{.indices = indices, .weights = du, .dy = x},
+      of_up{.indices = indices, .weights = coefficient, .dy = dout};
+  const SparseGrad ddown = sparse_grad(device, {&of_down, 1}, down.shape[0], down.shape[1]),
+                   dup = sparse_grad(device, {&of_up, 1}, up.shape[0], up.shape[1]);
   Napi::Object result = to_js(a.env(), {{"dx", dx}, {"dWeights", dweights}});
   result.Set("dDown", to_js(a.env(), ddown));
   result.Set("dUp", to_js(a.env(), dup));

@@ -38,7 +38,6 @@ const small = { inputDim: 6, heads: 1, knn: 2, nKeys: 2, keyDim: 4 }
 
 const call = (name: string, run: Call['run']): Call => ({ name, run })
 
-/** Tensors of a state dict that are the state's own are not disposed. */
 const training = [
   call('MemoryLayer.forward', ({ layer, x }) => Object.values(layer.forward(x))),
   call('MemoryLayer.infer', ({ layer, x }) => [layer.infer(x)]),
@@ -49,8 +48,8 @@ const training = [
   call('clipGradNorm', ({ parameters }) => [clipGradNorm(parameters, 0.1)]),
   call('MemoryLayer.loadStateDict', ({ layer, device }) => {
     const zeros: StateDict = {}
-    for (const [name, t] of Object.entries(layer.stateDict())) zeros[name] = device.zeros(t.shape)
     try {
+      for (const [name, t] of Object.entries(layer.stateDict())) zeros[name] = device.zeros(t.shape)
       layer.loadStateDict(zeros)
     } finally {
       for (const t of Object.values(zeros)) t.dispose()

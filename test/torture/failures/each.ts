@@ -4,7 +4,7 @@ import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { type Device, MemoryLayersError } from '../../../lib/index.js'
 import type { Part } from '../part.js'
 import type { Call, Files, Made } from './calls.js'
-import { difference, disposeState, makeState, snapshot } from './state.js'
+import { difference, disposeState, makeState, snapshot, voidBits } from './state.js'
 
 /** How inner calls of a kind are made to fail. */
 export interface Seam {
@@ -154,13 +154,13 @@ function check(part: Part, name: string, got: Outcome, wanted: Outcome): void {
 }
 
 /**
- * What work finds after its call has returned skips that piece of work alone: each tensor is what it
- * was or what it would have been, and none is torn.
+ * What work finds after its call has returned skips that piece of work alone: each tensor is what
+ * it was or what it would have been, or void where it was to be overwritten; none is torn.
  */
 function checkPieces(part: Part, name: string, got: Outcome, before: Outcome, wanted: Outcome) {
   const torn = Object.keys(got.bits).find((piece) => {
     const bits = got.bits[piece]
-    return bits !== before.bits[piece] && bits !== wanted.bits[piece]
+    return bits !== voidBits && bits !== before.bits[piece] && bits !== wanted.bits[piece]
   })
   part.check(torn === undefined, () => `${name}: ${torn} is neither old nor new`)
 }

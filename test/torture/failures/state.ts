@@ -4,6 +4,7 @@ import {
   AdamW,
   type Device,
   MemoryLayer,
+  MemoryLayersError,
   type Optimizer,
   type Parameter,
   type Tensor,
@@ -64,11 +65,23 @@ export function disposeState(s: State): void {
   s.dy.dispose()
 }
 
+/** In place of the bits of a tensor that is void. */
+export const voidBits = 'void'
+
+// What is void cannot be read.
+function asVoid(error: unknown): undefined {
+  if (!(error instanceof MemoryLayersError)) throw error
+}
+
 /** Every bit of the state: values, gradients, queues, optimizer states. */
 export async function snapshot(s: State): Promise<Record<string, string>> {
   const bits: Record<string, string> = {}
   const note = async (name: string, t: Tensor) => {
-    const data = await t.data()
+    const data = await t.data().catch(asVoid)
+    if (data === undefined) {
+      bits[name] = voidBits
+      return
+    }
     bits[name] = Buffer.from(data.buffer, data.byteOffset, data.byteLength).toString('base64')
   }
   for (const [i, p] of s.parameters.entries()) {

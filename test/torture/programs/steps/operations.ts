@@ -22,13 +22,13 @@ function runInto(
   value: () => Samples,
 ): void {
   const faults = inputs.reduce((bits, p) => bits | p.model.faults, 0)
-  if (picks.below(2) === 0) {
+  const out = sameShape(world, picks, like, 'float32')
+  if (picks.below(2) === 0 || out.model.dtype !== 'float32') {
     const model = ModelTensor.make(like.model.shape, 'float32')
     model.overwrite(faults ? [] : value(), faults, world.noise)
     world.add(run(undefined), model)
     return
   }
-  const out = sameShape(world, picks, like, 'float32')
   const clash = inputs.some(
     (p) => out.model.overlaps(p.model) && !(inPlace.includes(p) && out.model.covers(p.model)),
   )
@@ -91,7 +91,7 @@ export const operationSteps: Record<string, Step> = {
       picks,
       x,
       [x],
-      [],
+      [x],
       (out) => ops.softmax(x.real, { out }),
       () => world.noise.map([x.model.samples], (x) => softmax(x!, C)),
     )
@@ -105,7 +105,7 @@ export const operationSteps: Record<string, Step> = {
       picks,
       x,
       [x],
-      [],
+      [x],
       (out) => ops.rmsNorm(x.real, undefined, { out, eps: 0.1 }),
       () => world.noise.map([x.model.samples], (x) => rmsNorm(x!, undefined, C, 0.1)),
     )

@@ -1,0 +1,23 @@
+// Which tensors a piece of code makes, so that they can be disposed if it fails.
+
+import type { Tensor } from './tensor.js'
+
+let made: Tensor[] | undefined
+
+/** Every tensor tells that it was made. */
+export function noteTensor(tensor: Tensor): void {
+  made?.push(tensor)
+}
+
+/**
+ * Adds every tensor that is made from now on to `list`, until the function that is returned is
+ * called; a list that was given before gets them then.
+ */
+export function collectTensors(list: Tensor[]): () => void {
+  const outer = made
+  made = list
+  return () => {
+    made = outer
+    for (const t of list) outer?.push(t)
+  }
+}

@@ -104,7 +104,15 @@ ${importAddon}.then(({ openDevice }) => {
   openDevice('cpu').normal([100000], { seed: 1 }).data()
 })`
 
+const closedDevice = `
+${importAddon}.then(async ({ openDevice }) => {
+  const device = openDevice('cpu', { threads: 3 })
+  globalThis.tensor = device.zeros([4096])
+  await device.close()
+})`
+
 test.each([
+  ['the main thread exits with a tensor of a device that was closed', closedDevice],
   ['the only worker that loaded the addon exits', onlyWorker],
   ['workers are terminated in the middle of calls', terminated],
   ['the main thread exits with work enqueued', exitWithWork],

@@ -6,6 +6,7 @@ namespace ml {
 
 void Device::end() noexcept {
   closed_ = true;
+  if (ended()) return;
   stream_.reset();  // runs what is enqueued, and joins its threads
   for (Storage* s = storages_; s; s = s->next_) s->abandon();
   allocator_.release_cached();

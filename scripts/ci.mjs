@@ -13,7 +13,11 @@ const stages = [
   { name: 'tests', run: 'npm test', minutes: 30 },
   { name: 'sanitizers', run: 'bash test/native/run', minutes: 15 },
   { name: 'emulator', run: 'bash test/simt/run', minutes: 15 },
-  { name: 'torture', run: 'npm run torture -- --minutes 3.5 --seed 1', minutes: 5 },
+  {
+    name: 'torture',
+    run: 'npm run torture -- programs workers steps --minutes 2.5 --seed 1',
+    minutes: 5,
+  },
   { name: 'kernels', run: 'npm run bench:kernels -- --check', minutes: 15 },
   { name: 'package', run: 'npm run test:package -- --cuda-architectures 80', minutes: 20 },
 ]

@@ -11,7 +11,7 @@ const root = fileURLToPath(new URL('..', import.meta.url))
 const stages = [
   { name: 'check', run: 'npm run check', minutes: 5 },
   { name: 'tests', run: 'npm test', minutes: 30 },
-  { name: 'sanitizers', run: 'bash test/native/run', minutes: 15 },
+  { name: 'sanitizers', run: 'bash test/native/run', minutes: 25 },
   { name: 'emulator', run: 'bash test/simt/run', minutes: 15 },
   {
     name: 'torture',

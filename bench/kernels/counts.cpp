@@ -35,8 +35,8 @@ void tables(int64_t V) {
   const Tensor indices = integers({T, L}, N), weights = normal({T, L}), dy = normal({T, V}),
                step = zeros(*device, {1}, DType::i32);
   run(*device, StepAdvance{.step = step.view()});
-  const TouchedRows t =
-      find_touched_rows(*device, {{.indices = indices, .weights = weights, .dy = dy}}, N);
+  const ValueTable::Read one{.indices = indices, .weights = weights, .dy = dy};
+  const TouchedRows t = find_touched_rows(*device, {&one, 1}, N);
   int32_t R = 0;
   read(&R, t.count.view(), nullptr);
   wait();

@@ -39,7 +39,8 @@ void bags(Device& d, int64_t B, int64_t V, DType dtype) {
                                      .dy = y.view(),
                                      .table = table.view(),
                                      .indices = indices.view()});
-  const SparseGrad g = sparse_grad(d, {{indices, weights, y, {}}, {indices, weights, y, {}}}, N, V);
+  const ValueTable::Read twice[] = {{indices, weights, y, {}}, {indices, weights, y, {}}};
+  const SparseGrad g = sparse_grad(d, twice, N, V);
   const Tensor dense = zeros(d, {N, V});
   run(d, SparseGradToDense{.dense = dense.view(),
                            .values = g.values.view(),

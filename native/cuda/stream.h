@@ -103,8 +103,8 @@ class CudaStream final : public Stream {
   struct Launched {
     Ticket ticket;
     OutcomePtr outcome;
-    uint32_t check = kChecks;      // the bit of its own checks; kChecks: none
-    std::vector<FaultSite> sites;  // of its own checks
+    uint32_t check = kChecks;        // the bit of its own checks; kChecks: none
+    std::vector<FaultSite> sites{};  // of its own checks
   };
   // A point of the stream that the completion thread waits for, and what to do there.
   struct SyncPoint {

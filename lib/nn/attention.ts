@@ -7,14 +7,7 @@ import { checkBoolean, checkInteger, checkOptions } from '../options.js'
 import type { DenseParameter } from '../parameter.js'
 import type { Tensor } from '../tensor.js'
 import { toGradientRows, toRows } from './input.js'
-import {
-  DenseModule,
-  type Module,
-  Saved,
-  savedOf,
-  uniformParameter,
-  valuesByName,
-} from './module.js'
+import { DenseModule, type Module, Saved, uniformParameter, valuesByName } from './module.js'
 
 /** Options of {@link Attention}. */
 export interface AttentionOptions {
@@ -99,7 +92,7 @@ export class Attention extends DenseModule implements Module<Saved<AttentionSave
   /** Adds to the gradients and returns dx. @throws ERR_CONTEXT, ERR_SHAPE */
   backward(context: Saved<AttentionSaved>, dy: LayerInput): Tensor<'float32'> {
     const where = 'Attention.backward'
-    return savedOf(where, context).spend(where, this, this.#device, ({ x, ...saved }) => {
+    return Saved.spend(where, context, this, this.#device, ({ x, ...saved }) => {
       const tokens = x.shape[0]!
       const { rows, restoreShape } = toGradientRows(where, dy, this.#device, this.#dim, tokens)
       const yRows = saved.y.reshape(x.shape)

@@ -3,7 +3,7 @@ import { checkDevice, type Device } from '../device.js'
 import { inspect } from '../inspect.js'
 import * as ops from '../ops.js'
 import { type Tensor, tensorHandle } from '../tensor.js'
-import { Saved, savedOf } from './module.js'
+import { Saved } from './module.js'
 
 /** @internal */
 export type CrossEntropySaved = { logits: Tensor; targets: Tensor; scale: Tensor }
@@ -56,17 +56,12 @@ export class CrossEntropy {
   /** The gradient of the mean loss with respect to the logits. @throws ERR_CONTEXT */
   backward(context: Saved<CrossEntropySaved>): Tensor<'float32'> {
     const where = 'CrossEntropy.backward'
-    return savedOf(where, context).spend(
-      where,
-      this,
-      this.#device,
-      ({ logits, targets, scale }) => {
-        const dLosses = scale.reshape([scale.size])
-        const dLogits = ops.crossEntropyBackward(dLosses, logits, targets)
-        dLosses.dispose()
-        return dLogits
-      },
-    )
+    return Saved.spend(where, context, this, this.#device, ({ logits, targets, scale }) => {
+      const dLosses = scale.reshape([scale.size])
+      const dLogits = ops.crossEntropyBackward(dLosses, logits, targets)
+      dLosses.dispose()
+      return dLogits
+    })
   }
 
   /** @internal */

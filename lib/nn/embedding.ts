@@ -18,7 +18,7 @@ import { countElements } from '../shape.js'
 import { loadStateDict, type StateDict, stateDictOf } from '../state-dict.js'
 import { formatShape, Tensor, tensorHandle } from '../tensor.js'
 import { ValueTable } from '../value-table.js'
-import { Saved, savedOf } from './module.js'
+import { Saved } from './module.js'
 
 /** Options of {@link Embedding}. */
 export interface EmbeddingOptions {
@@ -104,7 +104,7 @@ export class Embedding {
    */
   backward(context: Saved<EmbeddingSaved>, dy: Tensor): void {
     const where = 'Embedding.backward'
-    savedOf(where, context).spend(where, this, this.#device, ({ indices, weights }) => {
+    Saved.spend(where, context, this, this.#device, ({ indices, weights }) => {
       tensorHandle(where, 'dy', dy, this.#device)
       if (dy.size !== indices.size * this.table.dim) {
         const requirement = `have ${indices.size} rows of ${this.table.dim}, as the output has`

@@ -6,14 +6,7 @@ import { checkInteger, checkOptions, choiceIndex } from '../options.js'
 import type { DenseParameter } from '../parameter.js'
 import type { Tensor } from '../tensor.js'
 import { toGradientRows, toRows } from './input.js'
-import {
-  DenseModule,
-  type Module,
-  Saved,
-  savedOf,
-  uniformParameter,
-  valuesByName,
-} from './module.js'
+import { DenseModule, type Module, Saved, uniformParameter, valuesByName } from './module.js'
 
 const activations = {
   gelu: { forward: ops.gelu, backward: ops.geluBackward },
@@ -108,7 +101,7 @@ export class FeedForward extends DenseModule implements Module<Saved<FeedForward
   /** Adds to the gradients and returns dx. @throws ERR_CONTEXT, ERR_SHAPE */
   backward(context: Saved<FeedForwardSaved>, dy: LayerInput): Tensor<'float32'> {
     const where = 'FeedForward.backward'
-    return savedOf(where, context).spend(where, this, this.#device, ({ x, a, h }) => {
+    return Saved.spend(where, context, this, this.#device, ({ x, a, h }) => {
       const tokens = x.shape[0]!
       const { rows, restoreShape } = toGradientRows(where, dy, this.#device, this.#dim, tokens)
       const { dx: dh } = ops.linearBackward(rows, h, this.#w2.value, {

@@ -6,7 +6,7 @@ import { checkBoolean, checkInteger, checkOptions } from '../options.js'
 import type { DenseParameter } from '../parameter.js'
 import type { Tensor } from '../tensor.js'
 import { toGradientRows, toRows } from './input.js'
-import { DenseModule, type Module, Saved, savedOf, uniformParameter } from './module.js'
+import { DenseModule, type Module, Saved, uniformParameter } from './module.js'
 
 /** Options of {@link Linear}. */
 export interface LinearOptions {
@@ -79,7 +79,7 @@ export class Linear extends DenseModule implements Module<Saved<{ x: Tensor }>> 
   /** Adds to the gradients and returns dx. @throws ERR_CONTEXT, ERR_SHAPE */
   backward(context: Saved<{ x: Tensor }>, dy: LayerInput): Tensor<'float32'> {
     const where = 'Linear.backward'
-    return savedOf(where, context).spend(where, this, this.#device, ({ x }) => {
+    return Saved.spend(where, context, this, this.#device, ({ x }) => {
       const tokens = x.shape[0]!
       const { rows, restoreShape } = toGradientRows(
         where,

@@ -6,14 +6,7 @@ import { checkInteger, checkNumber, checkOptions, checkProduct } from '../option
 import type { DenseParameter } from '../parameter.js'
 import type { Tensor } from '../tensor.js'
 import { toGradientRows, toRows } from './input.js'
-import {
-  DenseModule,
-  type Module,
-  Saved,
-  savedOf,
-  uniformParameter,
-  valuesByName,
-} from './module.js'
+import { DenseModule, type Module, Saved, uniformParameter, valuesByName } from './module.js'
 
 /** Options of {@link MixtureOfExperts}. */
 export interface MixtureOfExpertsOptions {
@@ -155,7 +148,7 @@ export class MixtureOfExperts extends DenseModule implements Module<Saved<Expert
    */
   backward(context: Saved<ExpertsSaved>, dy: LayerInput): Tensor<'float32'> {
     const where = 'MixtureOfExperts.backward'
-    return savedOf(where, context).spend(where, this, this.#device, (saved) => {
+    return Saved.spend(where, context, this, this.#device, (saved) => {
       const { x, indices, gates, outputs } = saved
       const tokens = x.shape[0]!
       const { rows, restoreShape } = toGradientRows(where, dy, this.#device, this.#dim, tokens)

@@ -103,19 +103,6 @@ export abstract class DenseModule {
   }
 }
 
-/** The context that backward was given. @throws ERR_CONTEXT for what no forward returned */
-export function savedOf<T extends Record<string, Tensor>>(
-  where: string,
-  context: Saved<T>,
-): Saved<T> {
-  if (!Saved.is(context))
-    throw contextError(
-      where,
-      `"context" must be the context of a forward, got ${describeValue(context)}`,
-    )
-  return context
-}
-
 /** What a forward saved for one backward. */
 export class Saved<T extends Record<string, Tensor>> {
   readonly #owner: object
@@ -136,28 +123,33 @@ export class Saved<T extends Record<string, Tensor>> {
     }))
   }
 
-  /** @internal */
-  static is(value: unknown): value is Saved<Record<string, Tensor>> {
-    return typeof value === 'object' && value !== null && #owner in value
-  }
-
   /**
-   * @internal Runs `body`, a backward of the module that this is from, on what was saved: all or
+   * @internal Runs `body`, a backward of the module `owner`, on what its forward saved: all or
    * nothing. Then the context is spent.
-   * @throws ERR_CONTEXT for a spent or foreign context, and where a tensor that backward reads was
-   * written since forward
+   * @throws ERR_CONTEXT for a spent or foreign context and for what no forward returned, and where
+   * a tensor that backward reads was written since forward
    */
-  spend<R>(where: string, owner: object, device: Device, body: (saved: T) => R): R {
-    if (this.#owner !== owner) throw contextError(where, '"context" is from another module')
-    const tensors = this.#tensors
+  static spend<T extends Record<string, Tensor>, R>(
+    where: string,
+    context: Saved<T>,
+    owner: object,
+    device: Device,
+    body: (saved: T) => R,
+  ): R {
+    if (typeof context !== 'object' || context === null || !(#owner in context)) {
+      const got = describeValue(context)
+      throw contextError(where, `"context" must be the context of a forward, got ${got}`)
+    }
+    if (context.#owner !== owner) throw contextError(where, '"context" is from another module')
+    const tensors = context.#tensors
     if (!tensors)
       throw contextError(where, '"context" was spent by an earlier backward or disposed')
-    for (const { name, tensor, writes } of this.#reads) {
+    for (const { name, tensor, writes } of context.#reads) {
       if (native.tensorWrittenSince(tensor.handle(where, name), writes))
         throw contextError(where, `"${name}" was written since the forward of this context`)
     }
     const result = atomically(device, () => body(tensors))
-    this.dispose()
+    context.dispose()
     return result
   }
 

@@ -7,7 +7,7 @@ import { checkInteger, checkNumber, checkOptions } from '../options.js'
 import type { DenseParameter } from '../parameter.js'
 import type { Tensor } from '../tensor.js'
 import { toGradientRows, toRows } from './input.js'
-import { DenseModule, type Module, newParameter, Saved, savedOf } from './module.js'
+import { DenseModule, type Module, newParameter, Saved } from './module.js'
 
 /** Options of {@link RmsNorm}. */
 export interface RmsNormOptions {
@@ -57,7 +57,7 @@ export class RmsNorm extends DenseModule implements Module<Saved<{ x: Tensor }>>
   /** Adds to the gain's gradient and returns dx. @throws ERR_CONTEXT, ERR_SHAPE */
   backward(context: Saved<{ x: Tensor }>, dy: LayerInput): Tensor<'float32'> {
     const where = 'RmsNorm.backward'
-    return savedOf(where, context).spend(where, this, this.#device, ({ x }) => {
+    return Saved.spend(where, context, this, this.#device, ({ x }) => {
       const tokens = x.shape[0]!
       const { rows, restoreShape } = toGradientRows(where, dy, this.#device, this.#dim, tokens)
       const { dx } = ops.rmsNormBackward(rows, x, this.#gain.value, {

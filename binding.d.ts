@@ -298,6 +298,12 @@ export function crossEntropyBackward(
   logits: TensorHandle,
   targets: TensorHandle,
 ): TensorHandle
+export function targetWeights(
+  outKept: OptionalTensor,
+  outWeights: OptionalTensor,
+  targets: TensorHandle,
+  ignoreIndex: number,
+): { kept: TensorHandle; weights: TensorHandle }
 export function attention(
   outY: OptionalTensor,
   outLse: OptionalTensor,

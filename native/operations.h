@@ -25,6 +25,7 @@
 #include "ops/silu_gate.h"
 #include "ops/softmax.h"
 #include "ops/sparse_grad.h"
+#include "ops/target_weights.h"
 #include "ops/topk.h"
 #include "optim/clip.h"
 #include "optim/dense_update.h"
@@ -60,6 +61,7 @@
   OPERATION(RmsNormBackward, rms_norm_backward)                          \
   OPERATION(CrossEntropy, cross_entropy)                                 \
   OPERATION(CrossEntropyBackward, cross_entropy_backward)                \
+  OPERATION(TargetWeights, target_weights)                               \
   OPERATION(Attention, attention)                                        \
   OPERATION(AttentionBackward, attention_backward)                       \
   OPERATION(Peer, peer)                                                  \

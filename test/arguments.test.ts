@@ -90,6 +90,7 @@ function operationCalls(device: Device): Record<string, Call> {
     add: [[x, x, { alpha: 1, beta: 2 }], ops.add],
     crossEntropy: [[x, targets, {}], ops.crossEntropy],
     crossEntropyBackward: [[zeros(2), x, targets, {}], ops.crossEntropyBackward],
+    targetWeights: [[targets, { ignoreIndex: -100 }], ops.targetWeights],
     attention: [[qkv, qkv, qkv, { scale: 1, causal: true }], ops.attention],
     attentionBackward: [[qkv, heads, { scale: 1 }], ops.attentionBackward],
     peer: [[x, table, table, indices, weights, { activation: 'relu' }], ops.peer],

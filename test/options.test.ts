@@ -66,6 +66,7 @@ const calls: Record<string, Call> = {
   'ops.crossEntropy': (o) => ops.crossEntropy(x, device.zeros([2], 'int32'), o),
   'ops.crossEntropyBackward': (o) =>
     ops.crossEntropyBackward(zeros(2), x, device.zeros([2], 'int32'), o),
+  'ops.targetWeights': (o) => ops.targetWeights(device.zeros([2], 'int32'), o),
   'ops.attention': (o) => ops.attention(four, four, four, o),
   'ops.attentionBackward': (o) =>
     ops.attentionBackward(four, { q: four, k: four, v: four, ...attended }, o),

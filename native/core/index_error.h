@@ -39,6 +39,13 @@ inline Error index_error(const char* op, const char* argument, int64_t position,
                                       padding + ".");
 }
 
+// For targets of a mean that are all to be ignored.
+inline Error no_target_error(const char* op) {
+  return Error(Code::value, std::string(op) + ": \"targets\" must have at least one that counts, " +
+                                "got only targets to ignore.\n  A class from 0 counts; -1 and " +
+                                "ignoreIndex are ignored.");
+}
+
 // For an offset that is none, and the one `before` it.
 inline Error offset_error(const char* op, const char* argument, int64_t position, int32_t value,
                           int32_t before, int64_t entries) {

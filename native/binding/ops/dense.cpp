@@ -100,6 +100,14 @@ Napi::Value cross_entropy_backward(Arguments& a) {
   return to_js(a.env(), compute(logits.device(), args, {out}));
 }
 
+Napi::Value target_weights(Arguments& a) {
+  const Tensor out_kept = a.optional_output("out.kept"),
+               out_weights = a.optional_output("out.weights"), targets = a.tensor("targets");
+  const TargetWeights args{.targets = targets.view(), .ignore_index = static_cast<int32_t>(a.integer("ignoreIndex"))};
+  const auto [kept, weights] = compute(targets.device(), args, {out_kept, out_weights});
+  return to_js(a.env(), {{"kept", kept}, {"weights", weights}});
+}
+
 }  // namespace
 
 void define_dense(Napi::Object exports) {
@@ -115,6 +123,7 @@ void define_dense(Napi::Object exports) {
   define<softmax_backward>(exports, "softmaxBackward");
   define<cross_entropy>(exports, "crossEntropy");
   define<cross_entropy_backward>(exports, "crossEntropyBackward");
+  define<target_weights>(exports, "targetWeights");
 }
 
 }  // namespace ml::binding

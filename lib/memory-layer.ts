@@ -1,6 +1,6 @@
 import { disposeOnError } from './atomically.js'
 import { native } from './binding.js'
-import type { Device } from './device.js'
+import { checkDevice, type Device } from './device.js'
 import { fail } from './errors.js'
 import { checkSharedTable, type LayerConfig, TableLayer } from './layer.js'
 import { checkBoolean, checkInteger, checkOptions, checkProduct, choiceIndex } from './options.js'
@@ -55,7 +55,8 @@ export class MemoryLayer extends TableLayer {
       'outputGate',
       'dtype',
     ])
-    const query = checkQuery(where, device, checked)
+    checkDevice(where, device)
+    const query = checkQuery(where, checked)
     const outputDim = checkInteger(where, 'outputDim', checked.outputDim ?? query.inputDim)
     const siluGate = choiceIndex(where, 'gate', checked.gate ?? 'silu', ['none', 'silu']) === 1
     const outputGate = checkBoolean(where, 'outputGate', checked.outputGate ?? false)

@@ -1,7 +1,7 @@
 import { disposeOnError } from './atomically.js'
 import { native } from './binding.js'
 import { isInstance } from './describe.js'
-import type { Device } from './device.js'
+import { checkDevice, type Device } from './device.js'
 import { checkSharedTable, type LayerConfig, TableLayer } from './layer.js'
 import { activationCode } from './ops.js'
 import { checkInteger, checkOptions, choiceIndex } from './options.js'
@@ -54,7 +54,8 @@ export class PeerLayer extends TableLayer {
       'up',
       'dtype',
     ])
-    const query = checkQuery(where, device, checked)
+    checkDevice(where, device)
+    const query = checkQuery(where, checked)
     const activation = checked.activation ?? 'gelu'
     choiceIndex(where, 'activation', activation, ['gelu', 'relu'])
     choiceIndex(where, 'dtype', checked.dtype ?? 'float32', ['float32'])

@@ -56,7 +56,8 @@ export class MemoryLayer extends TableLayer {
       'dtype',
     ])
     checkDevice(where, device)
-    const query = checkQuery(where, checked)
+    const seed = checked.seed ?? device.seeds.next()
+    const query = checkQuery(where, { ...checked, seed })
     const outputDim = checkInteger(where, 'outputDim', checked.outputDim ?? query.inputDim)
     const siluGate = choiceIndex(where, 'gate', checked.gate ?? 'silu', ['none', 'silu']) === 1
     const outputGate = checkBoolean(where, 'outputGate', checked.outputGate ?? false)

@@ -55,7 +55,8 @@ export class PeerLayer extends TableLayer {
       'dtype',
     ])
     checkDevice(where, device)
-    const query = checkQuery(where, checked)
+    const seed = checked.seed ?? device.seeds.next()
+    const query = checkQuery(where, { ...checked, seed })
     const activation = checked.activation ?? 'gelu'
     choiceIndex(where, 'activation', activation, ['gelu', 'relu'])
     choiceIndex(where, 'dtype', checked.dtype ?? 'float32', ['float32'])

@@ -29,7 +29,7 @@ export interface QueryOptions {
    * `query_norm.weight`. Default 'none'.
    */
   queryNorm?: 'none' | 'rms'
-  /** Of the parameters' random numbers. Default 0. */
+  /** Of the parameters' random numbers. Default: the next of the device's counter. */
   seed?: number
 }
 

@@ -29,7 +29,7 @@ export interface ValueTableOptions {
    */
   dtype?: 'float32' | 'bfloat16' | 'float16' | 'int8'
   /**
-   * Normal rows with mean 0. Default: std 1/sqrt(dim), seed 0. int8 tables start at zero: write
+   * Normal rows with mean 0. Default: std 1/sqrt(dim), the next seed of the device's counter. int8 tables start at zero: write
    * `weight` and `scales`.
    */
   init?: { std?: number; seed?: number }
@@ -71,7 +71,7 @@ function allocateRows(where: string, device: Device, options: ValueTableOptions)
   choiceIndex(where, 'dtype', dtype, rowTypes)
   const init = checkOptions(`${where}: init`, checked.init, ['std', 'seed'])
   const std = checkNumber(where, 'init.std', init.std ?? 1 / Math.sqrt(dim), 0)
-  const seed = checkInteger(where, 'init.seed', init.seed ?? 0, 0)
+  const seed = checkInteger(where, 'init.seed', init.seed ?? device.seeds.next(), 0)
   const shape = [slots, dim]
   if (dtype !== 'int8') {
     const weight = device.normal(shape, { std, seed, dtype })

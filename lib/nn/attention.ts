@@ -17,7 +17,7 @@ export interface AttentionOptions {
   heads: number
   /** Each position attends to itself and to earlier ones alone. Default true. */
   causal?: boolean
-  /** Of the initial weights. Default 0. */
+  /** Of the initial weights. Default: the next of the device's counter. */
   seed?: number
 }
 
@@ -52,7 +52,7 @@ export class Attention extends DenseModule implements Module<Saved<AttentionSave
     this.#dim = dim
     this.#heads = heads
     this.#causal = checkBoolean(where, 'causal', checked.causal ?? true)
-    const seed = 4 * checkInteger(where, 'seed', checked.seed ?? 0, 0)
+    const seed = 4 * checkInteger(where, 'seed', checked.seed ?? device.seeds.next(), 0)
     const projection = (name: string, offset: number) =>
       uniformParameter(device, `${name}.weight`, [dim, dim], dim, seed + offset)
     const { query, key, value, output } = disposeOnError(() => ({

@@ -26,7 +26,7 @@ export interface EmbeddingOptions {
   count: number
   /** Width of a row. */
   dim: number
-  /** Of the initial rows, N(0, 1). Default 0. */
+  /** Of the initial rows, N(0, 1). Default: the next of the device's counter. */
   seed?: number
 }
 
@@ -47,7 +47,7 @@ export class Embedding {
     const where = 'Embedding'
     checkDevice(where, device)
     const checked = checkOptions(where, options, ['count', 'dim', 'seed'])
-    const seed = checkInteger(where, 'seed', checked.seed ?? 0, 0)
+    const seed = checkInteger(where, 'seed', checked.seed ?? device.seeds.next(), 0)
     this.#device = device
     this.table = new ValueTable(device, {
       slots: checkInteger(where, 'count', checked.count),

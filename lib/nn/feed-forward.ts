@@ -22,7 +22,7 @@ export interface FeedForwardOptions {
   hiddenDim: number
   /** Default 'gelu'. */
   activation?: keyof typeof activations
-  /** Of the initial weights. Default 0. */
+  /** Of the initial weights. Default: the next of the device's counter. */
   seed?: number
 }
 
@@ -48,7 +48,7 @@ export class FeedForward extends DenseModule implements Module<Saved<FeedForward
     const checked = checkOptions(where, options, ['dim', 'hiddenDim', 'activation', 'seed'])
     const dim = checkInteger(where, 'dim', checked.dim)
     const hidden = checkInteger(where, 'hiddenDim', checked.hiddenDim)
-    const seed = 4 * checkInteger(where, 'seed', checked.seed ?? 0, 0)
+    const seed = 4 * checkInteger(where, 'seed', checked.seed ?? device.seeds.next(), 0)
     const activation = checked.activation ?? 'gelu'
     choiceIndex(where, 'activation', activation, Object.keys(activations))
     this.#device = device

@@ -16,7 +16,7 @@ export interface LinearOptions {
   outputDim: number
   /** Default true. */
   bias?: boolean
-  /** Of the initial weights. Default 0. */
+  /** Of the initial weights. Default: the next of the device's counter. */
   seed?: number
 }
 
@@ -37,7 +37,7 @@ export class Linear extends DenseModule implements Module<Saved<{ x: Tensor }>> 
     const checked = checkOptions(where, options, ['inputDim', 'outputDim', 'bias', 'seed'])
     const inputDim = checkInteger(where, 'inputDim', checked.inputDim)
     const outputDim = checkInteger(where, 'outputDim', checked.outputDim)
-    const seed = 2 * checkInteger(where, 'seed', checked.seed ?? 0, 0)
+    const seed = 2 * checkInteger(where, 'seed', checked.seed ?? device.seeds.next(), 0)
     const hasBias = checkBoolean(where, 'bias', checked.bias ?? true)
     this.#device = device
     this.#inputDim = inputDim

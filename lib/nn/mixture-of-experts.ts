@@ -21,7 +21,7 @@ export interface MixtureOfExpertsOptions {
    * up. Default 2.
    */
   capacity?: number
-  /** Of the initial weights. Default 0. */
+  /** Of the initial weights. Default: the next of the device's counter. */
   seed?: number
 }
 
@@ -70,7 +70,7 @@ export class MixtureOfExperts extends DenseModule implements Module<Saved<Expert
     this.#dim = dim
     this.#hidden = hidden
     this.#capacity = checkNumber(where, 'capacity', checked.capacity ?? 2, 0)
-    const seed = (1 + 4 * experts) * checkInteger(where, 'seed', checked.seed ?? 0, 0)
+    const seed = (1 + 4 * experts) * checkInteger(where, 'seed', checked.seed ?? device.seeds.next(), 0)
     const newExpert = (e: number) => {
       const parameter = (name: string, shape: number[], fanIn: number, offset: number) =>
         uniformParameter(device, `experts.${e}.${name}`, shape, fanIn, seed + 4 * e + offset)

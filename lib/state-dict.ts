@@ -81,7 +81,9 @@ function checkEntry(where: string, entry: StateEntry, source: unknown): void {
 function sameShape(name: string, found: readonly number[], wanted: readonly number[]): boolean {
   if (formatShape(found) === formatShape(wanted)) return true
   const published = [wanted.slice(0, -1).reduce((a, b) => a * b, 1), ...wanted.slice(-1)]
-  return name === 'keys' && wanted.length === 4 && formatShape(found) === formatShape(published)
+  return (
+    /(^|\.)keys$/.test(name) && wanted.length === 4 && formatShape(found) === formatShape(published)
+  )
 }
 
 function mismatch(message: string): MemoryLayersError {

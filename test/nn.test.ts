@@ -7,7 +7,7 @@ import {
   FeedForward,
   Linear,
   MixtureOfExperts,
-  type Module,
+  type ExplicitModule,
   RmsNorm,
 } from '../lib/nn/index.js'
 import { activations } from './reference/activation.js'
@@ -20,31 +20,31 @@ import { errorOf } from './support/errors.js'
 import { dot, expectDirectionalGradient } from './support/finite-differences.js'
 import { rowsOf, stack } from './support/rows.js'
 
-const modules: [string, (d: Device) => Module, number, number][] = [
-  ['Linear', (d) => new Linear(d, { inputDim: 6, outputDim: 5, seed: 1 }) as Module, 6, 5],
+const modules: [string, (d: Device) => ExplicitModule, number, number][] = [
+  ['Linear', (d) => new Linear(d, { inputDim: 6, outputDim: 5, seed: 1 }) as ExplicitModule, 6, 5],
   [
     'Linear without bias',
-    (d) => new Linear(d, { inputDim: 6, outputDim: 5, bias: false }) as Module,
+    (d) => new Linear(d, { inputDim: 6, outputDim: 5, bias: false }) as ExplicitModule,
     6,
     5,
   ],
   [
     'FeedForward gelu',
-    (d) => new FeedForward(d, { dim: 6, hiddenDim: 9, seed: 1 }) as Module,
+    (d) => new FeedForward(d, { dim: 6, hiddenDim: 9, seed: 1 }) as ExplicitModule,
     6,
     6,
   ],
   [
     'FeedForward silu',
-    (d) => new FeedForward(d, { dim: 6, hiddenDim: 9, activation: 'silu' }) as Module,
+    (d) => new FeedForward(d, { dim: 6, hiddenDim: 9, activation: 'silu' }) as ExplicitModule,
     6,
     6,
   ],
-  ['RmsNorm', (d) => new RmsNorm(d, { dim: 6 }) as Module, 6, 6],
-  ['Attention', (d) => new Attention(d, { dim: 6, heads: 2, seed: 2 }) as Module, 6, 6],
+  ['RmsNorm', (d) => new RmsNorm(d, { dim: 6 }) as ExplicitModule, 6, 6],
+  ['Attention', (d) => new Attention(d, { dim: 6, heads: 2, seed: 2 }) as ExplicitModule, 6, 6],
   [
     'Attention both ways',
-    (d) => new Attention(d, { dim: 6, heads: 3, causal: false }) as Module,
+    (d) => new Attention(d, { dim: 6, heads: 3, causal: false }) as ExplicitModule,
     6,
     6,
   ],
@@ -52,7 +52,7 @@ const modules: [string, (d: Device) => Module, number, number][] = [
   [
     'MixtureOfExperts',
     (d) =>
-      new MixtureOfExperts(d, { dim: 6, hiddenDim: 5, experts: 3, capacity: 3, seed: 1 }) as Module,
+      new MixtureOfExperts(d, { dim: 6, hiddenDim: 5, experts: 3, capacity: 3, seed: 1 }) as ExplicitModule,
     6,
     6,
   ],

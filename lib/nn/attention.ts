@@ -6,8 +6,14 @@ import * as ops from '../ops.js'
 import { checkBoolean, checkInteger, checkOptions } from '../options.js'
 import type { DenseParameter } from '../parameter.js'
 import type { Tensor } from '../tensor.js'
+import {
+  DenseModule,
+  type ExplicitModule,
+  Saved,
+  uniformParameter,
+  valuesByName,
+} from './explicit-module.js'
 import { toGradientRows, toRows } from './input.js'
-import { DenseModule, type Module, Saved, uniformParameter, valuesByName } from './module.js'
 
 /** Options of {@link Attention}. */
 export interface AttentionOptions {
@@ -28,7 +34,7 @@ export type AttentionSaved = { x: Tensor; q: Tensor; k: Tensor; v: Tensor; y: Te
  * Multi-head self-attention (Vaswani et al. 2017), without positions: `y = Wo attention(Wq x, Wk x,
  * Wv x)`, weights `<name>.weight` `[dim, dim]`. A two-axis input is one sequence.
  */
-export class Attention extends DenseModule implements Module<Saved<AttentionSaved>> {
+export class Attention extends DenseModule implements ExplicitModule<Saved<AttentionSaved>> {
   protected readonly dense: readonly DenseParameter[]
   readonly #device: Device
   readonly #dim: number

@@ -3,7 +3,7 @@ import { checkDevice, type Device } from '../device.js'
 import { inspect } from '../inspect.js'
 import * as ops from '../ops.js'
 import { type Tensor, tensorHandle } from '../tensor.js'
-import { Saved } from './module.js'
+import { Saved } from './explicit-module.js'
 
 /** @internal */
 export type CrossEntropySaved = { logits: Tensor; targets: Tensor; scale: Tensor }

@@ -18,7 +18,7 @@ import { countElements } from '../shape.js'
 import { loadStateDict, type StateDict, stateDictOf } from '../state-dict.js'
 import { formatShape, Tensor, tensorHandle } from '../tensor.js'
 import { ValueTable } from '../value-table.js'
-import { Saved } from './module.js'
+import { Saved } from './explicit-module.js'
 
 /** Options of {@link Embedding}. */
 export interface EmbeddingOptions {

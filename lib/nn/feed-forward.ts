@@ -5,8 +5,14 @@ import * as ops from '../ops.js'
 import { checkInteger, checkOptions, choiceIndex } from '../options.js'
 import type { DenseParameter } from '../parameter.js'
 import type { Tensor } from '../tensor.js'
+import {
+  DenseModule,
+  type ExplicitModule,
+  Saved,
+  uniformParameter,
+  valuesByName,
+} from './explicit-module.js'
 import { toGradientRows, toRows } from './input.js'
-import { DenseModule, type Module, Saved, uniformParameter, valuesByName } from './module.js'
 
 const activations = {
   gelu: { forward: ops.gelu, backward: ops.geluBackward },
@@ -30,7 +36,7 @@ export interface FeedForwardOptions {
 export type FeedForwardSaved = { x: Tensor; a: Tensor; h: Tensor }
 
 /** The dense feed-forward block that a memory layer replaces: `y = W2 f(W1 x + b1) + b2`. */
-export class FeedForward extends DenseModule implements Module<Saved<FeedForwardSaved>> {
+export class FeedForward extends DenseModule implements ExplicitModule<Saved<FeedForwardSaved>> {
   protected readonly dense: readonly DenseParameter[]
   readonly #device: Device
   readonly #dim: number

@@ -5,8 +5,8 @@ import * as ops from '../ops.js'
 import { checkBoolean, checkInteger, checkOptions } from '../options.js'
 import type { DenseParameter } from '../parameter.js'
 import type { Tensor } from '../tensor.js'
+import { DenseModule, type ExplicitModule, Saved, uniformParameter } from './explicit-module.js'
 import { toGradientRows, toRows } from './input.js'
-import { DenseModule, type Module, Saved, uniformParameter } from './module.js'
 
 /** Options of {@link Linear}. */
 export interface LinearOptions {
@@ -21,7 +21,7 @@ export interface LinearOptions {
 }
 
 /** `y = x W^T + b`, W `[outputDim, inputDim]`. */
-export class Linear extends DenseModule implements Module<Saved<{ x: Tensor }>> {
+export class Linear extends DenseModule implements ExplicitModule<Saved<{ x: Tensor }>> {
   protected readonly dense: readonly DenseParameter[]
   readonly #device: Device
   readonly #inputDim: number

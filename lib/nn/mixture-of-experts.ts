@@ -5,8 +5,14 @@ import * as ops from '../ops.js'
 import { checkInteger, checkNumber, checkOptions, checkProduct } from '../options.js'
 import type { DenseParameter } from '../parameter.js'
 import type { Tensor } from '../tensor.js'
+import {
+  DenseModule,
+  type ExplicitModule,
+  Saved,
+  uniformParameter,
+  valuesByName,
+} from './explicit-module.js'
 import { toGradientRows, toRows } from './input.js'
-import { DenseModule, type Module, Saved, uniformParameter, valuesByName } from './module.js'
 
 /** Options of {@link MixtureOfExperts}. */
 export interface MixtureOfExpertsOptions {
@@ -46,7 +52,7 @@ type Expert = Record<'w1' | 'b1' | 'w2' | 'b2', DenseParameter>
  * that all experts do equal work; `y[t] = sum over the experts e that selected t of
  * probabilities[t, e] * expert_e(x[t])`. Nothing waits for the device, since k is known beforehand.
  */
-export class MixtureOfExperts extends DenseModule implements Module<Saved<ExpertsSaved>> {
+export class MixtureOfExperts extends DenseModule implements ExplicitModule<Saved<ExpertsSaved>> {
   protected readonly dense: readonly DenseParameter[]
   readonly #device: Device
   readonly #dim: number
@@ -70,7 +76,8 @@ export class MixtureOfExperts extends DenseModule implements Module<Saved<Expert
     this.#dim = dim
     this.#hidden = hidden
     this.#capacity = checkNumber(where, 'capacity', checked.capacity ?? 2, 0)
-    const seed = (1 + 4 * experts) * checkInteger(where, 'seed', checked.seed ?? device.seeds.next(), 0)
+    const seed =
+      (1 + 4 * experts) * checkInteger(where, 'seed', checked.seed ?? device.seeds.next(), 0)
     const newExpert = (e: number) => {
       const parameter = (name: string, shape: number[], fanIn: number, offset: number) =>
         uniformParameter(device, `experts.${e}.${name}`, shape, fanIn, seed + 4 * e + offset)
@@ -119,6 +126,11 @@ export class MixtureOfExperts extends DenseModule implements Module<Saved<Expert
       const reads = { x: rows, ...valuesByName(weights) }
       return { output: restoreShape(output), context: new Saved(this, saved, reads) }
     })
+  }
+
+  /** @internal How often a token is multiplied by a parameter, on average. */
+  readsPerToken(name: string): number {
+    return name.endsWith('router.weight') ? 1 : this.#capacity / this.#experts.length
   }
 
   /** The tokens of each expert: probabilities `[T, E]`, indices and gates `[E * k, 1]`. */

@@ -36,12 +36,7 @@ export function targetWeights(
   const { handles, device } = checkTensors(where, { targets })
   const { out } = checked
   const outputs = outputHandles(where, out, device, ['kept', 'weights'])
-  const results = native.targetWeights(
-    outputs.kept,
-    outputs.weights,
-    handles.targets,
-    ignoreIndex,
-  )
+  const results = native.targetWeights(outputs.kept, outputs.weights, handles.targets, ignoreIndex)
   return {
     kept: resultTensor(device, results.kept, out?.kept) as Tensor as Tensor<'int32'>,
     weights: resultTensor(device, results.weights, out?.weights),

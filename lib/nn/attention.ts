@@ -9,6 +9,7 @@ import type { Tensor } from '../tensor.js'
 import {
   DenseModule,
   type ExplicitModule,
+  explicitly,
   Saved,
   uniformParameter,
   valuesByName,
@@ -80,7 +81,7 @@ export class Attention extends DenseModule implements ExplicitModule<Saved<Atten
    * @throws ERR_SHAPE, ERR_DTYPE
    */
   forward(x: LayerInput): { output: Tensor<'float32'>; context: Saved<AttentionSaved> } {
-    return disposeOnError(() => {
+    return explicitly(() => {
       const where = 'Attention.forward'
       const { rows, restoreShape, leading } = toRows(where, 'x', x, this.#device, this.#dim)
       const q = this.#project(rows, this.#query, leading)

@@ -8,6 +8,7 @@ import type { Tensor } from '../tensor.js'
 import {
   DenseModule,
   type ExplicitModule,
+  explicitly,
   Saved,
   uniformParameter,
   valuesByName,
@@ -85,7 +86,7 @@ export class FeedForward extends DenseModule implements ExplicitModule<Saved<Fee
    * @throws ERR_SHAPE, ERR_DTYPE
    */
   forward(x: LayerInput): { output: Tensor<'float32'>; context: Saved<FeedForwardSaved> } {
-    return disposeOnError(() => {
+    return explicitly(() => {
       const where = 'FeedForward.forward'
       const { rows, restoreShape } = toRows(where, 'x', x, this.#device, this.#dim)
       const { y, a, h } = this.#run(rows)
@@ -96,7 +97,7 @@ export class FeedForward extends DenseModule implements ExplicitModule<Saved<Fee
 
   /** The output alone. */
   override infer(x: LayerInput): Tensor<'float32'> {
-    return disposeOnError(() => {
+    return explicitly(() => {
       const { rows, restoreShape } = toRows('FeedForward.infer', 'x', x, this.#device, this.#dim)
       const { y, a, h } = this.#run(rows)
       for (const t of [rows, a, h]) t.dispose()

@@ -5,7 +5,13 @@ import * as ops from '../ops.js'
 import { checkBoolean, checkInteger, checkOptions } from '../options.js'
 import type { DenseParameter } from '../parameter.js'
 import type { Tensor } from '../tensor.js'
-import { DenseModule, type ExplicitModule, Saved, uniformParameter } from './explicit-module.js'
+import {
+  DenseModule,
+  type ExplicitModule,
+  explicitly,
+  Saved,
+  uniformParameter,
+} from './explicit-module.js'
 import { toGradientRows, toRows } from './input.js'
 
 /** Options of {@link Linear}. */
@@ -58,7 +64,7 @@ export class Linear extends DenseModule implements ExplicitModule<Saved<{ x: Ten
    * @throws ERR_SHAPE, ERR_DTYPE
    */
   forward(x: LayerInput): { output: Tensor<'float32'>; context: Saved<{ x: Tensor }> } {
-    return disposeOnError(() => {
+    return explicitly(() => {
       const { rows, restoreShape } = toRows('Linear.forward', 'x', x, this.#device, this.#inputDim)
       const output = restoreShape(ops.linear(rows, this.#weight.value, this.#bias?.value))
       const reads = { x: rows, weight: this.#weight.value }
@@ -68,7 +74,7 @@ export class Linear extends DenseModule implements ExplicitModule<Saved<{ x: Ten
 
   /** The output alone. */
   override infer(x: LayerInput): Tensor<'float32'> {
-    return disposeOnError(() => {
+    return explicitly(() => {
       const { rows, restoreShape } = toRows('Linear.infer', 'x', x, this.#device, this.#inputDim)
       const output = restoreShape(ops.linear(rows, this.#weight.value, this.#bias?.value))
       rows.dispose()

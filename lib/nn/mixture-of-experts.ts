@@ -8,6 +8,7 @@ import type { Tensor } from '../tensor.js'
 import {
   DenseModule,
   type ExplicitModule,
+  explicitly,
   Saved,
   uniformParameter,
   valuesByName,
@@ -103,7 +104,7 @@ export class MixtureOfExperts extends DenseModule implements ExplicitModule<Save
    * @throws ERR_SHAPE, ERR_DTYPE
    */
   forward(x: LayerInput): { output: Tensor<'float32'>; context: Saved<ExpertsSaved> } {
-    return disposeOnError(() => {
+    return explicitly(() => {
       const where = 'MixtureOfExperts.forward'
       const { rows, restoreShape } = toRows(where, 'x', x, this.#device, this.#dim)
       const { probabilities, indices, gates } = this.#route(rows)

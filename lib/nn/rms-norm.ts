@@ -6,7 +6,13 @@ import * as ops from '../ops.js'
 import { checkInteger, checkNumber, checkOptions } from '../options.js'
 import type { DenseParameter } from '../parameter.js'
 import type { Tensor } from '../tensor.js'
-import { DenseModule, type ExplicitModule, newParameter, Saved } from './explicit-module.js'
+import {
+  DenseModule,
+  type ExplicitModule,
+  explicitly,
+  newParameter,
+  Saved,
+} from './explicit-module.js'
 import { toGradientRows, toRows } from './input.js'
 
 /** Options of {@link RmsNorm}. */
@@ -46,7 +52,7 @@ export class RmsNorm extends DenseModule implements ExplicitModule<Saved<{ x: Te
    * @throws ERR_SHAPE, ERR_DTYPE
    */
   forward(x: LayerInput): { output: Tensor<'float32'>; context: Saved<{ x: Tensor }> } {
-    return disposeOnError(() => {
+    return explicitly(() => {
       const { rows, restoreShape } = toRows('RmsNorm.forward', 'x', x, this.#device, this.#dim)
       const output = restoreShape(ops.rmsNorm(rows, this.#gain.value, { eps: this.#eps }))
       const reads = { x: rows, weight: this.#gain.value }

@@ -11,6 +11,7 @@ import {
   RmsNorm,
 } from '../lib/nn/index.js'
 import { activations } from './reference/activation.js'
+import { crossEntropy, crossEntropyBackward } from './reference/cross-entropy.js'
 import * as reference from './reference/linear.js'
 import { softmax } from './reference/softmax.js'
 import { topK } from './reference/topk.js'
@@ -185,6 +186,25 @@ onEveryDevice((device) => {
       embedding.backward(context, device.zeros([2, 3]))
       await errorOf('ERR_CONTEXT', () => embedding.backward(context, device.zeros([2, 3])))
     })
+  })
+
+  test('CrossEntropy is the mean over the targets that count, and so is its gradient', async () => {
+    const logits = device.normal([4, 3], { seed: 1 })
+    const loss = new CrossEntropy(device)
+    const of = async (targets: number[], options?: { ignoreIndex: number }) => {
+      const kept = device.tensor(Int32Array.from(targets))
+      const { loss: mean, context } = loss.forward(logits, kept, options)
+      return { mean: (await mean.data())[0]!, dLogits: await loss.backward(context).data() }
+    }
+    const padded = await of([2, -1, 0, -100])
+    const wanted = crossEntropy(await logits.data(), [2, -1, 0, -1], 3)
+    expect(padded.mean).toBeCloseTo((wanted[0]! + wanted[2]!) / 2, 5)
+    expect(await of([2, 1, 0, 1], { ignoreIndex: 1 })).toEqual(padded)
+    expect(padded.dLogits.slice(3, 6)).toEqual(new Float32Array(3))
+    const dLosses = [0.5, 0, 0.5, 0]
+    const dWanted = crossEntropyBackward(dLosses, await logits.data(), [2, -1, 0, -1], 3)
+    expectClose('dLogits', padded.dLogits, dWanted)
+    await errorOf('ERR_VALUE', () => of([-1, -1, -100, -1]))
   })
 
   test('CrossEntropy is the mean, and a small classifier learns with it', async () => {

@@ -6,7 +6,7 @@
 export { Attention, type AttentionOptions } from './attention.js'
 export type { Child, Layer } from './children.js'
 export { type Applicable, Residual, Sequential } from './containers.js'
-export { CrossEntropy } from './cross-entropy.js'
+export { CrossEntropy, type CrossEntropyOptions } from './cross-entropy.js'
 export { Embedding, type EmbeddingOptions } from './embedding.js'
 export type { ExplicitModule, Saved } from './explicit-module.js'
 export { FeedForward, type FeedForwardOptions } from './feed-forward.js'

@@ -10,17 +10,19 @@
 namespace ml::ML_CUDA_NAMESPACE {
 
 struct FaultSite {
-  enum class Kind : uint8_t { indices, offsets, targets };
+  enum class Kind : uint8_t { indices, offsets, targets, finite };
   Kind kind;
   const char* op;  // literals
   const char* argument;
-  int64_t limit;  // slots | entries | classes
+  int64_t limit;  // slots | entries | classes | step
 
   bool operator==(const FaultSite&) const = default;
 };
 
 inline Error error_of(const FaultSite& site, const FaultRecord& record) {
   const int64_t position = static_cast<int64_t>(record.position);
+  if (site.kind == FaultSite::Kind::finite)
+    return finite_error(site.argument, site.limit, record.value);
   if (site.kind == FaultSite::Kind::offsets)
     return offset_error(site.op, site.argument, position, record.value, record.before, site.limit);
   return index_error(site.op, site.argument, position, record.value, site.limit,

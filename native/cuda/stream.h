@@ -91,6 +91,8 @@ class CudaStream final : public Stream {
   void check_offsets(const char* op, const View& offsets, int64_t entries);
   // Every target must be -1 or in [0, classes).
   void check_targets(const char* op, const View& targets, int64_t classes);
+  // Every float32 number must be finite; ERR_VALUE names `what` and the step.
+  void check_finite(const char* what, const View& x, int64_t step);
 
  private:
   struct Work {

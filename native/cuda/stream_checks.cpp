@@ -90,4 +90,8 @@ void CudaStream::check_targets(const char* op, const View& targets, int64_t clas
         targets);
 }
 
+void CudaStream::check_finite(const char* what, const View& x, int64_t step) {
+  check({.kind = FaultSite::Kind::finite, .op = "fit", .argument = what, .limit = step}, x);
+}
+
 }  // namespace ml::ML_CUDA_NAMESPACE

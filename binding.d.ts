@@ -394,6 +394,9 @@ export function memoryLayerBackward(
   context: ContextHandle,
   dy: TensorHandle,
 ): TensorHandle
+/** `[8]` int32: the bits of four float64 numbers, lib/usage.ts; counting starts anew. */
+export function memoryLayerUsage(layer: LayerHandle): TensorHandle
+export function peerLayerUsage(layer: PeerHandle): TensorHandle
 export function layerDispose(layer: LayerHandle): void
 export function peerDispose(layer: PeerHandle): void
 export function contextDispose(context: ContextHandle): void
@@ -431,22 +434,38 @@ export function optimizerCreate(
   grads: TensorHandle[],
   tables: TableHandle[],
 ): OptimizerHandle
+/**
+ * `rates`: learning rate and weight decay of each parameter, dense ones first. If `condition` is
+ * void, nothing is updated.
+ */
 export function optimizerStep(
   optimizer: OptimizerHandle,
-  lr: number,
+  rates: Float64Array,
   beta1: number,
   beta2: number,
   eps: number,
-  weightDecay: number,
-  tableLr: number,
   everyRow: boolean,
+  condition: OptionalTensor,
 ): void
 export function optimizerZeroGrad(optimizer: OptimizerHandle): void
 export function optimizerDispose(optimizer: OptimizerHandle): void
+/** `apart`: tables that are clipped by a norm of their own, which is the second of the result. */
 export function clipGradients(
   device: DeviceHandle,
   names: string[],
   grads: TensorHandle[],
   tables: TableHandle[],
+  apart: TableHandle[] | undefined,
   maxNorm: number,
 ): TensorHandle
+/**
+ * A copy of x and `[1]` scale, both void unless x is finite and `after`, if it is given, is not void.
+ * `norm`: x is a gradient's norm, else a loss.
+ */
+export function requireFinite(
+  x: TensorHandle,
+  after: OptionalTensor,
+  norm: boolean,
+  step: number,
+  scale: number,
+): { values: TensorHandle; unit: TensorHandle }

@@ -25,13 +25,16 @@ export {
   type AdagradOptions,
   AdamW,
   type AdamWOptions,
+  type ClipOptions,
   clipGradNorm,
+  type OptimizerParams,
   RowwiseAdagrad,
   Sgd,
   type SgdOptions,
 } from './optim.js'
 export { Optimizer } from './optimizer.js'
 export type { DenseParameter, Parameter, TableParameter } from './parameter.js'
+export type { ParameterGroup } from './parameter-groups.js'
 export { PeerLayer, type PeerLayerOptions } from './peer-layer.js'
 export type { QueryOptions } from './query-options.js'
 export {
@@ -46,4 +49,5 @@ export {
 export type { StateDict } from './state-dict.js'
 export { Tensor } from './tensor.js'
 export type { Float16Data, TypedArray } from './typed-array.js'
+export type { SlotUsage } from './usage.js'
 export { type MapOptions, ValueTable, type ValueTableOptions } from './value-table.js'

@@ -80,6 +80,7 @@ export class MemoryLayer extends TableLayer {
       forward: (x) => native.memoryLayerForward(handle, x),
       infer: (x) => native.memoryLayerInfer(handle, x),
       backward: (context, dy) => native.memoryLayerBackward(handle, context, dy),
+      usage: () => native.memoryLayerUsage(handle),
       dispose: () => native.layerDispose(handle),
     })
     this.values = values

@@ -90,6 +90,7 @@ export class PeerLayer extends TableLayer {
       forward: (x) => native.peerLayerForward(handle, x),
       infer: (x) => native.peerLayerInfer(handle, x),
       backward: (context, dy) => native.peerLayerBackward(handle, context, dy),
+      usage: () => native.peerLayerUsage(handle),
       dispose: () => native.peerDispose(handle),
     })
     this.down = down

@@ -20,9 +20,11 @@
 #include "ops/product_key_scores.h"
 #include "ops/queue_read.h"
 #include "ops/random_fill.h"
+#include "ops/require_finite.h"
 #include "ops/rms_norm.h"
 #include "ops/sigmoid_gate.h"
 #include "ops/silu_gate.h"
+#include "ops/slot_usage.h"
 #include "ops/softmax.h"
 #include "ops/sparse_grad.h"
 #include "ops/target_weights.h"
@@ -66,12 +68,16 @@
   OPERATION(AttentionBackward, attention_backward)                       \
   OPERATION(Peer, peer)                                                  \
   OPERATION(PeerBackward, peer_backward)                                 \
+  OPERATION(CountReads, count_reads)                                     \
+  OPERATION(SlotUsage, slot_usage)                                       \
+  OPERATION(RequireFinite, require_finite)                               \
   OPERATION(StepAdvance, step_advance)                                   \
   OPERATION(DenseUpdate, dense_update)                                   \
   OPERATION(SparseUpdate, sparse_update)                                 \
   OPERATION(ExactValues, exact_values)                                   \
   OPERATION(SetExactValues, set_exact_values)                            \
   OPERATION(SumSquares, sum_squares)                                     \
+  OPERATION(SparseSquares, sparse_squares)                               \
   OPERATION(ClipScale, clip_scale)
 
 namespace ml {

@@ -55,6 +55,7 @@ export class Embedding {
       dim: checkInteger(where, 'dim', checked.dim),
       init: { std: 1, seed },
     })
+    this.table.embedding = true
   }
 
   /**

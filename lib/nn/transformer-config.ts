@@ -1,6 +1,6 @@
 // The options of Transformer, and their check: everything that a decoder is made of, decided before
-// anything is allocated. Loads nothing of the addon, so that plan() and the command line run without
-// it.
+// anything is allocated. Loads nothing of the addon, so that plan() and the command line run
+// without it.
 
 import { fail } from '../errors.js'
 import {

@@ -97,6 +97,15 @@ std::vector<std::shared_ptr<ValueTable>> Arguments::tables(const char* name) {
   return tables;
 }
 
+std::optional<std::vector<std::shared_ptr<ValueTable>>> Arguments::optional_tables(
+    const char* name) {
+  if (at_ < kMost && Napi::Value(env_, values_[at_]).IsUndefined()) {
+    ++at_;
+    return std::nullopt;
+  }
+  return tables(name);
+}
+
 double Arguments::number(const char* name) {
   const Napi::Value value = next();
   if (!value.IsNumber())

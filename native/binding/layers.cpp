@@ -64,6 +64,13 @@ Napi::Value memory_layer_infer(Arguments& a) {
   return to_js(a.env(), layer.forward(a.tensor("x"), false).output);
 }
 
+// How often the slots were read since the last call: the bits of SlotStatistics.
+template <class Box>
+Napi::Value layer_usage(Arguments& a) {
+  const auto& layer = live(unwrap<Box>(a.next(), "layer").layer, a.called().operation);
+  return to_js(a.env(), layer.usage());
+}
+
 // The context of this layer's own forward, not yet spent.
 template <class C>
 C& expect_context(const char* where, const std::unique_ptr<C>& context, uint64_t layer) {
@@ -160,6 +167,8 @@ void define_layers(Napi::Object exports) {
   define<memory_layer_backward>(exports, "memoryLayerBackward", "MemoryLayer.backward");
   define<layer_dispose<MemoryLayerBox>>(exports, "layerDispose", "MemoryLayer.dispose");
   define<layer_dispose<PeerLayerBox>>(exports, "peerDispose", "PeerLayer.dispose");
+  define<layer_usage<MemoryLayerBox>>(exports, "memoryLayerUsage", "MemoryLayer.usage");
+  define<layer_usage<PeerLayerBox>>(exports, "peerLayerUsage", "PeerLayer.usage");
   define<context_dispose>(exports, "contextDispose", "Context.dispose");
   define<context_lookup>(exports, "contextLookup", "Context.lookup");
   define<peer_layer_create>(exports, "peerLayerCreate", "PeerLayer");

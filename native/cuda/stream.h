@@ -93,6 +93,8 @@ class CudaStream final : public Stream {
   void check_targets(const char* op, const View& targets, int64_t classes);
   // *none, on the device, must be 0: it is 1 where every target is to be ignored.
   void check_some_target(const char* op, const int32_t* none);
+  // Every float32 number must be finite; ERR_VALUE names `what` and the step.
+  void check_finite(const char* what, const View& x, int64_t step);
 
  private:
   struct Work {

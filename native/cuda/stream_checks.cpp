@@ -98,4 +98,8 @@ void CudaStream::check_some_target(const char* op, const int32_t* none) {
         none, 1);
 }
 
+void CudaStream::check_finite(const char* what, const View& x, int64_t step) {
+  check({.kind = FaultSite::Kind::finite, .op = "fit", .argument = what, .limit = step}, x);
+}
+
 }  // namespace ml::ML_CUDA_NAMESPACE

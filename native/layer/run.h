@@ -33,6 +33,7 @@ OutcomePtr submit(Device& device, const Args& args, const Rule& rule,
   Needs needs;
   each_input(args, [&](const char*, const View& v, bool) { collect_needs(v, needs); });
   for (const View& v : results) collect_needs(v, needs);
+  collect_needs(device.condition, needs);
   const auto each_result = [&](auto&& f) {
     each_output(args, rule, [&](const char*, const View& v, Write write) {
       if (write == Write::overwritten) f(v);
@@ -56,7 +57,10 @@ OutcomePtr enqueue(Device& device, const Args& args, const Rule& rule,
   if (device.batch) {
     each_input(args, [&](const char*, const View& v, bool) { Batch::keep(device, v); });
     each_output(args, rule, [&](const char*, const View& v, Write) { Batch::keep(device, v); });
-    Batch::submit(device, [=, &device, made = std::vector<View>(results.begin(), results.end())] {
+    Batch::keep(device, device.condition);
+    Batch::submit(device, [=, &device, condition = device.condition,
+                           made = std::vector<View>(results.begin(), results.end())] {
+      const OnCondition depend(device, condition);
       submit(device, args, rule, made);
     });
   } else {

@@ -73,7 +73,7 @@ class Model {
     clip_grad_norm(*device_, grads, {table_, down_}, 1);
     Hyper h;
     h.lr = 0.05f;
-    optimizer_->step(h, h, false);
+    optimizer_->step(std::vector<Hyper>(optimizer_->parameters(), h), false, {});
   }
 
   std::vector<std::vector<char>> state() {

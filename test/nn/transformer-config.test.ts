@@ -1,4 +1,4 @@
-// What a decoder is made of: defaults, and refusals that name option, rule and a value that would do.
+// What a decoder is made of: defaults, and refusals that name option, rule and a value that does.
 
 import { describe, expect, test } from 'vitest'
 import type { MemoryLayersError } from '../../lib/errors.js'

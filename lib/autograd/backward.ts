@@ -136,7 +136,9 @@ class Pass {
     const into: Record<string, Tensor | undefined> = {}
     for (const [i, name] of names.entries()) {
       needs[name] = inputs[i] !== undefined
-      into[name] = inputs[i]?.leaf?.into?.()
+      const leaf = inputs[i]?.leaf
+      if (leaf?.into)
+        Object.defineProperty(into, name, { get: () => leaf.into!(), enumerable: true })
     }
     const results = withSaved(node, () => node.backward!(dy as never, needs, into))
     for (const [i, name] of names.entries()) {

@@ -10,7 +10,10 @@ import type { Hold } from '../tensor-memory.js'
 export interface Leaf {
   /** What `tensor.grad` gives. */
   grad: Tensor | undefined
-  /** The tensor that gradients are added to as they come; left out: `grad`, once, at the end. */
+  /**
+   * The tensor that gradients are added to as they come, made when it is asked for; left out:
+   * `grad`, once, at the end.
+   */
   into?(): Tensor
   /** Work that adds to `into` was made. */
   added?(): void

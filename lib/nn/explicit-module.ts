@@ -8,6 +8,7 @@ import type { Device } from '../device.js'
 import { describeValue } from '../errors.js'
 import { inspect } from '../inspect.js'
 import type { LayerInput } from '../layer-input.js'
+import { ownTensors } from '../made-tensors.js'
 import { type DenseParameter, denseParameter, type Parameter, stateEntries } from '../parameter.js'
 import { checkUnwritten, contextError } from '../reads.js'
 import { loadStateDict, type StateDict, stateDictOf } from '../state-dict.js'
@@ -181,6 +182,11 @@ export class Saved<T extends Record<string, Tensor>> {
   /** For `using`: the same as dispose(). */
   [Symbol.dispose](): void {
     this.dispose()
+  }
+
+  /** @internal */
+  [ownTensors](): Tensor[] {
+    return Object.values(this.#tensors ?? {})
   }
 
   /** @internal */

@@ -184,7 +184,16 @@ export class ValueTable {
       })
   }
 
-  // Of layers that read the rows as a matrix: they count as one read of every row.
+  /**
+   * @internal The dense part of the gradient, for a layer that reads the rows as a matrix to add
+   * to: it counts as one read of every row. Undefined for a read-only table.
+   */
+  denseGradient(): Tensor | undefined {
+    if (!this.weight.requiresGrad) return undefined
+    native.tableDenseAdded(this.handle)
+    return this.#denseGradient()
+  }
+
   #denseGradient(): Tensor {
     this.#dense ??= keep(new Tensor(this.device, native.tableDense(this.handle)))
     return this.#dense

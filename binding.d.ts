@@ -287,6 +287,111 @@ export function add(
   alpha: number,
   beta: number,
 ): TensorHandle
+export function layerNorm(
+  out: OptionalTensor,
+  x: TensorHandle,
+  weight: OptionalTensor,
+  bias: OptionalTensor,
+  eps: number,
+): TensorHandle
+export function layerNormBackward(
+  outX: OptionalTensor,
+  dy: TensorHandle,
+  x: TensorHandle,
+  weight: OptionalTensor,
+  eps: number,
+  needsX: boolean,
+  needsWeight: boolean,
+  needsBias: boolean,
+  dWeight: OptionalTensor,
+  dBias: OptionalTensor,
+): { dx?: TensorHandle; dWeight?: TensorHandle; dBias?: TensorHandle }
+export function rope(
+  out: OptionalTensor,
+  x: TensorHandle,
+  positions: OptionalTensor,
+  theta: number,
+  offset: number,
+): TensorHandle
+export function ropeBackward(
+  out: OptionalTensor,
+  dy: TensorHandle,
+  positions: OptionalTensor,
+  theta: number,
+  offset: number,
+): TensorHandle
+export function embedding(
+  out: OptionalTensor,
+  table: TensorHandle,
+  indices: TensorHandle,
+  scales: OptionalTensor,
+): TensorHandle
+export function embeddingBackward(
+  dy: TensorHandle,
+  table: TensorHandle,
+  indices: TensorHandle,
+): SparseHandle
+export function dropout(
+  out: OptionalTensor,
+  x: TensorHandle,
+  p: number,
+  seed: number,
+  step: number,
+): TensorHandle
+export function dropoutBackward(
+  out: OptionalTensor,
+  dy: TensorHandle,
+  p: number,
+  seed: number,
+  step: number,
+): TensorHandle
+export function multinomial(
+  out: OptionalTensor,
+  logits: TensorHandle,
+  temperature: number,
+  topK: number,
+  topP: number,
+  count: number,
+  seed: number,
+  step: number,
+): TensorHandle
+export function causalConv1d(
+  out: OptionalTensor,
+  x: TensorHandle,
+  weight: TensorHandle,
+  bias: OptionalTensor,
+  dilation: number,
+): TensorHandle
+export function causalConv1dBackward(
+  outX: OptionalTensor,
+  dy: TensorHandle,
+  x: TensorHandle,
+  weight: TensorHandle,
+  dilation: number,
+  needsX: boolean,
+  needsWeight: boolean,
+  needsBias: boolean,
+  dWeight: OptionalTensor,
+  dBias: OptionalTensor,
+): { dx?: TensorHandle; dWeight?: TensorHandle; dBias?: TensorHandle }
+export function concat(
+  out: OptionalTensor,
+  tensors: readonly TensorHandle[],
+  axis: number,
+): TensorHandle
+export function slice(
+  out: OptionalTensor,
+  x: TensorHandle,
+  begin: readonly number[],
+  size: readonly number[],
+): TensorHandle
+export function sliceBackward(
+  out: OptionalTensor,
+  dy: TensorHandle,
+  begin: readonly number[],
+  shape: readonly number[],
+): TensorHandle
+export function permute(out: OptionalTensor, x: TensorHandle, axes: readonly number[]): TensorHandle
 export function crossEntropy(
   out: OptionalTensor,
   logits: TensorHandle,

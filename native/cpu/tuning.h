@@ -72,6 +72,9 @@ constexpr int64_t kInsertionSortKeys = 16;
 // index_check.h: indices of one task
 constexpr int64_t kIndexCheckGrain = 1 << 16;
 
+// strided_copy.h: rows and columns of a tile, whose lines stay in L1d while it is transposed
+constexpr int64_t kTransposeTile = 32;
+
 // widen.h: elements of one task
 constexpr int64_t kWidenGrain = 1 << 14;
 
@@ -88,10 +91,11 @@ constexpr int64_t kDenseUpdateGrain = 1 << 14;
 constexpr int64_t kActivationGrain = 1 << 13;    // an exp for each element: activations, SiLU gate
 constexpr int64_t kRowGrain = 1 << 13;           // of whole rows: softmax, norm, gate, top-k
 constexpr int64_t kCrossEntropyGrain = 1 << 12;  // of whole rows
-constexpr int64_t kRandomFillGrain = 1 << 12;    // groups of four elements
+constexpr int64_t kRandomFillGrain = 1 << 12;    // groups of four elements: random fill, dropout
+constexpr int64_t kAngleGrain = 1 << 10;         // rotary angles, a sine and a cosine each
 
-// Partial sums of a norm's dgain, each of kRowGrain elements or more. Their cut does not depend on
-// the number of threads, so neither do the bits of the sum.
+// Partial sums of columns (dgain, dbias), each of kRowGrain elements or more. Their cut does not
+// depend on the number of threads, so neither do the bits of the sum.
 constexpr int64_t kMaxGainPartials = 64;
 
 constexpr int64_t kBiasColumns = 64;     // of one task of linear's dbias: whole vectors

@@ -110,4 +110,12 @@ constexpr int64_t kFewEntries = 64;  // of a half-key on average: one warp sums 
 // ---- Attention (ops/attention.cu)
 constexpr int kAttentionWarps = 4;  // of a block, a query or key each
 
+// ---- Rotary embedding (ops/rope.cu)
+constexpr int kRopeHeads = 4;  // of a thread, which computes their angles once
+
+// ---- Causal convolution (ops/causal_conv1d.cu)
+constexpr int kConvOutputs = 8;     // of a thread: with width 4 a token is read 11/8 times
+constexpr int kConvTaps = 32;       // of all channels of a block in shared memory, 4 KB
+constexpr int kConvTapsAtOnce = 4;  // of dweight in a thread's registers
+
 }  // namespace ml::ML_CUDA_NAMESPACE

@@ -54,6 +54,7 @@ export function overlapCases(device: Device): Record<string, Case> {
   })
 
   const heads = [1, 4, 2, 2] as const
+  const sequence = [1, 4, 4] as const
   const query = [4, 1, 2, 2] as const
   const keys = [1, 2, 4, 2] as const
   const found = [4, 1, 4] as const
@@ -108,6 +109,90 @@ export function overlapCases(device: Device): Record<string, Case> {
         const { dx, dGain } = ops.rmsNormBackward(dy!, x!, gain, options)
         return { 'out.dx': dx, 'into.gain': dGain! }
       },
+    },
+    layerNorm: {
+      inputs: { x: square, weight: [4], bias: [4] },
+      outputs: { out: square },
+      inPlace: { out: ['x'] },
+      run: ({ x, weight, bias }, out) => ({ out: ops.layerNorm(x!, weight, bias, single(out)) }),
+    },
+    layerNormBackward: {
+      inputs: { dy: square, x: square, weight: [4] },
+      outputs: { 'out.dx': square, 'into.weight': [4], 'into.bias': [4] },
+      run: ({ dy, x, weight }, out) => {
+        const options = { out: named(out), into: named(out, 'into') }
+        const { dx, dWeight, dBias } = ops.layerNormBackward(dy!, x!, weight, options)
+        return { 'out.dx': dx!, 'into.weight': dWeight!, 'into.bias': dBias! }
+      },
+    },
+    rope: {
+      inputs: { x: heads },
+      outputs: { out: heads },
+      inPlace: { out: ['x'] },
+      run: ({ x }, out) => ({ out: ops.rope(x!, { offset: 3, ...single(out) }) }),
+    },
+    ropeBackward: {
+      inputs: { dy: heads },
+      outputs: { out: heads },
+      inPlace: { out: ['dy'] },
+      run: ({ dy }, out) => ({ out: ops.ropeBackward(dy!, { offset: 3, ...single(out) }) }),
+    },
+    embedding: {
+      inputs: { table: square, scales: [4] },
+      outputs: { out: square },
+      run: ({ table, scales }, out) => ({
+        out: ops.embedding(table!, targets, { scales: scales!, ...single(out) }),
+      }),
+    },
+    dropout: {
+      inputs: { x: square },
+      outputs: { out: square },
+      inPlace: { out: ['x'] },
+      run: ({ x }, out) => ({ out: ops.dropout(x!, { p: 0.5, ...single(out) }) }),
+    },
+    dropoutBackward: {
+      inputs: { dy: square },
+      outputs: { out: square },
+      inPlace: { out: ['dy'] },
+      run: ({ dy }, out) => ({ out: ops.dropoutBackward(dy!, { p: 0.5, ...single(out) }) }),
+    },
+    causalConv1d: {
+      inputs: { x: sequence, weight: square, bias: [4] },
+      outputs: { out: sequence },
+      run: ({ x, weight, bias }, out) => ({
+        out: ops.causalConv1d(x!, weight!, bias, single(out)),
+      }),
+    },
+    causalConv1dBackward: {
+      inputs: { dy: sequence, x: sequence, weight: square },
+      outputs: { 'out.dx': sequence, 'into.weight': square, 'into.bias': [4] },
+      run: ({ dy, x, weight }, out) => {
+        const options = { out: named(out), into: named(out, 'into') }
+        const { dx, dWeight, dBias } = ops.causalConv1dBackward(dy!, x!, weight!, options)
+        return { 'out.dx': dx!, 'into.weight': dWeight!, 'into.bias': dBias! }
+      },
+    },
+    concat: {
+      inputs: { tensors: square },
+      outputs: { out: [4, 8] },
+      run: ({ tensors }, out) => ({ out: ops.concat([tensors!, tensors!], 1, single(out)) }),
+    },
+    slice: {
+      inputs: { x: square },
+      outputs: { out: square },
+      run: ({ x }, out) => ({ out: ops.slice(x!, single(out)) }),
+    },
+    sliceBackward: {
+      inputs: { dy: [2, 4] },
+      outputs: { out: square },
+      run: ({ dy }, out) => ({
+        out: ops.sliceBackward(dy!, square, { begin: [1], end: [3], ...single(out) }),
+      }),
+    },
+    permute: {
+      inputs: { x: square },
+      outputs: { out: square },
+      run: ({ x }, out) => ({ out: ops.permute(x!, [1, 0], single(out)) }),
     },
     siluGate: {
       inputs: { y: square, a: square },

@@ -1,4 +1,4 @@
-// Dense layers: linear, gates, norm, softmax, cross-entropy.
+// Dense layers: linear, gates, norms, softmax, cross-entropy.
 
 #include "binding/exports.h"
 
@@ -74,6 +74,32 @@ Napi::Value rms_norm_backward(Arguments& a) {
   return to_js(a.env(), {{"dx", dx}, {"dGain", dgain}});
 }
 
+Napi::Value layer_norm(Arguments& a) {
+  const Tensor out = a.optional_output("out"), x = a.tensor("x"),
+               weight = a.optional_tensor("weight"), bias = a.optional_tensor("bias");
+  const LayerNorm args{
+      .x = x.view(), .weight = weight.view(), .bias = bias.view(), .eps = a.float32("eps")};
+  return to_js(a.env(), compute(x.device(), args, {out}));
+}
+
+// (out.dx, dy, x, weight, eps, wants x, wants weight, wants bias, and tensors to add the last two
+// to)
+Napi::Value layer_norm_backward(Arguments& a) {
+  const Tensor out_x = a.optional_output("out.dx"), dy = a.tensor("dy"), x = a.tensor("x"),
+               weight = a.optional_tensor("weight");
+  const float eps = a.float32("eps");
+  const bool wants_x = a.boolean("wantsX"), wants_weight = a.boolean("wantsWeight"),
+             wants_bias = a.boolean("wantsBias");
+  const Tensor into_weight = a.optional_output("into.weight"),
+               into_bias = a.optional_output("into.bias");
+  const LayerNormBackward args{.dy = dy.view(), .x = x.view(), .weight = weight.view(), .eps = eps};
+  const auto [dx, dweight, dbias] =
+      compute(x.device(), args,
+              {Target(out_x).when(wants_x), Target::adding_to(into_weight).when(wants_weight),
+               Target::adding_to(into_bias).when(wants_bias)});
+  return to_js(a.env(), {{"dx", dx}, {"dWeight", dweight}, {"dBias", dbias}});
+}
+
 Napi::Value softmax(Arguments& a) {
   const Tensor out = a.optional_output("out"), x = a.tensor("x");
   return to_js(a.env(), compute(x.device(), Softmax{.x = x.view()}, {out}));
@@ -119,6 +145,8 @@ void define_dense(Napi::Object exports) {
   define<sigmoid_gate_backward>(exports, "sigmoidGateBackward");
   define<rms_norm>(exports, "rmsNorm");
   define<rms_norm_backward>(exports, "rmsNormBackward");
+  define<layer_norm>(exports, "layerNorm");
+  define<layer_norm_backward>(exports, "layerNormBackward");
   define<softmax>(exports, "softmax");
   define<softmax_backward>(exports, "softmaxBackward");
   define<cross_entropy>(exports, "crossEntropy");

@@ -7,25 +7,28 @@
 #include <memory>
 
 #include "ops/activation.h"
-#include "ops/add.h"
+#include "ops/arithmetic.h"
 #include "ops/attention.h"
 #include "ops/copy.h"
 #include "ops/cross_entropy.h"
 #include "ops/embedding_bag.h"
 #include "ops/fill.h"
 #include "ops/linear.h"
+#include "ops/matmul.h"
 #include "ops/overlap.h"
 #include "ops/peer.h"
 #include "ops/product_key_lookup.h"
 #include "ops/product_key_scores.h"
 #include "ops/queue_read.h"
 #include "ops/random_fill.h"
+#include "ops/reduce.h"
 #include "ops/rms_norm.h"
 #include "ops/sigmoid_gate.h"
 #include "ops/silu_gate.h"
 #include "ops/softmax.h"
 #include "ops/sparse_grad.h"
 #include "ops/topk.h"
+#include "ops/unary.h"
 #include "optim/clip.h"
 #include "optim/dense_update.h"
 #include "optim/exact_rows.h"
@@ -34,12 +37,18 @@
 #define ML_OPERATIONS(OPERATION)                                         \
   OPERATION(Fill, fill)                                                  \
   OPERATION(Copy, copy)                                                  \
-  OPERATION(Add, add)                                                    \
+  OPERATION(Arithmetic, arithmetic)                                      \
+  OPERATION(Unary, unary)                                                \
+  OPERATION(Reduce, reduce)                                              \
+  OPERATION(SumBackward, sum_backward)                                   \
+  OPERATION(MaxBackward, max_backward)                                   \
   OPERATION(Activate, activate)                                          \
   OPERATION(ActivateBackward, activate_backward)                         \
   OPERATION(RandomFill, random_fill)                                     \
   OPERATION(Linear, linear)                                              \
   OPERATION(LinearBackward, linear_backward)                             \
+  OPERATION(MatMul, matmul)                                              \
+  OPERATION(MatMulBackward, matmul_backward)                             \
   OPERATION(ProductKeyScores, product_key_scores)                        \
   OPERATION(TopK, topk)                                                  \
   OPERATION(ProductKeyLookup, product_key_lookup)                        \

@@ -77,8 +77,7 @@ struct Loops {
 inline Loops<2> broadcast_loops(const Shape& out, const Shape& x, const Shape& y) {
   Loops<2> loops;
   for (int i = 0; i < out.rank; ++i)
-    loops.add(out.dims[i],
-              {broadcast_stride(x, out.rank, i), broadcast_stride(y, out.rank, i)});
+    loops.add(out.dims[i], {broadcast_stride(x, out.rank, i), broadcast_stride(y, out.rank, i)});
   return loops;
 }
 

@@ -1,3 +1,4 @@
+import { recorded } from '../autograd/record.js'
 import { native } from '../binding.js'
 import { checkBoolean, checkOptions } from '../options.js'
 import type { Tensor } from '../tensor.js'
@@ -38,16 +39,25 @@ export interface MatmulBackwardOptions extends MatmulTransposes, Outputs<'dx' | 
  */
 export function matmul(x: Tensor, y: Tensor, options?: MatmulOptions): Tensor<'float32'> {
   const where = 'matmul'
-  const checked = checkOptions(where, options, ['transposeX', 'transposeY', 'out'])
-  const { handles, device, out } = checkTensors(where, { x, y }, checked.out)
-  const product = native.matmul(
-    out,
-    handles.x,
-    handles.y,
-    checkBoolean(where, 'transposeX', checked.transposeX ?? false),
-    checkBoolean(where, 'transposeY', checked.transposeY ?? false),
-  )
-  return resultTensor(device, product, checked.out)
+  const { out, ...checked } = checkOptions(where, options, ['transposeX', 'transposeY', 'out'])
+  const forward = () => {
+    const { handles, device, out: given } = checkTensors(where, { x, y }, out)
+    const product = native.matmul(
+      given,
+      handles.x,
+      handles.y,
+      checkBoolean(where, 'transposeX', checked.transposeX ?? false),
+      checkBoolean(where, 'transposeY', checked.transposeY ?? false),
+    )
+    return resultTensor(device, product, out)
+  }
+  return recorded(where, { x, y }, out, forward, () => ({
+    saved: { x, y },
+    backward: (dOut, needs) => {
+      const { dx, dy } = matmulBackward(dOut, x, y, { ...checked, needs })
+      return { x: dx, y: dy }
+    },
+  }))
 }
 
 /**

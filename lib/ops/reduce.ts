@@ -1,3 +1,4 @@
+import { recorded } from '../autograd/record.js'
 import { checkAxes } from '../axes.js'
 import { native } from '../binding.js'
 import { checkBoolean, checkOptions } from '../options.js'
@@ -23,12 +24,23 @@ function reduce(
   x: Tensor,
   options: ReduceOptions | undefined,
 ): Tensor<'float32'> {
-  const checked = checkOptions(where, options, optionNames)
-  const { handles, device, out } = checkTensors(where, { x }, checked.out)
-  const axes = checkAxes(where, checked.axes, x.shape.length)
-  const keepDims = checkBoolean(where, 'keepDims', checked.keepDims ?? false)
-  const y = native.reduce(where, out, handles.x, axes, keepDims, kinds.indexOf(where))
-  return resultTensor(device, y, checked.out)
+  const { out, ...checked } = checkOptions(where, options, optionNames)
+  const forward = () => {
+    const { handles, device, out: given } = checkTensors(where, { x }, out)
+    const axes = checkAxes(where, checked.axes, x.shape.length)
+    const keepDims = checkBoolean(where, 'keepDims', checked.keepDims ?? false)
+    const y = native.reduce(where, given, handles.x, axes, keepDims, kinds.indexOf(where))
+    return resultTensor(device, y, out)
+  }
+  return recorded(where, { x }, out, forward, (y) => {
+    if (where === 'max')
+      return { saved: { x, y }, backward: (dy) => ({ x: maxBackward(dy, x, y, checked) }) }
+    const { shape } = x
+    return {
+      saved: {},
+      backward: (dy) => ({ x: sumOrMeanBackward(where, dy, shape, checked) }),
+    }
+  })
 }
 
 function sumOrMeanBackward(

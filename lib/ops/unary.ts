@@ -1,20 +1,31 @@
+import { recorded } from '../autograd/record.js'
 import { native } from '../binding.js'
 import { checkOptions } from '../options.js'
 import type { Tensor } from '../tensor.js'
+import { div, mul, sub } from './arithmetic.js'
 import { checkTensors, type OutOptions, resultTensor } from './call.js'
 
 // In the order of native/ops/unary.h.
 const kinds = ['exp', 'log', 'sqrt', 'tanh'] as const
 
+/** `backward`: dx from dy and the tensor that it reads, x or the result y. */
 function unary(
   where: (typeof kinds)[number],
   x: Tensor,
   options: OutOptions | undefined,
+  reads: 'x' | 'y',
+  backward: (dy: Tensor, read: Tensor) => Tensor,
 ): Tensor<'float32'> {
   const checked = checkOptions(where, options, ['out'])
-  const { handles, device, out } = checkTensors(where, { x }, checked.out)
-  const y = native.unary(where, out, handles.x, kinds.indexOf(where))
-  return resultTensor(device, y, checked.out)
+  const forward = () => {
+    const { handles, device, out } = checkTensors(where, { x }, checked.out)
+    const y = native.unary(where, out, handles.x, kinds.indexOf(where))
+    return resultTensor(device, y, checked.out)
+  }
+  return recorded(where, { x }, checked.out, forward, (y) => {
+    const read = reads === 'x' ? x : y
+    return { saved: { [reads]: read }, backward: (dy) => ({ x: backward(dy, read) }) }
+  })
 }
 
 /**
@@ -23,7 +34,7 @@ function unary(
  * @throws ERR_SHAPE, ERR_DTYPE, ERR_VALUE
  */
 export function exp(x: Tensor, options?: OutOptions): Tensor<'float32'> {
-  return unary('exp', x, options)
+  return unary('exp', x, options, 'y', mul)
 }
 
 /**
@@ -33,7 +44,7 @@ export function exp(x: Tensor, options?: OutOptions): Tensor<'float32'> {
  * @throws ERR_SHAPE, ERR_DTYPE, ERR_VALUE
  */
 export function log(x: Tensor, options?: OutOptions): Tensor<'float32'> {
-  return unary('log', x, options)
+  return unary('log', x, options, 'x', div)
 }
 
 /**
@@ -42,7 +53,10 @@ export function log(x: Tensor, options?: OutOptions): Tensor<'float32'> {
  * @throws ERR_SHAPE, ERR_DTYPE, ERR_VALUE
  */
 export function sqrt(x: Tensor, options?: OutOptions): Tensor<'float32'> {
-  return unary('sqrt', x, options)
+  return unary('sqrt', x, options, 'y', (dy, y) => {
+    const dx = div(dy, y)
+    return mul(dx, 0.5, { out: dx })
+  })
 }
 
 /**
@@ -51,5 +65,9 @@ export function sqrt(x: Tensor, options?: OutOptions): Tensor<'float32'> {
  * @throws ERR_SHAPE, ERR_DTYPE, ERR_VALUE
  */
 export function tanh(x: Tensor, options?: OutOptions): Tensor<'float32'> {
-  return unary('tanh', x, options)
+  return unary('tanh', x, options, 'y', (dy, y) => {
+    const dx = mul(y, y)
+    sub(1, dx, { out: dx })
+    return mul(dy, dx, { out: dx })
+  })
 }

@@ -111,16 +111,16 @@ __global__ void __launch_bounds__(kColumnSumsWarps* kWarp)
   if (guard.aborted()) return;
   ColumnResults<Rule>& s = shared<ColumnResults<Rule>>();
   const int64_t column_blocks = (columns + kWarp - 1) / kWarp;
-  const int64_t unit = blockIdx.x / column_blocks,  // [0, outputs / columns * chunks)
-      outer = unit / axes.chunks, chunk = unit % axes.chunks;
-  const int64_t column = blockIdx.x % column_blocks * kWarp + lane();  // and past the last
+  const int64_t unit = quotient(blockIdx.x, column_blocks);  // [0, outputs / columns * chunks)
+  const int64_t outer = quotient(unit, axes.chunks), chunk = unit - outer * axes.chunks;
+  const int64_t column = (blockIdx.x - unit * column_blocks) * kWarp + lane();  // and past the last
   const int64_t begin = chunk * kColumnSumsRows + warp_of_block(),
                 end = (chunk + 1) * kColumnSumsRows < axes.count ? (chunk + 1) * kColumnSumsRows
                                                                  : axes.count;
   typename Rule::Value v = Rule::kNone;
   if (column < columns) {
     const int64_t o = outer * columns + column, base = axes.kept_offset(o);
-#pragma unroll 4
+#pragma unroll 2  // with more, registers spill
     for (int64_t p = begin; p < end; p += kColumnSumsWarps)
       v = Rule::combine(v, rule.element(o, p, base + axes.reduced_offset(p)));
   }

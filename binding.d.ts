@@ -237,6 +237,24 @@ export function linearBackward(
   dWeight: OptionalTensor,
   dBias: OptionalTensor,
 ): { dx?: TensorHandle; dWeight?: TensorHandle; dBias?: TensorHandle }
+export function matmul(
+  out: OptionalTensor,
+  x: TensorHandle,
+  y: TensorHandle,
+  transposeX: boolean,
+  transposeY: boolean,
+): TensorHandle
+export function matmulBackward(
+  outX: OptionalTensor,
+  outY: OptionalTensor,
+  dOut: TensorHandle,
+  x: TensorHandle,
+  y: TensorHandle,
+  transposeX: boolean,
+  transposeY: boolean,
+  wantsX: boolean,
+  wantsY: boolean,
+): { dx?: TensorHandle; dy?: TensorHandle }
 export function siluGate(out: OptionalTensor, y: TensorHandle, a: TensorHandle): TensorHandle
 export function siluGateBackward(
   outY: OptionalTensor,
@@ -280,10 +298,14 @@ export function activateBackward(
   x: TensorHandle,
   kind: number,
 ): TensorHandle
-export function add(
+export function arithmetic(
+  operation: string,
   out: OptionalTensor,
-  x: TensorHandle,
-  y: TensorHandle,
+  x: OptionalTensor,
+  xValue: number,
+  y: OptionalTensor,
+  yValue: number,
+  kind: number,
   alpha: number,
   beta: number,
 ): TensorHandle
@@ -392,6 +414,37 @@ export function sliceBackward(
   shape: readonly number[],
 ): TensorHandle
 export function permute(out: OptionalTensor, x: TensorHandle, axes: readonly number[]): TensorHandle
+export function unary(
+  operation: string,
+  out: OptionalTensor,
+  x: TensorHandle,
+  kind: number,
+): TensorHandle
+export function reduce(
+  operation: string,
+  out: OptionalTensor,
+  x: TensorHandle,
+  axes: number,
+  keepDims: boolean,
+  kind: number,
+): TensorHandle
+export function sumBackward(
+  operation: string,
+  out: OptionalTensor,
+  dy: TensorHandle,
+  shape: readonly number[],
+  axes: number,
+  keepDims: boolean,
+  kind: number,
+): TensorHandle
+export function maxBackward(
+  out: OptionalTensor,
+  dy: TensorHandle,
+  x: TensorHandle,
+  y: TensorHandle,
+  axes: number,
+  keepDims: boolean,
+): TensorHandle
 export function crossEntropy(
   out: OptionalTensor,
   logits: TensorHandle,

@@ -7,7 +7,7 @@
 #include <memory>
 
 #include "ops/activation.h"
-#include "ops/add.h"
+#include "ops/arithmetic.h"
 #include "ops/attention.h"
 #include "ops/causal_conv1d.h"
 #include "ops/concat.h"
@@ -19,6 +19,7 @@
 #include "ops/fill.h"
 #include "ops/layer_norm.h"
 #include "ops/linear.h"
+#include "ops/matmul.h"
 #include "ops/multinomial.h"
 #include "ops/overlap.h"
 #include "ops/peer.h"
@@ -27,6 +28,7 @@
 #include "ops/product_key_scores.h"
 #include "ops/queue_read.h"
 #include "ops/random_fill.h"
+#include "ops/reduce.h"
 #include "ops/require_finite.h"
 #include "ops/rms_norm.h"
 #include "ops/rope.h"
@@ -38,6 +40,7 @@
 #include "ops/sparse_grad.h"
 #include "ops/target_weights.h"
 #include "ops/topk.h"
+#include "ops/unary.h"
 #include "optim/clip.h"
 #include "optim/dense_update.h"
 #include "optim/exact_rows.h"
@@ -46,7 +49,11 @@
 #define ML_OPERATIONS(OPERATION)                                         \
   OPERATION(Fill, fill)                                                  \
   OPERATION(Copy, copy)                                                  \
-  OPERATION(Add, add)                                                    \
+  OPERATION(Arithmetic, arithmetic)                                      \
+  OPERATION(Unary, unary)                                                \
+  OPERATION(Reduce, reduce)                                              \
+  OPERATION(SumBackward, sum_backward)                                   \
+  OPERATION(MaxBackward, max_backward)                                   \
   OPERATION(Activate, activate)                                          \
   OPERATION(ActivateBackward, activate_backward)                         \
   OPERATION(Dropout, dropout)                                            \
@@ -57,6 +64,8 @@
   OPERATION(RandomFill, random_fill)                                     \
   OPERATION(Linear, linear)                                              \
   OPERATION(LinearBackward, linear_backward)                             \
+  OPERATION(MatMul, matmul)                                              \
+  OPERATION(MatMulBackward, matmul_backward)                             \
   OPERATION(ProductKeyScores, product_key_scores)                        \
   OPERATION(TopK, topk)                                                  \
   OPERATION(Multinomial, multinomial)                                    \

@@ -78,6 +78,11 @@ const calls: Record<string, Call> = {
   'ops.softmax': (o) => ops.softmax(x, o),
   'ops.softmaxBackward': (o) => ops.softmaxBackward(x, x, o),
   'ops.add': (o) => ops.add(x, x, o),
+  'ops.sumBackward': (o) => ops.sumBackward(zeros(), x.shape, o),
+  'ops.meanBackward': (o) => ops.meanBackward(zeros(), x.shape, o),
+  'ops.maxBackward': (o) => ops.maxBackward(zeros(), x, zeros(), o),
+  'ops.matmul': (o) => ops.matmul(w, w, o),
+  'ops.matmulBackward': (o) => ops.matmulBackward(w, w, w, o),
   'ops.crossEntropy': (o) => ops.crossEntropy(x, device.zeros([2], 'int32'), o),
   'ops.crossEntropyBackward': (o) =>
     ops.crossEntropyBackward(zeros(2), x, device.zeros([2], 'int32'), o),
@@ -88,6 +93,15 @@ const calls: Record<string, Call> = {
   'ops.peer': (o) => ops.peer(x, bag[0], bag[0], bag[1], bag[2], o),
   'ops.peerBackward': (o) =>
     ops.peerBackward(x, { x, down: bag[0], up: bag[0], indices: bag[1], weights: bag[2], u }, o),
+  ...Object.fromEntries(
+    (['sub', 'mul', 'div'] as const).map((name) => [`ops.${name}`, (o) => ops[name](x, x, o)]),
+  ),
+  ...Object.fromEntries(
+    (['exp', 'log', 'sqrt', 'tanh', 'sum', 'mean', 'max'] as const).map((name) => [
+      `ops.${name}`,
+      (o) => ops[name](x, o),
+    ]),
+  ),
   ...Object.fromEntries(
     (['relu', 'gelu', 'silu', 'sigmoid'] as const).flatMap((name): [string, Call][] => [
       [`ops.${name}`, (o) => ops[name](x, o)],

@@ -10,6 +10,7 @@ import { disposeResults, type Leaf, lending, type Node, type Slot } from './grap
 import { unrecorded } from './recording.js'
 
 const where = 'Tensor.backward'
+const addKind = 0 // of native/ops/arithmetic.h
 let visits = 0
 
 /** All or nothing: after an error no gradient has changed, and the graph is not spent. */
@@ -86,8 +87,9 @@ function ones({ device, shape }: Tensor): Tensor {
 
 /** sum += x, or x + y into a new sum. */
 function add(sum: Tensor, x: Tensor, y: Tensor): Tensor {
+  const [handleX, handleY] = [x.handle(where, 'grad'), y.handle(where, 'grad')]
   const handle = sum.handle(where, 'grad')
-  native.tensorDispose(native.add(handle, x.handle(where, 'grad'), y.handle(where, 'grad'), 1, 1))
+  native.tensorDispose(native.arithmetic(where, handle, handleX, 0, handleY, 0, addKind, 1, 1))
   return sum
 }
 

@@ -40,6 +40,11 @@ constexpr int64_t kFewRowTiles = 2;
 constexpr int64_t kFewColumns = 2;
 // The prefetch distance of dot products, in bytes of columns of B.
 constexpr int64_t kDotPrefetchBytes = 8192;
+// gemm_batch.h: a block of C that one thread takes alone. Its B, of kMaxBlockK rows, is packed for
+// it in 640 KiB, which costs as much as two of the row tiles.
+constexpr int64_t kBatchBlockTiles = 20;
+constexpr int64_t kBatchBlockColumns = 512;
+constexpr int64_t kBatchGrain = 1 << 18;  // multiply-adds of a task
 // Grains of products with few rows or columns: dot products of one row, and column panels.
 constexpr int64_t kDotGrain = 64;
 constexpr int64_t kUnpackedPanelGrain = 8;
@@ -97,6 +102,11 @@ constexpr int64_t kAngleGrain = 1 << 10;         // rotary angles, a sine and a 
 // Partial sums of columns (dgain, dbias), each of kRowGrain elements or more. Their cut does not
 // depend on the number of threads, so neither do the bits of the sum.
 constexpr int64_t kMaxGainPartials = 64;
+
+// Reductions: columns of one task, whole vectors; and parts of a reduction of few outputs, of
+// kRowGrain elements or more. The cut decides the bits of a sum, and depends on the shape alone.
+constexpr int64_t kReduceColumns = 64;
+constexpr int64_t kMaxReduceParts = 64;
 
 constexpr int64_t kBiasColumns = 64;     // of one task of linear's dbias: whole vectors
 constexpr int64_t kAttentionGrain = 16;  // queries

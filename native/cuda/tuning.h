@@ -15,6 +15,7 @@ constexpr int kThreads = 256;        // of a block, where nothing else is needed
 constexpr int kLargestBlock = 1024;  // threads
 constexpr int kBlocksPerMultiprocessor = 8;  // of a grid-stride grid: 2048 threads, all that fit
 constexpr int64_t kMaxBlocks = 2147483647;   // gridDim.x
+constexpr int64_t kMaxBatches = 65535;       // gridDim.z
 
 [[noreturn]] void fail_too_many_blocks(int64_t blocks);  // launch.cpp
 
@@ -49,6 +50,9 @@ constexpr int kRowLoadsInFlight = 8;  // of a thread, without a branch between t
 // ---- Sums of columns (cuda/column_sums.cuh)
 constexpr int kColumnSumsWarps = 8;
 constexpr int kColumnSumsRows = 256;  // of a chunk: 32 for each warp
+
+// ---- Reductions over axes (ops/reduce.cu)
+constexpr int kReduceLaneElements = 32;  // of a contiguous chunk
 
 // ---- Matrix products (cuda/gemm.cuh, cuda/matrix_product.cuh)
 // 64 sums, operands and addresses fit the 128 registers that each thread then has

@@ -53,6 +53,39 @@ export function overlapCases(device: Device): Record<string, Case> {
     },
   })
 
+  const binary = (name: 'sub' | 'mul' | 'div'): Record<string, Case> => ({
+    [name]: {
+      inputs: { x: square, y: square },
+      outputs: { out: square },
+      inPlace: { out: ['x', 'y'] },
+      run: ({ x, y }, out) => ({ out: ops[name](x!, y!, single(out)) }),
+    },
+  })
+  const unary = (name: 'exp' | 'log' | 'sqrt' | 'tanh'): Record<string, Case> => ({
+    [name]: {
+      inputs: { x: square },
+      outputs: { out: square },
+      inPlace: { out: ['x'] },
+      run: ({ x }, out) => ({ out: ops[name](x!, single(out)) }),
+    },
+  })
+  const reduction = (name: 'sum' | 'mean' | 'max'): Record<string, Case> => ({
+    [name]: {
+      inputs: { x: square },
+      outputs: { out: [4] },
+      run: ({ x }, out) => ({ out: ops[name](x!, { axes: 0, ...single(out) }) }),
+    },
+    ...(name !== 'max' && {
+      [`${name}Backward`]: {
+        inputs: { dy: [4] },
+        outputs: { out: square },
+        run: ({ dy }: Tensors, out: Tensors) => ({
+          out: ops[`${name}Backward`](dy!, square, { axes: 0, ...single(out) }),
+        }),
+      },
+    }),
+  })
+
   const heads = [1, 4, 2, 2] as const
   const sequence = [1, 4, 4] as const
   const query = [4, 1, 2, 2] as const
@@ -68,6 +101,42 @@ export function overlapCases(device: Device): Record<string, Case> {
       outputs: { out: square },
       inPlace: { out: ['x', 'y'] },
       run: ({ x, y }, out) => ({ out: ops.add(x!, y!, { alpha: 2, beta: 3, ...single(out) }) }),
+    },
+    ...binary('sub'),
+    ...binary('mul'),
+    ...binary('div'),
+    'mul of a row and a column': {
+      inputs: { x: [4], y: [4, 1] },
+      outputs: { out: square },
+      run: ({ x, y }, out) => ({ out: ops.mul(x!, y!, single(out)) }),
+    },
+    ...unary('exp'),
+    ...unary('log'),
+    ...unary('sqrt'),
+    ...unary('tanh'),
+    ...reduction('sum'),
+    ...reduction('mean'),
+    ...reduction('max'),
+    maxBackward: {
+      inputs: { dy: [4], x: square, y: [4] },
+      outputs: { out: square },
+      inPlace: { out: ['x'] },
+      run: ({ dy, x, y }, out) => ({
+        out: ops.maxBackward(dy!, x!, y!, { axes: 1, ...single(out) }),
+      }),
+    },
+    matmul: {
+      inputs: { x: square, y: square },
+      outputs: { out: square },
+      run: ({ x, y }, out) => ({ out: ops.matmul(x!, y!, single(out)) }),
+    },
+    matmulBackward: {
+      inputs: { dOut: square, x: square, y: square },
+      outputs: { 'out.dx': square, 'out.dy': square },
+      run: ({ dOut, x, y }, out) => {
+        const { dx, dy } = ops.matmulBackward(dOut!, x!, y!, { out: named(out) })
+        return { 'out.dx': dx, 'out.dy': dy }
+      },
     },
     linear: {
       inputs: { x: square, weight: square, bias: [4] },

@@ -1,4 +1,4 @@
-// Dense layers: linear, gates, norms, softmax, cross-entropy.
+// Dense layers: linear, products of matrices, gates, norms, softmax, cross-entropy.
 
 #include "binding/exports.h"
 
@@ -24,6 +24,30 @@ Napi::Value linear_backward(Arguments& a) {
               {Target(out_x).when(wants_x), Target::adding_to(into_weight).when(wants_weight),
                Target::adding_to(into_bias).when(wants_bias)});
   return to_js(a.env(), {{"dx", dx}, {"dWeight", dweight}, {"dBias", dbias}});
+}
+
+Napi::Value matmul(Arguments& a) {
+  const Tensor out = a.optional_output("out"), x = a.tensor("x"), y = a.tensor("y");
+  const MatMul args{.x = x.view(),
+                    .y = y.view(),
+                    .transpose_x = a.boolean("transposeX"),
+                    .transpose_y = a.boolean("transposeY")};
+  return to_js(a.env(), compute(x.device(), args, {out}));
+}
+
+// (out.dx, out.dy, dOut, x, y, transposes of x and y, wants x, wants y)
+Napi::Value matmul_backward(Arguments& a) {
+  const Tensor out_x = a.optional_output("out.dx"), out_y = a.optional_output("out.dy"),
+               dout = a.tensor("dOut"), x = a.tensor("x"), y = a.tensor("y");
+  const MatMulBackward args{.dout = dout.view(),
+                            .x = x.view(),
+                            .y = y.view(),
+                            .transpose_x = a.boolean("transposeX"),
+                            .transpose_y = a.boolean("transposeY")};
+  const bool wants_x = a.boolean("wantsX"), wants_y = a.boolean("wantsY");
+  const auto [dx, dy] =
+      compute(x.device(), args, {Target(out_x).when(wants_x), Target(out_y).when(wants_y)});
+  return to_js(a.env(), {{"dx", dx}, {"dy", dy}});
 }
 
 Napi::Value silu_gate(Arguments& a) {
@@ -139,6 +163,8 @@ Napi::Value target_weights(Arguments& a) {
 void define_dense(Napi::Object exports) {
   define<linear>(exports, "linear");
   define<linear_backward>(exports, "linearBackward");
+  define<matmul>(exports, "matmul");
+  define<matmul_backward>(exports, "matmulBackward");
   define<silu_gate>(exports, "siluGate");
   define<silu_gate_backward>(exports, "siluGateBackward");
   define<sigmoid_gate>(exports, "sigmoidGate");

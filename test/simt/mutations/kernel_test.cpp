@@ -124,6 +124,63 @@ void linear() {
     }
 }
 
+void axes() {
+  Pair p;
+  const Both x = numbers(p, {3, 70, 2, 40}, 1), row = numbers(p, {70, 1, 40}, 2),
+             product = output(p, {3, 70, 2, 40});
+  on_both(p, [&](auto v) {
+    return Arithmetic{.out = v(product), .x = v(x), .y = v(row), .kind = ArithmeticKind::mul};
+  });
+  compare(product, "mul");
+  for (const AxisSet set : {0b1000u, 0b0011u, 0b0101u, 0b1010u, 0b1111u})
+    for (const ReduceKind kind : {ReduceKind::mean, ReduceKind::max}) {
+      const Shape shape = reduced_shape(x.cpu.shape, set, false);
+      const Both y = output(p, shape);
+      on_both(p, [&](auto v) {
+        return Reduce{.y = v(y), .x = v(x), .axes = set, .keep_axes = false, .kind = kind};
+      });
+      compare(y, "reduce");
+      if (kind != ReduceKind::max) continue;
+      const Both dy = numbers(p, shape, 3), dx = output(p, x.cpu.shape);
+      on_both(p, [&](auto v) {
+        return MaxBackward{
+            .dx = v(dx), .dy = v(dy), .x = v(x), .y = v(y), .axes = set, .keep_axes = false};
+      });
+      compare(dx, "max_backward", 0);
+    }
+}
+
+void matmul() {
+  Pair p;
+  for (DType dtype : {DType::f32, DType::bf16})
+    for (const bool transpose : {false, true}) {
+      const Both x = numbers(p, {2, transpose ? 35 : 70, transpose ? 70 : 35}, 1, dtype),
+                 y = numbers(p, {transpose ? 66 : 35, transpose ? 35 : 66}, 2, dtype),
+                 out = output(p, {2, 70, 66}), dx = output(p, x.cpu.shape),
+                 dy = output(p, y.cpu.shape);
+      on_both(p, [&](auto v) {
+        return MatMul{.out = v(out),
+                      .x = v(x),
+                      .y = v(y),
+                      .transpose_x = transpose,
+                      .transpose_y = transpose};
+      });
+      compare(out, "matmul", 1e-4);
+      const Both dout = numbers(p, {2, 70, 66}, 3);
+      on_both(p, [&](auto v) {
+        return MatMulBackward{.dx = v(dx),
+                              .dy = v(dy),
+                              .dout = v(dout),
+                              .x = v(x),
+                              .y = v(y),
+                              .transpose_x = transpose,
+                              .transpose_y = transpose};
+      });
+      compare(dx, "dx of matmul", 1e-4);
+      compare(dy, "dy of matmul", 1e-4);
+    }
+}
+
 void topk() {
   Pair p;
   for (const auto& [rows, n, k] :
@@ -503,6 +560,8 @@ constexpr Test kTests[] = {{"linear", linear},
                            {"tables", tables},
                            {"experts", experts},
                            {"faults", faults},
+                           {"axes", axes},
+                           {"matmul", matmul},
                            {"boxes", boxes},
                            {"sequences", sequences},
                            {"layer_norms", layer_norms},

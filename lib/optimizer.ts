@@ -7,6 +7,7 @@ import { isHalf } from './dtype.js'
 import type { Hyperparameters } from './hyperparameters.js'
 import { inspect } from './inspect.js'
 import { LearningRates } from './learning-rates.js'
+import { overwrite } from './overwrite.js'
 import type { DenseParameter, Parameter } from './parameter.js'
 import {
   type DistinctParameters,
@@ -15,7 +16,7 @@ import {
   type ParameterGroup,
 } from './parameter-groups.js'
 import { loadStateDict, type StateDict, type StateEntry, stateDictOf } from './state-dict.js'
-import { overwrite, Tensor } from './tensor.js'
+import { Tensor } from './tensor.js'
 import type { ValueTable } from './value-table.js'
 
 // In the order of native/optim/rule.h.

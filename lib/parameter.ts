@@ -45,6 +45,7 @@ export function denseParameter(
   value: Tensor<'float32'>,
   grad: Tensor<'float32'>,
 ): DenseParameter {
+  value.setLeaf({ grad, into: () => grad })
   return inspectable({ kind: 'dense', name, value, grad }, describeParameter)
 }
 

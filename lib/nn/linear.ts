@@ -6,7 +6,7 @@ import { checkBoolean, checkInteger, checkOptions } from '../options.js'
 import type { DenseParameter } from '../parameter.js'
 import type { Tensor } from '../tensor.js'
 import { toGradientRows, toRows } from './input.js'
-import { DenseModule, type Module, Saved, uniformParameter } from './module.js'
+import { DenseModule, explicitly, type Module, Saved, uniformParameter } from './module.js'
 
 /** Options of {@link Linear}. */
 export interface LinearOptions {
@@ -58,7 +58,7 @@ export class Linear extends DenseModule implements Module<Saved<{ x: Tensor }>> 
    * @throws ERR_SHAPE, ERR_DTYPE
    */
   forward(x: LayerInput): { output: Tensor<'float32'>; context: Saved<{ x: Tensor }> } {
-    return disposeOnError(() => {
+    return explicitly(() => {
       const { rows, restoreShape } = toRows('Linear.forward', 'x', x, this.#device, this.#inputDim)
       const output = restoreShape(ops.linear(rows, this.#weight.value, this.#bias?.value))
       const reads = { x: rows, weight: this.#weight.value }
@@ -68,7 +68,7 @@ export class Linear extends DenseModule implements Module<Saved<{ x: Tensor }>> 
 
   /** The output alone. */
   override infer(x: LayerInput): Tensor<'float32'> {
-    return disposeOnError(() => {
+    return explicitly(() => {
       const { rows, restoreShape } = toRows('Linear.infer', 'x', x, this.#device, this.#inputDim)
       const output = restoreShape(ops.linear(rows, this.#weight.value, this.#bias?.value))
       rows.dispose()

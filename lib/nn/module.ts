@@ -1,12 +1,15 @@
 // What every module of the small dense stack has in common.
 
-import { atomically } from '../atomically.js'
+import { atomically, disposeOnError, whenCommitted } from '../atomically.js'
+import { applied, type ExplicitLayer } from '../autograd/apply.js'
+import { unrecorded } from '../autograd/recording.js'
 import { native } from '../binding.js'
 import type { Device } from '../device.js'
-import { describeValue, MemoryLayersError } from '../errors.js'
+import { describeValue } from '../errors.js'
 import { inspect } from '../inspect.js'
 import type { LayerInput } from '../layer-input.js'
 import { type DenseParameter, denseParameter, type Parameter, stateEntries } from '../parameter.js'
+import { checkUnwritten, contextError } from '../reads.js'
 import { loadStateDict, type StateDict, stateDictOf } from '../state-dict.js'
 import { formatShape, type Tensor } from '../tensor.js'
 
@@ -18,6 +21,8 @@ export interface Module<Saved = unknown> {
   backward(context: Saved, dy: LayerInput): Tensor<'float32'>
   /** The output alone. */
   infer(x: LayerInput): Tensor<'float32'>
+  /** The output, recorded for `backward()` of what is computed from it. */
+  apply(x: LayerInput): Tensor<'float32'>
   /** For an optimizer. */
   parameters(): readonly Parameter[]
   /** The live tensors by name. */
@@ -26,6 +31,11 @@ export interface Module<Saved = unknown> {
   loadStateDict(state: StateDict): void
   /** Frees the parameters. */
   dispose(): void
+}
+
+/** Runs an explicit forward, which records nothing; if it throws, disposes what it made. */
+export function explicitly<T>(body: () => T): T {
+  return unrecorded(() => disposeOnError(body))
 }
 
 /** Of dense parameters, the tensors that a backward may read, by name. */
@@ -59,6 +69,17 @@ export abstract class DenseModule {
   protected abstract readonly dense: readonly DenseParameter[]
 
   abstract forward(x: LayerInput): { output: Tensor<'float32'>; context: { dispose(): void } }
+
+  abstract backward(context: never, dy: LayerInput): Tensor<'float32'>
+
+  /**
+   * The output, recorded for `backward()` of what is computed from it; inside of `noGrad` the same
+   * as `infer`. Arguments and errors as of `forward`.
+   */
+  apply(x: LayerInput): Tensor<'float32'> {
+    const explicit = this as ExplicitLayer<{ dispose(): void }>
+    return applied(`${this.constructor.name}.apply`, explicit, x)
+  }
 
   /** The output alone. */
   infer(x: LayerInput): Tensor<'float32'> {
@@ -144,12 +165,10 @@ export class Saved<T extends Record<string, Tensor>> {
     const tensors = context.#tensors
     if (!tensors)
       throw contextError(where, '"context" was spent by an earlier backward or disposed')
-    for (const { name, tensor, writes } of context.#reads) {
-      if (native.tensorWrittenSince(tensor.handle(where, name), writes))
-        throw contextError(where, `"${name}" was written since the forward of this context`)
-    }
-    const result = atomically(device, () => body(tensors))
-    context.dispose()
+    for (const { name, tensor, writes } of context.#reads)
+      checkUnwritten(where, `"${name}"`, tensor.handle(where, name), writes)
+    const result = unrecorded(() => atomically(device, () => body(tensors)))
+    whenCommitted(() => context.dispose())
     return result
   }
 
@@ -174,11 +193,4 @@ interface Read {
   readonly name: string
   readonly tensor: Tensor
   readonly writes: number
-}
-
-function contextError(where: string, problem: string): MemoryLayersError {
-  const hint =
-    'Each forward gives a context for one backward, which comes before its input or the ' +
-    'parameters are written; run forward again.'
-  return new MemoryLayersError('ERR_CONTEXT', `${where}: ${problem}.\n  ${hint}`)
 }

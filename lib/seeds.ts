@@ -28,7 +28,7 @@ export class Seeds {
     this.#count = 0
   }
 
-  /** Runs `build` with the seeds that follow from `seed`, if there is one; then goes on as before. */
+  /** Runs `build` with the seeds that follow from `seed`, if there is one, and then goes on. */
   within<T>(seed: number | undefined, build: () => T): T {
     if (seed === undefined) return build()
     const [first, count] = [this.#first, this.#count]

@@ -25,8 +25,8 @@ export interface ValueTableOptions {
    */
   dtype?: 'float32' | 'bfloat16' | 'float16' | 'int8'
   /**
-   * Normal rows with mean 0. Default: std 1/sqrt(dim), the next seed of the device's counter. int8 tables start at zero: write
-   * `weight` and `scales`.
+   * Normal rows with mean 0. Default: std 1/sqrt(dim), the next seed of the device's counter. int8
+   * tables start at zero: write `weight` and `scales`.
    */
   init?: { std?: number; seed?: number }
 }

@@ -4,10 +4,10 @@ import {
   Attention,
   CrossEntropy,
   Embedding,
+  type ExplicitModule,
   FeedForward,
   Linear,
   MixtureOfExperts,
-  type ExplicitModule,
   RmsNorm,
 } from '../lib/nn/index.js'
 import { activations } from './reference/activation.js'
@@ -53,7 +53,13 @@ const modules: [string, (d: Device) => ExplicitModule, number, number][] = [
   [
     'MixtureOfExperts',
     (d) =>
-      new MixtureOfExperts(d, { dim: 6, hiddenDim: 5, experts: 3, capacity: 3, seed: 1 }) as ExplicitModule,
+      new MixtureOfExperts(d, {
+        dim: 6,
+        hiddenDim: 5,
+        experts: 3,
+        capacity: 3,
+        seed: 1,
+      }) as ExplicitModule,
     6,
     6,
   ],

@@ -10,7 +10,7 @@ import {
   type Tensor,
   ValueTable,
 } from '../../lib/index.js'
-import { FeedForward, Linear, type ExplicitModule } from '../../lib/nn/index.js'
+import { type ExplicitModule, FeedForward, Linear } from '../../lib/nn/index.js'
 import { width } from './encoder.js'
 
 export type Kind = 'memory' | 'dense'

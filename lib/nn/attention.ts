@@ -1,4 +1,5 @@
 import { disposeOnError } from '../atomically.js'
+import { type Compute, checkCompute } from '../compute.js'
 import { checkDevice, type Device } from '../device.js'
 import { fail } from '../errors.js'
 import type { LayerInput } from '../layer-input.js'
@@ -24,6 +25,8 @@ export interface AttentionOptions {
   heads: number
   /** Each position attends to itself and to earlier ones alone. Default true. */
   causal?: boolean
+  /** Of its matrix products. Default 'float32'. */
+  compute?: Compute
   /** Of the initial weights. Default: the next of the device's counter. */
   seed?: number
 }
@@ -51,7 +54,8 @@ export class Attention extends DenseModule implements ExplicitModule<Saved<Atten
     super()
     const where = 'Attention'
     checkDevice(where, device)
-    const checked = checkOptions(where, options, ['dim', 'heads', 'causal', 'seed'])
+    const checked = checkOptions(where, options, ['dim', 'heads', 'causal', 'compute', 'seed'])
+    checkCompute(where, device, checked.compute)
     const dim = checkInteger(where, 'dim', checked.dim)
     const heads = checkInteger(where, 'heads', checked.heads)
     if (dim % heads !== 0) fail('ERR_VALUE', where, 'heads', `divide dim ${dim}`, heads)

@@ -13,7 +13,7 @@ import { fail } from '../errors.js'
 import { inspect } from '../inspect.js'
 import { tensorOf } from '../new-tensor.js'
 import * as ops from '../ops.js'
-import { checkInteger, checkOptions } from '../options.js'
+import { checkInteger, checkNumber, checkOptions } from '../options.js'
 import { type Parameter, stateEntries, tableParameter } from '../parameter.js'
 import { countElements } from '../shape.js'
 import { loadStateDict, type StateDict, stateDictOf } from '../state-dict.js'
@@ -27,7 +27,9 @@ export interface EmbeddingOptions {
   count: number
   /** Width of a row. */
   dim: number
-  /** Of the initial rows, N(0, 1). Default: the next of the device's counter. */
+  /** Of the initial rows, N(0, std). Default 1. */
+  std?: number
+  /** Of the initial rows. Default: the next of the device's counter. */
   seed?: number
 }
 
@@ -47,13 +49,13 @@ export class Embedding {
   constructor(device: Device, options: EmbeddingOptions) {
     const where = 'Embedding'
     checkDevice(where, device)
-    const checked = checkOptions(where, options, ['count', 'dim', 'seed'])
+    const checked = checkOptions(where, options, ['count', 'dim', 'std', 'seed'])
     const seed = checkInteger(where, 'seed', checked.seed ?? device.seeds.next(), 0)
     this.#device = device
     this.table = new ValueTable(device, {
       slots: checkInteger(where, 'count', checked.count),
       dim: checkInteger(where, 'dim', checked.dim),
-      init: { std: 1, seed },
+      init: { std: checkNumber(where, 'std', checked.std ?? 1, 0), seed },
     })
     this.table.embedding = true
   }

@@ -1,4 +1,5 @@
 import { disposeOnError } from '../atomically.js'
+import { type Compute, checkCompute } from '../compute.js'
 import { checkDevice, type Device } from '../device.js'
 import type { LayerInput } from '../layer-input.js'
 import * as ops from '../ops.js'
@@ -29,6 +30,8 @@ export interface FeedForwardOptions {
   hiddenDim: number
   /** Default 'gelu'. */
   activation?: keyof typeof activations
+  /** Of its matrix products. Default 'float32'. */
+  compute?: Compute
   /** Of the initial weights. Default: the next of the device's counter. */
   seed?: number
 }
@@ -52,7 +55,14 @@ export class FeedForward extends DenseModule implements ExplicitModule<Saved<Fee
     super()
     const where = 'FeedForward'
     checkDevice(where, device)
-    const checked = checkOptions(where, options, ['dim', 'hiddenDim', 'activation', 'seed'])
+    const checked = checkOptions(where, options, [
+      'dim',
+      'hiddenDim',
+      'activation',
+      'compute',
+      'seed',
+    ])
+    checkCompute(where, device, checked.compute)
     const dim = checkInteger(where, 'dim', checked.dim)
     const hidden = checkInteger(where, 'hiddenDim', checked.hiddenDim)
     const seed = 4 * checkInteger(where, 'seed', checked.seed ?? device.seeds.next(), 0)

@@ -1,4 +1,5 @@
 import { disposeOnError } from '../atomically.js'
+import { type Compute, checkCompute } from '../compute.js'
 import { isInstance } from '../describe.js'
 import { checkDevice, type Device } from '../device.js'
 import { fail } from '../errors.js'
@@ -8,8 +9,14 @@ import { checkBoolean, checkInteger, checkOptions } from '../options.js'
 import { type DenseParameter, type Parameter, tableParameter } from '../parameter.js'
 import { formatShape, type Tensor, tensorHandle } from '../tensor.js'
 import { ValueTable } from '../value-table.js'
+import {
+  DenseModule,
+  type ExplicitModule,
+  explicitly,
+  Saved,
+  uniformParameter,
+} from './explicit-module.js'
 import { toGradientRows, toRows } from './input.js'
-import { DenseModule, explicitly, type ExplicitModule, Saved, uniformParameter } from './explicit-module.js'
 
 /** Options of {@link Linear}. */
 export interface LinearOptions {
@@ -25,6 +32,8 @@ export interface LinearOptions {
    * share the table meet in one update. Left out: a weight of its own.
    */
   weight?: ValueTable
+  /** Of its matrix products. Default 'float32'. */
+  compute?: Compute
   /** Of the initial weights. Default: the next of the device's counter. */
   seed?: number
 }
@@ -46,8 +55,9 @@ export class Linear extends DenseModule implements ExplicitModule<Saved<{ x: Ten
     super()
     const where = 'Linear'
     checkDevice(where, device)
-    const names = ['inputDim', 'outputDim', 'bias', 'weight', 'seed']
+    const names = ['inputDim', 'outputDim', 'bias', 'weight', 'compute', 'seed']
     const checked = checkOptions(where, options, names)
+    checkCompute(where, device, checked.compute)
     const inputDim = checkInteger(where, 'inputDim', checked.inputDim)
     const outputDim = checkInteger(where, 'outputDim', checked.outputDim)
     const seed = 2 * checkInteger(where, 'seed', checked.seed ?? device.seeds.next(), 0)
@@ -66,6 +76,11 @@ export class Linear extends DenseModule implements ExplicitModule<Saved<{ x: Ten
     this.#value = table?.weight ?? own!.value
     this.#bias = bias
     this.dense = [own, bias].filter((p) => p !== undefined)
+  }
+
+  /** `[outputDim, inputDim]`: its own, or the rows of the table that it was given. */
+  get weight(): Tensor {
+    return this.#value
   }
 
   /** The weight, which may be a table's, and the bias. */

@@ -1,4 +1,5 @@
 import { disposeOnError } from '../atomically.js'
+import { type Compute, checkCompute } from '../compute.js'
 import { checkDevice, type Device } from '../device.js'
 import type { LayerInput } from '../layer-input.js'
 import * as ops from '../ops.js'
@@ -28,6 +29,8 @@ export interface MixtureOfExpertsOptions {
    * up. Default 2.
    */
   capacity?: number
+  /** Of its matrix products. Default 'float32'. */
+  compute?: Compute
   /** Of the initial weights. Default: the next of the device's counter. */
   seed?: number
 }
@@ -67,8 +70,9 @@ export class MixtureOfExperts extends DenseModule implements ExplicitModule<Save
     super()
     const where = 'MixtureOfExperts'
     checkDevice(where, device)
-    const names = ['dim', 'hiddenDim', 'experts', 'capacity', 'seed']
+    const names = ['dim', 'hiddenDim', 'experts', 'capacity', 'compute', 'seed']
     const checked = checkOptions(where, options, names)
+    checkCompute(where, device, checked.compute)
     const dim = checkInteger(where, 'dim', checked.dim)
     const hidden = checkInteger(where, 'hiddenDim', checked.hiddenDim)
     const experts = checkInteger(where, 'experts', checked.experts, 1, maxExperts)

@@ -2,6 +2,7 @@
 // anything is allocated. Loads nothing of the addon, so that plan() and the command line run
 // without it.
 
+import type { Compute } from '../compute.js'
 import { fail } from '../errors.js'
 import {
   checkBoolean,
@@ -28,9 +29,6 @@ export type {
   MemorySpec,
   MoeSpec,
 } from './block-config.js'
-
-/** The number type of matrix products: their operands; sums are float32. */
-export type Compute = 'float32' | 'bfloat16' | 'tf32'
 
 /** Options of {@link Transformer} that say what it is made of. */
 export interface TransformerOptions {

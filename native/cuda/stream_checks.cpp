@@ -94,8 +94,8 @@ void CudaStream::check_targets(const char* op, const View& targets, int64_t clas
 }
 
 void CudaStream::check_some_target(const char* op, const int32_t* none) {
-  check({.kind = FaultSite::Kind::some_target, .op = op, .argument = "targets", .limit = 1},
-        none, 1);
+  check({.kind = FaultSite::Kind::some_target, .op = op, .argument = "targets", .limit = 1}, none,
+        1);
 }
 
 void CudaStream::check_finite(const char* what, const View& x, int64_t step) {

@@ -67,8 +67,8 @@ void target_weights(CudaStream& stream, const TargetWeights& a) {
   launch(target_count_kernel, 1, kThreads, 0, stream, count, a.targets.as<int32_t>(), tokens,
          a.ignore_index);
   stream.check_some_target("targetWeights", &count->none);
-  const int n = std::min({aligned<int32_t>(a.kept), aligned<float>(a.weights),
-                          aligned<int32_t>(a.targets)});
+  const int n =
+      std::min({aligned<int32_t>(a.kept), aligned<float>(a.weights), aligned<int32_t>(a.targets)});
   map(stream,
       TargetWeightsRule{.kept = a.kept.as<int32_t>(),
                         .weights = a.weights.as<float>(),

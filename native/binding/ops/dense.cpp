@@ -153,7 +153,8 @@ Napi::Value cross_entropy_backward(Arguments& a) {
 Napi::Value target_weights(Arguments& a) {
   const Tensor out_kept = a.optional_output("out.kept"),
                out_weights = a.optional_output("out.weights"), targets = a.tensor("targets");
-  const TargetWeights args{.targets = targets.view(), .ignore_index = static_cast<int32_t>(a.integer("ignoreIndex"))};
+  const TargetWeights args{.targets = targets.view(),
+                           .ignore_index = static_cast<int32_t>(a.integer("ignoreIndex"))};
   const auto [kept, weights] = compute(targets.device(), args, {out_kept, out_weights});
   return to_js(a.env(), {{"kept", kept}, {"weights", weights}});
 }

@@ -1,7 +1,9 @@
 // Which token comes next, from the logits of all.
 
 import { fail, isArray } from '../errors.js'
-import { checkInteger, checkNumber, checkOptions } from '../options.js'
+import * as ops from '../ops.js'
+import { checkFloat32, checkInteger, checkNumber, checkOptions } from '../options.js'
+import type { Tensor } from '../tensor.js'
 
 /** Options of {@link Transformer.generate}. */
 export interface GenerateOptions {
@@ -57,7 +59,7 @@ export function checkSampling(
     fail('ERR_VALUE', where, 'signal', 'be an AbortSignal', signal)
   return {
     maxTokens,
-    temperature: checkNumber(where, 'temperature', temperature ?? 1, 0),
+    temperature: checkFloat32(where, 'temperature', temperature ?? 1, 0),
     topK: checkInteger(where, 'topK', topK ?? vocabSize, 1),
     topP: share,
     seed: checkInteger(where, 'seed', seed ?? nextSeed(), 0),
@@ -73,51 +75,26 @@ function checkStop(where: string, stop: unknown, vocabSize: number): number[] {
 }
 
 /**
- * Draws one of the tokens, by a number in [0, 1) that follows from the seed and the position alone.
- * @param logits of all tokens
- * @throws nothing: of logits that are all NaN or -Infinity the first token comes
+ * Draws the token that follows each of some sequences.
+ * @param logits `[sequences, vocabSize]`
+ * @param numbers of the sequences: a draw follows from the seed, this number and the step alone
+ * @returns `[sequences, 1]`; -1 where the logits are NaN
  */
-export function sample(logits: Float32Array, sampling: Sampling, position: number): number {
-  const { temperature, topK, topP, seed } = sampling
-  if (temperature === 0) return best(logits)
-  const candidates = mostProbable(logits, topK < logits.length || topP < 1 ? topK : undefined)
-  const max = logits[best(logits)]!
-  const terms = candidates.map((token) => Math.exp((logits[token]! - max) / temperature))
-  const total = terms.reduce((sum, term) => sum + term, 0)
-  let kept = terms.length
-  let mass = total
-  if (topP < 1) {
-    kept = 0
-    mass = 0
-    while (kept < terms.length && (kept === 0 || mass < topP * total)) mass += terms[kept++]!
-  }
-  let rest = uniform(seed, position) * mass
-  for (let i = 0; i < kept; i++) {
-    rest -= terms[i]!
-    if (rest < 0) return candidates[i]!
-  }
-  return candidates[kept - 1] ?? best(logits)
-}
-
-/** The first of the largest. */
-function best(logits: Float32Array): number {
-  let index = 0
-  for (let i = 1; i < logits.length; i++) if (!(logits[i]! <= logits[index]!)) index = i
-  return index
-}
-
-/** The tokens of the k largest logits in their order; without k all, in the order of numbers. */
-function mostProbable(logits: Float32Array, k: number | undefined): number[] {
-  const tokens = Array.from(logits.keys())
-  if (k === undefined) return tokens
-  return tokens.sort((a, b) => logits[b]! - logits[a]! || a - b).slice(0, k)
-}
-
-/** In [0, 1): the finalizer of SplitMix64 over seed and position. */
-function uniform(seed: number, position: number): number {
-  const mask = (1n << 64n) - 1n
-  let z = (BigInt(seed) * 0x9e3779b97f4a7c15n + BigInt(position + 1) * 0xd1342543de82ef95n) & mask
-  z = ((z ^ (z >> 30n)) * 0xbf58476d1ce4e5b9n) & mask
-  z = ((z ^ (z >> 27n)) * 0x94d049bb133111ebn) & mask
-  return Number((z ^ (z >> 31n)) >> 11n) / 2 ** 53
+export function sample(
+  logits: Tensor,
+  { temperature, topK, topP, seed }: Sampling,
+  numbers: readonly number[],
+  step: number,
+): Tensor<'int32'> {
+  const out = logits.device.empty([numbers.length, 1], 'int32')
+  for (const [row, number] of numbers.entries())
+    ops.multinomial(logits.rows(row, row + 1), {
+      temperature,
+      topK,
+      topP,
+      seed,
+      step: number * 2 ** 32 + step,
+      out: out.rows(row, row + 1),
+    })
+  return out
 }

@@ -15,7 +15,7 @@ import type { Tensor } from '../tensor.js'
 import type { MemoryPlacement } from './block-config.js'
 import { type ConfigJson, configOfModel, optionsOfConfig, parseConfig } from './llama-config.js'
 import type { Transformer } from './transformer.js'
-import type { TransformerOptions } from './transformer-config.js'
+import { checkTransformerOptions, type TransformerOptions } from './transformer-config.js'
 
 /** Options of {@link Transformer.load}. */
 export interface LoadTransformerOptions {
@@ -30,6 +30,9 @@ export interface LoadTransformerOptions {
 const weightsFile = 'model.safetensors'
 const indexFile = `${weightsFile}.index.json`
 const configFile = 'config.json'
+
+/** The tensors of files by name. */
+type Weights = Map<string, Tensor>
 
 /** What the files of a loaded model said, which saving keeps. */
 interface Origin {
@@ -69,14 +72,14 @@ async function weightFiles(where: string, folder: string): Promise<string[]> {
 }
 
 /** The tensors of all files. @throws ERR_FILE_FORMAT for one that is there twice */
-async function readWeights(where: string, folder: string, device: Device): Promise<StateDict> {
-  const state: StateDict = {}
+async function readWeights(where: string, folder: string, device: Device): Promise<Weights> {
+  const state: Weights = new Map()
   try {
     for (const path of await weightFiles(where, folder)) {
       const tensors = await loadSafetensors(path, { device })
       for (const [name, tensor] of Object.entries(tensors)) {
-        const before = state[name]
-        state[name] = tensor
+        const before = state.get(name)
+        state.set(name, tensor)
         before?.dispose()
         if (before) fail('ERR_FILE_FORMAT', where, name, 'be in one file', 'it in several')
       }
@@ -88,8 +91,8 @@ async function readWeights(where: string, folder: string, device: Device): Promi
   }
 }
 
-function disposeAll(state: StateDict): void {
-  for (const tensor of Object.values(state)) tensor.dispose()
+function disposeAll(state: Weights): void {
+  for (const tensor of state.values()) tensor.dispose()
 }
 
 /** {@link Transformer.load}. */
@@ -110,16 +113,17 @@ export async function loadTransformer(
     const hint = 'Leave it out: the memory layers of the files are loaded.'
     fail('ERR_OPTION', where, 'memory', 'be left out for a model that has memory', memory, hint)
   }
-  const described = optionsOfConfig(where, json)
+  const transformer = {
+    ...optionsOfConfig(where, json),
+    ...(memory && { memory }),
+    ...(compute && { compute }),
+  }
+  checkTransformerOptions(where, transformer) // before the weights are read
   const state = await readWeights(where, folder, device)
   try {
-    const model = create(device, {
-      ...described,
-      ...(memory && { memory }),
-      ...(compute && { compute }),
-    })
+    const model = create(device, transformer)
     try {
-      const dtypes = new Map(Object.entries(state).map(([name, { dtype }]) => [name, dtype]))
+      const dtypes = new Map(Array.from(state, ([name, { dtype }]) => [name, dtype]))
       model.loadStateDict(fittingState(where, model, state, memory !== undefined))
       await device.synchronize()
       origins.set(model, { json, dtypes })
@@ -140,19 +144,17 @@ export async function loadTransformer(
 function fittingState(
   where: string,
   model: Transformer,
-  state: StateDict,
+  state: Weights,
   retrofitted: boolean,
 ): StateDict {
-  const own = model.stateDict()
-  const fitting: StateDict = {}
-  for (const [name, tensor] of Object.entries(state)) {
-    if (name in own) fitting[name] = tensor
-    else if (!isLeftOut(model, name, retrofitted)) failUnknown(where, name)
-  }
-  if (retrofitted)
-    for (const [name, tensor] of Object.entries(own))
-      if (isFresh(model, name)) fitting[name] ??= tensor
-  return fitting
+  const own = new Map(Object.entries(model.stateDict()))
+  for (const name of state.keys())
+    if (!own.has(name) && !isLeftOut(model, name, retrofitted)) failUnknown(where, name)
+  const fitting = Array.from(own, ([name, tensor]) => {
+    const fresh = retrofitted && isFresh(model, name) ? tensor : undefined
+    return [name, state.get(name) ?? fresh] as const
+  })
+  return Object.fromEntries(fitting.filter((entry): entry is [string, Tensor] => !!entry[1]))
 }
 
 function isLeftOut({ config }: Transformer, name: string, retrofitted: boolean): boolean {

@@ -82,7 +82,6 @@ async function* grow(
   several: boolean,
   sampling: Sampling,
 ): AsyncGenerator<number | number[], void, undefined> {
-  const { vocabSize } = model.limits
   const sequences: Growing[] = []
   try {
     for (const [index, tokens] of prompts.entries()) {
@@ -92,12 +91,12 @@ async function* grow(
     for (let n = 0; n < sampling.maxTokens; n++) {
       sampling.signal?.throwIfAborted()
       const growing = sequences.filter(({ done }) => !done)
-      const logits = model.causal ? nextLogits(model, growing) : nextLogitsOfAll(model, growing)
-      const data = await logits.data().finally(() => logits.dispose())
+      const drawn = draw(model, growing, sampling, n)
+      const tokens = await drawn.data().finally(() => drawn.dispose())
       const next = prompts.map(() => -1)
       for (const [row, sequence] of growing.entries()) {
-        const scores = data.subarray(row * vocabSize, (row + 1) * vocabSize)
-        const token = sample(scores as Float32Array, sampling, sequence.index * 2 ** 32 + n)
+        const token = tokens[row]!
+        if (token < 0) failNothing(sequence)
         if (sampling.stop.has(token)) sequence.done = true
         else next[sequence.index] = append(sequence, token)
       }
@@ -119,52 +118,57 @@ function newCache({ limits, layers, kvHeads, headDim }: Generator, capacity: num
   return new Sequence(limits.device, layers, [capacity, kvHeads, headDim])
 }
 
-/** Of the token after each sequence, from its fresh tokens and its cache: `[sequences, vocab]`. */
-function nextLogits(model: Generator, growing: readonly Growing[]): Tensor<'float32'> {
+/** The next token of each sequence, `[sequences, 1]`. */
+function draw(
+  model: Generator,
+  growing: readonly Growing[],
+  sampling: Sampling,
+  step: number,
+): Tensor<'int32'> {
+  const numbers = growing.map(({ index }) => index)
+  const tokens = noGrad(() =>
+    tidy(() => {
+      const rows = model.causal ? lastOfFresh(model, growing) : lastOfAll(model, growing)
+      return sample(model.head(rows), sampling, numbers, step)
+    }),
+  )
+  for (const { cache, fresh } of growing) if (cache) cache.length += fresh.length
+  return tokens
+}
+
+/** The last row of each sequence, from its fresh tokens and its cache: `[sequences, dim]`. */
+function lastOfFresh(model: Generator, growing: readonly Growing[]): Tensor {
   const { device } = model.limits
-  const fresh = growing.flatMap((sequence) => sequence.fresh)
   const segments: Segment[] = []
-  for (const { cache, fresh: tokens } of growing) {
+  for (const { cache, fresh } of growing) {
     const begin = segments.at(-1)?.end ?? 0
-    segments.push({ begin, end: begin + tokens.length, sequence: cache! })
+    segments.push({ begin, end: begin + fresh.length, sequence: cache! })
   }
-  const logits = withoutGradients(() => {
-    const tokens = int32(device, fresh, [1, fresh.length])
-    const hidden = model.run(tokens, { trainingStep: undefined, losses: [], segments })
-    const rows = hidden.reshape(hidden.shape.slice(1))
-    return model.head(lastRows(device, rows, segments))
-  })
-  for (const { begin, end, sequence } of segments) sequence.length += end - begin
-  return logits
+  const fresh = growing.flatMap((sequence) => sequence.fresh)
+  const tokens = int32(device, fresh, [1, fresh.length])
+  const hidden = model.run(tokens, { trainingStep: undefined, losses: [], segments })
+  const rows = hidden.reshape(hidden.shape.slice(1))
+  if (rows.shape[0] === growing.length) return rows
+  const last = segments.map(({ end }) => end - 1)
+  return ops.embedding(rows, int32(device, last, [last.length]))
 }
 
-/** {@link nextLogits} without a cache: every token of each sequence is computed with again. */
-function nextLogitsOfAll(model: Generator, growing: readonly Growing[]): Tensor<'float32'> {
-  const { device } = model.limits
-  return withoutGradients(() => {
-    const last = growing.map(({ tokens }) => {
-      const { length } = tokens
-      const hidden = model.run(int32(device, tokens, [1, length]), {
-        trainingStep: undefined,
-        losses: [],
-      })
-      return hidden.reshape(hidden.shape.slice(1)).rows(length - 1, length)
-    })
-    return model.head(ops.concat(last, 0))
+/** {@link lastOfFresh} without a cache: every token of each sequence is computed with again. */
+function lastOfAll({ limits, run }: Generator, growing: readonly Growing[]): Tensor {
+  const last = growing.map(({ tokens }) => {
+    const { length } = tokens
+    const whole = int32(limits.device, tokens, [1, length])
+    const hidden = run(whole, { trainingStep: undefined, losses: [] })
+    return hidden.reshape(hidden.shape.slice(1)).rows(length - 1, length)
   })
+  return ops.concat(last, 0)
 }
 
-function withoutGradients(compute: () => Tensor): Tensor<'float32'> {
-  return noGrad(() => tidy(compute)) as Tensor<'float32'>
+function failNothing({ index }: Growing): never {
+  const found = `logits that are NaN, after prompt ${index}`
+  fail('ERR_VALUE', 'Transformer.generate', 'this', 'have logits to draw a token from', found)
 }
 
 function int32(device: Device, numbers: readonly number[], shape: readonly number[]): Tensor {
   return device.tensor(Int32Array.from(numbers), shape)
-}
-
-/** The last row of each segment. */
-function lastRows(device: Device, rows: Tensor, segments: readonly Segment[]): Tensor {
-  if (segments.every(({ begin, end }) => end - begin === 1)) return rows
-  const last = segments.map(({ end }) => end - 1)
-  return ops.embedding(rows, int32(device, last, [last.length]))
 }

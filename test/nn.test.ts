@@ -49,6 +49,12 @@ const modules: [string, (d: Device) => ExplicitModule, number, number][] = [
     6,
     6,
   ],
+  [
+    'Attention with shared keys',
+    (d) => new Attention(d, { dim: 6, heads: 4, kvHeads: 2, headDim: 5, seed: 3 }) as Module,
+    6,
+    6,
+  ],
   // Every expert has the capacity for every token, so that no step changes the selection.
   [
     'MixtureOfExperts',

@@ -108,9 +108,17 @@ constexpr int64_t kMaxGainPartials = 64;
 constexpr int64_t kReduceColumns = 64;
 constexpr int64_t kMaxReduceParts = 64;
 
-constexpr int64_t kBiasColumns = 64;     // of one task of linear's dbias: whole vectors
-constexpr int64_t kAttentionGrain = 16;  // queries
-constexpr int64_t kPeerGrain = 8;        // tokens
+constexpr int64_t kBiasColumns = 64;  // of one task of linear's dbias: whole vectors
+constexpr int64_t kPeerGrain = 8;     // tokens
+
+// Attention. Queries and keys of a block: whole register tiles of every instruction set, and its
+// keys and values stay in L1d while the queries pass.
+constexpr int64_t kAttentionBlock = 96;
+// With fewer heads of keys than this for each thread, a head is cut into ranges, of whole blocks.
+constexpr int64_t kAttentionTasksPerThread = 4;
+constexpr int64_t kAttentionRangeBlocks = 2;  // at least: each range packs the keys it sees
+// Queries for which packing the keys costs more than the products.
+constexpr int64_t kAttentionFewQueries = 4;
 
 // EmbeddingBag. With fewer bags than kBagTasksPerThread for each thread, columns are divided too.
 constexpr int64_t kBagGrain = 1024;  // entries, about

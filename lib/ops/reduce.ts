@@ -63,8 +63,8 @@ function sumOrMeanBackward(
 /**
  * The sum over axes; 0 of no elements. It is made of float32 sums of blocks in an order that
  * depends on the shape alone.
- * @param x any shape, float32
- * @returns the shape of x without the axes, or with size 1 there, float32
+ * @param x `[...]` float32
+ * @returns `[...]` without the axes, or with size 1 there, float32
  * @throws ERR_SHAPE, ERR_DTYPE, ERR_VALUE
  */
 export function sum(x: Tensor, options?: ReduceOptions): Tensor<'float32'> {
@@ -73,8 +73,8 @@ export function sum(x: Tensor, options?: ReduceOptions): Tensor<'float32'> {
 
 /**
  * The mean over axes, made as {@link sum}; NaN of no elements.
- * @param x any shape, float32
- * @returns the shape of x without the axes, or with size 1 there, float32
+ * @param x `[...]` float32
+ * @returns `[...]` without the axes, or with size 1 there, float32
  * @throws ERR_SHAPE, ERR_DTYPE, ERR_VALUE
  */
 export function mean(x: Tensor, options?: ReduceOptions): Tensor<'float32'> {
@@ -84,8 +84,8 @@ export function mean(x: Tensor, options?: ReduceOptions): Tensor<'float32'> {
 /**
  * The max over axes. NaN counts as the greatest; of no elements there is no max, which is
  * ERR_SHAPE.
- * @param x any shape, float32
- * @returns the shape of x without the axes, or with size 1 there, float32
+ * @param x `[...]` float32
+ * @returns `[...]` without the axes, or with size 1 there, float32
  * @throws ERR_SHAPE, ERR_DTYPE, ERR_VALUE
  */
 export function max(x: Tensor, options?: ReduceOptions): Tensor<'float32'> {
@@ -95,7 +95,7 @@ export function max(x: Tensor, options?: ReduceOptions): Tensor<'float32'> {
 /**
  * The gradient of {@link sum}: dy for each element of its sum.
  * @param dy the shape of the sum, float32
- * @param shape of x
+ * @param shape `[...]` of x
  * @param options those of the sum
  * @returns the shape of x, float32
  * @throws ERR_SHAPE, ERR_DTYPE, ERR_VALUE
@@ -111,7 +111,7 @@ export function sumBackward(
 /**
  * The gradient of {@link mean}: dy over the number of elements, for each of them.
  * @param dy the shape of the mean, float32
- * @param shape of x
+ * @param shape `[...]` of x
  * @param options those of the mean
  * @returns the shape of x, float32
  * @throws ERR_SHAPE, ERR_DTYPE, ERR_VALUE

@@ -24,12 +24,12 @@ struct BatchBlocks {
     column_blocks = divide_up(N, columns);
   }
   int64_t count() const { return row_blocks * column_blocks; }
-  int64_t depth() const { return K < kMaxBlockK ? K : kMaxBlockK; }
-  // Floats of one thread's workspace: A of few rows and a panel of B, or panels of both.
+  // Floats of one thread's workspace: for few rows A and a panel of B, else panels of both.
   int64_t workspace() const {
-    const int64_t few = K * (kFewRows + kTileColumns),
-                  panels = depth() * (round_up(rows, kTileRows) + round_up(columns, kTileColumns));
-    return rows <= kFewRows ? few : panels;
+    const int64_t few = (K < kFewBlockK ? K : kFewBlockK) * (kFewRows + kTileColumns),
+                  panels = (K < kMaxBlockK ? K : kMaxBlockK) *
+                           (round_up(rows, kTileRows) + round_up(columns, kTileColumns));
+    return few > panels ? few : panels;
   }
   // The block `u` of a product.
   Product block(Product p, int64_t u) const {
@@ -49,11 +49,14 @@ struct BatchBlocks {
       (p.a.column_stride == 1 && p.b.row_stride == 1 && (p.M <= kFewRows || p.N <= kFewColumns)))
     return multiply_dots(p, 0, p.M, 0, p.N);
   if (few && p.b.column_stride == 1) {
-    const int64_t rows = round_up(p.M, kTileRows);
-    for (int64_t i = 0; i < rows; i += kTileRows)
-      pack_rows(workspace + i * p.K, p.a, 0, p.K, i, p.M);
-    return multiply_unpacked(p, workspace, workspace + kFewRows * p.K, 0,
-                             divide_up(p.N, kTileColumns));
+    for (int64_t k = 0; k < p.K; k += kFewBlockK) {
+      const Product part = block_of(p, k, kFewBlockK);
+      for (int64_t i = 0; i < p.M; i += kTileRows)
+        pack_rows(workspace + i * part.K, part.a, 0, part.K, i, p.M);
+      multiply_unpacked(part, workspace, workspace + kFewRows * part.K, 0,
+                        divide_up(p.N, kTileColumns));
+    }
+    return;
   }
   const int64_t row_tiles = divide_up(p.M, kTileRows), panels = divide_up(p.N, kTileColumns);
   for (int64_t k0 = 0; k0 < p.K; k0 += kMaxBlockK) {

@@ -161,15 +161,23 @@ onEveryDevice((device) => {
   })
 })
 
-// Many products, few rows, several blocks of rows, columns and of the inner dimension.
+// Many products; few rows, and several blocks of rows, of columns and of the inner dimension.
 test.each([
   [
     [20, 9, 700],
     [20, 700, 30],
   ],
   [
+    [2, 5, 1100],
+    [2, 1100, 20],
+  ],
+  [
     [2, 90, 40],
     [2, 40, 600],
+  ],
+  [
+    [2, 3, 400],
+    [2, 400, 600],
   ],
   [
     [2, 250, 330],
@@ -177,18 +185,26 @@ test.each([
   ],
 ] as const)('%j by %j: the reference, and the same bits for every thread count', async (a, b) => {
   const [x, y] = [uniform(a[0] * a[1] * a[2], 1), uniform(b[0] * b[1] * b[2], 2)]
+  const turned = { transposeX: true, transposeY: true }
   const bits = async (threads: number) => {
     const device = openDevice('cpu', { threads })
     const [tensorX, tensorY] = [device.tensor(x, a), device.tensor(y, b)]
     const out = ops.matmul(tensorX, tensorY)
     const shared = ops.matmulBackward(out, tensorX, tensorY.rows(0, 1))
-    return Promise.all([out, shared.dx, shared.dy].map((t) => t.data()))
+    // y^T x^T, which is the transpose of x y
+    const transposed = ops.matmul(tensorY, tensorX, turned)
+    return Promise.all([out, shared.dx, shared.dy, transposed].map((t) => t.data()))
   }
   const [wanted, ...rest] = await Promise.all([1, 2, 3].map(bits))
   for (const others of rest) expect(others).toEqual(wanted)
-  const shapes = [
-    { shape: a, data: x },
-    { shape: b, data: y },
-  ] as const
-  expectClose('out', wanted![0]!, reference.matmul(...shapes).data, 2e-6)
+  const [B, M, K, N] = [...a, b[2]]
+  const [out, , , transposed] = wanted!
+  for (let batch = 0; batch < B; batch++)
+    for (let m = 0; m < M; m += 2)
+      for (let n = 0; n < N; n += 7) {
+        let sum = 0
+        for (let k = 0; k < K; k++) sum += x[(batch * M + m) * K + k]! * y[(batch * K + k) * N + n]!
+        const at = [out![(batch * M + m) * N + n]!, transposed![(batch * N + n) * M + m]!]
+        expectClose(`${batch}, ${m}, ${n}`, at, [sum, sum], 2e-6, Math.sqrt(K))
+      }
 })

@@ -126,8 +126,10 @@ void linear() {
 
 void axes() {
   Pair p;
-  const Both x = numbers(p, {3, 70, 2, 40}, 1), row = numbers(p, {70, 1, 40}, 2),
-             product = output(p, {3, 70, 2, 40});
+  std::vector<float> levels(3 * 70 * 2 * 40);  // few, so that maxima are found more than once
+  for (size_t i = 0; i < levels.size(); ++i) levels[i] = static_cast<float>(i * i % 7) - 3;
+  const Both x = from_host(p, {3, 70, 2, 40}, DType::f32, levels.data()),
+             row = numbers(p, {70, 1, 40}, 2), product = output(p, {3, 70, 2, 40});
   on_both(p, [&](auto v) {
     return Arithmetic{.out = v(product), .x = v(x), .y = v(row), .kind = ArithmeticKind::mul};
   });

@@ -8,6 +8,7 @@ import { collectTensors } from '../made-tensors.js'
 import { readSafetensors, saveSafetensors } from '../safetensors.js'
 import type { StateDict } from '../state-dict.js'
 import type { Tensor } from '../tensor.js'
+import { partsOf } from './parts.js'
 
 /** What has tensors to keep: a model, a layer, an optimizer. */
 export interface Stateful {
@@ -17,7 +18,7 @@ export interface Stateful {
   loadStateDict(state: StateDict): void
 }
 
-/** What has a place to go on from: a {@link TextDataset}, the random numbers of a model. */
+/** What has a place to go on from: a {@link TextDataset}, a `Dropout`. */
 export interface Resumable {
   /** How much was taken so far. */
   position: number
@@ -40,6 +41,7 @@ const format = 'memory-layers checkpoint 1'
 /** The metadata. */
 interface Contents {
   state: unknown
+  /** By part and place in it: `data`, `model.blocks.0.dropout`. */
   positions: Record<string, number>
   /** Names of tensors that are the same one under another name. */
   same: Record<string, string>
@@ -64,7 +66,7 @@ export async function saveCheckpoint(path: string, parts: CheckpointParts): Prom
   try {
     const names = new Map<Tensor, string>()
     for (const [part, object] of Object.entries(named)) {
-      if (isResumable(object)) contents.positions[part] = object.position
+      for (const [at, { position }] of resumables(part, object)) contents.positions[at] = position
       if (!isStateful(object)) continue
       for (const [key, tensor] of Object.entries(object.stateDict())) {
         const name = `${part}.${key}`
@@ -112,14 +114,14 @@ export async function loadCheckpoint(
     const states = Object.entries(named).map(([part, object]) => ({
       object,
       state: isStateful(object) ? selectPart(where, part, tensors, contents) : {},
-      position: isResumable(object) ? positionOf(where, part, contents) : undefined,
+      positions: positionsOf(where, part, object, contents),
     }))
     const load = () => {
       for (const { object, state } of states) if (isStateful(object)) object.loadStateDict(state)
     }
     if (device) atomically(device, load)
-    for (const { object, position } of states)
-      if (position !== undefined) (object as Resumable).position = position
+    for (const { positions } of states)
+      for (const [resumable, position] of positions) resumable.position = position
     return { state: contents.state }
   } finally {
     for (const tensor of Object.values(tensors)) tensor.dispose()
@@ -193,7 +195,8 @@ function findUnkept(
 function readContents(where: string, path: string, metadata: Record<string, string>): Contents {
   if (metadata['format'] === format)
     try {
-      return JSON.parse(metadata['contents'] ?? '') as Contents
+      const contents: Partial<Contents> | null = JSON.parse(metadata['contents'] ?? '')
+      if (isObject(contents?.positions) && isObject(contents?.same)) return contents as Contents
     } catch {
       // as another file
     }
@@ -212,10 +215,27 @@ function selectPart(where: string, part: string, all: StateDict, contents: Conte
   return Object.fromEntries(entries.map(([name, t]) => [name.slice(prefix.length), t as Tensor]))
 }
 
-function positionOf(where: string, part: string, { positions }: Contents): number {
-  const position = positions[part]
-  if (position === undefined) missing(where, part, Object.keys(positions))
-  return position
+/** A part and what is in it that has a position, by part and place. */
+function resumables(part: string, object: unknown): [string, Resumable][] {
+  return [...partsOf(object, isResumable)].map(([at, found]) => [
+    at ? `${part}.${at}` : part,
+    found,
+  ])
+}
+
+/** What is deeper in a part may be missing in the file: it is no part of its own. */
+function positionsOf(
+  where: string,
+  part: string,
+  object: unknown,
+  { positions }: Contents,
+): [Resumable, number][] {
+  return resumables(part, object).flatMap(([at, found]): [Resumable, number][] => {
+    const position = positions[at]
+    if (position !== undefined) return [[found, position]]
+    if (at === part) missing(where, part, Object.keys(positions))
+    return []
+  })
 }
 
 function missing(where: string, part: string, names: string[]): never {

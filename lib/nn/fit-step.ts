@@ -3,11 +3,12 @@
 import { native, type TensorHandle } from '../binding.js'
 import type { Device } from '../device.js'
 import { fail } from '../errors.js'
+import { TableLayer } from '../layer.js'
 import { clipGradNorm } from '../optim.js'
 import { Tensor } from '../tensor.js'
 import type { SlotUsage } from '../usage.js'
 import type { CheckedFit, StepInfo, Trainable, TrainingBatch } from './fit-options.js'
-import { tableLayers } from './table-layers.js'
+import { partsOf } from './parts.js'
 
 const where = 'fit'
 
@@ -111,7 +112,7 @@ export class Steps<Tokens, Targets> {
   }
 
   async #usage(): Promise<Record<string, SlotUsage>> {
-    const layers = [...tableLayers(this.#model)]
+    const layers = [...partsOf(this.#model, (value) => value instanceof TableLayer)]
     const read = await Promise.all(
       layers.map(async ([path, layer]) => [path, await layer.usage()] as const),
     )

@@ -68,6 +68,22 @@ onEveryDevice((device) => {
     for (const t of Object.values(tensors)) t.dispose()
   })
 
+  test('what has a position is found wherever it is in a part', async () => {
+    const model = () => {
+      const head = new Linear(device, { inputDim: 2, outputDim: 3 })
+      const dropouts = [{ position: 0 }, { position: 0 }]
+      const stateDict = () => head.stateDict()
+      return { blocks: { dropouts }, stateDict, loadStateDict: head.loadStateDict.bind(head) }
+    }
+    const saved = model()
+    saved.blocks.dropouts[0]!.position = 3
+    saved.blocks.dropouts[1]!.position = 4
+    await saveCheckpoint(path, { model: saved })
+    const loaded = model()
+    await loadCheckpoint(path, { model: loaded })
+    expect(loaded.blocks).toEqual(saved.blocks)
+  })
+
   test('saving and loading leave no memory behind', async () => {
     const run = make(1)
     await saveCheckpoint(path, run)

@@ -1,6 +1,7 @@
 // What all optimizers share: the parameters of one device, each once, and their named states.
 
 import { disposeOnError } from './atomically.js'
+import { keep } from './autograd/tidy.js'
 import { native, type OptimizerHandle, type TensorHandle } from './binding.js'
 import type { Device } from './device.js'
 import { isHalf } from './dtype.js'
@@ -206,7 +207,7 @@ function nameStates(
     ]
   })
   return [{ name: 'step', handle: handle.step }, ...states].flatMap(({ name, handle }) =>
-    handle ? [{ name, value: new Tensor(device, handle) }] : [],
+    handle ? [{ name, value: keep(new Tensor(device, handle)) }] : [],
   )
 }
 

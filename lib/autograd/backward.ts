@@ -6,7 +6,7 @@ import { fail } from '../errors.js'
 import { checkUnwritten, contextError } from '../reads.js'
 import { formatShape } from '../shape.js'
 import type { Tensor } from '../tensor.js'
-import { disposeResults, type Leaf, type Node, type Slot } from './graph.js'
+import { disposeResults, type Leaf, lending, type Node, type Slot } from './graph.js'
 import { unrecorded } from './recording.js'
 
 const where = 'Tensor.backward'
@@ -136,9 +136,11 @@ class Pass {
     const into: Record<string, Tensor | undefined> = {}
     for (const [i, name] of names.entries()) {
       needs[name] = inputs[i] !== undefined
-      into[name] = inputs[i]?.leaf?.into?.()
+      const leaf = inputs[i]?.leaf
+      if (leaf?.into)
+        Object.defineProperty(into, name, { get: () => leaf.into!(), enumerable: true })
     }
-    const results = withSaved(node, () => node.backward!(dy as never, needs, into))
+    const results = lending(node.saved, () => node.backward!(dy as never, needs, into))
     for (const [i, name] of names.entries()) {
       const gradient = results[name]
       if (!gradient) continue
@@ -205,15 +207,5 @@ class Pass {
   /** Disposes a gradient that is pending nowhere. */
   #drop(gradient: Tensor): void {
     if (!this.#uses.has(gradient)) gradient.dispose()
-  }
-}
-
-/** What was saved can be read inside of `body`, whether it was disposed or not. */
-function withSaved<T>({ saved }: Node, body: () => T): T {
-  const lent = saved.filter(({ tensor, hold }) => tensor.lendHandle(hold))
-  try {
-    return body()
-  } finally {
-    for (const { tensor } of lent) tensor.takeHandleBack()
   }
 }

@@ -10,7 +10,10 @@ import type { Hold } from '../tensor-memory.js'
 export interface Leaf {
   /** What `tensor.grad` gives. */
   grad: Tensor | undefined
-  /** The tensor that gradients are added to as they come; left out: `grad`, once, at the end. */
+  /**
+   * The tensor that gradients are added to as they come, made when it is asked for; left out:
+   * `grad`, once, at the end.
+   */
   into?(): Tensor
   /** Work that adds to `into` was made. */
   added?(): void
@@ -33,11 +36,15 @@ export class Slot {
   }
 }
 
-/** A tensor that a backward reads, as its forward found it. */
-export interface SavedTensor {
-  readonly name: string
+/** A tensor whose memory is there for a backward, whoever disposes it. */
+export interface HeldTensor {
   readonly tensor: Tensor
   readonly hold: Hold
+}
+
+/** A tensor that a backward reads, as its forward found it. */
+export interface SavedTensor extends HeldTensor {
+  readonly name: string
   /** Of its memory, at the forward. */
   readonly writes: number
 }
@@ -104,8 +111,18 @@ export class Node {
   }
 }
 
+/** In `body` what is held can be read, whether it was disposed or not. */
+export function lending<T>(held: readonly HeldTensor[], body: () => T): T {
+  const lent = held.filter(({ tensor, hold }) => tensor.lendHandle(hold))
+  try {
+    return body()
+  } finally {
+    for (const { tensor } of lent) tensor.takeHandleBack()
+  }
+}
+
 /** Memory is freed when its tensor is disposed and nothing holds it. */
-function releaseHold(hold: Hold): void {
+export function releaseHold(hold: Hold): void {
   if (--hold.count === 0 && hold.disposed) native.tensorDispose(hold.handle)
 }
 

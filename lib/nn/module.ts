@@ -2,6 +2,7 @@
 
 import { atomically, disposeOnError, whenCommitted } from '../atomically.js'
 import { applied, type ExplicitLayer } from '../autograd/apply.js'
+import { type HeldTensor, lending, releaseHold } from '../autograd/graph.js'
 import { unrecorded } from '../autograd/recording.js'
 import { native } from '../binding.js'
 import type { Device } from '../device.js'
@@ -93,17 +94,23 @@ export abstract class DenseModule {
     return this.dense
   }
 
-  /** The live tensors by name. */
+  /** The live tensors by name, a shared table's rows among them. */
   stateDict(): StateDict {
-    return stateDictOf(this.dense)
+    return stateDictOf(this.parameters())
   }
 
-  /** Copies tensors in, all or nothing. @throws ERR_STATE_DICT */
+  /**
+   * Copies tensors in, all or nothing. A shared table may be left out.
+   * @throws ERR_STATE_DICT
+   */
   loadStateDict(state: StateDict): void {
-    loadStateDict(`${this.constructor.name}.loadStateDict`, stateEntries(this.dense), state)
+    const parameters = this.parameters()
+    const optional = parameters.filter((p) => p.kind === 'table').map((p) => p.name)
+    const entries = stateEntries(parameters, { optional })
+    loadStateDict(`${this.constructor.name}.loadStateDict`, entries, state)
   }
 
-  /** Frees the parameters and their gradients. */
+  /** Frees the parameters and their gradients; a shared table stays. */
   dispose(): void {
     for (const { value, grad } of this.dense) {
       value.dispose()
@@ -128,6 +135,7 @@ export abstract class DenseModule {
 export class Saved<T extends Record<string, Tensor>> {
   readonly #owner: object
   readonly #reads: readonly Read[]
+  readonly #held: readonly HeldTensor[]
   #tensors: T | undefined
 
   /**
@@ -137,6 +145,10 @@ export class Saved<T extends Record<string, Tensor>> {
   constructor(owner: object, tensors: T, reads: Record<string, Tensor>) {
     this.#owner = owner
     this.#tensors = tensors
+    this.#held = Object.values(tensors).map((tensor) => ({
+      tensor,
+      hold: tensor.hold('forward', 'saved'),
+    }))
     this.#reads = Object.entries(reads).map(([name, tensor]) => ({
       name,
       tensor,
@@ -165,17 +177,23 @@ export class Saved<T extends Record<string, Tensor>> {
     const tensors = context.#tensors
     if (!tensors)
       throw contextError(where, '"context" was spent by an earlier backward or disposed')
-    for (const { name, tensor, writes } of context.#reads)
-      checkUnwritten(where, `"${name}"`, tensor.handle(where, name), writes)
-    const result = unrecorded(() => atomically(device, () => body(tensors)))
+    const result = lending(context.#held, () => {
+      for (const { name, tensor, writes } of context.#reads)
+        checkUnwritten(where, `"${name}"`, tensor.handle(where, name), writes)
+      return unrecorded(() => atomically(device, () => body(tensors)))
+    })
     whenCommitted(() => context.dispose())
     return result
   }
 
   /** Frees what was saved, for a forward without a backward. */
   dispose(): void {
-    for (const t of Object.values(this.#tensors ?? {})) t.dispose()
+    if (!this.#tensors) return
     this.#tensors = undefined
+    for (const { tensor, hold } of this.#held) {
+      tensor.dispose()
+      releaseHold(hold)
+    }
   }
 
   /** For `using`: the same as dispose(). */

@@ -617,7 +617,7 @@ export function clipGradients(
   maxNorm: number,
 ): TensorHandle
 /**
- * A copy of x and `[1]` scale, both void unless x is finite and `after`, if it is given, is not void.
+ * A copy of x and `[1]` scale, both void unless x is finite and `after`, if given, is not void.
  * `norm`: x is a gradient's norm, else a loss.
  */
 export function requireFinite(

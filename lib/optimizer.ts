@@ -182,8 +182,8 @@ export abstract class Optimizer {
   }
 }
 
-// Of each parameter, dense ones first, where LearningRates.current() has its numbers. The rows of an
-// embedding follow lr; tableLr is of memory tables.
+// Of each parameter, dense ones first, where LearningRates.current() has its numbers. The rows of
+// an embedding follow lr; tableLr is of memory tables.
 function ratesOf({ dense, tables, groupOf }: GroupedParameters): number[] {
   return [...dense, ...tables].map((p, i) => {
     const memory = p.kind === 'table' && !p.table.embedding

@@ -146,7 +146,7 @@ export class ValueTable {
   readonly scales: Tensor<'float32'> | undefined
   /** @internal Whether the rows are in a file, which is never written to. */
   readonly mapped: boolean
-  /** @internal The rows are an embedding's: their rate is `lr`, and they clip with the dense rest. */
+  /** @internal The rows are an embedding's: they follow `lr`, and clip with the dense rest. */
   embedding = false
   /** @internal */
   readonly handle: TableHandle

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
-// npx memory-layers build | doctor | plan. Works without a native binary: only --probe, a child process,
-// loads it.
+// npx memory-layers build | doctor | plan. Works without a native binary: only --probe, a child
+// process, loads it.
 
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'

@@ -108,7 +108,8 @@ function describe(name: string, preset: Preset, p: Plan): string {
 
 function count(n: number): string {
   const [unit, name] = n >= 1e9 ? [1e9, 'B'] : n >= 1e6 ? [1e6, 'M'] : [1, '']
-  return `${(n / unit).toLocaleString('en-US', { maximumFractionDigits: unit === 1 ? 0 : 2 })}${name}`
+  const digits = { maximumFractionDigits: unit === 1 ? 0 : 2 }
+  return (n / unit).toLocaleString('en-US', digits) + name
 }
 
 function bytes(n: number): string {

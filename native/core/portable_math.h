@@ -61,7 +61,8 @@ ML_HOST_DEVICE inline uint64_t scaled_exp(float x, int bits) {
   float r = x - high;
   r = r - low;
   // polynomial(r) * 2^23 as an integer, then a shift
-  const auto mantissa = static_cast<uint64_t>(polynomial(kExp, r) * 8388608.0f);
+  const auto mantissa =
+      static_cast<uint64_t>(static_cast<int32_t>(polynomial(kExp, r) * 8388608.0f));
   const int shift = static_cast<int>(n) + bits - 23;
   return shift >= 0 ? mantissa << shift : shift > -64 ? mantissa >> -shift : 0;
 }

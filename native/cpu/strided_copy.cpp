@@ -62,6 +62,17 @@ void copy_elements(T* to, const T* from, const StridedCopy& copy, int64_t begin,
   }
 }
 
+// One tile, by way of a copy: rows that are whole pages apart share few sets of a cache.
+template <class T>
+void transpose_tile(T* to, const T* from, int64_t to_stride, int64_t from_stride, int64_t rows,
+                    int64_t columns) {
+  T tile[kTransposeTile][kTransposeTile + 1];
+  for (int64_t c = 0; c < columns; ++c)
+    for (int64_t r = 0; r < rows; ++r) tile[r][c] = from[c * from_stride + r];
+  for (int64_t r = 0; r < rows; ++r)
+    std::memcpy(to + r * to_stride, tile[r], static_cast<size_t>(columns) * sizeof(T));
+}
+
 // A copy whose last two axes are: the innermost of the source, the innermost of the target.
 // Blocks begin … end of the target's rows of kTransposeTile.
 template <class T>
@@ -71,15 +82,11 @@ void copy_tiles(T* to, const T* from, const StridedCopy& copy, int64_t begin, in
   const int64_t blocks = (rows + kTransposeTile - 1) / kTransposeTile;
   for (int64_t at = begin; at < end; ++at) {
     const Position p(copy, copy.rank - 2, at / blocks);
-    const int64_t r0 = at % blocks * kTransposeTile, r1 = std::min(rows, r0 + kTransposeTile);
-    for (int64_t c0 = 0; c0 < columns; c0 += kTransposeTile) {
-      const int64_t c1 = std::min(columns, c0 + kTransposeTile);
-      for (int64_t r = r0; r < r1; ++r) {
-        T* target = to + p.to + r * copy.to[row];
-        const T* source = from + p.from + r;
-        for (int64_t c = c0; c < c1; ++c) target[c] = source[c * copy.from[column]];
-      }
-    }
+    const int64_t r = at % blocks * kTransposeTile;
+    for (int64_t c = 0; c < columns; c += kTransposeTile)
+      transpose_tile(to + p.to + r * copy.to[row] + c, from + p.from + c * copy.from[column] + r,
+                     copy.to[row], copy.from[column], std::min(rows - r, kTransposeTile),
+                     std::min(columns - c, kTransposeTile));
   }
 }
 

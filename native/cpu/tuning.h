@@ -97,6 +97,7 @@ constexpr int64_t kActivationGrain = 1 << 13;    // an exp for each element: act
 constexpr int64_t kRowGrain = 1 << 13;           // of whole rows: softmax, norm, gate, top-k
 constexpr int64_t kCrossEntropyGrain = 1 << 12;  // of whole rows
 constexpr int64_t kRandomFillGrain = 1 << 12;    // groups of four elements: random fill, dropout
+constexpr int kDropoutCounters = 64;             // computed side by side, in vectors
 constexpr int64_t kAngleGrain = 1 << 10;         // rotary angles, a sine and a cosine each
 
 // Partial sums of columns (dgain, dbias), each of kRowGrain elements or more. Their cut does not

@@ -10,16 +10,17 @@ namespace {
 // tokens begin … end. weights [width, C]; bias: [C] or nullptr
 void conv_tokens(const ConvOver& a, int64_t begin, int64_t end) {
   const int64_t C = a.channels, T = a.time, sign = a.reversed ? -1 : 1;
+  const int64_t step = sign * a.dilation * C;  // from one tap to the next; may be out of memory
   for (int64_t token = begin; token < end; ++token) {
     const int64_t t = token % T, reach = (a.reversed ? T - 1 - t : t) / a.dilation;
-    const int64_t first = a.width - 1 > reach ? a.width - 1 - reach : 0;
+    const int64_t first = a.width - 1 > reach ? a.width - 1 - reach : 0,
+                  oldest = token - sign * (a.width - 1 - first) * a.dilation;
     float* to = a.to + token * C;
     for_vectors(C, [&](int64_t c, int n) {
       Vec sum = a.bias ? load_n(a.bias + c, n) : Vec{};
-      for (int64_t j = first; j < a.width; ++j) {
-        const int64_t at = token - sign * (a.width - 1 - j) * a.dilation;
-        sum = fma(load_n(a.weights + j * C + c, n), load_n(a.from + at * C + c, n), sum);
-      }
+      const float *weight = a.weights + first * C + c, *from = a.from + oldest * C + c;
+      for (int64_t j = first; j < a.width; ++j, weight += C, from += step)
+        sum = fma(load_n(weight, n), load_n(from, n), sum);
       store_n(to + c, sum, n);
     });
   }

@@ -51,7 +51,8 @@ const modules: [string, (d: Device) => ExplicitModule, number, number][] = [
   ],
   [
     'Attention with shared keys',
-    (d) => new Attention(d, { dim: 6, heads: 4, kvHeads: 2, headDim: 5, seed: 3 }) as ExplicitModule,
+    (d) =>
+      new Attention(d, { dim: 6, heads: 4, kvHeads: 2, headDim: 5, seed: 3 }) as ExplicitModule,
     6,
     6,
   ],

@@ -21,6 +21,7 @@ import { toGradientRows, toRows } from './input.js'
 export interface AttentionOptions {
   /** Model width, in and out. */
   dim: number
+  /** Of the queries. */
   heads: number
   /** Heads of keys and values, a divisor of heads. Default heads. */
   kvHeads?: number

@@ -49,6 +49,7 @@ export type FeedForwardSpec =
 
 /** A mixture of experts, each as `gelu` has it. */
 export interface MoeSpec {
+  /** A mixture of experts. */
   kind: 'moe'
   /** Number of experts. */
   experts: number

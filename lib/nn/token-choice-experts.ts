@@ -33,7 +33,9 @@ const maxExperts = 4096
  * output depends on no other token.
  */
 export class TokenChoiceExperts extends Module {
+  /** From a token to a number for each expert. */
   readonly router: Linear
+  /** The experts, each `W2 gelu(W1 x + b1) + b2`. */
   readonly experts: readonly FeedForward[]
   readonly #perToken: number
   readonly #balance: number

@@ -66,17 +66,29 @@ export interface TransformerOptions {
 
 /** Checked options with their defaults. */
 export interface TransformerConfig {
+  /** Symbols. */
   vocabSize: number
+  /** Model width. */
   dim: number
+  /** Of the queries. */
   heads: number
+  /** Of keys and values. */
   kvHeads: number
+  /** Width of a head. */
   headDim: number
+  /** Tokens that the model can see at once. */
   contextLength: number
+  /** Rotary positions; false: none. */
   rope: { theta: number } | false
+  /** Of the norms. */
   normEps: number
+  /** Whether the head reads the rows of the embedding. */
   tieEmbeddings: boolean
+  /** Share of what attention and feed-forwards add that is dropped in training. */
   dropout: number
+  /** Of matrix products. */
   compute: Compute
+  /** As it was given. */
   seed: number | undefined
   /** One for each layer. */
   blocks: readonly BlockConfig[]

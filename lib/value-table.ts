@@ -195,7 +195,9 @@ export class ValueTable {
   }
 
   #denseGradient(): Tensor {
-    this.#dense ??= keep(new Tensor(this.device, native.tableDense(this.handle)))
+    // A backward that fails disposes what was made in it.
+    if (!this.#dense || this.#dense.disposed)
+      this.#dense = keep(new Tensor(this.device, native.tableDense(this.handle)))
     return this.#dense
   }
 

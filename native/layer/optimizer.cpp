@@ -130,9 +130,10 @@ void clip(Device& device, const std::vector<Tensor>& dense_grads, const Tables& 
     run(device, ClipScale{.x = x.view(), .sum = total, .max_norm = max_norm});
   };
   for (const Tensor& g : dense_grads) scale(g);
-  // A table's gradient is linear in the weights of its reads, which the queue owns.
+  // A table's gradient is linear in the weights of its reads, which the queue owns. The dense part
+  // may be added to later, so it is scaled itself.
   for (const auto& t : tables)
-    for (const ValueTable::Read& r : t->pending()) scale(r.weights);
+    for (const ValueTable::Read& r : t->pending()) scale(r.dense ? r.dy : r.weights);
   run(device, ClipScale{.norm = norm, .sum = total, .max_norm = max_norm});
 }
 

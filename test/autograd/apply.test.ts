@@ -72,7 +72,7 @@ onEveryDevice((device) => {
         if (p.kind === 'dense') expect(p.value.grad).toBe(p.grad)
     })
 
-    test('inside of noGrad it infers; x needs no gradient for the parameters to have theirs', async () => {
+    test('inside of noGrad it infers; parameters learn though x needs no gradient', async () => {
       const layer = make(device) as Layer
       const x = random([6, 8], 1)
       const y = noGrad(() => layer.apply(x))

@@ -153,7 +153,7 @@ onEveryDevice((device) => {
       expect((await numbers(x.grad))[0]).toBeGreaterThan(1000)
     })
 
-    test('a fault voids the gradients that depend on it, and is thrown where they are read', async () => {
+    test('a fault voids the gradients that depend on it', async () => {
       const table = device.normal([4, 2], { seed: 1 }).requireGrad()
       const x = leaf([1, 2], 2)
       const bad = device.tensor([9], [1, 1], 'int32')
@@ -198,7 +198,7 @@ onEveryDevice((device) => {
       expect(allocated() - before).toBe(64 * 8 * 4)
     })
 
-    test('backward disposes what was recorded, but the root, leaves and what was kept', async () => {
+    test('backward disposes all but the root, leaves and what was kept', async () => {
       const x = leaf([1, 4], 1)
       const a = ops.silu(x)
       const b = keep(ops.gelu(a))

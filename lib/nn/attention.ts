@@ -123,7 +123,7 @@ export class Attention extends DenseModule implements Module<Saved<AttentionSave
 }
 
 function checkAttention(where: string, options: AttentionOptions) {
-  const keys = ['dim', 'heads', 'kvHeads', 'headDim', 'causal', 'seed'] as const
+  const keys = ['dim', 'kvHeads', 'heads', 'headDim', 'causal', 'seed'] as const
   const checked = checkOptions(where, options, keys)
   const dim = checkInteger(where, 'dim', checked.dim)
   const heads = checkInteger(where, 'heads', checked.heads)

@@ -241,6 +241,24 @@ export function linearBackward(
   dWeight: OptionalTensor,
   dBias: OptionalTensor,
 ): { dx?: TensorHandle; dWeight?: TensorHandle; dBias?: TensorHandle }
+export function matmul(
+  out: OptionalTensor,
+  x: TensorHandle,
+  y: TensorHandle,
+  transposeX: boolean,
+  transposeY: boolean,
+): TensorHandle
+export function matmulBackward(
+  outX: OptionalTensor,
+  outY: OptionalTensor,
+  dOut: TensorHandle,
+  x: TensorHandle,
+  y: TensorHandle,
+  transposeX: boolean,
+  transposeY: boolean,
+  wantsX: boolean,
+  wantsY: boolean,
+): { dx?: TensorHandle; dy?: TensorHandle }
 export function siluGate(out: OptionalTensor, y: TensorHandle, a: TensorHandle): TensorHandle
 export function siluGateBackward(
   outY: OptionalTensor,
@@ -284,12 +302,152 @@ export function activateBackward(
   x: TensorHandle,
   kind: number,
 ): TensorHandle
-export function add(
+export function arithmetic(
+  operation: string,
   out: OptionalTensor,
-  x: TensorHandle,
-  y: TensorHandle,
+  x: OptionalTensor,
+  xValue: number,
+  y: OptionalTensor,
+  yValue: number,
+  kind: number,
   alpha: number,
   beta: number,
+): TensorHandle
+export function layerNorm(
+  out: OptionalTensor,
+  x: TensorHandle,
+  weight: OptionalTensor,
+  bias: OptionalTensor,
+  eps: number,
+): TensorHandle
+export function layerNormBackward(
+  outX: OptionalTensor,
+  dy: TensorHandle,
+  x: TensorHandle,
+  weight: OptionalTensor,
+  eps: number,
+  needsX: boolean,
+  needsWeight: boolean,
+  needsBias: boolean,
+  dWeight: OptionalTensor,
+  dBias: OptionalTensor,
+): { dx?: TensorHandle; dWeight?: TensorHandle; dBias?: TensorHandle }
+export function rope(
+  out: OptionalTensor,
+  x: TensorHandle,
+  positions: OptionalTensor,
+  theta: number,
+  offset: number,
+): TensorHandle
+export function ropeBackward(
+  out: OptionalTensor,
+  dy: TensorHandle,
+  positions: OptionalTensor,
+  theta: number,
+  offset: number,
+): TensorHandle
+export function embedding(
+  out: OptionalTensor,
+  table: TensorHandle,
+  indices: TensorHandle,
+  scales: OptionalTensor,
+): TensorHandle
+export function embeddingBackward(
+  dy: TensorHandle,
+  table: TensorHandle,
+  indices: TensorHandle,
+): SparseHandle
+export function dropout(
+  out: OptionalTensor,
+  x: TensorHandle,
+  p: number,
+  seed: number,
+  step: number,
+): TensorHandle
+export function dropoutBackward(
+  out: OptionalTensor,
+  dy: TensorHandle,
+  p: number,
+  seed: number,
+  step: number,
+): TensorHandle
+export function multinomial(
+  out: OptionalTensor,
+  logits: TensorHandle,
+  temperature: number,
+  topK: number,
+  topP: number,
+  count: number,
+  seed: number,
+  step: number,
+): TensorHandle
+export function causalConv1d(
+  out: OptionalTensor,
+  x: TensorHandle,
+  weight: TensorHandle,
+  bias: OptionalTensor,
+  dilation: number,
+): TensorHandle
+export function causalConv1dBackward(
+  outX: OptionalTensor,
+  dy: TensorHandle,
+  x: TensorHandle,
+  weight: TensorHandle,
+  dilation: number,
+  needsX: boolean,
+  needsWeight: boolean,
+  needsBias: boolean,
+  dWeight: OptionalTensor,
+  dBias: OptionalTensor,
+): { dx?: TensorHandle; dWeight?: TensorHandle; dBias?: TensorHandle }
+export function concat(
+  out: OptionalTensor,
+  tensors: readonly TensorHandle[],
+  axis: number,
+): TensorHandle
+export function slice(
+  out: OptionalTensor,
+  x: TensorHandle,
+  begin: readonly number[],
+  size: readonly number[],
+): TensorHandle
+export function sliceBackward(
+  out: OptionalTensor,
+  dy: TensorHandle,
+  begin: readonly number[],
+  shape: readonly number[],
+): TensorHandle
+export function permute(out: OptionalTensor, x: TensorHandle, axes: readonly number[]): TensorHandle
+export function unary(
+  operation: string,
+  out: OptionalTensor,
+  x: TensorHandle,
+  kind: number,
+): TensorHandle
+export function reduce(
+  operation: string,
+  out: OptionalTensor,
+  x: TensorHandle,
+  axes: number,
+  keepDims: boolean,
+  kind: number,
+): TensorHandle
+export function sumBackward(
+  operation: string,
+  out: OptionalTensor,
+  dy: TensorHandle,
+  shape: readonly number[],
+  axes: number,
+  keepDims: boolean,
+  kind: number,
+): TensorHandle
+export function maxBackward(
+  out: OptionalTensor,
+  dy: TensorHandle,
+  x: TensorHandle,
+  y: TensorHandle,
+  axes: number,
+  keepDims: boolean,
 ): TensorHandle
 export function crossEntropy(
   out: OptionalTensor,
@@ -302,6 +460,12 @@ export function crossEntropyBackward(
   logits: TensorHandle,
   targets: TensorHandle,
 ): TensorHandle
+export function targetWeights(
+  outKept: OptionalTensor,
+  outWeights: OptionalTensor,
+  targets: TensorHandle,
+  ignoreIndex: number,
+): { kept: TensorHandle; weights: TensorHandle }
 export function attention(
   outY: OptionalTensor,
   outLse: OptionalTensor,
@@ -345,7 +509,9 @@ export function peerBackward(
   weights: TensorHandle,
   u: TensorHandle,
   activation: number,
-): { dx: TensorHandle; dWeights: TensorHandle; dDown: SparseHandle; dUp: SparseHandle }
+  downTable?: TableHandle,
+  upTable?: TableHandle,
+): { dx: TensorHandle; dWeights: TensorHandle; dDown?: SparseHandle; dUp?: SparseHandle }
 
 export function tableCreate(weight: TensorHandle, scales: OptionalTensor): TableHandle
 export function tableGradient(table: TableHandle): SparseHandle
@@ -354,7 +520,11 @@ export function tablePush(
   indices: TensorHandle,
   weights: TensorHandle,
   dy: TensorHandle,
+  offsets?: TensorHandle,
 ): void
+/** The dense part of a table's gradient, `[N, V]` float32; counts from tableDenseAdded on. */
+export function tableDense(table: TableHandle): TensorHandle
+export function tableDenseAdded(table: TableHandle): void
 export function tableExact(table: TableHandle): TensorHandle
 export function tableSetExact(table: TableHandle, values: TensorHandle): void
 export function tableClear(table: TableHandle): void
@@ -392,6 +562,9 @@ export function memoryLayerBackward(
   context: ContextHandle,
   dy: TensorHandle,
 ): TensorHandle
+/** `[8]` int32: the bits of four float64 numbers, lib/usage.ts; counting starts anew. */
+export function memoryLayerUsage(layer: LayerHandle): TensorHandle
+export function peerLayerUsage(layer: PeerHandle): TensorHandle
 export function layerDispose(layer: LayerHandle): void
 export function peerDispose(layer: PeerHandle): void
 export function contextDispose(context: ContextHandle): void
@@ -429,22 +602,38 @@ export function optimizerCreate(
   grads: TensorHandle[],
   tables: TableHandle[],
 ): OptimizerHandle
+/**
+ * `rates`: learning rate and weight decay of each parameter, dense ones first. If `condition` is
+ * void, nothing is updated.
+ */
 export function optimizerStep(
   optimizer: OptimizerHandle,
-  lr: number,
+  rates: Float64Array,
   beta1: number,
   beta2: number,
   eps: number,
-  weightDecay: number,
-  tableLr: number,
   everyRow: boolean,
+  condition: OptionalTensor,
 ): void
 export function optimizerZeroGrad(optimizer: OptimizerHandle): void
 export function optimizerDispose(optimizer: OptimizerHandle): void
+/** `apart`: tables that are clipped by a norm of their own, which is the second of the result. */
 export function clipGradients(
   device: DeviceHandle,
   names: string[],
   grads: TensorHandle[],
   tables: TableHandle[],
+  apart: TableHandle[] | undefined,
   maxNorm: number,
 ): TensorHandle
+/**
+ * A copy of x and `[1]` scale, both void unless x is finite and `after`, if given, is not void.
+ * `norm`: x is a gradient's norm, else a loss.
+ */
+export function requireFinite(
+  x: TensorHandle,
+  after: OptionalTensor,
+  norm: boolean,
+  step: number,
+  scale: number,
+): { values: TensorHandle; unit: TensorHandle }

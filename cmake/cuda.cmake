@@ -56,4 +56,5 @@ target_compile_options(ml_cuda PRIVATE
   $<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr;${compression};-Xcompiler=-Wall,-Wno-psabi>
   $<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-O2>)
 # Bitwise identical on every device, so no multiply-add in it is fused.
-set_source_files_properties(native/ops/random_fill.cu PROPERTIES COMPILE_OPTIONS -fmad=false)
+set_source_files_properties(native/ops/multinomial.cu native/ops/random_fill.cu native/ops/rope.cu
+  PROPERTIES COMPILE_OPTIONS -fmad=false)

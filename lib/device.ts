@@ -6,6 +6,7 @@ import { filled } from './filled.js'
 import { inspect } from './inspect.js'
 import { tensorOf } from './new-tensor.js'
 import { checkFloat32, checkInteger, checkOptions } from './options.js'
+import { Seeds } from './seeds.js'
 import { checkShape } from './shape.js'
 import { Tensor } from './tensor.js'
 
@@ -71,6 +72,8 @@ export class Device {
   #reason = ''
   /** @internal */
   readonly handle: DeviceHandle
+  /** @internal Of the modules that are made on it without a seed. */
+  readonly seeds = new Seeds()
 
   /** @internal Devices are made by openDevice. */
   constructor(handle: DeviceHandle) {

@@ -42,7 +42,7 @@ export function checkEps(where: string, eps: unknown): number {
  */
 export function checkLearningRate(
   where: string,
-  name: 'lr' | 'tableLr',
+  name: string,
   lr: unknown,
   { weightDecay, betas }: Pick<Hyperparameters, 'weightDecay' | 'betas'>,
 ): number {

@@ -3,6 +3,8 @@
  * @module memory-layers
  */
 
+export { noGrad } from './autograd/recording.js'
+export { keep, tidy } from './autograd/tidy.js'
 export { Context } from './context.js'
 export { Device, type MemoryInfo, type NormalOptions, type UniformOptions } from './device.js'
 export type { DType, TensorBits, TensorData } from './dtype.js'
@@ -25,13 +27,16 @@ export {
   type AdagradOptions,
   AdamW,
   type AdamWOptions,
+  type ClipOptions,
   clipGradNorm,
+  type OptimizerParams,
   RowwiseAdagrad,
   Sgd,
   type SgdOptions,
 } from './optim.js'
 export { Optimizer } from './optimizer.js'
 export type { DenseParameter, Parameter, TableParameter } from './parameter.js'
+export type { ParameterGroup } from './parameter-groups.js'
 export { PeerLayer, type PeerLayerOptions } from './peer-layer.js'
 export type { QueryOptions } from './query-options.js'
 export {
@@ -46,4 +51,5 @@ export {
 export type { StateDict } from './state-dict.js'
 export { Tensor } from './tensor.js'
 export type { Float16Data, TypedArray } from './typed-array.js'
+export type { SlotUsage } from './usage.js'
 export { type MapOptions, ValueTable, type ValueTableOptions } from './value-table.js'

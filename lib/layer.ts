@@ -1,6 +1,7 @@
 // What memory and PEER layers share: forward, infer and backward, one native call each, and
 // parameters of both kinds.
 
+import { applied } from './autograd/apply.js'
 import type { ContextHandle, ParameterHandle, TensorHandle } from './binding.js'
 import { Context } from './context.js'
 import { isInstance } from './describe.js'
@@ -17,6 +18,7 @@ import {
 } from './parameter.js'
 import { loadStateDict, type StateDict, stateDictOf } from './state-dict.js'
 import { Tensor, tensorHandle } from './tensor.js'
+import { readUsage, type SlotUsage } from './usage.js'
 import { ValueTable } from './value-table.js'
 
 /** @internal The native side of a layer. */
@@ -25,6 +27,7 @@ export interface NativeLayer {
   forward(x: TensorHandle): { output: TensorHandle; context: ContextHandle }
   infer(x: TensorHandle): TensorHandle
   backward(context: ContextHandle, dy: TensorHandle): TensorHandle
+  usage(): TensorHandle
   dispose(): void
 }
 
@@ -88,6 +91,14 @@ export abstract class TableLayer {
     }
   }
 
+  /**
+   * The output, recorded for `backward()` of what is computed from it; inside of `noGrad` the same
+   * as `infer`. Arguments and errors as of `forward`.
+   */
+  apply(x: LayerInput): Tensor<'float32'> {
+    return applied(`${this.#name}.apply`, this, x)
+  }
+
   /** The output alone; saves nothing. Arguments and errors as of `forward`. */
   infer(x: LayerInput): Tensor<'float32'> {
     const output = this.#withInput('infer', 'x', x, (handle) => this.#native.infer(handle))
@@ -107,6 +118,17 @@ export abstract class TableLayer {
       this.#native.backward(saved, handle),
     )
     return new Tensor(this.device, dx)
+  }
+
+  /**
+   * What the forwards since the last call have read, so that a run whose table hardly learns can be
+   * seen; `infer` does not count. Counting is always on and takes four bytes a slot: it adds to one
+   * counter for each entry, under 1 % of a training step.
+   * @throws ERR_DISPOSED
+   */
+  async usage(): Promise<SlotUsage> {
+    const [table] = this.tables()
+    return readUsage(table!.parameter.table.slots, this.#native.usage())
   }
 
   /** Dense parameters, then tables, under their published names. */

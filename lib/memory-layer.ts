@@ -1,6 +1,7 @@
 import { disposeOnError } from './atomically.js'
 import { native } from './binding.js'
-import type { Device } from './device.js'
+import { type Compute, checkCompute } from './compute.js'
+import { checkDevice, type Device } from './device.js'
 import { fail } from './errors.js'
 import { checkSharedTable, type LayerConfig, TableLayer } from './layer.js'
 import { checkBoolean, checkInteger, checkOptions, checkProduct, choiceIndex } from './options.js'
@@ -29,6 +30,8 @@ export interface MemoryLayerOptions extends QueryOptions {
   outputGate?: boolean
   /** Of a table of its own. Default 'float32'. */
   dtype?: 'float32' | 'bfloat16' | 'float16'
+  /** Of its matrix products. Default 'float32'. */
+  compute?: Compute
 }
 
 /**
@@ -54,8 +57,12 @@ export class MemoryLayer extends TableLayer {
       'gate',
       'outputGate',
       'dtype',
+      'compute',
     ])
-    const query = checkQuery(where, device, checked)
+    checkDevice(where, device)
+    checkCompute(where, device, checked.compute)
+    const seed = checked.seed ?? device.seeds.next()
+    const query = checkQuery(where, { ...checked, seed })
     const outputDim = checkInteger(where, 'outputDim', checked.outputDim ?? query.inputDim)
     const siluGate = choiceIndex(where, 'gate', checked.gate ?? 'silu', ['none', 'silu']) === 1
     const outputGate = checkBoolean(where, 'outputGate', checked.outputGate ?? false)
@@ -78,6 +85,7 @@ export class MemoryLayer extends TableLayer {
       forward: (x) => native.memoryLayerForward(handle, x),
       infer: (x) => native.memoryLayerInfer(handle, x),
       backward: (context, dy) => native.memoryLayerBackward(handle, context, dy),
+      usage: () => native.memoryLayerUsage(handle),
       dispose: () => native.layerDispose(handle),
     })
     this.values = values

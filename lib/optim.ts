@@ -2,10 +2,12 @@
 
 import { native } from './binding.js'
 import { checkBetas, checkEps, checkLearningRate, type Hyperparameters } from './hyperparameters.js'
-import { gradHandles, groupParameters, namesOf, Optimizer } from './optimizer.js'
-import { checkFloat32, checkNumber, checkOptions, choiceIndex } from './options.js'
+import { gradHandles, namesOf, Optimizer } from './optimizer.js'
+import { checkChoice, checkFloat32, checkNumber, checkOptions } from './options.js'
 import type { Parameter } from './parameter.js'
+import { distinctParameters, type ParameterGroup } from './parameter-groups.js'
 import { Tensor } from './tensor.js'
+import type { ValueTable } from './value-table.js'
 
 /** Options of {@link Sgd}, and what all optimizers take. */
 export interface SgdOptions {
@@ -13,6 +15,11 @@ export interface SgdOptions {
   lr: number
   /** Decoupled: `x -= lr * weightDecay * x` at each step. Default 0. */
   weightDecay?: number
+  /**
+   * Learning rate of the memory tables; those of an `Embedding` follow lr. Setting `optimizer.lr`
+   * scales it. Default lr.
+   */
+  tableLr?: number
 }
 
 /** Options of {@link Adagrad} and {@link RowwiseAdagrad}. */
@@ -27,8 +34,6 @@ export interface AdamWOptions extends SgdOptions {
   betas?: readonly [number, number]
   /** Above 0 in float32. Default 1e-8. */
   eps?: number
-  /** Learning rate of the tables. Default lr. */
-  tableLr?: number
   /**
    * What happens to rows that no token read: 'lazy' (default) leaves them as they are, and costs
    * O(touched rows); 'dense' decays them and moves them by their old momentum, as dense AdamW does,
@@ -36,6 +41,9 @@ export interface AdamWOptions extends SgdOptions {
    */
   tableMode?: 'lazy' | 'dense'
 }
+
+/** What an optimizer updates: parameters, or groups of them with rates of their own. */
+export type OptimizerParams = readonly Parameter[] | readonly ParameterGroup[]
 
 /** The hyperparameters of all rules; defaultEps undefined: of a rule without eps. */
 function checkHyperparameters(
@@ -45,9 +53,12 @@ function checkHyperparameters(
   betas: readonly [number, number] = [0, 0],
 ): Hyperparameters {
   const weightDecay = checkFloat32(where, 'weightDecay', options.weightDecay ?? 0, 0)
+  const { lr, tableLr } = options
+  const rate = (name: string, value: unknown) =>
+    checkLearningRate(where, name, value, { weightDecay, betas })
   return {
-    lr: checkLearningRate(where, 'lr', options.lr, { weightDecay, betas }),
-    tableLr: undefined,
+    lr: rate('lr', lr),
+    tableLr: tableLr === undefined ? undefined : rate('tableLr', tableLr),
     betas,
     eps: defaultEps === undefined ? 0 : checkEps(where, options.eps ?? defaultEps),
     weightDecay,
@@ -55,11 +66,14 @@ function checkHyperparameters(
   }
 }
 
+const sgdNames = ['lr', 'weightDecay', 'tableLr']
+const adagradNames = [...sgdNames, 'eps']
+
 /** `x = x (1 - lr weightDecay) - lr g`. */
 export class Sgd extends Optimizer {
   /** @throws ERR_OPTION, ERR_VALUE, ERR_DEVICE_MISMATCH */
-  constructor(params: readonly Parameter[], options: SgdOptions) {
-    const checked = checkOptions('Sgd', options, ['lr', 'weightDecay'])
+  constructor(params: OptimizerParams, options: SgdOptions) {
+    const checked = checkOptions('Sgd', options, sgdNames)
     super('Sgd', 'sgd', params, checkHyperparameters('Sgd', checked))
   }
 }
@@ -67,8 +81,8 @@ export class Sgd extends Optimizer {
 /** `v += g^2; x = x (1 - lr weightDecay) - lr g / (sqrt(v) + eps)` (Duchi et al. 2011). */
 export class Adagrad extends Optimizer {
   /** @throws ERR_OPTION, ERR_VALUE, ERR_DEVICE_MISMATCH */
-  constructor(params: readonly Parameter[], options: AdagradOptions) {
-    const checked = checkOptions('Adagrad', options, ['lr', 'weightDecay', 'eps'])
+  constructor(params: OptimizerParams, options: AdagradOptions) {
+    const checked = checkOptions('Adagrad', options, adagradNames)
     super('Adagrad', 'adagrad', params, checkHyperparameters('Adagrad', checked, 1e-10))
   }
 }
@@ -79,9 +93,9 @@ export class Adagrad extends Optimizer {
  */
 export class RowwiseAdagrad extends Optimizer {
   /** @throws ERR_OPTION, ERR_VALUE, ERR_DEVICE_MISMATCH */
-  constructor(params: readonly Parameter[], options: AdagradOptions) {
+  constructor(params: OptimizerParams, options: AdagradOptions) {
     const where = 'RowwiseAdagrad'
-    const checked = checkOptions(where, options, ['lr', 'weightDecay', 'eps'])
+    const checked = checkOptions(where, options, adagradNames)
     super(where, 'rowwiseAdagrad', params, checkHyperparameters(where, checked, 1e-10))
   }
 }
@@ -92,40 +106,55 @@ export class RowwiseAdagrad extends Optimizer {
  */
 export class AdamW extends Optimizer {
   /** @throws ERR_OPTION, ERR_VALUE, ERR_DEVICE_MISMATCH */
-  constructor(params: readonly Parameter[], options: AdamWOptions) {
+  constructor(params: OptimizerParams, options: AdamWOptions) {
     const where = 'AdamW'
-    const names = ['lr', 'betas', 'eps', 'weightDecay', 'tableLr', 'tableMode']
-    const { betas, tableLr, tableMode, ...checked } = checkOptions(where, options, names)
+    const names = [...adagradNames, 'betas', 'tableMode']
+    const { betas, tableMode, ...checked } = checkOptions(where, options, names)
     const momenta = checkBetas(where, betas ?? [0.9, 0.999])
+    const mode = checkChoice(where, 'tableMode', tableMode, ['lazy', 'dense'])
     const hyperparameters = checkHyperparameters(where, checked, 1e-8, momenta)
-    super(where, 'adamw', params, {
-      ...hyperparameters,
-      tableLr:
-        tableLr === undefined
-          ? undefined
-          : checkLearningRate(where, 'tableLr', tableLr, hyperparameters),
-      everyRow: choiceIndex(where, 'tableMode', tableMode ?? 'lazy', ['lazy', 'dense']) === 1,
-    })
+    super(where, 'adamw', params, { ...hyperparameters, everyRow: mode === 'dense' })
   }
+}
+
+/** Options of {@link clipGradNorm}. */
+export interface ClipOptions {
+  /**
+   * 'together' (default) scales all gradients by their common norm; 'apart' scales those of memory
+   * tables by their norm and all the rest by its own, as the published recipe does.
+   */
+  tables?: 'together' | 'apart'
 }
 
 /**
  * Scales all gradients, dense and of tables, by `min(1, maxNorm / norm)`, where norm is the 2-norm
  * of them all: computed in float64, so that gradients of any size are scaled rightly. A NaN or
- * infinite gradient is seen in the norm.
- * @returns the norm before, `[1]` float32: Infinity if it is more than a float32 can be
+ * infinite gradient is seen in the norm. The gradient of a table is summed row by row, and never
+ * held.
+ * @returns the norm before, `[1]` float32: Infinity if it is more than a float32 can be; with
+ * `tables: 'apart'` `[2]`: that of dense parameters and embeddings, and that of memory tables
  * @throws ERR_VALUE, also where two gradients share memory; ERR_DTYPE, ERR_UNSUPPORTED for a
- * gradient that is mapped from a file, ERR_DISPOSED, ERR_DEVICE_MISMATCH
+ * gradient that is mapped from a file, ERR_DISPOSED, ERR_DEVICE_MISMATCH, ERR_OPTION
  */
-export function clipGradNorm(params: readonly Parameter[], maxNorm: number): Tensor<'float32'> {
+export function clipGradNorm(
+  params: readonly Parameter[],
+  maxNorm: number,
+  options?: ClipOptions,
+): Tensor<'float32'> {
   const where = 'clipGradNorm'
-  const { device, dense, tables } = groupParameters(where, params)
+  const checked = checkOptions(where, options, ['tables'])
+  const mode = checkChoice(where, 'tables', checked.tables, ['together', 'apart'])
+  const { device, dense, tables } = distinctParameters(where, params)
   checkNumber(where, 'maxNorm', maxNorm, 0)
+  const isApart = (table: ValueTable) => mode === 'apart' && !table.embedding
+  const handles = (apart: boolean) =>
+    tables.filter(({ table }) => isApart(table) === apart).map(({ table }) => table.handle)
   const norm = native.clipGradients(
     device.handle,
     namesOf(dense),
     gradHandles(where, dense),
-    tables.map((p) => p.table.handle),
+    handles(false),
+    mode === 'apart' ? handles(true) : undefined,
     maxNorm,
   )
   return new Tensor(device, norm)

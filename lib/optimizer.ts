@@ -1,17 +1,24 @@
 // What all optimizers share: the parameters of one device, each once, and their named states.
 
 import { disposeOnError } from './atomically.js'
+import { keep } from './autograd/tidy.js'
 import { native, type OptimizerHandle, type TensorHandle } from './binding.js'
-import { isObject } from './describe.js'
 import type { Device } from './device.js'
 import { isHalf } from './dtype.js'
-import { fail, isArray } from './errors.js'
-import { checkLearningRate, type Hyperparameters } from './hyperparameters.js'
+import type { Hyperparameters } from './hyperparameters.js'
 import { inspect } from './inspect.js'
-import type { DenseParameter, Parameter, TableParameter } from './parameter.js'
+import { LearningRates } from './learning-rates.js'
+import { overwrite } from './overwrite.js'
+import type { DenseParameter, Parameter } from './parameter.js'
+import {
+  type DistinctParameters,
+  type GroupedParameters,
+  groupedParameters,
+  type ParameterGroup,
+} from './parameter-groups.js'
 import { loadStateDict, type StateDict, type StateEntry, stateDictOf } from './state-dict.js'
-import { overwrite, Tensor, tensorHandle } from './tensor.js'
-import { ValueTable } from './value-table.js'
+import { Tensor } from './tensor.js'
+import type { ValueTable } from './value-table.js'
 
 // In the order of native/optim/rule.h.
 const rules = ['sgd', 'adagrad', 'rowwiseAdagrad', 'adamw'] as const
@@ -23,60 +30,6 @@ const stateNames: Record<Rule, { state1?: string; state2?: string }> = {
   adagrad: { state1: 'sum' },
   rowwiseAdagrad: { state1: 'sum' },
   adamw: { state1: 'exp_avg', state2: 'exp_avg_sq' },
-}
-
-/** Parameters of one device, each once however many layers share it. */
-export interface ParameterGroup {
-  device: Device
-  dense: readonly DenseParameter[]
-  tables: readonly TrainedTable[]
-}
-
-/** A table's parameter without its gradient, which is computed anew at each access. */
-type TrainedTable = Omit<TableParameter, 'grad'>
-
-export function groupParameters(where: string, parameters: readonly Parameter[]): ParameterGroup {
-  const count = isArray(parameters) ? parameters.length : 0
-  if (!(count > 0)) {
-    const requirement = 'be an array of parameters'
-    fail('ERR_VALUE', where, 'params', requirement, parameters, 'Pass layer.parameters().')
-  }
-  let device: Device | undefined
-  const dense = new Map<Tensor, DenseParameter>()
-  const tables = new Map<ValueTable, TrainedTable>()
-  for (let i = 0; i < count; i++) {
-    const p = readParameter(where, i, parameters[i])
-    tensorHandle(where, p.name, p.value, device)
-    device ??= p.value.device
-    if (p.kind === 'table') {
-      tables.set(p.table, p)
-      continue
-    }
-    tensorHandle(where, `${p.name}.grad`, p.grad, device)
-    const listed = dense.get(p.value)
-    if (listed && listed.grad !== p.grad)
-      fail('ERR_VALUE', where, p.name, 'have one gradient', 'another one the second time')
-    dense.set(p.value, p)
-  }
-  return { device: device as Device, dense: [...dense.values()], tables: [...tables.values()] }
-}
-
-/** A parameter that the caller may have made, each of its fields read once. */
-function readParameter(where: string, index: number, p: unknown): DenseParameter | TrainedTable {
-  if (isObject(p)) {
-    const { kind, name, value } = p as Partial<Parameter>
-    if (kind === 'dense' && Tensor.is(value)) {
-      const { grad } = p as Partial<DenseParameter>
-      if (Tensor.is(grad)) return { kind, name: String(name), value, grad }
-    }
-    if (kind === 'table' && Tensor.is(value)) {
-      const { table } = p as Partial<TableParameter>
-      if (table instanceof ValueTable && table.weight === value)
-        return { kind, name: String(name), value, table }
-    }
-  }
-  const hint = 'Pass layer.parameters(), spread for several layers.'
-  fail('ERR_VALUE', where, `params[${index}]`, 'be a parameter of a layer', p, hint)
 }
 
 /** For messages of native code. */
@@ -93,11 +46,10 @@ export function gradHandles(where: string, dense: readonly DenseParameter[]): Te
  * touched rows once.
  */
 export abstract class Optimizer {
-  /** Learning rate; may be set between steps. */
-  lr: number
-  /** Learning rate of the value tables; undefined: {@link Optimizer.lr}. */
-  tableLr: number | undefined
   readonly #name: string
+  readonly #rates: LearningRates
+  readonly #groupOf: readonly number[]
+  readonly #perParameter: Float64Array
   readonly #hyperparameters: Hyperparameters
   readonly #handle: OptimizerHandle
   readonly #device: Device
@@ -108,15 +60,16 @@ export abstract class Optimizer {
   protected constructor(
     name: string,
     rule: Rule,
-    parameters: readonly Parameter[],
+    params: readonly Parameter[] | readonly ParameterGroup[],
     hyperparameters: Hyperparameters,
   ) {
-    const group = groupParameters(name, parameters)
+    const group = groupedParameters(name, params)
     this.#name = name
     this.#hyperparameters = hyperparameters
     this.#device = group.device
-    this.lr = hyperparameters.lr
-    this.tableLr = hyperparameters.tableLr
+    this.#rates = new LearningRates(name, hyperparameters, group.groups)
+    this.#groupOf = ratesOf(group)
+    this.#perParameter = new Float64Array(2 * this.#groupOf.length)
     this.#handle = native.optimizerCreate(
       group.device.handle,
       name,
@@ -136,14 +89,49 @@ export abstract class Optimizer {
    * @throws ERR_VALUE, ERR_DISPOSED
    */
   step(): void {
-    const { betas, eps, weightDecay, everyRow } = this.#hyperparameters
+    this.stepIf(undefined)
+  }
+
+  /** @internal A step that updates nothing if the tensor `condition` turns out to be void. */
+  stepIf(condition: TensorHandle | undefined): void {
+    const { betas, eps, everyRow } = this.#hyperparameters
+    const rates = this.#rates.current()
+    for (const [i, at] of this.#groupOf.entries()) {
+      this.#perParameter[2 * i] = rates[at]!
+      this.#perParameter[2 * i + 1] = rates[at + 1]!
+    }
     const [beta1, beta2] = betas
-    const lr = checkLearningRate(this.#name, 'lr', this.lr, this.#hyperparameters)
-    const tableLr =
-      this.tableLr === undefined
-        ? lr
-        : checkLearningRate(this.#name, 'tableLr', this.tableLr, this.#hyperparameters)
-    native.optimizerStep(this.#handle, lr, beta1, beta2, eps, weightDecay, tableLr, everyRow)
+    const perParameter = this.#perParameter
+    native.optimizerStep(this.#handle, perParameter, beta1, beta2, eps, everyRow, condition)
+  }
+
+  /**
+   * Learning rate; may be set between steps. It scales every group, and the memory tables, by lr /
+   * {@link Optimizer.baseLr}.
+   */
+  get lr(): number {
+    return this.#rates.lr
+  }
+
+  set lr(value: number) {
+    this.#rates.lr = value
+  }
+
+  /** The constructor's `lr`: what a schedule's factors are of. */
+  get baseLr(): number {
+    return this.#rates.base
+  }
+
+  /**
+   * Learning rate of the memory tables as it is now; undefined: {@link Optimizer.lr}. Once it is
+   * set it stays, whatever lr is set to.
+   */
+  get tableLr(): number | undefined {
+    return this.#rates.tableLr
+  }
+
+  set tableLr(value: number | undefined) {
+    this.#rates.tableLr = value
   }
 
   /** Sets the dense gradients to zero and empties the tables' queues. */
@@ -194,10 +182,19 @@ export abstract class Optimizer {
   }
 }
 
+// Of each parameter, dense ones first, where LearningRates.current() has its numbers. The rows of
+// an embedding follow lr; tableLr is of memory tables.
+function ratesOf({ dense, tables, groupOf }: GroupedParameters): number[] {
+  return [...dense, ...tables].map((p, i) => {
+    const memory = p.kind === 'table' && !p.table.embedding
+    return 4 * groupOf[i]! + (memory ? 2 : 0)
+  })
+}
+
 // "step", then "0.keys.exp_avg" …: a position keeps layers apart whose parameters have the same
 // names.
 function nameStates(
-  { device, dense, tables }: ParameterGroup,
+  { device, dense, tables }: DistinctParameters,
   handle: OptimizerHandle,
   names: { state1?: string; state2?: string },
 ): StateEntry[] {
@@ -210,7 +207,7 @@ function nameStates(
     ]
   })
   return [{ name: 'step', handle: handle.step }, ...states].flatMap(({ name, handle }) =>
-    handle ? [{ name, value: new Tensor(device, handle) }] : [],
+    handle ? [{ name, value: keep(new Tensor(device, handle)) }] : [],
   )
 }
 
@@ -220,7 +217,7 @@ interface Master {
   readonly table: ValueTable
 }
 
-function nameMasters({ dense, tables }: ParameterGroup): Master[] {
+function nameMasters({ dense, tables }: DistinctParameters): Master[] {
   return tables.flatMap(({ name, table }, i) =>
     isHalf(table.dtype) ? [{ name: `${dense.length + i}.${name}.master`, table }] : [],
   )

@@ -154,3 +154,13 @@ export function choiceIndex(
   }
   return index
 }
+
+/** One of `choices`; of undefined, the first. */
+export function checkChoice<T extends string>(
+  where: string,
+  name: string,
+  value: unknown,
+  choices: readonly [T, ...T[]],
+): T {
+  return choices[value === undefined ? 0 : choiceIndex(where, name, value, choices)] as T
+}

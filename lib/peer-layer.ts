@@ -1,7 +1,8 @@
 import { disposeOnError } from './atomically.js'
 import { native } from './binding.js'
+import { type Compute, checkCompute } from './compute.js'
 import { isInstance } from './describe.js'
-import type { Device } from './device.js'
+import { checkDevice, type Device } from './device.js'
 import { checkSharedTable, type LayerConfig, TableLayer } from './layer.js'
 import { activationCode } from './ops.js'
 import { checkInteger, checkOptions, choiceIndex } from './options.js'
@@ -27,6 +28,8 @@ export interface PeerLayerOptions extends QueryOptions {
   up?: ValueTable
   /** Of tables of its own. Default 'float32'. */
   dtype?: 'float32'
+  /** Of its matrix products. Default 'float32'. */
+  compute?: Compute
 }
 
 /**
@@ -53,8 +56,12 @@ export class PeerLayer extends TableLayer {
       'down',
       'up',
       'dtype',
+      'compute',
     ])
-    const query = checkQuery(where, device, checked)
+    checkDevice(where, device)
+    checkCompute(where, device, checked.compute)
+    const seed = checked.seed ?? device.seeds.next()
+    const query = checkQuery(where, { ...checked, seed })
     const activation = checked.activation ?? 'gelu'
     choiceIndex(where, 'activation', activation, ['gelu', 'relu'])
     choiceIndex(where, 'dtype', checked.dtype ?? 'float32', ['float32'])
@@ -88,6 +95,7 @@ export class PeerLayer extends TableLayer {
       forward: (x) => native.peerLayerForward(handle, x),
       infer: (x) => native.peerLayerInfer(handle, x),
       backward: (context, dy) => native.peerLayerBackward(handle, context, dy),
+      usage: () => native.peerLayerUsage(handle),
       dispose: () => native.peerDispose(handle),
     })
     this.down = down

@@ -1,7 +1,6 @@
 // The options of the query and its lookup, which memory layers and PEER layers share.
 
 import type { QueryArguments } from './binding.js'
-import { checkDevice, type Device } from './device.js'
 import { fail } from './errors.js'
 import type { LayerConfig } from './layer.js'
 import { checkBoolean, checkInteger, checkProduct, choiceIndex } from './options.js'
@@ -30,7 +29,7 @@ export interface QueryOptions {
    * `query_norm.weight`. Default 'none'.
    */
   queryNorm?: 'none' | 'rms'
-  /** Of the parameters' random numbers. Default 0. */
+  /** Of the parameters' random numbers. Default: the next of the device's counter. */
   seed?: number
 }
 
@@ -48,13 +47,8 @@ export const queryOptionNames = [
 /** The options with their defaults; queryNorm: whether it is 'rms'. */
 export type CheckedQuery = Required<Omit<QueryOptions, 'queryNorm'>> & { queryNorm: boolean }
 
-export function checkQuery(
-  where: string,
-  device: Device,
-  options: Partial<QueryOptions>,
-): CheckedQuery {
+export function checkQuery(where: string, options: Partial<QueryOptions>): CheckedQuery {
   const { inputDim, heads, knn, nKeys, keyDim, queryBias, queryNorm, seed } = options
-  checkDevice(where, device)
   const width = checkInteger(where, 'keyDim', keyDim ?? 512, 2)
   if (width % 2 !== 0) fail('ERR_VALUE', where, 'keyDim', 'be even: a query is two halves', width)
   const checked = {

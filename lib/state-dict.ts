@@ -6,7 +6,8 @@ import { isObject, shorten } from './describe.js'
 import type { Device } from './device.js'
 import { convertible } from './dtype.js'
 import { describeValue, MemoryLayersError } from './errors.js'
-import { formatShape, overwrite, Tensor } from './tensor.js'
+import { overwrite } from './overwrite.js'
+import { formatShape, Tensor } from './tensor.js'
 
 /** Tensors by their published names. */
 export type StateDict = Record<string, Tensor>
@@ -105,7 +106,9 @@ function checkEntry(where: string, entry: StateEntry, source: unknown): void {
 function sameShape(name: string, found: readonly number[], wanted: readonly number[]): boolean {
   if (formatShape(found) === formatShape(wanted)) return true
   const published = [wanted.slice(0, -1).reduce((a, b) => a * b, 1), ...wanted.slice(-1)]
-  return name === 'keys' && wanted.length === 4 && formatShape(found) === formatShape(published)
+  return (
+    /(^|\.)keys$/.test(name) && wanted.length === 4 && formatShape(found) === formatShape(published)
+  )
 }
 
 function mismatch(message: string): MemoryLayersError {

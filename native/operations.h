@@ -7,25 +7,40 @@
 #include <memory>
 
 #include "ops/activation.h"
-#include "ops/add.h"
+#include "ops/arithmetic.h"
 #include "ops/attention.h"
+#include "ops/causal_conv1d.h"
+#include "ops/concat.h"
 #include "ops/copy.h"
 #include "ops/cross_entropy.h"
+#include "ops/dropout.h"
+#include "ops/embedding.h"
 #include "ops/embedding_bag.h"
 #include "ops/fill.h"
+#include "ops/layer_norm.h"
 #include "ops/linear.h"
+#include "ops/matmul.h"
+#include "ops/multinomial.h"
 #include "ops/overlap.h"
 #include "ops/peer.h"
+#include "ops/permute.h"
 #include "ops/product_key_lookup.h"
 #include "ops/product_key_scores.h"
 #include "ops/queue_read.h"
 #include "ops/random_fill.h"
+#include "ops/reduce.h"
+#include "ops/require_finite.h"
 #include "ops/rms_norm.h"
+#include "ops/rope.h"
 #include "ops/sigmoid_gate.h"
 #include "ops/silu_gate.h"
+#include "ops/slice.h"
+#include "ops/slot_usage.h"
 #include "ops/softmax.h"
 #include "ops/sparse_grad.h"
+#include "ops/target_weights.h"
 #include "ops/topk.h"
+#include "ops/unary.h"
 #include "optim/clip.h"
 #include "optim/dense_update.h"
 #include "optim/exact_rows.h"
@@ -34,18 +49,31 @@
 #define ML_OPERATIONS(OPERATION)                                         \
   OPERATION(Fill, fill)                                                  \
   OPERATION(Copy, copy)                                                  \
-  OPERATION(Add, add)                                                    \
+  OPERATION(Arithmetic, arithmetic)                                      \
+  OPERATION(Unary, unary)                                                \
+  OPERATION(Reduce, reduce)                                              \
+  OPERATION(SumBackward, sum_backward)                                   \
+  OPERATION(MaxBackward, max_backward)                                   \
   OPERATION(Activate, activate)                                          \
   OPERATION(ActivateBackward, activate_backward)                         \
+  OPERATION(Dropout, dropout)                                            \
+  OPERATION(Concat, concat)                                              \
+  OPERATION(Slice, slice)                                                \
+  OPERATION(SliceBackward, slice_backward)                               \
+  OPERATION(Permute, permute)                                            \
   OPERATION(RandomFill, random_fill)                                     \
   OPERATION(Linear, linear)                                              \
   OPERATION(LinearBackward, linear_backward)                             \
+  OPERATION(MatMul, matmul)                                              \
+  OPERATION(MatMulBackward, matmul_backward)                             \
   OPERATION(ProductKeyScores, product_key_scores)                        \
   OPERATION(TopK, topk)                                                  \
+  OPERATION(Multinomial, multinomial)                                    \
   OPERATION(ProductKeyLookup, product_key_lookup)                        \
   OPERATION(ProductKeyLookupBackward, product_key_lookup_backward)       \
   OPERATION(Softmax, softmax)                                            \
   OPERATION(SoftmaxBackward, softmax_backward)                           \
+  OPERATION(Embedding, embedding)                                        \
   OPERATION(EmbeddingBag, embedding_bag)                                 \
   OPERATION(EmbeddingBagWeightsBackward, embedding_bag_weights_backward) \
   OPERATION(QueueRead, queue_read)                                       \
@@ -58,18 +86,28 @@
   OPERATION(SigmoidGateBackward, sigmoid_gate_backward)                  \
   OPERATION(RmsNorm, rms_norm)                                           \
   OPERATION(RmsNormBackward, rms_norm_backward)                          \
+  OPERATION(LayerNorm, layer_norm)                                       \
+  OPERATION(LayerNormBackward, layer_norm_backward)                      \
   OPERATION(CrossEntropy, cross_entropy)                                 \
   OPERATION(CrossEntropyBackward, cross_entropy_backward)                \
+  OPERATION(TargetWeights, target_weights)                               \
   OPERATION(Attention, attention)                                        \
   OPERATION(AttentionBackward, attention_backward)                       \
+  OPERATION(Rope, rope)                                                  \
+  OPERATION(CausalConv1d, causal_conv1d)                                 \
+  OPERATION(CausalConv1dBackward, causal_conv1d_backward)                \
   OPERATION(Peer, peer)                                                  \
   OPERATION(PeerBackward, peer_backward)                                 \
+  OPERATION(CountReads, count_reads)                                     \
+  OPERATION(SlotUsage, slot_usage)                                       \
+  OPERATION(RequireFinite, require_finite)                               \
   OPERATION(StepAdvance, step_advance)                                   \
   OPERATION(DenseUpdate, dense_update)                                   \
   OPERATION(SparseUpdate, sparse_update)                                 \
   OPERATION(ExactValues, exact_values)                                   \
   OPERATION(SetExactValues, set_exact_values)                            \
   OPERATION(SumSquares, sum_squares)                                     \
+  OPERATION(SparseSquares, sparse_squares)                               \
   OPERATION(ClipScale, clip_scale)
 
 namespace ml {

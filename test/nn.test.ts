@@ -4,13 +4,14 @@ import {
   Attention,
   CrossEntropy,
   Embedding,
+  type ExplicitModule,
   FeedForward,
   Linear,
   MixtureOfExperts,
-  type Module,
   RmsNorm,
 } from '../lib/nn/index.js'
 import { activations } from './reference/activation.js'
+import { crossEntropy, crossEntropyBackward } from './reference/cross-entropy.js'
 import * as reference from './reference/linear.js'
 import { softmax } from './reference/softmax.js'
 import { topK } from './reference/topk.js'
@@ -20,31 +21,38 @@ import { errorOf } from './support/errors.js'
 import { dot, expectDirectionalGradient } from './support/finite-differences.js'
 import { rowsOf, stack } from './support/rows.js'
 
-const modules: [string, (d: Device) => Module, number, number][] = [
-  ['Linear', (d) => new Linear(d, { inputDim: 6, outputDim: 5, seed: 1 }) as Module, 6, 5],
+const modules: [string, (d: Device) => ExplicitModule, number, number][] = [
+  ['Linear', (d) => new Linear(d, { inputDim: 6, outputDim: 5, seed: 1 }) as ExplicitModule, 6, 5],
   [
     'Linear without bias',
-    (d) => new Linear(d, { inputDim: 6, outputDim: 5, bias: false }) as Module,
+    (d) => new Linear(d, { inputDim: 6, outputDim: 5, bias: false }) as ExplicitModule,
     6,
     5,
   ],
   [
     'FeedForward gelu',
-    (d) => new FeedForward(d, { dim: 6, hiddenDim: 9, seed: 1 }) as Module,
+    (d) => new FeedForward(d, { dim: 6, hiddenDim: 9, seed: 1 }) as ExplicitModule,
     6,
     6,
   ],
   [
     'FeedForward silu',
-    (d) => new FeedForward(d, { dim: 6, hiddenDim: 9, activation: 'silu' }) as Module,
+    (d) => new FeedForward(d, { dim: 6, hiddenDim: 9, activation: 'silu' }) as ExplicitModule,
     6,
     6,
   ],
-  ['RmsNorm', (d) => new RmsNorm(d, { dim: 6 }) as Module, 6, 6],
-  ['Attention', (d) => new Attention(d, { dim: 6, heads: 2, seed: 2 }) as Module, 6, 6],
+  ['RmsNorm', (d) => new RmsNorm(d, { dim: 6 }) as ExplicitModule, 6, 6],
+  ['Attention', (d) => new Attention(d, { dim: 6, heads: 2, seed: 2 }) as ExplicitModule, 6, 6],
   [
     'Attention both ways',
-    (d) => new Attention(d, { dim: 6, heads: 3, causal: false }) as Module,
+    (d) => new Attention(d, { dim: 6, heads: 3, causal: false }) as ExplicitModule,
+    6,
+    6,
+  ],
+  [
+    'Attention with shared keys',
+    (d) =>
+      new Attention(d, { dim: 6, heads: 4, kvHeads: 2, headDim: 5, seed: 3 }) as ExplicitModule,
     6,
     6,
   ],
@@ -52,7 +60,13 @@ const modules: [string, (d: Device) => Module, number, number][] = [
   [
     'MixtureOfExperts',
     (d) =>
-      new MixtureOfExperts(d, { dim: 6, hiddenDim: 5, experts: 3, capacity: 3, seed: 1 }) as Module,
+      new MixtureOfExperts(d, {
+        dim: 6,
+        hiddenDim: 5,
+        experts: 3,
+        capacity: 3,
+        seed: 1,
+      }) as ExplicitModule,
     6,
     6,
   ],
@@ -185,6 +199,25 @@ onEveryDevice((device) => {
       embedding.backward(context, device.zeros([2, 3]))
       await errorOf('ERR_CONTEXT', () => embedding.backward(context, device.zeros([2, 3])))
     })
+  })
+
+  test('CrossEntropy is the mean over the targets that count, and so is its gradient', async () => {
+    const logits = device.normal([4, 3], { seed: 1 })
+    const loss = new CrossEntropy(device)
+    const of = async (targets: number[], options?: { ignoreIndex: number }) => {
+      const kept = device.tensor(Int32Array.from(targets))
+      const { loss: mean, context } = loss.forward(logits, kept, options)
+      return { mean: (await mean.data())[0]!, dLogits: await loss.backward(context).data() }
+    }
+    const padded = await of([2, -1, 0, -100])
+    const wanted = crossEntropy(await logits.data(), [2, -1, 0, -1], 3)
+    expect(padded.mean).toBeCloseTo((wanted[0]! + wanted[2]!) / 2, 5)
+    expect(await of([2, 1, 0, 1], { ignoreIndex: 1 })).toEqual(padded)
+    expect(padded.dLogits.slice(3, 6)).toEqual(new Float32Array(3))
+    const dLosses = [0.5, 0, 0.5, 0]
+    const dWanted = crossEntropyBackward(dLosses, await logits.data(), [2, -1, 0, -1], 3)
+    expectClose('dLogits', padded.dLogits, dWanted)
+    await errorOf('ERR_VALUE', () => of([-1, -1, -100, -1]))
   })
 
   test('CrossEntropy is the mean, and a small classifier learns with it', async () => {

@@ -60,18 +60,48 @@ const calls: Record<string, Call> = {
   'ops.sigmoidGateBackward': (o) => ops.sigmoidGateBackward(x, x, zeros(2, 1), o),
   'ops.rmsNorm': (o) => ops.rmsNorm(x, undefined, o),
   'ops.rmsNormBackward': (o) => ops.rmsNormBackward(x, x, undefined, o),
+  'ops.layerNorm': (o) => ops.layerNorm(x, undefined, undefined, o),
+  'ops.layerNormBackward': (o) => ops.layerNormBackward(x, x, undefined, o),
+  'ops.rope': (o) => ops.rope(four, o),
+  'ops.ropeBackward': (o) => ops.ropeBackward(four, o),
+  'ops.embedding': (o) => ops.embedding(x, [0], o),
+  'ops.dropout': (o) => ops.dropout(x, o),
+  'ops.dropoutBackward': (o) => ops.dropoutBackward(x, o),
+  'ops.multinomial': (o) => ops.multinomial(x, o),
+  'ops.causalConv1d': (o) => ops.causalConv1d(zeros(1, 2, 2), x, undefined, o),
+  'ops.causalConv1dBackward': (o) => ops.causalConv1dBackward(zeros(1, 2, 2), zeros(1, 2, 2), x, o),
+  'ops.concat': (o) => ops.concat([x, x], 0, o),
+  'ops.slice': (o) => ops.slice(x, o),
+  'ops.sliceBackward': (o) => ops.sliceBackward(x, [2, 2], o),
+  'ops.permute': (o) => ops.permute(x, [1, 0], o),
+  'ops.permuteBackward': (o) => ops.permuteBackward(x, [1, 0], o),
   'ops.softmax': (o) => ops.softmax(x, o),
   'ops.softmaxBackward': (o) => ops.softmaxBackward(x, x, o),
   'ops.add': (o) => ops.add(x, x, o),
+  'ops.sumBackward': (o) => ops.sumBackward(zeros(), x.shape, o),
+  'ops.meanBackward': (o) => ops.meanBackward(zeros(), x.shape, o),
+  'ops.maxBackward': (o) => ops.maxBackward(zeros(), x, zeros(), o),
+  'ops.matmul': (o) => ops.matmul(w, w, o),
+  'ops.matmulBackward': (o) => ops.matmulBackward(w, w, w, o),
   'ops.crossEntropy': (o) => ops.crossEntropy(x, device.zeros([2], 'int32'), o),
   'ops.crossEntropyBackward': (o) =>
     ops.crossEntropyBackward(zeros(2), x, device.zeros([2], 'int32'), o),
+  'ops.targetWeights': (o) => ops.targetWeights(device.zeros([2], 'int32'), o),
   'ops.attention': (o) => ops.attention(four, four, four, o),
   'ops.attentionBackward': (o) =>
     ops.attentionBackward(four, { q: four, k: four, v: four, ...attended }, o),
   'ops.peer': (o) => ops.peer(x, bag[0], bag[0], bag[1], bag[2], o),
   'ops.peerBackward': (o) =>
     ops.peerBackward(x, { x, down: bag[0], up: bag[0], indices: bag[1], weights: bag[2], u }, o),
+  ...Object.fromEntries(
+    (['sub', 'mul', 'div'] as const).map((name) => [`ops.${name}`, (o) => ops[name](x, x, o)]),
+  ),
+  ...Object.fromEntries(
+    (['exp', 'log', 'sqrt', 'tanh', 'sum', 'mean', 'max'] as const).map((name) => [
+      `ops.${name}`,
+      (o) => ops[name](x, o),
+    ]),
+  ),
   ...Object.fromEntries(
     (['relu', 'gelu', 'silu', 'sigmoid'] as const).flatMap((name): [string, Call][] => [
       [`ops.${name}`, (o) => ops[name](x, o)],

@@ -59,7 +59,7 @@ async function compiled({ name, digest }, architecture) {
     '-o',
     '/dev/null',
   ]
-  if (name === 'ops/random_fill.cu') args.unshift('-fmad=false')
+  if (/^ops\/(multinomial|random_fill|rope)\.cu$/.test(name)) args.unshift('-fmad=false')
   const { stderr } = await promisify(execFile)('nvcc', args, { cwd: root, maxBuffer: 2 ** 26 })
   const names = [...stderr.matchAll(/Compiling entry function '(\w+)'/g)].map((m) => m[1])
   const readable =

@@ -173,6 +173,7 @@ int main() {
   lookups(DType::f32, 509, 62);  // nothing is a multiple of 16 bytes
   lookups(DType::f16, 509, 62);
   dense_counts();
+  sequence_counts();
   experts();
   std::printf("\n]\n");
   device.reset();  // before the static objects of the emulator

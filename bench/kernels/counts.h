@@ -54,5 +54,7 @@ void count(const std::string& name, int64_t floor, const Args& args) {
 
 // Cases of the dense operations (dense_counts.cpp).
 void dense_counts();
+// Cases of what models of sequences need (sequence_counts.cpp).
+void sequence_counts();
 
 }  // namespace ml

@@ -32,8 +32,7 @@ void rows() {
   const Tensor x = normal({T, C}), y = normal({T, C}), out = empty(*device, {T, C}),
                other = empty(*device, {T, C});
   count("copy", 2 * bytes, Copy{.out = out.view(), .in = x.view()});
-  count("add", 3 * bytes,
-        Add{.out = out.view(), .x = x.view(), .y = y.view(), .alpha = 1, .beta = 1});
+  count("arithmetic", 3 * bytes, Arithmetic{.out = out.view(), .x = x.view(), .y = y.view()});
   count("activate", 2 * bytes, Activate{.y = out.view(), .x = x.view(), .kind = Activation::gelu});
   count("random_fill", bytes,
         RandomFill{.out = out.view(), .kind = RandomFill::Kind::normal, .a = 0, .b = 1, .seed = 1});
@@ -65,6 +64,48 @@ void rows() {
   count("rms_norm", 2 * bytes, RmsNorm{.y = out.view(), .x = x.view()});
   count("rms_norm_backward", 3 * bytes,
         RmsNormBackward{.dx = out.view(), .dy = y.view(), .x = x.view()});
+}
+
+// Floor: x and the outputs once.
+void axes() {
+  const int64_t T = 512, C = 128, bytes = T * C * 4;
+  const Tensor x = normal({T, C}), row = normal({C}), column = normal({T, 1}),
+               out = empty(*device, {T, C});
+  const auto multiply = [&](const std::string& name, const Tensor& y) {
+    count("arithmetic, " + name, 2 * bytes + y.bytes(),
+          Arithmetic{.out = out.view(), .x = x.view(), .y = y.view(), .kind = ArithmeticKind::mul});
+  };
+  multiply("a row", row);
+  multiply("a column", column);
+  count("unary", 2 * bytes, Unary{.y = out.view(), .x = x.view(), .kind = UnaryKind::tanh});
+  for (const auto& [name, set] :
+       {std::pair<const char*, AxisSet>{"rows", 0b10}, {"columns", 0b01}, {"all", 0b11}}) {
+    const Shape shape = reduced_shape(x.shape, set, false);
+    const Tensor y = empty(*device, shape), dy = normal(shape);
+    const std::string label = std::string(" ") + name;
+    count("reduce" + label, bytes + y.bytes(),
+          Reduce{.y = y.view(), .x = x.view(), .axes = set, .kind = ReduceKind::max});
+    count("sum_backward" + label, bytes + y.bytes(),
+          SumBackward{.dx = out.view(), .dy = dy.view(), .shape = x.shape, .axes = set});
+    count(
+        "max_backward" + label, 2 * bytes + 2 * y.bytes(),
+        MaxBackward{.dx = out.view(), .dy = dy.view(), .x = x.view(), .y = y.view(), .axes = set});
+  }
+}
+
+// As products; a 16-bit operand that is not contiguous along the inner dimension is copied first.
+void matrix_products(DType dtype) {
+  const int64_t B = 2, M = 128, N = 128, K = 256, width = bytes_of(dtype);
+  const Tensor x = normal({B, M, K}, dtype), y = normal({B, K, N}, dtype),
+               out = empty(*device, {B, M, N}), dx = empty(*device, {B, M, K}),
+               dy = empty(*device, {B, K, N});
+  const std::string label = std::string(" ") + name_of(dtype);
+  const int64_t operands = B * (M * K + K * N), product = B * M * N * 4;
+  count("matmul" + label, operands * width + product,
+        MatMul{.out = out.view(), .x = x.view(), .y = y.view()});
+  count("matmul_backward" + label, operands * (width + 4) + product,
+        MatMulBackward{
+            .dx = dx.view(), .dy = dy.view(), .dout = out.view(), .x = x.view(), .y = y.view()});
 }
 
 void probabilities(int64_t rows, int64_t n, const std::string& label) {
@@ -119,8 +160,10 @@ void dense_counts() {
   for (DType dtype : {DType::f32, DType::bf16}) {
     products(dtype, 128, 256, 256);
     products(dtype, 127, 254, 253);
+    matrix_products(dtype);
   }
   rows();
+  axes();
   probabilities(32, 1024, "");
   // a block has one row, or reads it in chunks
   for (const int64_t n : {8192, 32000, 50000}) probabilities(2, n, " " + std::to_string(n));

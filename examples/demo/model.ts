@@ -10,7 +10,7 @@ import {
   type Tensor,
   ValueTable,
 } from '../../lib/index.js'
-import { FeedForward, Linear, type Module } from '../../lib/nn/index.js'
+import { type ExplicitModule, FeedForward, Linear } from '../../lib/nn/index.js'
 import { width } from './encoder.js'
 
 export type Kind = 'memory' | 'dense'
@@ -37,7 +37,7 @@ interface Saved {
 
 export class Model {
   readonly kind: Kind
-  readonly #block: Module
+  readonly #block: ExplicitModule
   readonly #head: Linear
   readonly #table: ValueTable | undefined
 
@@ -59,14 +59,14 @@ export class Model {
         values: this.#table,
         seed,
       } as const
-      this.#block = new MemoryLayer(device, options) as Module
+      this.#block = new MemoryLayer(device, options) as ExplicitModule
     } else {
       this.#block = new FeedForward(device, {
         dim: width,
         hiddenDim: hidden,
         activation: 'gelu',
         seed,
-      }) as Module
+      }) as ExplicitModule
     }
     this.#head = new Linear(device, { inputDim: width, outputDim: classes, seed: seed + 1 })
   }

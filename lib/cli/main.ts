@@ -1,6 +1,6 @@
 #!/usr/bin/env node
-// npx memory-layers build | doctor. Works without a native binary: only --probe, a child process,
-// loads it.
+// npx memory-layers build | doctor | plan. Works without a native binary: only --probe, a child
+// process, loads it.
 
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -8,6 +8,7 @@ import { root } from '../binary.js'
 import { nearestName } from '../options.js'
 import { build } from './build.js'
 import { doctor } from './doctor.js'
+import { printPlan } from './plan.js'
 import { exitOnClosedPipe, print, printError } from './text.js'
 
 const usage = `Usage: npx memory-layers <command>
@@ -15,6 +16,8 @@ const usage = `Usage: npx memory-layers <command>
   doctor    what this machine has, which binary is used, which devices work
   build     compile the native binary from source, for a machine that has no
             prebuilt one; says what is missing
+  plan      how large a published model is, and what its training step moves;
+            memory-layers plan --help
 
 Options of build:
   --cuda auto|on|off   the CUDA backend; auto (default) builds it where nvcc is
@@ -37,13 +40,14 @@ async function main(args: string[]): Promise<number> {
     print(JSON.stringify({ devices: native.devices(), sets: native.isaNames() }))
     return 0
   }
+  if (command === 'plan') return printPlan(rest)
   if (rest.includes('--help') || rest.includes('-h')) {
     print(usage)
     return 0
   }
   if (command === 'build') return build(rest)
   if (command === 'doctor') return refuse('doctor', rest) ?? doctor(version())
-  const nearest = nearestName(command, ['build', 'doctor'])
+  const nearest = nearestName(command, ['build', 'doctor', 'plan'])
   const hint = nearest ? ` Did you mean "${nearest}"?` : ''
   printError(`memory-layers: unknown command "${command}".${hint}\n\n${usage}`)
   return 2

@@ -6,6 +6,7 @@ import {
   closeSync,
   constants,
   fstatSync,
+  mkdirSync,
   openSync,
   readSync,
   statSync,
@@ -48,6 +49,8 @@ export const system = {
   realpath: (path: string) => realpath(path),
   rename,
   unlink,
+  /** With the folders above it; one that is there stays. */
+  mkdirSync: (path: string) => void mkdirSync(path, { recursive: true }),
   statSync: (path: string) => statSync(path, { bigint: true }),
   openSync,
   fstatSync: (file: number) => fstatSync(file, { bigint: true }),

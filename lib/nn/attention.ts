@@ -1,23 +1,37 @@
 import { disposeOnError } from '../atomically.js'
+import { type Compute, checkCompute } from '../compute.js'
 import { checkDevice, type Device } from '../device.js'
 import { fail } from '../errors.js'
 import type { LayerInput } from '../layer-input.js'
 import * as ops from '../ops.js'
-import { checkBoolean, checkInteger, checkOptions } from '../options.js'
+import { checkBoolean, checkInteger, checkOptions, checkProduct } from '../options.js'
 import type { DenseParameter } from '../parameter.js'
 import type { Tensor } from '../tensor.js'
+import {
+  DenseModule,
+  type ExplicitModule,
+  explicitly,
+  Saved,
+  uniformParameter,
+  valuesByName,
+} from './explicit-module.js'
 import { toGradientRows, toRows } from './input.js'
-import { DenseModule, type Module, Saved, uniformParameter, valuesByName } from './module.js'
 
 /** Options of {@link Attention}. */
 export interface AttentionOptions {
   /** Model width, in and out. */
   dim: number
-  /** Divides dim; a head is at most 256 wide. */
+  /** Of the queries. */
   heads: number
+  /** Heads of keys and values, a divisor of heads. Default heads. */
+  kvHeads?: number
+  /** Width of a head, at most 256. Default dim / heads, which must then be whole. */
+  headDim?: number
   /** Each position attends to itself and to earlier ones alone. Default true. */
   causal?: boolean
-  /** Of the initial weights. Default 0. */
+  /** Of its matrix products. Default 'float32'. */
+  compute?: Compute
+  /** Of the initial weights. Default: the next of the device's counter. */
   seed?: number
 }
 
@@ -26,13 +40,15 @@ export type AttentionSaved = { x: Tensor; q: Tensor; k: Tensor; v: Tensor; y: Te
 
 /**
  * Multi-head self-attention (Vaswani et al. 2017), without positions: `y = Wo attention(Wq x, Wk x,
- * Wv x)`, weights `<name>.weight` `[dim, dim]`. A two-axis input is one sequence.
+ * Wv x)`. With kvHeads the query heads share them in groups (Ainslie et al. 2023). Weights:
+ * `query.weight` `[heads * headDim, dim]`, `key.weight` and `value.weight` `[kvHeads * headDim,
+ * dim]`, `output.weight` `[dim, heads * headDim]`. A two-axis input is one sequence.
  */
-export class Attention extends DenseModule implements Module<Saved<AttentionSaved>> {
+export class Attention extends DenseModule implements ExplicitModule<Saved<AttentionSaved>> {
   protected readonly dense: readonly DenseParameter[]
   readonly #device: Device
   readonly #dim: number
-  readonly #heads: number
+  readonly #headDim: number
   readonly #causal: boolean
   readonly #query: DenseParameter
   readonly #key: DenseParameter
@@ -44,22 +60,19 @@ export class Attention extends DenseModule implements Module<Saved<AttentionSave
     super()
     const where = 'Attention'
     checkDevice(where, device)
-    const checked = checkOptions(where, options, ['dim', 'heads', 'causal', 'seed'])
-    const dim = checkInteger(where, 'dim', checked.dim)
-    const heads = checkInteger(where, 'heads', checked.heads)
-    if (dim % heads !== 0) fail('ERR_VALUE', where, 'heads', `divide dim ${dim}`, heads)
+    const { dim, heads, kvHeads, headDim, causal, seed } = checkAttention(where, device, options)
     this.#device = device
     this.#dim = dim
-    this.#heads = heads
-    this.#causal = checkBoolean(where, 'causal', checked.causal ?? true)
-    const seed = 4 * checkInteger(where, 'seed', checked.seed ?? 0, 0)
-    const projection = (name: string, offset: number) =>
-      uniformParameter(device, `${name}.weight`, [dim, dim], dim, seed + offset)
+    this.#headDim = headDim
+    this.#causal = causal
+    const [queries, keys] = [heads * headDim, kvHeads * headDim]
+    const projection = (name: string, rows: number, columns: number, offset: number) =>
+      uniformParameter(device, `${name}.weight`, [rows, columns], columns, 4 * seed + offset)
     const { query, key, value, output } = disposeOnError(() => ({
-      query: projection('query', 1),
-      key: projection('key', 2),
-      value: projection('value', 3),
-      output: projection('output', 4),
+      query: projection('query', queries, dim, 1),
+      key: projection('key', keys, dim, 2),
+      value: projection('value', keys, dim, 3),
+      output: projection('output', dim, queries, 4),
     }))
     this.#query = query
     this.#key = key
@@ -74,14 +87,14 @@ export class Attention extends DenseModule implements Module<Saved<AttentionSave
    * @throws ERR_SHAPE, ERR_DTYPE
    */
   forward(x: LayerInput): { output: Tensor<'float32'>; context: Saved<AttentionSaved> } {
-    return disposeOnError(() => {
+    return explicitly(() => {
       const where = 'Attention.forward'
       const { rows, restoreShape, leading } = toRows(where, 'x', x, this.#device, this.#dim)
       const q = this.#project(rows, this.#query, leading)
       const k = this.#project(rows, this.#key, leading)
       const v = this.#project(rows, this.#value, leading)
       const { y, lse } = ops.attention(q, k, v, { causal: this.#causal })
-      const yRows = y.reshape(rows.shape)
+      const yRows = headRows(y)
       const output = restoreShape(ops.linear(yRows, this.#output.value))
       yRows.dispose()
       const reads = { x: rows, ...valuesByName(this.dense) }
@@ -95,7 +108,7 @@ export class Attention extends DenseModule implements Module<Saved<AttentionSave
     return Saved.spend(where, context, this, this.#device, ({ x, ...saved }) => {
       const tokens = x.shape[0]!
       const { rows, restoreShape } = toGradientRows(where, dy, this.#device, this.#dim, tokens)
-      const yRows = saved.y.reshape(x.shape)
+      const yRows = headRows(saved.y)
       const dyRows = linearBackward(rows, yRows, this.#output)
       const dyHeads = dyRows.reshape(saved.y.shape)
       const { dq, dk, dv } = ops.attentionBackward(dyHeads, saved, { causal: this.#causal })
@@ -109,14 +122,38 @@ export class Attention extends DenseModule implements Module<Saved<AttentionSave
     })
   }
 
-  /** `[B * T, dim]` through a projection, as `[B, T, heads, dim / heads]`. */
+  /** `[B * T, dim]` through a projection, as `[B, T, heads, headDim]`. */
   #project(rows: Tensor, projection: DenseParameter, leading: readonly number[]): Tensor {
     const projected = ops.linear(rows, projection.value)
     const batch = leading.length === 2 ? leading : [1, ...leading]
-    const perHead = projected.reshape([...batch, this.#heads, this.#dim / this.#heads])
+    const heads = projection.value.shape[0]! / this.#headDim
+    const perHead = projected.reshape([...batch, heads, this.#headDim])
     projected.dispose()
     return perHead
   }
+}
+
+function checkAttention(where: string, device: Device, options: AttentionOptions) {
+  const names = ['dim', 'kvHeads', 'heads', 'headDim', 'causal', 'compute', 'seed']
+  const checked = checkOptions(where, options, names)
+  checkCompute(where, device, checked.compute)
+  const dim = checkInteger(where, 'dim', checked.dim)
+  const heads = checkInteger(where, 'heads', checked.heads)
+  const kvHeads = checkInteger(where, 'kvHeads', checked.kvHeads ?? heads)
+  if (heads % kvHeads !== 0) fail('ERR_VALUE', where, 'kvHeads', `divide heads ${heads}`, kvHeads)
+  if (checked.headDim === undefined && dim % heads !== 0)
+    fail('ERR_VALUE', where, 'heads', `divide dim ${dim}, or headDim be given`, heads)
+  const headDim = checkInteger(where, 'headDim', checked.headDim ?? dim / heads, 1, 256)
+  checkProduct(where, { heads, headDim })
+  const causal = checkBoolean(where, 'causal', checked.causal ?? true)
+  const seed = checkInteger(where, 'seed', checked.seed ?? device.seeds.next(), 0)
+  return { dim, heads, kvHeads, headDim, causal, seed }
+}
+
+/** `[B, T, heads, headDim]` as `[B * T, heads * headDim]`. */
+function headRows(perHead: Tensor): Tensor {
+  const [batch, time, heads, headDim] = perHead.shape as [number, number, number, number]
+  return perHead.reshape([batch * time, heads * headDim])
 }
 
 /** Adds to the gradient of a projection without bias; returns the gradient of its input x. */
@@ -128,13 +165,13 @@ function linearBackward(dy: Tensor, x: Tensor, projection: DenseParameter): Tens
   return dx
 }
 
-/** {@link linearBackward} from a gradient `[B, T, heads, dim / heads]`, which is disposed. */
+/** {@link linearBackward} from a gradient `[B, T, heads, headDim]`, which is disposed. */
 function projectBackward(
   dPerHead: Tensor,
   x: Tensor,
   projection: DenseParameter,
 ): Tensor<'float32'> {
-  const rows = dPerHead.reshape(x.shape)
+  const rows = headRows(dPerHead)
   const dx = linearBackward(rows, x, projection)
   for (const t of [dPerHead, rows]) t.dispose()
   return dx

@@ -1,4 +1,5 @@
-import { disposeOnError } from '../atomically.js'
+import { record } from '../autograd/record.js'
+import { isRecording } from '../autograd/recording.js'
 import { native } from '../binding.js'
 import { checkDevice, type Device } from '../device.js'
 import {
@@ -12,13 +13,13 @@ import { fail } from '../errors.js'
 import { inspect } from '../inspect.js'
 import { tensorOf } from '../new-tensor.js'
 import * as ops from '../ops.js'
-import { checkInteger, checkOptions } from '../options.js'
+import { checkInteger, checkNumber, checkOptions } from '../options.js'
 import { type Parameter, stateEntries, tableParameter } from '../parameter.js'
 import { countElements } from '../shape.js'
 import { loadStateDict, type StateDict, stateDictOf } from '../state-dict.js'
 import { formatShape, Tensor, tensorHandle } from '../tensor.js'
 import { ValueTable } from '../value-table.js'
-import { Saved } from './module.js'
+import { explicitly, Saved } from './explicit-module.js'
 
 /** Options of {@link Embedding}. */
 export interface EmbeddingOptions {
@@ -26,7 +27,9 @@ export interface EmbeddingOptions {
   count: number
   /** Width of a row. */
   dim: number
-  /** Of the initial rows, N(0, 1). Default 0. */
+  /** Of the initial rows, N(0, std). Default 1. */
+  std?: number
+  /** Of the initial rows. Default: the next of the device's counter. */
   seed?: number
 }
 
@@ -46,14 +49,15 @@ export class Embedding {
   constructor(device: Device, options: EmbeddingOptions) {
     const where = 'Embedding'
     checkDevice(where, device)
-    const checked = checkOptions(where, options, ['count', 'dim', 'seed'])
-    const seed = checkInteger(where, 'seed', checked.seed ?? 0, 0)
+    const checked = checkOptions(where, options, ['count', 'dim', 'std', 'seed'])
+    const seed = checkInteger(where, 'seed', checked.seed ?? device.seeds.next(), 0)
     this.#device = device
     this.table = new ValueTable(device, {
       slots: checkInteger(where, 'count', checked.count),
       dim: checkInteger(where, 'dim', checked.dim),
-      init: { std: 1, seed },
+      init: { std: checkNumber(where, 'std', checked.std ?? 1, 0), seed },
     })
+    this.table.embedding = true
   }
 
   /**
@@ -66,7 +70,7 @@ export class Embedding {
     output: Tensor<'float32'>
     context: Saved<EmbeddingSaved>
   } {
-    return disposeOnError(() => {
+    return explicitly(() => {
       const where = 'Embedding.forward'
       const numbers = Tensor.is(tokens) ? undefined : readTokens(where, tokens)
       const shape = numbers ? [numbers.length] : (tokens as Tensor).shape
@@ -88,6 +92,24 @@ export class Embedding {
       rows.dispose()
       return { output, context: new Saved(this, { indices, weights }, {}) }
     })
+  }
+
+  /**
+   * The rows, recorded for `backward()` of what is computed from them; inside of `noGrad` the same
+   * as `infer`. Arguments and errors as {@link Embedding.forward}.
+   */
+  apply(tokens: Tensor | NumericData): Tensor<'float32'> {
+    if (!isRecording()) return this.infer(tokens)
+    const { output, context } = this.forward(tokens)
+    record<never, Tensor>('Embedding.apply', {}, output, {
+      saved: {},
+      backward: (dy) => {
+        this.backward(context, dy)
+        return {}
+      },
+      release: () => context.dispose(),
+    })
+    return output
   }
 
   /** The rows alone. Arguments and errors as {@link Embedding.forward}. */

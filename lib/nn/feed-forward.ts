@@ -1,12 +1,20 @@
 import { disposeOnError } from '../atomically.js'
+import { type Compute, checkCompute } from '../compute.js'
 import { checkDevice, type Device } from '../device.js'
 import type { LayerInput } from '../layer-input.js'
 import * as ops from '../ops.js'
 import { checkInteger, checkOptions, choiceIndex } from '../options.js'
 import type { DenseParameter } from '../parameter.js'
 import type { Tensor } from '../tensor.js'
+import {
+  DenseModule,
+  type ExplicitModule,
+  explicitly,
+  Saved,
+  uniformParameter,
+  valuesByName,
+} from './explicit-module.js'
 import { toGradientRows, toRows } from './input.js'
-import { DenseModule, type Module, Saved, uniformParameter, valuesByName } from './module.js'
 
 const activations = {
   gelu: { forward: ops.gelu, backward: ops.geluBackward },
@@ -22,7 +30,9 @@ export interface FeedForwardOptions {
   hiddenDim: number
   /** Default 'gelu'. */
   activation?: keyof typeof activations
-  /** Of the initial weights. Default 0. */
+  /** Of its matrix products. Default 'float32'. */
+  compute?: Compute
+  /** Of the initial weights. Default: the next of the device's counter. */
   seed?: number
 }
 
@@ -30,7 +40,7 @@ export interface FeedForwardOptions {
 export type FeedForwardSaved = { x: Tensor; a: Tensor; h: Tensor }
 
 /** The dense feed-forward block that a memory layer replaces: `y = W2 f(W1 x + b1) + b2`. */
-export class FeedForward extends DenseModule implements Module<Saved<FeedForwardSaved>> {
+export class FeedForward extends DenseModule implements ExplicitModule<Saved<FeedForwardSaved>> {
   protected readonly dense: readonly DenseParameter[]
   readonly #device: Device
   readonly #dim: number
@@ -45,10 +55,17 @@ export class FeedForward extends DenseModule implements Module<Saved<FeedForward
     super()
     const where = 'FeedForward'
     checkDevice(where, device)
-    const checked = checkOptions(where, options, ['dim', 'hiddenDim', 'activation', 'seed'])
+    const checked = checkOptions(where, options, [
+      'dim',
+      'hiddenDim',
+      'activation',
+      'compute',
+      'seed',
+    ])
+    checkCompute(where, device, checked.compute)
     const dim = checkInteger(where, 'dim', checked.dim)
     const hidden = checkInteger(where, 'hiddenDim', checked.hiddenDim)
-    const seed = 4 * checkInteger(where, 'seed', checked.seed ?? 0, 0)
+    const seed = 4 * checkInteger(where, 'seed', checked.seed ?? device.seeds.next(), 0)
     const activation = checked.activation ?? 'gelu'
     choiceIndex(where, 'activation', activation, Object.keys(activations))
     this.#device = device
@@ -79,7 +96,7 @@ export class FeedForward extends DenseModule implements Module<Saved<FeedForward
    * @throws ERR_SHAPE, ERR_DTYPE
    */
   forward(x: LayerInput): { output: Tensor<'float32'>; context: Saved<FeedForwardSaved> } {
-    return disposeOnError(() => {
+    return explicitly(() => {
       const where = 'FeedForward.forward'
       const { rows, restoreShape } = toRows(where, 'x', x, this.#device, this.#dim)
       const { y, a, h } = this.#run(rows)
@@ -90,7 +107,7 @@ export class FeedForward extends DenseModule implements Module<Saved<FeedForward
 
   /** The output alone. */
   override infer(x: LayerInput): Tensor<'float32'> {
-    return disposeOnError(() => {
+    return explicitly(() => {
       const { rows, restoreShape } = toRows('FeedForward.infer', 'x', x, this.#device, this.#dim)
       const { y, a, h } = this.#run(rows)
       for (const t of [rows, a, h]) t.dispose()

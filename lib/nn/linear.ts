@@ -1,12 +1,22 @@
 import { disposeOnError } from '../atomically.js'
+import { type Compute, checkCompute } from '../compute.js'
+import { isInstance } from '../describe.js'
 import { checkDevice, type Device } from '../device.js'
+import { fail } from '../errors.js'
 import type { LayerInput } from '../layer-input.js'
 import * as ops from '../ops.js'
 import { checkBoolean, checkInteger, checkOptions } from '../options.js'
-import type { DenseParameter } from '../parameter.js'
-import type { Tensor } from '../tensor.js'
+import { type DenseParameter, type Parameter, tableParameter } from '../parameter.js'
+import { formatShape, type Tensor, tensorHandle } from '../tensor.js'
+import { ValueTable } from '../value-table.js'
+import {
+  DenseModule,
+  type ExplicitModule,
+  explicitly,
+  Saved,
+  uniformParameter,
+} from './explicit-module.js'
 import { toGradientRows, toRows } from './input.js'
-import { DenseModule, type Module, Saved, uniformParameter } from './module.js'
 
 /** Options of {@link Linear}. */
 export interface LinearOptions {
@@ -16,17 +26,28 @@ export interface LinearOptions {
   outputDim: number
   /** Default true. */
   bias?: boolean
-  /** Of the initial weights. Default 0. */
+  /**
+   * A table `[outputDim, inputDim]` of float32, bfloat16 or float16 whose rows are the weight: an
+   * output head that is tied to an embedding. Its gradient, of all rows, and the reads of those who
+   * share the table meet in one update. Left out: a weight of its own.
+   */
+  weight?: ValueTable
+  /** Of its matrix products. Default 'float32'. */
+  compute?: Compute
+  /** Of the initial weights. Default: the next of the device's counter. */
   seed?: number
 }
 
 /** `y = x W^T + b`, W `[outputDim, inputDim]`. */
-export class Linear extends DenseModule implements Module<Saved<{ x: Tensor }>> {
+export class Linear extends DenseModule implements ExplicitModule<Saved<{ x: Tensor }>> {
   protected readonly dense: readonly DenseParameter[]
   readonly #device: Device
   readonly #inputDim: number
   readonly #outputDim: number
-  readonly #weight: DenseParameter
+  /** A weight of its own, or the table whose rows it is. */
+  readonly #own: DenseParameter | undefined
+  readonly #table: ValueTable | undefined
+  readonly #value: Tensor
   readonly #bias: DenseParameter | undefined
 
   /** @throws ERR_DEVICE, ERR_OPTION, ERR_VALUE */
@@ -34,22 +55,38 @@ export class Linear extends DenseModule implements Module<Saved<{ x: Tensor }>> 
     super()
     const where = 'Linear'
     checkDevice(where, device)
-    const checked = checkOptions(where, options, ['inputDim', 'outputDim', 'bias', 'seed'])
+    const names = ['inputDim', 'outputDim', 'bias', 'weight', 'compute', 'seed']
+    const checked = checkOptions(where, options, names)
+    checkCompute(where, device, checked.compute)
     const inputDim = checkInteger(where, 'inputDim', checked.inputDim)
     const outputDim = checkInteger(where, 'outputDim', checked.outputDim)
-    const seed = 2 * checkInteger(where, 'seed', checked.seed ?? 0, 0)
+    const seed = 2 * checkInteger(where, 'seed', checked.seed ?? device.seeds.next(), 0)
     const hasBias = checkBoolean(where, 'bias', checked.bias ?? true)
     this.#device = device
     this.#inputDim = inputDim
     this.#outputDim = outputDim
     const shape = [outputDim, inputDim]
-    const { weight, bias } = disposeOnError(() => ({
-      weight: uniformParameter(device, 'weight', shape, inputDim, seed + 1),
+    const table = checked.weight && checkTied(where, checked.weight, device, shape)
+    const { own, bias } = disposeOnError(() => ({
+      own: table ? undefined : uniformParameter(device, 'weight', shape, inputDim, seed + 1),
       bias: hasBias ? uniformParameter(device, 'bias', [outputDim], inputDim, seed + 2) : undefined,
     }))
-    this.#weight = weight
+    this.#own = own
+    this.#table = table
+    this.#value = table?.weight ?? own!.value
     this.#bias = bias
-    this.dense = bias ? [weight, bias] : [weight]
+    this.dense = [own, bias].filter((p) => p !== undefined)
+  }
+
+  /** `[outputDim, inputDim]`: its own, or the rows of the table that it was given. */
+  get weight(): Tensor {
+    return this.#value
+  }
+
+  /** The weight, which may be a table's, and the bias. */
+  override parameters(): readonly Parameter[] {
+    const table = this.#table
+    return table ? [tableParameter('weight', table), ...this.dense] : this.dense
   }
 
   /**
@@ -58,19 +95,19 @@ export class Linear extends DenseModule implements Module<Saved<{ x: Tensor }>> 
    * @throws ERR_SHAPE, ERR_DTYPE
    */
   forward(x: LayerInput): { output: Tensor<'float32'>; context: Saved<{ x: Tensor }> } {
-    return disposeOnError(() => {
+    return explicitly(() => {
       const { rows, restoreShape } = toRows('Linear.forward', 'x', x, this.#device, this.#inputDim)
-      const output = restoreShape(ops.linear(rows, this.#weight.value, this.#bias?.value))
-      const reads = { x: rows, weight: this.#weight.value }
+      const output = restoreShape(this.#run(rows))
+      const reads = { x: rows, weight: this.#value }
       return { output, context: new Saved(this, { x: rows }, reads) }
     })
   }
 
   /** The output alone. */
   override infer(x: LayerInput): Tensor<'float32'> {
-    return disposeOnError(() => {
+    return explicitly(() => {
       const { rows, restoreShape } = toRows('Linear.infer', 'x', x, this.#device, this.#inputDim)
-      const output = restoreShape(ops.linear(rows, this.#weight.value, this.#bias?.value))
+      const output = restoreShape(this.#run(rows))
       rows.dispose()
       return output
     })
@@ -88,12 +125,45 @@ export class Linear extends DenseModule implements Module<Saved<{ x: Tensor }>> 
         this.#outputDim,
         tokens,
       )
-      const { dx } = ops.linearBackward(rows, x, this.#weight.value, {
-        needs: { x: true, weight: true, bias: this.#bias !== undefined },
-        into: { weight: this.#weight.grad, ...(this.#bias && { bias: this.#bias.grad }) },
-      })
+      const dWeight = this.#own?.grad ?? this.#table?.denseGradient()
+      const { dx } = this.#withWeight((weight) =>
+        ops.linearBackward(rows, x, weight, {
+          needs: { x: true, weight: dWeight !== undefined, bias: this.#bias !== undefined },
+          into: { weight: dWeight, bias: this.#bias?.grad },
+        }),
+      )
       rows.dispose()
-      return restoreShape(dx)
+      return restoreShape(dx as Tensor<'float32'>)
     })
   }
+
+  #run(rows: Tensor): Tensor<'float32'> {
+    return this.#withWeight((weight) => ops.linear(rows, weight, this.#bias?.value))
+  }
+
+  /** Runs `body` on the weight in float32, in which a 16-bit table is copied. */
+  #withWeight<T>(body: (weight: Tensor) => T): T {
+    const value = this.#value
+    const copy = value.dtype === 'float32' ? undefined : value.to('float32')
+    const result = body(copy ?? value)
+    copy?.dispose()
+    return result
+  }
+}
+
+/** A table of a shape and on a device, with rows that can be multiplied by. */
+function checkTied(
+  where: string,
+  table: unknown,
+  device: Device,
+  [outputDim, inputDim]: readonly number[],
+): ValueTable {
+  if (!isInstance(table, ValueTable)) fail('ERR_VALUE', where, 'weight', 'be a ValueTable', table)
+  tensorHandle(where, 'weight', table.weight, device)
+  const { shape, dtype } = table.weight
+  const [wanted, found] = [formatShape([outputDim!, inputDim!]), formatShape(shape)]
+  if (found !== wanted)
+    fail('ERR_SHAPE', where, 'weight', `have shape [outputDim, inputDim] ${wanted}`, found)
+  if (dtype === 'int8') fail('ERR_DTYPE', where, 'weight', 'be float32, bfloat16 or float16', dtype)
+  return table
 }

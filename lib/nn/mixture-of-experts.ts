@@ -1,12 +1,20 @@
 import { disposeOnError } from '../atomically.js'
+import { type Compute, checkCompute } from '../compute.js'
 import { checkDevice, type Device } from '../device.js'
 import type { LayerInput } from '../layer-input.js'
 import * as ops from '../ops.js'
 import { checkInteger, checkNumber, checkOptions, checkProduct } from '../options.js'
 import type { DenseParameter } from '../parameter.js'
 import type { Tensor } from '../tensor.js'
+import {
+  DenseModule,
+  type ExplicitModule,
+  explicitly,
+  Saved,
+  uniformParameter,
+  valuesByName,
+} from './explicit-module.js'
 import { toGradientRows, toRows } from './input.js'
-import { DenseModule, type Module, Saved, uniformParameter, valuesByName } from './module.js'
 
 /** Options of {@link MixtureOfExperts}. */
 export interface MixtureOfExpertsOptions {
@@ -21,7 +29,9 @@ export interface MixtureOfExpertsOptions {
    * up. Default 2.
    */
   capacity?: number
-  /** Of the initial weights. Default 0. */
+  /** Of its matrix products. Default 'float32'. */
+  compute?: Compute
+  /** Of the initial weights. Default: the next of the device's counter. */
   seed?: number
 }
 
@@ -46,7 +56,7 @@ type Expert = Record<'w1' | 'b1' | 'w2' | 'b2', DenseParameter>
  * that all experts do equal work; `y[t] = sum over the experts e that selected t of
  * probabilities[t, e] * expert_e(x[t])`. Nothing waits for the device, since k is known beforehand.
  */
-export class MixtureOfExperts extends DenseModule implements Module<Saved<ExpertsSaved>> {
+export class MixtureOfExperts extends DenseModule implements ExplicitModule<Saved<ExpertsSaved>> {
   protected readonly dense: readonly DenseParameter[]
   readonly #device: Device
   readonly #dim: number
@@ -60,8 +70,9 @@ export class MixtureOfExperts extends DenseModule implements Module<Saved<Expert
     super()
     const where = 'MixtureOfExperts'
     checkDevice(where, device)
-    const names = ['dim', 'hiddenDim', 'experts', 'capacity', 'seed']
+    const names = ['dim', 'hiddenDim', 'experts', 'capacity', 'compute', 'seed']
     const checked = checkOptions(where, options, names)
+    checkCompute(where, device, checked.compute)
     const dim = checkInteger(where, 'dim', checked.dim)
     const hidden = checkInteger(where, 'hiddenDim', checked.hiddenDim)
     const experts = checkInteger(where, 'experts', checked.experts, 1, maxExperts)
@@ -70,7 +81,8 @@ export class MixtureOfExperts extends DenseModule implements Module<Saved<Expert
     this.#dim = dim
     this.#hidden = hidden
     this.#capacity = checkNumber(where, 'capacity', checked.capacity ?? 2, 0)
-    const seed = (1 + 4 * experts) * checkInteger(where, 'seed', checked.seed ?? 0, 0)
+    const seed =
+      (1 + 4 * experts) * checkInteger(where, 'seed', checked.seed ?? device.seeds.next(), 0)
     const newExpert = (e: number) => {
       const parameter = (name: string, shape: number[], fanIn: number, offset: number) =>
         uniformParameter(device, `experts.${e}.${name}`, shape, fanIn, seed + 4 * e + offset)
@@ -96,7 +108,7 @@ export class MixtureOfExperts extends DenseModule implements Module<Saved<Expert
    * @throws ERR_SHAPE, ERR_DTYPE
    */
   forward(x: LayerInput): { output: Tensor<'float32'>; context: Saved<ExpertsSaved> } {
-    return disposeOnError(() => {
+    return explicitly(() => {
       const where = 'MixtureOfExperts.forward'
       const { rows, restoreShape } = toRows(where, 'x', x, this.#device, this.#dim)
       const { probabilities, indices, gates } = this.#route(rows)
@@ -119,6 +131,11 @@ export class MixtureOfExperts extends DenseModule implements Module<Saved<Expert
       const reads = { x: rows, ...valuesByName(weights) }
       return { output: restoreShape(output), context: new Saved(this, saved, reads) }
     })
+  }
+
+  /** @internal How often a token is multiplied by a parameter, on average. */
+  readsPerToken(name: string): number {
+    return name.endsWith('router.weight') ? 1 : this.#capacity / this.#experts.length
   }
 
   /** The tokens of each expert: probabilities `[T, E]`, indices and gates `[E * k, 1]`. */

@@ -1,93 +1,134 @@
-// What every module of the small dense stack has in common.
-
-import { atomically } from '../atomically.js'
-import { native } from '../binding.js'
-import type { Device } from '../device.js'
-import { describeValue, MemoryLayersError } from '../errors.js'
+import { isInstance } from '../describe.js'
+import { checkDevice, type Device } from '../device.js'
 import { inspect } from '../inspect.js'
-import type { LayerInput } from '../layer-input.js'
-import { type DenseParameter, denseParameter, type Parameter, stateEntries } from '../parameter.js'
+import { TableLayer } from '../layer.js'
+import { checkInteger, checkOptions } from '../options.js'
+import { type Parameter, stateEntries } from '../parameter.js'
 import { loadStateDict, type StateDict, stateDictOf } from '../state-dict.js'
-import { formatShape, type Tensor } from '../tensor.js'
+import type { ValueTable } from '../value-table.js'
+import { type Child, childrenIn, isLayer, isParameter, once, parametersOf } from './children.js'
+import { describeModule } from './module-description.js'
 
-/** A layer of a model: memory layers and the modules here have this interface, so they stack. */
-export interface Module<Saved = unknown> {
-  /** The output, and what its backward needs. */
-  forward(x: LayerInput): { output: Tensor<'float32'>; context: Saved }
-  /** Adds to the parameters' gradients, spends the context, and returns the gradient of x. */
-  backward(context: Saved, dy: LayerInput): Tensor<'float32'>
-  /** The output alone. */
-  infer(x: LayerInput): Tensor<'float32'>
-  /** For an optimizer. */
-  parameters(): readonly Parameter[]
-  /** The live tensors by name. */
-  stateDict(): StateDict
-  /** Copies tensors in, all or nothing. @throws ERR_STATE_DICT */
-  loadStateDict(state: StateDict): void
-  /** Frees the parameters. */
-  dispose(): void
+/** Options of {@link Module}. */
+export interface ModuleOptions {
+  /**
+   * Fixes the seeds of what is made from here on without a seed: give it in the outermost module.
+   * Left out, the device's counter goes on.
+   */
+  seed?: number
 }
 
-/** Of dense parameters, the tensors that a backward may read, by name. */
-export function valuesByName(parameters: readonly DenseParameter[]): Record<string, Tensor> {
-  return Object.fromEntries(parameters.map(({ name, value }) => [name, value]))
-}
+/**
+ * A model or a part of one, written as its forward alone. Its children are its own properties:
+ * modules, layers, tables, and arrays and records of them; their names are the paths to them.
+ *
+ * ```ts
+ * class Block extends Module {
+ *   norm = new RmsNorm(this.device, { dim: 64 })
+ *   memory = new MemoryLayer(this.device, { inputDim: 64, nKeys: 32, knn: 8 })
+ *   apply(x: Tensor) {
+ *     return ops.add(x, this.memory.apply(this.norm.apply(x)))
+ *   }
+ * }
+ * ```
+ */
+export abstract class Module {
+  /** Where its parameters are. */
+  readonly device: Device
+  #training = true
+  #visited = false
 
-/** A new dense parameter; its gradient is zeros. */
-export function newParameter(
-  device: Device,
-  name: string,
-  value: Tensor<'float32'>,
-): DenseParameter {
-  return denseParameter(name, value, device.zeros(value.shape))
-}
-
-/** A new parameter, uniform in ±1/sqrt(fanIn): the usual initial values of a linear map. */
-export function uniformParameter(
-  device: Device,
-  name: string,
-  shape: readonly number[],
-  fanIn: number,
-  seed: number,
-): DenseParameter {
-  const bound = 1 / Math.sqrt(fanIn)
-  return newParameter(device, name, device.uniform(shape, { low: -bound, high: bound, seed }))
-}
-
-/** Inference, state dict and disposal of a module whose parameters are all dense. */
-export abstract class DenseModule {
-  protected abstract readonly dense: readonly DenseParameter[]
-
-  abstract forward(x: LayerInput): { output: Tensor<'float32'>; context: { dispose(): void } }
-
-  /** The output alone. */
-  infer(x: LayerInput): Tensor<'float32'> {
-    const { output, context } = this.forward(x)
-    context.dispose()
-    return output
+  /** @throws ERR_DEVICE, ERR_OPTION, ERR_VALUE */
+  constructor(device: Device, options?: ModuleOptions) {
+    checkDevice('Module', device)
+    const { seed } = checkOptions('Module', options, ['seed'])
+    if (seed !== undefined) device.seeds.restart(checkInteger('Module', 'seed', seed, 0))
+    this.device = device
   }
 
-  /** The module's parameters with their gradients. */
+  /** Whether it trains, as it does from the start: {@link Dropout} drops then. */
+  get training(): boolean {
+    return this.#training
+  }
+
+  /** Name and child, in the order of the state dict: all that own properties lead to. */
+  children(): readonly (readonly [string, Child])[] {
+    return Object.entries(this).flatMap(([name, value]) => childrenIn(name, value))
+  }
+
+  /** The parameters of all children, named by path; a shared one once, where it comes first. */
   parameters(): readonly Parameter[] {
-    return this.dense
+    return once(this.#eachChild(([name, child]) => parametersOf(name, child)))
   }
 
-  /** The live tensors by name. */
+  /** The live tensors by path: `blocks.0.memory.keys`. */
   stateDict(): StateDict {
-    return stateDictOf(this.dense)
+    return stateDictOf(this.parameters())
   }
 
-  /** Copies tensors in, all or nothing. @throws ERR_STATE_DICT */
+  /**
+   * Copies tensors in, all or nothing. A table that belongs to none of the children, but is shared
+   * with some of them, may be left out.
+   * @throws ERR_STATE_DICT
+   */
   loadStateDict(state: StateDict): void {
-    loadStateDict(`${this.constructor.name}.loadStateDict`, stateEntries(this.dense), state)
+    const parameters = this.parameters()
+    const foreign = new Set(this.#foreignTables())
+    const optional = parameters.filter((p) => p.kind === 'table' && foreign.has(p.table))
+    const entries = stateEntries(parameters, { optional: optional.map(({ name }) => name) })
+    loadStateDict(`${this.constructor.name}.loadStateDict`, entries, state)
   }
 
-  /** Frees the parameters and their gradients. */
+  /** From now on it and the modules in it train: dropout drops. */
+  train(): this {
+    return this.#setTraining(true)
+  }
+
+  /** From now on it and the modules in it don't train: nothing is dropped. */
+  eval(): this {
+    return this.#setTraining(false)
+  }
+
+  #setTraining(training: boolean): this {
+    this.#training = training
+    this.#eachChild(([, child]) => {
+      if (isInstance(child, Module)) child.#setTraining(training)
+      return []
+    })
+    return this
+  }
+
+  /** Numbers in all parameters; shared ones count once. */
+  countParameters(): number {
+    return this.parameters().reduce((total, { value }) => total + value.size, 0)
+  }
+
+  /**
+   * A table: of each parameter its path, kind, shape, numbers, bytes and multiply-adds a token. A
+   * parameter that stood before is `shared`, with multiply-adds of its own. The products of
+   * attention, which grow with the context, are not in it.
+   */
+  describe(): string {
+    return describeModule(this.constructor.name, this.leaves())
+  }
+
+  /** @internal Layers, tables and parameters by path, those of children of children too. */
+  leaves(): [string, Exclude<Child, Module>][] {
+    return this.#eachChild(([name, child]) =>
+      isInstance(child, Module)
+        ? child.leaves().map(([path, leaf]): [string, Child] => [`${name}.${path}`, leaf])
+        : [[name, child]],
+    )
+  }
+
+  /** Frees the parameters of all children. A table that is shared with it stays. */
   dispose(): void {
-    for (const { value, grad } of this.dense) {
-      value.dispose()
-      grad.dispose()
-    }
+    this.#eachChild(([, child]) => {
+      if (!isParameter(child)) child.dispose()
+      else if (child.kind === 'table') child.table.dispose()
+      else for (const tensor of [child.value, child.grad]) tensor.dispose()
+      return []
+    })
   }
 
   /** For `using`: the same as dispose(). */
@@ -97,88 +138,33 @@ export abstract class DenseModule {
 
   /** @internal */
   [inspect](): string {
-    const shapes = this.dense.map(({ name, value }) => `${name} ${formatShape(value.shape)}`)
-    const rest = shapes.length > 4 ? `, …, ${shapes.length} in all` : ''
-    return `${this.constructor.name} ${shapes.slice(0, 4).join(', ')}${rest}`
-  }
-}
-
-/** What a forward saved for one backward. */
-export class Saved<T extends Record<string, Tensor>> {
-  readonly #owner: object
-  readonly #reads: readonly Read[]
-  #tensors: T | undefined
-
-  /**
-   * @internal
-   * @param reads the tensors of others that backward reads, by name: the input, parameters
-   */
-  constructor(owner: object, tensors: T, reads: Record<string, Tensor>) {
-    this.#owner = owner
-    this.#tensors = tensors
-    this.#reads = Object.entries(reads).map(([name, tensor]) => ({
-      name,
-      tensor,
-      writes: native.tensorWrites(tensor.handle('forward', name)),
-    }))
+    const names = this.children().map(([name]) => name)
+    const rest = names.length > 6 ? `, …, ${names.length} in all` : ''
+    return `${this.constructor.name} ${names.slice(0, 6).join(', ')}${rest}`
   }
 
-  /**
-   * @internal Runs `body`, a backward of the module `owner`, on what its forward saved: all or
-   * nothing. Then the context is spent.
-   * @throws ERR_CONTEXT for a spent or foreign context and for what no forward returned, and where
-   * a tensor that backward reads was written since forward
-   */
-  static spend<T extends Record<string, Tensor>, R>(
-    where: string,
-    context: Saved<T>,
-    owner: object,
-    device: Device,
-    body: (saved: T) => R,
-  ): R {
-    if (typeof context !== 'object' || context === null || !(#owner in context)) {
-      const got = describeValue(context)
-      throw contextError(where, `"context" must be the context of a forward, got ${got}`)
+  /** Tables that layers read and none of the children owns. */
+  #foreignTables(): ValueTable[] {
+    const leaves = this.leaves().map(([, leaf]) => leaf)
+    const shared = leaves.flatMap((leaf) => (leaf instanceof TableLayer ? leaf.sharedTables() : []))
+    const owned = new Set<unknown>(leaves)
+    for (const leaf of leaves) {
+      if (!isLayer(leaf)) continue
+      const others: readonly unknown[] = leaf instanceof TableLayer ? leaf.sharedTables() : []
+      for (const p of leaf.parameters())
+        if (p.kind === 'table' && !others.includes(p.table)) owned.add(p.table)
     }
-    if (context.#owner !== owner) throw contextError(where, '"context" is from another module')
-    const tensors = context.#tensors
-    if (!tensors)
-      throw contextError(where, '"context" was spent by an earlier backward or disposed')
-    for (const { name, tensor, writes } of context.#reads) {
-      if (native.tensorWrittenSince(tensor.handle(where, name), writes))
-        throw contextError(where, `"${name}" was written since the forward of this context`)
+    return shared.filter((table) => !owned.has(table))
+  }
+
+  /** What `f` gives for each child. A module that leads back to itself is left out there. */
+  #eachChild<T>(f: (child: readonly [string, Child]) => T[]): T[] {
+    if (this.#visited) return []
+    this.#visited = true
+    try {
+      return this.children().flatMap(f)
+    } finally {
+      this.#visited = false
     }
-    const result = atomically(device, () => body(tensors))
-    context.dispose()
-    return result
   }
-
-  /** Frees what was saved, for a forward without a backward. */
-  dispose(): void {
-    for (const t of Object.values(this.#tensors ?? {})) t.dispose()
-    this.#tensors = undefined
-  }
-
-  /** For `using`: the same as dispose(). */
-  [Symbol.dispose](): void {
-    this.dispose()
-  }
-
-  /** @internal */
-  [inspect](): string {
-    return this.#tensors ? `Context of ${this.#owner.constructor.name}` : 'Context, spent'
-  }
-}
-
-interface Read {
-  readonly name: string
-  readonly tensor: Tensor
-  readonly writes: number
-}
-
-function contextError(where: string, problem: string): MemoryLayersError {
-  const hint =
-    'Each forward gives a context for one backward, which comes before its input or the ' +
-    'parameters are written; run forward again.'
-  return new MemoryLayersError('ERR_CONTEXT', `${where}: ${problem}.\n  ${hint}`)
 }

@@ -6,8 +6,14 @@ import * as ops from '../ops.js'
 import { checkInteger, checkNumber, checkOptions } from '../options.js'
 import type { DenseParameter } from '../parameter.js'
 import type { Tensor } from '../tensor.js'
+import {
+  DenseModule,
+  type ExplicitModule,
+  explicitly,
+  newParameter,
+  Saved,
+} from './explicit-module.js'
 import { toGradientRows, toRows } from './input.js'
-import { DenseModule, type Module, newParameter, Saved } from './module.js'
 
 /** Options of {@link RmsNorm}. */
 export interface RmsNormOptions {
@@ -18,7 +24,7 @@ export interface RmsNormOptions {
 }
 
 /** RMS norm with a learned gain `weight` `[dim]` (Zhang and Sennrich 2019). */
-export class RmsNorm extends DenseModule implements Module<Saved<{ x: Tensor }>> {
+export class RmsNorm extends DenseModule implements ExplicitModule<Saved<{ x: Tensor }>> {
   protected readonly dense: readonly DenseParameter[]
   readonly #device: Device
   readonly #dim: number
@@ -46,7 +52,7 @@ export class RmsNorm extends DenseModule implements Module<Saved<{ x: Tensor }>>
    * @throws ERR_SHAPE, ERR_DTYPE
    */
   forward(x: LayerInput): { output: Tensor<'float32'>; context: Saved<{ x: Tensor }> } {
-    return disposeOnError(() => {
+    return explicitly(() => {
       const { rows, restoreShape } = toRows('RmsNorm.forward', 'x', x, this.#device, this.#dim)
       const output = restoreShape(ops.rmsNorm(rows, this.#gain.value, { eps: this.#eps }))
       const reads = { x: rows, weight: this.#gain.value }

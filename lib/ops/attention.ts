@@ -1,3 +1,4 @@
+import { recorded } from '../autograd/record.js'
 import { native } from '../binding.js'
 import { checkBoolean, checkFloat32, checkOptions } from '../options.js'
 import { type Tensor, tensorHandle } from '../tensor.js'
@@ -7,7 +8,10 @@ import { checkTensors, type Outputs, outputHandles, resultTensors } from './call
 export interface AttentionOptions {
   /** Factor of the scores. Default `1 / sqrt(d)`. */
   scale?: number
-  /** Each position attends to itself and to earlier ones alone. Default true. */
+  /**
+   * Each position attends to itself and to earlier ones alone: query t to the keys 0 …
+   * K - T + t, since the queries are the last T of K positions. Default true.
+   */
   causal?: boolean
 }
 
@@ -28,10 +32,12 @@ function checkAttentionOptions<Name extends string>(
 
 /**
  * Scaled dot-product attention (Vaswani et al. 2017, section 3.2.1), for each batch and head:
- * `y[t] = sum_u softmax_u(scale * <q[t], k[u]>) v[u]`.
+ * `y[t] = sum_u softmax_u(scale * <q[t], k[u]>) v[u]`. With fewer heads of keys than of queries
+ * (grouped-query attention, Ainslie et al. 2023) query head h reads head `floor(h / (H / G))`. A
+ * query that sees no key has y = 0 and lse = -Infinity.
  * @param q `[B, T, H, d]` float32, d at most 256
- * @param k `[B, T, H, d]` float32
- * @param v `[B, T, H, d]` float32
+ * @param k `[B, K, G, d]` float32, G a divisor of H; K may be more than T (a cache of keys)
+ * @param v `[B, K, G, d]` float32
  * @returns y `[B, T, H, d]`, and lse `[B, H, T]`, the log-sum-exp of the scores, for the backward
  * @throws ERR_SHAPE, ERR_DTYPE, ERR_OPTION, ERR_VALUE
  */
@@ -43,25 +49,36 @@ export function attention(
 ): { y: Tensor<'float32'>; lse: Tensor<'float32'> } {
   const where = 'attention'
   const { scale, causal, out } = checkAttentionOptions(where, options, q)
-  const { handles, device } = checkTensors(where, { q, k, v })
-  const outputs = outputHandles(where, out, device, ['y', 'lse'])
-  const results = native.attention(
-    outputs.y,
-    outputs.lse,
-    handles.q,
-    handles.k,
-    handles.v,
-    scale,
-    causal,
-  )
-  return resultTensors(device, results, out)
+  const forward = () => {
+    const { handles, device } = checkTensors(where, { q, k, v })
+    const outputs = outputHandles(where, out, device, ['y', 'lse'])
+    const results = native.attention(
+      outputs.y,
+      outputs.lse,
+      handles.q,
+      handles.k,
+      handles.v,
+      scale,
+      causal,
+    )
+    return resultTensors(device, results, out)
+  }
+  return recorded(where, { q, k, v }, out, forward, ({ y, lse }) => ({
+    saved: { q, k, v, y, lse },
+    outputs: ['y'],
+    backward: ({ y: dy }) => {
+      const saved = { q, k, v, y, lse }
+      const { dq, dk, dv } = attentionBackward(dy as Tensor, saved, { scale, causal })
+      return { q: dq, k: dk, v: dv }
+    },
+  }))
 }
 
 /**
  * Gradients of {@link attention}, with the same options.
  * @param dy `[B, T, H, d]` float32
  * @param saved the inputs of attention and its results
- * @returns dq, dk and dv, each `[B, T, H, d]` float32
+ * @returns dq, dk and dv, float32, in the shapes of q, k and v
  * @throws ERR_SHAPE, ERR_DTYPE, ERR_OPTION, ERR_VALUE
  */
 export function attentionBackward(

@@ -1,9 +1,7 @@
-import { native } from '../binding.js'
-import { encodeIndices, isNumericData, type NumericData, readNumbers } from '../encode.js'
-import { fail, MemoryLayersError } from '../errors.js'
-import { tensorOf } from '../new-tensor.js'
+import { recorded, tableOf } from '../autograd/record.js'
+import { native, type TableHandle } from '../binding.js'
 import { checkBoolean, checkOptions, choiceIndex } from '../options.js'
-import { formatShape, optionalTensorHandle, Tensor, tensorHandle } from '../tensor.js'
+import { optionalTensorHandle, type Tensor, tensorHandle } from '../tensor.js'
 import {
   checkTensors,
   type OutOptions,
@@ -12,6 +10,7 @@ import {
   resultTensor,
   resultTensors,
 } from './call.js'
+import { type Indices, tableSlots, toIndexTensor } from './indices.js'
 import { SparseGrad } from './sparse-grad.js'
 
 /** Options of {@link embeddingBag}. */
@@ -23,48 +22,6 @@ export interface BagOptions extends OutOptions {
   offsets?: Tensor
   /** `[N]` float32: a factor for each row (int8 tables). */
   scales?: Tensor
-}
-
-/**
- * Indices as a tensor, or as numbers in the shape of the weights; numbers are checked at the call.
- */
-export type Indices = Tensor | NumericData
-
-/** Indices as a tensor; one made here of numbers is `temporary`, and the caller disposes it. */
-function toIndexTensor(
-  where: string,
-  indices: Indices,
-  weights: Tensor,
-  slots: number,
-): { tensor: Tensor; temporary?: Tensor } {
-  if (Tensor.is(indices)) return { tensor: indices }
-  if (!isNumericData(indices)) {
-    const requirement = 'be an int32 Tensor, a typed array or an array of integers'
-    fail('ERR_DTYPE', where, 'indices', requirement, indices)
-  }
-  const numbers = readNumbers(where, 'indices', indices)
-  const { length } = numbers
-  if (length !== weights.size) {
-    const like = `"weights" ${formatShape(weights.shape)} has`
-    const requirement = `have ${weights.size} elements as ${like}`
-    fail('ERR_SHAPE', where, 'indices', requirement, length)
-  }
-  const values = encodeIndices(where, 'indices', numbers, slots, (position, found) => {
-    const fault = `"indices"[${position}] is ${found}, outside [0, ${slots})`
-    const message = `${where}: ${fault}.\n  -1 marks a padding entry.`
-    throw new MemoryLayersError('ERR_INDEX_RANGE', message)
-  })
-  const exact = { kind: 'Int32Array', length, values } as const
-  const temporary = tensorOf(where, 'indices', exact, weights.device, weights.shape)
-  return { tensor: temporary, temporary }
-}
-
-function tableSlots(where: string, table: Tensor): number {
-  tensorHandle(where, 'table', table)
-  const [slots, width, ...rest] = table.shape
-  if (slots === undefined || width === undefined || rest.length > 0)
-    fail('ERR_SHAPE', where, 'table', 'have shape [slots, dim]', formatShape(table.shape))
-  return slots
 }
 
 /**
@@ -87,8 +44,15 @@ export function embeddingBag(
   const where = 'embeddingBag'
   const checked = checkOptions(where, options, ['offsets', 'scales', 'out'])
   tensorHandle(where, 'weights', weights)
-  const { tensor, temporary } = toIndexTensor(where, indices, weights, tableSlots(where, table))
-  try {
+  const { tensor, temporary } = toIndexTensor(
+    where,
+    indices,
+    tableSlots(where, table),
+    weights.device,
+    { name: 'weights', tensor: weights },
+  )
+  const { offsets, scales } = checked
+  const forward = () => {
     const tensors = { table, indices: tensor, weights }
     const { handles, device, out } = checkTensors(where, tensors, checked.out)
     const y = native.embeddingBag(
@@ -96,13 +60,58 @@ export function embeddingBag(
       handles.table,
       handles.indices,
       handles.weights,
-      optionalTensorHandle(where, 'offsets', checked.offsets, device),
-      optionalTensorHandle(where, 'scales', checked.scales, device),
+      optionalTensorHandle(where, 'offsets', offsets, device),
+      optionalTensorHandle(where, 'scales', scales, device),
     )
     return resultTensor(device, y, checked.out)
+  }
+  try {
+    return recorded(where, { table, weights }, checked.out, forward, () => ({
+      saved: { table, indices: tensor, weights, offsets, scales },
+      backward: (dy, needs) => bagGradients(dy, table, tensor, weights, { offsets, scales, needs }),
+    }))
   } finally {
     temporary?.dispose()
   }
+}
+
+/** The gradients of a recorded bag: the table's queued at it if it is trained, else dense. */
+function bagGradients(
+  dy: Tensor,
+  table: Tensor,
+  indices: Tensor,
+  weights: Tensor,
+  {
+    needs,
+    ...bags
+  }: { needs: { table: boolean; weights: boolean }; offsets?: Tensor; scales?: Tensor },
+): { table?: Tensor; weights?: Tensor } {
+  const queue = needs.table ? tableOf(table) : undefined
+  if (queue) pushRead(queue, indices, weights, dy, bags.offsets)
+  const { dTable, dWeights } = embeddingBagBackward(dy, table, indices, weights, {
+    ...bags,
+    needs: { table: needs.table && !queue, weights: needs.weights },
+  })
+  const dense = dTable?.toDense()
+  dTable?.dispose()
+  return { ...(dense && { table: dense }), ...(dWeights && { weights: dWeights }) }
+}
+
+function pushRead(
+  queue: TableHandle,
+  indices: Tensor,
+  weights: Tensor,
+  dy: Tensor,
+  offsets: Tensor | undefined,
+): void {
+  const where = 'embeddingBag'
+  native.tablePush(
+    queue,
+    indices.handle(where, 'indices'),
+    weights.handle(where, 'weights'),
+    dy.handle(where, 'dy'),
+    offsets?.handle(where, 'offsets'),
+  )
 }
 
 /** Options of {@link embeddingBagBackward}. */
@@ -165,7 +174,13 @@ export function embeddingBagBackward(
   const needs = checkOptions(where, rest.needs, ['table', 'weights'], 'needs')
   choiceIndex(where, 'algorithm', algorithm ?? 'sorted', ['sorted'])
   tensorHandle(where, 'weights', weights)
-  const { tensor, temporary } = toIndexTensor(where, indices, weights, tableSlots(where, table))
+  const { tensor, temporary } = toIndexTensor(
+    where,
+    indices,
+    tableSlots(where, table),
+    weights.device,
+    { name: 'weights', tensor: weights },
+  )
   try {
     const { handles, device } = checkTensors(where, { dy, table, indices: tensor, weights })
     const offsetsHandle = optionalTensorHandle(where, 'offsets', offsets, device)

@@ -52,6 +52,11 @@ std::shared_ptr<ValueTable> Arguments::table(const char* name) {
   return checked_table(next(), name);
 }
 
+std::shared_ptr<ValueTable> Arguments::optional_table(const char* name) {
+  const Napi::Value value = next();
+  return value.IsUndefined() ? nullptr : checked_table(value, name);
+}
+
 Tensor Arguments::tensor(const char* name) { return checked(next(), name); }
 
 Tensor Arguments::optional_tensor(const char* name) {
@@ -95,6 +100,15 @@ std::vector<std::shared_ptr<ValueTable>> Arguments::tables(const char* name) {
     check_device(tables.back()->live_weight(name).device(), name);
   }
   return tables;
+}
+
+std::optional<std::vector<std::shared_ptr<ValueTable>>> Arguments::optional_tables(
+    const char* name) {
+  if (at_ < kMost && Napi::Value(env_, values_[at_]).IsUndefined()) {
+    ++at_;
+    return std::nullopt;
+  }
+  return tables(name);
 }
 
 double Arguments::number(const char* name) {

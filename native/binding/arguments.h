@@ -1,6 +1,8 @@
 #pragma once
 // Reading the arguments of one call from JavaScript. What is of the wrong kind is an error.
 
+#include <optional>
+
 #include "binding/handles.h"
 
 namespace ml::binding {
@@ -35,8 +37,10 @@ class Arguments {
   std::vector<Tensor> tensors(const char* name);
   Napi::Array array(const char* name);
   std::shared_ptr<ValueTable> table(const char* name);
+  std::shared_ptr<ValueTable> optional_table(const char* name);
   // ERR_DISPOSED for a table that was disposed.
   std::vector<std::shared_ptr<ValueTable>> tables(const char* name);
+  std::optional<std::vector<std::shared_ptr<ValueTable>>> optional_tables(const char* name);
 
   double number(const char* name);
   float float32(const char* name) { return static_cast<float>(number(name)); }

@@ -33,7 +33,9 @@ void define_dense(Napi::Object exports);
 void define_elementwise(Napi::Object exports);
 void define_failures(Napi::Object exports);
 void define_embedding_bag(Napi::Object exports);
+void define_layout(Napi::Object exports);
 void define_lookup(Napi::Object exports);
 void define_peer(Napi::Object exports);
+void define_sequence(Napi::Object exports);
 
 }  // namespace ml::binding

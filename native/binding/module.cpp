@@ -15,8 +15,10 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   define_dense(exports);
   define_elementwise(exports);
   define_embedding_bag(exports);
+  define_layout(exports);
   define_lookup(exports);
   define_peer(exports);
+  define_sequence(exports);
   define_failures(exports);
   return exports;
 }

@@ -64,23 +64,45 @@ Napi::Value optimizer_create(Arguments& a) {
   return handle;
 }
 
-Hyper hyper(Arguments& a) {
-  return {.lr = a.float32("lr"),
-          .beta1 = a.float32("beta1"),
-          .beta2 = a.float32("beta2"),
-          .eps = a.float32("eps"),
-          .weight_decay = a.float32("weightDecay")};
+// Learning rate and weight decay of each parameter.
+Napi::Float64Array rates(Arguments& a, size_t parameters) {
+  const Napi::Value value = a.next();
+  if (!value.IsTypedArray() ||
+      value.As<Napi::TypedArray>().TypedArrayType() != napi_float64_array ||
+      value.As<Napi::TypedArray>().ElementLength() != 2 * parameters)
+    throw Error(Code::value, "binding: \"rates\" must be two float64 numbers a parameter.");
+  return value.As<Napi::Float64Array>();
 }
 
-// (optimizer, lr, beta1, beta2, eps, weightDecay, table's lr, every row)
+// (optimizer, rates, beta1, beta2, eps, every row, condition)
 Napi::Value optimizer_step(Arguments& a) {
   Optimizer& optimizer =
       live(unwrap<OptimizerBox>(a.next(), "optimizer").optimizer, "optimizer.step");
-  const Hyper dense = hyper(a);
-  Hyper table = dense;
-  table.lr = a.float32("tableLr");
-  optimizer.step(dense, table, a.boolean("everyRow"));
+  const Napi::Float64Array given = rates(a, optimizer.parameters());
+  const Hyper common{
+      .beta1 = a.float32("beta1"), .beta2 = a.float32("beta2"), .eps = a.float32("eps")};
+  std::vector<Hyper> hyper(optimizer.parameters(), common);
+  for (size_t i = 0; i < hyper.size(); ++i) {
+    hyper[i].lr = static_cast<float>(given[2 * i]);
+    hyper[i].weight_decay = static_cast<float>(given[2 * i + 1]);
+  }
+  const bool every_row = a.boolean("everyRow");
+  optimizer.step(hyper, every_row, a.optional_tensor("condition"));
   return a.undefined();
+}
+
+// (x, after, what, step, scale): values and unit (ops/require_finite.h)
+Napi::Value require_finite(Arguments& a) {
+  static constexpr const char* kWhat[] = {"loss", "gradient norm"};
+  const Tensor x = a.tensor("x"), after = a.optional_tensor("after");
+  const bool norm = a.boolean("norm");
+  const int64_t step = a.integer("step");
+  const auto [values, unit] = compute(x.device(), RequireFinite{.x = x.view(),
+                                                                .after = after.view(),
+                                                                .what = kWhat[norm ? 1 : 0],
+                                                                .step = step,
+                                                                .scale = a.float32("scale")});
+  return to_js(a.env(), {{"values", values}, {"unit", unit}});
 }
 
 Napi::Value optimizer_zero_grad(Arguments& a) {
@@ -93,18 +115,20 @@ Napi::Value optimizer_dispose(Arguments& a) {
   return a.undefined();
 }
 
-// (device, names of dense gradients, dense gradients, tables, max norm)
+// (device, names of dense gradients, dense gradients, tables, tables apart, max norm)
 Napi::Value clip_gradients(Arguments& a) {
   Device& device = a.device();
   const Napi::Array names = a.array("names");
   const std::vector<Tensor> grads = a.tensors("grads");
   const auto tables = a.tables("tables");
+  const auto apart = a.optional_tables("apart");
   const auto name = [&](size_t i) { return text_at(names, i) + ".grad"; };
   for (size_t i = 0; i < grads.size(); ++i)
     if (grads[i].dtype != DType::f32)
       fail(Code::dtype, "clipGradNorm", name(i).c_str(), "be float32", name_of(grads[i].dtype));
   check_written("clipGradNorm", grads, name);
-  return to_js(a.env(), clip_grad_norm(device, grads, tables, a.number("maxNorm")));
+  const double max_norm = a.number("maxNorm");
+  return to_js(a.env(), clip_grad_norm(device, grads, tables, max_norm, apart ? &*apart : nullptr));
 }
 
 }  // namespace
@@ -115,6 +139,7 @@ void define_optimizer(Napi::Object exports) {
   define<optimizer_zero_grad>(exports, "optimizerZeroGrad", "optimizer.zeroGrad");
   define<optimizer_dispose>(exports, "optimizerDispose", "optimizer.dispose");
   define<clip_gradients>(exports, "clipGradients", "clipGradNorm");
+  define<require_finite>(exports, "requireFinite");
 }
 
 }  // namespace ml::binding

@@ -1,6 +1,9 @@
 #pragma once
-// When an index or an offset is out of range, and the message for it, the same on every device.
+// When an index or an offset is out of range, or a number is not finite, and the message for it,
+// the same on every device.
 
+#include <bit>
+#include <cmath>
 #include <cstdint>
 #include <string>
 
@@ -23,6 +26,12 @@ ML_HOST_DEVICE constexpr bool is_offset(const int32_t* offsets, int64_t i, int64
   return begins && ascends && ends;
 }
 
+// By the bits of a float32.
+ML_HOST_DEVICE constexpr bool is_finite_float(int32_t bits) {
+  constexpr int32_t kExponent = 0x7f800000;
+  return (bits & kExponent) != kExponent;
+}
+
 inline constexpr const char* kPaddingEntry = "a padding entry";
 inline constexpr const char* kIgnoredToken = "a token to ignore";
 
@@ -39,6 +48,13 @@ inline Error index_error(const char* op, const char* argument, int64_t position,
                                       padding + ".");
 }
 
+// For targets of a mean that are all to be ignored.
+inline Error no_target_error(const char* op) {
+  return Error(Code::value, std::string(op) + ": \"targets\" must have at least one that counts, " +
+                                "got only targets to ignore.\n  A class from 0 counts; -1 and " +
+                                "ignoreIndex are ignored.");
+}
+
 // For an offset that is none, and the one `before` it.
 inline Error offset_error(const char* op, const char* argument, int64_t position, int32_t value,
                           int32_t before, int64_t entries) {
@@ -50,6 +66,16 @@ inline Error offset_error(const char* op, const char* argument, int64_t position
                                 std::to_string(value) +
                                 ".\n  offsets[0] is 0, then where each bag ends, up to " +
                                 std::to_string(entries) + ".");
+}
+
+// For the loss, or a norm, of a training step: the bits of a float32.
+inline Error finite_error(const char* what, int64_t step, int32_t bits) {
+  const auto value = std::bit_cast<float>(bits);
+  const char* found = std::isnan(value) ? "NaN" : value > 0 ? "Infinity" : "-Infinity";
+  return Error(Code::value, std::string("fit: the ") + what + " of step " + std::to_string(step) +
+                                " must be finite, got " + found +
+                                ".\n  This step and those behind it have changed nothing. Look at "
+                                "its batch; a lower rate, a longer warm-up or clipping may help.");
 }
 
 }  // namespace ml

@@ -63,19 +63,34 @@ struct Product {
 // The sums of a tile of C, in registers.
 using RegisterTile = Vec[kTileRows][kTileVectors];
 
-// acc[r][v] += sum over k of a[k][r] * b[k][v]; a is a packed panel, rows of b are ldb apart.
+// acc[r][v] += sum over k of a[k][r] * b[k][v], where a[k][r] = a[k * kStep + r * kStride]: as it
+// stands, a packed panel. Rows of b are ldb apart.
+template <int64_t kStep = kTileRows, int64_t kStride = 1>
 [[maybe_unused]] inline __attribute__((always_inline)) void multiply_tile(RegisterTile& acc,
                                                                           const float* a,
                                                                           const float* b,
                                                                           int64_t ldb, int64_t K) {
-  for (int64_t k = 0; k < K; ++k, a += kTileRows, b += ldb) {
+  for (int64_t k = 0; k < K; ++k, a += kStep, b += ldb) {
     const Vec b0 = load(b), b1 = load(b + kWidth);
     for (int r = 0; r < kTileRows; ++r) {
-      const Vec x = set1(a[r]);
+      const Vec x = set1(a[r * kStride]);
       acc[r][0] = fma(x, b0, acc[r][0]);
       acc[r][1] = fma(x, b1, acc[r][1]);
     }
   }
+}
+
+// One step of it, k, for the rows first <= r < end alone.
+template <int64_t kStride>
+[[maybe_unused]] inline __attribute__((always_inline)) void multiply_rows(
+    RegisterTile& acc, const float* a, const float* b, int64_t first, int64_t end) {
+  const Vec b0 = load(b), b1 = load(b + kWidth);
+  for (int r = 0; r < kTileRows; ++r)
+    if (r >= first && r < end) {
+      const Vec x = set1(a[r * kStride]);
+      acc[r][0] = fma(x, b0, acc[r][0]);
+      acc[r][1] = fma(x, b1, acc[r][1]);
+    }
 }
 
 // A tile at the edge of C, which has only m of its rows and n of its columns.

@@ -108,30 +108,25 @@ template <int width>
 [[maybe_unused]] inline void pack(float* panel, const StridedRows& m, int64_t first, int64_t count,
                                   int64_t k0, int64_t depth) {
   const float* data = m.data + first * m.stride + k0 * m.step;
-  if (count - first >= width) {
-    if (m.stride == 1) {
-      for (int64_t k = 0; k < depth; ++k)
-        __builtin_memcpy(panel + k * width, data + k * m.step, width * sizeof(float));
-      return;
-    }
-    if (m.step == 1) {
-      constexpr int vectors = width / kWidth * kWidth;
-      for (int r = 0; r < vectors; r += kWidth)
-        interleave_vectors<width>(panel + r, data + r * m.stride, m.stride, depth);
-      for (int r = vectors; r + 4 <= width; r += 4)
-        interleave_rows<4, width>(panel + r, data + r * m.stride, m.stride, depth);
-      if constexpr (width % 4 == 2)
-        interleave_rows<2, width>(panel + width - 2, data + (width - 2) * m.stride, m.stride,
-                                  depth);
-      return;
-    }
+  const int64_t rows = count - first < width ? count - first : width;
+  if (rows == width && m.stride == 1) {
+    for (int64_t k = 0; k < depth; ++k)
+      __builtin_memcpy(panel + k * width, data + k * m.step, width * sizeof(float));
+    return;
   }
-  for (int64_t r = 0; r < width; ++r) {
-    if (r < count - first)
-      for (int64_t k = 0; k < depth; ++k) panel[k * width + r] = data[r * m.stride + k * m.step];
-    else
-      for (int64_t k = 0; k < depth; ++k) panel[k * width + r] = 0;
+  int64_t r = 0;
+  if (m.step == 1) {
+    for (; r + kWidth <= rows; r += kWidth)
+      interleave_vectors<width>(panel + r, data + r * m.stride, m.stride, depth);
+    for (; r + 4 <= rows; r += 4)
+      interleave_rows<4, width>(panel + r, data + r * m.stride, m.stride, depth);
+    for (; r + 2 <= rows; r += 2)
+      interleave_rows<2, width>(panel + r, data + r * m.stride, m.stride, depth);
   }
+  for (; r < rows; ++r)
+    for (int64_t k = 0; k < depth; ++k) panel[k * width + r] = data[r * m.stride + k * m.step];
+  for (; r < width; ++r)
+    for (int64_t k = 0; k < depth; ++k) panel[k * width + r] = 0;
 }
 
 }  // namespace

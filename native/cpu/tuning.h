@@ -40,6 +40,11 @@ constexpr int64_t kFewRowTiles = 2;
 constexpr int64_t kFewColumns = 2;
 // The prefetch distance of dot products, in bytes of columns of B.
 constexpr int64_t kDotPrefetchBytes = 8192;
+// gemm_batch.h: a block of C that one thread takes alone. Its B, of kMaxBlockK rows, is packed for
+// it in 640 KiB, which costs as much as two of the row tiles.
+constexpr int64_t kBatchBlockTiles = 20;
+constexpr int64_t kBatchBlockColumns = 512;
+constexpr int64_t kBatchGrain = 1 << 18;  // multiply-adds of a task
 // Grains of products with few rows or columns: dot products of one row, and column panels.
 constexpr int64_t kDotGrain = 64;
 constexpr int64_t kUnpackedPanelGrain = 8;
@@ -72,6 +77,9 @@ constexpr int64_t kInsertionSortKeys = 16;
 // index_check.h: indices of one task
 constexpr int64_t kIndexCheckGrain = 1 << 16;
 
+// strided_copy.h: rows and columns of a tile, whose lines stay in L1d while it is transposed
+constexpr int64_t kTransposeTile = 32;
+
 // widen.h: elements of one task
 constexpr int64_t kWidenGrain = 1 << 14;
 
@@ -88,15 +96,30 @@ constexpr int64_t kDenseUpdateGrain = 1 << 14;
 constexpr int64_t kActivationGrain = 1 << 13;    // an exp for each element: activations, SiLU gate
 constexpr int64_t kRowGrain = 1 << 13;           // of whole rows: softmax, norm, gate, top-k
 constexpr int64_t kCrossEntropyGrain = 1 << 12;  // of whole rows
-constexpr int64_t kRandomFillGrain = 1 << 12;    // groups of four elements
+constexpr int64_t kRandomFillGrain = 1 << 12;    // groups of four elements: random fill, dropout
+constexpr int kDropoutCounters = 64;             // computed side by side, in vectors
+constexpr int64_t kAngleGrain = 1 << 10;         // rotary angles, a sine and a cosine each
 
-// Partial sums of a norm's dgain, each of kRowGrain elements or more. Their cut does not depend on
-// the number of threads, so neither do the bits of the sum.
+// Partial sums of columns (dgain, dbias), each of kRowGrain elements or more. Their cut does not
+// depend on the number of threads, so neither do the bits of the sum.
 constexpr int64_t kMaxGainPartials = 64;
 
-constexpr int64_t kBiasColumns = 64;     // of one task of linear's dbias: whole vectors
-constexpr int64_t kAttentionGrain = 16;  // queries
-constexpr int64_t kPeerGrain = 8;        // tokens
+// Reductions: columns of one task, whole vectors; and parts of a reduction of few outputs, of
+// kRowGrain elements or more. The cut decides the bits of a sum, and depends on the shape alone.
+constexpr int64_t kReduceColumns = 64;
+constexpr int64_t kMaxReduceParts = 64;
+
+constexpr int64_t kBiasColumns = 64;  // of one task of linear's dbias: whole vectors
+constexpr int64_t kPeerGrain = 8;     // tokens
+
+// Attention. Queries and keys of a block: whole register tiles of every instruction set, and its
+// keys and values stay in L1d while the queries pass.
+constexpr int64_t kAttentionBlock = 96;
+// With fewer heads of keys than this for each thread, a head is cut into ranges, of whole blocks.
+constexpr int64_t kAttentionTasksPerThread = 4;
+constexpr int64_t kAttentionRangeBlocks = 2;  // at least: each range packs the keys it sees
+// Queries for which packing the keys costs more than the products.
+constexpr int64_t kAttentionFewQueries = 4;
 
 // EmbeddingBag. With fewer bags than kBagTasksPerThread for each thread, columns are divided too.
 constexpr int64_t kBagGrain = 1024;  // entries, about

@@ -68,6 +68,16 @@ __device__ inline uint64_t atomic_min(uint64_t* at, uint64_t v,
 #endif
 }
 
+// Adds to a counter, relaxed, device scope: a sum of integers does not depend on the order.
+__device__ inline void atomic_add(uint32_t* at, uint32_t v,
+                                  [[maybe_unused]] CallSite site = CallSite::here()) {
+#ifdef ML_SIMT
+  ::simt::atomic(::simt::Atomic::add, at, 4, v, false, site);
+#else
+  atomicAdd(at, v);
+#endif
+}
+
 // Adds to the counter of a last arriver, with acquire and release: the thread that arrives last
 // sees what all earlier ones wrote before they arrived. What the rest of a block wrote, or reads,
 // is ordered by a block_sync before, or after.

@@ -11,7 +11,7 @@
 namespace ml::ML_CUDA_NAMESPACE {
 namespace {
 
-// The rules of core/index_error.h: indices and targets, and offsets.
+// The rules of core/index_error.h: indices and targets, offsets, and numbers by their bits.
 struct IndexRule {
   int64_t limit;
   __device__ bool bad(const int32_t* values, int64_t i) const {
@@ -23,6 +23,12 @@ struct OffsetRule {
   int64_t entries, last;
   __device__ bool bad(const int32_t* values, int64_t i) const {
     return !is_offset(values, i, last, entries);
+  }
+};
+
+struct FiniteRule {
+  __device__ bool bad(const int32_t* values, int64_t i) const {
+    return !is_finite_float(values[i]);
   }
 };
 
@@ -94,6 +100,9 @@ void enqueue_check(CudaStream& stream, const FaultSite& site, uint32_t number, u
   if (site.kind == FaultSite::Kind::offsets) {
     launch(check_kernel<OffsetRule>, grid, kThreads, 0, stream,
            OffsetRule{.entries = site.limit, .last = n - 1}, number, check, values, n);
+  } else if (site.kind == FaultSite::Kind::finite) {
+    launch(check_kernel<FiniteRule>, grid, kThreads, 0, stream, FiniteRule{}, number, check, values,
+           n);
   } else {
     launch(check_kernel<IndexRule>, grid, kThreads, 0, stream, IndexRule{.limit = site.limit},
            number, check, values, n);

@@ -9,12 +9,13 @@
 
 namespace ml::ML_CUDA_NAMESPACE {
 
-// to[j] += sum over r of dy[r, j] * x[r, j] * factors[r], or of dy[r, j] alone
+// to[j] += sum over r of dy[r, j] * (x[r, j] - means[r]) * factors[r], or of dy[r, j] alone
 struct ColumnSums {
-  float* to;             // [columns]
-  const float* dy;       // [rows, columns]
-  const float* x;        // [rows, columns], or nullptr
-  const float* factors;  // [rows], with x
+  float* to;                       // [columns]
+  const float* dy;                 // [rows, columns]
+  const float* x = nullptr;        // [rows, columns], or nullptr
+  const float* means = nullptr;    // [rows], with x, or nullptr: zeros
+  const float* factors = nullptr;  // [rows], with x
   int64_t rows, columns;
 };
 
@@ -39,7 +40,12 @@ __global__ void __launch_bounds__(kColumnSumsWarps* kWarp)
   if (column < a.columns) {
     for (int64_t r = chunk * kColumnSumsRows + warp_of_block(); r < end; r += kColumnSumsWarps) {
       const float dy = a.dy[r * a.columns + column];
-      sum += a.x ? dy * (a.x[r * a.columns + column] * a.factors[r]) : dy;
+      if (!a.x) {
+        sum += dy;
+        continue;
+      }
+      const float x = a.x[r * a.columns + column];
+      sum += dy * ((a.means ? x - a.means[r] : x) * a.factors[r]);
     }
   }
   s.v[warp_of_block()][lane()] = sum;

@@ -73,6 +73,14 @@ struct RowGroup {
     for_registers(begin, [&](int i, bool) { f(i); });
   }
 
+  // f(register) for each register with an element of the row
+  template <class F>
+  __device__ void for_inside(int64_t begin, F f) const {
+    for_registers(begin, [&](int i, bool inside) {
+      if (inside) f(i);
+    });
+  }
+
   // Writes f(register, element of the row) to this thread's elements of the chunk.
   template <class F>
   __device__ void store(float* to, int64_t begin, F f) const {

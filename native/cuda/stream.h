@@ -91,6 +91,10 @@ class CudaStream final : public Stream {
   void check_offsets(const char* op, const View& offsets, int64_t entries);
   // Every target must be -1 or in [0, classes).
   void check_targets(const char* op, const View& targets, int64_t classes);
+  // *none, on the device, must be 0: it is 1 where every target is to be ignored.
+  void check_some_target(const char* op, const int32_t* none);
+  // Every float32 number must be finite; ERR_VALUE names `what` and the step.
+  void check_finite(const char* what, const View& x, int64_t step);
 
  private:
   struct Work {
@@ -146,6 +150,7 @@ class CudaStream final : public Stream {
   void enqueue_if_due();
   void end_recording(Graph& graph);
   void check(FaultSite site, const View& values);
+  void check(FaultSite site, const int32_t* values, int64_t count);
 
   // Runs `calls`; returns the fault.
   template <class F>

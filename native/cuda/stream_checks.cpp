@@ -64,10 +64,13 @@ void CudaStream::depend_on(uint32_t check) {
 }
 
 void CudaStream::check(FaultSite site, const View& values) {
+  check(site, values.as<int32_t>(), values.size());
+}
+
+void CudaStream::check(FaultSite site, const int32_t* values, int64_t count) {
   const auto enqueue_into = [&](std::vector<FaultSite>& sites, uint32_t check) {
     sites.push_back(site);
-    enqueue_check(*this, site, static_cast<uint32_t>(sites.size() - 1), check, values.as<int32_t>(),
-                  values.size());
+    enqueue_check(*this, site, static_cast<uint32_t>(sites.size() - 1), check, values, count);
   };
   if (recording_) return enqueue_into(recording_->sites, kRecordedCheck);
   if (!take_check()) return;
@@ -89,6 +92,15 @@ void CudaStream::check_offsets(const char* op, const View& offsets, int64_t entr
 void CudaStream::check_targets(const char* op, const View& targets, int64_t classes) {
   check({.kind = FaultSite::Kind::targets, .op = op, .argument = "targets", .limit = classes},
         targets);
+}
+
+void CudaStream::check_some_target(const char* op, const int32_t* none) {
+  check({.kind = FaultSite::Kind::some_target, .op = op, .argument = "targets", .limit = 1}, none,
+        1);
+}
+
+void CudaStream::check_finite(const char* what, const View& x, int64_t step) {
+  check({.kind = FaultSite::Kind::finite, .op = "fit", .argument = what, .limit = step}, x);
 }
 
 }  // namespace ml::ML_CUDA_NAMESPACE

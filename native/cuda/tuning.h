@@ -15,6 +15,7 @@ constexpr int kThreads = 256;        // of a block, where nothing else is needed
 constexpr int kLargestBlock = 1024;  // threads
 constexpr int kBlocksPerMultiprocessor = 8;  // of a grid-stride grid: 2048 threads, all that fit
 constexpr int64_t kMaxBlocks = 2147483647;   // gridDim.x
+constexpr int64_t kMaxBatches = 65535;       // gridDim.z
 
 [[noreturn]] void fail_too_many_blocks(int64_t blocks);  // launch.cpp
 
@@ -49,6 +50,9 @@ constexpr int kRowLoadsInFlight = 8;  // of a thread, without a branch between t
 // ---- Sums of columns (cuda/column_sums.cuh)
 constexpr int kColumnSumsWarps = 8;
 constexpr int kColumnSumsRows = 256;  // of a chunk: 32 for each warp
+
+// ---- Reductions over axes (ops/reduce.cu)
+constexpr int kReduceLaneElements = 32;  // of a contiguous chunk
 
 // ---- Matrix products (cuda/gemm.cuh, cuda/matrix_product.cuh)
 // 64 sums, operands and addresses fit the 128 registers that each thread then has
@@ -109,5 +113,13 @@ constexpr int64_t kFewEntries = 64;  // of a half-key on average: one warp sums 
 
 // ---- Attention (ops/attention.cu)
 constexpr int kAttentionWarps = 4;  // of a block, a query or key each
+
+// ---- Rotary embedding (ops/rope.cu)
+constexpr int kRopeHeads = 4;  // of a thread, which computes their angles once
+
+// ---- Causal convolution (ops/causal_conv1d.cu)
+constexpr int kConvOutputs = 8;     // of a thread: with width 4 a token is read 11/8 times
+constexpr int kConvTaps = 32;       // of all channels of a block in shared memory, 4 KB
+constexpr int kConvTapsAtOnce = 4;  // of dweight in a thread's registers
 
 }  // namespace ml::ML_CUDA_NAMESPACE

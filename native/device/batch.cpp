@@ -1,6 +1,7 @@
 #include "device/batch.h"
 
 #include <new>
+#include <utility>
 
 namespace ml {
 namespace {
@@ -13,7 +14,8 @@ Batch::Batch(Device& device)
     : device_(device),
       outer_(device.batch),
       outermost_(outer_ ? outer_->outermost_ : this),
-      memory_(device.batch_workspace.get(), outer_ ? 0 : Device::kBatchWorkspace) {
+      workspace_(outer_ ? nullptr : std::move(device.batch_workspace)),
+      memory_(workspace_.get(), workspace_ ? Device::kBatchWorkspace : 0) {
   if (!outer_) kept_.reserve(kMostKept);
   device.batch = this;
 }
@@ -26,6 +28,7 @@ Batch::~Batch() {
     item = next;
   }
   for (const auto& storage : kept_) storage->in_batch = false;
+  if (workspace_) device_.batch_workspace = std::move(workspace_);
 }
 
 void Batch::commit() {
@@ -57,6 +60,15 @@ void Batch::keep(Storage& storage) {
   if (storage.in_batch) return;
   kept_.push_back(storage.shared_from_this());
   storage.in_batch = true;
+}
+
+void Batch::bypass(Device& device, const std::function<void()>& work) {
+  struct Restore {
+    Device& device;
+    Batch* batch;
+    ~Restore() { device.batch = batch; }
+  } restore{device, std::exchange(device.batch, nullptr)};
+  work();
 }
 
 }  // namespace ml

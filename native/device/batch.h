@@ -4,6 +4,8 @@
 // checked and all memory is there. A batch that ends without commit() drops its work, so nothing
 // has changed. Batches nest: the outermost one enqueues.
 
+#include <cstddef>
+#include <functional>
 #include <memory>
 #include <memory_resource>
 #include <type_traits>
@@ -32,6 +34,9 @@ class Batch {
     else
       work();
   }
+  // Runs `work` now, batch or not: what fills memory that nothing else uses yet, and that stays
+  // whatever becomes of the batch.
+  static void bypass(Device& device, const std::function<void()>& work);
   // Memory that kept work uses lives until it is enqueued.
   static void keep(Device& device, const View& view) {
     if (device.batch && view.storage) device.batch->outermost_->keep(*view.storage);
@@ -71,6 +76,7 @@ class Batch {
   Item** last_ = &first_;
 
   // Of the outermost batch: first the device's workspace, then more of the heap.
+  std::unique_ptr<std::byte[]> workspace_;
   std::pmr::monotonic_buffer_resource memory_;
   std::pmr::vector<std::shared_ptr<Storage>> kept_{&memory_};  // each once
 };

@@ -40,9 +40,10 @@ class Device : public std::enable_shared_from_this<Device> {
   int threads = 0;          // of the CPU
 
   Batch* batch = nullptr;  // open now: device/batch.h
-  // For the work of a batch, which mostly fits it.
+  View condition;          // all work that is enqueued now depends on it as well: OnCondition
+  // For the work of a batch, which mostly fits it; an open batch has taken it.
   static constexpr size_t kBatchWorkspace = size_t{64} << 10;
-  const std::unique_ptr<std::byte[]> batch_workspace{new std::byte[kBatchWorkspace]};
+  std::unique_ptr<std::byte[]> batch_workspace{new std::byte[kBatchWorkspace]};
 
   Stream& stream() { return *stream_; }
   Allocator& allocator() { return allocator_; }
@@ -64,6 +65,22 @@ class Device : public std::enable_shared_from_this<Device> {
   Allocator allocator_;
   bool closed_ = false;
   Storage* storages_ = nullptr;  // the first of a list
+};
+
+// While it lives, all work that is enqueued depends on the condition as well, so updates are
+// skipped if it is void.
+class OnCondition {
+ public:
+  OnCondition(Device& device, const View& condition) : device_(device), outer_(device.condition) {
+    device.condition = condition;
+  }
+  ~OnCondition() { device_.condition = outer_; }
+  OnCondition(const OnCondition&) = delete;
+  OnCondition& operator=(const OnCondition&) = delete;
+
+ private:
+  Device& device_;
+  const View outer_;
 };
 
 // Memory with its owner. Freed in stream order with the last tensor on it.

@@ -77,6 +77,7 @@ ForwardResult MemoryLayer::forward(const Tensor& input, bool save) {
   if (values_->scales()) c->reads.add("values.scales", values_->scales());
   query_.add_reads(c->reads);
   for (const Parameter* p : {&gate_weight_, &proj_weight_, &out_gate_weight_}) c->reads.add(*p);
+  query_.count_reads(c->query);
   return {output, std::move(c)};
 }
 

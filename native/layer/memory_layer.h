@@ -41,6 +41,7 @@ class MemoryLayer {
 
   ForwardResult forward(const Tensor& x, bool save);  // x [T, C] or [batch, time, C]
   Tensor backward(const MemoryContext& context, const Tensor& dy);
+  Tensor usage() const { return query_.usage(); }
   uint64_t id() const { return id_; }
   std::vector<Parameter*> parameters();
   Device& device() const { return *device_; }

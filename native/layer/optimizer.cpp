@@ -50,9 +50,10 @@ Optimizer::Optimizer(std::shared_ptr<Device> device, Rule rule, std::vector<Dens
     if (exact[i]) tables_[i]->weight().storage->exact = exact[i];
 }
 
-void Optimizer::step(const Hyper& dense_hyper, const Hyper& table_hyper, bool every_row) {
+void Optimizer::step(std::span<const Hyper> hyper, bool every_row, const Tensor& condition) {
   Device& device = *device_;
   for (const auto& t : tables_) t->live_weight("optimizer.step");
+  const OnCondition depend(device, condition.view());
   Batch batch(device);
   std::vector<std::optional<TouchedRows>> touched;
   for (const auto& t : tables_) {
@@ -71,7 +72,7 @@ void Optimizer::step(const Hyper& dense_hyper, const Hyper& table_hyper, bool ev
                             .state2 = s.state2.view(),
                             .step = step_.view(),
                             .rule = dense_rule,
-                            .hyper = dense_hyper});
+                            .hyper = hyper[i]});
   }
   for (size_t i = 0; i < tables_.size(); ++i) {
     if (!touched[i]) continue;
@@ -89,7 +90,7 @@ void Optimizer::step(const Hyper& dense_hyper, const Hyper& table_hyper, bool ev
                              .count = t.count.view(),
                              .reads = t.reads,
                              .rule = rule_,
-                             .hyper = table_hyper,
+                             .hyper = hyper[dense_.size() + i],
                              .every_row = every_row});
   }
   batch.commit();
@@ -102,29 +103,53 @@ void Optimizer::zero_grad() {
   batch.commit();
 }
 
-Tensor clip_grad_norm(Device& device, const std::vector<Tensor>& dense_grads,
-                      const std::vector<std::shared_ptr<ValueTable>>& tables, double max_norm) {
-  Batch batch(device);
-  const Tensor sum = zeros(device, {2}, DType::i32), norm = empty(device, {1});
+namespace {
+
+// Scales the gradients by their common norm, which goes to norm [1].
+void clip(Device& device, const std::vector<Tensor>& dense_grads, const Tables& tables,
+          double max_norm, const View& norm) {
+  const Tensor sum = zeros(device, {2}, DType::i32);
   const View total = sum.view();
-  const auto add = [&](const SumSquares& squares) { run(device, squares, {&total, 1}); };
-  for (const Tensor& g : dense_grads) add({.sum = total, .x = g.view()});
+  for (const Tensor& g : dense_grads)
+    run(device, SumSquares{.sum = total, .x = g.view()}, {&total, 1});
   for (const auto& t : tables) {
     const auto reads = t->pending();
     if (reads.empty()) continue;
-    const SparseGrad g = sparse_grad(device, reads, t->slots(), t->dim());
-    add({.sum = total, .x = g.values.view(), .count = g.count.view()});
+    const TouchedRows touched = find_touched_rows(device, reads, t->slots());
+    run(device,
+        SparseSquares{.sum = total,
+                      .rows = touched.rows.view(),
+                      .starts = touched.starts.view(),
+                      .order = touched.order.view(),
+                      .count = touched.count.view(),
+                      .reads = touched.reads,
+                      .width = t->dim()},
+        {&total, 1});
   }
-  const auto clip = [&](const Tensor& x) {
-    run(device, ClipScale{.x = x.view(), .sum = sum.view(), .max_norm = max_norm});
+  const auto scale = [&](const Tensor& x) {
+    run(device, ClipScale{.x = x.view(), .sum = total, .max_norm = max_norm});
   };
-  for (const Tensor& g : dense_grads) clip(g);
-  // A table's gradient is linear in the weights of its reads, which the queue owns.
+  for (const Tensor& g : dense_grads) scale(g);
+  // A table's gradient is linear in the weights of its reads, which the queue owns. The dense part
+  // may be added to later, so it is scaled itself.
   for (const auto& t : tables)
-    for (const ValueTable::Read& r : t->pending()) clip(r.weights);
-  run(device, ClipScale{.norm = norm.view(), .sum = sum.view(), .max_norm = max_norm});
+    for (const ValueTable::Read& r : t->pending()) scale(r.dense ? r.dy : r.weights);
+  run(device, ClipScale{.norm = norm, .sum = total, .max_norm = max_norm});
+}
+
+}  // namespace
+
+Tensor clip_grad_norm(Device& device, const std::vector<Tensor>& dense_grads, const Tables& tables,
+                      double max_norm, const Tables* apart) {
+  Batch batch(device);
+  const Tensor norms = empty(device, {apart ? 2 : 1});
+  const auto norm = [&](int64_t i) {
+    return Tensor{norms.storage, i * static_cast<int64_t>(sizeof(float)), DType::f32, {1}}.view();
+  };
+  clip(device, dense_grads, tables, max_norm, norm(0));
+  if (apart) clip(device, {}, *apart, max_norm, norm(1));
   batch.commit();
-  return norm;
+  return norms;
 }
 
 }  // namespace ml

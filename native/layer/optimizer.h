@@ -3,6 +3,7 @@
 // then for each table the merged reads of all its layers, each touched row once.
 
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -23,8 +24,11 @@ class Optimizer {
   Optimizer(std::shared_ptr<Device> device, Rule rule, std::vector<Dense> dense,
             std::vector<std::shared_ptr<ValueTable>> tables);
 
-  void step(const Hyper& dense, const Hyper& table, bool every_row);
+  // `hyper`: of each parameter, dense ones first. If the condition is given and void, nothing is
+  // updated.
+  void step(std::span<const Hyper> hyper, bool every_row, const Tensor& condition);
   void zero_grad();
+  size_t parameters() const { return dense_.size() + tables_.size(); }
   Device& device() const { return *device_; }
 
   const Tensor& step_count() const { return step_; }
@@ -40,8 +44,11 @@ class Optimizer {
   Tensor step_;  // [1] int32
 };
 
-// Scales all gradients by min(1, max_norm / norm); returns the norm before, [1] float32.
-Tensor clip_grad_norm(Device& device, const std::vector<Tensor>& dense_grads,
-                      const std::vector<std::shared_ptr<ValueTable>>& tables, double max_norm);
+using Tables = std::vector<std::shared_ptr<ValueTable>>;
+
+// Scales all gradients by min(1, max_norm / norm); returns the norm before, [1] float32. The tables
+// of `apart`, if it is given, are scaled by a norm of their own, which is then the second of [2].
+Tensor clip_grad_norm(Device& device, const std::vector<Tensor>& dense_grads, const Tables& tables,
+                      double max_norm, const Tables* apart = nullptr);
 
 }  // namespace ml

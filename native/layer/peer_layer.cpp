@@ -38,6 +38,7 @@ PeerLayer::Result PeerLayer::forward(const Tensor& input, bool save) {
   c->reads.add("values_u.weight", down_->weight());
   c->reads.add("values_v.weight", up_->weight());
   query_.add_reads(c->reads);
+  query_.count_reads(c->query);
   return {output, std::move(c)};
 }
 

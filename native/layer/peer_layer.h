@@ -34,6 +34,7 @@ class PeerLayer {
   };
   Result forward(const Tensor& x, bool save);
   Tensor backward(const PeerContext& context, const Tensor& dy);
+  Tensor usage() const { return query_.usage(); }
   uint64_t id() const { return id_; }
   std::vector<Parameter*> parameters() { return query_.parameters(); }
   Device& device() const { return *device_; }

@@ -36,6 +36,7 @@ Query::Query(Device& device, const QueryOptions& o, Initializer& init)
       init.uniform("query_proj.query_mlps.0.weight", {o.heads * o.key_dim, o.input_dim}, bound);
   if (o.bias) bias_ = init.uniform("query_proj.query_mlps.0.bias", {o.heads * o.key_dim}, bound);
   if (o.rms_norm) gain_ = init.constant("query_norm.weight", {o.key_dim}, 1);
+  reads_ = zeros(device, {o.n_keys * o.n_keys}, DType::i32);
 }
 
 std::vector<Parameter*> Query::parameters() {
@@ -67,6 +68,18 @@ QueryContext Query::forward(const Tensor& x) const {
   c.indices = indices;
   c.weights = weights;
   return c;
+}
+
+void Query::count_reads(const QueryContext& c) const {
+  run(device_, CountReads{.counts = reads_.view(), .indices = c.indices.view()});
+}
+
+Tensor Query::usage() const {
+  Batch batch(device_);
+  const Tensor stats = empty(device_, {2 * kSlotStatistics}, DType::i32);
+  run(device_, SlotUsage{.stats = stats.view(), .counts = reads_.view()});
+  batch.commit();
+  return stats;
 }
 
 void Query::backward(const QueryContext& c, const Tensor& x, const Tensor& dweights,

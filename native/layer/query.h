@@ -37,12 +37,16 @@ class Query {
                 const Tensor& dx, bool accumulate);
   std::vector<Parameter*> parameters();
   void add_reads(SavedReads& reads) const;  // the parameters that backward reads
+  // Counts the slots that a forward read, for usage().
+  void count_reads(const QueryContext& context) const;
+  Tensor usage() const;  // [8] int32: SlotStatistics (ops/slot_usage.h) since the last call
 
   const QueryOptions options;
 
  private:
   Device& device_;
   Parameter keys_, weight_, bias_, gain_;
+  Tensor reads_;  // [n_keys^2] int32
 };
 
 }  // namespace ml

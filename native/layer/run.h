@@ -45,6 +45,7 @@ OutcomePtr submit(Device& device, const Args& args, const Writes& writes,
   Needs needs;
   each_input(args, [&](const char*, const View& v, bool) { collect_needs(v, needs); });
   for (const View& v : results) collect_needs(v, needs);
+  collect_needs(device.condition, needs);
   const auto each_result = [&](auto&& f) {
     each_output(args, writes, [&](const char*, const View& v, Write write) {
       if (write == Write::overwritten) f(v);
@@ -68,7 +69,10 @@ OutcomePtr enqueue(Device& device, const Args& args, const Rule& rule,
   if (device.batch) {
     each_input(args, [&](const char*, const View& v, bool) { Batch::keep(device, v); });
     each_output(args, rule, [&](const char*, const View& v, Write) { Batch::keep(device, v); });
-    Batch::submit(device, [&device, args, writes = writes_of(rule), made = Results(results)] {
+    Batch::keep(device, device.condition);
+    Batch::submit(device, [&device, args, writes = writes_of(rule), condition = device.condition,
+                           made = Results(results)] {
+      const OnCondition depend(device, condition);
       submit(device, args, writes, made.views());
     });
   } else {

@@ -1,7 +1,7 @@
 #pragma once
 // Scaled dot-product attention (Vaswani et al. 2017), for the models around memory layers. For each
-// batch b and head h:
-//   s[t, u]  = scale * <q[t], k[u]>        u <= t where causal, all u otherwise
+// batch b and query head h, with the keys and values of head h / (H / G) (Ainslie et al. 2023):
+//   s[t, u]  = scale * <q[t], k[u]>        u <= K - T + t where causal, all u otherwise
 //   p[t, :]  = softmax(s[t, :])
 //   y[t]     = sum over u of p[t, u] v[u]
 //   lse[t]   = logsumexp(s[t, :])
@@ -9,14 +9,18 @@
 //   D[t]     = <dy[t], y[t]>
 //   ds[t, u] = p[t, u] (<dy[t], v[u]> - D[t])
 //   dq[t]    = scale * sum over u of ds[t, u] k[u]
-//   dk[u]    = scale * sum over t of ds[t, u] q[t]
-//   dv[u]    = sum over t of p[t, u] dy[t]
+//   dk[u]    = scale * sum over t of ds[t, u] q[t]         and over the query heads of a k and v
+//   dv[u]    = sum over t of p[t, u] dy[t]                 head, in order
 //
-//   q, k, v, dy   [B, T, H, d]  float32  in
+//   q, dy         [B, T, H, d]  float32  in
+//   k, v          [B, K, G, d]  float32  in                G divides H
 //   y             [B, T, H, d]  float32  out; backward: in
 //   lse           [B, H, T]     float32  out; backward: in
-//   dq, dk, dv    [B, T, H, d]  float32  out
-// 1 <= d <= 256. Sums run in ascending u, or t. Neither s nor p is stored.
+//   dq            [B, T, H, d]  float32  out
+//   dk, dv        [B, K, G, d]  float32  out
+// 1 <= d <= 256. Sums run in ascending u, or t. A query that sees no key, as the first T - K have
+// where T > K, has y = 0, lse = -Inf and no part in a gradient. An element reaches nothing that
+// does not see it, NaN included.
 
 #include "ops/operands.h"
 
@@ -42,9 +46,21 @@ inline Shape check_attention(const char* op, const View& q, const View& k, const
   expect_dtype(op, "q", q, DType::f32);
   expect(q.dim(3) >= 1 && q.dim(3) <= kMaxHeadWidth, Code::shape, op, "q",
          "have a head width from 1 to 256", std::to_string(q.dim(3)));
-  expect_same(op, "k", k, q);
-  expect_same(op, "v", v, q);
+  expect_rank(op, "k", k, 4, "[batch, keys, heads of keys, width]");
+  const int64_t heads = k.dim(2);
+  expect_float32(op, "k", k, {q.dim(0), k.dim(1), heads, q.dim(3)});
+  expect(heads == q.dim(2) || (heads > 0 && q.dim(2) % heads == 0), Code::shape, op, "k",
+         "have heads that divide the " + std::to_string(q.dim(2)) + " heads of \"q\"",
+         std::to_string(heads));
+  expect_same(op, "v", v, k);
   return {q.dim(0), q.dim(2), q.dim(1)};
+}
+
+// The keys that query t sees are 0 … seen_keys - 1.
+constexpr int64_t seen_keys(int64_t queries, int64_t keys, bool causal, int64_t t) {
+  if (!causal) return keys;
+  const int64_t seen = keys - queries + t + 1;
+  return seen < 0 ? 0 : seen;
 }
 
 template <class Input>
@@ -77,8 +93,8 @@ inline Outputs<AttentionBackward, 3> outputs(const AttentionBackward& a) {
   expect_float32(op, "lse", a.lse, lse);
   return {op,
           {{&AttentionBackward::dq, "out.dq", a.q.shape},
-           {&AttentionBackward::dk, "out.dk", a.q.shape},
-           {&AttentionBackward::dv, "out.dv", a.q.shape}}};
+           {&AttentionBackward::dk, "out.dk", a.k.shape},
+           {&AttentionBackward::dv, "out.dv", a.k.shape}}};
 }
 
 }  // namespace ml

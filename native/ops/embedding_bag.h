@@ -59,15 +59,19 @@ inline int64_t check_bags(const char* op, const View& indices, const View& offse
   return offsets.dim(0) - 1;
 }
 
-// Checks a table and the bags that read it; returns the shape of y.
-inline Shape check_table_bags(const char* op, const View& table, const View& indices,
-                              const View& offsets, const View& scales) {
+inline void check_table(const char* op, const View& table, const View& scales) {
   expect_rank(op, "table", table, 2, "[slots, dim]");
   expect(table.dtype != DType::i32 && table.dtype != DType::u8, Code::dtype, op, "table",
          "be float32, float16, bfloat16 or int8", name_of(table.dtype));
   expect_slots(op, table.dim(0));
   expect_row_width(op, "table", table);
   if (scales) expect_float32(op, "scales", scales, {table.dim(0)});
+}
+
+// Checks a table and the bags that read it; returns the shape of y.
+inline Shape check_table_bags(const char* op, const View& table, const View& indices,
+                              const View& offsets, const View& scales) {
+  check_table(op, table, scales);
   return {check_bags(op, indices, offsets), table.dim(1)};
 }
 

@@ -69,32 +69,14 @@ void rms_norm(KernelContext& ctx, const RmsNorm& a) {
 
 void rms_norm_backward(KernelContext& ctx, const RmsNormBackward& a) {
   const auto rows = ML_DISPATCH(rms_norm_backward_rows);
-  const int64_t n = std::max<int64_t>(1, a.x.dim(-1));
-  const int64_t count = a.x.size() / n;
-  const int64_t grain =
-      std::max({int64_t{1}, kRowGrain / n, (count + kMaxGainPartials - 1) / kMaxGainPartials});
-  if (!a.dgain)
-    return ctx.parallel_for(count, grain,
-                            [&](int64_t begin, int64_t end, int) { rows(a, nullptr, begin, end); });
-  // One chunk for each task: float32 sums of kColumnSumRows rows, added in float64.
-  const int64_t chunks = (count + grain - 1) / grain;
-  double* partials = ctx.scratch<double>(chunks * n);
-  float* sums = ctx.scratch<float>(chunks * n);
-  ctx.parallel_for(count, grain, [&](int64_t begin, int64_t end, int) {
-    double* partial = partials + begin / grain * n;
-    float* sum = sums + begin / grain * n;
-    std::fill_n(partial, n, 0.0);
-    for (int64_t r = begin; r < end; r += kColumnSumRows) {
-      std::fill_n(sum, n, 0.0f);
-      rows(a, sum, r, std::min(end, r + kColumnSumRows));
-      for (int64_t i = 0; i < n; ++i) partial[i] += sum[i];
-    }
+  const int64_t n = std::max<int64_t>(1, a.x.dim(-1)), count = a.x.size() / n;
+  const ColumnPartials partials(ctx, count, n, a.dgain ? 1 : 0);
+  ctx.parallel_for(count, partials.grain, [&](int64_t begin, int64_t end, int) {
+    partials.for_rows(begin, end, [&](float* sums, int64_t from, int64_t to) {
+      rows(a, a.dgain ? sums : nullptr, from, to);
+    });
   });
-  float* dgain = a.dgain.as<float>();
-  for (int64_t c = 1; c < chunks; ++c)
-    for (int64_t i = 0; i < n; ++i) partials[i] += partials[c * n + i];
-  for (int64_t i = 0; chunks > 0 && i < n; ++i)
-    dgain[i] = static_cast<float>(dgain[i] + partials[i]);
+  if (a.dgain) partials.add_to(a.dgain.as<float>(), 0);
 }
 
 }  // namespace ml::cpu

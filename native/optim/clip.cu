@@ -1,45 +1,23 @@
-// SumSquares and ClipScale (optim/clip.h): the norm of all gradients, and their scaling by it.
-// All of it in double.
+// SumSquares, SparseSquares and ClipScale (optim/clip.h): the norm of gradients, and their scaling
+// by it. All of it in double, but for the gradient of a row.
 
 #include "optim/clip.h"
 
 #include <algorithm>
 
-#include "cuda/block.cuh"
+#include "cuda/block_sum.cuh"
 #include "cuda/launch.cuh"
 #include "cuda/stream.h"
 #include "cuda/tuning.h"
+#include "ops/sparse_grad.cuh"
 
 namespace ml::ML_CUDA_NAMESPACE {
 namespace {
 
-struct BlockSumStorage {
-  double warp_sums[kThreads / kWarp];
-};
-
-// The sum over the block, its warps in order; every thread gets it.
-__device__ inline double block_sum_f64(double x) {
-  for (int bit = kWarp / 2; bit > 0; bit /= 2) x += shuffle_xor(x, bit);
-  BlockSumStorage& s = shared<BlockSumStorage>();
-  block_sync();  // threads may still read the sums of the last call
-  if (lane() == 0) s.warp_sums[warp_of_block()] = x;
-  block_sync();
-  double total = 0;
-  for (int w = 0; w < kThreads / kWarp; ++w) total += s.warp_sums[w];
-  return total;
-}
-
-// The number of elements: `width` for each row where the device has the number of rows.
-__device__ inline int64_t elements(int64_t size, const int32_t* count, int64_t width) {
-  return count ? int64_t{count[0]} * width : size;
-}
-
 // One block sums every gridDim-th chunk; thread t the elements t, t + kThreads, … of it.
 __global__ void __launch_bounds__(kThreads)
-    partial_squares_kernel(Guard guard, double* partials, const float* x, const int32_t* count,
-                           int64_t size, int64_t width) {
+    partial_squares_kernel(Guard guard, double* partials, const float* x, int64_t n) {
   if (guard.aborted()) return;
-  const int64_t n = elements(size, count, width);
   for (int64_t chunk = blockIdx.x; chunk * kClipChunk < n; chunk += gridDim.x) {
     const int64_t end = (chunk + 1) * kClipChunk < n ? (chunk + 1) * kClipChunk : n;
     double sum = 0;
@@ -50,15 +28,37 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// One block adds the partial sums; thread t those of chunks t, t + kThreads, …
-__global__ void __launch_bounds__(kThreads)
-    total_squares_kernel(Guard guard, double* total, const double* partials, const int32_t* count,
-                         int64_t size, int64_t width) {
+// One lane group sums the squares of every gridDim-th touched row, slice by slice.
+template <class Slice>
+__global__ void __launch_bounds__(kThreads, kSparseGradMinBlocks)
+    row_squares_kernel(Guard guard, double* squares, ResolvedRows t, Slicing slicing) {
   if (guard.aborted()) return;
-  const int64_t n = elements(size, count, width);
+  const LaneGroup group = lane_group(slicing.lanes);
+  const int64_t R = t.count[0];
+  for_rows(group, R, [&](int64_t r) {
+    double sum = 0;
+    for (int k = 0; k < slicing.slices; ++k) {
+      Slice g;
+      row_gradient(g, t, group, r, Slice::column(group, k));
+#pragma unroll
+      for (int v = 0; v < Slice::vectors; ++v)
+#pragma unroll
+        for (int e = 0; e < Slice::n; ++e) sum += static_cast<double>(g.v[v][e]) * g.v[v][e];
+    }
+    sum = group_sum(group, sum);
+    if (r >= 0 && group.lane == 0) squares[r] = sum;
+  });
+}
+
+// One block adds the partial sums, `count` of them or as many as the device knows; thread t those
+// of t, t + kThreads, …
+__global__ void __launch_bounds__(kThreads)
+    total_squares_kernel(Guard guard, double* total, const double* partials, int64_t count,
+                         const int32_t* rows) {
+  if (guard.aborted()) return;
+  const int64_t n = rows ? rows[0] : count;
   double sum = 0;
-  for (int64_t chunk = threadIdx.x; chunk * kClipChunk < n; chunk += kThreads)
-    sum += partials[chunk];
+  for (int64_t i = threadIdx.x; i < n; i += kThreads) sum += partials[i];
   sum = block_sum_f64(sum);
   if (threadIdx.x == 0) *total += sum;
 }
@@ -80,15 +80,24 @@ __global__ void __launch_bounds__(kThreads)
 }  // namespace
 
 void sum_squares(CudaStream& stream, const SumSquares& a) {
-  const int64_t size = a.x.size(), chunks = (size + kClipChunk - 1) / kClipChunk,
-                width = a.count ? a.x.dim(1) : 0;
-  const int32_t* count = a.count ? a.count.as<int32_t>() : nullptr;
+  const int64_t size = a.x.size(), chunks = (size + kClipChunk - 1) / kClipChunk;
   double* partials = stream.scratch<double>(chunks);
   launch(partial_squares_kernel, dim3(striding_blocks(chunks, 1, stream.limits().multiprocessors)),
-         dim3(kThreads), sizeof(BlockSumStorage), stream, partials, a.x.as<float>(), count, size,
-         width);
+         dim3(kThreads), sizeof(BlockSumStorage), stream, partials, a.x.as<float>(), size);
   launch(total_squares_kernel, dim3(1), dim3(kThreads), sizeof(BlockSumStorage), stream,
-         a.sum.as<double>(), partials, count, size, width);
+         a.sum.as<double>(), partials, chunks, nullptr);
+}
+
+void sparse_squares(CudaStream& stream, const SparseSquares& a) {
+  const int64_t capacity = a.rows.dim(0);
+  const ResolvedRows t = resolve_rows(stream, a.rows, a.starts, a.order, a.count, a.reads, a.width);
+  double* squares = stream.scratch<double>(capacity);
+  with_gradient_slice(vec4_aligned(a.reads, a.width), a.width, [&]<class Slice>(Slice, Slicing s) {
+    const dim3 grid(striding_blocks(capacity, kThreads / s.lanes, stream.limits().multiprocessors));
+    launch(row_squares_kernel<Slice>, grid, dim3(kThreads), 0, stream, squares, t, s);
+  });
+  launch(total_squares_kernel, dim3(1), dim3(kThreads), sizeof(BlockSumStorage), stream,
+         a.sum.as<double>(), squares, capacity, a.count.as<int32_t>());
 }
 
 void clip_scale(CudaStream& stream, const ClipScale& a) {

@@ -73,7 +73,7 @@ class Model {
     clip_grad_norm(*device_, grads, {table_, down_}, 1);
     Hyper h;
     h.lr = 0.05f;
-    optimizer_->step(h, h, false);
+    optimizer_->step(std::vector<Hyper>(optimizer_->parameters(), h), false, {});
   }
 
   std::vector<std::vector<char>> state() {
@@ -158,7 +158,7 @@ void faults_void_what_depends_on_them() {
   for (int i = 0; i < 100; ++i) {
     const Tensor one = bag_of(*d, empty(*d, {2, 5}), table, i % 3 == 0 ? bad : good, weights);
     const Tensor sum = empty(*d, {2, 5});
-    run(*d, Add{.out = sum.view(), .x = one.view(), .y = one.view()});
+    run(*d, Arithmetic{.out = sum.view(), .x = one.view(), .y = one.view()});
     made.push_back(sum);
   }
   for (int i = 0; i < 100; ++i) {

@@ -178,10 +178,11 @@ void training(int threads, uint64_t seed) {
       }
       PeerLayer::Result r = peer.forward(x, true);
       peer.backward(*r.context, r.output);
-      clip_grad_norm(*d, {dense[0].grad}, {table, half, down}, 1);
+      const Tables apart{down};
+      clip_grad_norm(*d, {dense[0].grad}, {table, half}, 1, &apart);
       Hyper h;
       h.lr = 1e-3f;
-      optimizer.step(h, h, step == 2);
+      optimizer.step(std::vector<Hyper>(optimizer.parameters(), h), step == 2, {});
       optimizer.zero_grad();
     }
   }

@@ -42,6 +42,13 @@ onEveryDevice((device) => {
     siluGateBackward: (out) => ops.siluGateBackward(dy, dy, dy, out && { out }),
     sigmoidGateBackward: (out) => ops.sigmoidGateBackward(dy, dy, random(5, 1), out && { out }),
     rmsNormBackward: (out) => ops.rmsNormBackward(dy, dy, undefined, out && { out }),
+    layerNormBackward: (out) =>
+      ops.layerNormBackward(dy, dy, undefined, { needs: { bias: false }, ...(out && { out }) }),
+    causalConv1dBackward: (out) =>
+      ops.causalConv1dBackward(random(1, 5, 4), random(1, 5, 4), random(4, 2), {
+        needs: { weight: false, bias: false },
+        ...(out && { out }),
+      }),
     peer: (out) => ops.peer(x, down, table, indices, weights, out && { out }),
     peerBackward: (out) => {
       const { dDown: _, dUp: __, ...rest } = ops.peerBackward(dy, saved, out && { out })

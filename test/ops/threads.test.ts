@@ -72,6 +72,31 @@ test.each([
   }),
 )
 
+/** Results under names that begin with that of the operation. */
+const prefixed = (name: string, results: Record<string, Tensor | undefined>) =>
+  Object.fromEntries(Object.entries(results).map(([key, t]) => [`${name} ${key}`, t]))
+
+test('operations of sequences: every thread count gives the same bits', () =>
+  expectSameBits((device) => {
+    const x = randomTensor(device, [4, 300, 40], 1).tensor
+    const dy = randomTensor(device, [4, 300, 40], 2).tensor
+    const weight = randomTensor(device, [40, 4], 3).tensor
+    const table = randomTensor(device, [50, 40], 4).tensor
+    const indices = device.tensor(Int32Array.from({ length: 1200 }, (_, i) => (i * 7) % 50))
+    return {
+      conv: ops.causalConv1d(x, weight),
+      ...ops.causalConv1dBackward(dy, x, weight),
+      rope: ops.rope(x.reshape([4, 300, 2, 20]), { offset: 9 }),
+      dropout: ops.dropout(x, { p: 0.3 }),
+      embedding: ops.embedding(table, indices),
+      dTable: ops.embeddingBackward(dy.reshape([1200, 40]), table, indices).toDense(),
+      samples: ops.multinomial(x, { topK: 9, topP: 0.9 }),
+      permute: ops.permute(x, [2, 0, 1]),
+      concat: ops.concat([x, dy], 2),
+      slice: ops.slice(x, { begin: [1, 3, 5] }),
+    }
+  }))
+
 test('norms and losses: every thread count gives the same bits', () =>
   expectSameBits((device) => {
     const x = randomTensor(device, [600, 77], 1).tensor
@@ -81,6 +106,8 @@ test('norms and losses: every thread count gives the same bits', () =>
     return {
       norm: ops.rmsNorm(x, gain),
       ...ops.rmsNormBackward(dy, x, gain),
+      layerNorm: ops.layerNorm(x, gain, gain),
+      ...prefixed('layerNorm', ops.layerNormBackward(dy, x, gain)),
       softmax: ops.softmax(x),
       loss: ops.crossEntropy(x, targets),
       gelu: ops.gelu(x),

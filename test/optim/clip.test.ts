@@ -92,4 +92,68 @@ onEveryDevice((device) => {
     const [clipped] = await Promise.all(parameters.map(gradientOf))
     expect(Array.from(clipped!)).toEqual(new Array(16).fill(0))
   })
+
+  describe("tables: 'apart'", () => {
+    /** A memory layer and an embedding, whose rows clip with dense parameters. */
+    function make() {
+      const layer = new MemoryLayer(device, small)
+      accumulate(layer, 1)
+      accumulate(layer, 2)
+      const embedding = new Embedding(device, { count: 4, dim: 4 })
+      const { context } = embedding.forward([0, 3, 0])
+      embedding.backward(context, device.normal([3, 4], { seed: 5 }))
+      const dense = [
+        ...layer.parameters().filter((p) => p.kind === 'dense'),
+        ...embedding.parameters(),
+      ]
+      return { dense, tables: layer.parameters().filter((p) => p.kind === 'table') }
+    }
+    const gradientsOf = async (parameters: readonly Parameter[]) => {
+      const each = await Promise.all(parameters.map(gradientOf))
+      return each.map((g) => Array.from(g))
+    }
+
+    test('clips memory tables by their norm and the rest by its own', async () => {
+      const { dense, tables } = make()
+      const apart = make()
+      const all = [...apart.tables, ...apart.dense]
+      const norms = await clipGradNorm(all, 0.5, { tables: 'apart' }).data()
+      const wanted = [await normOf(dense, 0.5), await normOf(tables, 0.5)]
+      expect([...norms]).toEqual(wanted)
+      expect(await gradientsOf(apart.dense)).toEqual(await gradientsOf(dense))
+      expect(await gradientsOf(apart.tables)).toEqual(await gradientsOf(tables))
+    })
+
+    test('norms of what is not there are 0', async () => {
+      const { dense, tables } = make()
+      const [denseNorm, none] = await clipGradNorm(dense, 1, { tables: 'apart' }).data()
+      expect([denseNorm! > 0, none]).toEqual([true, 0])
+      const [noDense, tableNorm] = await clipGradNorm(tables, 1, { tables: 'apart' }).data()
+      expect([noDense, tableNorm! > 0]).toEqual([0, true])
+    })
+
+    test('other options are refused', async () => {
+      const { dense } = make()
+      await errorOf('ERR_VALUE', () => clipGradNorm(dense, 1, { tables: 'alone' as never }))
+      await errorOf('ERR_OPTION', () => clipGradNorm(dense, 1, { table: 'apart' } as never))
+    })
+  })
+
+  test('the sparse gradient of a table is never held', async () => {
+    const [slots, dim, tokens] = [64, 64, 256]
+    const layer = new MemoryLayer(device, {
+      inputDim: 8,
+      valueDim: dim,
+      nKeys: Math.sqrt(slots),
+      heads: 2,
+      knn: 4,
+      keyDim: 8,
+    })
+    const x = device.normal([tokens, 8], { seed: 1 })
+    layer.backward(layer.forward(x).context, x)
+    await device.synchronize()
+    const before = device.memory().peak
+    clipGradNorm(layer.parameters(), 1)
+    expect(device.memory().peak - before).toBeLessThan(4 * tokens * 8 * dim)
+  })
 })

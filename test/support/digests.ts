@@ -63,6 +63,21 @@ await note('productKeyLookup', lookup.indices, lookup.scores, lookup.weights)
 const top = ops.topK(randomTensor(device, [5, 700], 10).tensor, 40)
 await note('topK', top.values, top.indices)
 
+const sequence = randomTensor(device, [2, 90, 40], 11).tensor
+const taps = randomTensor(device, [40, 3], 12).tensor
+await note('rope', ops.rope(sequence.reshape([2, 90, 2, 20])))
+await note('multinomial', ops.multinomial(sequence, { topK: 20, topP: 0.9, count: 3 }))
+await note('permute', ops.permute(sequence, [0, 2, 1]))
+await note('causalConv1d', ops.causalConv1d(sequence, taps))
+const conv = ops.causalConv1dBackward(sequence, sequence, taps)
+await note('causalConv1dBackward', conv.dx!, conv.dWeight!, conv.dBias!)
+const norm = ops.layerNormBackward(
+  sequence,
+  sequence,
+  sequence.rows(0, 1).reshape([3600]).rows(0, 40),
+)
+await note('layerNormBackward', norm.dx!, norm.dWeight!, norm.dBias!)
+
 const optimizers: Record<string, (p: readonly Parameter[]) => Optimizer> = {
   Sgd: (p) => new Sgd(p, { lr: 0.1 }),
   Adagrad: (p) => new Adagrad(p, { lr: 0.1 }),

@@ -53,7 +53,41 @@ export function overlapCases(device: Device): Record<string, Case> {
     },
   })
 
+  const binary = (name: 'sub' | 'mul' | 'div'): Record<string, Case> => ({
+    [name]: {
+      inputs: { x: square, y: square },
+      outputs: { out: square },
+      inPlace: { out: ['x', 'y'] },
+      run: ({ x, y }, out) => ({ out: ops[name](x!, y!, single(out)) }),
+    },
+  })
+  const unary = (name: 'exp' | 'log' | 'sqrt' | 'tanh'): Record<string, Case> => ({
+    [name]: {
+      inputs: { x: square },
+      outputs: { out: square },
+      inPlace: { out: ['x'] },
+      run: ({ x }, out) => ({ out: ops[name](x!, single(out)) }),
+    },
+  })
+  const reduction = (name: 'sum' | 'mean' | 'max'): Record<string, Case> => ({
+    [name]: {
+      inputs: { x: square },
+      outputs: { out: [4] },
+      run: ({ x }, out) => ({ out: ops[name](x!, { axes: 0, ...single(out) }) }),
+    },
+    ...(name !== 'max' && {
+      [`${name}Backward`]: {
+        inputs: { dy: [4] },
+        outputs: { out: square },
+        run: ({ dy }: Tensors, out: Tensors) => ({
+          out: ops[`${name}Backward`](dy!, square, { axes: 0, ...single(out) }),
+        }),
+      },
+    }),
+  })
+
   const heads = [1, 4, 2, 2] as const
+  const sequence = [1, 4, 4] as const
   const query = [4, 1, 2, 2] as const
   const keys = [1, 2, 4, 2] as const
   const found = [4, 1, 4] as const
@@ -67,6 +101,42 @@ export function overlapCases(device: Device): Record<string, Case> {
       outputs: { out: square },
       inPlace: { out: ['x', 'y'] },
       run: ({ x, y }, out) => ({ out: ops.add(x!, y!, { alpha: 2, beta: 3, ...single(out) }) }),
+    },
+    ...binary('sub'),
+    ...binary('mul'),
+    ...binary('div'),
+    'mul of a row and a column': {
+      inputs: { x: [4], y: [4, 1] },
+      outputs: { out: square },
+      run: ({ x, y }, out) => ({ out: ops.mul(x!, y!, single(out)) }),
+    },
+    ...unary('exp'),
+    ...unary('log'),
+    ...unary('sqrt'),
+    ...unary('tanh'),
+    ...reduction('sum'),
+    ...reduction('mean'),
+    ...reduction('max'),
+    maxBackward: {
+      inputs: { dy: [4], x: square, y: [4] },
+      outputs: { out: square },
+      inPlace: { out: ['x'] },
+      run: ({ dy, x, y }, out) => ({
+        out: ops.maxBackward(dy!, x!, y!, { axes: 1, ...single(out) }),
+      }),
+    },
+    matmul: {
+      inputs: { x: square, y: square },
+      outputs: { out: square },
+      run: ({ x, y }, out) => ({ out: ops.matmul(x!, y!, single(out)) }),
+    },
+    matmulBackward: {
+      inputs: { dOut: square, x: square, y: square },
+      outputs: { 'out.dx': square, 'out.dy': square },
+      run: ({ dOut, x, y }, out) => {
+        const { dx, dy } = ops.matmulBackward(dOut!, x!, y!, { out: named(out) })
+        return { 'out.dx': dx, 'out.dy': dy }
+      },
     },
     linear: {
       inputs: { x: square, weight: square, bias: [4] },
@@ -108,6 +178,90 @@ export function overlapCases(device: Device): Record<string, Case> {
         const { dx, dGain } = ops.rmsNormBackward(dy!, x!, gain, options)
         return { 'out.dx': dx, 'into.gain': dGain! }
       },
+    },
+    layerNorm: {
+      inputs: { x: square, weight: [4], bias: [4] },
+      outputs: { out: square },
+      inPlace: { out: ['x'] },
+      run: ({ x, weight, bias }, out) => ({ out: ops.layerNorm(x!, weight, bias, single(out)) }),
+    },
+    layerNormBackward: {
+      inputs: { dy: square, x: square, weight: [4] },
+      outputs: { 'out.dx': square, 'into.weight': [4], 'into.bias': [4] },
+      run: ({ dy, x, weight }, out) => {
+        const options = { out: named(out), into: named(out, 'into') }
+        const { dx, dWeight, dBias } = ops.layerNormBackward(dy!, x!, weight, options)
+        return { 'out.dx': dx!, 'into.weight': dWeight!, 'into.bias': dBias! }
+      },
+    },
+    rope: {
+      inputs: { x: heads },
+      outputs: { out: heads },
+      inPlace: { out: ['x'] },
+      run: ({ x }, out) => ({ out: ops.rope(x!, { offset: 3, ...single(out) }) }),
+    },
+    ropeBackward: {
+      inputs: { dy: heads },
+      outputs: { out: heads },
+      inPlace: { out: ['dy'] },
+      run: ({ dy }, out) => ({ out: ops.ropeBackward(dy!, { offset: 3, ...single(out) }) }),
+    },
+    embedding: {
+      inputs: { table: square, scales: [4] },
+      outputs: { out: square },
+      run: ({ table, scales }, out) => ({
+        out: ops.embedding(table!, targets, { scales: scales!, ...single(out) }),
+      }),
+    },
+    dropout: {
+      inputs: { x: square },
+      outputs: { out: square },
+      inPlace: { out: ['x'] },
+      run: ({ x }, out) => ({ out: ops.dropout(x!, { p: 0.5, ...single(out) }) }),
+    },
+    dropoutBackward: {
+      inputs: { dy: square },
+      outputs: { out: square },
+      inPlace: { out: ['dy'] },
+      run: ({ dy }, out) => ({ out: ops.dropoutBackward(dy!, { p: 0.5, ...single(out) }) }),
+    },
+    causalConv1d: {
+      inputs: { x: sequence, weight: square, bias: [4] },
+      outputs: { out: sequence },
+      run: ({ x, weight, bias }, out) => ({
+        out: ops.causalConv1d(x!, weight!, bias, single(out)),
+      }),
+    },
+    causalConv1dBackward: {
+      inputs: { dy: sequence, x: sequence, weight: square },
+      outputs: { 'out.dx': sequence, 'into.weight': square, 'into.bias': [4] },
+      run: ({ dy, x, weight }, out) => {
+        const options = { out: named(out), into: named(out, 'into') }
+        const { dx, dWeight, dBias } = ops.causalConv1dBackward(dy!, x!, weight!, options)
+        return { 'out.dx': dx!, 'into.weight': dWeight!, 'into.bias': dBias! }
+      },
+    },
+    concat: {
+      inputs: { tensors: square },
+      outputs: { out: [4, 8] },
+      run: ({ tensors }, out) => ({ out: ops.concat([tensors!, tensors!], 1, single(out)) }),
+    },
+    slice: {
+      inputs: { x: square },
+      outputs: { out: square },
+      run: ({ x }, out) => ({ out: ops.slice(x!, single(out)) }),
+    },
+    sliceBackward: {
+      inputs: { dy: [2, 4] },
+      outputs: { out: square },
+      run: ({ dy }, out) => ({
+        out: ops.sliceBackward(dy!, square, { begin: [1], end: [3], ...single(out) }),
+      }),
+    },
+    permute: {
+      inputs: { x: square },
+      outputs: { out: square },
+      run: ({ x }, out) => ({ out: ops.permute(x!, [1, 0], single(out)) }),
     },
     siluGate: {
       inputs: { y: square, a: square },

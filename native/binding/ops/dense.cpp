@@ -1,4 +1,4 @@
-// Dense layers: linear, gates, norm, softmax, cross-entropy.
+// Dense layers: linear, products of matrices, gates, norms, softmax, cross-entropy.
 
 #include "binding/exports.h"
 
@@ -24,6 +24,30 @@ Napi::Value linear_backward(Arguments& a) {
               {Target(out_x).when(wants_x), Target::adding_to(into_weight).when(wants_weight),
                Target::adding_to(into_bias).when(wants_bias)});
   return to_js(a.env(), {{"dx", dx}, {"dWeight", dweight}, {"dBias", dbias}});
+}
+
+Napi::Value matmul(Arguments& a) {
+  const Tensor out = a.optional_output("out"), x = a.tensor("x"), y = a.tensor("y");
+  const MatMul args{.x = x.view(),
+                    .y = y.view(),
+                    .transpose_x = a.boolean("transposeX"),
+                    .transpose_y = a.boolean("transposeY")};
+  return to_js(a.env(), compute(x.device(), args, {out}));
+}
+
+// (out.dx, out.dy, dOut, x, y, transposes of x and y, wants x, wants y)
+Napi::Value matmul_backward(Arguments& a) {
+  const Tensor out_x = a.optional_output("out.dx"), out_y = a.optional_output("out.dy"),
+               dout = a.tensor("dOut"), x = a.tensor("x"), y = a.tensor("y");
+  const MatMulBackward args{.dout = dout.view(),
+                            .x = x.view(),
+                            .y = y.view(),
+                            .transpose_x = a.boolean("transposeX"),
+                            .transpose_y = a.boolean("transposeY")};
+  const bool wants_x = a.boolean("wantsX"), wants_y = a.boolean("wantsY");
+  const auto [dx, dy] =
+      compute(x.device(), args, {Target(out_x).when(wants_x), Target(out_y).when(wants_y)});
+  return to_js(a.env(), {{"dx", dx}, {"dy", dy}});
 }
 
 Napi::Value silu_gate(Arguments& a) {
@@ -74,6 +98,32 @@ Napi::Value rms_norm_backward(Arguments& a) {
   return to_js(a.env(), {{"dx", dx}, {"dGain", dgain}});
 }
 
+Napi::Value layer_norm(Arguments& a) {
+  const Tensor out = a.optional_output("out"), x = a.tensor("x"),
+               weight = a.optional_tensor("weight"), bias = a.optional_tensor("bias");
+  const LayerNorm args{
+      .x = x.view(), .weight = weight.view(), .bias = bias.view(), .eps = a.float32("eps")};
+  return to_js(a.env(), compute(x.device(), args, {out}));
+}
+
+// (out.dx, dy, x, weight, eps, wants x, wants weight, wants bias, and tensors to add the last two
+// to)
+Napi::Value layer_norm_backward(Arguments& a) {
+  const Tensor out_x = a.optional_output("out.dx"), dy = a.tensor("dy"), x = a.tensor("x"),
+               weight = a.optional_tensor("weight");
+  const float eps = a.float32("eps");
+  const bool wants_x = a.boolean("wantsX"), wants_weight = a.boolean("wantsWeight"),
+             wants_bias = a.boolean("wantsBias");
+  const Tensor into_weight = a.optional_output("into.weight"),
+               into_bias = a.optional_output("into.bias");
+  const LayerNormBackward args{.dy = dy.view(), .x = x.view(), .weight = weight.view(), .eps = eps};
+  const auto [dx, dweight, dbias] =
+      compute(x.device(), args,
+              {Target(out_x).when(wants_x), Target::adding_to(into_weight).when(wants_weight),
+               Target::adding_to(into_bias).when(wants_bias)});
+  return to_js(a.env(), {{"dx", dx}, {"dWeight", dweight}, {"dBias", dbias}});
+}
+
 Napi::Value softmax(Arguments& a) {
   const Tensor out = a.optional_output("out"), x = a.tensor("x");
   return to_js(a.env(), compute(x.device(), Softmax{.x = x.view()}, {out}));
@@ -100,21 +150,35 @@ Napi::Value cross_entropy_backward(Arguments& a) {
   return to_js(a.env(), compute(logits.device(), args, {out}));
 }
 
+Napi::Value target_weights(Arguments& a) {
+  const Tensor out_kept = a.optional_output("out.kept"),
+               out_weights = a.optional_output("out.weights"), targets = a.tensor("targets");
+  const TargetWeights args{.targets = targets.view(),
+                           .ignore_index = static_cast<int32_t>(a.integer("ignoreIndex"))};
+  const auto [kept, weights] = compute(targets.device(), args, {out_kept, out_weights});
+  return to_js(a.env(), {{"kept", kept}, {"weights", weights}});
+}
+
 }  // namespace
 
 void define_dense(Napi::Object exports) {
   define<linear>(exports, "linear");
   define<linear_backward>(exports, "linearBackward");
+  define<matmul>(exports, "matmul");
+  define<matmul_backward>(exports, "matmulBackward");
   define<silu_gate>(exports, "siluGate");
   define<silu_gate_backward>(exports, "siluGateBackward");
   define<sigmoid_gate>(exports, "sigmoidGate");
   define<sigmoid_gate_backward>(exports, "sigmoidGateBackward");
   define<rms_norm>(exports, "rmsNorm");
   define<rms_norm_backward>(exports, "rmsNormBackward");
+  define<layer_norm>(exports, "layerNorm");
+  define<layer_norm_backward>(exports, "layerNormBackward");
   define<softmax>(exports, "softmax");
   define<softmax_backward>(exports, "softmaxBackward");
   define<cross_entropy>(exports, "crossEntropy");
   define<cross_entropy_backward>(exports, "crossEntropyBackward");
+  define<target_weights>(exports, "targetWeights");
 }
 
 }  // namespace ml::binding

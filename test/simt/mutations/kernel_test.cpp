@@ -124,6 +124,65 @@ void linear() {
     }
 }
 
+void axes() {
+  Pair p;
+  std::vector<float> levels(3 * 70 * 2 * 40);  // few, so that maxima are found more than once
+  for (size_t i = 0; i < levels.size(); ++i) levels[i] = static_cast<float>(i * i % 7) - 3;
+  const Both x = from_host(p, {3, 70, 2, 40}, DType::f32, levels.data()),
+             row = numbers(p, {70, 1, 40}, 2), product = output(p, {3, 70, 2, 40});
+  on_both(p, [&](auto v) {
+    return Arithmetic{.out = v(product), .x = v(x), .y = v(row), .kind = ArithmeticKind::mul};
+  });
+  compare(product, "mul");
+  for (const AxisSet set : {0b1000u, 0b0011u, 0b0101u, 0b1010u, 0b1111u})
+    for (const ReduceKind kind : {ReduceKind::mean, ReduceKind::max}) {
+      const Shape shape = reduced_shape(x.cpu.shape, set, false);
+      const Both y = output(p, shape);
+      on_both(p, [&](auto v) {
+        return Reduce{.y = v(y), .x = v(x), .axes = set, .keep_axes = false, .kind = kind};
+      });
+      compare(y, "reduce");
+      if (kind != ReduceKind::max) continue;
+      const Both dy = numbers(p, shape, 3), dx = output(p, x.cpu.shape);
+      on_both(p, [&](auto v) {
+        return MaxBackward{
+            .dx = v(dx), .dy = v(dy), .x = v(x), .y = v(y), .axes = set, .keep_axes = false};
+      });
+      compare(dx, "max_backward", 0);
+    }
+}
+
+void matmul() {
+  Pair p;
+  for (DType dtype : {DType::f32, DType::bf16})
+    for (const bool transpose : {false, true}) {
+      const Both x = numbers(p, {2, transpose ? 35 : 70, transpose ? 70 : 35}, 1, dtype),
+                 y = numbers(p, {transpose ? 66 : 35, transpose ? 35 : 66}, 2, dtype),
+                 out = output(p, {2, 70, 66}), dx = output(p, x.cpu.shape),
+                 dy = output(p, y.cpu.shape);
+      on_both(p, [&](auto v) {
+        return MatMul{.out = v(out),
+                      .x = v(x),
+                      .y = v(y),
+                      .transpose_x = transpose,
+                      .transpose_y = transpose};
+      });
+      compare(out, "matmul", 1e-4);
+      const Both dout = numbers(p, {2, 70, 66}, 3);
+      on_both(p, [&](auto v) {
+        return MatMulBackward{.dx = v(dx),
+                              .dy = v(dy),
+                              .dout = v(dout),
+                              .x = v(x),
+                              .y = v(y),
+                              .transpose_x = transpose,
+                              .transpose_y = transpose};
+      });
+      compare(dx, "dx of matmul", 1e-4);
+      compare(dy, "dy of matmul", 1e-4);
+    }
+}
+
 void topk() {
   Pair p;
   for (const auto& [rows, n, k] :
@@ -362,6 +421,122 @@ void experts() {
   }
 }
 
+// Rotations, rows of tokens, dropout, samples: the bits of the CPU.
+void sequences() {
+  Pair p;
+  const Shape shape{2, 5, 6, 24};
+  const Both x = numbers(p, shape, 50), y = output(p, shape);
+  on_both(p, [&](auto v) { return Rope{.out = v(y), .x = v(x), .offset = 77}; });
+  compare(y, "rope", 0);
+  on_both(p, [&](auto v) { return Dropout{.out = v(y), .x = v(x), .p = 0.3, .seed = 5}; });
+  compare(y, "dropout", 0);
+  const Both table = numbers(p, {20, 26}, 51, DType::bf16), ids = indices(p, {33}, 20, 52),
+             rows = output(p, {33, 26});
+  on_both(p, [&](auto v) { return Embedding{.y = v(rows), .table = v(table), .indices = v(ids)}; });
+  compare(rows, "embedding", 0);
+  for (const int64_t n : {40, 700}) {
+    const Both logits = numbers(p, {3, n}, 53), samples = output(p, {3, 9}, DType::i32);
+    for (const int64_t top_k : {0, 12})
+      for (const float top_p : {1.0f, 0.7f}) {
+        on_both(p, [&](auto v) {
+          return Multinomial{.out = v(samples),
+                             .logits = v(logits),
+                             .temperature = 0.3f,
+                             .top_k = top_k,
+                             .top_p = top_p,
+                             .count = 9};
+        });
+        compare(samples, "samples");
+      }
+  }
+}
+
+void layer_norms() {
+  Pair p;
+  for (const int64_t n : {3, 100, 2500, 33000}) {
+    const int64_t R = n > 5000 ? 1 : 300 / n + 2;
+    const Both x = numbers(p, {R, n}, 60), dy = numbers(p, {R, n}, 61), y = output(p, {R, n}),
+               weight = numbers(p, {n}, 62), bias = numbers(p, {n}, 63);
+    on_both(p, [&](auto v) {
+      return LayerNorm{.y = v(y), .x = v(x), .weight = v(weight), .bias = v(bias)};
+    });
+    compare(y, "layer norm");
+    const Both dweight = zeros_of(p, {n}), dbias = zeros_of(p, {n});
+    on_both(p, [&](auto v) {
+      return LayerNormBackward{.dx = v(y),
+                               .dweight = v(dweight),
+                               .dbias = v(dbias),
+                               .dy = v(dy),
+                               .x = v(x),
+                               .weight = v(weight)};
+    });
+    compare(y, "layer norm backward");
+    compare(dweight, "dweight");
+    compare(dbias, "dbias");
+  }
+}
+
+void convolution() {
+  Pair p;
+  for (const auto& [T, C, width, dilation] :
+       {std::array<int64_t, 4>{30, 37, 4, 1}, {20, 5, 40, 1}, {300, 3, 3, 4}}) {
+    const Both x = numbers(p, {2, T, C}, 70), dy = numbers(p, {2, T, C}, 71),
+               weight = numbers(p, {C, width}, 72), bias = numbers(p, {C}, 73),
+               y = output(p, {2, T, C}), dweight = zeros_of(p, {C, width}),
+               dbias = zeros_of(p, {C});
+    on_both(p, [&](auto v) {
+      return CausalConv1d{
+          .y = v(y), .x = v(x), .weight = v(weight), .bias = v(bias), .dilation = dilation};
+    });
+    compare(y, "convolution");
+    on_both(p, [&](auto v) {
+      return CausalConv1dBackward{.dx = v(y),
+                                  .dweight = v(dweight),
+                                  .dbias = v(dbias),
+                                  .dy = v(dy),
+                                  .x = v(x),
+                                  .weight = v(weight),
+                                  .dilation = dilation};
+    });
+    compare(y, "dx of a convolution");
+    compare(dweight, "dweight of a convolution");
+    compare(dbias, "dbias of a convolution");
+  }
+}
+
+// Copies of boxes: words of all sizes, tiles, and single elements.
+void boxes() {
+  Pair p;
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    const Both x = numbers(p, {3, 40, 4, 36}, 80, dtype);
+    for (const Shape& axes : {Shape{0, 2, 1, 3}, {0, 1, 3, 2}, {3, 0, 2, 1}}) {
+      Shape shape = axes;
+      for (int i = 0; i < 4; ++i)
+        shape.dims[static_cast<size_t>(i)] = x.cpu.shape[static_cast<int>(axes[i])];
+      const Both y = output(p, shape, dtype);
+      on_both(p, [&](auto v) { return Permute{.out = v(y), .x = v(x), .axes = axes}; });
+      compare(y, "permute", 0);
+    }
+    const Shape begin{1, 3, 0, 4};
+    for (const int64_t last : {32, 30, 1}) {
+      const Shape size{2, 30, 4, last};
+      const Both box = output(p, size, dtype), back = output(p, x.cpu.shape, dtype);
+      on_both(
+          p, [&](auto v) { return Slice{.out = v(box), .x = v(x), .begin = begin, .size = size}; });
+      compare(box, "slice", 0);
+      on_both(p, [&](auto v) {
+        return SliceBackward{.dx = v(back), .dy = v(box), .begin = begin, .shape = x.cpu.shape};
+      });
+      compare(back, "slice backward", 0);
+      const Both joined = output(p, {2, 30, 8, last}, dtype);
+      on_both(p, [&](auto v) {
+        return Concat{.out = v(joined), .parts = {v(box), v(box)}, .axis = 2};
+      });
+      compare(joined, "concat", 0);
+    }
+  }
+}
+
 // The lowest of several bad positions is reported.
 void faults() {
   Pair p;
@@ -379,9 +554,20 @@ struct Test {
   const char* name;
   void (*run)();
 };
-constexpr Test kTests[] = {{"linear", linear},   {"topk", topk},           {"lookup", lookup},
-                           {"rows", rows},       {"attention", attention}, {"tables", tables},
-                           {"experts", experts}, {"faults", faults}};
+constexpr Test kTests[] = {{"linear", linear},
+                           {"topk", topk},
+                           {"lookup", lookup},
+                           {"rows", rows},
+                           {"attention", attention},
+                           {"tables", tables},
+                           {"experts", experts},
+                           {"faults", faults},
+                           {"axes", axes},
+                           {"matmul", matmul},
+                           {"boxes", boxes},
+                           {"sequences", sequences},
+                           {"layer_norms", layer_norms},
+                           {"convolution", convolution}};
 
 }  // namespace
 

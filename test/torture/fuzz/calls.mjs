@@ -60,6 +60,22 @@ function operationCalls({ ops }) {
     (b, t) => dispose(ops.linear(t(), t(), b.below(2) ? t() : undefined, out(b, t))),
     (b, t) => dispose(...Object.values(ops.linearBackward(t(), t(), t(), out(b, t)))),
     (b, t) => dispose(ops.add(t(), t(), options(b, { alpha: number, beta: number, out: t }))),
+    (b, t) => {
+      const operand = () => (b.below(4) ? t() : number(b))
+      return dispose(ops[b.of(['sub', 'mul', 'div'])](operand(), operand(), out(b, t)))
+    },
+    (b, t) => dispose(ops[b.of(['exp', 'log', 'sqrt', 'tanh'])](t(), out(b, t))),
+    (b, t) => {
+      const reduced = options(b, { axes: (b) => b.of([0, -1, [0, 1], hostile(b)]), keepDims: flag })
+      const y = ops[b.of(['sum', 'mean', 'max'])](t(), reduced)
+      const dx = b.below(2) ? ops.maxBackward(t(), t(), y, reduced) : undefined
+      return dispose(y, dx, b.below(2) ? ops.sumBackward(y, shape(b), reduced) : undefined)
+    },
+    (b, t) => dispose(ops.matmul(t(), t(), options(b, { transposeX: flag, transposeY: flag }))),
+    (b, t) => {
+      const names = { transposeX: flag, transposeY: flag }
+      return dispose(...Object.values(ops.matmulBackward(t(), t(), t(), options(b, names))))
+    },
     (b, t) => dispose(ops.softmax(t(), out(b, t))),
     (b, t) => dispose(ops.softmaxBackward(t(), t(), out(b, t))),
     (b, t) => dispose(ops.rmsNorm(t(), t(), options(b, { eps: number, out: t }))),

@@ -1,0 +1,245 @@
+// A training run in one safetensors file: tensors under `<part>.<name>`, and in the metadata, as
+// JSON, what is no tensor.
+
+import { atomically } from '../atomically.js'
+import { describeValue, isObject } from '../describe.js'
+import { fail, isArray, MemoryLayersError } from '../errors.js'
+import { collectTensors } from '../made-tensors.js'
+import { readSafetensors, saveSafetensors } from '../safetensors.js'
+import type { StateDict } from '../state-dict.js'
+import type { Tensor } from '../tensor.js'
+import { partsOf } from './parts.js'
+
+/** What has tensors to keep: a model, a layer, an optimizer. */
+export interface Stateful {
+  /** The live tensors by name. */
+  stateDict(): StateDict
+  /** Copies tensors in, all or nothing. */
+  loadStateDict(state: StateDict): void
+}
+
+/** What has a place to go on from: a {@link TextDataset}, a `Dropout`. */
+export interface Resumable {
+  /** How much was taken so far. */
+  position: number
+}
+
+/** Parts of a checkpoint by name. `state` is anything that JSON has. */
+export interface CheckpointParts {
+  /** The model, if it is saved. */
+  model?: Stateful
+  /** Its optimizer: moments, count of steps, exact values of 16-bit tables. */
+  optimizer?: Stateful
+  /** Of the program: kept as JSON. Read when the checkpoint is loaded, not a part to load into. */
+  state?: unknown
+  /** More parts: what has a state dict, a position or both. */
+  [part: string]: unknown
+}
+
+const format = 'memory-layers checkpoint 1'
+
+/** The metadata. */
+interface Contents {
+  state: unknown
+  /** By part and place in it: `data`, `model.blocks.0.dropout`. */
+  positions: Record<string, number>
+  /** Names of tensors that are the same one under another name. */
+  same: Record<string, string>
+}
+
+/**
+ * Writes parts to one file: temporary, flushed and renamed, as {@link saveSafetensors} does; until
+ * then the file that was there before stays. A tensor that several parts share is written once.
+ * The file holds the tensors as they are at the call, so training may go on meanwhile. With data
+ * position and counters inside, a run that is resumed from it has the bits of one that never
+ * stopped.
+ * @throws ERR_VALUE for a part that has neither state dict nor position and a state that JSON does
+ * not have; and as saveSafetensors
+ */
+export async function saveCheckpoint(path: string, parts: CheckpointParts): Promise<void> {
+  const where = 'saveCheckpoint'
+  const { state, ...named } = checkParts(where, parts)
+  const made: Tensor[] = []
+  const tensors: StateDict = {}
+  const contents: Contents = { state: checkJson(where, state), positions: {}, same: {} }
+  const restore = collectTensors(made)
+  try {
+    const names = new Map<Tensor, string>()
+    for (const [part, object] of Object.entries(named)) {
+      for (const [at, { position }] of resumables(part, object)) contents.positions[at] = position
+      if (!isStateful(object)) continue
+      for (const [key, tensor] of Object.entries(object.stateDict())) {
+        const name = `${part}.${key}`
+        const first = names.get(tensor)
+        if (first === undefined) {
+          names.set(tensor, name)
+          tensors[name] = tensor
+        } else {
+          contents.same[name] = first
+        }
+      }
+    }
+  } finally {
+    restore()
+  }
+  try {
+    await saveSafetensors(path, tensors, {
+      metadata: { format, contents: JSON.stringify(contents) },
+    })
+  } finally {
+    for (const tensor of made) tensor.dispose()
+  }
+}
+
+/**
+ * Reads a file of {@link saveCheckpoint} into parts of the same names, all or nothing. Parts of the
+ * file that are not asked for are left out.
+ * @returns the state that was saved
+ * @throws ERR_FILE_FORMAT for another file; ERR_STATE_DICT for a part that is not in it or does not
+ * fit; ERR_VALUE; and as `loadSafetensors`
+ */
+export async function loadCheckpoint(
+  path: string,
+  parts: CheckpointParts,
+): Promise<{ state: unknown }> {
+  const where = 'loadCheckpoint'
+  const { state: _, ...named } = checkParts(where, parts)
+  const live = Object.values(named).flatMap((object) =>
+    isStateful(object) ? firstTensor(object) : [],
+  )
+  const device = live[0]?.device
+  const { tensors, metadata } = await readSafetensors(path, device && { device })
+  try {
+    const contents = readContents(where, path, metadata)
+    const states = Object.entries(named).map(([part, object]) => ({
+      object,
+      state: isStateful(object) ? selectPart(where, part, tensors, contents) : {},
+      positions: positionsOf(where, part, object, contents),
+    }))
+    const load = () => {
+      for (const { object, state } of states) if (isStateful(object)) object.loadStateDict(state)
+    }
+    if (device) atomically(device, load)
+    for (const { positions } of states)
+      for (const [resumable, position] of positions) resumable.position = position
+    return { state: contents.state }
+  } finally {
+    for (const tensor of Object.values(tensors)) tensor.dispose()
+  }
+}
+
+function firstTensor(object: Stateful): Tensor[] {
+  const made: Tensor[] = []
+  const restore = collectTensors(made)
+  try {
+    const [tensor] = Object.values(object.stateDict())
+    return tensor ? [tensor] : []
+  } finally {
+    restore()
+    for (const tensor of made) tensor.dispose()
+  }
+}
+
+function isStateful(object: unknown): object is Stateful {
+  const { stateDict, loadStateDict } = (object ?? {}) as Partial<Stateful>
+  return typeof stateDict === 'function' && typeof loadStateDict === 'function'
+}
+
+/** @internal */
+export function isResumable(object: unknown): object is Resumable {
+  return (
+    typeof object === 'object' &&
+    object !== null &&
+    'position' in object &&
+    typeof object.position === 'number'
+  )
+}
+
+function checkParts(where: string, parts: unknown): CheckpointParts {
+  if (!isObject(parts)) fail('ERR_VALUE', where, 'parts', 'be an object of parts by name', parts)
+  const named = Object.entries(parts).filter(([, object]) => object !== undefined)
+  for (const [name, object] of named) {
+    if (name === 'state' || isStateful(object) || isResumable(object)) continue
+    const hint = 'What is neither belongs into "state".'
+    fail('ERR_VALUE', where, name, 'have a state dict or a position', object, hint)
+  }
+  return Object.fromEntries(named)
+}
+
+/** What JSON keeps of a state must be all of it. */
+function checkJson(where: string, state: unknown): unknown {
+  if (state === undefined) return null
+  const problem = findUnkept(state, 'state')
+  if (problem) fail('ERR_VALUE', where, problem.path, 'be a value of JSON', problem.value)
+  return state
+}
+
+const maxDepth = 100
+
+function findUnkept(
+  value: unknown,
+  path: string,
+  depth = 0,
+): { path: string; value: unknown } | undefined {
+  if (value === null || typeof value === 'string' || typeof value === 'boolean') return undefined
+  if (typeof value === 'number') return Number.isFinite(value) ? undefined : { path, value }
+  const plain = isObject(value) && Object.getPrototypeOf(value) === Object.prototype
+  if (depth > maxDepth || !(isArray(value) || plain)) return { path, value: describeValue(value) }
+  for (const [key, item] of Object.entries(value)) {
+    const found = findUnkept(item, `${path}.${key}`, depth + 1)
+    if (found) return found
+  }
+  return undefined
+}
+
+function readContents(where: string, path: string, metadata: Record<string, string>): Contents {
+  if (metadata['format'] === format)
+    try {
+      const contents: Partial<Contents> | null = JSON.parse(metadata['contents'] ?? '')
+      if (isObject(contents?.positions) && isObject(contents?.same)) return contents as Contents
+    } catch {
+      // as another file
+    }
+  const hint = 'Tensors alone are read with loadSafetensors.'
+  fail('ERR_FILE_FORMAT', where, 'path', 'name a checkpoint of this package', path, hint)
+}
+
+function selectPart(where: string, part: string, all: StateDict, contents: Contents): StateDict {
+  const prefix = `${part}.`
+  const own = Object.entries(all).filter(([name]) => name.startsWith(prefix))
+  const same = Object.entries(contents.same)
+    .filter(([name]) => name.startsWith(prefix))
+    .map(([name, first]) => [name, all[first]] as const)
+  const entries = [...own, ...same]
+  if (entries.length === 0) missing(where, part, Object.keys(all))
+  return Object.fromEntries(entries.map(([name, t]) => [name.slice(prefix.length), t as Tensor]))
+}
+
+/** A part and what is in it that has a position, by part and place. */
+function resumables(part: string, object: unknown): [string, Resumable][] {
+  return [...partsOf(object, isResumable)].map(([at, found]) => [
+    at ? `${part}.${at}` : part,
+    found,
+  ])
+}
+
+/** What is deeper in a part may be missing in the file: it is no part of its own. */
+function positionsOf(
+  where: string,
+  part: string,
+  object: unknown,
+  { positions }: Contents,
+): [Resumable, number][] {
+  return resumables(part, object).flatMap(([at, found]): [Resumable, number][] => {
+    const position = positions[at]
+    if (position !== undefined) return [[found, position]]
+    if (at === part) missing(where, part, Object.keys(positions))
+    return []
+  })
+}
+
+function missing(where: string, part: string, names: string[]): never {
+  const parts = [...new Set(names.map((name) => name.split('.')[0]))]
+  const message = `${where}: "${part}" is not in the checkpoint.\n  It has: ${parts.join(', ')}.`
+  throw new MemoryLayersError('ERR_STATE_DICT', message)
+}

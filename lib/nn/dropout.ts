@@ -1,0 +1,41 @@
+import type { Device } from '../device.js'
+import { fail } from '../errors.js'
+import * as ops from '../ops.js'
+import { checkInteger, checkNumber, checkOptions } from '../options.js'
+import type { Tensor } from '../tensor.js'
+import { Module } from './module.js'
+
+/** Options of {@link Dropout}. */
+export interface DropoutOptions {
+  /** Share of elements that become 0, below 1. Default 0.1. */
+  p?: number
+  /** Of the mask, with the number of the call. Default: the next of the device's counter. */
+  seed?: number
+}
+
+/**
+ * Dropout (Srivastava et al. 2014): in training each call drops other elements and scales the rest
+ * by `1 / (1 - p)`; after `eval()` x passes unchanged. The mask follows from the seed, the number
+ * of the call and the element alone.
+ */
+export class Dropout extends Module {
+  readonly #p: number
+  readonly #seed: number
+  /** Calls in training so far: the masks follow from it and the seed. */
+  position = 0
+
+  /** @throws ERR_DEVICE, ERR_OPTION, ERR_VALUE */
+  constructor(device: Device, options?: DropoutOptions) {
+    super(device)
+    const { p, seed } = checkOptions('Dropout', options, ['p', 'seed'])
+    this.#p = checkNumber('Dropout', 'p', p ?? 0.1, 0)
+    if (this.#p >= 1) fail('ERR_VALUE', 'Dropout', 'p', 'be below 1', p, '0.1 would do.')
+    this.#seed = checkInteger('Dropout', 'seed', seed ?? device.seeds.next(), 0)
+  }
+
+  /** Of any shape, float32. @throws ERR_SHAPE, ERR_DTYPE */
+  apply(x: Tensor): Tensor {
+    if (!this.training || this.#p === 0) return x
+    return ops.dropout(x, { p: this.#p, seed: this.#seed, step: this.position++ })
+  }
+}

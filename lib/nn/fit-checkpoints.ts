@@ -1,0 +1,103 @@
+// The checkpoints of a run: the newest at its path, older ones beside it.
+
+import { copyFile, link, readdir, rm } from 'node:fs/promises'
+import { basename, dirname, extname, join } from 'node:path'
+import { isObject } from '../describe.js'
+import { fail, MemoryLayersError } from '../errors.js'
+import { loadCheckpoint, type Resumable, type Stateful, saveCheckpoint } from './checkpoint.js'
+import type { CheckedFit } from './fit-options.js'
+
+/** What fit keeps in a checkpoint beside tensors. */
+interface RunState {
+  step: number
+  /** Batches taken. */
+  taken: number
+  lr: number
+}
+
+export class RunCheckpoints {
+  readonly #options: CheckedFit
+  readonly #parts: { model: Stateful; optimizer: Stateful; data?: Resumable }
+  /** The step of the file at the path, as far as this run knows. */
+  #saved: number | undefined
+
+  constructor(model: Stateful, options: CheckedFit, data: Resumable | undefined) {
+    this.#options = options
+    this.#parts = { model, optimizer: options.optimizer, ...(data && { data }) }
+  }
+
+  /** Goes on from the checkpoint that the options say. @throws as loadCheckpoint */
+  async load(): Promise<{ step: number; taken: number } | undefined> {
+    const { resume, checkpoint, optimizer, schedule } = this.#options
+    const path = resume === true ? checkpoint?.path : resume
+    if (typeof path !== 'string') return undefined
+    if (resume === true && !(await exists(path))) return undefined
+    const { state } = await loadCheckpoint(path, this.#parts)
+    const run = (state as { fit?: unknown } | null)?.fit as RunState | undefined
+    if (!isObject(run) || !Number.isInteger(run.step) || !Number.isInteger(run.taken)) {
+      const hint = 'Load it with loadCheckpoint instead.'
+      fail('ERR_FILE_FORMAT', 'fit', 'resume', 'name a checkpoint that fit wrote', path, hint)
+    }
+    if (!schedule) optimizer.lr = run.lr
+    if (path === checkpoint?.path) this.#saved = run.step
+    return run
+  }
+
+  /** Writes the state after `step`, once. */
+  async save(step: number, taken: number): Promise<void> {
+    const { checkpoint, optimizer } = this.#options
+    if (!checkpoint || this.#saved === step) return
+    const { path, keep } = checkpoint
+    if (keep > 1 && this.#saved !== undefined) await keepAs(path, olderName(path, this.#saved))
+    const fit: RunState = { step, taken, lr: optimizer.lr }
+    await saveCheckpoint(path, { ...this.#parts, state: { fit } })
+    this.#saved = step
+    if (keep > 1) await removeOld(path, keep - 1)
+  }
+}
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    const names = await readdir(dirname(path))
+    return names.includes(basename(path))
+  } catch {
+    return false // saving there will say why
+  }
+}
+
+/** 'run.safetensors' after step 20: 'run-20.safetensors'. */
+function olderName(path: string, step: number): string {
+  const extension = extname(path)
+  return `${path.slice(0, path.length - extension.length)}-${step}${extension}`
+}
+
+/** A second name for the file at `path`, which stays: so it is never missing. */
+async function keepAs(path: string, older: string): Promise<void> {
+  try {
+    await rm(older, { force: true })
+    await link(path, older).catch(() => copyFile(path, older))
+  } catch (cause) {
+    const reason = (cause as Error).message
+    const message = `fit: the checkpoint before can't be kept: ${reason}.`
+    const error = new MemoryLayersError('ERR_FILE_FORMAT', message)
+    error.cause = cause
+    throw error
+  }
+}
+
+async function removeOld(path: string, keep: number): Promise<void> {
+  const folder = dirname(path)
+  const extension = extname(path)
+  const stem = basename(path, extension)
+  const steps: number[] = []
+  for (const name of await readdir(folder)) {
+    const middle = name.slice(stem.length + 1, name.length - extension.length)
+    if (
+      /^\d+$/.test(middle) &&
+      join(folder, name) === join(folder, basename(olderName(path, +middle)))
+    )
+      steps.push(+middle)
+  }
+  steps.sort((a, b) => b - a)
+  for (const step of steps.slice(keep)) await rm(olderName(path, step), { force: true })
+}

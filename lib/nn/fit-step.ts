@@ -1,0 +1,152 @@
+// One step of training: all of it is enqueued at once, and what it gave is read later.
+
+import { native, type TensorHandle } from '../binding.js'
+import type { Device } from '../device.js'
+import { fail } from '../errors.js'
+import { TableLayer } from '../layer.js'
+import { clipGradNorm } from '../optim.js'
+import { Tensor } from '../tensor.js'
+import type { SlotUsage } from '../usage.js'
+import type { CheckedFit, StepInfo, Trainable, TrainingBatch } from './fit-options.js'
+import { partsOf } from './parts.js'
+
+const where = 'fit'
+
+/** A step that is enqueued. */
+export interface PendingStep {
+  readonly step: number
+  readonly lr: number
+  readonly tableLr: number | undefined
+  readonly targets: number
+  /** Reject with the fault of the step, or of one before it. */
+  readonly losses: Promise<number[]>
+  readonly norms: Promise<number[]>
+  readonly usage: Promise<Record<string, SlotUsage> | undefined>
+}
+
+/** What a step found of its loss: a check on the device, which its updates depend on. */
+interface Checked {
+  readonly values: Promise<number[]>
+  readonly unit: TensorHandle
+}
+
+/**
+ * Enqueues steps. Each depends on a check that its loss is finite, and on those of all steps before
+ * it: where one fails, neither its step nor any behind it updates anything.
+ */
+export class Steps<Tokens, Targets> {
+  readonly #model: Trainable<Tokens, Targets>
+  readonly #options: CheckedFit
+  readonly #device: Device
+  #passed: TensorHandle | undefined
+
+  constructor(model: Trainable<Tokens, Targets>, options: CheckedFit, device: Device) {
+    this.#model = model
+    this.#options = options
+    this.#device = device
+  }
+
+  /** @throws what the model throws; nothing but gradients has changed then */
+  enqueue(step: number, batches: readonly TrainingBatch<Tokens, Targets>[]): PendingStep {
+    const { optimizer, schedule, clip, every, onStep } = this.#options
+    if (schedule) optimizer.lr = optimizer.baseLr * schedule(step)
+    const { lr, tableLr } = optimizer
+    try {
+      const losses = batches.map((batch) => this.#backward(step, batch, 1 / batches.length))
+      const norms: number[] | Promise<number[]> = clip ? this.#clip(step, clip) : []
+      optimizer.stepIf(this.#passed)
+      return {
+        step,
+        lr,
+        tableLr,
+        targets: batches.reduce((sum, { targets }) => sum + countOf(targets), 0),
+        losses: handled(Promise.all(losses).then((values) => values.flat())),
+        norms: handled(Promise.resolve(norms)),
+        usage: handled(onStep && step % every === 0 ? this.#usage() : Promise.resolve(undefined)),
+      }
+    } finally {
+      optimizer.zeroGrad()
+    }
+  }
+
+  /** Frees the check of the last step. */
+  dispose(): void {
+    if (this.#passed) native.tensorDispose(this.#passed)
+    this.#passed = undefined
+  }
+
+  #backward(
+    step: number,
+    { tokens, targets }: TrainingBatch<Tokens, Targets>,
+    scale: number,
+  ): Promise<number[]> {
+    const loss: unknown = this.#model.loss(tokens, targets)
+    if (!Tensor.is(loss) || loss.size !== 1)
+      fail('ERR_VALUE', where, 'model.loss', 'return a tensor of one element', loss)
+    const { values, unit } = this.#check(step, loss, false, scale)
+    const one = new Tensor(this.#device, native.tensorView(unit, 0, loss.shape))
+    try {
+      loss.backward(one)
+    } finally {
+      one.dispose()
+      loss.dispose()
+    }
+    return values
+  }
+
+  #clip(step: number, { maxNorm, tables }: NonNullable<CheckedFit['clip']>): Promise<number[]> {
+    const norms = clipGradNorm(this.#model.parameters(), maxNorm, { tables })
+    const { values } = this.#check(step, norms, true, 1)
+    norms.dispose()
+    return values
+  }
+
+  #check(step: number, x: Tensor, norm: boolean, scale: number): Checked {
+    const handle = x.handle(where, 'loss')
+    const { values, unit } = native.requireFinite(handle, this.#passed, norm, step, scale)
+    if (this.#passed) native.tensorDispose(this.#passed)
+    this.#passed = unit
+    const read = native.tensorRead(values).then((bytes) => [...new Float32Array(bytes)])
+    native.tensorDispose(values)
+    return { values: handled(read), unit }
+  }
+
+  async #usage(): Promise<Record<string, SlotUsage>> {
+    const layers = [...partsOf(this.#model, (value) => value instanceof TableLayer)]
+    const read = await Promise.all(
+      layers.map(async ([path, layer]) => [path, await layer.usage()] as const),
+    )
+    return Object.fromEntries(read)
+  }
+}
+
+function countOf(targets: unknown): number {
+  if (Tensor.is(targets)) return targets.size
+  const length = (targets as { length?: unknown } | null | undefined)?.length
+  return typeof length === 'number' ? length : 0
+}
+
+/** A rejection is reported where the step is, if it is awaited at all. */
+function handled<T>(promise: Promise<T>): Promise<T> {
+  promise.catch(() => {})
+  return promise
+}
+
+/** What onStep gets of a step, once it has run. */
+export async function finished(
+  { step, lr, tableLr, targets, ...reads }: PendingStep,
+  device: Device,
+  since: number,
+): Promise<Omit<StepInfo, 'evaluation'>> {
+  const [losses, norms, usage] = await Promise.all([reads.losses, reads.norms, reads.usage])
+  return {
+    step,
+    loss: losses.reduce((a, b) => a + b, 0) / losses.length,
+    lr,
+    tableLr,
+    norms,
+    tokensPerSecond: targets / Math.max(1e-9, (performance.now() - since) / 1000),
+    memory: device.memory(),
+    usage,
+  }
+}

@@ -1,0 +1,210 @@
+// The training loop.
+
+import { isObject } from '../describe.js'
+import type { Device } from '../device.js'
+import { fail } from '../errors.js'
+import { isResumable, type Resumable } from './checkpoint.js'
+import { RunCheckpoints } from './fit-checkpoints.js'
+import {
+  type CheckedFit,
+  checkFit,
+  checkModel,
+  type FitOptions,
+  type StepInfo,
+  type Trainable,
+  type TrainingBatch,
+} from './fit-options.js'
+import { finished, type PendingStep, Steps } from './fit-step.js'
+
+const where = 'fit'
+/** So that the device has work while a step is read back, and memory stays bounded. */
+const maxInFlight = 3
+
+/** How a run ended. */
+export interface FitResult {
+  /** Steps done, those before a resume included. */
+  readonly step: number
+  /** What `onStep` got of the last of them; undefined where this run did none. */
+  readonly last: StepInfo | undefined
+  /** Whether the signal ended it. */
+  readonly aborted: boolean
+}
+
+/**
+ * Trains a model: loss, backward, clipping and the optimizer's step for each batch, or each
+ * `accumulate` batches. At most three steps are in flight.
+ *
+ * A loss or norm that is not finite ends the run. That is decided on the device, so neither its
+ * step nor those in flight behind it have changed a parameter, a table or a state.
+ *
+ * A run that is resumed goes on with the bits of one that never stopped, if its batches do: a
+ * {@link TextDataset} goes on at its position, of any other iterable as many batches are skipped as
+ * were taken.
+ * @param batches any iterable of `{ tokens, targets }`; those with a `dispose` method are disposed
+ * @throws ERR_VALUE naming the step, for a loss that is not finite, and as model, optimizer and
+ * files throw; ERR_OPTION. After an error no step is half done
+ */
+export async function fit<Tokens, Targets>(
+  model: Trainable<Tokens, Targets>,
+  batches: Iterable<TrainingBatch<Tokens, Targets>> | AsyncIterable<TrainingBatch<Tokens, Targets>>,
+  options: FitOptions,
+): Promise<FitResult> {
+  const checked = checkFit(options)
+  checkModel(model)
+  checkBatches(batches)
+  const [parameter] = model.parameters()
+  if (!parameter) fail('ERR_VALUE', where, 'model', 'have parameters', model)
+  const run = new Run(model, batches, checked, parameter.value.device)
+  return run.train()
+}
+
+function checkBatches(batches: unknown): void {
+  const iterable = typeof batches === 'object' && batches !== null
+  if (iterable && (Symbol.iterator in batches || Symbol.asyncIterator in batches)) return
+  fail('ERR_VALUE', where, 'batches', 'be iterable', batches)
+}
+
+type Batches<T, U> = Iterable<TrainingBatch<T, U>> | AsyncIterable<TrainingBatch<T, U>>
+
+class Run<Tokens, Targets> {
+  readonly #model: Trainable<Tokens, Targets>
+  readonly #batches: Batches<Tokens, Targets>
+  readonly #options: CheckedFit
+  readonly #device: Device
+  readonly #steps: Steps<Tokens, Targets>
+  readonly #checkpoints: RunCheckpoints
+  readonly #inFlight: PendingStep[] = []
+  /** Batches taken, those before a resume included. */
+  #taken = 0
+  #step = 0
+  #last: StepInfo | undefined
+  #finishedAt = 0
+
+  constructor(
+    model: Trainable<Tokens, Targets>,
+    batches: Batches<Tokens, Targets>,
+    options: CheckedFit,
+    device: Device,
+  ) {
+    this.#model = model
+    this.#batches = batches
+    this.#options = options
+    this.#device = device
+    this.#steps = new Steps(model, options, device)
+    const data: Resumable | undefined = isResumable(batches) ? batches : undefined
+    this.#checkpoints = new RunCheckpoints(model, options, data)
+  }
+
+  async train(): Promise<FitResult> {
+    const skip = await this.#resume()
+    this.#model.train?.()
+    const iterator = iteratorOf(this.#batches)
+    this.#finishedAt = performance.now()
+    try {
+      for (let i = 0; i < skip; i++) if (!(await take(iterator))) break
+      while (this.#step < this.#options.steps && !this.#options.signal?.aborted) {
+        const batches = await this.#next(iterator)
+        if (!batches) break
+        await this.#doStep(batches)
+      }
+      await this.#drain()
+      await this.#checkpoints.save(this.#step, this.#taken)
+    } catch (error) {
+      await this.#settle()
+      throw error
+    } finally {
+      this.#steps.dispose()
+      await iterator.return?.()
+    }
+    const aborted = this.#options.signal?.aborted ?? false
+    return { step: this.#step, last: this.#last, aborted }
+  }
+
+  /** How many batches are to be skipped. */
+  async #resume(): Promise<number> {
+    const found = await this.#checkpoints.load()
+    if (!found) return 0
+    this.#step = found.step
+    this.#taken = found.taken
+    return isResumable(this.#batches) ? 0 : found.taken
+  }
+
+  /** The batches of a step; undefined where there are none left. */
+  async #next(
+    iterator: BatchIterator<Tokens, Targets>,
+  ): Promise<TrainingBatch<Tokens, Targets>[] | undefined> {
+    const batches: TrainingBatch<Tokens, Targets>[] = []
+    while (batches.length < this.#options.accumulate) {
+      const batch = await take(iterator)
+      if (!batch) break
+      batches.push(batch)
+    }
+    if (batches.length === this.#options.accumulate) return batches
+    for (const batch of batches) batch.dispose?.()
+    return undefined
+  }
+
+  async #doStep(batches: TrainingBatch<Tokens, Targets>[]): Promise<void> {
+    const { every, evaluate, checkpoint } = this.#options
+    const step = this.#step + 1
+    try {
+      this.#inFlight.push(this.#steps.enqueue(step, batches))
+    } finally {
+      for (const batch of batches) batch.dispose?.()
+    }
+    this.#step = step
+    this.#taken += batches.length
+    const evaluates = evaluate !== undefined && step % every === 0
+    while (this.#inFlight.length > (evaluates ? 1 : maxInFlight - 1)) await this.#report()
+    if (evaluates) await this.#report(await this.#evaluate(step))
+    if (checkpoint && step % checkpoint.every === 0) {
+      await this.#drain()
+      await this.#checkpoints.save(step, this.#taken)
+    }
+  }
+
+  async #evaluate(step: number): Promise<unknown> {
+    this.#model.eval?.()
+    try {
+      return await this.#options.evaluate?.(step)
+    } finally {
+      this.#model.train?.()
+    }
+  }
+
+  /** Waits for the oldest step in flight and tells of it. */
+  async #report(evaluation?: unknown): Promise<void> {
+    const pending = this.#inFlight.shift()
+    if (!pending) return
+    const info = await finished(pending, this.#device, this.#finishedAt)
+    this.#finishedAt = performance.now()
+    this.#last = { ...info, evaluation }
+    await this.#options.onStep?.(this.#last)
+  }
+
+  async #drain(): Promise<void> {
+    while (this.#inFlight.length > 0) await this.#report()
+  }
+
+  /** After an error: all that is in flight has ended, and no gradient is left. */
+  async #settle(): Promise<void> {
+    for (const { losses, norms, usage } of this.#inFlight.splice(0))
+      await Promise.allSettled([losses, norms, usage])
+  }
+}
+
+type BatchIterator<T, U> = Iterator<TrainingBatch<T, U>> | AsyncIterator<TrainingBatch<T, U>>
+
+function iteratorOf<T, U>(batches: Batches<T, U>): BatchIterator<T, U> {
+  return Symbol.asyncIterator in batches
+    ? batches[Symbol.asyncIterator]()
+    : batches[Symbol.iterator]()
+}
+
+async function take<T, U>(iterator: BatchIterator<T, U>): Promise<TrainingBatch<T, U> | undefined> {
+  const { done, value } = await iterator.next()
+  if (done) return undefined
+  if (isObject(value) && 'tokens' in value && 'targets' in value) return value
+  const hint = 'TextDataset makes such batches.'
+  return fail('ERR_VALUE', where, 'batches', 'give { tokens, targets }', value, hint)
+}

@@ -1,0 +1,182 @@
+// config.json of a Llama checkpoint, as options of a Transformer and back.
+
+import { fail, isArray, MemoryLayersError } from '../errors.js'
+import type { BlockConfig, FeedForwardSpec, MemoryPlacement } from './block-config.js'
+import type { TransformerConfig, TransformerOptions } from './transformer-config.js'
+
+/** The object in config.json. */
+export type ConfigJson = Record<string, unknown>
+
+/** What a field must be for the model to be computed rightly; others are refused by name. */
+const required: Record<string, readonly unknown[]> = {
+  hidden_act: ['silu'],
+  attention_bias: [false],
+  mlp_bias: [false],
+  rope_scaling: [null],
+  sliding_window: [null],
+  quantization_config: [null],
+  partial_rotary_factor: [1],
+}
+
+class Reader {
+  readonly #where: string
+  readonly #json: ConfigJson
+
+  constructor(where: string, json: ConfigJson) {
+    this.#where = where
+    this.#json = json
+  }
+
+  /** A number, or the default where the field is left out. */
+  number(name: string, standard?: number): number {
+    const value = this.#json[name] ?? standard
+    if (typeof value !== 'number' || !Number.isFinite(value))
+      fail('ERR_FILE_FORMAT', this.#where, name, 'be a number in config.json', value)
+    return value
+  }
+
+  boolean(name: string, standard: boolean): boolean {
+    const value = this.#json[name] ?? standard
+    if (typeof value !== 'boolean')
+      fail('ERR_FILE_FORMAT', this.#where, name, 'be true or false in config.json', value)
+    return value
+  }
+
+  /** Of `rope_parameters`, where newer files have theta, or of the field itself. */
+  theta(): number {
+    const parameters = this.#json['rope_parameters']
+    if (parameters === undefined || parameters === null) return this.number('rope_theta', 10_000)
+    const { rope_type: type = 'default', rope_theta: theta } = parameters as ConfigJson
+    if (type !== 'default') this.refuse('rope_parameters.rope_type', ['default'], type)
+    return new Reader(this.#where, { rope_theta: theta }).number('rope_theta', 10_000)
+  }
+
+  refuse(name: string, wanted: readonly unknown[], found: unknown): never {
+    const list = wanted.map((value) => JSON.stringify(value)).join(' or ')
+    const hint = 'The model would not compute what its files say.'
+    const text = JSON.stringify(found) ?? 'nothing'
+    fail('ERR_UNSUPPORTED', this.#where, name, `be ${list} in config.json`, text, hint)
+  }
+
+  check(): void {
+    const { model_type: type } = this.#json
+    if (type !== 'llama') this.refuse('model_type', ['llama'], type)
+    for (const [name, values] of Object.entries(required)) {
+      const value = this.#json[name]
+      if (value === undefined || (value === null && !values.includes(null))) continue
+      if (!values.includes(value)) this.refuse(name, values, value)
+    }
+  }
+}
+
+/**
+ * The options of the model that config.json describes.
+ * @throws ERR_UNSUPPORTED for what the model would compute wrongly; ERR_FILE_FORMAT
+ */
+export function optionsOfConfig(where: string, json: ConfigJson): TransformerOptions {
+  const reader = new Reader(where, json)
+  reader.check()
+  const heads = reader.number('num_attention_heads')
+  const dim = reader.number('hidden_size')
+  const headDim = reader.number('head_dim', dim / heads)
+  const hiddenDim = reader.number('intermediate_size')
+  const specs = json['feed_forward']
+  if (specs !== undefined && !isArray(specs))
+    fail('ERR_FILE_FORMAT', where, 'feed_forward', 'be an array in config.json', specs)
+  const memory = json['memory_layers'] as MemoryPlacement | undefined
+  return {
+    vocabSize: reader.number('vocab_size'),
+    dim,
+    layers: reader.number('num_hidden_layers'),
+    heads,
+    kvHeads: reader.number('num_key_value_heads', heads),
+    headDim,
+    feedForward: (layer) =>
+      (specs?.[layer] as FeedForwardSpec | null | undefined) ?? { kind: 'swiglu', hiddenDim },
+    ...(memory && { memory }),
+    contextLength: reader.number('max_position_embeddings', 2048),
+    rope: json['rope_theta'] === false ? false : { theta: reader.theta() },
+    normEps: reader.number('rms_norm_eps', 1e-6),
+    tieEmbeddings: reader.boolean('tie_word_embeddings', false),
+  }
+}
+
+/**
+ * config.json of a model. `loaded` is that of the files it came from, whose other fields stay.
+ */
+export function configOfModel(
+  config: TransformerConfig,
+  dtype: string,
+  loaded: ConfigJson = {},
+): ConfigJson {
+  const { blocks } = config
+  const widths = blocks.map(({ feedForward: f }) => (f.kind === 'swiglu' ? f.hiddenDim : undefined))
+  const hiddenDim = widths.find((width) => width !== undefined) ?? 4 * config.dim
+  const { specs, memory } = describeBlocks(blocks)
+  const isPlain = specs.every((s) => !s || (s.kind === 'swiglu' && s.hiddenDim === hiddenDim))
+  const { memory_layers: _, feed_forward: __, rope_parameters: ___, ...others } = loaded
+  return {
+    architectures: ['LlamaForCausalLM'],
+    model_type: 'llama',
+    hidden_act: 'silu',
+    attention_bias: false,
+    mlp_bias: false,
+    torch_dtype: dtype,
+    ...others,
+    hidden_size: config.dim,
+    intermediate_size: hiddenDim,
+    num_hidden_layers: blocks.length,
+    num_attention_heads: config.heads,
+    num_key_value_heads: config.kvHeads,
+    head_dim: config.headDim,
+    vocab_size: config.vocabSize,
+    rope_theta: config.rope ? config.rope.theta : false,
+    rms_norm_eps: config.normEps,
+    max_position_embeddings: config.contextLength,
+    tie_word_embeddings: config.tieEmbeddings,
+    ...(memory && { memory_layers: memory }),
+    ...(!isPlain && { feed_forward: specs }),
+  }
+}
+
+interface Blocks {
+  /** null where memory stands in place of the feed-forward. */
+  specs: (FeedForwardSpec | null)[]
+  memory: MemoryPlacement | undefined
+}
+
+/** As options: memory that is alike everywhere as a placement, other memory layer by layer. */
+function describeBlocks(blocks: readonly BlockConfig[]): Blocks {
+  const placement = ({ feedForward, memory }: BlockConfig) =>
+    memory && { ...memory, beside: feedForward.kind !== 'none' }
+  const kinds = new Set(blocks.map((b) => JSON.stringify(placement(b))).filter(Boolean))
+  const isPlaced = (block: BlockConfig) => {
+    const placed = placement(block)
+    return placed !== undefined && (kinds.size === 1 || placed.shared || placed.beside)
+  }
+  const layers = [...blocks.keys()].filter((layer) => isPlaced(blocks[layer]!))
+  const specs = blocks.map((block): FeedForwardSpec | null => {
+    const { feedForward, memory } = block
+    if (isPlaced(block)) return feedForward.kind === 'none' ? null : feedForward
+    if (!memory) return feedForward
+    const { shared, ...spec } = memory
+    return { kind: 'memory', ...spec }
+  })
+  const [first] = layers
+  const placed = first === undefined ? undefined : placement(blocks[first]!)
+  return { specs, memory: placed && { layers, ...placed } }
+}
+
+/** @throws ERR_FILE_FORMAT for what is no JSON object */
+export function parseConfig(where: string, path: string, text: string): ConfigJson {
+  let json: unknown
+  try {
+    json = JSON.parse(text)
+  } catch (cause) {
+    const message = `${where}: "${path}" is not JSON: ${(cause as Error).message}.`
+    throw new MemoryLayersError('ERR_FILE_FORMAT', message)
+  }
+  if (typeof json !== 'object' || json === null || isArray(json))
+    fail('ERR_FILE_FORMAT', where, path, 'hold an object', json)
+  return json as ConfigJson
+}

@@ -1,0 +1,220 @@
+import { readFile } from 'node:fs/promises'
+import { checkDevice, type Device } from '../device.js'
+import { fail, isArray, MemoryLayersError } from '../errors.js'
+import { inspect } from '../inspect.js'
+import { checkBoolean, checkInteger, checkOptions } from '../options.js'
+import type { Tensor } from '../tensor.js'
+import { shuffled } from './shuffle.js'
+import { CharacterTokenizer, checkTokenizer, encodeText, type Tokenizer } from './tokenizer.js'
+
+/** Options of {@link TextDataset}. */
+export interface TextDatasetOptions {
+  /** Where the batches are made. */
+  device: Device
+  /** Tokens in a window. */
+  contextLength: number
+  /** Windows in a batch. Default 1. */
+  batchSize?: number
+  /**
+   * Of the text. Default: {@link CharacterTokenizer} of the text itself; for an array of tokens,
+   * none.
+   */
+  tokenizer?: Tokenizer
+  /** A new random order of the windows each epoch. Default true; false: from front to back. */
+  shuffle?: boolean
+  /** Of the order. Default 0. */
+  seed?: number
+  /** How often all windows are read. Default: without end. */
+  epochs?: number
+}
+
+/** A batch of windows; the next token of each is its target. */
+export interface TokenBatch {
+  /** `[batchSize, contextLength]` int32. */
+  readonly tokens: Tensor<'int32'>
+  /** `[batchSize, contextLength]` int32. */
+  readonly targets: Tensor<'int32'>
+  /** Frees both. */
+  dispose(): void
+  [Symbol.dispose](): void
+}
+
+const optionNames = [
+  'device',
+  'contextLength',
+  'batchSize',
+  'tokenizer',
+  'shuffle',
+  'seed',
+  'epochs',
+]
+
+/**
+ * A text cut into windows of contextLength tokens, in batches of a random order. An iterator goes
+ * on where the last one stopped: {@link TextDataset.position} says where that is, and the order
+ * depends on seed and position alone, so a run can be resumed. Each batch is new; whoever takes it
+ * disposes it, as `fit` does.
+ */
+export class TextDataset implements Iterable<TokenBatch> {
+  /** Where the batches are made. */
+  readonly device: Device
+  /** All tokens of the text. */
+  readonly tokens: Int32Array
+  /** Of the text, if there was one. */
+  readonly tokenizer: Tokenizer | undefined
+  /** Windows in the text; what is left at its end is not read. */
+  readonly windows: number
+  /** Batches in all epochs; Infinity where there is no end. */
+  readonly batches: number
+  readonly #contextLength: number
+  readonly #batchSize: number
+  readonly #shuffle: boolean
+  readonly #seed: number
+  #position = 0
+
+  /**
+   * @param source a text, or its tokens
+   * @throws ERR_VALUE, also for a text shorter than one window; ERR_OPTION, ERR_DEVICE
+   */
+  constructor(source: string | ArrayLike<number>, options: TextDatasetOptions) {
+    const where = 'TextDataset'
+    const checked = checkOptions(where, options, optionNames)
+    const length = checkInteger(where, 'contextLength', checked.contextLength, 1, 2 ** 30)
+    checkDevice(where, checked.device)
+    this.device = checked.device
+    this.#contextLength = length
+    this.#batchSize = checkInteger(where, 'batchSize', checked.batchSize ?? 1, 1, 2 ** 30)
+    this.#shuffle = checkBoolean(where, 'shuffle', checked.shuffle ?? true)
+    this.#seed = checkInteger(where, 'seed', checked.seed ?? 0, 0)
+    const epochs = checked.epochs === undefined ? Infinity : checkEpochs(where, checked.epochs)
+    const { tokens, tokenizer } = tokenize(where, source, checked.tokenizer)
+    this.tokens = tokens
+    this.tokenizer = tokenizer
+    this.windows = Math.floor((tokens.length - 1) / length)
+    if (this.windows < 1) {
+      const hint = `contextLength ${Math.max(1, tokens.length - 1)} would do.`
+      const requirement = `have at least contextLength + 1 = ${length + 1} tokens`
+      fail('ERR_VALUE', where, 'source', requirement, `${tokens.length}`, hint)
+    }
+    this.batches = Math.floor((epochs * this.windows) / this.#batchSize)
+    if (this.batches < 1) {
+      const requirement = `be at most the ${epochs * this.windows} windows of all epochs`
+      fail('ERR_VALUE', where, 'batchSize', requirement, this.#batchSize)
+    }
+  }
+
+  /**
+   * The text of a file, UTF-8.
+   * @throws ERR_FILE_FORMAT where the file can't be read, with the system's error as `cause`; and
+   * as the constructor
+   */
+  static async load(path: string, options: TextDatasetOptions): Promise<TextDataset> {
+    let text: string
+    try {
+      text = await readFile(path, 'utf8')
+    } catch (cause) {
+      const reason = (cause as Error).message
+      const message = `TextDataset.load: the text can't be read: ${reason}.`
+      const error = new MemoryLayersError('ERR_FILE_FORMAT', message)
+      error.cause = cause
+      throw error
+    }
+    return new TextDataset(text, options)
+  }
+
+  /** Batches taken so far; to be set for a run that is resumed. @throws ERR_VALUE */
+  get position(): number {
+    return this.#position
+  }
+
+  set position(value: number) {
+    this.#position = checkInteger('TextDataset', 'position', value, 0)
+  }
+
+  /** Batches from {@link TextDataset.position} on; from the first one again after the last. */
+  *[Symbol.iterator](): Generator<TokenBatch, undefined, undefined> {
+    if (this.#position >= this.batches) this.#position = 0
+    while (this.#position < this.batches) {
+      const batch = this.#batch(this.#position)
+      this.#position++
+      yield batch
+    }
+  }
+
+  #batch(index: number): TokenBatch {
+    const length = this.#contextLength
+    const shape = [this.#batchSize, length]
+    const tokens = new Int32Array(this.#batchSize * length)
+    const targets = new Int32Array(this.#batchSize * length)
+    for (let b = 0; b < this.#batchSize; b++) {
+      const begin = this.#window(index * this.#batchSize + b) * length
+      tokens.set(this.tokens.subarray(begin, begin + length), b * length)
+      targets.set(this.tokens.subarray(begin + 1, begin + 1 + length), b * length)
+    }
+    return new Batch(this.device.tensor(tokens, shape), this.device.tensor(targets, shape))
+  }
+
+  /** The window that is read as the `number`-th of all epochs. */
+  #window(number: number): number {
+    const epoch = Math.floor(number / this.windows)
+    const place = number % this.windows
+    return this.#shuffle ? shuffled(place, this.windows, this.#seed, epoch) : place
+  }
+
+  /** @internal */
+  [inspect](): string {
+    const size = `${this.tokens.length} tokens, ${this.windows} windows of ${this.#contextLength}`
+    return `TextDataset of ${size}, batches of ${this.#batchSize}, at ${this.#position}`
+  }
+}
+
+class Batch implements TokenBatch {
+  readonly tokens: Tensor<'int32'>
+  readonly targets: Tensor<'int32'>
+
+  constructor(tokens: Tensor<'int32'>, targets: Tensor<'int32'>) {
+    this.tokens = tokens
+    this.targets = targets
+  }
+
+  dispose(): void {
+    this.tokens.dispose()
+    this.targets.dispose()
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose()
+  }
+}
+
+function checkEpochs(where: string, epochs: unknown): number {
+  return epochs === Infinity ? Infinity : checkInteger(where, 'epochs', epochs)
+}
+
+function tokenize(
+  where: string,
+  source: unknown,
+  given: Tokenizer | undefined,
+): { tokens: Int32Array; tokenizer: Tokenizer | undefined } {
+  let tokenizer = given && checkTokenizer(where, given)
+  if (typeof source === 'string') {
+    if (source === '') fail('ERR_VALUE', where, 'source', 'be a text that is not empty', source)
+    tokenizer ??= new CharacterTokenizer(source)
+    return { tokens: checkTokens(where, encodeText(where, tokenizer, source)), tokenizer }
+  }
+  if (!isArray(source) && !ArrayBuffer.isView(source))
+    fail('ERR_VALUE', where, 'source', 'be a text or an array of tokens', source)
+  return { tokens: checkTokens(where, source as unknown as ArrayLike<number>), tokenizer }
+}
+
+/** A copy as int32. */
+function checkTokens(where: string, source: ArrayLike<number>): Int32Array {
+  const tokens = new Int32Array(source.length)
+  for (let i = 0; i < tokens.length; i++) {
+    const token = Number(source[i])
+    tokens[i] = token
+    if (tokens[i] !== token || token < 0)
+      fail('ERR_VALUE', where, `tokens[${i}]`, 'be an integer from 0 to 2^31 - 1', source[i])
+  }
+  return tokens
+}

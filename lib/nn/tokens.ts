@@ -1,0 +1,116 @@
+// Token numbers of the user as tensors.
+
+import type { Device } from '../device.js'
+import { isNumericData, type Numbers, type NumericData, readNumbers } from '../encode.js'
+import { fail, MemoryLayersError } from '../errors.js'
+import { tensorOf } from '../new-tensor.js'
+import { defaultIgnoreIndex } from '../ops/target-weights.js'
+import { formatShape, Tensor, tensorHandle } from '../tensor.js'
+
+/** Token numbers: an int32 tensor `[time]` or `[batch, time]`, or numbers of one sequence. */
+export type Tokens = Tensor | NumericData
+
+/** Tokens as they are computed with. */
+export interface TokenBatch {
+  /** `[batch, time]` int32, a view or a copy of the user's. */
+  tensor: Tensor
+  /** As the user's: `[time]` or `[batch, time]`. */
+  shape: readonly number[]
+}
+
+/** What the tokens of a model must be. */
+export interface TokenLimits {
+  device: Device
+  vocabSize: number
+  contextLength: number
+}
+
+/** @throws ERR_INDEX_RANGE for the first number that is no token and is not `ignored`. */
+export function checkTokenNumbers(
+  where: string,
+  name: string,
+  { length, values }: Numbers,
+  vocabSize: number,
+  ignored: readonly number[],
+): void {
+  for (let i = 0; i < length; i++) {
+    const token: unknown = values[i]
+    if (typeof token === 'number' && Number.isInteger(token)) {
+      if ((token >= 0 && token < vocabSize) || ignored.includes(token)) continue
+      const sentence = `${where}: "${name}[${i}]" is ${token}, outside [0, vocabSize ${vocabSize})`
+      const hint =
+        token < 0
+          ? `Tokens are from 0; ${ignored.join(' and ')} marks what is left out.`
+          : `A model with vocabSize ${token + 1} would take it.`
+      throw new MemoryLayersError('ERR_INDEX_RANGE', `${sentence}.\n  ${hint}`)
+    }
+    fail('ERR_DTYPE', where, `${name}[${i}]`, 'be an integer', token)
+  }
+}
+
+/** @throws ERR_VALUE for more tokens than the model can see. */
+export function checkTime(where: string, name: string, time: number, contextLength: number): void {
+  if (time <= contextLength) return
+  const requirement = `have at most contextLength ${contextLength} tokens a sequence`
+  const hint = `Cut it into pieces, or make the model with contextLength ${time}.`
+  fail('ERR_VALUE', where, name, requirement, time, hint)
+}
+
+/** The input of a model. @throws ERR_SHAPE, ERR_DTYPE, ERR_VALUE, ERR_INDEX_RANGE */
+export function toTokens(where: string, tokens: Tokens, limits: TokenLimits): TokenBatch {
+  const batch = toBatch(where, 'tokens', tokens, limits, [-1])
+  checkTime(where, 'tokens', batch.tensor.shape[1]!, limits.contextLength)
+  return batch
+}
+
+/**
+ * Targets, one for each token.
+ * @returns `[batch * time]`
+ * @throws ERR_SHAPE, ERR_DTYPE, ERR_INDEX_RANGE, and ERR_VALUE for numbers that are all ignored
+ */
+export function toTargets(
+  where: string,
+  targets: Tokens,
+  tokens: TokenBatch,
+  limits: TokenLimits,
+  ignoreIndex = defaultIgnoreIndex,
+): Tensor {
+  const { tensor, shape } = toBatch(where, 'targets', targets, limits, [-1, ignoreIndex])
+  if (formatShape(shape) !== formatShape(tokens.shape)) {
+    const requirement = `have the shape of the tokens, ${formatShape(tokens.shape)}`
+    fail('ERR_SHAPE', where, 'targets', requirement, formatShape(shape))
+  }
+  if (tensor.size === 0)
+    fail('ERR_SHAPE', where, 'tokens', 'have at least one token', formatShape(shape))
+  return tensor.reshape([tensor.size])
+}
+
+function toBatch(
+  where: string,
+  name: string,
+  tokens: Tokens,
+  { device, vocabSize }: TokenLimits,
+  ignored: readonly number[],
+): TokenBatch {
+  if (!Tensor.is(tokens)) {
+    if (!isNumericData(tokens)) {
+      const requirement = 'be an int32 Tensor, a typed array or an array of integers'
+      fail('ERR_DTYPE', where, name, requirement, tokens)
+    }
+    const numbers = readNumbers(where, name, tokens)
+    checkTokenNumbers(where, name, numbers, vocabSize, ignored)
+    const { length, values } = numbers
+    if (name === 'targets' && length > 0 && Array.from(values).every((v) => ignored.includes(v))) {
+      const requirement = 'have at least one that counts'
+      fail('ERR_VALUE', where, name, requirement, `only ${[...new Set(ignored)].join(' and ')}`)
+    }
+    const exact = { kind: 'Int32Array', length, values: Int32Array.from(values) } as const
+    return { tensor: tensorOf(where, name, exact, device, [1, length]), shape: [length] }
+  }
+  tensorHandle(where, name, tokens, device)
+  const { shape } = tokens
+  if (shape.length !== 1 && shape.length !== 2)
+    fail('ERR_SHAPE', where, name, 'have shape [time] or [batch, time]', formatShape(shape))
+  if (tokens.dtype !== 'int32') fail('ERR_DTYPE', where, name, 'be int32', tokens.dtype)
+  return { tensor: tokens.reshape(shape.length === 2 ? shape : [1, ...shape]), shape }
+}

@@ -1,0 +1,45 @@
+// Keys and values of the tokens that a model has seen, so that a token is computed with once.
+
+import type { Device } from '../device.js'
+import type { Tensor } from '../tensor.js'
+
+/** Of one layer and sequence: `[capacity, kvHeads, headDim]` each, the first rows filled. */
+export interface LayerCache {
+  keys: Tensor
+  values: Tensor
+}
+
+/** One sequence that grows. */
+export class Sequence {
+  /** Tokens whose keys and values are in. */
+  length = 0
+  readonly layers: readonly LayerCache[]
+
+  constructor(device: Device, layers: number, shape: readonly [number, number, number]) {
+    this.layers = Array.from({ length: layers }, () => ({
+      keys: device.empty(shape),
+      values: device.empty(shape),
+    }))
+  }
+
+  dispose(): void {
+    for (const { keys, values } of this.layers) for (const t of [keys, values]) t.dispose()
+  }
+}
+
+/** New tokens of a sequence: rows `begin` … `end - 1` of all sequences' new tokens. */
+export interface Segment {
+  begin: number
+  end: number
+  sequence: Sequence
+}
+
+/** What one pass through the layers is for, beside its tokens. */
+export interface Pass {
+  /** In training the number of the pass, from which dropout's masks follow; else nothing drops. */
+  readonly trainingStep: number | undefined
+  /** The weighted load-balancing losses of experts, which they add here. */
+  readonly losses: Tensor[]
+  /** With a cache: the tokens `[1, time]` are those of all these. */
+  readonly segments?: readonly Segment[]
+}

@@ -1,0 +1,180 @@
+import { disposeOnError } from '../atomically.js'
+import { tidy } from '../autograd/tidy.js'
+import { checkCompute } from '../compute.js'
+import type { Device } from '../device.js'
+import { checkIgnoreIndex } from '../ops/target-weights.js'
+import * as ops from '../ops.js'
+import { checkOptions } from '../options.js'
+import type { Tensor } from '../tensor.js'
+import { Linear } from './linear.js'
+import { LlamaModule } from './llama-module.js'
+import type { GenerateOptions } from './sampling.js'
+import { type TokenLimits, type Tokens, toTargets, toTokens } from './tokens.js'
+import { Decoder } from './transformer-block.js'
+import type { Pass } from './transformer-cache.js'
+import {
+  checkTransformerOptions,
+  type TransformerConfig,
+  type TransformerOptions,
+} from './transformer-config.js'
+import {
+  type LoadTransformerOptions,
+  loadTransformer,
+  saveTransformer,
+} from './transformer-files.js'
+import { type Generator, generate, type Prompt } from './transformer-generate.js'
+import { headLoss } from './transformer-loss.js'
+
+/** Options of {@link Transformer.loss}. */
+export interface LossOptions {
+  /** Targets that don't count, beside -1. Default -100. */
+  ignoreIndex?: number
+}
+
+/**
+ * A decoder of the Llama architecture (Touvron et al. 2023), pre-norm: embedding, layers of
+ * rotary attention and a feed-forward each, norm, head. In place of feed-forwards, or beside them,
+ * stand memory layers, PEER layers or mixtures of experts. Its parameters have the names of Hugging
+ * Face's Llama; memory layers lie under `model.layers.<n>.memory`.
+ *
+ * ```ts
+ * const model = new Transformer(device, {
+ *   vocabSize: 97, dim: 128, layers: 3, heads: 4, contextLength: 128,
+ *   memory: { layers: [1], nKeys: 64, heads: 4, knn: 16, keyDim: 128 },
+ * })
+ * const loss = model.loss(tokens, targets)
+ * loss.backward()
+ * ```
+ */
+export class Transformer extends LlamaModule {
+  /** What it is made of, with the defaults. */
+  readonly config: TransformerConfig
+  /** @internal Up to the head. */
+  readonly model: Decoder
+  /** @internal */
+  readonly lmHead: Linear
+  readonly #limits: TokenLimits
+  /**
+   * Passes in training so far: dropout's masks follow from it and the seed, so that a run which is
+   * resumed with it goes on as it was.
+   */
+  position = 0
+
+  /** @throws ERR_DEVICE, ERR_OPTION, ERR_VALUE, ERR_UNSUPPORTED, ERR_OUT_OF_MEMORY */
+  constructor(device: Device, options: TransformerOptions) {
+    super(device)
+    const config = checkTransformerOptions('Transformer', options)
+    checkCompute('Transformer', device, config.compute)
+    const { vocabSize, dim, contextLength, tieEmbeddings } = config
+    const { model, head } = disposeOnError(() =>
+      device.seeds.within(config.seed, () => {
+        const model = new Decoder(device, config)
+        const sizes = { inputDim: dim, outputDim: vocabSize, bias: false }
+        const weight = tieEmbeddings ? { weight: model.embedTokens.table } : {}
+        return { model, head: new Linear(device, { ...sizes, ...weight }) }
+      }),
+    )
+    this.config = config
+    this.model = model
+    this.lmHead = head
+    this.#limits = { device, vocabSize, contextLength }
+  }
+
+  /**
+   * A model from a folder as Hugging Face lays it out: `config.json` with `model_type` llama, and
+   * `model.safetensors` or the index of several files, in float32, bfloat16 or float16.
+   * @throws ERR_UNSUPPORTED for what it would compute wrongly (another model_type, rope_scaling,
+   * biases), by name; ERR_FILE_FORMAT, ERR_STATE_DICT, ERR_OPTION, ERR_VALUE, ERR_OUT_OF_MEMORY
+   */
+  static load(folder: string, options: LoadTransformerOptions): Promise<Transformer> {
+    return loadTransformer(folder, options, (device, config) => new Transformer(device, config))
+  }
+
+  /**
+   * Writes `config.json` and `model.safetensors` into a folder, which is made if it is not there.
+   * The tensors are in the dtype of the files that the model was loaded from.
+   * @throws ERR_VALUE, ERR_FILE_FORMAT, ERR_DISPOSED
+   */
+  save(folder: string): Promise<void> {
+    return saveTransformer(folder, this)
+  }
+
+  /**
+   * @param tokens int32 `[time]` or `[batch, time]`, or numbers of one sequence; -1 is padding
+   * @returns logits `[time, vocabSize]` or `[batch, time, vocabSize]` float32
+   * @throws ERR_SHAPE, ERR_DTYPE; ERR_VALUE for more than contextLength tokens; ERR_INDEX_RANGE at
+   * the call for numbers, at the next wait for tensors
+   */
+  apply(tokens: Tokens): Tensor<'float32'> {
+    return tidy(() => {
+      const batch = toTokens('Transformer.apply', tokens, this.#limits)
+      const hidden = this.model.run(batch.tensor, this.#pass())
+      const logits = this.lmHead.apply(hidden)
+      return logits.reshape([...batch.shape, this.config.vocabSize])
+    }) as Tensor<'float32'>
+  }
+
+  /**
+   * Mean cross-entropy over the targets that count; in training the load-balancing losses of
+   * experts are added. Logits are made for some tokens at a time, never for all.
+   * @param tokens as of {@link Transformer.apply}
+   * @param targets int32, in the shape of the tokens: the token that follows each; -1 and
+   * `ignoreIndex` don't count
+   * @returns `[1]` float32
+   * @throws as `apply`; ERR_VALUE for targets that are all ignored, at the next wait for tensors
+   */
+  loss(tokens: Tokens, targets: Tokens, options?: LossOptions): Tensor<'float32'> {
+    const where = 'Transformer.loss'
+    const checked = checkOptions(where, options, ['ignoreIndex'])
+    const ignoreIndex = checkIgnoreIndex(where, checked.ignoreIndex)
+    return tidy(() => {
+      const batch = toTokens(where, tokens, this.#limits)
+      const flat = toTargets(where, targets, batch, this.#limits, ignoreIndex)
+      const { kept, weights } = ops.targetWeights(flat, { ignoreIndex })
+      const pass = this.#pass()
+      const hidden = this.model.run(batch.tensor, pass)
+      const rows = hidden.reshape([flat.size, this.config.dim])
+      const loss = headLoss(rows, this.lmHead.weight, kept, weights)
+      const extra = this.training ? pass.losses : []
+      return extra.reduce((sum, balance) => ops.add(sum, balance), loss)
+    }) as Tensor<'float32'>
+  }
+
+  /**
+   * Continues a prompt token by token, with a cache of keys and values; without dropout. Of several
+   * prompts, of any lengths, each step yields an array: the next token of each, -1 for those that
+   * came to their end. Leaving the loop frees the cache.
+   * @throws ERR_DTYPE, ERR_INDEX_RANGE, ERR_OPTION, and ERR_VALUE for a prompt without tokens, or
+   * more tokens than contextLength
+   */
+  generate(prompt: Prompt, options?: GenerateOptions): AsyncGenerator<number, void, undefined>
+  generate(
+    prompts: readonly Prompt[],
+    options?: GenerateOptions,
+  ): AsyncGenerator<number[], void, undefined>
+  generate(
+    prompt: Prompt | readonly Prompt[],
+    options?: GenerateOptions,
+  ): AsyncGenerator<number | number[], void, undefined> {
+    return generate(this.#generator(), prompt, options)
+  }
+
+  #pass(): Pass {
+    return { trainingStep: this.training ? this.position++ : undefined, losses: [] }
+  }
+
+  #generator(): Generator {
+    const { blocks, kvHeads, headDim } = this.config
+    return {
+      limits: this.#limits,
+      layers: blocks.length,
+      kvHeads,
+      headDim,
+      causal: blocks.every(
+        ({ feedForward }) => feedForward.kind !== 'moe' || feedForward.routing === 'token',
+      ),
+      run: (tokens, pass) => this.model.run(tokens, pass),
+      head: (rows) => this.lmHead.apply(rows),
+    }
+  }
+}

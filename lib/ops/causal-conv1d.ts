@@ -1,0 +1,95 @@
+import { native } from '../binding.js'
+import { checkBoolean, checkInteger, checkOptions } from '../options.js'
+import { optionalTensorHandle, type Tensor } from '../tensor.js'
+import {
+  checkTensors,
+  type OutOptions,
+  type Outputs,
+  outputHandles,
+  resultTensor,
+  resultTensors,
+} from './call.js'
+
+/** Options of {@link causalConv1d}. */
+export interface CausalConv1dOptions extends OutOptions {
+  /** Tokens from one tap to the next. Default 1. */
+  dilation?: number
+}
+
+/**
+ * Depthwise convolution over time that reads no later token:
+ * `y[b, t, c] = bias[c] + sum over j of weight[c, j] * x[b, t - (width - 1 - j) * dilation, c]`,
+ * where x before the first token is 0.
+ * @param x `[batch, time, channels]` float32
+ * @param weight `[channels, width]` float32; the last of a row is the tap of the token itself
+ * @param bias `[channels]` float32; left out: zeros
+ * @returns `[batch, time, channels]` float32
+ * @throws ERR_SHAPE, ERR_DTYPE, ERR_VALUE
+ */
+export function causalConv1d(
+  x: Tensor,
+  weight: Tensor,
+  bias?: Tensor,
+  options?: CausalConv1dOptions,
+): Tensor<'float32'> {
+  const where = 'causalConv1d'
+  const checked = checkOptions(where, options, ['dilation', 'out'])
+  const { handles, device, out } = checkTensors(where, { x, weight }, checked.out)
+  const y = native.causalConv1d(
+    out,
+    handles.x,
+    handles.weight,
+    optionalTensorHandle(where, 'bias', bias, device),
+    checkInteger(where, 'dilation', checked.dilation ?? 1),
+  )
+  return resultTensor(device, y, checked.out)
+}
+
+/** Options of {@link causalConv1dBackward}. */
+export interface CausalConv1dBackwardOptions extends Outputs<'dx'> {
+  /** As in {@link CausalConv1dOptions}. */
+  dilation?: number
+  /** Which gradients to compute; default all three. */
+  needs?: { x?: boolean; weight?: boolean; bias?: boolean }
+  /** Tensors the parameters' gradients are added to, instead of new ones. */
+  into?: { weight?: Tensor; bias?: Tensor }
+}
+
+/**
+ * Gradients of {@link causalConv1d}.
+ * @param dy `[batch, time, channels]` float32
+ * @returns dx `[batch, time, channels]`, dWeight `[channels, width]` and dBias `[channels]`, those
+ * that are needed, float32
+ * @throws ERR_SHAPE, ERR_DTYPE, ERR_VALUE
+ */
+export function causalConv1dBackward(
+  dy: Tensor,
+  x: Tensor,
+  weight: Tensor,
+  options?: CausalConv1dBackwardOptions,
+): { dx?: Tensor<'float32'>; dWeight?: Tensor<'float32'>; dBias?: Tensor<'float32'> } {
+  const where = 'causalConv1dBackward'
+  const names = ['dilation', 'needs', 'into', 'out']
+  const { dilation, out, ...rest } = checkOptions(where, options, names)
+  const needs = checkOptions(where, rest.needs, ['x', 'weight', 'bias'], 'needs')
+  const into = checkOptions(where, rest.into, ['weight', 'bias'], 'into')
+  const { handles, device } = checkTensors(where, { dy, x, weight })
+  const { dx: outX } = outputHandles(where, out, device, ['dx'])
+  const gradients = native.causalConv1dBackward(
+    outX,
+    handles.dy,
+    handles.x,
+    handles.weight,
+    checkInteger(where, 'dilation', dilation ?? 1),
+    checkBoolean(where, 'needs.x', needs.x ?? true),
+    checkBoolean(where, 'needs.weight', needs.weight ?? true),
+    checkBoolean(where, 'needs.bias', needs.bias ?? true),
+    optionalTensorHandle(where, 'into.weight', into.weight, device),
+    optionalTensorHandle(where, 'into.bias', into.bias, device),
+  )
+  return resultTensors(device, gradients, {
+    dx: out?.dx,
+    dWeight: into.weight,
+    dBias: into.bias,
+  })
+}

@@ -1,0 +1,53 @@
+// Indices as numbers or as a tensor.
+
+import type { Device } from '../device.js'
+import { encodeIndices, isNumericData, type NumericData, readNumbers } from '../encode.js'
+import { fail, MemoryLayersError } from '../errors.js'
+import { tensorOf } from '../new-tensor.js'
+import { formatShape, Tensor, tensorHandle } from '../tensor.js'
+
+/** Indices as a tensor, or as numbers, which are checked at the call. */
+export type Indices = Tensor | NumericData
+
+/**
+ * @internal Indices as a tensor, of numbers in the shape of `like` or on one axis; one made here is
+ * `temporary`, and the caller disposes it.
+ */
+export function toIndexTensor(
+  where: string,
+  indices: Indices,
+  slots: number,
+  device: Device,
+  like?: { name: string; tensor: Tensor },
+): { tensor: Tensor; temporary?: Tensor } {
+  if (Tensor.is(indices)) return { tensor: indices }
+  if (!isNumericData(indices)) {
+    const requirement = 'be an int32 Tensor, a typed array or an array of integers'
+    fail('ERR_DTYPE', where, 'indices', requirement, indices)
+  }
+  const numbers = readNumbers(where, 'indices', indices)
+  const { length } = numbers
+  const shape = like?.tensor.shape ?? [length]
+  if (like && length !== like.tensor.size) {
+    const wanted = `"${like.name}" ${formatShape(shape)} has`
+    const requirement = `have ${like.tensor.size} elements as ${wanted}`
+    fail('ERR_SHAPE', where, 'indices', requirement, length)
+  }
+  const values = encodeIndices(where, 'indices', numbers, slots, (position, found) => {
+    const fault = `"indices"[${position}] is ${found}, outside [0, ${slots})`
+    const message = `${where}: ${fault}.\n  -1 marks a padding entry.`
+    throw new MemoryLayersError('ERR_INDEX_RANGE', message)
+  })
+  const exact = { kind: 'Int32Array', length, values } as const
+  const temporary = tensorOf(where, 'indices', exact, device, shape)
+  return { tensor: temporary, temporary }
+}
+
+/** @internal The rows of a table that a user gave. */
+export function tableSlots(where: string, table: Tensor): number {
+  tensorHandle(where, 'table', table)
+  const [slots, width, ...rest] = table.shape
+  if (slots === undefined || width === undefined || rest.length > 0)
+    fail('ERR_SHAPE', where, 'table', 'have shape [slots, dim]', formatShape(table.shape))
+  return slots
+}

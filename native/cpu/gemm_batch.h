@@ -1,0 +1,74 @@
+// Many matrix products at once, each cut into blocks that one thread takes alone: B of a block is
+// packed for it. Included inside an instruction-set pass, like simd.h.
+
+#if defined(ML_CPU_GEMM_BATCH_H) == defined(ML_ISA_TOGGLE)
+#ifdef ML_CPU_GEMM_BATCH_H
+#undef ML_CPU_GEMM_BATCH_H
+#else
+#define ML_CPU_GEMM_BATCH_H
+#endif
+
+#include "cpu/gemm.h"
+
+namespace ml::cpu::ML_ISA {
+namespace {
+
+// The products of one size, cut into blocks of C.
+struct BatchBlocks {
+  int64_t M, N, K, rows, columns, row_blocks, column_blocks;
+
+  BatchBlocks(int64_t m, int64_t n, int64_t k) : M(m), N(n), K(k) {
+    rows = M < kBatchBlockTiles * kTileRows ? M : kBatchBlockTiles * kTileRows;
+    columns = N < kBatchBlockColumns ? N : kBatchBlockColumns;
+    row_blocks = divide_up(M, rows);
+    column_blocks = divide_up(N, columns);
+  }
+  int64_t count() const { return row_blocks * column_blocks; }
+  // Floats of one thread's workspace: for few rows A and a panel of B, else panels of both.
+  int64_t workspace() const {
+    const int64_t few = (K < kFewBlockK ? K : kFewBlockK) * (kFewRows + kTileColumns),
+                  panels = (K < kMaxBlockK ? K : kMaxBlockK) *
+                           (round_up(rows, kTileRows) + round_up(columns, kTileColumns));
+    return few > panels ? few : panels;
+  }
+  // The block `u` of a product.
+  Product block(Product p, int64_t u) const {
+    const int64_t i = u / column_blocks * rows, j = u % column_blocks * columns;
+    p.a.data += i * p.a.row_stride;
+    p.b.data += j * p.b.column_stride;
+    p.c += i * p.ldc + j;
+    p.M = M - i < rows ? M - i : rows;
+    p.N = N - j < columns ? N - j : columns;
+    return p;
+  }
+};
+
+// A block of the products, by the calling thread. `few`: no block has more rows than kFewRows.
+[[maybe_unused]] inline void multiply_alone(const Product& p, float* workspace, bool few) {
+  if (p.K == 0 ||
+      (p.a.column_stride == 1 && p.b.row_stride == 1 && (p.M <= kFewRows || p.N <= kFewColumns)))
+    return multiply_dots(p, 0, p.M, 0, p.N);
+  if (few && p.b.column_stride == 1) {
+    for (int64_t k = 0; k < p.K; k += kFewBlockK) {
+      const Product part = block_of(p, k, kFewBlockK);
+      for (int64_t i = 0; i < p.M; i += kTileRows)
+        pack_rows(workspace + i * part.K, part.a, 0, part.K, i, p.M);
+      multiply_unpacked(part, workspace, workspace + kFewRows * part.K, 0,
+                        divide_up(p.N, kTileColumns));
+    }
+    return;
+  }
+  const int64_t row_tiles = divide_up(p.M, kTileRows), panels = divide_up(p.N, kTileColumns);
+  for (int64_t k0 = 0; k0 < p.K; k0 += kMaxBlockK) {
+    const int64_t k1 = p.K - k0 < kMaxBlockK ? p.K : k0 + kMaxBlockK, depth = k1 - k0;
+    float* packed_b = workspace + row_tiles * kTileRows * depth;
+    for (int64_t j = 0; j < panels; ++j)
+      pack_columns(packed_b + j * kTileColumns * depth, p.b, k0, k1, j * kTileColumns, p.N);
+    multiply_block(p, packed_b, workspace, 0, row_tiles, 0, panels, k0, k1);
+  }
+}
+
+}  // namespace
+}  // namespace ml::cpu::ML_ISA
+
+#endif

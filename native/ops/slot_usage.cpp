@@ -1,0 +1,52 @@
+#include "ops/slot_usage.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "cpu/context.h"
+
+namespace ml::cpu {
+
+// One thread: some hundred thousand additions to memory that is mostly in L2 or L3, less work than
+// it would be to share it out.
+void count_reads(KernelContext&, const CountReads& a) {
+  auto* counts = a.counts.as<uint32_t>();
+  const auto* indices = a.indices.as<int32_t>();
+  const int64_t n = a.indices.size();
+  const auto slots = static_cast<uint32_t>(a.counts.size());
+  for (int64_t i = 0; i < n; ++i) {
+    const auto slot = static_cast<uint32_t>(indices[i]);
+    if (slot < slots) ++counts[slot];
+  }
+}
+
+void slot_usage(KernelContext& ctx, const SlotUsage& a) {
+  auto* counts = a.counts.as<uint32_t>();
+  const int64_t n = a.counts.size();
+  const int64_t chunks = (n + kUsageChunk - 1) / kUsageChunk;
+  auto* partials = ctx.scratch<SlotStatistics>(chunks);
+  ctx.parallel_for(n, kUsageChunk, [&](int64_t begin, int64_t end, int) {
+    SlotStatistics s{};
+    for (int64_t i = begin; i < end; ++i) {
+      if (counts[i] == 0) continue;
+      const uint32_t count = counts[i] & ~kReadBefore;
+      counts[i] = kReadBefore;
+      s.ever += 1;
+      if (count == 0) continue;
+      s.reads += count;
+      s.slots += 1;
+      s.logs += count * std::log(static_cast<double>(count));
+    }
+    partials[begin / kUsageChunk] = s;
+  });
+  SlotStatistics total{};
+  for (int64_t c = 0; c < chunks; ++c) {
+    total.reads += partials[c].reads;
+    total.slots += partials[c].slots;
+    total.ever += partials[c].ever;
+    total.logs += partials[c].logs;
+  }
+  *a.stats.as<SlotStatistics>() = total;
+}
+
+}  // namespace ml::cpu

@@ -1,0 +1,142 @@
+// Sizes of models, against the published counts, and by hand for a small one.
+
+import { spawnSync } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
+import { describe, expect, test } from 'vitest'
+import type { MemoryLayersError } from '../../lib/errors.js'
+import { links, type PlanOptions, plan } from '../../lib/nn/plan.js'
+import { type Preset, type PresetName, presets } from '../../lib/nn/presets.js'
+import {
+  checkTransformerOptions,
+  type TransformerOptions,
+} from '../../lib/nn/transformer-config.js'
+
+const root = fileURLToPath(new URL('../..', import.meta.url))
+
+describe('published counts', () => {
+  // shared/design: 32,000 symbols, untied. The "1B" model has 1,285M in its blocks.
+  test.each([
+    ['dense-373m', 373.8e6],
+    ['dense-7b', 6738e6],
+    ['dense-1.3b', 1416e6],
+    ['dense-134m', 134e6],
+    ['dense-720m', 720e6],
+    ['dense-8b', 8.03e9],
+  ] as const)('%s has %i parameters', (name, published) => {
+    const { parameters } = plan(presets[name])
+    expect(Math.abs(parameters.total / published - 1)).toBeLessThan(0.01)
+  })
+
+  test.each([
+    ['memory-plus-373m-1m', 1024 ** 2 * 1024],
+    ['memory-plus-1.3b-64m', 8192 ** 2 * 2048],
+    ['memory-plus-8b-16m', 64 * 2 ** 30],
+  ] as const)('the one table of %s has %i numbers', (name, numbers) => {
+    expect(plan(presets[name]).parameters.tables).toBe(numbers)
+  })
+
+  test('every preset is a valid model, and says where its numbers come from', () => {
+    for (const [name, preset] of Object.entries<Preset>(presets)) {
+      expect(() => checkTransformerOptions(name, preset.config)).not.toThrow()
+      expect(preset.source === 'derived', name).toBe(preset.derived.includes('dim'))
+      const { lr, tableLr, betas, schedule, clip } = preset.recipe
+      expect({ lr, tableLr, betas, clip }, name).toEqual({
+        lr: 1e-4,
+        tableLr: 1e-3,
+        betas: [0.9, 0.95],
+        clip: { maxNorm: 1, tables: 'apart' },
+      })
+      expect(schedule).toEqual({ warmup: 4000, total: 128_000, floor: 0.01 })
+    }
+  })
+})
+
+const small: TransformerOptions = {
+  vocabSize: 100,
+  dim: 32,
+  layers: 2,
+  heads: 4,
+  kvHeads: 2,
+  contextLength: 16,
+  feedForward: { kind: 'swiglu', hiddenDim: 64 },
+  memory: { layers: [1], nKeys: 8, heads: 2, knn: 4, keyDim: 16 },
+}
+
+test('a small model, by hand', () => {
+  const p = plan(small, { batch: 2 })
+  const attention = 32 * 32 + 2 * (16 * 32) + 32 * 32
+  const memory = 2 * 2 * 8 * 8 + (32 * 32 + 32) + 2 * (32 * 32 + 32)
+  const dense = 2 * 100 * 32 + 32 + 2 * (32 + attention + 32) + 3 * 64 * 32 + memory
+  expect(p.parameters).toEqual({ dense, tables: 64 * 32, total: dense + 64 * 32 })
+  const scores = 2 * 32 * (17 / 2)
+  expect(p.multiplyAddsPerToken).toMatchObject({
+    attention: 2 * (attention + scores),
+    feedForward: 3 * 32 * 64,
+    memory: 32 * 32 + 2 * 8 * 16 + 2 * 4 * 32 + 2 * 32 * 32,
+    head: 3200,
+  })
+  expect(p.tokensPerStep).toBe(32)
+  expect(p.bytesPerStep.total).toBe(0)
+})
+
+test('tables are divided among the devices, and their rows cross the link', () => {
+  const options = { batch: 1, link: 1e9 } satisfies PlanOptions
+  const one = plan(small, options)
+  const four = plan(small, { ...options, devices: 4 })
+  const rows = 4 * 64 * 32
+  expect(one.bytesPerDevice.tables - four.bytesPerDevice.tables).toBe((rows * 3) / 4)
+  expect(four.bytesPerDevice.weights).toBe(one.bytesPerDevice.weights)
+  const entries = 16 * 2 * 4
+  expect(four.bytesPerStep).toMatchObject({
+    gradients: 2 * 0.75 * 4 * four.parameters.dense,
+    lookups: 3 * entries * 12,
+    rows: 2 * 0.75 * 4 * 16 * 32,
+  })
+  expect(four.link.secondsPerStep).toBeCloseTo(four.bytesPerStep.total / 1e9, 12)
+  expect(plan(small, { link: 'pcie-5' }).link.bytesPerSecond).toBe(links['pcie-5'])
+})
+
+test('bad options are refused', () => {
+  const code = (options: object, config: object = small) => {
+    try {
+      plan(config as never, options as never)
+    } catch (error) {
+      return (error as MemoryLayersError).code
+    }
+    return 'none'
+  }
+  expect(code({ devices: 0 })).toBe('ERR_VALUE')
+  expect(code({ link: 'nvlink' })).toBe('ERR_VALUE')
+  expect(code({ link: -1 })).toBe('ERR_VALUE')
+  expect(code({ device: 2 })).toBe('ERR_OPTION')
+  expect(code({}, { ...small, heads: 5 })).toBe('ERR_VALUE')
+})
+
+describe('npx memory-layers plan', () => {
+  const run = (...args: string[]) =>
+    spawnSync(process.execPath, ['--import', 'tsx', 'lib/cli/main.ts', 'plan', ...args], {
+      cwd: root,
+      encoding: 'utf8',
+      // the command must not need the addon
+      env: { ...process.env, MEMORY_LAYERS_PREBUILD: '/nowhere' },
+    })
+
+  test('prints what plan() gives', () => {
+    const name: PresetName = 'memory-plus-1.3b-64m'
+    const r = run('--preset', name, '--devices', '8', '--json')
+    expect(r.stderr).toBe('')
+    expect(JSON.parse(r.stdout)).toEqual(plan(presets[name], { devices: 8, batch: 8 }))
+    const text = run('--preset', name, '--devices', '8').stdout
+    expect(text).toContain('reported; derived: memory.layers')
+    expect(text).toContain('137.44B')
+    for (const line of text.split('\n')) expect(line.length).toBeLessThanOrEqual(80)
+  })
+
+  test('refuses what it does not know', () => {
+    const r = run('--preset', 'dense-374m')
+    expect(r.status).toBe(2)
+    expect(r.stderr).toContain('Did you mean "dense-373m"?')
+    expect(run('--preset', 'dense-373m', '--devices', 'x').stderr).toContain('devices')
+    expect(run('--sets', 'x').status).toBe(2)
+  })
+})

@@ -446,7 +446,9 @@ export function peerBackward(
   weights: TensorHandle,
   u: TensorHandle,
   activation: number,
-): { dx: TensorHandle; dWeights: TensorHandle; dDown: SparseHandle; dUp: SparseHandle }
+  downTable?: TableHandle,
+  upTable?: TableHandle,
+): { dx: TensorHandle; dWeights: TensorHandle; dDown?: SparseHandle; dUp?: SparseHandle }
 
 export function tableCreate(weight: TensorHandle, scales: OptionalTensor): TableHandle
 export function tableGradient(table: TableHandle): SparseHandle
@@ -455,7 +457,11 @@ export function tablePush(
   indices: TensorHandle,
   weights: TensorHandle,
   dy: TensorHandle,
+  offsets?: TensorHandle,
 ): void
+/** The dense part of a table's gradient, `[N, V]` float32; counts from tableDenseAdded on. */
+export function tableDense(table: TableHandle): TensorHandle
+export function tableDenseAdded(table: TableHandle): void
 export function tableExact(table: TableHandle): TensorHandle
 export function tableSetExact(table: TableHandle, values: TensorHandle): void
 export function tableClear(table: TableHandle): void

@@ -23,12 +23,23 @@ export function disposeOnError<T>(body: () => T, owned: readonly { dispose(): vo
   }
 }
 
+let waiting: (() => void)[] | undefined
+
+/** Runs `action` now, or when the outermost `atomically` that runs has succeeded. */
+export function whenCommitted(action: () => void): void {
+  if (waiting) waiting.push(action)
+  else action()
+}
+
 /**
  * Runs `body`, which makes work on `device`: nothing is enqueued before it returns, so that after
  * an error no tensor has changed. The body must not wait for its own work.
  */
 export function atomically<T>(device: Device, body: () => T): T {
-  return disposeOnError(() => {
+  const outer = waiting
+  const actions: (() => void)[] = []
+  waiting = actions
+  const result = disposeOnError(() => {
     native.batchBegin(device.handle)
     let commit = false
     try {
@@ -36,7 +47,10 @@ export function atomically<T>(device: Device, body: () => T): T {
       commit = true
       return result
     } finally {
+      waiting = outer
       native.batchEnd(device.handle, commit)
     }
   })
+  for (const action of actions) whenCommitted(action)
+  return result
 }

@@ -3,6 +3,8 @@
  * @module memory-layers
  */
 
+export { noGrad } from './autograd/recording.js'
+export { keep, tidy } from './autograd/tidy.js'
 export { Context } from './context.js'
 export { Device, type MemoryInfo, type NormalOptions, type UniformOptions } from './device.js'
 export type { DType, TensorBits, TensorData } from './dtype.js'

@@ -1,6 +1,7 @@
 // What memory and PEER layers share: forward, infer and backward, one native call each, and
 // parameters of both kinds.
 
+import { applied } from './autograd/apply.js'
 import type { ContextHandle, ParameterHandle, TensorHandle } from './binding.js'
 import { Context } from './context.js'
 import { isInstance } from './describe.js'
@@ -86,6 +87,14 @@ export abstract class TableLayer {
       output: new Tensor(this.device, output),
       context: new Context(this.device, context),
     }
+  }
+
+  /**
+   * The output, recorded for `backward()` of what is computed from it; inside of `noGrad` the same
+   * as `infer`. Arguments and errors as of `forward`.
+   */
+  apply(x: LayerInput): Tensor<'float32'> {
+    return applied(`${this.#name}.apply`, this, x)
   }
 
   /** The output alone; saves nothing. Arguments and errors as of `forward`. */

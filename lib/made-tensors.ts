@@ -2,6 +2,9 @@
 
 import type { Tensor } from './tensor.js'
 
+/** The method by which an object tells the tensors that belong to it. */
+export const ownTensors: unique symbol = Symbol('tensors')
+
 let made: Tensor[] | undefined
 
 /** Every tensor tells that it was made. */

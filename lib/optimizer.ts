@@ -1,6 +1,7 @@
 // What all optimizers share: the parameters of one device, each once, and their named states.
 
 import { disposeOnError } from './atomically.js'
+import { keep } from './autograd/tidy.js'
 import { native, type OptimizerHandle, type TensorHandle } from './binding.js'
 import { isObject } from './describe.js'
 import type { Device } from './device.js'
@@ -8,9 +9,10 @@ import { isHalf } from './dtype.js'
 import { fail, isArray } from './errors.js'
 import { checkLearningRate, type Hyperparameters } from './hyperparameters.js'
 import { inspect } from './inspect.js'
+import { overwrite } from './overwrite.js'
 import type { DenseParameter, Parameter, TableParameter } from './parameter.js'
 import { loadStateDict, type StateDict, type StateEntry, stateDictOf } from './state-dict.js'
-import { overwrite, Tensor, tensorHandle } from './tensor.js'
+import { Tensor, tensorHandle } from './tensor.js'
 import { ValueTable } from './value-table.js'
 
 // In the order of native/optim/rule.h.
@@ -210,7 +212,7 @@ function nameStates(
     ]
   })
   return [{ name: 'step', handle: handle.step }, ...states].flatMap(({ name, handle }) =>
-    handle ? [{ name, value: new Tensor(device, handle) }] : [],
+    handle ? [{ name, value: keep(new Tensor(device, handle)) }] : [],
   )
 }
 

@@ -1,3 +1,4 @@
+import { keep } from './autograd/tidy.js'
 import type { ParameterHandle } from './binding.js'
 import type { Device } from './device.js'
 import { inspectable } from './inspect.js'
@@ -45,6 +46,9 @@ export function denseParameter(
   value: Tensor<'float32'>,
   grad: Tensor<'float32'>,
 ): DenseParameter {
+  value.setLeaf({ grad, into: () => grad })
+  keep(value)
+  keep(grad)
   return inspectable({ kind: 'dense', name, value, grad }, describeParameter)
 }
 

@@ -1,6 +1,8 @@
+import { runBackward } from './autograd/backward.js'
+import { recorded } from './autograd/record.js'
+import { isRecording } from './autograd/recording.js'
 import { native, type TensorHandle } from './binding.js'
 import type { Device } from './device.js'
-import { failMismatch } from './device-mismatch.js'
 import {
   convertible,
   type DType,
@@ -12,14 +14,17 @@ import {
   type TensorData,
 } from './dtype.js'
 import { type Encoded, encodeNumbers, type NumericData, readNumbers } from './encode.js'
-import { fail, MemoryLayersError } from './errors.js'
+import { fail } from './errors.js'
 import { filled } from './filled.js'
 import { inspect } from './inspect.js'
 import { noteTensor } from './made-tensors.js'
 import { checkInteger } from './options.js'
 import { checkShape, countElements, formatShape } from './shape.js'
+import { tensorHandle } from './tensor-arguments.js'
+import { TensorMemory } from './tensor-memory.js'
 
 export { formatShape } from './shape.js'
+export { optionalTensorHandle, tensorHandle } from './tensor-arguments.js'
 
 /**
  * A dense, row-major array on a device. Calls that use it enqueue work and return at once; only
@@ -27,7 +32,7 @@ export { formatShape } from './shape.js'
  * by operations.
  * @typeParam D its dtype, where the compiler knows it
  */
-export class Tensor<D extends DType = DType> {
+export class Tensor<D extends DType = DType> extends TensorMemory {
   /** Sizes of the axes. */
   readonly shape: readonly number[]
   /** The elements' type. */
@@ -36,12 +41,11 @@ export class Tensor<D extends DType = DType> {
   readonly device: Device
   /** Number of elements. */
   readonly size: number
-  #handle: TensorHandle | undefined
 
   /** @internal Tensors are made by devices and operations. */
   constructor(device: Device, handle: TensorHandle) {
+    super(handle)
     this.device = device
-    this.#handle = handle
     this.shape = Object.freeze(handle.shape)
     this.dtype = dtypeOfCode(handle.dtype) as D
     this.size = countElements(this.shape)
@@ -53,24 +57,26 @@ export class Tensor<D extends DType = DType> {
     return this.size * dtypeInfo(this.dtype).bytes
   }
 
-  /** Whether `dispose()` was called. */
-  get disposed(): boolean {
-    return this.#handle === undefined
-  }
-
-  /** @internal The native handle; throws ERR_DISPOSED after `dispose()`. */
-  handle(where: string, argument: string): TensorHandle {
-    if (this.#handle === undefined) {
-      const tensor = `"${argument}" is a tensor ${formatShape(this.shape)} that was disposed`
-      const hint = 'Use it before dispose(), or keep it outside the `using` block that disposes it.'
-      throw new MemoryLayersError('ERR_DISPOSED', `${where}: ${tensor}.\n  ${hint}`)
-    }
-    return this.#handle
-  }
-
   /** @internal Whether this is a tensor, and no Proxy of one. */
   static is(value: unknown): value is Tensor {
-    return typeof value === 'object' && value !== null && #handle in value
+    return TensorMemory.isTensor(value)
+  }
+
+  /**
+   * Adds the gradients of all that this tensor was computed from: to the parameters' `grad`, to
+   * {@link Tensor.grad}, to the tables' queues of reads. All or nothing. The graph is spent; what
+   * was recorded on the way is disposed, but this tensor, tensors with a gradient of their own and
+   * those given to `keep`.
+   * @param dy its gradient, float32 in this shape; may be left out where there is one element: one
+   * @throws ERR_CONTEXT where nothing was recorded, where the graph was spent, and where something
+   * that backward reads was written since; ERR_SHAPE, ERR_DTYPE, ERR_DISPOSED; ERR_UNSUPPORTED for
+   * gradients of gradients
+   */
+  backward(dy?: Tensor): void {
+    const where = 'Tensor.backward'
+    this.handle(where, 'this')
+    if (dy !== undefined) tensorHandle(where, 'dy', dy, this.device)
+    runBackward(this, dy)
   }
 
   /**
@@ -152,8 +158,10 @@ export class Tensor<D extends DType = DType> {
   }
 
   /**
-   * A copy on another device, or in another float dtype. A new tensor in any case.
-   * @throws ERR_DTYPE, ERR_DEVICE, ERR_OUT_OF_MEMORY
+   * A copy on another device, or in another float dtype. A new tensor in any case. Gradients do not
+   * go from device to device: a copy on another one requires none.
+   * @throws ERR_DTYPE, ERR_DEVICE, ERR_OUT_OF_MEMORY; ERR_UNSUPPORTED for a recorded result that
+   * goes to another device
    */
   to(device: Device): Tensor<D>
   to<T extends DType>(dtype: T): Tensor<T>
@@ -167,19 +175,34 @@ export class Tensor<D extends DType = DType> {
         const requirement = `be ${this.dtype}, the tensor's own: floats alone are converted`
         fail('ERR_DTYPE', where, 'dtype', requirement, target)
       }
-      const converted = native.tensorEmpty(this.device.handle, this.shape, code, where)
-      const copied = filled(converted, () => native.tensorCopy(converted, handle))
-      return new Tensor(this.device, copied)
+      return this.#recordCopy(where, () => {
+        const converted = native.tensorEmpty(this.device.handle, this.shape, code, where)
+        return filled(converted, () => native.tensorCopy(converted, handle))
+      })
     }
     // device.ts imports this file, so its class is taken from the device at hand.
     if (!(this.device.constructor as typeof Device).is(target))
       fail('ERR_DEVICE', where, 'target', 'be a Device or a dtype', target)
-    const copy = native.tensorEmpty(target.handle, this.shape, dtypeCode(where, this.dtype), where)
-    const transfer = target === this.device ? native.tensorCopy : native.tensorTransfer
+    const code = dtypeCode(where, this.dtype)
+    if (target === this.device) return this.to(this.dtype)
+    if (isRecording() && this.slot?.node) {
+      const hint = 'Run it inside of noGrad() for a copy without a gradient.'
+      fail('ERR_UNSUPPORTED', where, 'target', 'be the device of what is recorded', target, hint)
+    }
+    const copy = native.tensorEmpty(target.handle, this.shape, code, where)
     return new Tensor(
       target,
-      filled(copy, () => transfer(copy, handle)),
+      filled(copy, () => native.tensorTransfer(copy, handle)),
     )
+  }
+
+  // Gradients are float32 whatever the dtype of their tensor.
+  #recordCopy(where: string, copy: () => TensorHandle): Tensor {
+    const forward = (): Tensor => new Tensor(this.device, copy())
+    return recorded(where, { x: this as Tensor }, undefined, forward, () => ({
+      saved: {},
+      backward: (dy) => ({ x: dy }),
+    }))
   }
 
   /**
@@ -194,7 +217,11 @@ export class Tensor<D extends DType = DType> {
       const requirement = `have ${this.size} elements as ${formatShape(this.shape)} has`
       fail('ERR_SHAPE', where, 'shape', requirement, formatShape(sizes))
     }
-    return new Tensor(this.device, native.tensorView(handle, 0, sizes))
+    return this.#recordView(
+      where,
+      () => native.tensorView(handle, 0, sizes),
+      (dy, shape) => dy.reshape(shape),
+    )
   }
 
   /**
@@ -210,26 +237,32 @@ export class Tensor<D extends DType = DType> {
     checkInteger(where, 'end', end, 0, count)
     checkInteger(where, 'begin', begin, 0, end)
     const rowSize = countElements(rowShape)
-    const view = native.tensorView(handle, begin * rowSize, [end - begin, ...rowShape])
-    return new Tensor(this.device, view)
+    const sizes = [end - begin, ...rowShape]
+    const view = () => native.tensorView(handle, begin * rowSize, sizes)
+    return this.#recordView(where, view, (dy, shape) => {
+      const dx = dy.device.zeros(shape)
+      const part = dx.rows(begin, end).copyFrom(dy)
+      part.dispose()
+      return dx
+    })
   }
 
-  /**
-   * Frees the memory once the work that uses it has run. Any later use throws ERR_DISPOSED; a
-   * second call does nothing.
-   */
-  dispose(): void {
-    if (this.#handle) native.tensorDispose(this.#handle)
-    this.#handle = undefined
-  }
-
-  /** For `using`: the same as dispose(). */
-  [Symbol.dispose](): void {
-    this.dispose()
+  #recordView(
+    where: string,
+    view: () => TensorHandle,
+    gradient: (dy: Tensor, shape: readonly number[]) => Tensor,
+  ): Tensor<D> {
+    const { shape } = this
+    const forward = (): Tensor => new Tensor(this.device, view())
+    const result = recorded(where, { x: this as Tensor }, undefined, forward, () => ({
+      saved: {},
+      backward: (dy) => ({ x: gradient(dy, shape) }),
+    }))
+    return result as Tensor<D>
   }
 
   /** Dtype, shape and device: `Tensor float32 [4, 32] on cpu`. */
-  toString(): string {
+  override toString(): string {
     const disposed = this.disposed ? ', disposed' : ''
     return `Tensor ${this.dtype} ${formatShape(this.shape)} on ${this.device.name}${disposed}`
   }
@@ -257,42 +290,4 @@ export function upload(
   shape: readonly number[],
 ): TensorHandle {
   return native.tensorFrom(device.handle, elements, shape, dtypeCode(where, dtype))
-}
-
-/** The native handle of an argument: a tensor, alive, and on `device` if one is given. */
-export function tensorHandle(
-  where: string,
-  name: string,
-  tensor: Tensor,
-  device?: Device,
-): TensorHandle {
-  if (!Tensor.is(tensor)) {
-    const hint = 'Make one with device.tensor(data, shape).'
-    fail('ERR_DTYPE', where, name, 'be a Tensor', tensor, hint)
-  }
-  const handle = tensor.handle(where, name)
-  if (device && tensor.device !== device) failMismatch(where, name, device, tensor.device)
-  return handle
-}
-
-/** {@link tensorHandle} of an argument that may be left out. */
-export function optionalTensorHandle(
-  where: string,
-  name: string,
-  tensor: Tensor | undefined,
-  device: Device,
-): TensorHandle | undefined {
-  return tensor === undefined ? undefined : tensorHandle(where, name, tensor, device)
-}
-
-/**
- * Overwrites `target` with `source`, which may be on another device, of another float dtype, or of
- * another shape with as many elements.
- */
-export function overwrite(target: Tensor, source: Tensor): void {
-  const moved = source.device === target.device ? undefined : source.to(target.device)
-  const view = (moved ?? source).reshape(target.shape)
-  native.tensorCopy(target.handle('copy', 'target'), view.handle('copy', 'source'))
-  view.dispose()
-  moved?.dispose()
 }

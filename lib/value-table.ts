@@ -1,4 +1,5 @@
 import { disposeOnError } from './atomically.js'
+import { keep } from './autograd/tidy.js'
 import { native, type TableHandle } from './binding.js'
 import { isInstance } from './describe.js'
 import { checkDevice, type Device } from './device.js'
@@ -8,14 +9,9 @@ import { inspect } from './inspect.js'
 import { constantTensor } from './new-tensor.js'
 import { SparseGrad } from './ops.js'
 import { checkInteger, checkNumber, checkOptions, choiceIndex } from './options.js'
+import { overwrite } from './overwrite.js'
 import { mapTensors } from './safetensors.js'
-import {
-  formatShape,
-  optionalTensorHandle,
-  overwrite,
-  type Tensor,
-  tensorHandle,
-} from './tensor.js'
+import { formatShape, optionalTensorHandle, Tensor, tensorHandle } from './tensor.js'
 
 /** Options of {@link ValueTable}. */
 export interface ValueTableOptions {
@@ -152,6 +148,7 @@ export class ValueTable {
   readonly mapped: boolean
   /** @internal */
   readonly handle: TableHandle
+  #dense: Tensor | undefined
 
   /** @throws ERR_OPTION, ERR_VALUE, ERR_OUT_OF_MEMORY */
   constructor(device: Device, options: ValueTableOptions)
@@ -166,6 +163,8 @@ export class ValueTable {
       const scales = optionalTensorHandle(where, 'scales', rows.scales, device)
       return { rows, handle: native.tableCreate(weight, scales) }
     })
+    keep(rows.weight)
+    if (rows.scales) keep(rows.scales)
     this.device = device
     this.slots = rows.slots
     this.dim = rows.dim
@@ -174,6 +173,30 @@ export class ValueTable {
     this.scales = rows.scales
     this.mapped = rows.mapped
     this.handle = handle
+    if (!this.mapped && this.dtype !== 'int8')
+      this.weight.setLeaf({
+        grad: undefined,
+        table: handle,
+        into: () => this.#denseGradient(),
+        added: () => native.tableDenseAdded(handle),
+      })
+  }
+
+  /**
+   * @internal The dense part of the gradient, for a layer that reads the rows as a matrix to add
+   * to: it counts as one read of every row. Undefined for a read-only table.
+   */
+  denseGradient(): Tensor | undefined {
+    if (!this.weight.requiresGrad) return undefined
+    native.tableDenseAdded(this.handle)
+    return this.#denseGradient()
+  }
+
+  #denseGradient(): Tensor {
+    // A backward that fails disposes what was made in it.
+    if (!this.#dense || this.#dense.disposed)
+      this.#dense = keep(new Tensor(this.device, native.tableDense(this.handle)))
+    return this.#dense
   }
 
   /**
@@ -228,6 +251,7 @@ export class ValueTable {
   /** Frees the rows. Layers that read the table throw ERR_DISPOSED afterwards. */
   dispose(): void {
     native.tableDispose(this.handle)
+    this.#dense?.dispose()
     this.weight.dispose()
     this.scales?.dispose()
   }

@@ -8,6 +8,7 @@ import {
   type Device,
   MemoryLayer,
   type Optimizer,
+  ops,
   type Parameter,
   PeerLayer,
   Sgd,
@@ -162,6 +163,23 @@ onEveryDevice((device) => {
       return { state: async () => 0, run: () => loss.backward(context) }
     })
   })
+
+  test('backward of what was recorded', () =>
+    expectAllOrNothing(() => {
+      const embedding = new Embedding(device, { count: 8, dim: 8 })
+      const blocks = Object.values(layers).map((make) => make(device))
+      const head = new Linear(device, { inputDim: 8, outputDim: 8, weight: embedding.table })
+      const input = x().requireGrad()
+      let h: Tensor = ops.add(input, embedding.apply([0, 1, 4, -1, 2, 3]).reshape([2, 3, 8]))
+      for (const block of blocks) h = ops.add(h, block.apply(h))
+      const y = ops.softmax(head.apply(h))
+      const gradient = dy()
+      const state = stateOf([embedding, ...blocks, head].flatMap((m) => m.parameters()))
+      return {
+        state: async () => [await state(), await input.grad?.data()],
+        run: () => y.backward(gradient),
+      }
+    }))
 
   /** Two tables, one of 16 bits, and dense parameters, with gradients of everything. */
   function training(): { parameters: readonly Parameter[]; optimizer: Optimizer } {

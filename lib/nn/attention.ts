@@ -7,7 +7,14 @@ import { checkBoolean, checkInteger, checkOptions } from '../options.js'
 import type { DenseParameter } from '../parameter.js'
 import type { Tensor } from '../tensor.js'
 import { toGradientRows, toRows } from './input.js'
-import { DenseModule, type Module, Saved, uniformParameter, valuesByName } from './module.js'
+import {
+  DenseModule,
+  explicitly,
+  type Module,
+  Saved,
+  uniformParameter,
+  valuesByName,
+} from './module.js'
 
 /** Options of {@link Attention}. */
 export interface AttentionOptions {
@@ -74,7 +81,7 @@ export class Attention extends DenseModule implements Module<Saved<AttentionSave
    * @throws ERR_SHAPE, ERR_DTYPE
    */
   forward(x: LayerInput): { output: Tensor<'float32'>; context: Saved<AttentionSaved> } {
-    return disposeOnError(() => {
+    return explicitly(() => {
       const where = 'Attention.forward'
       const { rows, restoreShape, leading } = toRows(where, 'x', x, this.#device, this.#dim)
       const q = this.#project(rows, this.#query, leading)

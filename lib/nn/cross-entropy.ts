@@ -1,9 +1,11 @@
-import { disposeOnError } from '../atomically.js'
+import { record } from '../autograd/record.js'
+import { isRecording } from '../autograd/recording.js'
 import { checkDevice, type Device } from '../device.js'
+import { fail } from '../errors.js'
 import { inspect } from '../inspect.js'
 import * as ops from '../ops.js'
-import { type Tensor, tensorHandle } from '../tensor.js'
-import { Saved } from './module.js'
+import { formatShape, type Tensor, tensorHandle } from '../tensor.js'
+import { explicitly, Saved } from './module.js'
 
 /** @internal */
 export type CrossEntropySaved = { logits: Tensor; targets: Tensor; scale: Tensor }
@@ -31,7 +33,7 @@ export class CrossEntropy {
     loss: Tensor<'float32'>
     context: Saved<CrossEntropySaved>
   } {
-    return disposeOnError(() => {
+    return explicitly(() => {
       const where = 'CrossEntropy.forward'
       tensorHandle(where, 'logits', logits, this.#device)
       tensorHandle(where, 'targets', targets, this.#device)
@@ -53,13 +55,35 @@ export class CrossEntropy {
     })
   }
 
-  /** The gradient of the mean loss with respect to the logits. @throws ERR_CONTEXT */
-  backward(context: Saved<CrossEntropySaved>): Tensor<'float32'> {
+  /**
+   * The loss `[1]`, recorded for `loss.backward()` if the logits require a gradient. Arguments and
+   * errors as of `forward`.
+   */
+  apply(logits: Tensor, targets: Tensor): Tensor<'float32'> {
+    const { loss, context } = this.forward(logits, targets)
+    if (!isRecording() || !logits.requiresGrad) context.dispose()
+    else
+      record<'logits', Tensor>('CrossEntropy.apply', { logits }, loss, {
+        saved: {},
+        backward: (dy) => ({ logits: this.backward(context, dy) }),
+        release: () => context.dispose(),
+      })
+    return loss
+  }
+
+  /**
+   * The gradient of the mean loss with respect to the logits.
+   * @param dLoss gradient of the loss, `[1]` float32; left out: one
+   * @throws ERR_CONTEXT, ERR_SHAPE, ERR_DTYPE
+   */
+  backward(context: Saved<CrossEntropySaved>, dLoss?: Tensor): Tensor<'float32'> {
     const where = 'CrossEntropy.backward'
     return Saved.spend(where, context, this, this.#device, ({ logits, targets, scale }) => {
-      const dLosses = scale.reshape([scale.size])
+      const factors = dLoss ? scaleBy(where, scale, dLoss) : scale
+      const dLosses = factors.reshape([scale.size])
       const dLogits = ops.crossEntropyBackward(dLosses, logits, targets)
       dLosses.dispose()
+      if (dLoss) factors.dispose()
       return dLogits
     })
   }
@@ -68,4 +92,16 @@ export class CrossEntropy {
   [inspect](): string {
     return `CrossEntropy on ${this.#device.name}`
   }
+}
+
+/** `[1, tokens]` times `[1]`, as `[tokens, 1]`. */
+function scaleBy(where: string, scale: Tensor, dLoss: Tensor): Tensor {
+  tensorHandle(where, 'dLoss', dLoss, scale.device)
+  if (dLoss.size !== 1)
+    fail('ERR_SHAPE', where, 'dLoss', 'have one element', formatShape(dLoss.shape))
+  const column = scale.reshape([scale.size, 1])
+  const factor = dLoss.reshape([1, 1])
+  const scaled = ops.linear(column, factor)
+  for (const t of [column, factor]) t.dispose()
+  return scaled
 }

@@ -1,4 +1,5 @@
-import { disposeOnError } from '../atomically.js'
+import { record } from '../autograd/record.js'
+import { isRecording } from '../autograd/recording.js'
 import { native } from '../binding.js'
 import { checkDevice, type Device } from '../device.js'
 import {
@@ -18,7 +19,7 @@ import { countElements } from '../shape.js'
 import { loadStateDict, type StateDict, stateDictOf } from '../state-dict.js'
 import { formatShape, Tensor, tensorHandle } from '../tensor.js'
 import { ValueTable } from '../value-table.js'
-import { Saved } from './module.js'
+import { explicitly, Saved } from './module.js'
 
 /** Options of {@link Embedding}. */
 export interface EmbeddingOptions {
@@ -66,7 +67,7 @@ export class Embedding {
     output: Tensor<'float32'>
     context: Saved<EmbeddingSaved>
   } {
-    return disposeOnError(() => {
+    return explicitly(() => {
       const where = 'Embedding.forward'
       const numbers = Tensor.is(tokens) ? undefined : readTokens(where, tokens)
       const shape = numbers ? [numbers.length] : (tokens as Tensor).shape
@@ -88,6 +89,24 @@ export class Embedding {
       rows.dispose()
       return { output, context: new Saved(this, { indices, weights }, {}) }
     })
+  }
+
+  /**
+   * The rows, recorded for `backward()` of what is computed from them; inside of `noGrad` the same
+   * as `infer`. Arguments and errors as {@link Embedding.forward}.
+   */
+  apply(tokens: Tensor | NumericData): Tensor<'float32'> {
+    if (!isRecording()) return this.infer(tokens)
+    const { output, context } = this.forward(tokens)
+    record<never, Tensor>('Embedding.apply', {}, output, {
+      saved: {},
+      backward: (dy) => {
+        this.backward(context, dy)
+        return {}
+      },
+      release: () => context.dispose(),
+    })
+    return output
   }
 
   /** The rows alone. Arguments and errors as {@link Embedding.forward}. */

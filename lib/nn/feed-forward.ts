@@ -6,7 +6,14 @@ import { checkInteger, checkOptions, choiceIndex } from '../options.js'
 import type { DenseParameter } from '../parameter.js'
 import type { Tensor } from '../tensor.js'
 import { toGradientRows, toRows } from './input.js'
-import { DenseModule, type Module, Saved, uniformParameter, valuesByName } from './module.js'
+import {
+  DenseModule,
+  explicitly,
+  type Module,
+  Saved,
+  uniformParameter,
+  valuesByName,
+} from './module.js'
 
 const activations = {
   gelu: { forward: ops.gelu, backward: ops.geluBackward },
@@ -79,7 +86,7 @@ export class FeedForward extends DenseModule implements Module<Saved<FeedForward
    * @throws ERR_SHAPE, ERR_DTYPE
    */
   forward(x: LayerInput): { output: Tensor<'float32'>; context: Saved<FeedForwardSaved> } {
-    return disposeOnError(() => {
+    return explicitly(() => {
       const where = 'FeedForward.forward'
       const { rows, restoreShape } = toRows(where, 'x', x, this.#device, this.#dim)
       const { y, a, h } = this.#run(rows)
@@ -90,7 +97,7 @@ export class FeedForward extends DenseModule implements Module<Saved<FeedForward
 
   /** The output alone. */
   override infer(x: LayerInput): Tensor<'float32'> {
-    return disposeOnError(() => {
+    return explicitly(() => {
       const { rows, restoreShape } = toRows('FeedForward.infer', 'x', x, this.#device, this.#dim)
       const { y, a, h } = this.#run(rows)
       for (const t of [rows, a, h]) t.dispose()

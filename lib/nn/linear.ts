@@ -1,12 +1,15 @@
 import { disposeOnError } from '../atomically.js'
+import { isInstance } from '../describe.js'
 import { checkDevice, type Device } from '../device.js'
+import { fail } from '../errors.js'
 import type { LayerInput } from '../layer-input.js'
 import * as ops from '../ops.js'
 import { checkBoolean, checkInteger, checkOptions } from '../options.js'
-import type { DenseParameter } from '../parameter.js'
-import type { Tensor } from '../tensor.js'
+import { type DenseParameter, type Parameter, tableParameter } from '../parameter.js'
+import { formatShape, type Tensor, tensorHandle } from '../tensor.js'
+import { ValueTable } from '../value-table.js'
 import { toGradientRows, toRows } from './input.js'
-import { DenseModule, type Module, Saved, uniformParameter } from './module.js'
+import { DenseModule, explicitly, type Module, Saved, uniformParameter } from './module.js'
 
 /** Options of {@link Linear}. */
 export interface LinearOptions {
@@ -16,6 +19,12 @@ export interface LinearOptions {
   outputDim: number
   /** Default true. */
   bias?: boolean
+  /**
+   * A table `[outputDim, inputDim]` of float32, bfloat16 or float16 whose rows are the weight: an
+   * output head that is tied to an embedding. Its gradient, of all rows, and the reads of those who
+   * share the table meet in one update. Left out: a weight of its own.
+   */
+  weight?: ValueTable
   /** Of the initial weights. Default 0. */
   seed?: number
 }
@@ -26,7 +35,10 @@ export class Linear extends DenseModule implements Module<Saved<{ x: Tensor }>> 
   readonly #device: Device
   readonly #inputDim: number
   readonly #outputDim: number
-  readonly #weight: DenseParameter
+  /** A weight of its own, or the table whose rows it is. */
+  readonly #own: DenseParameter | undefined
+  readonly #table: ValueTable | undefined
+  readonly #value: Tensor
   readonly #bias: DenseParameter | undefined
 
   /** @throws ERR_DEVICE, ERR_OPTION, ERR_VALUE */
@@ -34,7 +46,8 @@ export class Linear extends DenseModule implements Module<Saved<{ x: Tensor }>> 
     super()
     const where = 'Linear'
     checkDevice(where, device)
-    const checked = checkOptions(where, options, ['inputDim', 'outputDim', 'bias', 'seed'])
+    const names = ['inputDim', 'outputDim', 'bias', 'weight', 'seed']
+    const checked = checkOptions(where, options, names)
     const inputDim = checkInteger(where, 'inputDim', checked.inputDim)
     const outputDim = checkInteger(where, 'outputDim', checked.outputDim)
     const seed = 2 * checkInteger(where, 'seed', checked.seed ?? 0, 0)
@@ -43,13 +56,22 @@ export class Linear extends DenseModule implements Module<Saved<{ x: Tensor }>> 
     this.#inputDim = inputDim
     this.#outputDim = outputDim
     const shape = [outputDim, inputDim]
-    const { weight, bias } = disposeOnError(() => ({
-      weight: uniformParameter(device, 'weight', shape, inputDim, seed + 1),
+    const table = checked.weight && checkTied(where, checked.weight, device, shape)
+    const { own, bias } = disposeOnError(() => ({
+      own: table ? undefined : uniformParameter(device, 'weight', shape, inputDim, seed + 1),
       bias: hasBias ? uniformParameter(device, 'bias', [outputDim], inputDim, seed + 2) : undefined,
     }))
-    this.#weight = weight
+    this.#own = own
+    this.#table = table
+    this.#value = table?.weight ?? own!.value
     this.#bias = bias
-    this.dense = bias ? [weight, bias] : [weight]
+    this.dense = [own, bias].filter((p) => p !== undefined)
+  }
+
+  /** The weight, which may be a table's, and the bias. */
+  override parameters(): readonly Parameter[] {
+    const table = this.#table
+    return table ? [tableParameter('weight', table), ...this.dense] : this.dense
   }
 
   /**
@@ -58,19 +80,19 @@ export class Linear extends DenseModule implements Module<Saved<{ x: Tensor }>> 
    * @throws ERR_SHAPE, ERR_DTYPE
    */
   forward(x: LayerInput): { output: Tensor<'float32'>; context: Saved<{ x: Tensor }> } {
-    return disposeOnError(() => {
+    return explicitly(() => {
       const { rows, restoreShape } = toRows('Linear.forward', 'x', x, this.#device, this.#inputDim)
-      const output = restoreShape(ops.linear(rows, this.#weight.value, this.#bias?.value))
-      const reads = { x: rows, weight: this.#weight.value }
+      const output = restoreShape(this.#run(rows))
+      const reads = { x: rows, weight: this.#value }
       return { output, context: new Saved(this, { x: rows }, reads) }
     })
   }
 
   /** The output alone. */
   override infer(x: LayerInput): Tensor<'float32'> {
-    return disposeOnError(() => {
+    return explicitly(() => {
       const { rows, restoreShape } = toRows('Linear.infer', 'x', x, this.#device, this.#inputDim)
-      const output = restoreShape(ops.linear(rows, this.#weight.value, this.#bias?.value))
+      const output = restoreShape(this.#run(rows))
       rows.dispose()
       return output
     })
@@ -88,12 +110,45 @@ export class Linear extends DenseModule implements Module<Saved<{ x: Tensor }>> 
         this.#outputDim,
         tokens,
       )
-      const { dx } = ops.linearBackward(rows, x, this.#weight.value, {
-        needs: { x: true, weight: true, bias: this.#bias !== undefined },
-        into: { weight: this.#weight.grad, ...(this.#bias && { bias: this.#bias.grad }) },
-      })
+      const dWeight = this.#own?.grad ?? this.#table?.denseGradient()
+      const { dx } = this.#withWeight((weight) =>
+        ops.linearBackward(rows, x, weight, {
+          needs: { x: true, weight: dWeight !== undefined, bias: this.#bias !== undefined },
+          into: { weight: dWeight, bias: this.#bias?.grad },
+        }),
+      )
       rows.dispose()
-      return restoreShape(dx)
+      return restoreShape(dx as Tensor<'float32'>)
     })
   }
+
+  #run(rows: Tensor): Tensor<'float32'> {
+    return this.#withWeight((weight) => ops.linear(rows, weight, this.#bias?.value))
+  }
+
+  /** Runs `body` on the weight in float32, in which a 16-bit table is copied. */
+  #withWeight<T>(body: (weight: Tensor) => T): T {
+    const value = this.#value
+    const copy = value.dtype === 'float32' ? undefined : value.to('float32')
+    const result = body(copy ?? value)
+    copy?.dispose()
+    return result
+  }
+}
+
+/** A table of a shape and on a device, with rows that can be multiplied by. */
+function checkTied(
+  where: string,
+  table: unknown,
+  device: Device,
+  [outputDim, inputDim]: readonly number[],
+): ValueTable {
+  if (!isInstance(table, ValueTable)) fail('ERR_VALUE', where, 'weight', 'be a ValueTable', table)
+  tensorHandle(where, 'weight', table.weight, device)
+  const { shape, dtype } = table.weight
+  const [wanted, found] = [formatShape([outputDim!, inputDim!]), formatShape(shape)]
+  if (found !== wanted)
+    fail('ERR_SHAPE', where, 'weight', `have shape [outputDim, inputDim] ${wanted}`, found)
+  if (dtype === 'int8') fail('ERR_DTYPE', where, 'weight', 'be float32, bfloat16 or float16', dtype)
+  return table
 }

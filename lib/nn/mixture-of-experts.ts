@@ -6,7 +6,14 @@ import { checkInteger, checkNumber, checkOptions, checkProduct } from '../option
 import type { DenseParameter } from '../parameter.js'
 import type { Tensor } from '../tensor.js'
 import { toGradientRows, toRows } from './input.js'
-import { DenseModule, type Module, Saved, uniformParameter, valuesByName } from './module.js'
+import {
+  DenseModule,
+  explicitly,
+  type Module,
+  Saved,
+  uniformParameter,
+  valuesByName,
+} from './module.js'
 
 /** Options of {@link MixtureOfExperts}. */
 export interface MixtureOfExpertsOptions {
@@ -96,7 +103,7 @@ export class MixtureOfExperts extends DenseModule implements Module<Saved<Expert
    * @throws ERR_SHAPE, ERR_DTYPE
    */
   forward(x: LayerInput): { output: Tensor<'float32'>; context: Saved<ExpertsSaved> } {
-    return disposeOnError(() => {
+    return explicitly(() => {
       const where = 'MixtureOfExperts.forward'
       const { rows, restoreShape } = toRows(where, 'x', x, this.#device, this.#dim)
       const { probabilities, indices, gates } = this.#route(rows)

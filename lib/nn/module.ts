@@ -1,12 +1,16 @@
 // What every module of the small dense stack has in common.
 
-import { atomically } from '../atomically.js'
+import { atomically, disposeOnError, whenCommitted } from '../atomically.js'
+import { applied, type ExplicitLayer } from '../autograd/apply.js'
+import { type HeldTensor, lending, releaseHold } from '../autograd/graph.js'
+import { unrecorded } from '../autograd/recording.js'
 import { native } from '../binding.js'
 import type { Device } from '../device.js'
-import { describeValue, MemoryLayersError } from '../errors.js'
+import { describeValue } from '../errors.js'
 import { inspect } from '../inspect.js'
 import type { LayerInput } from '../layer-input.js'
 import { type DenseParameter, denseParameter, type Parameter, stateEntries } from '../parameter.js'
+import { checkUnwritten, contextError } from '../reads.js'
 import { loadStateDict, type StateDict, stateDictOf } from '../state-dict.js'
 import { formatShape, type Tensor } from '../tensor.js'
 
@@ -18,6 +22,8 @@ export interface Module<Saved = unknown> {
   backward(context: Saved, dy: LayerInput): Tensor<'float32'>
   /** The output alone. */
   infer(x: LayerInput): Tensor<'float32'>
+  /** The output, recorded for `backward()` of what is computed from it. */
+  apply(x: LayerInput): Tensor<'float32'>
   /** For an optimizer. */
   parameters(): readonly Parameter[]
   /** The live tensors by name. */
@@ -26,6 +32,11 @@ export interface Module<Saved = unknown> {
   loadStateDict(state: StateDict): void
   /** Frees the parameters. */
   dispose(): void
+}
+
+/** Runs an explicit forward, which records nothing; if it throws, disposes what it made. */
+export function explicitly<T>(body: () => T): T {
+  return unrecorded(() => disposeOnError(body))
 }
 
 /** Of dense parameters, the tensors that a backward may read, by name. */
@@ -60,6 +71,17 @@ export abstract class DenseModule {
 
   abstract forward(x: LayerInput): { output: Tensor<'float32'>; context: { dispose(): void } }
 
+  abstract backward(context: never, dy: LayerInput): Tensor<'float32'>
+
+  /**
+   * The output, recorded for `backward()` of what is computed from it; inside of `noGrad` the same
+   * as `infer`. Arguments and errors as of `forward`.
+   */
+  apply(x: LayerInput): Tensor<'float32'> {
+    const explicit = this as ExplicitLayer<{ dispose(): void }>
+    return applied(`${this.constructor.name}.apply`, explicit, x)
+  }
+
   /** The output alone. */
   infer(x: LayerInput): Tensor<'float32'> {
     const { output, context } = this.forward(x)
@@ -72,17 +94,23 @@ export abstract class DenseModule {
     return this.dense
   }
 
-  /** The live tensors by name. */
+  /** The live tensors by name, a shared table's rows among them. */
   stateDict(): StateDict {
-    return stateDictOf(this.dense)
+    return stateDictOf(this.parameters())
   }
 
-  /** Copies tensors in, all or nothing. @throws ERR_STATE_DICT */
+  /**
+   * Copies tensors in, all or nothing. A shared table may be left out.
+   * @throws ERR_STATE_DICT
+   */
   loadStateDict(state: StateDict): void {
-    loadStateDict(`${this.constructor.name}.loadStateDict`, stateEntries(this.dense), state)
+    const parameters = this.parameters()
+    const optional = parameters.filter((p) => p.kind === 'table').map((p) => p.name)
+    const entries = stateEntries(parameters, { optional })
+    loadStateDict(`${this.constructor.name}.loadStateDict`, entries, state)
   }
 
-  /** Frees the parameters and their gradients. */
+  /** Frees the parameters and their gradients; a shared table stays. */
   dispose(): void {
     for (const { value, grad } of this.dense) {
       value.dispose()
@@ -107,6 +135,7 @@ export abstract class DenseModule {
 export class Saved<T extends Record<string, Tensor>> {
   readonly #owner: object
   readonly #reads: readonly Read[]
+  readonly #held: readonly HeldTensor[]
   #tensors: T | undefined
 
   /**
@@ -116,6 +145,10 @@ export class Saved<T extends Record<string, Tensor>> {
   constructor(owner: object, tensors: T, reads: Record<string, Tensor>) {
     this.#owner = owner
     this.#tensors = tensors
+    this.#held = Object.values(tensors).map((tensor) => ({
+      tensor,
+      hold: tensor.hold('forward', 'saved'),
+    }))
     this.#reads = Object.entries(reads).map(([name, tensor]) => ({
       name,
       tensor,
@@ -144,19 +177,23 @@ export class Saved<T extends Record<string, Tensor>> {
     const tensors = context.#tensors
     if (!tensors)
       throw contextError(where, '"context" was spent by an earlier backward or disposed')
-    for (const { name, tensor, writes } of context.#reads) {
-      if (native.tensorWrittenSince(tensor.handle(where, name), writes))
-        throw contextError(where, `"${name}" was written since the forward of this context`)
-    }
-    const result = atomically(device, () => body(tensors))
-    context.dispose()
+    const result = lending(context.#held, () => {
+      for (const { name, tensor, writes } of context.#reads)
+        checkUnwritten(where, `"${name}"`, tensor.handle(where, name), writes)
+      return unrecorded(() => atomically(device, () => body(tensors)))
+    })
+    whenCommitted(() => context.dispose())
     return result
   }
 
   /** Frees what was saved, for a forward without a backward. */
   dispose(): void {
-    for (const t of Object.values(this.#tensors ?? {})) t.dispose()
+    if (!this.#tensors) return
     this.#tensors = undefined
+    for (const { tensor, hold } of this.#held) {
+      tensor.dispose()
+      releaseHold(hold)
+    }
   }
 
   /** For `using`: the same as dispose(). */
@@ -174,11 +211,4 @@ interface Read {
   readonly name: string
   readonly tensor: Tensor
   readonly writes: number
-}
-
-function contextError(where: string, problem: string): MemoryLayersError {
-  const hint =
-    'Each forward gives a context for one backward, which comes before its input or the ' +
-    'parameters are written; run forward again.'
-  return new MemoryLayersError('ERR_CONTEXT', `${where}: ${problem}.\n  ${hint}`)
 }

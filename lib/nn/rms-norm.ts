@@ -7,7 +7,7 @@ import { checkInteger, checkNumber, checkOptions } from '../options.js'
 import type { DenseParameter } from '../parameter.js'
 import type { Tensor } from '../tensor.js'
 import { toGradientRows, toRows } from './input.js'
-import { DenseModule, type Module, newParameter, Saved } from './module.js'
+import { DenseModule, explicitly, type Module, newParameter, Saved } from './module.js'
 
 /** Options of {@link RmsNorm}. */
 export interface RmsNormOptions {
@@ -46,7 +46,7 @@ export class RmsNorm extends DenseModule implements Module<Saved<{ x: Tensor }>>
    * @throws ERR_SHAPE, ERR_DTYPE
    */
   forward(x: LayerInput): { output: Tensor<'float32'>; context: Saved<{ x: Tensor }> } {
-    return disposeOnError(() => {
+    return explicitly(() => {
       const { rows, restoreShape } = toRows('RmsNorm.forward', 'x', x, this.#device, this.#dim)
       const output = restoreShape(ops.rmsNorm(rows, this.#gain.value, { eps: this.#eps }))
       const reads = { x: rows, weight: this.#gain.value }

@@ -1,3 +1,4 @@
+import { recorded } from '../autograd/record.js'
 import { native } from '../binding.js'
 import { checkOptions, choiceIndex } from '../options.js'
 import type { Tensor } from '../tensor.js'
@@ -16,10 +17,17 @@ export function activationCode(where: string, name: Activation): number {
 
 function activation(name: Activation) {
   const code = activations.indexOf(name)
+  const backward = activationBackward(name)
   return (x: Tensor, options?: OutOptions): Tensor<'float32'> => {
     const checked = checkOptions(name, options, ['out'])
-    const { handles, device, out } = checkTensors(name, { x }, checked.out)
-    return resultTensor(device, native.activate(out, handles.x, code), checked.out)
+    const forward = () => {
+      const { handles, device, out } = checkTensors(name, { x }, checked.out)
+      return resultTensor(device, native.activate(out, handles.x, code), checked.out)
+    }
+    return recorded(name, { x }, checked.out, forward, () => ({
+      saved: { x },
+      backward: (dy) => ({ x: backward(dy, x) }),
+    }))
   }
 }
 

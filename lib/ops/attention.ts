@@ -1,3 +1,4 @@
+import { recorded } from '../autograd/record.js'
 import { native } from '../binding.js'
 import { checkBoolean, checkFloat32, checkOptions } from '../options.js'
 import { type Tensor, tensorHandle } from '../tensor.js'
@@ -43,18 +44,29 @@ export function attention(
 ): { y: Tensor<'float32'>; lse: Tensor<'float32'> } {
   const where = 'attention'
   const { scale, causal, out } = checkAttentionOptions(where, options, q)
-  const { handles, device } = checkTensors(where, { q, k, v })
-  const outputs = outputHandles(where, out, device, ['y', 'lse'])
-  const results = native.attention(
-    outputs.y,
-    outputs.lse,
-    handles.q,
-    handles.k,
-    handles.v,
-    scale,
-    causal,
-  )
-  return resultTensors(device, results, out)
+  const forward = () => {
+    const { handles, device } = checkTensors(where, { q, k, v })
+    const outputs = outputHandles(where, out, device, ['y', 'lse'])
+    const results = native.attention(
+      outputs.y,
+      outputs.lse,
+      handles.q,
+      handles.k,
+      handles.v,
+      scale,
+      causal,
+    )
+    return resultTensors(device, results, out)
+  }
+  return recorded(where, { q, k, v }, out, forward, ({ y, lse }) => ({
+    saved: { q, k, v, y, lse },
+    outputs: ['y'],
+    backward: ({ y: dy }) => {
+      const saved = { q, k, v, y, lse }
+      const { dq, dk, dv } = attentionBackward(dy as Tensor, saved, { scale, causal })
+      return { q: dq, k: dk, v: dv }
+    },
+  }))
 }
 
 /**

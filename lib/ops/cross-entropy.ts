@@ -1,3 +1,4 @@
+import { recorded } from '../autograd/record.js'
 import { native } from '../binding.js'
 import { checkOptions } from '../options.js'
 import type { Tensor } from '../tensor.js'
@@ -18,9 +19,15 @@ export function crossEntropy(
 ): Tensor<'float32'> {
   const where = 'crossEntropy'
   const checked = checkOptions(where, options, ['out'])
-  const { handles, device, out } = checkTensors(where, { logits, targets }, checked.out)
-  const losses = native.crossEntropy(out, handles.logits, handles.targets)
-  return resultTensor(device, losses, checked.out)
+  const forward = () => {
+    const { handles, device, out } = checkTensors(where, { logits, targets }, checked.out)
+    const losses = native.crossEntropy(out, handles.logits, handles.targets)
+    return resultTensor(device, losses, checked.out)
+  }
+  return recorded(where, { logits }, checked.out, forward, () => ({
+    saved: { logits, targets },
+    backward: (dLoss) => ({ logits: crossEntropyBackward(dLoss, logits, targets) }),
+  }))
 }
 
 /**

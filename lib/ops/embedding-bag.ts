@@ -1,4 +1,5 @@
-import { native } from '../binding.js'
+import { recorded, tableOf } from '../autograd/record.js'
+import { native, type TableHandle } from '../binding.js'
 import { checkBoolean, checkOptions, choiceIndex } from '../options.js'
 import { optionalTensorHandle, type Tensor, tensorHandle } from '../tensor.js'
 import {
@@ -50,7 +51,8 @@ export function embeddingBag(
     weights.device,
     { name: 'weights', tensor: weights },
   )
-  try {
+  const { offsets, scales } = checked
+  const forward = () => {
     const tensors = { table, indices: tensor, weights }
     const { handles, device, out } = checkTensors(where, tensors, checked.out)
     const y = native.embeddingBag(
@@ -58,13 +60,58 @@ export function embeddingBag(
       handles.table,
       handles.indices,
       handles.weights,
-      optionalTensorHandle(where, 'offsets', checked.offsets, device),
-      optionalTensorHandle(where, 'scales', checked.scales, device),
+      optionalTensorHandle(where, 'offsets', offsets, device),
+      optionalTensorHandle(where, 'scales', scales, device),
     )
     return resultTensor(device, y, checked.out)
+  }
+  try {
+    return recorded(where, { table, weights }, checked.out, forward, () => ({
+      saved: { table, indices: tensor, weights, offsets, scales },
+      backward: (dy, needs) => bagGradients(dy, table, tensor, weights, { offsets, scales, needs }),
+    }))
   } finally {
     temporary?.dispose()
   }
+}
+
+/** The gradients of a recorded bag: the table's queued at it if it is trained, else dense. */
+function bagGradients(
+  dy: Tensor,
+  table: Tensor,
+  indices: Tensor,
+  weights: Tensor,
+  {
+    needs,
+    ...bags
+  }: { needs: { table: boolean; weights: boolean }; offsets?: Tensor; scales?: Tensor },
+): { table?: Tensor; weights?: Tensor } {
+  const queue = needs.table ? tableOf(table) : undefined
+  if (queue) pushRead(queue, indices, weights, dy, bags.offsets)
+  const { dTable, dWeights } = embeddingBagBackward(dy, table, indices, weights, {
+    ...bags,
+    needs: { table: needs.table && !queue, weights: needs.weights },
+  })
+  const dense = dTable?.toDense()
+  dTable?.dispose()
+  return { ...(dense && { table: dense }), ...(dWeights && { weights: dWeights }) }
+}
+
+function pushRead(
+  queue: TableHandle,
+  indices: Tensor,
+  weights: Tensor,
+  dy: Tensor,
+  offsets: Tensor | undefined,
+): void {
+  const where = 'embeddingBag'
+  native.tablePush(
+    queue,
+    indices.handle(where, 'indices'),
+    weights.handle(where, 'weights'),
+    dy.handle(where, 'dy'),
+    offsets?.handle(where, 'offsets'),
+  )
 }
 
 /** Options of {@link embeddingBagBackward}. */

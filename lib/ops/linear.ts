@@ -1,3 +1,4 @@
+import { recorded } from '../autograd/record.js'
 import { native } from '../binding.js'
 import { checkBoolean, checkOptions } from '../options.js'
 import { optionalTensorHandle, type Tensor } from '../tensor.js'
@@ -25,10 +26,22 @@ export function linear(
   options?: OutOptions,
 ): Tensor<'float32'> {
   const checked = checkOptions('linear', options, ['out'])
-  const { handles, device, out } = checkTensors('linear', { x, weight }, checked.out)
-  const biasHandle = optionalTensorHandle('linear', 'bias', bias, device)
-  const y = native.linear(out, handles.x, handles.weight, biasHandle)
-  return resultTensor(device, y, checked.out)
+  const forward = () => {
+    const { handles, device, out } = checkTensors('linear', { x, weight }, checked.out)
+    const biasHandle = optionalTensorHandle('linear', 'bias', bias, device)
+    const y = native.linear(out, handles.x, handles.weight, biasHandle)
+    return resultTensor(device, y, checked.out)
+  }
+  return recorded('linear', { x, weight, bias }, checked.out, forward, () => ({
+    saved: { x, weight },
+    backward: (dy, needs, into) => {
+      const gradients = linearBackward(dy, x, weight, {
+        needs,
+        into: { weight: into.weight, bias: into.bias },
+      })
+      return { x: gradients.dx, weight: gradients.dWeight, bias: gradients.dBias }
+    },
+  }))
 }
 
 /** Options of {@link linearBackward}. */

@@ -1,4 +1,5 @@
-import { native } from '../binding.js'
+import { recorded, tableOf } from '../autograd/record.js'
+import { native, type TableHandle } from '../binding.js'
 import { checkOptions } from '../options.js'
 import type { Tensor } from '../tensor.js'
 import { type Activation, activationCode } from './activation.js'
@@ -33,19 +34,90 @@ export function peer(
 ): { output: Tensor<'float32'>; u: Tensor<'float32'> } {
   const where = 'peer'
   const { activation, out } = checkOptions(where, options, ['activation', 'out'])
-  const { handles, device } = checkTensors(where, { x, down, up, indices, weights })
-  const outputs = outputHandles(where, out, device, ['output', 'u'])
-  const results = native.peer(
-    outputs.output,
-    outputs.u,
+  const code = activationCode(where, activation ?? 'gelu')
+  const forward = () => {
+    const { handles, device } = checkTensors(where, { x, down, up, indices, weights })
+    const outputs = outputHandles(where, out, device, ['output', 'u'])
+    const results = native.peer(
+      outputs.output,
+      outputs.u,
+      handles.x,
+      handles.down,
+      handles.up,
+      handles.indices,
+      handles.weights,
+      code,
+    )
+    return resultTensors(device, results, out)
+  }
+  return recorded(where, { x, down, up, weights }, out, forward, ({ u }) => ({
+    saved: { x, down, up, indices, weights, u },
+    outputs: ['output'],
+    backward: ({ output: dOut }, needs) => {
+      const saved = { x, down, up, indices, weights, u }
+      const tables = {
+        down: needs.down ? tableOf(down) : undefined,
+        up: needs.up ? tableOf(up) : undefined,
+      }
+      const { dx, dWeights, dDown, dUp } = gradients(dOut as Tensor, saved, code, tables)
+      return { x: dx, weights: dWeights, ...toDense({ down: dDown, up: dUp }, needs) }
+    },
+  }))
+}
+
+interface PeerSaved {
+  x: Tensor
+  down: Tensor
+  up: Tensor
+  indices: Tensor
+  weights: Tensor
+  u: Tensor
+}
+
+/** Of the tables those that are given queue their gradients; the others' are returned. */
+function gradients(
+  dOut: Tensor,
+  saved: PeerSaved,
+  activation: number,
+  tables: { down?: TableHandle | undefined; up?: TableHandle | undefined },
+  out?: Outputs<'dx' | 'dWeights'>['out'],
+): { dx: Tensor<'float32'>; dWeights: Tensor<'float32'>; dDown?: SparseGrad; dUp?: SparseGrad } {
+  const where = 'peerBackward'
+  const { x, down, up, indices, weights, u } = saved
+  const { handles, device } = checkTensors(where, { dOut, x, down, up, indices, weights, u })
+  const outputs = outputHandles(where, out, device, ['dx', 'dWeights'])
+  const { dDown, dUp, ...dense } = native.peerBackward(
+    outputs.dx,
+    outputs.dWeights,
+    handles.dOut,
     handles.x,
     handles.down,
     handles.up,
     handles.indices,
     handles.weights,
-    activationCode(where, activation ?? 'gelu'),
+    handles.u,
+    activation,
+    tables.down,
+    tables.up,
   )
-  return resultTensors(device, results, out)
+  return {
+    ...resultTensors(device, dense, out),
+    ...(dDown && { dDown: new SparseGrad(device, dDown) }),
+    ...(dUp && { dUp: new SparseGrad(device, dUp) }),
+  }
+}
+
+/** Touched rows as dense gradients, of those tables that need one. */
+function toDense(
+  sparse: Record<'down' | 'up', SparseGrad | undefined>,
+  needs: Readonly<Record<'down' | 'up', boolean>>,
+): { down?: Tensor; up?: Tensor } {
+  const dense: { down?: Tensor; up?: Tensor } = {}
+  for (const name of ['down', 'up'] as const) {
+    if (needs[name] && sparse[name]) dense[name] = sparse[name].toDense()
+    sparse[name]?.dispose()
+  }
+  return dense
 }
 
 /**
@@ -63,24 +135,8 @@ export function peerBackward(
   const where = 'peerBackward'
   const { activation, out } = checkOptions(where, options, ['activation', 'out'])
   const names = ['x', 'down', 'up', 'indices', 'weights', 'u']
-  const { x, down, up, indices, weights, u } = checkOptions(where, saved, names, 'saved')
-  const { handles, device } = checkTensors(where, { dOut, x, down, up, indices, weights, u })
-  const outputs = outputHandles(where, out, device, ['dx', 'dWeights'])
-  const { dDown, dUp, ...dense } = native.peerBackward(
-    outputs.dx,
-    outputs.dWeights,
-    handles.dOut,
-    handles.x,
-    handles.down,
-    handles.up,
-    handles.indices,
-    handles.weights,
-    handles.u,
-    activationCode(where, activation ?? 'gelu'),
-  )
-  return {
-    ...resultTensors(device, dense, out),
-    dDown: new SparseGrad(device, dDown),
-    dUp: new SparseGrad(device, dUp),
-  }
+  const checked = checkOptions(where, saved, names, 'saved')
+  const code = activationCode(where, activation ?? 'gelu')
+  const { dx, dWeights, dDown, dUp } = gradients(dOut, checked, code, {}, out)
+  return { dx, dWeights, dDown: dDown as SparseGrad, dUp: dUp as SparseGrad }
 }

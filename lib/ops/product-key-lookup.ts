@@ -1,3 +1,4 @@
+import { recorded } from '../autograd/record.js'
 import { native } from '../binding.js'
 import { isObject } from '../describe.js'
 import { fail } from '../errors.js'
@@ -51,22 +52,37 @@ export interface LookupOptions extends Outputs<'scores' | 'indices' | 'weights'>
 export function productKeyLookup(query: Tensor, keys: Tensor, options: LookupOptions): Lookup {
   const where = 'productKeyLookup'
   const { out, ...checked } = checkOptions(where, options, ['knn', 'gate', 'mask', 'out'])
-  const { handles, device } = checkTensors(where, { query, keys })
   const gate = checked.gate ?? 'softmax'
   const knn = checkInteger(where, 'knn', checked.knn, 1, 2 ** 31 - 1)
-  const mask = optionalTensorHandle(where, 'mask', checked.mask, device)
-  const outputs = outputHandles(where, out, device, ['scores', 'indices', 'weights'])
-  const results = native.productKeyLookup(
-    outputs.scores,
-    outputs.indices,
-    outputs.weights,
-    handles.query,
-    handles.keys,
-    mask,
-    knn,
-    choiceIndex(where, 'gate', gate, gates),
-  )
-  return inspectable({ ...resultTensors(device, results, out), gate, knn }, describeLookup)
+  const forward = (): Lookup => {
+    const { handles, device } = checkTensors(where, { query, keys })
+    const mask = optionalTensorHandle(where, 'mask', checked.mask, device)
+    const outputs = outputHandles(where, out, device, ['scores', 'indices', 'weights'])
+    const results = native.productKeyLookup(
+      outputs.scores,
+      outputs.indices,
+      outputs.weights,
+      handles.query,
+      handles.keys,
+      mask,
+      knn,
+      choiceIndex(where, 'gate', gate, gates),
+    )
+    return inspectable({ ...resultTensors(device, results, out), gate, knn }, describeLookup)
+  }
+  return recorded(where, { query, keys }, out, forward, (lookup) => ({
+    saved: { query, keys, ...lookupTensors(lookup) },
+    outputs: ['weights'],
+    backward: ({ weights: dWeights }) => {
+      const inputs = { query, keys }
+      const { dQuery, dKeys } = productKeyLookupBackward(lookup, dWeights as Tensor, inputs)
+      return { query: dQuery, keys: dKeys }
+    },
+  }))
+}
+
+function lookupTensors({ scores, indices, weights }: Lookup) {
+  return { scores, indices, weights }
 }
 
 function describeLookup({ scores, gate }: Lookup): string {

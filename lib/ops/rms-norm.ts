@@ -1,3 +1,4 @@
+import { recorded } from '../autograd/record.js'
 import { native } from '../binding.js'
 import { checkFloat32, checkOptions } from '../options.js'
 import { optionalTensorHandle, type Tensor } from '../tensor.js'
@@ -27,10 +28,19 @@ export interface RmsNormOptions extends OutOptions {
 export function rmsNorm(x: Tensor, gain?: Tensor, options?: RmsNormOptions): Tensor<'float32'> {
   const where = 'rmsNorm'
   const checked = checkOptions(where, options, ['eps', 'out'])
-  const { handles, device, out } = checkTensors(where, { x }, checked.out)
+  const forward = () => {
+    const { handles, device, out } = checkTensors(where, { x }, checked.out)
+    const gainHandle = optionalTensorHandle(where, 'gain', gain, device)
+    return resultTensor(device, native.rmsNorm(out, handles.x, gainHandle, eps), checked.out)
+  }
   const eps = checkFloat32(where, 'eps', checked.eps ?? 1e-6, 0)
-  const gainHandle = optionalTensorHandle(where, 'gain', gain, device)
-  return resultTensor(device, native.rmsNorm(out, handles.x, gainHandle, eps), checked.out)
+  return recorded(where, { x, gain }, checked.out, forward, () => ({
+    saved: { x, gain },
+    backward: (dy, _needs, into) => {
+      const { dx, dGain } = rmsNormBackward(dy, x, gain, { eps, into: { gain: into.gain } })
+      return { x: dx, gain: dGain }
+    },
+  }))
 }
 
 /**

@@ -1,3 +1,4 @@
+import { recorded } from '../autograd/record.js'
 import { native } from '../binding.js'
 import { fail } from '../errors.js'
 import { checkInteger, checkNumber, checkOptions } from '../options.js'
@@ -27,7 +28,7 @@ function checkRope(where: string, x: Tensor, name: string, options: RopeOptions 
     offset: checkInteger(where, 'offset', checked.offset ?? 0, 0, 2 ** 31 - 1),
     device,
     out,
-    given: checked.out,
+    checked,
   }
 }
 
@@ -41,8 +42,15 @@ function checkRope(where: string, x: Tensor, name: string, options: RopeOptions 
  * @throws ERR_SHAPE, ERR_DTYPE, ERR_VALUE
  */
 export function rope(x: Tensor, options?: RopeOptions): Tensor<'float32'> {
-  const c = checkRope('rope', x, 'x', options)
-  return resultTensor(c.device, native.rope(c.out, c.x, c.positions, c.theta, c.offset), c.given)
+  const where = 'rope'
+  const c = checkRope(where, x, 'x', options)
+  const { out, ...angles } = c.checked
+  const forward = () =>
+    resultTensor(c.device, native.rope(c.out, c.x, c.positions, c.theta, c.offset), out)
+  return recorded(where, { x }, out, forward, () => ({
+    saved: { positions: angles.positions },
+    backward: (dy) => ({ x: ropeBackward(dy, angles) }),
+  }))
 }
 
 /**
@@ -54,5 +62,5 @@ export function rope(x: Tensor, options?: RopeOptions): Tensor<'float32'> {
 export function ropeBackward(dy: Tensor, options?: RopeOptions): Tensor<'float32'> {
   const c = checkRope('ropeBackward', dy, 'dy', options)
   const dx = native.ropeBackward(c.out, c.x, c.positions, c.theta, c.offset)
-  return resultTensor(c.device, dx, c.given)
+  return resultTensor(c.device, dx, c.checked.out)
 }

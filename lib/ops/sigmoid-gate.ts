@@ -1,3 +1,4 @@
+import { recorded } from '../autograd/record.js'
 import { native } from '../binding.js'
 import { checkOptions } from '../options.js'
 import type { Tensor } from '../tensor.js'
@@ -19,8 +20,17 @@ import {
  */
 export function sigmoidGate(y: Tensor, g: Tensor, options?: OutOptions): Tensor<'float32'> {
   const checked = checkOptions('sigmoidGate', options, ['out'])
-  const { handles, device, out } = checkTensors('sigmoidGate', { y, g }, checked.out)
-  return resultTensor(device, native.sigmoidGate(out, handles.y, handles.g), checked.out)
+  const forward = () => {
+    const { handles, device, out } = checkTensors('sigmoidGate', { y, g }, checked.out)
+    return resultTensor(device, native.sigmoidGate(out, handles.y, handles.g), checked.out)
+  }
+  return recorded('sigmoidGate', { y, g }, checked.out, forward, () => ({
+    saved: { y, g },
+    backward: (dOut) => {
+      const { dy, dg } = sigmoidGateBackward(dOut, y, g)
+      return { y: dy, g: dg }
+    },
+  }))
 }
 
 /**

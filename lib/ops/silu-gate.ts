@@ -1,3 +1,4 @@
+import { recorded } from '../autograd/record.js'
 import { native } from '../binding.js'
 import { checkOptions } from '../options.js'
 import type { Tensor } from '../tensor.js'
@@ -20,8 +21,17 @@ import {
  */
 export function siluGate(y: Tensor, a: Tensor, options?: OutOptions): Tensor<'float32'> {
   const checked = checkOptions('siluGate', options, ['out'])
-  const { handles, device, out } = checkTensors('siluGate', { y, a }, checked.out)
-  return resultTensor(device, native.siluGate(out, handles.y, handles.a), checked.out)
+  const forward = () => {
+    const { handles, device, out } = checkTensors('siluGate', { y, a }, checked.out)
+    return resultTensor(device, native.siluGate(out, handles.y, handles.a), checked.out)
+  }
+  return recorded('siluGate', { y, a }, checked.out, forward, () => ({
+    saved: { y, a },
+    backward: (dz) => {
+      const { dy, da } = siluGateBackward(dz, y, a)
+      return { y: dy, a: da }
+    },
+  }))
 }
 
 /**

@@ -1,3 +1,4 @@
+import { recorded } from '../autograd/record.js'
 import { native } from '../binding.js'
 import { checkOptions } from '../options.js'
 import type { Tensor } from '../tensor.js'
@@ -11,8 +12,14 @@ import { checkTensors, type OutOptions, resultTensor } from './call.js'
  */
 export function softmax(x: Tensor, options?: OutOptions): Tensor<'float32'> {
   const checked = checkOptions('softmax', options, ['out'])
-  const { handles, device, out } = checkTensors('softmax', { x }, checked.out)
-  return resultTensor(device, native.softmax(out, handles.x), checked.out)
+  const forward = () => {
+    const { handles, device, out } = checkTensors('softmax', { x }, checked.out)
+    return resultTensor(device, native.softmax(out, handles.x), checked.out)
+  }
+  return recorded('softmax', { x }, checked.out, forward, (y) => ({
+    saved: { y },
+    backward: (dy) => ({ x: softmaxBackward(dy, y) }),
+  }))
 }
 
 /**

@@ -1,6 +1,7 @@
 import { native, type SparseHandle } from '../binding.js'
 import type { Device } from '../device.js'
 import { inspect } from '../inspect.js'
+import { ownTensors } from '../made-tensors.js'
 import { formatShape, Tensor, tensorHandle } from '../tensor.js'
 
 /**
@@ -68,6 +69,11 @@ export class SparseGrad {
   /** For `using`: the same as dispose(). */
   [Symbol.dispose](): void {
     this.dispose()
+  }
+
+  /** @internal */
+  [ownTensors](): Tensor[] {
+    return [this.#rows, this.#values, this.#count]
   }
 
   /** @internal */

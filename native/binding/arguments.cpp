@@ -52,6 +52,11 @@ std::shared_ptr<ValueTable> Arguments::table(const char* name) {
   return checked_table(next(), name);
 }
 
+std::shared_ptr<ValueTable> Arguments::optional_table(const char* name) {
+  const Napi::Value value = next();
+  return value.IsUndefined() ? nullptr : checked_table(value, name);
+}
+
 Tensor Arguments::tensor(const char* name) { return checked(next(), name); }
 
 Tensor Arguments::optional_tensor(const char* name) {

@@ -35,6 +35,7 @@ class Arguments {
   std::vector<Tensor> tensors(const char* name);
   Napi::Array array(const char* name);
   std::shared_ptr<ValueTable> table(const char* name);
+  std::shared_ptr<ValueTable> optional_table(const char* name);
   // ERR_DISPOSED for a table that was disposed.
   std::vector<std::shared_ptr<ValueTable>> tables(const char* name);
 

@@ -35,8 +35,16 @@ struct PeerLayerBox {
   std::unique_ptr<PeerLayer> layer;
 };
 struct ContextBox {
-  std::unique_ptr<MemoryContext> memory;
-  std::unique_ptr<PeerContext> peer;
+  // Shared with the batch that spends it.
+  struct Saved {
+    std::unique_ptr<MemoryContext> memory;
+    std::unique_ptr<PeerContext> peer;
+    void reset() {
+      memory.reset();
+      peer.reset();
+    }
+  };
+  std::shared_ptr<Saved> saved;
 };
 struct OptimizerBox {
   std::unique_ptr<Optimizer> optimizer;

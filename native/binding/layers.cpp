@@ -50,12 +50,16 @@ Napi::Value layer_dispose(Arguments& a) {
   return a.undefined();
 }
 
+Napi::Object wrap_context(Napi::Env env, ContextBox::Saved saved) {
+  return wrap(env, ContextBox{std::make_shared<ContextBox::Saved>(std::move(saved))});
+}
+
 Napi::Value memory_layer_forward(Arguments& a) {
   MemoryLayer& layer = live(unwrap<MemoryLayerBox>(a.next(), "layer").layer, "MemoryLayer.forward");
   ForwardResult r = layer.forward(a.tensor("x"), true);
   Napi::Object o = Napi::Object::New(a.env());
   o.Set("output", to_js(a.env(), r.output));
-  o.Set("context", wrap(a.env(), ContextBox{.memory = std::move(r.context)}));
+  o.Set("context", wrap_context(a.env(), {.memory = std::move(r.context), .peer = {}}));
   return o;
 }
 
@@ -80,14 +84,17 @@ C& expect_context(const char* where, const std::unique_ptr<C>& context, uint64_t
   return *context;
 }
 
-// A backward with its result made before any work is enqueued: after an error nothing has changed.
+// A backward with its result made before any work is enqueued: after an error nothing has changed,
+// and the context is not spent, either of this call or of a batch that it is part of.
 template <class Layer, class C>
-Napi::Value spend(Arguments& a, Layer& layer, std::unique_ptr<C>& box, const char* where) {
-  C& context = expect_context(where, box, layer.id());
-  Batch batch(context.x.device());
+Napi::Value spend(Arguments& a, Layer& layer, const ContextBox& box,
+                  std::unique_ptr<C> ContextBox::Saved::* kind, const char* where) {
+  const C& context = expect_context(where, (*box.saved).*kind, layer.id());
+  Device& device = context.x.device();
+  Batch batch(device);
   const Napi::Object dx = to_js(a.env(), layer.backward(context, a.tensor("dy")));
+  Batch::submit(device, [saved = box.saved] { saved->reset(); });
   batch.commit();
-  box.reset();
   return dx;
 }
 
@@ -95,23 +102,21 @@ Napi::Value memory_layer_backward(Arguments& a) {
   MemoryLayer& layer =
       live(unwrap<MemoryLayerBox>(a.next(), "layer").layer, "MemoryLayer.backward");
   ContextBox& box = unwrap<ContextBox>(a.next(), "context");
-  return spend(a, layer, box.memory, "MemoryLayer.backward");
+  return spend(a, layer, box, &ContextBox::Saved::memory, "MemoryLayer.backward");
 }
 
 Napi::Value context_dispose(Arguments& a) {
-  ContextBox& box = unwrap<ContextBox>(a.next(), "context");
-  box.memory.reset();
-  box.peer.reset();
+  unwrap<ContextBox>(a.next(), "context").saved->reset();
   return a.undefined();
 }
 
 // What a memory layer's forward selected: for study and tests.
 Napi::Value context_lookup(Arguments& a) {
-  ContextBox& box = unwrap<ContextBox>(a.next(), "context");
-  if (!box.memory && !box.peer)
+  const ContextBox::Saved& saved = *unwrap<ContextBox>(a.next(), "context").saved;
+  if (!saved.memory && !saved.peer)
     throw Error(Code::context,
                 "Context.lookup: the context was spent.\n  Read it before backward.");
-  const QueryContext& q = box.memory ? box.memory->query : box.peer->query;
+  const QueryContext& q = saved.memory ? saved.memory->query : saved.peer->query;
   // Copies: the read that backward queues must be the one that forward made.
   return to_js(a.env(), {{"scores", copy_of(q.scores)},
                          {"indices", copy_of(q.indices)},
@@ -136,7 +141,7 @@ Napi::Value peer_layer_forward(Arguments& a) {
   PeerLayer::Result r = layer.forward(a.tensor("x"), true);
   Napi::Object o = Napi::Object::New(a.env());
   o.Set("output", to_js(a.env(), r.output));
-  o.Set("context", wrap(a.env(), ContextBox{.peer = std::move(r.context)}));
+  o.Set("context", wrap_context(a.env(), {.memory = {}, .peer = std::move(r.context)}));
   return o;
 }
 
@@ -148,7 +153,7 @@ Napi::Value peer_layer_infer(Arguments& a) {
 Napi::Value peer_layer_backward(Arguments& a) {
   PeerLayer& layer = live(unwrap<PeerLayerBox>(a.next(), "layer").layer, "PeerLayer.backward");
   ContextBox& box = unwrap<ContextBox>(a.next(), "context");
-  return spend(a, layer, box.peer, "PeerLayer.backward");
+  return spend(a, layer, box, &ContextBox::Saved::peer, "PeerLayer.backward");
 }
 
 }  // namespace

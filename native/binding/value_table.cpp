@@ -20,15 +20,29 @@ Napi::Value table_gradient(Arguments& a) {
                sparse_grad(table->device(), table->pending(), table->slots(), table->dim()));
 }
 
-// (table, indices, weights, dy): queues a read of bags as a layer's backward does.
+// (table): the dense part of its gradient
+Napi::Value table_dense(Arguments& a) { return to_js(a.env(), a.table("table")->dense_gradient()); }
+
+// (table): the dense part was added to
+Napi::Value table_dense_added(Arguments& a) {
+  a.table("table")->dense_added();
+  return a.undefined();
+}
+
+// (table, indices, weights, dy, offsets or undefined): queues a read of bags as a layer's backward
+// does.
 Napi::Value table_push(Arguments& a) {
   const auto table = a.table("table");
-  const Tensor indices = a.tensor("indices"), weights = a.tensor("weights"), dy = a.tensor("dy");
+  const Tensor indices = a.tensor("indices"), weights = a.tensor("weights"), dy = a.tensor("dy"),
+               offsets = a.optional_tensor("offsets");
   if (&table->live_weight("tablePush").device() != &indices.device())
     throw Error(Code::device_mismatch, "tablePush: the read is on another device than the table.");
-  const TableRead read{.indices = indices.view(), .weights = weights.view(), .dy = dy.view()};
+  const TableRead read{.indices = indices.view(),
+                       .weights = weights.view(),
+                       .dy = dy.view(),
+                       .offsets = offsets.view()};
   check_reads("tablePush", {read}, table->dim());
-  table->push({.indices = indices, .weights = weights, .dy = dy});
+  table->push({.indices = indices, .weights = weights, .dy = dy, .offsets = offsets});
   return a.undefined();
 }
 
@@ -66,6 +80,8 @@ Napi::Value table_pending(Arguments& a) {
 void define_value_table(Napi::Object exports) {
   define<table_create>(exports, "tableCreate", "ValueTable");
   define<table_gradient>(exports, "tableGradient", "ValueTable.gradient");
+  define<table_dense>(exports, "tableDense", "ValueTable.gradient");
+  define<table_dense_added>(exports, "tableDenseAdded", "ValueTable.gradient");
   define<table_push>(exports, "tablePush", "ValueTable.push");
   define<table_exact>(exports, "tableExact", "optimizer.stateDict");
   define<table_set_exact>(exports, "tableSetExact", "optimizer.loadStateDict");

@@ -2,6 +2,7 @@
 
 #include <iterator>
 #include <new>
+#include <utility>
 
 namespace ml {
 namespace {
@@ -45,6 +46,15 @@ void Batch::commit() {
 void Batch::submit(Device& device, std::function<void()> work) {
   if (!device.batch) return work();
   device.batch->work_.push_back(std::move(work));
+}
+
+void Batch::bypass(Device& device, const std::function<void()>& work) {
+  struct Restore {
+    Device& device;
+    Batch* batch;
+    ~Restore() { device.batch = batch; }
+  } restore{device, std::exchange(device.batch, nullptr)};
+  work();
 }
 
 void Batch::keep(Device& device, const View& view) {

@@ -24,6 +24,9 @@ class Batch {
   // Runs `work` on the caller's thread: now, or with an open batch at its commit. It may be run
   // again after std::bad_alloc, and must then not have changed anything.
   static void submit(Device& device, std::function<void()> work);
+  // Runs `work` now, batch or not: what fills memory that nothing else uses yet, and that stays
+  // whatever becomes of the batch.
+  static void bypass(Device& device, const std::function<void()>& work);
   // Memory that kept work uses lives until it is enqueued.
   static void keep(Device& device, const View& view);
 

@@ -119,9 +119,10 @@ Tensor clip_grad_norm(Device& device, const std::vector<Tensor>& dense_grads,
     run(device, ClipScale{.x = x.view(), .sum = sum.view(), .max_norm = max_norm});
   };
   for (const Tensor& g : dense_grads) clip(g);
-  // A table's gradient is linear in the weights of its reads, which the queue owns.
+  // A table's gradient is linear in the weights of its reads, which the queue owns. The dense part
+  // may be added to later, so it is scaled itself.
   for (const auto& t : tables)
-    for (const ValueTable::Read& r : t->pending()) clip(r.weights);
+    for (const ValueTable::Read& r : t->pending()) clip(r.dense ? r.dy : r.weights);
   run(device, ClipScale{.norm = norm.view(), .sum = sum.view(), .max_norm = max_norm});
   batch.commit();
   return norm;

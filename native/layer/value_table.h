@@ -3,7 +3,8 @@
 // Layers that share a table queue their reads here. A table is never updated inside a backward
 // pass, since the backward of an earlier layer still needs the old rows. The queue stays until
 // clear(). It owns copies of the indices and weights of its reads; a read that is void counts for
-// nothing (ops/queue_read.h).
+// nothing (ops/queue_read.h). Layers that read the rows as a matrix (tied output heads) add to the
+// dense part of the gradient, which counts as one read of every row.
 
 #include <memory>
 #include <span>
@@ -29,6 +30,7 @@ class ValueTable : public std::enable_shared_from_this<ValueTable> {
   struct Read {
     Tensor indices, weights, dy, offsets;
     bool queued = false;  // where dy is void all indices are -1
+    bool dense = false;   // of every row with weight 1
   };
 
   ValueTable(Tensor weight, Tensor scales)
@@ -44,9 +46,13 @@ class ValueTable : public std::enable_shared_from_this<ValueTable> {
 
   // Nothing for a read-only table, which no optimizer updates. `dy` must not be written to later.
   void push(const Read& read);
-  void clear() { queue_.clear(); }  // zeroGrad
-  // In the order of the pushes, without those that are known to be void. What is done to the
-  // weights, such as clipping, is done to the queue.
+  // The dense part, [N, V] float32: made as zeros at the first call, kept until dispose(). Work
+  // that adds to it counts from dense_added() on.
+  const Tensor& dense_gradient();
+  void dense_added();
+  void clear();  // zeroGrad
+  // In the order of the pushes, without those that are known to be void; then the dense part, if it
+  // was added to. What is done to the weights, such as clipping, is done to the queue.
   std::vector<Read> pending();
   void dispose() { *this = ValueTable(Tensor{}, Tensor{}); }
   // The rows, for a layer that reads them; ERR_DISPOSED after dispose().
@@ -73,6 +79,8 @@ class ValueTable : public std::enable_shared_from_this<ValueTable> {
 
   Tensor weight_, scales_;
   std::vector<QueuedRead> queue_;
+  Read dense_;
+  bool has_dense_ = false;  // since clear()
 };
 
 TouchedRows find_touched_rows(Device& device, std::span<const ValueTable::Read> reads,

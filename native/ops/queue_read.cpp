@@ -16,6 +16,7 @@ void queue_read(KernelContext& ctx, const QueueRead& a) {
   };
   copy(a.queued_indices, a.indices);
   copy(a.queued_weights, a.weights);
+  if (a.offsets) copy(a.queued_offsets, a.offsets);
 }
 
 }  // namespace ml::cpu

@@ -21,6 +21,15 @@ struct QueueReadRule {
   }
 };
 
+struct QueueOffsetsRule {
+  int32_t* queued_offsets;
+  const int32_t* offsets;
+  template <int n>
+  __device__ void at(int64_t i) const {
+    store<n>(queued_offsets + i, load<n>(offsets + i));
+  }
+};
+
 }  // namespace
 
 void queue_read(CudaStream& stream, const QueueRead& a) {
@@ -31,6 +40,11 @@ void queue_read(CudaStream& stream, const QueueRead& a) {
                     .indices = a.indices.as<int32_t>(),
                     .weights = a.weights.as<float>()},
       a.indices.size(), std::min(aligned<int32_t>(a.indices), aligned<float>(a.weights)));
+  if (!a.offsets) return;
+  map(stream,
+      QueueOffsetsRule{.queued_offsets = a.queued_offsets.as<int32_t>(),
+                       .offsets = a.offsets.as<int32_t>()},
+      a.offsets.size(), aligned<int32_t>(a.offsets));
 }
 
 }  // namespace ml::ML_CUDA_NAMESPACE

@@ -20,6 +20,7 @@ Napi::Value peer(Arguments& a) {
   return to_js(a.env(), {{"output", output}, {"u", u}});
 }
 
+// The tables' gradients are queued at the tables that are given, else returned.
 Napi::Value peer_backward(Arguments& a) {
   const Tensor out_x = a.optional_output("out.dx"), out_weights = a.optional_output("out.dWeights");
   const Tensor dout = a.tensor("dOut"), x = a.tensor("x"), down = a.tensor("down"),
@@ -39,11 +40,20 @@ Napi::Value peer_backward(Arguments& a) {
               {out_x, out_weights});
   const ValueTable::Read of_down{.indices = indices, .weights = du, .dy = x},
       of_up{.indices = indices, .weights = coefficient, .dy = dout};
-  const SparseGrad ddown = sparse_grad(device, {&of_down, 1}, down.shape[0], down.shape[1]),
-                   dup = sparse_grad(device, {&of_up, 1}, up.shape[0], up.shape[1]);
   Napi::Object result = to_js(a.env(), {{"dx", dx}, {"dWeights", dweights}});
-  result.Set("dDown", to_js(a.env(), ddown));
-  result.Set("dUp", to_js(a.env(), dup));
+  const auto add = [&](const char* name, const char* table, ValueTable::Read read,
+                       const Tensor& rows) {
+    if (const auto queue = a.optional_table(table)) {
+      queue->live_weight("peerBackward");
+      read.dy = float32_copy(read.dy);  // may be written to before the step
+      queue->push(read);
+    } else {
+      result.Set(name,
+                 to_js(a.env(), sparse_grad(device, {&read, 1}, rows.shape[0], rows.shape[1])));
+    }
+  };
+  add("dDown", "downTable", of_down, down);
+  add("dUp", "upTable", of_up, up);
   return result;
 }
 

@@ -149,10 +149,14 @@ export function tensorRandom(
   b: number,
   seed: number,
 ): void
-export function tensorRead(tensor: TensorHandle): Promise<ArrayBuffer>
+export function tensorRead(tensor: TensorHandle, operation?: string): Promise<ArrayBuffer>
 export function tensorReadSync(tensor: TensorHandle): ArrayBuffer
 export function tensorWrite(tensor: TensorHandle, byteOffset: number, data: ArrayBufferView): void
 export function tensorCopy(target: TensorHandle, source: TensorHandle): void
+export function tensorsOverwritten(
+  targets: readonly TensorHandle[],
+  sources: readonly TensorHandle[],
+): number[]
 export function tensorTransfer(target: TensorHandle, source: TensorHandle): void
 export function tensorWrites(tensor: TensorHandle): number
 export function tensorWrittenSince(tensor: TensorHandle, writes: number): boolean

@@ -1,7 +1,9 @@
 // Tensors by their published names: a module's state, and how it is loaded.
 
 import { atomically } from './atomically.js'
+import { native } from './binding.js'
 import { isObject, shorten } from './describe.js'
+import type { Device } from './device.js'
 import { convertible } from './dtype.js'
 import { describeValue, MemoryLayersError } from './errors.js'
 import { overwrite } from './overwrite.js'
@@ -52,13 +54,35 @@ export function loadStateDict(
   const device = entries[0]?.value.device
   if (!device) return
   atomically(device, () => {
-    for (const [i, { value, readOnly, load }] of entries.entries()) {
+    const loaded = entries.flatMap(({ value, readOnly, load }, i) => {
       const source = sources[i]
-      if (!source || readOnly) continue
-      if (load) load(source)
-      else overwrite(value, source)
+      return !source || readOnly ? [] : [{ value, load, source }]
+    })
+    const copies = copyOverwritten(device, loaded)
+    for (const [i, { value, load, source }] of loaded.entries()) {
+      const from = copies.get(i) ?? source
+      if (load) load(from)
+      else overwrite(value, from)
     }
+    for (const copy of copies.values()) copy.dispose()
   })
+}
+
+/** Copies of the sources, by position, that the loading of others would change. */
+function copyOverwritten(
+  device: Device,
+  loaded: readonly { value: Tensor; source: Tensor }[],
+): Map<number, Tensor> {
+  const here = [...loaded.entries()].filter(([, { source }]) => source.device === device)
+  const handles = (pick: 'value' | 'source') =>
+    here.map(([, entry]) => entry[pick].handle('loadStateDict', pick))
+  const overwritten = native.tensorsOverwritten(handles('value'), handles('source'))
+  return new Map(
+    overwritten.map((i) => {
+      const [position, { source }] = here[i]!
+      return [position, source.to(source.dtype)]
+    }),
+  )
 }
 
 function checkEntry(where: string, entry: StateEntry, source: unknown): void {

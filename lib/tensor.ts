@@ -98,7 +98,8 @@ export class Tensor<D extends DType = DType> extends TensorMemory {
    * else the array of {@link Tensor.data}. Waits and rejects as that does.
    */
   async bits(): Promise<TensorBits<D>> {
-    return typedArray(this.dtype, await native.tensorRead(this.handle('Tensor.bits', 'this')))
+    const where = 'Tensor.bits'
+    return typedArray(this.dtype, await native.tensorRead(this.handle(where, 'this'), where))
   }
 
   // 16-bit floats are read through a float32 copy.

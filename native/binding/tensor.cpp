@@ -4,6 +4,7 @@
 #include <future>
 
 #include "binding/exports.h"
+#include "layer/apart.h"
 
 namespace ml::binding {
 namespace {
@@ -71,6 +72,7 @@ Napi::Value tensor_random(Arguments& a) {
 
 Napi::Value tensor_read(Arguments& a) {
   const Tensor t = a.tensor("tensor");
+  a.name_operation();
   const View v = t.view();
   Napi::ArrayBuffer buffer = new_array_buffer(a.env(), static_cast<size_t>(v.bytes()));
   auto keep = std::make_shared<Napi::ObjectReference>(Napi::Persistent(buffer.As<Napi::Object>()));
@@ -113,8 +115,19 @@ Napi::Value tensor_write(Arguments& a) {
 
 Napi::Value tensor_copy(Arguments& a) {
   const Tensor to = a.output("target"), from = a.tensor("source");
+  if (Memory(to.view()) != Memory(from.view()) || to.dtype != from.dtype)
+    expect_apart("Tensor.copyFrom", "this", to.view(), "other", from.view());
   run(to.device(), Copy{.out = to.view(), .in = from.view()});
   return a.undefined();
+}
+
+// (targets, sources): positions of the sources that copying each to its target would change.
+Napi::Value tensors_overwritten(Arguments& a) {
+  const std::vector<Tensor> targets = a.tensors("targets"), sources = a.tensors("sources");
+  Napi::Array list = Napi::Array::New(a.env());
+  for (size_t i : find_overwritten(targets, sources))
+    list.Set(list.Length(), Napi::Number::New(a.env(), static_cast<double>(i)));
+  return list;
 }
 
 // (target, source): between devices, in the order of both streams, without waiting here.
@@ -185,6 +198,7 @@ void define_tensor(Napi::Object exports) {
   define<tensor_read_sync>(exports, "tensorReadSync", "Tensor.dataSync");
   define<tensor_write>(exports, "tensorWrite", "Tensor.write");
   define<tensor_copy>(exports, "tensorCopy", "Tensor.copyFrom");
+  define<tensors_overwritten>(exports, "tensorsOverwritten");
   define<tensor_transfer>(exports, "tensorTransfer", "Tensor.to");
   define<tensor_writes>(exports, "tensorWrites", "forward");
   define<tensor_written_since>(exports, "tensorWrittenSince", "backward");

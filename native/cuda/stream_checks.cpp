@@ -13,8 +13,9 @@ bool CudaStream::begin(const OutcomePtr& outcome, Ticket ticket) {
   std::lock_guard<std::mutex> lock(outcomes_mutex_);
   if (FaultPtr fault = outcome->inherited()) outcome->settle(std::move(fault));
   if (outcome->known()) return false;
-  for (const OutcomePtr& need : outcome->needs())
+  outcome->needs().each([&](const OutcomePtr& need) {
     if (!need->known()) outcome->checks |= need->checks;
+  });
   work_checks_ = outcome->checks;
   FaultPtr fault = attempt(ticket, [&] {
     launched_.push_back({.ticket = ticket, .outcome = outcome});

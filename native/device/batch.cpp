@@ -1,51 +1,65 @@
 #include "device/batch.h"
 
-#include <iterator>
 #include <new>
 #include <utility>
 
 namespace ml {
 namespace {
 
-constexpr int kAttempts = 10;
+constexpr size_t kMostKept = 64;  // storages that the work of most calls uses
+
+}  // namespace
+
+Batch::Batch(Device& device)
+    : device_(device),
+      outer_(device.batch),
+      outermost_(outer_ ? outer_->outermost_ : this),
+      workspace_(outer_ ? nullptr : std::move(device.batch_workspace)),
+      memory_(workspace_.get(), workspace_ ? Device::kBatchWorkspace : 0) {
+  if (!outer_) kept_.reserve(kMostKept);
+  device.batch = this;
+}
+
+Batch::~Batch() {
+  device_.batch = outer_;
+  for (Item* item = first_; item;) {
+    Item* next = item->next;
+    item->destroy(*item);
+    item = next;
+  }
+  for (const auto& storage : kept_) storage->in_batch = false;
+  if (workspace_) device_.batch_workspace = std::move(workspace_);
+}
+
+void Batch::commit() {
+  if (outer_) {
+    *outer_->last_ = first_;
+    if (first_) outer_->last_ = last_;
+    first_ = nullptr;
+    last_ = &first_;
+    return;
+  }
+  device_.batch = nullptr;
+  for (Item* item = first_; item; item = item->next) run_surely(*item);
+}
 
 // What the queue of the stream needs for one item of work is little, and comes back as work ends.
-void submit_surely(Device& device, const std::function<void()>& work) {
+void Batch::run_surely(Item& item) {
+  constexpr int kAttempts = 10;
   for (int attempt = 1;; ++attempt) {
     try {
-      return work();
+      return item.run(item);
     } catch (const std::bad_alloc&) {
       if (attempt == kAttempts) throw;
-      device.stream().wait();
+      device_.stream().wait();
     }
   }
 }
 
-template <class T>
-void append(std::vector<T>& to, std::vector<T>& from) {
-  to.insert(to.end(), std::make_move_iterator(from.begin()), std::make_move_iterator(from.end()));
-}
-
-}  // namespace
-
-Batch::Batch(Device& device) : device_(device), outer_(device.batch) { device.batch = this; }
-
-Batch::~Batch() { device_.batch = outer_; }
-
-void Batch::commit() {
-  if (outer_) {
-    outer_->kept_.reserve(outer_->kept_.size() + kept_.size());
-    append(outer_->work_, work_);
-    append(outer_->kept_, kept_);
-    return;
-  }
-  device_.batch = nullptr;
-  for (const auto& work : work_) submit_surely(device_, work);
-}
-
-void Batch::submit(Device& device, std::function<void()> work) {
-  if (!device.batch) return work();
-  device.batch->work_.push_back(std::move(work));
+void Batch::keep(Storage& storage) {
+  if (storage.in_batch) return;
+  kept_.push_back(storage.shared_from_this());
+  storage.in_batch = true;
 }
 
 void Batch::bypass(Device& device, const std::function<void()>& work) {
@@ -55,10 +69,6 @@ void Batch::bypass(Device& device, const std::function<void()>& work) {
     ~Restore() { device.batch = batch; }
   } restore{device, std::exchange(device.batch, nullptr)};
   work();
-}
-
-void Batch::keep(Device& device, const View& view) {
-  if (device.batch && view.storage) device.batch->kept_.push_back(view.storage->shared_from_this());
 }
 
 }  // namespace ml

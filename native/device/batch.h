@@ -4,8 +4,12 @@
 // checked and all memory is there. A batch that ends without commit() drops its work, so nothing
 // has changed. Batches nest: the outermost one enqueues.
 
+#include <cstddef>
 #include <functional>
 #include <memory>
+#include <memory_resource>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "device/device.h"
@@ -23,18 +27,58 @@ class Batch {
 
   // Runs `work` on the caller's thread: now, or with an open batch at its commit. It may be run
   // again after std::bad_alloc, and must then not have changed anything.
-  static void submit(Device& device, std::function<void()> work);
+  template <class Work>
+  static void submit(Device& device, Work&& work) {
+    if (device.batch)
+      device.batch->add(std::forward<Work>(work));
+    else
+      work();
+  }
   // Runs `work` now, batch or not: what fills memory that nothing else uses yet, and that stays
   // whatever becomes of the batch.
   static void bypass(Device& device, const std::function<void()>& work);
   // Memory that kept work uses lives until it is enqueued.
-  static void keep(Device& device, const View& view);
+  static void keep(Device& device, const View& view) {
+    if (device.batch && view.storage) device.batch->outermost_->keep(*view.storage);
+  }
 
  private:
+  // An item of work, in the outermost batch's memory.
+  struct Item {
+    Item* next = nullptr;
+    void (*run)(Item&) = nullptr;
+    void (*destroy)(Item&) = nullptr;
+  };
+  template <class Work>
+  struct ItemOf : Item {
+    explicit ItemOf(Work&& w) : work(std::move(w)) {}
+    explicit ItemOf(const Work& w) : work(w) {}
+    Work work;
+  };
+
+  template <class Work>
+  void add(Work&& work) {
+    using Type = ItemOf<std::remove_cvref_t<Work>>;
+    void* memory = outermost_->memory_.allocate(sizeof(Type), alignof(Type));
+    auto* item = new (memory) Type(std::forward<Work>(work));
+    item->run = [](Item& i) { static_cast<Type&>(i).work(); };
+    item->destroy = [](Item& i) { static_cast<Type&>(i).~Type(); };
+    *last_ = item;
+    last_ = &item->next;
+  }
+  void keep(Storage& storage);
+  void run_surely(Item& item);
+
   Device& device_;
   Batch* const outer_;
-  std::vector<std::function<void()>> work_;
-  std::vector<std::shared_ptr<Storage>> kept_;
+  Batch* const outermost_;
+  Item* first_ = nullptr;
+  Item** last_ = &first_;
+
+  // Of the outermost batch: first the device's workspace, then more of the heap.
+  std::unique_ptr<std::byte[]> workspace_;
+  std::pmr::monotonic_buffer_resource memory_;
+  std::pmr::vector<std::shared_ptr<Storage>> kept_{&memory_};  // each once
 };
 
 }  // namespace ml

@@ -2,6 +2,7 @@
 // A device as the layers see it: operations, a stream, memory.
 
 #include <algorithm>
+#include <cstddef>
 #include <functional>
 #include <memory>
 #include <string>
@@ -40,6 +41,9 @@ class Device : public std::enable_shared_from_this<Device> {
 
   Batch* batch = nullptr;  // open now: device/batch.h
   View condition;          // all work that is enqueued now depends on it as well: OnCondition
+  // For the work of a batch, which mostly fits it; an open batch has taken it.
+  static constexpr size_t kBatchWorkspace = size_t{64} << 10;
+  std::unique_ptr<std::byte[]> batch_workspace{new std::byte[kBatchWorkspace]};
 
   Stream& stream() { return *stream_; }
   Allocator& allocator() { return allocator_; }
@@ -105,6 +109,7 @@ class Storage : public std::enable_shared_from_this<Storage> {
 
   WriteLog writes;
   Validity validity;
+  bool in_batch = false;  // an open batch keeps it
   // What the exact values of its 16-bit elements need, once an optimizer trains them:
   // optim/exact_rows.h, layer/exact_rows.h.
   std::shared_ptr<Storage> exact;

@@ -2,6 +2,8 @@
 // What becomes of a piece of work. It is pending until the stream knows; then it has passed, or it
 // is void: it failed itself, or depends on work that is void. Void work changes nothing.
 
+#include <algorithm>
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -32,7 +34,31 @@ using FaultPtr = std::shared_ptr<const Fault>;  // nullptr: none
 
 class Outcome;
 using OutcomePtr = std::shared_ptr<Outcome>;
-using Needs = std::vector<OutcomePtr>;  // work that other work depends on
+
+// Work that other work depends on. Most work depends on little, which takes no memory of its own.
+class Needs {
+ public:
+  void add(const OutcomePtr& outcome) {
+    if (count_ > 0 && last() == outcome) return;
+    if (count_ < first_.size())
+      first_[count_] = outcome;
+    else
+      more_.push_back(outcome);
+    ++count_;
+  }
+  template <class F>
+  void each(const F& f) const {
+    for (size_t i = 0; i < std::min(count_, first_.size()); ++i) f(first_[i]);
+    for (const OutcomePtr& outcome : more_) f(outcome);
+  }
+
+ private:
+  const OutcomePtr& last() const { return more_.empty() ? first_[count_ - 1] : more_.back(); }
+
+  size_t count_ = 0;
+  std::array<OutcomePtr, 3> first_;
+  std::vector<OutcomePtr> more_;
+};
 
 class Outcome {
  public:
@@ -52,16 +78,16 @@ class Outcome {
   // Why this work is void by what it depends on: the earliest fault of those that are known.
   FaultPtr inherited() const {
     FaultPtr earliest;
-    for (const OutcomePtr& need : needs_) {
+    needs_.each([&](const OutcomePtr& need) {
       FaultPtr fault = need->fault();
       if (fault && (!earliest || fault->first < earliest->first)) earliest = std::move(fault);
-    }
+    });
     return earliest;
   }
   // Settles what is pending: void with a fault, passed without.
   void settle(FaultPtr fault) {
     if (known()) return;
-    needs_.clear();
+    needs_ = {};
     fault_ = std::move(fault);
     state_.store(fault_ ? kVoid : kPassed, std::memory_order_release);
   }

@@ -60,6 +60,14 @@ void Stream::complete(Ticket ticket) {
   progress_.notify_all();
 }
 
+// By the system clock, since a wait by the steady clock (pthread_cond_clockwait) is newer than the
+// oldest glibc that the binary runs on.
+template <typename Condition>
+bool Stream::wait_for(std::unique_lock<std::mutex>& lock, std::chrono::milliseconds limit,
+                      const Condition& condition) {
+  return progress_.wait_until(lock, std::chrono::system_clock::now() + limit, condition);
+}
+
 void Stream::wait_for_submitted() {
   std::unique_lock<std::mutex> lock(mutex_);
   progress_.wait(lock, [this] { return completed() == submitted_; });
@@ -70,7 +78,7 @@ void Stream::admit(int64_t bytes) {
   const auto fits = [&] { return staged() == 0 || staged() + bytes <= staging_limit_; };
   if (!fits()) {
     std::unique_lock<std::mutex> lock(mutex_);
-    progress_.wait_for(lock, kLongestWait, fits);
+    wait_for(lock, kLongestWait, fits);
   }
   if (!fits())
     throw Error(Code::out_of_memory,
@@ -100,7 +108,7 @@ std::shared_ptr<const void> Stream::stage(const void* source, size_t bytes) {
 
 bool Stream::wait_for(std::chrono::milliseconds limit) {
   std::unique_lock<std::mutex> lock(mutex_);
-  return progress_.wait_for(lock, limit, [this] { return completed() == submitted_; });
+  return wait_for(lock, limit, [this] { return completed() == submitted_; });
 }
 
 std::vector<OperationTime> Stream::take_times() {

@@ -90,6 +90,9 @@ class Stream {
 
  private:
   void admit(int64_t bytes);
+  template <typename Condition>
+  bool wait_for(std::unique_lock<std::mutex>& lock, std::chrono::milliseconds limit,
+                const Condition& condition);
 
   static constexpr size_t kMaxUnreported = 256;
   struct Found {

@@ -9,8 +9,7 @@ void Validity::collect(int64_t begin, int64_t end, Needs& needs) const {
   auto part = std::lower_bound(parts_.begin(), parts_.end(), begin,
                                [](const Part& p, int64_t at) { return p.end <= at; });
   for (; part != parts_.end() && part->begin < end; ++part) {
-    if (part->outcome->passed()) continue;
-    if (needs.empty() || needs.back() != part->outcome) needs.push_back(part->outcome);
+    if (!part->outcome->passed()) needs.add(part->outcome);
   }
 }
 

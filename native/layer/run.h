@@ -4,7 +4,6 @@
 
 #include <array>
 #include <span>
-#include <vector>
 
 #include "device/batch.h"
 #include "device/dependence.h"
@@ -22,20 +21,33 @@ inline void wrote(Device& device, const View& v) {
   if (v.storage && v.storage->exact) reset_exact_rows(device, v);
 }
 
+// Copies of the `results` of work that waits in a batch.
+class Results {
+ public:
+  explicit Results(std::span<const View> views) {
+    for (const View& v : views) views_.at(count_++) = v;
+  }
+  std::span<const View> views() const { return {views_.data(), count_}; }
+
+ private:
+  size_t count_ = 0;
+  std::array<View, 4> views_;
+};
+
 // Enqueues a kernel. Returns what becomes of the work, which is void if one of its inputs is, or if
 // it fails itself. What it overwrites is void then. What it updates is a state, such as a parameter
 // or a gradient, and stays as it was; but for `results`, which are in the making, and void with the
 // work that adds to them.
-template <class Args, class Rule>
-OutcomePtr submit(Device& device, const Args& args, const Rule& rule,
+template <class Args, class Writes>
+OutcomePtr submit(Device& device, const Args& args, const Writes& writes,
                   std::span<const View> results) {
-  each_output(args, rule, [](const char*, const View& v, Write) { announce_write(v); });
+  each_output(args, writes, [](const char*, const View& v, Write) { announce_write(v); });
   Needs needs;
   each_input(args, [&](const char*, const View& v, bool) { collect_needs(v, needs); });
   for (const View& v : results) collect_needs(v, needs);
   collect_needs(device.condition, needs);
   const auto each_result = [&](auto&& f) {
-    each_output(args, rule, [&](const char*, const View& v, Write write) {
+    each_output(args, writes, [&](const char*, const View& v, Write write) {
       if (write == Write::overwritten) f(v);
     });
     for (const View& v : results) f(v);
@@ -58,10 +70,10 @@ OutcomePtr enqueue(Device& device, const Args& args, const Rule& rule,
     each_input(args, [&](const char*, const View& v, bool) { Batch::keep(device, v); });
     each_output(args, rule, [&](const char*, const View& v, Write) { Batch::keep(device, v); });
     Batch::keep(device, device.condition);
-    Batch::submit(device, [=, &device, condition = device.condition,
-                           made = std::vector<View>(results.begin(), results.end())] {
+    Batch::submit(device, [&device, args, writes = writes_of(rule), condition = device.condition,
+                           made = Results(results)] {
       const OnCondition depend(device, condition);
-      submit(device, args, rule, made);
+      submit(device, args, writes, made.views());
     });
   } else {
     outcome = submit(device, args, rule, results);

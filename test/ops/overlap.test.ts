@@ -88,7 +88,7 @@ onEveryDevice((device) => {
       [lower, upper],
     ] as const) {
       const message = await errorOf('ERR_VALUE', () => to.copyFrom(from))
-      expect(message).toContain('copy: "target" must have memory of its own')
+      expect(message).toContain('Tensor.copyFrom: "this" must have memory of its own')
     }
     await errorOf('ERR_VALUE', () => ops.add(upper, upper, { out: lower }))
     t.copyFrom(t)

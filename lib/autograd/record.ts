@@ -18,9 +18,9 @@
 //   }
 //
 // `forward` runs without recording, so it may be made of recorded operations; it returns new
-// tensors, none of the inputs. If no input requires
-// a gradient, or inside of noGrad(), that is all that happens: `derive` is not called. Else
-// `derive` gets the result (softmax saves it) and says how a backward comes about:
+// tensors, none of the inputs. If no input requires a gradient, or inside of noGrad(), that is all
+// that happens: `derive` is not called. Else `derive` gets the result (softmax saves it) and says
+// how a backward comes about:
 //
 // - `saved`: every tensor that `backward` reads, by the name that a message gives it; undefined is
 //   left out. Their memory is held until the backward, whatever the caller disposes, and they can

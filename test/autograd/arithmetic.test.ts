@@ -1,4 +1,4 @@
-// backward() through arithmetic, elementwise functions, reductions and products of matrices, against
+// backward() through arithmetic, elementwise functions, reductions and products of matrices equals
 // finite differences of the float64 references.
 
 import { describe, expect, test } from 'vitest'

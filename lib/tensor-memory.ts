@@ -75,6 +75,11 @@ export abstract class TensorMemory {
     return typeof value === 'object' && value !== null && #handle in value
   }
 
+  /** @internal Whether this is a tensor that requires a gradient; it may be anything. */
+  static hasSlot(value: unknown): boolean {
+    return TensorMemory.isTensor(value) && value.slot !== undefined
+  }
+
   /** @internal The native handle; throws ERR_DISPOSED after `dispose()`. */
   handle(where: string, argument: string): TensorHandle {
     if (this.#handle === undefined) {

@@ -132,7 +132,7 @@ function saveTensor(where: string, name: string, tensor: Tensor): SavedTensor {
 }
 
 function requireGrad(inputs: Readonly<Record<string, Tensor | undefined>>): boolean {
-  for (const name in inputs) if (inputs[name]?.slot) return true
+  for (const name in inputs) if (TensorMemory.hasSlot(inputs[name])) return true
   return false
 }
 

@@ -134,7 +134,7 @@ export class Attention extends DenseModule implements ExplicitModule<Saved<Atten
 }
 
 function checkAttention(where: string, device: Device, options: AttentionOptions) {
-  const names = ['dim', 'heads', 'kvHeads', 'headDim', 'causal', 'compute', 'seed']
+  const names = ['dim', 'kvHeads', 'heads', 'headDim', 'causal', 'compute', 'seed']
   const checked = checkOptions(where, options, names)
   checkCompute(where, device, checked.compute)
   const dim = checkInteger(where, 'dim', checked.dim)

@@ -1,3 +1,4 @@
+import { recorded } from '../autograd/record.js'
 import { native } from '../binding.js'
 import { fail } from '../errors.js'
 import { checkInteger, checkNumber, checkOptions } from '../options.js'
@@ -40,7 +41,12 @@ function checkDropout(where: string, x: Tensor, name: string, options: DropoutOp
  */
 export function dropout(x: Tensor, options: DropoutOptions): Tensor<'float32'> {
   const c = checkDropout('dropout', x, 'x', options)
-  return resultTensor(c.device, native.dropout(c.out, c.x, c.p, c.seed, c.step), c.given)
+  const { p, seed, step } = c
+  const forward = () => resultTensor(c.device, native.dropout(c.out, c.x, p, seed, step), c.given)
+  return recorded('dropout', { x }, c.given, forward, () => ({
+    saved: {},
+    backward: (dy) => ({ x: dropoutBackward(dy, { p, seed, step }) }),
+  }))
 }
 
 /**

@@ -1,3 +1,4 @@
+import { recorded } from '../autograd/record.js'
 import { native } from '../binding.js'
 import { fail } from '../errors.js'
 import { checkInteger, checkNumber, checkOptions } from '../options.js'
@@ -42,7 +43,15 @@ function checkRope(where: string, x: Tensor, name: string, options: RopeOptions 
  */
 export function rope(x: Tensor, options?: RopeOptions): Tensor<'float32'> {
   const c = checkRope('rope', x, 'x', options)
-  return resultTensor(c.device, native.rope(c.out, c.x, c.positions, c.theta, c.offset), c.given)
+  const forward = () =>
+    resultTensor(c.device, native.rope(c.out, c.x, c.positions, c.theta, c.offset), c.given)
+  return recorded('rope', { x }, c.given, forward, () => {
+    const { out, ...angles } = options ?? {}
+    return {
+      saved: { positions: angles.positions },
+      backward: (dy) => ({ x: ropeBackward(dy, angles) }),
+    }
+  })
 }
 
 /**

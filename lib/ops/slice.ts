@@ -1,3 +1,4 @@
+import { recorded } from '../autograd/record.js'
 import { native } from '../binding.js'
 import type { DType } from '../dtype.js'
 import { fail, isArray } from '../errors.js'
@@ -60,8 +61,17 @@ export function slice<D extends DType>(x: Tensor<D>, options?: SliceOptions): Te
   const checked = checkOptions(where, options, ['begin', 'end', 'out'])
   const { handles, device, out } = checkTensors(where, { x }, checked.out)
   const { begin, size } = checkBox(where, x.shape, checked)
-  const box = native.slice(out, handles.x, begin, size)
-  return resultTensor(device, box, checked.out) as Tensor as Tensor<D>
+  const forward = () => {
+    const box = native.slice(out, handles.x, begin, size)
+    return resultTensor(device, box, checked.out) as Tensor as Tensor<D>
+  }
+  return recorded<'x', Tensor>(where, { x }, checked.out, forward, () => ({
+    saved: {},
+    backward: (dy) => {
+      const end = begin.map((first, axis) => first + size[axis]!)
+      return { x: sliceBackward(dy, x.shape, { begin, end }) }
+    },
+  })) as Tensor<D>
 }
 
 /**

@@ -62,19 +62,20 @@ __global__ void __launch_bounds__(Group::kBlock, Group::kMinBlocks)
   if (guard.aborted()) return;
   const Group group(rows, n);
   const int64_t at = group.row * n;
-  typename Group::Registers v, g;  // x, weight * dy
+  typename Group::Registers v, g;  // (x - mean) * inverse deviation, weight * dy
   const Moments m = moments(group, v, x + at, n, eps);
   const auto load = [&](int64_t begin) {
-    if constexpr (!Group::kCachesRow) group.load(v, x + at, begin);
     group.load(g, dy + at, begin);
     if (weight) group.multiply(g, weight, begin);
+    if constexpr (!Group::kCachesRow) group.load(v, x + at, begin);
+    group.for_loaded(begin, [&](int i) { v[i] = (v[i] - m.mean) * m.inverse_deviation; });
   };
   float sum = 0, product = 0;
   group.for_chunks([&](int64_t begin) {
     load(begin);
     group.for_loaded(begin, [&](int i) {  // g is 0 past the row
       sum += g[i];
-      product += g[i] * ((v[i] - m.mean) * m.inverse_deviation);
+      product += g[i] * v[i];
     });
   });
   const float mean_g = group.sum(sum) / static_cast<float>(n),
@@ -83,8 +84,7 @@ __global__ void __launch_bounds__(Group::kBlock, Group::kMinBlocks)
     group.for_chunks([&](int64_t begin) {
       if constexpr (!Group::kCachesRow) load(begin);
       group.store(dx + at, begin, [&](int i, int64_t) {
-        const float normal = (v[i] - m.mean) * m.inverse_deviation;
-        return (g[i] - mean_g - normal * mean_gx) * m.inverse_deviation;
+        return (g[i] - mean_g - v[i] * mean_gx) * m.inverse_deviation;
       });
     });
   if (factors && group.is_leader()) {

@@ -18,12 +18,16 @@ struct TargetCount {
   int32_t none;
 };
 
+struct CountScratch {
+  float v[kWarp];
+};
+
 // One block; one thread counts every blockDim.x-th target. Counts are summed as two floats, of 12
 // bits and of the rest, which keeps them exact.
 __global__ void target_count_kernel(Guard guard, TargetCount* out, const int32_t* targets,
                                     int64_t tokens, int32_t ignore_index) {
   if (guard.aborted()) return;
-  __shared__ float scratch[kWarp];
+  float* scratch = shared<CountScratch>().v;
   int64_t count = 0;
   for (int64_t t = threadIdx.x; t < tokens; t += blockDim.x)
     count += target_counts(targets[t], ignore_index);
@@ -64,8 +68,8 @@ void target_weights(CudaStream& stream, const TargetWeights& a) {
   const int64_t tokens = a.targets.size();
   if (tokens == 0) return;
   TargetCount* count = stream.scratch<TargetCount>(1);
-  launch(target_count_kernel, 1, kThreads, 0, stream, count, a.targets.as<int32_t>(), tokens,
-         a.ignore_index);
+  launch(target_count_kernel, 1, kThreads, sizeof(CountScratch), stream, count,
+         a.targets.as<int32_t>(), tokens, a.ignore_index);
   stream.check_some_target("targetWeights", &count->none);
   const int n =
       std::min({aligned<int32_t>(a.kept), aligned<float>(a.weights), aligned<int32_t>(a.targets)});

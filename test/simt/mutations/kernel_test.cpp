@@ -272,6 +272,12 @@ void rows() {
     compare(dx, "sigmoid gate backward");
     compare(dg, "dg", 1e-4);
   }
+  const Both targets = indices(p, {9000}, 7, 15), weights = output(p, {9000});
+  on_both(p, [&](auto v) {
+    return TargetWeights{
+        .kept = v(targets), .weights = v(weights), .targets = v(targets), .ignore_index = 3};
+  });
+  compare(weights, "target weights");
 }
 
 void attention() {

@@ -293,6 +293,13 @@ const mutations = [
     to: '.accumulate = false,',
   },
   {
+    what: 'targets that no thread counts',
+    file: 'native/ops/target_weights.cu',
+    test: 'rows',
+    from: 't < tokens; t += blockDim.x)',
+    to: 't < tokens; t += blockDim.x + 1)',
+  },
+  {
     what: 'plain minimum for an atomic',
     file: 'native/cuda/checks.cu',
     test: 'faults',

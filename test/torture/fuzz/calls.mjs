@@ -82,6 +82,21 @@ function operationCalls({ ops }) {
     (b, t) =>
       dispose(...Object.values(ops.rmsNormBackward(t(), t(), t(), options(b, { eps: number })))),
     (b, t) => dispose(...Object.values(ops.topK(t(), b.below(4) ? small(b) : hostile(b)))),
+    (b, t) => dispose(ops.layerNorm(t(), t(), t(), options(b, { eps: number, out: t }))),
+    (b, t) => dispose(...Object.values(ops.layerNormBackward(t(), t(), t()))),
+    (b, t) =>
+      dispose(ops.rope(t(), options(b, { theta: number, offset: small, positions: t, out: t }))),
+    (b, t) => dispose(ops.embedding(t(), b.below(2) ? t() : typedArray(b), options(b, { out: t }))),
+    (b, t) => dispose(ops.dropout(t(), options(b, { p: number, seed: small, step: small }))),
+    (b, t) => {
+      const names = { temperature: number, topK: small, topP: number, count: small, out: t }
+      return dispose(ops.multinomial(t(), options(b, names)))
+    },
+    (b, t) => dispose(ops.causalConv1d(t(), t(), t(), options(b, { dilation: small }))),
+    (b, t) => dispose(...Object.values(ops.causalConv1dBackward(t(), t(), t()))),
+    (b, t) => dispose(ops.concat([t(), t()], small(b), out(b, t))),
+    (b, t) => dispose(ops.slice(t(), options(b, { begin: hostile, end: hostile, out: t }))),
+    (b, t) => dispose(ops.permute(t(), b.below(2) ? [1, 0] : hostile(b), out(b, t))),
     (b, t) => dispose(ops[b.of(['relu', 'gelu', 'silu', 'sigmoid'])](t(), out(b, t))),
     (b, t) => dispose(ops[b.of(['reluBackward', 'geluBackward'])](t(), t(), out(b, t))),
     (b, t) => dispose(ops.siluGate(t(), t(), out(b, t))),

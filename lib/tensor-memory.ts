@@ -1,7 +1,7 @@
 // The memory of a tensor, what holds it (the tensor until dispose(), a graph until its backward),
 // and the tensor's gradient.
 
-import { type Leaf, Slot, slotDisposed } from './autograd/graph.js'
+import { Edge, edgeDisposed, type Leaf } from './autograd/graph.js'
 import { native, type TensorHandle } from './binding.js'
 import { type DType, dtypeInfo } from './dtype.js'
 import { fail, MemoryLayersError } from './errors.js'
@@ -25,7 +25,7 @@ export abstract class TensorMemory {
   #hold: Hold | undefined
   #freedWithGraph = false
   /** @internal Where its gradient is collected, if it requires one. */
-  slot: Slot | undefined
+  edge: Edge | undefined
   /** @internal Neither a backward nor a tidy disposes it. */
   kept = false
 
@@ -44,7 +44,7 @@ export abstract class TensorMemory {
    * a thing itself: a parameter's value, or a tensor after `requireGrad()`.
    */
   get requiresGrad(): boolean {
-    return this.slot !== undefined
+    return this.edge !== undefined
   }
 
   /**
@@ -53,7 +53,7 @@ export abstract class TensorMemory {
    * is disposed, by itself or with this tensor. A value table's is sparse: `table.gradient()`.
    */
   get grad(): Tensor<'float32'> | undefined {
-    const grad = this.slot?.leaf?.grad
+    const grad = this.edge?.leaf?.grad
     return grad?.disposed ? undefined : (grad as Tensor<'float32'> | undefined)
   }
 
@@ -66,7 +66,7 @@ export abstract class TensorMemory {
     const where = 'Tensor.requireGrad'
     this.handle(where, 'this')
     if (dtypeInfo(this.dtype).range) fail('ERR_DTYPE', where, 'this', 'be of floats', this.dtype)
-    if (!this.slot?.leaf) this.setLeaf({ grad: undefined })
+    if (!this.edge?.leaf) this.setLeaf({ grad: undefined })
     return this
   }
 
@@ -76,8 +76,8 @@ export abstract class TensorMemory {
   }
 
   /** @internal Whether this is a tensor that requires a gradient; it may be anything. */
-  static hasSlot(value: unknown): boolean {
-    return TensorMemory.isTensor(value) && value.slot !== undefined
+  static hasEdge(value: unknown): boolean {
+    return TensorMemory.isTensor(value) && value.edge !== undefined
   }
 
   /** @internal The native handle; throws ERR_DISPOSED after `dispose()`. */
@@ -126,10 +126,10 @@ export abstract class TensorMemory {
    * use throws ERR_DISPOSED; a second call does nothing.
    */
   dispose(): void {
-    const { slot } = this
+    const { edge } = this
     if (!this.#free()) return
-    if (slot?.leaf?.grad && !slot.leaf.into) slot.leaf.grad.dispose()
-    if (slot?.node) slotDisposed(slot)
+    if (edge?.leaf?.grad && !edge.leaf.into) edge.leaf.grad.dispose()
+    if (edge?.node) edgeDisposed(edge)
   }
 
   /** For `using`: the same as dispose(). */
@@ -141,13 +141,13 @@ export abstract class TensorMemory {
   freeWithGraph(): void {
     if (!this.#free()) return
     this.#freedWithGraph = true
-    if (this.slot?.node) this.slot.node.alive--
+    if (this.edge?.node) this.edge.node.alive--
   }
 
   /** @internal Makes a leaf of it: gradients end there. */
   setLeaf(leaf: Leaf): void {
-    if (this.slot) this.slot.leaf = leaf
-    else this.slot = new Slot(undefined, leaf)
+    if (this.edge) this.edge.leaf = leaf
+    else this.edge = new Edge(undefined, leaf)
   }
 
   #free(): boolean {

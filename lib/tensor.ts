@@ -186,7 +186,7 @@ export class Tensor<D extends DType = DType> extends TensorMemory {
       fail('ERR_DEVICE', where, 'target', 'be a Device or a dtype', target)
     const code = dtypeCode(where, this.dtype)
     if (target === this.device) return this.to(this.dtype)
-    if (isRecording() && this.slot?.node) {
+    if (isRecording() && this.edge?.node) {
       const hint = 'Run it inside of noGrad() for a copy without a gradient.'
       fail('ERR_UNSUPPORTED', where, 'target', 'be the device of what is recorded', target, hint)
     }

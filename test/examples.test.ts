@@ -2,8 +2,10 @@
 
 import { spawnSync } from 'node:child_process'
 import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, test } from 'vitest'
+import { temporaryFolder } from './support/files.js'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 
@@ -24,7 +26,20 @@ const outputs: Record<string, RegExp[]> = {
     /a bad question: 400/,
   ],
   'from-tfjs.ts': [/epoch 40: loss 0\.0\d+, recall (9[5-9]|100)\.\d %/],
+  'gpt.ts': [
+    /model\.layers\.1\.memory\.values\.weight +table +\[4096, 128\]/,
+    /\nstep 30: loss [0-3]\.\d+, all in .+loss\.svg\n.{16,}/s,
+  ],
+  'gpt-70-lines.ts': [/^\d+ parameters\n/, /\n30 [0-3]\.\d+ /, /held-out [0-9.]+\nThe .{50,}/s],
   'in-a-worker.mjs': [/256 tokens in, 256 out/, /the main thread went on meanwhile: true/],
+}
+
+const folder = temporaryFolder()
+
+/** Arguments of programs that would train for long. */
+const programArguments: Record<string, string[]> = {
+  'gpt.ts': ['README.md', '30', folder],
+  'gpt-70-lines.ts': ['train', '30'],
 }
 
 const files = readdirSync(`${root}examples`, { withFileTypes: true }).filter((e) => e.isFile())
@@ -38,12 +53,19 @@ test('every example is listed here, and shorter than 80 lines', () => {
     ).toBeLessThan(80)
 })
 
+test('a small GPT takes at most 70 lines, 60 of PyTorch', () => {
+  const lines = readFileSync(`${root}examples/gpt-70-lines.ts`, 'utf8').trimEnd().split('\n')
+  expect(lines.length).toBeLessThanOrEqual(70)
+})
+
 describe.each(Object.entries(outputs))('%s', (name, wanted) => {
   test('runs and prints its result', { timeout: 120_000 }, () => {
     const loader = name.endsWith('.ts') ? ['--import', 'tsx'] : []
-    const r = spawnSync(process.execPath, [...loader, `examples/${name}`], {
+    const program = [...loader, `examples/${name}`, ...(programArguments[name] ?? [])]
+    const r = spawnSync(process.execPath, program, {
       cwd: root,
       encoding: 'utf8',
+      env: { ...process.env, GPT_FILE: join(folder, 'gpt.safetensors') },
     })
     // Only the greeting of TensorFlow.js may be on stderr.
     expect(

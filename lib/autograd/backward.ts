@@ -6,7 +6,7 @@ import { fail } from '../errors.js'
 import { checkUnwritten, contextError } from '../reads.js'
 import { formatShape } from '../shape.js'
 import type { Tensor } from '../tensor.js'
-import { disposeResults, type Leaf, lending, type Node, type Slot } from './graph.js'
+import { disposeResults, type Edge, type Leaf, lending, type Node } from './graph.js'
 import { unrecorded } from './recording.js'
 
 const where = 'Tensor.backward'
@@ -15,19 +15,19 @@ let visits = 0
 
 /** All or nothing: after an error no gradient has changed, and the graph is not spent. */
 export function runBackward(root: Tensor, dy: Tensor | undefined): void {
-  const { slot } = root
-  if (!slot) {
+  const { edge } = root
+  if (!edge) {
     const hint = 'Compute it outside of noGrad(), from parameters or after x.requireGrad().'
     fail('ERR_CONTEXT', where, 'this', 'require a gradient', 'a tensor that does not', hint)
   }
   checkGradient(root, dy)
-  const nodes = reachableNodes(slot)
+  const nodes = reachableNodes(edge)
   for (const node of nodes) checkSaved(node)
   const pass = new Pass()
   try {
     atomically(root.device, () =>
       unrecorded(() => {
-        pass.collect(slot, dy ? dy.to('float32') : ones(root))
+        pass.collect(edge, dy ? dy.to('float32') : ones(root))
         for (const node of nodes) pass.run(node)
         pass.finish()
       }),
@@ -60,7 +60,7 @@ function checkGradient(root: Tensor, dy: Tensor | undefined): void {
 }
 
 /** From the last recorded to the first: reverse topological order. @throws ERR_CONTEXT if spent */
-function reachableNodes({ node: last }: Slot): Node[] {
+function reachableNodes({ node: last }: Edge): Node[] {
   const visit = ++visits
   const nodes: Node[] = []
   const open = last ? [last] : []
@@ -95,32 +95,32 @@ function add(sum: Tensor, x: Tensor, y: Tensor): Tensor {
 
 /** The gradients of one backward. */
 class Pass {
-  /** Slots that have a gradient pending. */
-  readonly #touched: Slot[] = []
-  /** In how many slots a gradient is pending: disposed with the last. */
+  /** Edges that have a gradient pending. */
+  readonly #touched: Edge[] = []
+  /** In how many edges a gradient is pending: disposed with the last. */
   readonly #uses = new Map<Tensor, number>()
   readonly #made: { leaf: Leaf; grad: Tensor }[] = []
   readonly #added = new Set<Leaf>()
 
-  /** Adds to the gradient of a slot. */
-  collect(slot: Slot, gradient: Tensor): void {
-    const into = slot.leaf?.into?.()
+  /** Adds to the gradient of an edge. */
+  collect(edge: Edge, gradient: Tensor): void {
+    const into = edge.leaf?.into?.()
     if (into) {
       if (into !== gradient) add(into, into, gradient)
-      this.#added.add(slot.leaf!)
+      this.#added.add(edge.leaf!)
       if (into !== gradient) this.#drop(gradient)
       return
     }
-    const { pending } = slot
+    const { pending } = edge
     if (!pending) {
-      this.#touched.push(slot)
-      slot.pending = this.#use(gradient)
-    } else if (slot.summed) {
+      this.#touched.push(edge)
+      edge.pending = this.#use(gradient)
+    } else if (edge.summed) {
       add(pending, pending, gradient)
       this.#drop(gradient)
     } else {
-      slot.pending = this.#use(add(gradient.device.empty(gradient.shape), pending, gradient))
-      slot.summed = true
+      edge.pending = this.#use(add(gradient.device.empty(gradient.shape), pending, gradient))
+      edge.summed = true
       this.#release(pending)
       this.#drop(gradient)
     }
@@ -175,9 +175,9 @@ class Pass {
   }
 
   clear(): void {
-    for (const slot of this.#touched) {
-      slot.pending = undefined
-      slot.summed = false
+    for (const edge of this.#touched) {
+      edge.pending = undefined
+      edge.summed = false
     }
   }
 

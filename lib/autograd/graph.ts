@@ -1,5 +1,5 @@
-// What is recorded. A tensor that requires a gradient has a slot, where its gradient is collected;
-// a node is a recorded call, from the slots of its inputs to those of its results. The graph is
+// What is recorded. A tensor that requires a gradient has an edge, where its gradient is collected;
+// a node is a recorded call, from the edges of its inputs to those of its results. The graph is
 // reachable from its results alone, so that the collector frees one that was dropped.
 
 import { native, type TableHandle } from '../binding.js'
@@ -22,7 +22,7 @@ export interface Leaf {
 }
 
 /** Where the gradient of one tensor is collected. */
-export class Slot {
+export class Edge {
   /** The sum of what has come in a backward that runs. */
   pending: Tensor | undefined
   /** Whether `pending` was made for the sum, so that it may be added to. */
@@ -63,11 +63,11 @@ export class Node {
   /** Ascends in the order of recording: a node comes after those that it reads from. */
   readonly id = ++count
   readonly where: string
-  /** The inputs' names, and the slots of those that require a gradient. */
+  /** The inputs' names, and the edges of those that require a gradient. */
   names: readonly string[]
-  inputs: readonly (Slot | undefined)[]
-  /** The slots of the results that have a gradient, by name; a lone result has no name. */
-  readonly outputs: Slot[] = []
+  inputs: readonly (Edge | undefined)[]
+  /** The edges of the results that have a gradient, by name; a lone result has no name. */
+  readonly outputs: Edge[] = []
   outputNames: readonly string[] | undefined
   /** All results. */
   tensors: readonly Tensor[] = []
@@ -82,7 +82,7 @@ export class Node {
   /** The last backward that visited it. */
   visit = 0
 
-  constructor(where: string, names: readonly string[], inputs: readonly (Slot | undefined)[]) {
+  constructor(where: string, names: readonly string[], inputs: readonly (Edge | undefined)[]) {
     this.where = where
     this.names = names
     this.inputs = inputs
@@ -128,15 +128,15 @@ export function releaseHold(hold: Hold): void {
 
 /** Disposes the results of a node, but those that the user has to keep. */
 export function disposeResults(node: Node, root?: Tensor): void {
-  for (const t of node.tensors) if (t !== root && !t.kept && !t.slot?.leaf) t.freeWithGraph()
+  for (const t of node.tensors) if (t !== root && !t.kept && !t.edge?.leaf) t.freeWithGraph()
 }
 
 /**
- * A tensor with this slot was disposed. If no other result of its node is left, and no other node
+ * A tensor with this edge was disposed. If no other result of its node is left, and no other node
  * reads from it, no backward can come: the node is freed, and so are those that only it needed.
  */
-export function slotDisposed(slot: Slot): void {
-  const { node } = slot
+export function edgeDisposed(edge: Edge): void {
+  const { node } = edge
   if (!node?.backward || --node.alive > 0 || node.consumers > 0) return
   const dead = [node]
   for (let next = dead.pop(); next; next = dead.pop()) {

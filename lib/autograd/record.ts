@@ -17,9 +17,10 @@
 //     )
 //   }
 //
-// `forward` runs without recording, so it may be made of recorded operations. If no input requires
-// a gradient, or inside of noGrad(), that is all that happens: `derive` is not called. Else
-// `derive` gets the result (softmax saves it) and says how a backward comes about:
+// `forward` runs without recording, so it may be made of recorded operations; it returns new
+// tensors, none of the inputs. If no input requires a gradient, or inside of noGrad(), that is all
+// that happens: `derive` is not called. Else `derive` gets the result (softmax saves it) and says
+// how a backward comes about:
 //
 // - `saved`: every tensor that `backward` reads, by the name that a message gives it; undefined is
 //   left out. Their memory is held until the backward, whatever the caller disposes, and they can
@@ -47,7 +48,7 @@ import { native, type TableHandle } from '../binding.js'
 import { MemoryLayersError } from '../errors.js'
 import type { Tensor } from '../tensor.js'
 import { TensorMemory } from '../tensor-memory.js'
-import { Node, type NodeBackward, type SavedTensor, Slot } from './graph.js'
+import { Edge, Node, type NodeBackward, releaseHold, type SavedTensor } from './graph.js'
 import { isRecording, unrecorded } from './recording.js'
 
 /** Inputs of a recorded call, by argument name. */
@@ -95,50 +96,58 @@ export function record<Name extends string, R extends Result>(
   result: R,
   { saved, outputs, backward, release }: Derivative<Name, R>,
 ): void {
+  const results = TensorMemory.isTensor(result)
+    ? [result as Tensor]
+    : (Object.values(result).filter(TensorMemory.isTensor) as Tensor[])
   const kept: SavedTensor[] = []
-  for (const name in saved) {
-    const tensor = saved[name]
-    if (tensor) kept.push(saveTensor(where, name, tensor))
+  try {
+    for (const name in saved) {
+      const tensor = saved[name]
+      if (tensor) kept.push(saveTensor(where, name, tensor))
+    }
+  } catch (error) {
+    for (const { hold } of kept) releaseHold(hold)
+    for (const t of results) t.dispose()
+    release?.()
+    throw error
   }
   const names: Name[] = []
-  const slots: (Slot | undefined)[] = []
+  const edges: (Edge | undefined)[] = []
   for (const name in inputs) {
     names.push(name)
-    slots.push(inputs[name]?.slot)
+    edges.push(inputs[name]?.edge)
   }
-  const node = new Node(where, names, slots)
+  const node = new Node(where, names, edges)
   node.saved = kept
   node.backward = backward as unknown as NodeBackward
   node.release = release
-  if (TensorMemory.isTensor(result)) {
-    node.tensors = [result as Tensor]
-    addOutput(node, result)
-  } else {
-    node.tensors = Object.values(result).filter(TensorMemory.isTensor) as Tensor[]
+  node.tensors = results
+  if (TensorMemory.isTensor(result)) addOutput(node, result)
+  else {
     node.outputNames = outputs as readonly string[]
     for (const name of outputs!) addOutput(node, result[name] as TensorMemory)
   }
 }
 
 function addOutput(node: Node, tensor: TensorMemory): void {
-  tensor.slot = new Slot(node, undefined)
-  node.outputs.push(tensor.slot)
+  tensor.edge = new Edge(node, undefined)
+  node.outputs.push(tensor.edge)
   node.alive++
 }
 
 function saveTensor(where: string, name: string, tensor: Tensor): SavedTensor {
-  const hold = tensor.hold(where, name)
-  return { name, tensor, hold, writes: native.tensorWrites(hold.handle) }
+  const writes = native.tensorWrites(tensor.handle(where, name))
+  return { name, tensor, hold: tensor.hold(where, name), writes }
 }
 
 function requireGrad(inputs: Readonly<Record<string, Tensor | undefined>>): boolean {
-  for (const name in inputs) if (TensorMemory.hasSlot(inputs[name])) return true
+  for (const name in inputs) if (TensorMemory.hasEdge(inputs[name])) return true
   return false
 }
 
 /** The table whose rows these are, if it is trained: its sparse gradient is queued there. */
 export function tableOf(tensor: Tensor): TableHandle | undefined {
-  return tensor.slot?.leaf?.table
+  return tensor.edge?.leaf?.table
 }
 
 function outWhileRecording(where: string): MemoryLayersError {

@@ -1,3 +1,4 @@
+import { recorded } from '../autograd/record.js'
 import { native } from '../binding.js'
 import { checkBoolean, checkInteger, checkOptions } from '../options.js'
 import { optionalTensorHandle, type Tensor } from '../tensor.js'
@@ -34,15 +35,25 @@ export function causalConv1d(
 ): Tensor<'float32'> {
   const where = 'causalConv1d'
   const checked = checkOptions(where, options, ['dilation', 'out'])
-  const { handles, device, out } = checkTensors(where, { x, weight }, checked.out)
-  const y = native.causalConv1d(
-    out,
-    handles.x,
-    handles.weight,
-    optionalTensorHandle(where, 'bias', bias, device),
-    checkInteger(where, 'dilation', checked.dilation ?? 1),
-  )
-  return resultTensor(device, y, checked.out)
+  const dilation = checkInteger(where, 'dilation', checked.dilation ?? 1)
+  const forward = () => {
+    const { handles, device, out } = checkTensors(where, { x, weight }, checked.out)
+    const biasHandle = optionalTensorHandle(where, 'bias', bias, device)
+    const y = native.causalConv1d(out, handles.x, handles.weight, biasHandle, dilation)
+    return resultTensor(device, y, checked.out)
+  }
+  return recorded(where, { x, weight, bias }, checked.out, forward, () => ({
+    saved: { x, weight },
+    backward: (dy, needs, { weight: intoWeight, bias: intoBias }) => {
+      const into = {
+        ...(needs.weight && intoWeight && { weight: intoWeight }),
+        ...(needs.bias && intoBias && { bias: intoBias }),
+      }
+      const options = { dilation, needs, into }
+      const { dx, dWeight, dBias } = causalConv1dBackward(dy, x, weight, options)
+      return { x: dx, weight: dWeight, bias: dBias }
+    },
+  }))
 }
 
 /** Options of {@link causalConv1dBackward}. */

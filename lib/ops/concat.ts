@@ -1,4 +1,5 @@
 import { disposeOnError } from '../atomically.js'
+import { recorded } from '../autograd/record.js'
 import { native, type TensorHandle } from '../binding.js'
 import type { DType } from '../dtype.js'
 import { fail, isArray } from '../errors.js'
@@ -8,9 +9,9 @@ import { type OutOptions, resultTensor } from './call.js'
 
 /**
  * Tensors one after the other along an axis.
- * @param tensors one or more of one dtype, of the same sizes but for that axis
+ * @param tensors one or more `[..., size, ...]` of one dtype, the same but for that axis
  * @param axis negative: from the last
- * @returns of their dtype
+ * @returns `[..., sum of the sizes, ...]` of their dtype
  * @throws ERR_SHAPE, ERR_DTYPE, ERR_VALUE for no tensors or another axis
  */
 export function concat<D extends DType>(
@@ -23,25 +24,36 @@ export function concat<D extends DType>(
   if (!isArray(tensors))
     fail('ERR_VALUE', where, 'tensors', 'be an array of one or more tensors', tensors)
   const handles: TensorHandle[] = []
+  const inputs: Record<string, Tensor<D>> = {}
   let first: Tensor<D> | undefined
   for (let i = 0; i < tensors.length; i++) {
-    const tensor = tensors[i] as Tensor<D>
-    handles.push(tensorHandle(where, `tensors[${i}]`, tensor, first?.device))
+    const [name, tensor] = [`tensors[${i}]`, tensors[i] as Tensor<D>]
+    handles.push(tensorHandle(where, name, tensor, first?.device))
+    inputs[name] = tensor
     first ??= tensor
   }
   if (!first) fail('ERR_VALUE', where, 'tensors', 'be an array of one or more tensors', '[]')
   const rank = first.shape.length
   const wanted = checkInteger(where, 'axis', axis, -rank, rank - 1)
-  const out = optionalTensorHandle(where, 'out', checked.out, first.device)
-  const joined = native.concat(out, handles, wanted < 0 ? wanted + rank : wanted)
-  return resultTensor(first.device, joined, checked.out) as Tensor as Tensor<D>
+  const at = wanted < 0 ? wanted + rank : wanted
+  const { device } = first
+  const out = optionalTensorHandle(where, 'out', checked.out, device)
+  const forward = () => resultTensor(device, native.concat(out, handles, at), checked.out)
+  const sizes = Object.values(inputs).map(({ shape }) => shape[at]!)
+  return recorded<string, Tensor>(where, inputs, checked.out, forward, () => ({
+    saved: {},
+    backward: (dy) => {
+      const parts = concatBackward(dy, at, sizes)
+      return Object.fromEntries(Object.keys(inputs).map((name, i) => [name, parts[i]]))
+    },
+  })) as Tensor<D>
 }
 
 /**
  * Gradients of {@link concat}: the slices of dy.
  * @param dy of the shape of the result
  * @param sizes of the tensors on the axis
- * @returns one for each tensor, of the dtype of dy
+ * @returns `[..., size, ...]` for each tensor, of the dtype of dy
  * @throws ERR_SHAPE, ERR_VALUE for sizes that do not sum to that of dy
  */
 export function concatBackward<D extends DType>(

@@ -35,15 +35,16 @@ function checkDropout(where: string, x: Tensor, name: string, options: DropoutOp
  * Dropout (Srivastava et al. 2014): `x / (1 - p)` where an element is kept, else 0, whatever x is.
  * Which are kept follows from seed, step and the element's number, the same on every device. With p
  * 0 a copy. `out` may be x.
- * @param x any shape, float32
+ * @param x `[...]` float32
  * @returns of the shape of x, float32
  * @throws ERR_DTYPE, ERR_SHAPE, ERR_VALUE for p outside [0, 1)
  */
 export function dropout(x: Tensor, options: DropoutOptions): Tensor<'float32'> {
-  const c = checkDropout('dropout', x, 'x', options)
-  const { p, seed, step } = c
-  const forward = () => resultTensor(c.device, native.dropout(c.out, c.x, p, seed, step), c.given)
-  return recorded('dropout', { x }, c.given, forward, () => ({
+  const where = 'dropout'
+  const c = checkDropout(where, x, 'x', options)
+  const { p, seed, step, given } = c
+  const forward = () => resultTensor(c.device, native.dropout(c.out, c.x, p, seed, step), given)
+  return recorded(where, { x }, given, forward, () => ({
     saved: {},
     backward: (dy) => ({ x: dropoutBackward(dy, { p, seed, step }) }),
   }))
@@ -51,7 +52,7 @@ export function dropout(x: Tensor, options: DropoutOptions): Tensor<'float32'> {
 
 /**
  * The gradient of {@link dropout}, with its options: the same mask of dy. `out` may be dy.
- * @param dy any shape, float32
+ * @param dy `[...]` float32
  * @returns dx, of the shape of dy, float32
  * @throws ERR_DTYPE, ERR_SHAPE, ERR_VALUE for p outside [0, 1)
  */

@@ -1,4 +1,6 @@
+import { recorded, tableOf } from '../autograd/record.js'
 import { native } from '../binding.js'
+import { constantTensor } from '../new-tensor.js'
 import { checkOptions } from '../options.js'
 import { optionalTensorHandle, type Tensor } from '../tensor.js'
 import { checkTensors, type OutOptions, resultTensor } from './call.js'
@@ -29,14 +31,45 @@ export function embedding(
   const checked = checkOptions(where, options, ['scales', 'out'])
   const slots = tableSlots(where, table)
   const { tensor, temporary } = toIndexTensor(where, indices, slots, table.device)
-  try {
+  const forward = () => {
     const { handles, device, out } = checkTensors(where, { table, indices: tensor }, checked.out)
     const scales = optionalTensorHandle(where, 'scales', checked.scales, device)
     const y = native.embedding(out, handles.table, handles.indices, scales)
     return resultTensor(device, y, checked.out)
+  }
+  try {
+    return recorded(where, { table }, checked.out, forward, () => ({
+      saved: { table, indices: tensor },
+      backward: (dy) => tableGradient(dy, table, tensor),
+    }))
   } finally {
     temporary?.dispose()
   }
+}
+
+/** The gradient of a recorded call: queued at a table that is trained, else dense. */
+function tableGradient(dy: Tensor, table: Tensor, indices: Tensor): { table?: Tensor } {
+  const where = 'embedding'
+  const queue = tableOf(table)
+  if (!queue) {
+    const rows = embeddingBackward(dy, table, indices)
+    const dense = rows.toDense()
+    rows.dispose()
+    return { table: dense }
+  }
+  const entries = [indices.size, 1]
+  const weights = constantTensor(where, dy.device, entries, 1)
+  const bags = indices.reshape(entries)
+  const rows = dy.reshape([indices.size, table.shape[1]!])
+  native.tablePush(
+    queue,
+    bags.handle(where, 'indices'),
+    weights.handle(where, 'weights'),
+    rows.handle(where, 'dy'),
+    undefined,
+  )
+  for (const t of [weights, bags, rows]) t.dispose()
+  return {}
 }
 
 /**

@@ -1,3 +1,4 @@
+import { recorded } from '../autograd/record.js'
 import { native } from '../binding.js'
 import { checkBoolean, checkFloat32, checkOptions } from '../options.js'
 import { optionalTensorHandle, type Tensor } from '../tensor.js'
@@ -33,15 +34,25 @@ export function layerNorm(
 ): Tensor<'float32'> {
   const where = 'layerNorm'
   const checked = checkOptions(where, options, ['eps', 'out'])
-  const { handles, device, out } = checkTensors(where, { x }, checked.out)
-  const y = native.layerNorm(
-    out,
-    handles.x,
-    optionalTensorHandle(where, 'weight', weight, device),
-    optionalTensorHandle(where, 'bias', bias, device),
-    checkFloat32(where, 'eps', checked.eps ?? 1e-5, 0),
-  )
-  return resultTensor(device, y, checked.out)
+  const eps = checkFloat32(where, 'eps', checked.eps ?? 1e-5, 0)
+  const forward = () => {
+    const { handles, device, out } = checkTensors(where, { x }, checked.out)
+    const weightHandle = optionalTensorHandle(where, 'weight', weight, device)
+    const biasHandle = optionalTensorHandle(where, 'bias', bias, device)
+    const y = native.layerNorm(out, handles.x, weightHandle, biasHandle, eps)
+    return resultTensor(device, y, checked.out)
+  }
+  return recorded(where, { x, weight, bias }, checked.out, forward, () => ({
+    saved: { x, weight },
+    backward: (dy, needs, { weight: intoWeight, bias: intoBias }) => {
+      const into = {
+        ...(needs.weight && intoWeight && { weight: intoWeight }),
+        ...(needs.bias && intoBias && { bias: intoBias }),
+      }
+      const { dx, dWeight, dBias } = layerNormBackward(dy, x, weight, { eps, needs, into })
+      return { x: dx, weight: dWeight, bias: dBias }
+    },
+  }))
 }
 
 /** Options of {@link layerNormBackward}. */

@@ -1,3 +1,4 @@
+import { recorded } from '../autograd/record.js'
 import { native } from '../binding.js'
 import type { DType } from '../dtype.js'
 import { fail, isArray } from '../errors.js'
@@ -34,13 +35,17 @@ export function permute<D extends DType>(
   const where = 'permute'
   const checked = checkOptions(where, options, ['out'])
   const { handles, device, out } = checkTensors(where, { x }, checked.out)
-  const permuted = native.permute(out, handles.x, checkAxes(where, axes, x.shape.length))
-  return resultTensor(device, permuted, checked.out) as Tensor as Tensor<D>
+  const order = checkAxes(where, axes, x.shape.length)
+  const forward = () => resultTensor(device, native.permute(out, handles.x, order), checked.out)
+  return recorded<'x', Tensor>(where, { x }, checked.out, forward, () => ({
+    saved: {},
+    backward: (dy) => ({ x: permuteBackward(dy, order) }),
+  })) as Tensor<D>
 }
 
 /**
  * The gradient of {@link permute}: dy with its axes back in order.
- * @param dy of the shape of the result
+ * @param dy `[...]`, the shape of the result
  * @param axes as given to it
  * @returns dx, of the dtype of dy
  * @throws ERR_VALUE, ERR_SHAPE, ERR_DTYPE as {@link permute}

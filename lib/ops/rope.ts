@@ -28,7 +28,7 @@ function checkRope(where: string, x: Tensor, name: string, options: RopeOptions 
     offset: checkInteger(where, 'offset', checked.offset ?? 0, 0, 2 ** 31 - 1),
     device,
     out,
-    given: checked.out,
+    checked,
   }
 }
 
@@ -42,16 +42,15 @@ function checkRope(where: string, x: Tensor, name: string, options: RopeOptions 
  * @throws ERR_SHAPE, ERR_DTYPE, ERR_VALUE
  */
 export function rope(x: Tensor, options?: RopeOptions): Tensor<'float32'> {
-  const c = checkRope('rope', x, 'x', options)
+  const where = 'rope'
+  const c = checkRope(where, x, 'x', options)
+  const { out, ...angles } = c.checked
   const forward = () =>
-    resultTensor(c.device, native.rope(c.out, c.x, c.positions, c.theta, c.offset), c.given)
-  return recorded('rope', { x }, c.given, forward, () => {
-    const { out, ...angles } = options ?? {}
-    return {
-      saved: { positions: angles.positions },
-      backward: (dy) => ({ x: ropeBackward(dy, angles) }),
-    }
-  })
+    resultTensor(c.device, native.rope(c.out, c.x, c.positions, c.theta, c.offset), out)
+  return recorded(where, { x }, out, forward, () => ({
+    saved: { positions: angles.positions },
+    backward: (dy) => ({ x: ropeBackward(dy, angles) }),
+  }))
 }
 
 /**
@@ -63,5 +62,5 @@ export function rope(x: Tensor, options?: RopeOptions): Tensor<'float32'> {
 export function ropeBackward(dy: Tensor, options?: RopeOptions): Tensor<'float32'> {
   const c = checkRope('ropeBackward', dy, 'dy', options)
   const dx = native.ropeBackward(c.out, c.x, c.positions, c.theta, c.offset)
-  return resultTensor(c.device, dx, c.given)
+  return resultTensor(c.device, dx, c.checked.out)
 }

@@ -4,7 +4,7 @@ import type { DType } from '../dtype.js'
 import { fail, isArray } from '../errors.js'
 import { checkInteger, checkOptions } from '../options.js'
 import { checkShape } from '../shape.js'
-import { formatShape, type Tensor } from '../tensor.js'
+import { formatShape, Tensor } from '../tensor.js'
 import { checkTensors, type OutOptions, resultTensor } from './call.js'
 
 /**
@@ -52,7 +52,7 @@ function checkBox(
 /**
  * A box of a tensor, copied: elements `begin` … `end - 1` of each axis. Rows of the first axis can
  * be had without a copy by {@link Tensor.rows}.
- * @param x any shape and dtype
+ * @param x `[...]` any dtype
  * @returns of the dtype of x
  * @throws ERR_VALUE for what is not on the axis, ERR_SHAPE, ERR_DTYPE for another `out`
  */
@@ -62,21 +62,21 @@ export function slice<D extends DType>(x: Tensor<D>, options?: SliceOptions): Te
   const { handles, device, out } = checkTensors(where, { x }, checked.out)
   const { begin, size } = checkBox(where, x.shape, checked)
   const forward = () => {
-    const box = native.slice(out, handles.x, begin, size)
-    return resultTensor(device, box, checked.out) as Tensor as Tensor<D>
+    return resultTensor(device, native.slice(out, handles.x, begin, size), checked.out)
   }
+  const { shape } = x
   return recorded<'x', Tensor>(where, { x }, checked.out, forward, () => ({
     saved: {},
     backward: (dy) => {
-      const end = begin.map((first, axis) => first + size[axis]!)
-      return { x: sliceBackward(dy, x.shape, { begin, end }) }
+      const dx = native.sliceBackward(undefined, dy.handle(where, 'dy'), begin, shape)
+      return { x: new Tensor(device, dx) }
     },
   })) as Tensor<D>
 }
 
 /**
  * The gradient of {@link slice}, with its begin and end: zeros with dy in the box.
- * @param dy of the shape of the result
+ * @param dy `[...]`, the shape of the result
  * @param shape of x
  * @returns dx, of the shape of x and the dtype of dy
  * @throws ERR_SHAPE, ERR_VALUE for what is not on the axis

@@ -45,9 +45,10 @@ double reduce_row(const float* x, int64_t count) {
   return total;
 }
 
-// totals[j] = of x[r * stride + j] over all rows, for the columns j < count <= kReduceColumns
+// totals[j] = of it and of x[r * stride + j] over all rows, for the columns j < count <=
+// kReduceColumns
 template <class Rule>
-void reduce_columns(double* totals, const float* x, int64_t rows, int64_t stride, int64_t count) {
+void add_columns(double* totals, const float* x, int64_t rows, int64_t stride, int64_t count) {
   constexpr int kVectors = kReduceColumns / kWidth;
   for (int64_t begin = 0; begin < rows; begin += kColumnSumRows) {
     const int64_t end = rows - begin < kColumnSumRows ? rows : begin + kColumnSumRows;
@@ -67,6 +68,23 @@ void reduce_columns(double* totals, const float* x, int64_t rows, int64_t stride
     for (int64_t j = 0; j < count; ++j)
       totals[j] = Rule::add(totals[j], static_cast<double>(block[j]));
   }
+}
+
+// The same. Rows that are few columns wide and follow one another are taken many at once, as one
+// row.
+template <class Rule>
+void reduce_columns(double* totals, const float* x, int64_t rows, int64_t stride, int64_t count) {
+  const int64_t at_once = stride == count ? kReduceColumns / count : 1;
+  if (at_once > 1) {
+    double wide[kReduceColumns];
+    for (double& total : wide) total = Rule::kNone;
+    const int64_t width = at_once * count, wide_rows = rows / at_once;
+    add_columns<Rule>(wide, x, wide_rows, width, width);
+    for (int64_t j = 0; j < width; ++j) totals[j % count] = Rule::add(totals[j % count], wide[j]);
+    x += wide_rows * width;
+    rows -= wide_rows * at_once;
+  }
+  add_columns<Rule>(totals, x, rows, stride, count);
 }
 
 // One task: a part of the reduced elements of some outputs.

@@ -1,4 +1,4 @@
-// backward() through arithmetic, elementwise functions, reductions and products of matrices, against
+// backward() through arithmetic, elementwise functions, reductions and products of matrices equals
 // finite differences of the float64 references.
 
 import { describe, expect, test } from 'vitest'
@@ -125,6 +125,14 @@ const cases: Record<string, Case> = {
 
 onEveryDevice((device: Device) => {
   describe.each(Object.entries(cases))('%s', (_, { shapes, run, reference }) => {
+    const leaves = () => arrays.map(({ data, shape }) => device.tensor(data, shape).requireGrad())
+    // What is left to the collector is freed at any time, and changes what the device holds.
+    const dispose = (...tensors: Tensor[]) => {
+      for (const t of tensors) {
+        t.grad?.dispose()
+        t.dispose()
+      }
+    }
     // numbers in [0.5, 1.5): within every domain
     const arrays = shapes.map((shape, i): NdArray & { data: Float32Array } => ({
       shape,
@@ -135,32 +143,34 @@ onEveryDevice((device: Device) => {
     }))
 
     test('the gradients equal finite differences', async () => {
-      const inputs = arrays.map(({ data, shape }) => device.tensor(data, shape).requireGrad())
+      const inputs = leaves()
       const y = run(...inputs)
       expect(y.requiresGrad).toBe(true)
       const dy = uniform(y.size, 9)
-      y.backward(device.tensor(dy, y.shape))
+      const gradient = device.tensor(dy, y.shape)
+      y.backward(gradient)
       for (const [i, input] of inputs.entries()) {
         expect(input.grad!.shape).toEqual(input.shape)
         const loss = (data: ArrayLike<number>) =>
           dot(dy, reference(...arrays.map((a, j) => (j === i ? { ...a, data } : a))))
         expectGradient(`of input ${i}`, await input.grad!.data(), loss, arrays[i]!.data)
       }
+      dispose(y, gradient, ...inputs)
     })
 
     test('after it nothing but the inputs, their gradients and the root is held', async () => {
-      const inputs = arrays.map(({ data, shape }) => device.tensor(data, shape).requireGrad())
+      const inputs = leaves()
       const step = async () => {
         const y = run(...inputs)
         const dy = device.zeros(y.shape)
         y.backward(dy)
-        dy.dispose()
-        y.dispose()
+        dispose(y, dy)
         await device.synchronize()
         return device.memory().allocated
       }
       const first = await step()
       expect(await step()).toBe(first)
+      dispose(...inputs)
     })
   })
 

@@ -208,7 +208,16 @@ onEveryDevice((device) => {
       same = this.parts[0]
     }
     using small = new Small(device)
-    expect(small.describe()).toMatchInlineSnapshot()
+    expect(small.describe()).toMatchInlineSnapshot(`
+      "path            kind    shape      parameters   bytes  multiply-adds per token
+      rows.weight     table   [3000, 4]      12,000  48,000                        0
+      parts.0.weight  dense   [8, 4]             32     128                       32
+      parts.0.bias    dense   [8]                 8      32                        0
+      parts.1.weight  dense   [4]                 4      16                        0
+      same.weight     shared  [8, 4]              0       0                       32
+      same.bias       shared  [8]                 0       0                        0
+      Small           total                  12,044  48,176                       64"
+    `)
     using model = new Model(device)
     const rows = model.describe().split('\n')
     const row = (path: string) =>

@@ -133,7 +133,8 @@ onEveryDevice((device) => {
     await errorOf('ERR_STATE_DICT', () => withState(wrong))
     wrong['model.norm.weight'].dispose()
     await device.synchronize()
-    expect(device.memory().allocated).toBe(before + extra.byteLength)
+    // Or less, where the collector frees what other tests dropped.
+    expect(device.memory().allocated).toBeLessThanOrEqual(before + extra.byteLength)
     expect(norm!.size).toBe(32)
   })
 

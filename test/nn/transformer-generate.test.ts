@@ -76,7 +76,7 @@ onEveryDevice((device) => {
     const terms = Array.from(scores, (v) => Math.exp(v - Math.max(...scores)))
     const total = terms.reduce((a, b) => a + b)
     const counts = new Float64Array(11)
-    const draws = device.kind === 'cpu' ? 1200 : 100
+    const draws = device.kind === 'cpu' ? 150 : 30
     for (let seed = 0; seed < draws; seed++)
       for (const token of await collect(m.generate([1], { seed, maxTokens: 1 }))) counts[token]!++
     for (const [token, term] of terms.entries()) {
@@ -96,7 +96,7 @@ onEveryDevice((device) => {
     const firstTwo = (terms[0]! + terms[1]!) / total
     const seen = async (options: object) => {
       const tokens = new Set<number>()
-      for (let seed = 0; seed < 60; seed++)
+      for (let seed = 0; seed < 25; seed++)
         for (const t of await collect(m.generate([3], { seed, maxTokens: 1, ...options })))
           tokens.add(t)
       return [...tokens].sort((a, b) => a - b)

@@ -156,7 +156,7 @@ onEveryDevice((device) => {
     await errorOf('ERR_VALUE', adamw([{ params: [] }]))
     await errorOf('ERR_VALUE', adamw([{ params: linear, constant: 1 }]))
     await errorOf('ERR_VALUE', adamw([{ params: linear, weightDecay: -1 }]))
-    await errorOf('ERR_VALUE', adamw([{ params: linear }, ...table]))
+    await errorOf('ERR_OPTION', adamw([{ params: linear }, ...table]))
     const fixed = new AdamW([{ params: linear, lr: 1 }], { lr: 0 })
     fixed.step()
     fixed.lr = 1

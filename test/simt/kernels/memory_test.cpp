@@ -131,7 +131,13 @@ Results forward_and_backward(const std::shared_ptr<Device>& device, const Case& 
 
   const Tensor step = zeros(d, {1}, DType::i32), sum = zeros(d, {2}, DType::i32);
   run(d, StepAdvance{.step = step.view()});
-  run(d, SumSquares{.sum = sum.view(), .x = values.view(), .count = count.view()});
+  run(d, SparseSquares{.sum = sum.view(),
+                       .rows = rows.view(),
+                       .starts = starts.view(),
+                       .order = order.view(),
+                       .count = count.view(),
+                       .reads = reads,
+                       .width = V});
   results["sum"] = s.read(sum);
   table.storage->exact = new_exact_rows(table);
   for (Rule rule : {Rule::sgd, Rule::adagrad, Rule::rowwise_adagrad, Rule::adamw}) {

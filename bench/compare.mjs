@@ -89,9 +89,7 @@ function attentionCases(ml, device, batch, time, width) {
   })
   return {
     [`attention, ${size}`]: timed(() => ml.ops.attention(q, k, v)),
-    [`attention backward, ${size}`]: timed(() =>
-      ml.ops.attentionBackward(dy, { q, k, v, y, lse }),
-    ),
+    [`attention backward, ${size}`]: timed(() => ml.ops.attentionBackward(dy, { q, k, v, y, lse })),
   }
 }
 

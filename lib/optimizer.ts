@@ -8,9 +8,10 @@ import { isHalf } from './dtype.js'
 import { fail, isArray } from './errors.js'
 import { checkLearningRate, type Hyperparameters } from './hyperparameters.js'
 import { inspect } from './inspect.js'
+import { overwrite } from './overwrite.js'
 import type { DenseParameter, Parameter, TableParameter } from './parameter.js'
 import { loadStateDict, type StateDict, type StateEntry, stateDictOf } from './state-dict.js'
-import { overwrite, Tensor, tensorHandle } from './tensor.js'
+import { Tensor, tensorHandle } from './tensor.js'
 import { ValueTable } from './value-table.js'
 
 // In the order of native/optim/rule.h.

@@ -4,7 +4,8 @@ import { atomically } from './atomically.js'
 import { isObject, shorten } from './describe.js'
 import { convertible } from './dtype.js'
 import { describeValue, MemoryLayersError } from './errors.js'
-import { formatShape, overwrite, Tensor } from './tensor.js'
+import { overwrite } from './overwrite.js'
+import { formatShape, Tensor } from './tensor.js'
 
 /** Tensors by their published names. */
 export type StateDict = Record<string, Tensor>

@@ -1,3 +1,4 @@
+import { disposeOnError } from './atomically.js'
 import { native, type TensorHandle } from './binding.js'
 import type { Device } from './device.js'
 import { failMismatch } from './device-mismatch.js'
@@ -13,7 +14,6 @@ import {
 } from './dtype.js'
 import { type Encoded, encodeNumbers, type NumericData, readNumbers } from './encode.js'
 import { fail, MemoryLayersError } from './errors.js'
-import { filled } from './filled.js'
 import { inspect } from './inspect.js'
 import { noteTensor } from './made-tensors.js'
 import { checkInteger } from './options.js'
@@ -127,8 +127,11 @@ export class Tensor<D extends DType = DType> {
       native.tensorWrite(handle, 0, encoded.elements)
     } else {
       const exact = upload(where, this.device, encoded, this.shape)
-      native.tensorCopy(handle, exact)
-      native.tensorDispose(exact)
+      try {
+        native.tensorCopy(handle, exact)
+      } finally {
+        native.tensorDispose(exact)
+      }
     }
     return this
   }
@@ -167,19 +170,22 @@ export class Tensor<D extends DType = DType> {
         const requirement = `be ${this.dtype}, the tensor's own: floats alone are converted`
         fail('ERR_DTYPE', where, 'dtype', requirement, target)
       }
-      const converted = native.tensorEmpty(this.device.handle, this.shape, code, where)
-      const copied = filled(converted, () => native.tensorCopy(converted, handle))
-      return new Tensor(this.device, copied)
+      return this.#copy(where, handle, this.device, code)
     }
     // device.ts imports this file, so its class is taken from the device at hand.
     if (!(this.device.constructor as typeof Device).is(target))
       fail('ERR_DEVICE', where, 'target', 'be a Device or a dtype', target)
-    const copy = native.tensorEmpty(target.handle, this.shape, dtypeCode(where, this.dtype), where)
-    const transfer = target === this.device ? native.tensorCopy : native.tensorTransfer
-    return new Tensor(
-      target,
-      filled(copy, () => transfer(copy, handle)),
-    )
+    return this.#copy(where, handle, target, dtypeCode(where, this.dtype))
+  }
+
+  #copy(where: string, source: TensorHandle, device: Device, dtype: number): Tensor {
+    const target = native.tensorEmpty(device.handle, this.shape, dtype, where)
+    return disposeOnError(() => {
+      const copy = new Tensor(device, target)
+      const transfer = device === this.device ? native.tensorCopy : native.tensorTransfer
+      transfer(target, source)
+      return copy
+    })
   }
 
   /**
@@ -283,16 +289,4 @@ export function optionalTensorHandle(
   device: Device,
 ): TensorHandle | undefined {
   return tensor === undefined ? undefined : tensorHandle(where, name, tensor, device)
-}
-
-/**
- * Overwrites `target` with `source`, which may be on another device, of another float dtype, or of
- * another shape with as many elements.
- */
-export function overwrite(target: Tensor, source: Tensor): void {
-  const moved = source.device === target.device ? undefined : source.to(target.device)
-  const view = (moved ?? source).reshape(target.shape)
-  native.tensorCopy(target.handle('copy', 'target'), view.handle('copy', 'source'))
-  view.dispose()
-  moved?.dispose()
 }

@@ -8,14 +8,9 @@ import { inspect } from './inspect.js'
 import { constantTensor } from './new-tensor.js'
 import { SparseGrad } from './ops.js'
 import { checkInteger, checkNumber, checkOptions, choiceIndex } from './options.js'
+import { overwrite } from './overwrite.js'
 import { mapTensors } from './safetensors.js'
-import {
-  formatShape,
-  optionalTensorHandle,
-  overwrite,
-  type Tensor,
-  tensorHandle,
-} from './tensor.js'
+import { formatShape, optionalTensorHandle, type Tensor, tensorHandle } from './tensor.js'
 
 /** Options of {@link ValueTable}. */
 export interface ValueTableOptions {

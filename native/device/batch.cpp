@@ -8,7 +8,13 @@ namespace {
 
 constexpr int kAttempts = 10;
 
-// What the queue of the stream needs for one item of work is little, and comes back as work ends.
+template <class T>
+void append(std::vector<T>& to, std::vector<T>& from) {
+  to.insert(to.end(), std::make_move_iterator(from.begin()), std::make_move_iterator(from.end()));
+}
+
+}  // namespace
+
 void submit_surely(Device& device, const std::function<void()>& work) {
   for (int attempt = 1;; ++attempt) {
     try {
@@ -19,13 +25,6 @@ void submit_surely(Device& device, const std::function<void()>& work) {
     }
   }
 }
-
-template <class T>
-void append(std::vector<T>& to, std::vector<T>& from) {
-  to.insert(to.end(), std::make_move_iterator(from.begin()), std::make_move_iterator(from.end()));
-}
-
-}  // namespace
 
 Batch::Batch(Device& device) : device_(device), outer_(device.batch) { device.batch = this; }
 

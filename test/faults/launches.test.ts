@@ -49,6 +49,6 @@ describe.runIf(devices().some((d) => d.name === 'simt'))('a CUDA call that fails
       using dx = model.backward(context, x)
       await device.synchronize()
       return [await output.data(), await dx.data()]
-    }, 7)
+    }, 29)
   })
 })

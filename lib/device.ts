@@ -1,8 +1,8 @@
+import { disposeOnError } from './atomically.js'
 import { type DeviceHandle, type MemoryInfo, native, type TensorHandle } from './binding.js'
 import { type DType, type DTypeOfData, dtypeCode, isHalf } from './dtype.js'
 import { type NumericData, readNumbers } from './encode.js'
 import { fail } from './errors.js'
-import { filled } from './filled.js'
 import { inspect } from './inspect.js'
 import { tensorOf } from './new-tensor.js'
 import { checkFloat32, checkInteger, checkOptions } from './options.js'
@@ -164,10 +164,11 @@ export class Device {
   /** A tensor of zeros. @throws ERR_SHAPE, ERR_DTYPE, ERR_OUT_OF_MEMORY */
   zeros<D extends DType = 'float32'>(shape: readonly number[], dtype?: D): Tensor<D> {
     const handle = this.#allocate('device.zeros', shape, dtype)
-    return new Tensor(
-      this,
-      filled(handle, () => native.tensorFill(handle, 0)),
-    )
+    return disposeOnError(() => {
+      const zeros = new Tensor<D>(this, handle)
+      native.tensorFill(handle, 0)
+      return zeros
+    })
   }
 
   /**
@@ -215,8 +216,11 @@ export class Device {
       fail('ERR_DTYPE', where, 'dtype', 'be float32, float16 or bfloat16', dtype)
     const checkedSeed = checkInteger(where, 'seed', seed, 0)
     const handle = native.tensorEmpty(this.handle, sizes, code, where)
-    const fill = () => native.tensorRandom(handle, distributions.indexOf(kind), a, b, checkedSeed)
-    return new Tensor(this, filled(handle, fill))
+    return disposeOnError(() => {
+      const random = new Tensor<D>(this, handle)
+      native.tensorRandom(handle, distributions.indexOf(kind), a, b, checkedSeed)
+      return random
+    })
   }
 
   #allocate(where: string, shape: readonly number[], dtype: DType = 'float32'): TensorHandle {

@@ -1,11 +1,11 @@
 // New tensors: of the user's numbers, or of one number.
 
+import { disposeOnError } from './atomically.js'
 import { native } from './binding.js'
 import type { Device } from './device.js'
 import { type DType, dtypeCode } from './dtype.js'
 import { defaultDType, encodeNumbers, type Numbers } from './encode.js'
 import { fail } from './errors.js'
-import { filled } from './filled.js'
 import { checkShape, countElements, formatShape } from './shape.js'
 import { Tensor, upload } from './tensor.js'
 
@@ -31,11 +31,12 @@ export function tensorOf<D extends DType>(
   const exact = upload(where, device, encoded, shape)
   if (encoded.dtype === dtype) return new Tensor(device, exact)
   try {
-    const rounded = native.tensorEmpty(device.handle, shape, code, where)
-    return new Tensor(
-      device,
-      filled(rounded, () => native.tensorCopy(rounded, exact)),
-    )
+    const handle = native.tensorEmpty(device.handle, shape, code, where)
+    return disposeOnError(() => {
+      const rounded = new Tensor<D>(device, handle)
+      native.tensorCopy(handle, exact)
+      return rounded
+    })
   } finally {
     native.tensorDispose(exact)
   }
@@ -50,8 +51,9 @@ export function constantTensor(
 ): Tensor<'float32'> {
   const sizes = checkShape(where, shape)
   const handle = native.tensorEmpty(device.handle, sizes, dtypeCode(where, 'float32'), where)
-  return new Tensor(
-    device,
-    filled(handle, () => native.tensorFill(handle, value)),
-  )
+  return disposeOnError(() => {
+    const constant = new Tensor<'float32'>(device, handle)
+    native.tensorFill(handle, value)
+    return constant
+  })
 }

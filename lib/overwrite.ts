@@ -1,3 +1,4 @@
+import { disposeOnError } from './atomically.js'
 import { unrecorded } from './autograd/recording.js'
 import { native } from './binding.js'
 import type { Tensor } from './tensor.js'
@@ -7,11 +8,13 @@ import type { Tensor } from './tensor.js'
  * another shape with as many elements.
  */
 export function overwrite(target: Tensor, source: Tensor): void {
-  unrecorded(() => {
-    const moved = source.device === target.device ? undefined : source.to(target.device)
-    const view = (moved ?? source).reshape(target.shape)
-    native.tensorCopy(target.handle('copy', 'target'), view.handle('copy', 'source'))
-    view.dispose()
-    moved?.dispose()
-  })
+  unrecorded(() =>
+    disposeOnError(() => {
+      const moved = source.device === target.device ? undefined : source.to(target.device)
+      const view = (moved ?? source).reshape(target.shape)
+      native.tensorCopy(target.handle('copy', 'target'), view.handle('copy', 'source'))
+      view.dispose()
+      moved?.dispose()
+    }),
+  )
 }

@@ -1,3 +1,4 @@
+import { disposeOnError } from './atomically.js'
 import { native, type SnapshotHandle } from './binding.js'
 import type { Tensor } from './tensor.js'
 
@@ -27,10 +28,14 @@ export class Snapshot {
 
   constructor(where: string, named: readonly (readonly [name: string, tensor: Tensor])[]) {
     this.#handle = native.snapshotCreate()
-    this.#parts = named.map(([name, tensor]) => {
-      native.snapshotAdd(this.#handle, tensor.handle(where, name))
-      return { name, left: tensor.byteLength }
-    })
+    this.#parts = disposeOnError(
+      () =>
+        named.map(([name, tensor]) => {
+          native.snapshotAdd(this.#handle, tensor.handle(where, name))
+          return { name, left: tensor.byteLength }
+        }),
+      [this],
+    )
   }
 
   /**

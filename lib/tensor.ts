@@ -1,3 +1,4 @@
+import { disposeOnError } from './atomically.js'
 import { runBackward } from './autograd/backward.js'
 import { recorded } from './autograd/record.js'
 import { isRecording } from './autograd/recording.js'
@@ -15,7 +16,6 @@ import {
 } from './dtype.js'
 import { type Encoded, encodeNumbers, type NumericData, readNumbers } from './encode.js'
 import { fail } from './errors.js'
-import { filled } from './filled.js'
 import { inspect } from './inspect.js'
 import { noteTensor } from './made-tensors.js'
 import { checkInteger } from './options.js'
@@ -134,8 +134,11 @@ export class Tensor<D extends DType = DType> extends TensorMemory {
       native.tensorWrite(handle, 0, encoded.elements)
     } else {
       const exact = upload(where, this.device, encoded, this.shape)
-      native.tensorCopy(handle, exact)
-      native.tensorDispose(exact)
+      try {
+        native.tensorCopy(handle, exact)
+      } finally {
+        native.tensorDispose(exact)
+      }
     }
     return this
   }
@@ -176,10 +179,7 @@ export class Tensor<D extends DType = DType> extends TensorMemory {
         const requirement = `be ${this.dtype}, the tensor's own: floats alone are converted`
         fail('ERR_DTYPE', where, 'dtype', requirement, target)
       }
-      return this.#recordCopy(where, () => {
-        const converted = native.tensorEmpty(this.device.handle, this.shape, code, where)
-        return filled(converted, () => native.tensorCopy(converted, handle))
-      })
+      return this.#recordCopy(where, () => this.#copy(where, handle, this.device, code))
     }
     // device.ts imports this file, so its class is taken from the device at hand.
     if (!(this.device.constructor as typeof Device).is(target))
@@ -190,11 +190,17 @@ export class Tensor<D extends DType = DType> extends TensorMemory {
       const hint = 'Run it inside of noGrad() for a copy without a gradient.'
       fail('ERR_UNSUPPORTED', where, 'target', 'be the device of what is recorded', target, hint)
     }
-    const copy = native.tensorEmpty(target.handle, this.shape, code, where)
-    return new Tensor(
-      target,
-      filled(copy, () => native.tensorTransfer(copy, handle)),
-    )
+    return this.#copy(where, handle, target, code)
+  }
+
+  #copy(where: string, source: TensorHandle, device: Device, dtype: number): Tensor {
+    const target = native.tensorEmpty(device.handle, this.shape, dtype, where)
+    return disposeOnError(() => {
+      const copy = new Tensor(device, target)
+      const transfer = device === this.device ? native.tensorCopy : native.tensorTransfer
+      transfer(target, source)
+      return copy
+    })
   }
 
   // Gradients are float32 whatever the dtype of their tensor.

@@ -11,7 +11,10 @@ import {
   MemoryLayersError,
   openDevice,
   ops,
+  RowwiseAdagrad,
+  ValueTable,
 } from '../lib/index.js'
+import { Linear } from '../lib/nn/index.js'
 import { onEveryDevice } from './support/devices.js'
 import { errorOf } from './support/errors.js'
 import { type FailureKind, failNext, failureCalls, stopFailing } from './support/failures.js'
@@ -21,18 +24,19 @@ const kinds: readonly FailureKind[] = ['allocation', 'malloc', 'thread', 'file',
 afterEach(() => kinds.forEach(stopFailing))
 
 /**
- * Runs `act` with its first, second, … call of the kind failing, until none is left; after each
- * `check` runs without failures. Returns how many runs failed.
+ * Runs `act` with its first, second, … call of the kind failing, or as many as `times` from there
+ * on, until none is left; after each `check` runs without failures. Returns how many runs failed.
  */
 async function forEveryFailure(
   kind: FailureKind,
   codes: readonly ErrorCode[],
   act: () => unknown,
   check: () => unknown = () => {},
+  times = 1,
 ): Promise<number> {
   let failed = 0
   for (let n = 0; ; n++) {
-    failNext({ kind, after: n })
+    failNext({ kind, after: n, times })
     let error: unknown
     try {
       await act()
@@ -120,7 +124,10 @@ onEveryDevice((device) => {
         x.dataSync()
         await device.synchronize()
       },
-      unchanged,
+      async () => {
+        x.write([1, 2, 3, 4]) // void where its write has found no memory on its way
+        await unchanged()
+      },
     )
     expect(failed).toBeGreaterThan(3)
   })
@@ -131,13 +138,77 @@ onEveryDevice((device) => {
     const before = device.memory().allocated
     const layer = new MemoryLayer(device, options)
     const optimizer = new AdamW(layer.parameters(), { lr: 0.1 })
-    const { output, context } = layer.forward(device.zeros([2, 4]))
     const tensors = Array.from({ length: 100 }, (_, i) => device.zeros([i + 1]))
+    const gradient = layer.values.gradient()
+    const input = device.zeros([2, 4])
+    const { output, context } = layer.forward(input)
+    // The last call took what had been set aside for handles.
     failNext({ kind: 'malloc', times: 1e9 })
-    for (const d of [...tensors, output, context, optimizer, layer]) d.dispose()
+    for (const d of [context, output, gradient, input, ...tensors, optimizer, layer]) d.dispose()
     stopFailing('malloc')
     await device.synchronize()
-    expect(device.memory().allocated).toBeLessThan(before + 1024) // the input of forward
+    expect(device.memory().allocated).toBeLessThanOrEqual(before)
+  })
+
+  describe('a call that fails keeps none of its results', () => {
+    const table = device.normal([4, 2], { seed: 1 })
+    const indices = device.tensor(Int32Array.of(0, 1, 2, 3), [2, 2])
+    const weights = device.normal([2, 2], { seed: 2 })
+    const dy = device.normal([2, 2], { seed: 3 })
+    const parameters = new Linear(device, { inputDim: 2, outputDim: 2 }).parameters()
+    const values = new ValueTable(device, { slots: 4, dim: 2, dtype: 'bfloat16' })
+    const trained = [
+      ...parameters,
+      { name: 'table', kind: 'table' as const, value: values.weight, table: values },
+    ] as ConstructorParameters<typeof AdamW>[0]
+    const options = { inputDim: 2, heads: 1, knn: 2, nKeys: 2, keyDim: 4 }
+    new AdamW(trained, { lr: 1 }).dispose() // the table has its exact values
+    const makers: Record<string, () => readonly Disposable[]> = {
+      embeddingBagBackward: () => {
+        const gradients = ops.embeddingBagBackward(dy, table, indices, weights)
+        return [gradients.dWeights, gradients.dTable]
+      },
+      AdamW: () => [new AdamW(trained, { lr: 1 })],
+      RowwiseAdagrad: () => [new RowwiseAdagrad(trained, { lr: 1 })],
+      MemoryLayer: () => [new MemoryLayer(device, options)],
+    }
+    for (const kind of ['malloc', 'allocation'] as const)
+      test.each(Object.entries(makers))(`${kind} in %s`, async (_, make) => {
+        await device.synchronize()
+        const before = device.memory().allocated
+        const failed = await forEveryFailure(
+          kind,
+          noMemory,
+          () => {
+            for (const made of make()) made[Symbol.dispose]()
+          },
+          async () => {
+            await device.synchronize().catch(() => {})
+            expect(device.memory().allocated).toBeLessThanOrEqual(before)
+          },
+        )
+        expect(failed).toBeGreaterThan(3)
+      })
+  })
+
+  test('a batch ends also where there is no memory at all', async () => {
+    const linear = new Linear(device, { inputDim: 2, outputDim: 2 })
+    const failed = await forEveryFailure(
+      'malloc',
+      noMemory,
+      () => {
+        const { output, context } = linear.forward(x)
+        using _output = output
+        using _context = context
+        linear.backward(context, y).dispose()
+      },
+      async () => {
+        using sum = ops.add(x, y)
+        expect(Array.from(await sum.data())).toEqual([11, 22, 33, 44])
+      },
+      1e9,
+    )
+    expect(failed).toBeGreaterThan(10)
   })
 
   test('while all memory is gone each call is an error, and the next one works', async () => {

@@ -20,6 +20,7 @@ import {
 } from '../lib/nn/index.js'
 import { onEveryDevice } from './support/devices.js'
 import { errorOf } from './support/errors.js'
+import { failNext, stopFailing } from './support/failures.js'
 import { gradientsOf } from './support/layers.js'
 
 // biome-ignore lint/suspicious/noExplicitAny: contexts of several kinds
@@ -126,6 +127,31 @@ onEveryDevice((device) => {
       await errorOf('ERR_SHAPE', () => layer.backward(context, wrong))
       layer.backward(context, dy())
     })
+  })
+
+  test('a write that there is no memory for is none', async () => {
+    const layer = new Linear(device, { inputDim: 8, outputDim: 8 })
+    const x = input()
+    const wanted = await layer.backward(layer.forward(x).context, dy()).data()
+    for (const write of Object.values(writes)) {
+      for (let after = 0; ; after++) {
+        const { context } = layer.forward(x)
+        failNext({ kind: 'malloc', after })
+        let failed = false
+        try {
+          write(x)
+        } catch {
+          failed = true
+        }
+        stopFailing('malloc')
+        if (!failed) {
+          context.dispose()
+          break
+        }
+        expect(await layer.backward(context, dy()).data()).toEqual(wanted)
+      }
+      x.copyFrom(input())
+    }
   })
 
   test('many small writes elsewhere count as a write to everything', async () => {

@@ -17,6 +17,7 @@ namespace ml::binding {
 class SpareBlocks {
  public:
   static constexpr size_t kBytes = 192;  // of a block
+  static constexpr size_t kCount = 12;   // the handles that a call which changes something makes
 
   SpareBlocks() = default;
   ~SpareBlocks();
@@ -30,9 +31,34 @@ class SpareBlocks {
   void* take() { return count_ > 0 ? blocks_[--count_] : ::operator new(kBytes); }
 
  private:
-  std::array<void*, 12>
-      blocks_{};  // as many as the handles that a call which changes something makes
+  std::array<void*, kCount> blocks_{};
   size_t count_ = 0;
+};
+
+// The objects behind the handles that the calls at hand have made: a call that throws hands none of
+// them over, so what they hold is released at once and not when JavaScript collects the handles.
+class MadeHandles {
+ public:
+  using Release = void (*)(napi_env env, void* object);
+
+  // So that `more` add()s take no memory. Throws std::bad_alloc.
+  void reserve(size_t more) {
+    if (made_.capacity() < made_.size() + more) made_.reserve(2 * made_.size() + more);
+  }
+  void add(void* object, Release release) { made_.push_back({object, release}); }
+  size_t count() const { return made_.size(); }
+  // Those after the first `count` are handed over.
+  void forget(size_t count) noexcept { made_.resize(count); }
+  void release(napi_env env, size_t count) noexcept {
+    for (; made_.size() > count; made_.pop_back()) made_.back().release(env, made_.back().object);
+  }
+
+ private:
+  struct Made {
+    void* object;
+    Release release;
+  };
+  std::vector<Made> made_;
 };
 
 struct Addon {
@@ -43,6 +69,7 @@ struct Addon {
   int64_t waiting = 0;  // promises not settled yet: they keep the process alive
   std::vector<std::weak_ptr<Device>> devices;
   SpareBlocks spare_blocks;
+  MadeHandles made_handles;
 };
 
 inline constexpr const char* kNoBookkeeping = "no memory left for the bookkeeping of this call.";

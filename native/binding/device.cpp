@@ -192,7 +192,7 @@ void define_device(Napi::Object exports) {
   define<device_profile>(exports, "deviceProfile", "device.profile");
   define<device_synchronize>(exports, "deviceSynchronize", "device.synchronize");
   define<batch_begin>(exports, "batchBegin", "batch");
-  define<batch_end>(exports, "batchEnd", "batch");
+  define<batch_end, Makes::nothing>(exports, "batchEnd", "batch");
 }
 
 }  // namespace ml::binding

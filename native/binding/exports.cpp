@@ -34,9 +34,15 @@ napi_value call_export(napi_env env, napi_callback_info info) noexcept {
   Arguments arguments(env, info);
   Addon& addon = addon_of(env);
   ++addon.crossings;
+  const size_t made = addon.made_handles.count();  // by calls that this one is nested in
   try {
-    addon.spare_blocks.fill();
-    return arguments.called().function(arguments);
+    if (arguments.called().makes == Makes::handles) {
+      addon.spare_blocks.fill();
+      addon.made_handles.reserve(SpareBlocks::kCount);
+    }
+    const napi_value result = arguments.called().function(arguments);
+    addon.made_handles.forget(made);
+    return result;
   } catch (const Error& error) {
     throw_error(arguments, error.code(), error.what());
   } catch (const std::bad_alloc&) {
@@ -46,6 +52,7 @@ napi_value call_export(napi_env env, napi_callback_info info) noexcept {
   } catch (const std::exception& error) {
     throw_error(arguments, Code::device, error.what());
   }
+  addon.made_handles.release(env, made);
   return nullptr;
 }
 

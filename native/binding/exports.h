@@ -6,18 +6,24 @@
 
 namespace ml::binding {
 
+enum class Makes : uint8_t {
+  handles,  // perhaps, for which memory is taken beforehand
+  nothing,  // frees or ends something, which needs no memory, so that it works when there is none
+};
+
 struct Export {
   const char* name;       // in binding.d.ts
   const char* operation;  // in messages: the name in the public API
   Napi::Value (*function)(Arguments&);
+  Makes makes;
 };
 
 void define(Napi::Object exports, const Export& entry);
 
 // `operation` is given where it is not the export's own name.
-template <auto function>
+template <auto function, Makes makes = Makes::handles>
 void define(Napi::Object exports, const char* name, const char* operation = nullptr) {
-  static const Export entry{name, operation ? operation : name, function};
+  static const Export entry{name, operation ? operation : name, function, makes};
   define(exports, entry);
 }
 

@@ -45,8 +45,8 @@ Napi::Value count_calls(Arguments& a) {
 }  // namespace
 
 void define_failures(Napi::Object exports) {
-  define<fail_next_calls>(exports, "failNext");
-  define<count_calls>(exports, "failureCalls");
+  define<fail_next_calls, Makes::nothing>(exports, "failNext");
+  define<count_calls, Makes::nothing>(exports, "failureCalls");
   define<container_limits>(exports, "containerLimits");
 }
 

@@ -75,8 +75,8 @@ void define_files(Napi::Object exports) {
   define<snapshot_create>(exports, "snapshotCreate", "saveSafetensors");
   define<snapshot_add>(exports, "snapshotAdd", "saveSafetensors");
   define<snapshot_next>(exports, "snapshotNext", "saveSafetensors");
-  define<snapshot_release>(exports, "snapshotRelease", "saveSafetensors");
-  define<snapshot_dispose>(exports, "snapshotDispose", "saveSafetensors");
+  define<snapshot_release, Makes::nothing>(exports, "snapshotRelease", "saveSafetensors");
+  define<snapshot_dispose, Makes::nothing>(exports, "snapshotDispose", "saveSafetensors");
 }
 
 }  // namespace ml::binding

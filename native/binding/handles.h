@@ -80,21 +80,31 @@ struct DeleteBox {
   }
 };
 
+// Drops what a handle holds, as after its dispose().
+template <class Box>
+void empty_box(napi_env env, void* data) {
+  Box& box = *static_cast<Box*>(data);
+  if constexpr (std::is_same_v<Box, TensorBox>) {
+    int64_t total;
+    if (box.reported) napi_adjust_external_memory(env, -box.reported, &total);
+  }
+  box = Box{};
+}
+
 template <class Box>
 Napi::Object wrap(Napi::Env env, Box box) {
   static_assert(sizeof(Box) <= SpareBlocks::kBytes);
+  Addon& addon = addon_of(env);
+  addon.made_handles.reserve(1);
   Napi::Object object = Napi::Object::New(env);
-  void* block = addon_of(env).spare_blocks.take();
+  void* block = addon.spare_blocks.take();
   std::unique_ptr<Box, DeleteBox> owned(new (block) Box(std::move(box)));
   const auto finalize = [](napi_env raw, void* data, void*) {
     const std::unique_ptr<Box, DeleteBox> b(static_cast<Box*>(data));
-    if constexpr (std::is_same_v<Box, TensorBox>) {
-      int64_t total;
-      napi_adjust_external_memory(raw, -b->reported, &total);
-    }
+    empty_box<Box>(raw, b.get());
   };
   check_napi(env, napi_wrap(env, object, owned.get(), finalize, nullptr, nullptr));
-  owned.release();
+  addon.made_handles.add(owned.release(), empty_box<Box>);
   check_napi(env, napi_type_tag_object(env, object, &Tag<Box>::value));
   return object;
 }

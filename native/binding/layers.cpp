@@ -170,11 +170,12 @@ void define_layers(Napi::Object exports) {
   define<memory_layer_forward>(exports, "memoryLayerForward", "MemoryLayer.forward");
   define<memory_layer_infer>(exports, "memoryLayerInfer", "MemoryLayer.infer");
   define<memory_layer_backward>(exports, "memoryLayerBackward", "MemoryLayer.backward");
-  define<layer_dispose<MemoryLayerBox>>(exports, "layerDispose", "MemoryLayer.dispose");
-  define<layer_dispose<PeerLayerBox>>(exports, "peerDispose", "PeerLayer.dispose");
+  define<layer_dispose<MemoryLayerBox>, Makes::nothing>(exports, "layerDispose",
+                                                        "MemoryLayer.dispose");
+  define<layer_dispose<PeerLayerBox>, Makes::nothing>(exports, "peerDispose", "PeerLayer.dispose");
   define<layer_usage<MemoryLayerBox>>(exports, "memoryLayerUsage", "MemoryLayer.usage");
   define<layer_usage<PeerLayerBox>>(exports, "peerLayerUsage", "PeerLayer.usage");
-  define<context_dispose>(exports, "contextDispose", "Context.dispose");
+  define<context_dispose, Makes::nothing>(exports, "contextDispose", "Context.dispose");
   define<context_lookup>(exports, "contextLookup", "Context.lookup");
   define<peer_layer_create>(exports, "peerLayerCreate", "PeerLayer");
   define<peer_layer_forward>(exports, "peerLayerForward", "PeerLayer.forward");

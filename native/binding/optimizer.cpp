@@ -137,7 +137,7 @@ void define_optimizer(Napi::Object exports) {
   define<optimizer_create>(exports, "optimizerCreate", "optimizer");
   define<optimizer_step>(exports, "optimizerStep", "optimizer.step");
   define<optimizer_zero_grad>(exports, "optimizerZeroGrad", "optimizer.zeroGrad");
-  define<optimizer_dispose>(exports, "optimizerDispose", "optimizer.dispose");
+  define<optimizer_dispose, Makes::nothing>(exports, "optimizerDispose", "optimizer.dispose");
   define<clip_gradients>(exports, "clipGradients", "clipGradNorm");
   define<require_finite>(exports, "requireFinite");
 }

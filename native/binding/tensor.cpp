@@ -4,6 +4,7 @@
 #include <future>
 
 #include "binding/exports.h"
+#include "core/insist.h"
 #include "layer/apart.h"
 
 namespace ml::binding {
@@ -86,7 +87,8 @@ Napi::Value tensor_read_sync(Arguments& a) {
   Napi::ArrayBuffer buffer = new_array_buffer(a.env(), static_cast<size_t>(v.bytes()));
   FaultPtr fault;
   read(buffer.Data(), v, [&fault](const FaultPtr& f) { fault = f; });
-  t.device().stream().wait();
+  // What was enqueued writes to `fault` and to the buffer: there is no way out before it has.
+  insist([&] { t.device().stream().wait(); });
   if (fault) {
     fault->report();
     throw fault->error;
@@ -109,6 +111,7 @@ Napi::Value tensor_write(Arguments& a) {
   written.data = static_cast<char*>(v.data) + offset;
   written.shape = {static_cast<int64_t>(bytes.size) / ml::bytes_of(v.dtype)};
   write(written, bytes.data);
+  count_write(v);
   wrote(t.device(), written);
   return a.undefined();
 }
@@ -141,14 +144,16 @@ Napi::Value tensor_transfer(Arguments& a) {
   auto staged = std::make_shared<std::vector<char>>(bytes);
   auto arrived = std::make_shared<std::promise<FaultPtr>>();
   auto future = std::make_shared<std::future<FaultPtr>>(arrived->get_future());
+  // The read keeps its memory, also where there is none to enqueue the rest.
   read(staged->data(), from.view(),
-       [arrived](const FaultPtr& fault) { arrived->set_value(fault); });
+       [arrived, staged](const FaultPtr& fault) { arrived->set_value(fault); });
   announce_write(to.view());
   produce(to.view(), [staged, future, bytes](void* target) {
     FaultPtr fault = future->get();
     if (!fault && bytes) std::memcpy(target, staged->data(), bytes);
     return fault;
   });
+  count_write(to.view());
   wrote(to.device(), to.view());
   return a.undefined();
 }
@@ -181,9 +186,7 @@ Napi::Value tensor_view(Arguments& a) {
 }
 
 Napi::Value tensor_dispose(Arguments& a) {
-  TensorBox& box = unwrap<TensorBox>(a.next(), "tensor");
-  if (box.reported) Napi::MemoryManagement::AdjustExternalMemory(a.env(), -box.reported);
-  box = {};
+  empty_box<TensorBox>(a.env(), &unwrap<TensorBox>(a.next(), "tensor"));
   return a.undefined();
 }
 
@@ -203,7 +206,7 @@ void define_tensor(Napi::Object exports) {
   define<tensor_writes>(exports, "tensorWrites", "forward");
   define<tensor_written_since>(exports, "tensorWrittenSince", "backward");
   define<tensor_view>(exports, "tensorView", "Tensor.reshape");
-  define<tensor_dispose>(exports, "tensorDispose", "Tensor.dispose");
+  define<tensor_dispose, Makes::nothing>(exports, "tensorDispose", "Tensor.dispose");
 }
 
 }  // namespace ml::binding

@@ -86,7 +86,7 @@ void define_value_table(Napi::Object exports) {
   define<table_exact>(exports, "tableExact", "optimizer.stateDict");
   define<table_set_exact>(exports, "tableSetExact", "optimizer.loadStateDict");
   define<table_clear>(exports, "tableClear", "ValueTable.zeroGrad");
-  define<table_dispose>(exports, "tableDispose", "ValueTable.dispose");
+  define<table_dispose, Makes::nothing>(exports, "tableDispose", "ValueTable.dispose");
   define<table_pending>(exports, "tablePending", "ValueTable.pendingReads");
 }
 

@@ -40,18 +40,18 @@ void Batch::commit() {
     return;
   }
   device_.batch = nullptr;
-  for (Item* item = first_; item; item = item->next) run_surely(*item);
+  for (Item* item = first_; item; item = item->next)
+    submit_surely(device_, [item] { item->run(*item); });
 }
 
-// What the queue of the stream needs for one item of work is little, and comes back as work ends.
-void Batch::run_surely(Item& item) {
+void submit_surely(Device& device, const std::function<void()>& work) {
   constexpr int kAttempts = 10;
   for (int attempt = 1;; ++attempt) {
     try {
-      return item.run(item);
+      return work();
     } catch (const std::bad_alloc&) {
       if (attempt == kAttempts) throw;
-      device_.stream().wait();
+      device.stream().wait();
     }
   }
 }

@@ -16,6 +16,11 @@
 
 namespace ml {
 
+// Runs `work`, which enqueues what can't be left out: again where there was no memory for it, once
+// all earlier work has run. What the queue of the stream needs for one item is little, and comes
+// back as work ends. `work` must change nothing where it throws std::bad_alloc.
+void submit_surely(Device& device, const std::function<void()>& work);
+
 class Batch {
  public:
   explicit Batch(Device& device);
@@ -67,7 +72,6 @@ class Batch {
     last_ = &item->next;
   }
   void keep(Storage& storage);
-  void run_surely(Item& item);
 
   Device& device_;
   Batch* const outer_;

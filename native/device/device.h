@@ -132,11 +132,16 @@ inline std::pair<int64_t, int64_t> byte_range(const View& v) {
   return {begin, begin + v.bytes()};
 }
 
-// To be called before work is enqueued that writes to a view.
+// To be called before work is enqueued that writes to a view, and after.
 inline void announce_write(const View& v) {
   if (!v.storage) return;
   const auto [begin, end] = byte_range(v);
   v.storage->writes.announce(begin, end);
+}
+inline void count_write(const View& v) noexcept {
+  if (!v.storage) return;
+  const auto [begin, end] = byte_range(v);
+  v.storage->writes.add(begin, end);
 }
 
 struct Tensor {

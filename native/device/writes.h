@@ -1,6 +1,7 @@
 #pragma once
 // The writes to a storage, for whoever saved a tensor and reads it later: a context that backward
-// spends must find what forward saw. Counted when the work is enqueued; only the caller's thread.
+// spends must find what forward saw. Announced before the work is enqueued and counted after it, so
+// that work which could not be enqueued is no write; only the caller's thread.
 
 #include <algorithm>
 #include <array>
@@ -27,8 +28,9 @@ class WriteLog {
   // Work that writes bytes begin … end - 1 is enqueued next. A watcher may end its own watch.
   void announce(int64_t begin, int64_t end) {
     for (auto it = watchers_.begin(); it != watchers_.end();) (*it++)->before_write(begin, end);
-    recent_[count_++ % kRecent] = {begin, end};
   }
+  // It has been enqueued.
+  void add(int64_t begin, int64_t end) noexcept { recent_[count_++ % kRecent] = {begin, end}; }
 
   Watch watch(WriteWatcher* watcher) { return watchers_.insert(watchers_.end(), watcher); }
   void end_watch(Watch watch) { watchers_.erase(watch); }

@@ -1,6 +1,6 @@
 #pragma once
-// Tensors that are written one after another, by an optimizer, a clipping or the loading of a state,
-// share no memory: else the second write would depend on the first.
+// Tensors that are written one after another, by an optimizer, a clipping or the loading of a
+// state, share no memory: else the second write would depend on the first.
 
 #include <optional>
 #include <utility>

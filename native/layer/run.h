@@ -17,8 +17,9 @@ template <class Args>
 inline constexpr bool kKeepsExact = requires(const Args& args) { args.exact; };
 
 // To be called after all that writes to a tensor, but for operations: enqueue() does it for them.
+// The write is on its way, so that what belongs to it can't be left out.
 inline void wrote(Device& device, const View& v) {
-  if (v.storage && v.storage->exact) reset_exact_rows(device, v);
+  if (v.storage && v.storage->exact) submit_surely(device, [&] { reset_exact_rows(device, v); });
 }
 
 // Copies of the `results` of work that waits in a batch.
@@ -34,16 +35,19 @@ class Results {
   std::array<View, 4> views_;
 };
 
-// Enqueues a kernel. Returns what becomes of the work, which is void if one of its inputs is, or if
-// it fails itself. What it overwrites is void then. What it updates is a state, such as a parameter
-// or a gradient, and stays as it was; but for `results`, which are in the making, and void with the
-// work that adds to them.
+// Enqueues a kernel. Returns what becomes of the work, which is void if one of its inputs is or
+// what it updates, or if it fails itself. What it overwrites is void then. What it updates is a
+// state, such as a parameter or a gradient, and stays as it was; but for `results`, which are in
+// the making, and void with the work that adds to them.
 template <class Args, class Writes>
 OutcomePtr submit(Device& device, const Args& args, const Writes& writes,
                   std::span<const View> results) {
   each_output(args, writes, [](const char*, const View& v, Write) { announce_write(v); });
   Needs needs;
   each_input(args, [&](const char*, const View& v, bool) { collect_needs(v, needs); });
+  each_output(args, writes, [&](const char*, const View& v, Write write) {
+    if (write == Write::updated) collect_needs(v, needs);
+  });
   for (const View& v : results) collect_needs(v, needs);
   collect_needs(device.condition, needs);
   const auto each_result = [&](auto&& f) {
@@ -56,6 +60,7 @@ OutcomePtr submit(Device& device, const Args& args, const Writes& writes,
   auto outcome = std::make_shared<Outcome>(std::move(needs));
   device.operations.of(args)(device.stream(), args, outcome);
   each_result([&](const View& v) { overwrite(v, outcome); });
+  each_output(args, rule, [](const char*, const View& v, Write) { count_write(v); });
   return outcome;
 }
 

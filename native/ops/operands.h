@@ -67,11 +67,11 @@ constexpr void each_output(const Args& args, NoRule, F&& f) {
   });
 }
 
-// Of a shape rule, which outputs there are and whether they are added to: what work that waits needs
-// to know once it has been checked.
+// Of a shape rule, which outputs there are and whether they are added to: what work that waits
+// needs to know once it has been checked.
 template <class Args, int count>
 struct Writes {
-  View Args::*view[count];
+  View Args::* view[count];
   bool added_to[count];
 };
 

@@ -16,16 +16,11 @@ import {
 import { Embedding } from '../../lib/nn/index.js'
 import { onEveryDevice } from '../support/devices.js'
 import { errorOf } from '../support/errors.js'
-import { faulty, numbersOf } from '../support/faults.js'
+import { faulty, numbersOf, reportAll } from '../support/faults.js'
 import { gradientsOf, valuesOf } from '../support/layers.js'
 
 const code = 'ERR_INDEX_RANGE'
 const options = { inputDim: 16, heads: 2, knn: 4, nKeys: 8, keyDim: 8, seed: 1 }
-
-/** Drops what synchronize() has to report. */
-async function reportAll(device: Device): Promise<void> {
-  while (await device.synchronize().catch((error) => error));
-}
 
 /** An input [8, 16] that is void. */
 function voidInput(device: Device): Tensor {
@@ -144,6 +139,20 @@ onEveryDevice((device) => {
     const { dx } = ops.linearBackward(dy, x, w, { into: { weight: into } })
     await errorOf(code, () => dx!.data())
     expect(await numbersOf(into)).toEqual([1, 2, 3, 4])
+  })
+
+  test('what is void stays as it is where it would be added to', async () => {
+    const [x, w, dy] = [device.zeros([1, 2]), device.zeros([2, 2]), device.tensor([5, 6], [1, 2])]
+    x.write([1, 1])
+    const into = device.tensor([1, 2, 3, 4], [2, 2])
+    into.rows(0, 1).copyFrom(faulty(device))
+    ops.linearBackward(dy, x, w, { into: { weight: into } })
+    await errorOf(code, () => into.data())
+    into.rows(0, 1).write([10, 20])
+    expect(await numbersOf(into)).toEqual([10, 20, 3, 4])
+    ops.linearBackward(dy, x, w, { into: { weight: into } })
+    expect(await numbersOf(into)).toEqual([15, 25, 9, 10])
+    await reportAll(device)
   })
 
   test('a sparse gradient is void as its read is', async () => {

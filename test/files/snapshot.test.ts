@@ -6,12 +6,14 @@ import {
   type Device,
   loadSafetensors,
   MemoryLayer,
+  type MemoryLayersError,
   openDevice,
   type StateDict,
   saveSafetensors,
   type Tensor,
 } from '../../lib/index.js'
 import { onEveryDevice } from '../support/devices.js'
+import { failNext, failureCalls, stopFailing } from '../support/failures.js'
 import { temporaryFolder } from '../support/files.js'
 
 const folder = temporaryFolder()
@@ -45,6 +47,22 @@ async function savedBeside(
   rmSync(path)
 }
 
+/** A small layer, trained; each call of the function is a step more. */
+function training(device: Device): { state: StateDict; step: () => void } {
+  const options = { inputDim: 4, heads: 2, knn: 2, nKeys: 4, keyDim: 4, seed: 1 } as const
+  const layer = new MemoryLayer(device, options)
+  const optimizer = new AdamW(layer.parameters(), { lr: 0.1 })
+  const x = device.normal([3, 4], { seed: 3 })
+  const step = () => {
+    const { output, context } = layer.forward(x)
+    layer.backward(context, output)
+    optimizer.step()
+    optimizer.zeroGrad()
+  }
+  step()
+  return { state: { ...layer.stateDict(), ...optimizer.stateDict() }, step }
+}
+
 onEveryDevice((device) => {
   describe('a save sees its tensors as they are at the call', () => {
     const changes: Record<string, (t: Tensor, other: Tensor) => unknown> = {
@@ -66,18 +84,7 @@ onEveryDevice((device) => {
     })
 
     test('training', async () => {
-      const options = { inputDim: 4, heads: 2, knn: 2, nKeys: 4, keyDim: 4, seed: 1 } as const
-      const layer = new MemoryLayer(device, options)
-      const optimizer = new AdamW(layer.parameters(), { lr: 0.1 })
-      const x = device.normal([3, 4], { seed: 3 })
-      const step = () => {
-        const { output, context } = layer.forward(x)
-        layer.backward(context, output)
-        optimizer.step()
-        optimizer.zeroGrad()
-      }
-      step()
-      const state = { ...layer.stateDict(), ...optimizer.stateDict() }
+      const { state, step } = training(device)
       await savedBeside(device, state, step)
     })
   })
@@ -113,6 +120,89 @@ describe('a large tensor', () => {
     const onProgress = () => seen.push(device.memory().allocated)
     await saveSafetensors(join(folder, 'large'), { t }, { onProgress })
     expect(seen).toEqual([allocated, allocated, allocated])
+  })
+})
+
+onEveryDevice((device) => {
+  describe('a save beside writes, where memory is short, is whole or rejects', () => {
+    const path = join(folder, `short on ${device.name}`)
+    const old = device.tensor([0])
+
+    /** Saves while `write` fails from its n-th call of the kind on, for every `stride`-th n. */
+    async function eachFailure(
+      kind: 'allocation' | 'malloc',
+      times: number,
+      state: StateDict,
+      write: () => void,
+      stride = 1,
+    ): Promise<number> {
+      let rejected = 0
+      for (let after = 0; ; after += stride) {
+        await saveSafetensors(path, { old })
+        const wanted = new Map<string, Buffer>()
+        for (const [name, t] of Object.entries(state)) wanted.set(name, await bytesOf(t))
+        const saved = saveSafetensors(path, state).then(
+          () => undefined,
+          (error) => error,
+        )
+        failNext({ kind, after, times })
+        try {
+          write()
+        } catch (error) {
+          expect((error as MemoryLayersError).code).toBe('ERR_OUT_OF_MEMORY')
+        }
+        const reached = failureCalls(kind) > after
+        stopFailing(kind)
+        const error = await saved
+        const loaded = await loadSafetensors(path, { device })
+        if (error) {
+          rejected++
+          expect(error.code).toBe('ERR_OUT_OF_MEMORY')
+          expect(Object.keys(loaded)).toEqual(['old'])
+        } else {
+          for (const [name, bytes] of wanted)
+            expect((await bytesOf(loaded[name]!)).equals(bytes), name).toBe(true)
+        }
+        for (const t of Object.values(loaded)) t.dispose()
+        if (!reached) return rejected
+      }
+    }
+
+    const failures = [
+      ['allocation', 1],
+      ['malloc', 1],
+      ['malloc', 1e9],
+    ] as const
+
+    test.each(failures)('%s, %d times in a write', async (kind, times) => {
+      const state = { a: device.tensor([1, 2, 3]), b: device.tensor([4, 5, 6]) }
+      const before = device.memory().allocated
+      const write = () => state.b.write([7, 8, 9])
+      expect(await eachFailure(kind, times, state, write)).toBeGreaterThan(0)
+      expect(device.memory().allocated).toBeLessThanOrEqual(before)
+    })
+
+    test('an allocation in a step', async () => {
+      const { state, step } = training(device)
+      expect(await eachFailure('allocation', 1, state, step, 5)).toBeGreaterThan(0)
+    })
+  })
+
+  test('a save that cannot begin leaves nothing that watches its tensors', async () => {
+    const [a, b] = [device.tensor([1, 2]), device.tensor([3, 4])]
+    const before = device.memory().allocated
+    for (let after = 0; ; after++) {
+      failNext({ kind: 'malloc', after })
+      const saved = saveSafetensors(join(folder, 'begin'), { a, b })
+      const reached = failureCalls('malloc') > after
+      stopFailing('malloc')
+      const error = await saved.catch((e) => e)
+      if (!reached) break
+      if (!error) continue
+      a.write([1, 2])
+      b.write([3, 4])
+      expect(device.memory().allocated).toBeLessThanOrEqual(before)
+    }
   })
 })
 

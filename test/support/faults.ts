@@ -13,3 +13,8 @@ export function faulty(device: Device, index = 9): Tensor<'float32'> {
 export async function numbersOf(tensor: Tensor): Promise<number[]> {
   return Array.from(await tensor.data(), Number)
 }
+
+/** Drops what synchronize() has to report. */
+export async function reportAll(device: Device): Promise<void> {
+  while (await device.synchronize().catch((error) => error));
+}

@@ -37,6 +37,8 @@ async function attempt(
   use: (outcome: Outcome, before: Outcome, again: () => Promise<Outcome>) => Promise<void>,
 ): Promise<void> {
   const s = await makeState(device)
+  const doomed = call.doomed?.(s)
+  const allocatedNow = () => device.memory().allocated + s.other.memory().allocated
   const outcome = async (
     made: Made,
     inner: number,
@@ -46,7 +48,8 @@ async function attempt(
     const numbers = made.flatMap((m) => ('length' in m ? Array.from(m) : [])).join()
     for (const m of made) if (!('length' in m)) m[Symbol.dispose]()
     await settle(device)
-    const { allocated } = device.memory()
+    await settle(s.other)
+    const allocated = allocatedNow()
     return { error, late, numbers, allocated, inner, bits: await snapshot(s) }
   }
   const once = async (fails: number): Promise<Outcome> => {
@@ -54,7 +57,8 @@ async function attempt(
     let made: Made | undefined
     seam.failAfter(fails)
     try {
-      made = (await call.run(s, files)) ?? []
+      if (doomed) doomed[Symbol.dispose]()
+      made = (await call.run?.(s, files)) ?? []
       // A call has returned before its work has run: what that finds comes with a wait.
       await device.synchronize()
     } catch (e) {
@@ -67,6 +71,7 @@ async function attempt(
     const before = await outcome([], 0)
     await use(await once(after ?? Infinity), before, () => once(Infinity))
   } finally {
+    doomed?.[Symbol.dispose]()
     disposeState(s)
     await settle(device)
   }
@@ -100,10 +105,12 @@ export async function failEach(
 ): Promise<void> {
   let sound: Outcome | undefined
   rmSync(files.target, { force: true })
-  await attempt(device, call, seam, files, undefined, async (outcome) => {
+  let initial: Outcome | undefined
+  await attempt(device, call, seam, files, undefined, async (outcome, before) => {
     sound = outcome
+    initial = before
   })
-  const wanted = sound!
+  const [wanted, started] = [sound!, initial!]
   const where = `${call.name} on ${device.name}`
   if (wanted.error) {
     part.fail(`${where} fails by itself: ${wanted.error}`)
@@ -122,8 +129,11 @@ export async function failEach(
     const old = fileOf(files)
     await attempt(device, call, seam, files, n, async (outcome, before, again) => {
       const { error, late } = outcome
+      if (call.doomed) part.check(!error || late, () => `${name}: ${describe(error)}`)
       if (error === undefined) {
         check(part, `${name}; the call succeeds`, outcome, wanted)
+        const more = outcome.allocated - before.allocated - (wanted.allocated - started.allocated)
+        part.check(more <= 0, () => `${name}; the call succeeds: ${more} bytes more are allocated`)
         return
       }
       const coded = error instanceof MemoryLayersError && seam.codes.includes(error.code)

@@ -6,6 +6,7 @@ import {
   MemoryLayer,
   MemoryLayersError,
   type Optimizer,
+  openDevice,
   type Parameter,
   type Tensor,
 } from '../../../lib/index.js'
@@ -17,6 +18,8 @@ const tokens = 3
 /** A memory layer with a 16-bit table and a linear map, after one step of an optimizer. */
 export interface State {
   device: Device
+  /** To copy to. */
+  other: Device
   layer: MemoryLayer
   linear: Linear
   optimizer: Optimizer
@@ -26,6 +29,8 @@ export interface State {
   context: ReturnType<MemoryLayer['forward']>['context']
   dy: Tensor
 }
+
+let other: Device | undefined
 
 export async function makeState(device: Device): Promise<State> {
   const layer = new MemoryLayer(device, {
@@ -53,7 +58,8 @@ export async function makeState(device: Device): Promise<State> {
   const { output, context } = layer.forward(x)
   output.dispose()
   await device.synchronize()
-  return { device, layer, linear, optimizer, parameters, x, context, dy }
+  other ??= openDevice('cpu', { threads: 7 })
+  return { device, other, layer, linear, optimizer, parameters, x, context, dy }
 }
 
 export function disposeState(s: State): void {

@@ -204,9 +204,8 @@ export class Tensor<D extends DType = DType> extends TensorMemory {
   }
 
   // Gradients are float32 whatever the dtype of their tensor.
-  #recordCopy(where: string, copy: () => TensorHandle): Tensor {
-    const forward = (): Tensor => new Tensor(this.device, copy())
-    return recorded(where, { x: this as Tensor }, undefined, forward, () => ({
+  #recordCopy(where: string, copy: () => Tensor): Tensor {
+    return recorded(where, { x: this as Tensor }, undefined, copy, () => ({
       saved: {},
       backward: (dy) => ({ x: dy }),
     }))

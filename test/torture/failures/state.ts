@@ -58,6 +58,7 @@ export async function makeState(device: Device): Promise<State> {
   const { output, context } = layer.forward(x)
   output.dispose()
   await device.synchronize()
+  // of a number of threads that no call opens and closes
   other ??= openDevice('cpu', { threads: 7 })
   return { device, other, layer, linear, optimizer, parameters, x, context, dy }
 }

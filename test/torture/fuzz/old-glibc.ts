@@ -19,8 +19,12 @@ unsigned long __isoc23_strtoul(const char* s, char** end, int base) {
 void _ZSt21ios_base_library_initv(void) {}
 `
 
-/** What node needs to load the fuzzer: a module to require first, and a library to preload. */
+/**
+ * What node needs to load the fuzzer: the library that it will be, a module to require first, and
+ * another library to preload.
+ */
 export interface Loading {
+  fuzzer: string
   require?: string
   preload?: string
 }
@@ -33,7 +37,7 @@ export function loadingOfFuzzer(folder: string): Loading {
   })
   const name = `fuzzer-${process.platform}-${process.arch}.node`
   const original = join(dirname(manifest), 'prebuilds', name)
-  if (loads(original)) return {}
+  if (loads(original)) return { fuzzer: original }
   mkdirSync(folder, { recursive: true })
   const copy = join(folder, name)
   writeFileSync(copy, withWeakDemands(readFileSync(original)))
@@ -49,7 +53,7 @@ _extensions['.node'] = (module, file) =>
   load(module, file.endsWith(${JSON.stringify(name)}) ? ${JSON.stringify(copy)} : file)
 `,
   )
-  return { require: redirect, preload }
+  return { fuzzer: copy, require: redirect, preload }
 }
 
 function loads(file: string): boolean {

@@ -93,7 +93,7 @@ function operationCalls({ ops }) {
       return dispose(ops.multinomial(t(), options(b, names)))
     },
     (b, t) => dispose(ops.causalConv1d(t(), t(), t(), options(b, { dilation: small }))),
-    (b, t) => dispose(...Object.values(ops.causalConv1dBackward(t(), t(), t()))),
+    (_, t) => dispose(...Object.values(ops.causalConv1dBackward(t(), t(), t()))),
     (b, t) => dispose(ops.concat([t(), t()], small(b), out(b, t))),
     (b, t) => dispose(ops.slice(t(), options(b, { begin: hostile, end: hostile, out: t }))),
     (b, t) => dispose(ops.permute(t(), b.below(2) ? [1, 0] : hostile(b), out(b, t))),

@@ -493,7 +493,7 @@ void layer_norms() {
 void convolution() {
   Pair p;
   for (const auto& [T, C, width, dilation] :
-       {std::array<int64_t, 4>{30, 37, 4, 1}, {20, 5, 40, 1}, {300, 3, 3, 4}}) {
+       {std::array<int64_t, 4>{30, 37, 4, 1}, {60, 5, 40, 1}, {300, 3, 3, 4}}) {
     const Both x = numbers(p, {2, T, C}, 70), dy = numbers(p, {2, T, C}, 71),
                weight = numbers(p, {C, width}, 72), bias = numbers(p, {C}, 73),
                y = output(p, {2, T, C}), dweight = zeros_of(p, {C, width}),
@@ -531,6 +531,10 @@ void boxes() {
       on_both(p, [&](auto v) { return Permute{.out = v(y), .x = v(x), .axes = axes}; });
       compare(y, "permute", 0);
     }
+    const Both flat = numbers(p, {40}, 81, dtype), part = output(p, {30}, dtype);
+    on_both(
+        p, [&](auto v) { return Slice{.out = v(part), .x = v(flat), .begin = {8}, .size = {30}}; });
+    compare(part, "slice of one axis", 0);
     const Shape begin{1, 3, 0, 4};
     for (const int64_t last : {32, 30, 1}) {
       const Shape size{2, 30, 4, last};

@@ -113,6 +113,6 @@ constexpr int64_t kFewEntries = 64;  // of a half-key on average: one warp sums 
 template <int kWidth>
 constexpr int kAttentionQueries = kWidth <= 64 ? 64 : 4096 / kWidth;
 template <int kWidth>
-constexpr int kAttentionBackwardRows = kWidth <= 32 ? 64 : (kWidth <= 64 ? 32 : 16);
+constexpr int kAttentionBackwardRows = kWidth <= 64 ? 32 : 16;
 
 }  // namespace ml::ML_CUDA_NAMESPACE

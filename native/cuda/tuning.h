@@ -117,7 +117,7 @@ constexpr int64_t kFewEntries = 64;  // of a half-key on average: one warp sums 
 template <int kWidth>
 constexpr int kAttentionQueries = kWidth <= 64 ? 64 : 4096 / kWidth;
 template <int kWidth>
-constexpr int kAttentionBackwardRows = kWidth <= 32 ? 64 : (kWidth <= 64 ? 32 : 16);
+constexpr int kAttentionBackwardRows = kWidth <= 64 ? 32 : 16;
 
 // ---- Rotary embedding (ops/rope.cu)
 constexpr int kRopeHeads = 4;  // of a thread, which computes their angles once

@@ -56,6 +56,7 @@ struct QueryTile {
   }
   __device__ int64_t seen(int64_t t) const { return seen_keys(a.n.T, a.n.K, a.n.causal, t); }
   __device__ int64_t steps() const { return tiles_of(keys, T::kColumns) * Step::kSteps; }
+  __device__ bool has_rows() const { return T::has_rows(t0, a.n.T); }
 
   __device__ void fill(Step at, typename T::Stage& stage) const {
     const int64_t u0 = at.block * T::kColumns, head = a.n.key(b, 0, h / a.n.group());
@@ -116,7 +117,7 @@ struct QueryTile {
 };
 
 template <int kWidth>
-__global__ void __launch_bounds__(kThreads) attention_kernel(Guard guard, AttentionArgs a) {
+__global__ void __launch_bounds__(kThreads, 1) attention_kernel(Guard guard, AttentionArgs a) {
   if (guard.aborted()) return;
   auto& tile = shared<AttentionShared<kWidth>>();
   QueryTile<kWidth> queries(a, tile);

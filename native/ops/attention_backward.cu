@@ -85,6 +85,7 @@ struct QueryGradients {
   }
   __device__ int64_t seen(int64_t t) const { return seen_keys(a.n.T, a.n.K, a.n.causal, t); }
   __device__ int64_t steps() const { return tiles_of(keys, T::kColumns) * Step::kSteps; }
+  __device__ bool has_rows() const { return T::has_rows(t0, a.n.T); }
 
   __device__ void fill(Step at, typename T::Stage& stage) const {
     const int64_t u0 = at.block * T::kColumns;
@@ -155,6 +156,7 @@ struct KeyGradients {
     return t < 0 ? 0 : t;
   }
   __device__ int64_t steps() const { return a.n.group() * blocks * Step::kSteps; }
+  __device__ bool has_rows() const { return T::has_rows(u0, a.n.K); }
   __device__ int64_t head(Step at) const { return g * a.n.group() + at.block / blocks; }
   __device__ int64_t query0(Step at) const { return (block0 + at.block % blocks) * T::kColumns; }
 
@@ -208,7 +210,7 @@ struct KeyGradients {
 };
 
 template <int kWidth>
-__global__ void __launch_bounds__(kThreads) attention_dq_kernel(Guard guard, BackwardArgs a) {
+__global__ void __launch_bounds__(kThreads, 1) attention_dq_kernel(Guard guard, BackwardArgs a) {
   if (guard.aborted()) return;
   auto& tile = shared<BackwardShared<kWidth>>();
   QueryGradients<kWidth> gradients(a, tile);
@@ -217,7 +219,7 @@ __global__ void __launch_bounds__(kThreads) attention_dq_kernel(Guard guard, Bac
 }
 
 template <int kWidth>
-__global__ void __launch_bounds__(kThreads) attention_dkv_kernel(Guard guard, BackwardArgs a) {
+__global__ void __launch_bounds__(kThreads, 1) attention_dkv_kernel(Guard guard, BackwardArgs a) {
   if (guard.aborted()) return;
   auto& tile = shared<BackwardShared<kWidth>>();
   KeyGradients<kWidth> gradients(a, tile);

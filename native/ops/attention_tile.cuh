@@ -90,6 +90,11 @@ struct AttentionTile {
   // The i-th row of the thread.
   static __device__ int row(int i) { return (warp_of_block() * 2 + lane() / 16) * kPerThread + i; }
 
+  // Whether the warp has a row before `end`, where its tile begins at row0: else it only copies.
+  static __device__ bool has_rows(int64_t row0, int64_t end) {
+    return row0 + warp_of_block() * 2 * kPerThread < end;
+  }
+
   // Rows row0 … of `from`, which has `rows`; zeros past them and past d.
   static __device__ void fill(Rows& to, const Operand<float>& from, int d, int64_t row0,
                               int64_t rows) {
@@ -214,7 +219,8 @@ struct RingStep {
 };
 
 // All steps of `work` through the ring of kStages: fill(step, stage) starts the copies of a step,
-// use(step, stage) computes with them. Copies that were started before arrive with the first.
+// use(step, stage) computes with them, in the warps that have rows. Copies that were started before
+// arrive with the first.
 template <class Stage, class Work>
 __device__ inline void walk_ring(Stage* ring, Work& work) {
   using Step = typename Work::Step;
@@ -231,7 +237,7 @@ __device__ inline void walk_ring(Stage* ring, Work& work) {
     block_sync();
     // into the stage that all threads had finished at the barrier
     start(step + kStages - 1, stage == 0 ? kStages - 1 : stage - 1);
-    work.use(Step(step), ring[stage]);
+    if (work.has_rows()) work.use(Step(step), ring[stage]);
     stage = stage == kStages - 1 ? 0 : stage + 1;
   }
   copy_async_wait<0>();

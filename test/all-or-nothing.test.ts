@@ -63,7 +63,8 @@ interface Call {
  * Runs a call once for each of its allocations, which fails, then whole. After each failure the
  * state must be as before; in the end it must be that of a twin that was called once.
  */
-async function expectAllOrNothing(make: () => Call): Promise<void> {
+async function expectAllOrNothing(device: Device, build: () => Call): Promise<void> {
+  const make = () => device.seeds.within(1, build)
   const twin = make()
   const wanted = [await twin.run()?.data(), await twin.state()]
   const call = make()
@@ -108,7 +109,7 @@ onEveryDevice((device) => {
 
   describe.each(Object.entries(layers))('%s', (_, make) => {
     test('backward', () =>
-      expectAllOrNothing(() => {
+      expectAllOrNothing(device, () => {
         const layer = make(device)
         const { context } = layer.forward(x())
         const gradient = dy()
@@ -119,7 +120,7 @@ onEveryDevice((device) => {
       }))
 
     test('loadStateDict', () =>
-      expectAllOrNothing(() => {
+      expectAllOrNothing(device, () => {
         const from = make(device).stateDict() as StateDict
         const state = Object.fromEntries(
           Object.entries(from).map(([name, t]) => [name, device.normal(t.shape, { seed: 7 })]),
@@ -149,14 +150,14 @@ onEveryDevice((device) => {
   })
 
   test('backward of an embedding and of a loss', async () => {
-    await expectAllOrNothing(() => {
+    await expectAllOrNothing(device, () => {
       const embedding = new Embedding(device, { count: 5, dim: 8 })
       const { context } = embedding.forward([0, 1, 4, -1, 2, 3])
       const gradient = dy().reshape([6, 8])
       const run = () => embedding.backward(context, gradient)
       return { state: stateOf(embedding.parameters()), run }
     })
-    await expectAllOrNothing(() => {
+    await expectAllOrNothing(device, () => {
       const loss = new CrossEntropy(device)
       const targets = device.tensor(Int32Array.of(0, 1, 2, 3, 4, 5))
       const { context } = loss.forward(x().reshape([6, 8]), targets)
@@ -165,7 +166,7 @@ onEveryDevice((device) => {
   })
 
   test('backward of what was recorded', () =>
-    expectAllOrNothing(() => {
+    expectAllOrNothing(device, () => {
       const embedding = new Embedding(device, { count: 8, dim: 8 })
       const blocks = Object.values(layers).map((make) => make(device))
       const head = new Linear(device, { inputDim: 8, outputDim: 8, weight: embedding.table })
@@ -192,7 +193,7 @@ onEveryDevice((device) => {
 
   test('step, clipGradNorm and zeroGrad', async () => {
     for (const call of ['step', 'clip', 'zeroGrad'] as const)
-      await expectAllOrNothing(() => {
+      await expectAllOrNothing(device, () => {
         const { parameters, optimizer } = training()
         return {
           state: stateOf(parameters, optimizer),
@@ -206,7 +207,7 @@ onEveryDevice((device) => {
   })
 
   test("an optimizer's loadStateDict", () =>
-    expectAllOrNothing(() => {
+    expectAllOrNothing(device, () => {
       const { parameters, optimizer } = training()
       const other = training().optimizer
       other.step()

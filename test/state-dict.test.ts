@@ -34,7 +34,14 @@ onEveryDevice((device) => {
     const b = memory.rows(1, 2)
     await device.synchronize()
     const { allocated } = device.memory()
-    loadStateDict('load', [{ name: 'a', value: a }, { name: 'b', value: b }], { a: b, b: a })
+    loadStateDict(
+      'load',
+      [
+        { name: 'a', value: a },
+        { name: 'b', value: b },
+      ],
+      { a: b, b: a },
+    )
     expect([...(await memory.data())]).toEqual([2, 1])
     expect(device.memory().allocated).toBe(allocated)
   })

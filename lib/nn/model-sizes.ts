@@ -130,8 +130,11 @@ function feedForwardProducts(f: FeedForwardConfig, dim: number): number {
       return 3 * dim * f.hiddenDim
     case 'gelu':
       return 2 * dim * f.hiddenDim
-    case 'moe':
-      return dim * f.experts + f.expertsPerToken * 2 * dim * f.hiddenDim
+    case 'moe': {
+      // every expert computes every token where tokens choose
+      const computed = f.routing === 'token' ? f.experts : f.expertsPerToken
+      return dim * f.experts + computed * 2 * dim * f.hiddenDim
+    }
     case 'peer':
       return queryProducts(f, dim) + 2 * f.heads * f.knn * dim
   }
@@ -148,14 +151,14 @@ export function savedPerToken(c: TransformerConfig): number {
   const { dim, heads, kvHeads, headDim } = c
   const query = heads * headDim
   const key = kvHeads * headDim
-  const rotated = c.rope === false ? 0 : query + key
   // input, normed input, queries, keys and values, what the attention gives, its row sums
-  const attention = 2 * dim + query + 2 * key + rotated + query + heads
+  const attention = 2 * dim + query + 2 * key + query + heads
   const blocks = c.blocks.reduce((sum, { feedForward, memory }) => {
     const branches = feedForwardSaved(feedForward, dim) + (memory ? memorySaved(memory) : 0)
     return sum + attention + (branches > 0 ? 2 * dim + branches : 0)
   }, 0)
-  return blocks + 2 * dim // and the last norm
+  // the last norm, the gradient that the head has computed already, and the tokens
+  return blocks + 2 * dim + 2
 }
 
 function lookupSaved({ heads, knn, keyDim }: { heads: number; knn: number; keyDim: number }) {
@@ -171,7 +174,9 @@ function feedForwardSaved(f: FeedForwardConfig, dim: number): number {
     case 'gelu':
       return 2 * f.hiddenDim
     case 'moe':
-      return f.experts + f.expertsPerToken * (2 * dim + 2 * f.hiddenDim + 2)
+      return f.routing === 'token'
+        ? f.experts * (2 * f.hiddenDim + dim + 3)
+        : f.experts + f.expertsPerToken * (2 * dim + 2 * f.hiddenDim + 2)
     case 'peer':
       return lookupSaved(f) + f.heads * f.knn
   }

@@ -90,7 +90,8 @@ export function plan(config: TransformerOptions | Preset, options?: PlanOptions)
   const reads = readsOf(c, tokens)
   const bytes = {
     ...stateBytes(sizes, devices, rule),
-    activations: 4 * tokens * savedPerToken(c),
+    // and the gradient of the head's weights, which the loss computes
+    activations: 4 * tokens * savedPerToken(c) + allocated(4 * c.vocabSize * c.dim),
   }
   for (const slots of countedSlots(c)) bytes.tables += allocated(4 * slots)
   bytes.gradients += reads.reduce((sum, r) => sum + r.entries * 8 + 4 * tokens * r.width, 0)

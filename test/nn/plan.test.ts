@@ -4,6 +4,8 @@ import { spawnSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, test } from 'vitest'
 import type { MemoryLayersError } from '../../lib/errors.js'
+import { AdamW, openDevice } from '../../lib/index.js'
+import { Transformer } from '../../lib/nn/index.js'
 import { links, type PlanOptions, plan } from '../../lib/nn/plan.js'
 import { type Preset, type PresetName, presets } from '../../lib/nn/presets.js'
 import {
@@ -48,6 +50,47 @@ describe('published counts', () => {
       })
       expect(schedule).toEqual({ warmup: 4000, total: 128_000, floor: 0.01 })
     }
+  })
+})
+
+describe('what a small model allocates', () => {
+  const base = { vocabSize: 512, dim: 128, layers: 3, heads: 4, contextLength: 64 }
+  const memory = { layers: [0, 1], nKeys: 64, heads: 4, knn: 16, keyDim: 64 }
+  const moe = { kind: 'moe', experts: 4, hiddenDim: 192 } as const
+  test.each<[string, Partial<TransformerOptions>]>([
+    ['swiglu', {}],
+    ['swiglu, tied', { tieEmbeddings: true }],
+    ['grouped-query heads', { kvHeads: 2 }],
+    ['no rope', { rope: false }],
+    ['gelu', { feedForward: { kind: 'gelu' } }],
+    ['none', { feedForward: { kind: 'none' } }],
+    ['token choice', { feedForward: { ...moe, expertsPerToken: 1 } }],
+    ['expert choice', { feedForward: { ...moe, routing: 'expert' } }],
+    ['peer', { feedForward: { kind: 'peer', nKeys: 32, heads: 2, knn: 8, keyDim: 64 } }],
+    ['memory', { memory }],
+    ['bfloat16 memory', { memory: { ...memory, shared: false, dtype: 'bfloat16' } }],
+    ['memory beside', { memory: { ...memory, beside: true, gate: 'none', outputGate: true } }],
+  ])('%s: within 2 %', async (_, changes) => {
+    const device = openDevice('cpu')
+    const options = { ...base, ...changes }
+    const before = device.memory().allocated
+    const model = new Transformer(device, options)
+    const optimizer = new AdamW(model.parameters(), { lr: 1e-3 })
+    const tokens = device.tensor(new Int32Array(4 * 64), [4, 64])
+    const still = device.memory().allocated - before
+    const loss = model.loss(tokens, tokens)
+    const saved = device.memory().allocated - before - still
+    loss.backward()
+    const queued = device.memory().allocated - before - still
+
+    const { parameters, bytesPerDevice: b } = plan(options, { batch: 4 })
+    expect(parameters.total).toBe(model.countParameters())
+    const expectNear = (planned: number, real: number) =>
+      expect(Math.abs(planned / real - 1)).toBeLessThan(0.02)
+    expectNear(b.total - b.activations, still + queued)
+    expectNear(b.activations, saved)
+    for (const made of [loss, tokens, optimizer, model]) made.dispose()
+    await device.synchronize()
   })
 })
 

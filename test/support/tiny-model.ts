@@ -52,6 +52,10 @@ export class TinyModel {
     return [this.embedding, this.memory, this.head].flatMap((layer) => [...layer.parameters()])
   }
 
+  dispose(): void {
+    for (const layer of [this.embedding, this.memory, this.head]) layer.dispose()
+  }
+
   stateDict(): StateDict {
     const dicts = { embedding: this.embedding, memory: this.memory, head: this.head }
     return Object.fromEntries(

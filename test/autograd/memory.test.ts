@@ -60,10 +60,10 @@ onEveryDevice((device) => {
       if (tidied) tidy(() => void step())
       else step().dispose()
     }
-    for (let i = 0; i < 3; i++) run()
+    for (let i = 0; i < 2; i++) run()
     await device.synchronize()
     const before = device.memory().allocated
-    const steps = device.kind === 'simt' ? 4 : 200
+    const steps = device.kind === 'simt' ? 2 : 200
     for (let i = 1; i <= steps; i++) {
       run()
       if (i % wait !== 0 && i !== steps) continue

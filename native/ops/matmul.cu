@@ -73,7 +73,9 @@ constexpr int kTransposeTile = 32, kTransposeRows = 8;
 
 template <class T>
 struct TransposeTile {
-  T v[kTransposeTile][kTransposeTile + 1];  // a pitch that puts a column in different banks
+  static_assert(sizeof(T) == 2);
+  // a pitch of an odd number of words, so that the rows of a column are in different banks
+  T v[kTransposeTile][kTransposeTile + 2];
 };
 
 // One block transposes a tile of one matrix: to [matrices, columns, rows], from [matrices, rows,

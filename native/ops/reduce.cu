@@ -25,7 +25,7 @@ struct SumRule {
   __device__ static Value combine(Value a, Value b) { return a + b; }
   __device__ Value element(int64_t, int64_t, int64_t offset) const { return x[offset]; }
   __device__ Value finish(Value v) const { return v / divisor; }
-  SumRule of_partials(const Value* partials) const { return {partials, 1}; }
+  SumRule of_partials(const Value* partials) const { return {partials, divisor}; }
 };
 
 // NaN counts as the greatest.

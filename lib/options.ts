@@ -47,8 +47,8 @@ export function checkOptions<T extends object>(
 const maxNameLength = 100 // of what is compared with known names
 
 /**
- * The known name with the smallest edit distance, if it is close; among equals, the one with the
- * longest common prefix.
+ * The known name with the smallest edit distance, if it is close; among equals, the one that is
+ * closer with its capitals, and then the one with the longest common prefix.
  */
 export function nearestName(name: string, known: readonly string[]): string | undefined {
   if (name.length > maxNameLength) return undefined
@@ -59,10 +59,13 @@ export function nearestName(name: string, known: readonly string[]): string | un
     return {
       candidate,
       distance: editDistance(typed, letters),
+      exact: editDistance(name, candidate),
       commonPrefix: [...letters].findIndex((letter, i) => letter !== typed[i]),
     }
   })
-  const [best] = ranked.sort((a, b) => a.distance - b.distance || b.commonPrefix - a.commonPrefix)
+  const [best] = ranked.sort(
+    (a, b) => a.distance - b.distance || a.exact - b.exact || b.commonPrefix - a.commonPrefix,
+  )
   return best && best.distance <= maxDistance ? best.candidate : undefined
 }
 

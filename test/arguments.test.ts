@@ -91,7 +91,7 @@ function operationCalls(device: Device): Record<string, Call> {
     dropout: [[x, { p: 0.5, seed: 1, step: 2, out: zeros(2, 4) }], ops.dropout],
     dropoutBackward: [[x, { p: 0.5, seed: 1, step: 2 }], ops.dropoutBackward],
     multinomial: [
-      [x, { temperature: 2, topK: 3, topP: 0.5, count: 2, seed: 1, step: 2 }],
+      [x, { temperature: 2, topK: 3, topP: 0.5, samples: 2, seed: 1, step: 2 }],
       ops.multinomial,
     ],
     causalConv1d: [

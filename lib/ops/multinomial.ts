@@ -16,7 +16,7 @@ export interface MultinomialOptions extends OutOptions {
    */
   topP?: number
   /** Samples of each row, with replacement. Default 1. */
-  count?: number
+  samples?: number
   /** Default 0. */
   seed?: number
   /** A counter: each step has samples of its own. Default 0. */
@@ -30,12 +30,12 @@ export interface MultinomialOptions extends OutOptions {
  * out all that is finite, and a row with nothing to draw gives -1. Logits whose probability is
  * below 2^-40 of the largest count as -Infinity.
  * @param logits `[..., n]` float32, n from 1 to 2^23
- * @returns indices `[..., count]` int32; there is no gradient
+ * @returns indices `[..., samples]` int32; there is no gradient
  * @throws ERR_SHAPE, ERR_DTYPE, ERR_VALUE
  */
 export function multinomial(logits: Tensor, options?: MultinomialOptions): Tensor<'int32'> {
   const where = 'multinomial'
-  const names = ['temperature', 'topP', 'topK', 'count', 'seed', 'step', 'out']
+  const names = ['temperature', 'topP', 'topK', 'samples', 'seed', 'step', 'out']
   const checked = checkOptions(where, options, names)
   const { handles, device, out } = checkTensors(where, { logits }, checked.out)
   const topP = checkNumber(where, 'topP', checked.topP ?? 1, 0)
@@ -46,7 +46,7 @@ export function multinomial(logits: Tensor, options?: MultinomialOptions): Tenso
     checkFloat32(where, 'temperature', checked.temperature ?? 1, 0),
     checked.topK === undefined ? 0 : checkInteger(where, 'topK', checked.topK),
     topP,
-    checkInteger(where, 'count', checked.count ?? 1, 1, 2 ** 31 - 1),
+    checkInteger(where, 'samples', checked.samples ?? 1, 1, 2 ** 31 - 1),
     checkInteger(where, 'seed', checked.seed ?? 0, 0),
     checkInteger(where, 'step', checked.step ?? 0, 0),
   )

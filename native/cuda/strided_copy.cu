@@ -58,10 +58,10 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// One row more than a tile has, so that a column is in 32 banks.
+// Rows are one bank longer than a tile's, so that a column is in 32 banks.
 template <class T>
 struct TransposeTile {
-  T v[kWarp][kWarp + 1];
+  T v[kWarp][kWarp + 4 / sizeof(T)];
 };
 
 // The last axes of the box are the innermost of the source (rows) and the innermost of the target

@@ -6,7 +6,7 @@ export interface Sampling {
   temperature: number
   topK: number
   topP: number
-  count: number
+  samples: number
   seed: number
   step: number
 }
@@ -48,7 +48,7 @@ export function multinomial(logits: ArrayLike<number>, n: number, s: Sampling): 
     const values = Array.from({ length: n }, (_, i) => logits[row * n + i]!)
     const left = choices(values, s).sort((a, b) => a.index - b.index)
     const total = left.reduce((sum, { weight }) => sum + weight, 0)
-    for (let sample = 0; sample < s.count; sample++) {
+    for (let sample = 0; sample < s.samples; sample++) {
       const words = randomWords((BigInt(row) << 32n) | BigInt(sample), s.seed, s.step, 2)
       const target = (words[0] / 2 ** 32 + words[1] / 2 ** 64) * total
       out.push(left[firstIndex(left, (sum) => sum > target)]?.index ?? -1)

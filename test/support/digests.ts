@@ -66,7 +66,7 @@ await note('topK', top.values, top.indices)
 const sequence = randomTensor(device, [2, 90, 40], 11).tensor
 const taps = randomTensor(device, [40, 3], 12).tensor
 await note('rope', ops.rope(sequence.reshape([2, 90, 2, 20])))
-await note('multinomial', ops.multinomial(sequence, { topK: 20, topP: 0.9, count: 3 }))
+await note('multinomial', ops.multinomial(sequence, { topK: 20, topP: 0.9, samples: 3 }))
 await note('permute', ops.permute(sequence, [0, 2, 1]))
 await note('causalConv1d', ops.causalConv1d(sequence, taps))
 const conv = ops.causalConv1dBackward(sequence, sequence, taps)

@@ -89,7 +89,7 @@ function operationCalls({ ops }) {
     (b, t) => dispose(ops.embedding(t(), b.below(2) ? t() : typedArray(b), options(b, { out: t }))),
     (b, t) => dispose(ops.dropout(t(), options(b, { p: number, seed: small, step: small }))),
     (b, t) => {
-      const names = { temperature: number, topK: small, topP: number, count: small, out: t }
+      const names = { temperature: number, topK: small, topP: number, samples: small, out: t }
       return dispose(ops.multinomial(t(), options(b, names)))
     },
     (b, t) => dispose(ops.causalConv1d(t(), t(), t(), options(b, { dilation: small }))),

@@ -1,5 +1,5 @@
 // Two builds of the package in one process, case by case in turn: both see the same machine.
-//   node bench/compare.mjs BASE/dist NEW/dist [--only regexp] [--rounds n]
+//   node bench/compare.mjs BASE/dist NEW/dist [--only regexp] [--rounds n] [--threads n]
 // Prints the median time of each and the median of the ratios of neighbouring rounds: above 1, the
 // second is slower. Times of a call are until it returns; all others until its work has run.
 
@@ -11,13 +11,20 @@ import { parseArgs } from 'node:util'
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { only: { type: 'string' }, rounds: { type: 'string' } },
+  options: {
+    only: { type: 'string' },
+    rounds: { type: 'string' },
+    threads: { type: 'string' },
+  },
 })
 if (positionals.length !== 2) {
-  console.error('usage: node bench/compare.mjs BASE/dist NEW/dist [--only regexp] [--rounds n]')
+  console.error(
+    'usage: node bench/compare.mjs BASE/dist NEW/dist [--only regexp] [--rounds n] [--threads n]',
+  )
   process.exit(2)
 }
 const rounds = Number(values.rounds ?? 41)
+const threads = values.threads === undefined ? undefined : Number(values.threads)
 const only = new RegExp(values.only ?? '')
 const builds = await Promise.all(
   positionals.map((folder) => import(pathToFileURL(join(resolve(folder), 'index.js')).href)),
@@ -69,8 +76,25 @@ function layerCases(ml, device, size, options, tokens, dtype) {
   }
 }
 
+function attentionCases(ml, device, batch, time, width) {
+  const shape = [batch, time, 4, width]
+  const [q, k, v, dy] = [1, 2, 3, 4].map((seed) => device.normal(shape, { seed }))
+  const { y, lse } = ml.ops.attention(q, k, v)
+  const size = `${batch} x ${time}, 4 heads of ${width}`
+  const timed = (call) => ({
+    run: () => {
+      for (const t of Object.values(call())) t.dispose()
+      return device.synchronize()
+    },
+  })
+  return {
+    [`attention, ${size}`]: timed(() => ml.ops.attention(q, k, v)),
+    [`attention backward, ${size}`]: timed(() => ml.ops.attentionBackward(dy, { q, k, v, y, lse })),
+  }
+}
+
 function casesOf(ml, build) {
-  const device = ml.openDevice('cpu')
+  const device = ml.openDevice('cpu', { threads })
   const sync = () => device.synchronize()
   const small = { inputDim: 64, heads: 2, knn: 8, nKeys: 32, keyDim: 32 }
   const middle = { inputDim: 256, heads: 4, knn: 32, nKeys: 128, keyDim: 128 }
@@ -112,6 +136,10 @@ function casesOf(ml, build) {
         return sync()
       },
     },
+    ...attentionCases(ml, device, 8, 128, 32),
+    ...attentionCases(ml, device, 8, 128, 64),
+    ...attentionCases(ml, device, 2, 1024, 32),
+    ...attentionCases(ml, device, 2, 1024, 64),
     ...layerCases(ml, device, 'small', small, 16, 'float32'),
     ...layerCases(ml, device, 'middle', middle, 512, 'float32'),
     ...layerCases(ml, device, 'middle, bfloat16 table', middle, 512, 'bfloat16'),

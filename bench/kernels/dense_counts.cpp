@@ -124,7 +124,8 @@ void probabilities(int64_t rows, int64_t n, const std::string& label) {
                              .targets = targets.view()});
 }
 
-// Floor: every operand once. Each query reads all keys before it again, so the ratio grows with T.
+// Floor: every operand once. Each tile of queries reads all keys before it again, so the ratio
+// grows with T.
 void attentions() {
   const int64_t T = 64, H = 2, d = 64, bytes = T * H * d * 4;
   const Shape shape{1, T, H, d};

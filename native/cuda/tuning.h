@@ -111,8 +111,13 @@ constexpr int64_t kMaxMergedK = 128;
 constexpr int kRowsInFlight = 4;     // loads of a warp
 constexpr int64_t kFewEntries = 64;  // of a half-key on average: one warp sums them, else a block
 
-// ---- Attention (ops/attention.cu)
-constexpr int kAttentionWarps = 4;  // of a block, a query or key each
+// ---- Attention (ops/attention.cu, ops/attention_backward.cu)
+// Rows of a tile, by the width of a head: with scores and ring they fit the 64 KB of shared memory
+// that every architecture has.
+template <int kWidth>
+constexpr int kAttentionQueries = kWidth <= 64 ? 64 : 4096 / kWidth;
+template <int kWidth>
+constexpr int kAttentionBackwardRows = kWidth <= 64 ? 32 : 16;
 
 // ---- Rotary embedding (ops/rope.cu)
 constexpr int kRopeHeads = 4;  // of a thread, which computes their angles once

@@ -282,11 +282,19 @@ void rows() {
 
 void attention() {
   Pair p;
-  for (const auto& [T, d] : {std::array<int64_t, 2>{7, 40}, {5, 33}, {9, 64}})
+  struct Sizes {
+    int64_t T, K, H, G, d;
+  };
+  for (const Sizes& n : {Sizes{7, 7, 3, 3, 40},
+                         {5, 5, 3, 3, 33},
+                         {70, 80, 2, 1, 64},
+                         {9, 75, 2, 2, 20},
+                         {30, 40, 1, 1, 100},
+                         {20, 20, 2, 1, 256}})
     for (const bool causal : {true, false}) {
-      const Shape shape{2, T, 3, d};
-      const Both q = numbers(p, shape, 20), k = numbers(p, shape, 21), v = numbers(p, shape, 22),
-                 y = output(p, shape), lse = output(p, {2, 3, T});
+      const Shape queries{2, n.T, n.H, n.d}, keys{2, n.K, n.G, n.d};
+      const Both q = numbers(p, queries, 20), k = numbers(p, keys, 21), v = numbers(p, keys, 22),
+                 y = output(p, queries), lse = output(p, {2, n.H, n.T});
       on_both(p, [&](auto of) {
         return Attention{.y = of(y),
                          .lse = of(lse),
@@ -298,8 +306,8 @@ void attention() {
       });
       compare(y, "attention");
       compare(lse, "lse");
-      const Both dy = numbers(p, shape, 23), dq = output(p, shape), dk = output(p, shape),
-                 dv = output(p, shape);
+      const Both dy = numbers(p, queries, 23), dq = output(p, queries), dk = output(p, keys),
+                 dv = output(p, keys);
       on_both(p, [&](auto of) {
         return AttentionBackward{.dq = of(dq),
                                  .dk = of(dk),

@@ -98,8 +98,8 @@ export const transformerOptionNames = [
   'vocabSize',
   'dim',
   'layers',
+  'kvHeads', // before heads, which is as near to some misspellings
   'heads',
-  'kvHeads',
   'headDim',
   'feedForward',
   'memory',

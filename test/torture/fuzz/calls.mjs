@@ -83,7 +83,7 @@ function operationCalls({ ops }) {
       dispose(...Object.values(ops.rmsNormBackward(t(), t(), t(), options(b, { eps: number })))),
     (b, t) => dispose(...Object.values(ops.topK(t(), b.below(4) ? small(b) : hostile(b)))),
     (b, t) => dispose(ops.layerNorm(t(), t(), t(), options(b, { eps: number, out: t }))),
-    (b, t) => dispose(...Object.values(ops.layerNormBackward(t(), t(), t()))),
+    (_, t) => dispose(...Object.values(ops.layerNormBackward(t(), t(), t()))),
     (b, t) =>
       dispose(ops.rope(t(), options(b, { theta: number, offset: small, positions: t, out: t }))),
     (b, t) => dispose(ops.embedding(t(), b.below(2) ? t() : typedArray(b), options(b, { out: t }))),

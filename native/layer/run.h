@@ -60,7 +60,7 @@ OutcomePtr submit(Device& device, const Args& args, const Writes& writes,
   auto outcome = std::make_shared<Outcome>(std::move(needs));
   device.operations.of(args)(device.stream(), args, outcome);
   each_result([&](const View& v) { overwrite(v, outcome); });
-  each_output(args, rule, [](const char*, const View& v, Write) { count_write(v); });
+  each_output(args, writes, [](const char*, const View& v, Write) { count_write(v); });
   return outcome;
 }
 

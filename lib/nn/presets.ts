@@ -30,6 +30,7 @@ export interface Recipe {
 export interface Preset {
   /** For `Transformer` and `plan`. */
   readonly config: TransformerOptions
+  /** How it was trained. */
   readonly recipe: Recipe
   /**
    * 'published': read in the published configurations. 'reported': named in the paper, its width

@@ -127,9 +127,9 @@ export function meanBackward(
 /**
  * The gradient of {@link max}: dy for the first element, in row-major order, that is the max, and 0
  * for the others. `out` may be x.
- * @param dy the shape of the max, float32
- * @param x any shape, float32
- * @param y the max, float32
+ * @param dy `[…]` in the shape of y, float32
+ * @param x `[…]` any shape, float32
+ * @param y `[…]` the max, float32
  * @param options those of the max
  * @returns the shape of x, float32
  * @throws ERR_SHAPE, ERR_DTYPE, ERR_VALUE

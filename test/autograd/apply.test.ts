@@ -40,7 +40,7 @@ const layers: Record<string, (d: Device) => unknown> = {
   'MemoryLayer without a gate': (d) => new MemoryLayer(d, { ...memory, gate: 'none' }),
   PeerLayer: (d) => new PeerLayer(d, memory),
   Linear: (d) => new Linear(d, { inputDim: 8, outputDim: 8, seed: 1 }),
-  'Linear without bias': (d) => new Linear(d, { inputDim: 8, outputDim: 8, bias: false }),
+  'Linear without bias': (d) => new Linear(d, { inputDim: 8, outputDim: 8, bias: false, seed: 1 }),
   RmsNorm: (d) => new RmsNorm(d, { dim: 8 }),
   FeedForward: (d) => new FeedForward(d, { dim: 8, hiddenDim: 12, seed: 1 }),
   Attention: (d) => new Attention(d, { dim: 8, heads: 2, seed: 1 }),

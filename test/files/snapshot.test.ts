@@ -96,8 +96,8 @@ describe('a large tensor', () => {
   const ones = new Float32Array(size).fill(1)
 
   test('is whole when it is written in the middle of the save', async () => {
-    const source = device.normal([size], { seed: 1 })
-    const t = source.to('float32')
+    using source = device.normal([size], { seed: 1 })
+    using t = source.to('float32')
     const wanted = await bytesOf(t)
     for (const when of [0, 1, 2]) {
       const path = join(folder, 'large')
@@ -113,7 +113,7 @@ describe('a large tensor', () => {
   })
 
   test('is not copied where it is not written', async () => {
-    const t = device.zeros([size])
+    using t = device.zeros([size])
     await t.data()
     const { allocated } = device.memory()
     const seen: number[] = []

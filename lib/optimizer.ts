@@ -113,6 +113,7 @@ export abstract class Optimizer {
     return this.#rates.lr
   }
 
+  /** From the next step on. */
   set lr(value: number) {
     this.#rates.lr = value
   }
@@ -130,6 +131,7 @@ export abstract class Optimizer {
     return this.#rates.tableLr
   }
 
+  /** From the next step on. */
   set tableLr(value: number | undefined) {
     this.#rates.tableLr = value
   }

@@ -85,7 +85,9 @@ export type MemoryConfig = Required<MemorySpec> & { shared: boolean }
 
 /** What follows the attention of one layer: either, both, or nothing. */
 export interface BlockConfig {
+  /** `none` where memory stands in its place. */
   feedForward: FeedForwardConfig
+  /** undefined: none. */
   memory: MemoryConfig | undefined
 }
 

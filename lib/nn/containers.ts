@@ -6,7 +6,13 @@ import type { Child } from './children.js'
 import { Module } from './module.js'
 
 /** What can stand in a container: a module, a layer, or a function of a tensor. */
-export type Applicable = { apply(x: Tensor): Tensor } | ((x: Tensor) => Tensor)
+export type Applicable = AppliedModule | ((x: Tensor) => Tensor)
+
+/** A module or a layer. */
+export interface AppliedModule {
+  /** The output. */
+  apply(x: Tensor): Tensor
+}
 
 function checkApplicable(where: string, name: string, value: unknown): void {
   const { apply } = Object(value) as { apply?: unknown }

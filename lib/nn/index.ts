@@ -13,7 +13,7 @@ export {
   saveCheckpoint,
 } from './checkpoint.js'
 export type { Child, Layer } from './children.js'
-export { type Applicable, Residual, Sequential } from './containers.js'
+export { type Applicable, type AppliedModule, Residual, Sequential } from './containers.js'
 export { CrossEntropy, type CrossEntropyOptions } from './cross-entropy.js'
 export { Dropout, type DropoutOptions } from './dropout.js'
 export { Embedding, type EmbeddingOptions } from './embedding.js'
@@ -30,6 +30,7 @@ export type {
 export { Linear, type LinearOptions } from './linear.js'
 export { MixtureOfExperts, type MixtureOfExpertsOptions } from './mixture-of-experts.js'
 export { Module, type ModuleOptions } from './module.js'
+export type { MultiplyAdds } from './model-sizes.js'
 export { type Plan, type PlanOptions, plan } from './plan.js'
 export { type Preset, type PresetName, presets, type Recipe } from './presets.js'
 export { RmsNorm, type RmsNormOptions } from './rms-norm.js'
@@ -42,8 +43,11 @@ export { CharacterTokenizer, type Tokenizer } from './tokenizer.js'
 export type { Tokens } from './tokens.js'
 export { type LossOptions, Transformer } from './transformer.js'
 export type {
+  BlockConfig,
+  FeedForwardConfig,
   FeedForwardSpec,
   LookupSpec,
+  MemoryConfig,
   MemoryPlacement,
   MemorySpec,
   MoeSpec,

@@ -12,9 +12,13 @@ export interface ParameterSize {
 
 /** Multiply-adds of one token, forward. */
 export interface MultiplyAdds {
+  /** Its projections, and its products over half the context. */
   attention: number
+  /** Feed-forwards, experts and PEER layers. */
   feedForward: number
+  /** Memory layers. */
   memory: number
+  /** From the last norm to the logits. */
   head: number
 }
 

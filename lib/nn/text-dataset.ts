@@ -36,6 +36,7 @@ export interface TokenBatch {
   readonly targets: Tensor<'int32'>
   /** Frees both. */
   dispose(): void
+  /** For `using`: the same as dispose(). */
   [Symbol.dispose](): void
 }
 
@@ -127,6 +128,7 @@ export class TextDataset implements Iterable<TokenBatch> {
     return this.#position
   }
 
+  /** The next batch is the one after so many. */
   set position(value: number) {
     this.#position = checkInteger('TextDataset', 'position', value, 0)
   }

@@ -35,6 +35,7 @@ describe('npm run demo', () => {
     expect(run.out).toMatch(/always the largest country +\d+\.\d\d %/)
     expect(run.out.match(/Which country is .+ in\?/g)).toHaveLength(12)
     expect(run.out).toMatch(/GeoNames.*CC BY/)
+    expect(run.out).toMatch(/\n {2}150 steps are few: .*\n.*With --epochs 1000 there are 1,000\./)
     const recall = Number(/Memory\+ +(\d+\.\d+) %/.exec(run.out)![1])
     expect(recall).toBeGreaterThan(95)
   })

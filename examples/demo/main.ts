@@ -14,7 +14,7 @@ import { attribution, countryName, type Facts, loadFacts } from './data.js'
 import { collisions, encode } from './encoder.js'
 import { type Kind, Model, multiplyAdds } from './model.js'
 import { ask, chooseQuestions } from './questions.js'
-import { percent, printProfile, printTable, type Result, thousands } from './report.js'
+import { percent, printProfile, printShortness, printTable, type Result, thousands } from './report.js'
 import { type Encoded, type Profile, stepsOf, train } from './train.js'
 
 const rates = { memory: { lr: 3e-3, tableLr: 6e-3 }, dense: { lr: 3e-3, tableLr: 3e-3 } }
@@ -76,6 +76,7 @@ async function learn(device: Device, flags: Flags): Promise<void> {
   const longer = await run(device, data, flags, 'dense', 'dense, same seconds', epochs)
   const results = [memory.result, dense.result, longer.result]
   printTable(results, facts)
+  printShortness(flags.epochs, stepsOf(facts.names.length))
 
   const checkpoint: Checkpoint = {
     models: { memory: memory.model, dense: longer.model },

@@ -33,6 +33,21 @@ export function printProfile(profile: Profile, steps: number, seconds: number): 
   console.log('')
 }
 
+// Fewer steps than this move most rows of the table only a little.
+const fewSteps = 1000
+
+/** Says so where a run is too short to show what a memory learns. */
+export function printShortness(epochs: number, stepsOfEpoch: number): void {
+  const steps = epochs * stepsOfEpoch
+  if (steps >= fewSteps) return
+  const enough = Math.ceil(fewSteps / stepsOfEpoch)
+  console.log(
+    `\n  ${thousands(steps)} steps are few: a row of a memory learns only when it is read, so with\n` +
+      '  few steps a dense block may win. ' +
+      `With --epochs ${enough} there are ${thousands(enough * stepsOfEpoch)}.`,
+  )
+}
+
 export function printTable(results: readonly Result[], facts: Facts): void {
   const rows = results.map((r) => {
     const last = r.points.at(-1)!

@@ -25,11 +25,14 @@ test('the tarball is below 6 MB and has only the files that are used', () => {
       'README.md',
       'cmake',
       'dist',
+      'examples',
       'native',
       'package.json',
       'prebuilds',
     ].sort(),
   )
+  expect(files).toContain('examples/gpt.ts')
+  expect(files.filter((f) => f.startsWith('examples/demo/'))).toEqual([])
   expect(files.filter((f) => f.startsWith('prebuilds/')).sort()).toEqual([
     'prebuilds/linux-arm64/memory-layers.glibc.node',
     'prebuilds/linux-x64/memory-layers.glibc.node',

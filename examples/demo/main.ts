@@ -14,7 +14,14 @@ import { attribution, countryName, type Facts, loadFacts } from './data.js'
 import { collisions, encode } from './encoder.js'
 import { type Kind, Model, multiplyAdds } from './model.js'
 import { ask, chooseQuestions } from './questions.js'
-import { percent, printProfile, printShortness, printTable, type Result, thousands } from './report.js'
+import {
+  percent,
+  printProfile,
+  printShortness,
+  printTable,
+  type Result,
+  thousands,
+} from './report.js'
 import { type Encoded, type Profile, stepsOf, train } from './train.js'
 
 const rates = { memory: { lr: 3e-3, tableLr: 6e-3 }, dense: { lr: 3e-3, tableLr: 3e-3 } }

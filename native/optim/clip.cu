@@ -30,7 +30,7 @@ __global__ void __launch_bounds__(kThreads)
 
 // One lane group sums the squares of every gridDim-th touched row, slice by slice.
 template <class Slice>
-__global__ void __launch_bounds__(kThreads, kSparseGradMinBlocks)
+__global__ void __launch_bounds__(kThreads, kSparseUpdateMinBlocks)
     row_squares_kernel(Guard guard, double* squares, ResolvedRows t, Slicing slicing) {
   if (guard.aborted()) return;
   const LaneGroup group = lane_group(slicing.lanes);

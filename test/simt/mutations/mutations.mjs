@@ -327,7 +327,7 @@ const mutations = [
     file: 'native/ops/target_weights.cu',
     test: 'rows',
     from: 't < tokens; t += blockDim.x)',
-    to: 't < tokens; t += blockDim.x + 1)',
+    to: 't < tokens; t += 2 * blockDim.x)',
   },
   {
     what: 'plain minimum for an atomic',

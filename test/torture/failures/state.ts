@@ -33,6 +33,7 @@ export interface State {
 let other: Device | undefined
 
 export async function makeState(device: Device): Promise<State> {
+  device.seeds.restart(1)
   const layer = new MemoryLayer(device, {
     ...options,
     outputGate: true,

@@ -23,7 +23,14 @@ const maxGrowth = 16 * 2 ** 20
 
 export async function flatMemory(part: Part): Promise<void> {
   const device = openDevice('cpu')
-  const layer = new MemoryLayer(device, { inputDim: 8, heads: 1, knn: 2, nKeys: 4, keyDim: 4 })
+  const layer = new MemoryLayer(device, {
+    inputDim: 8,
+    heads: 1,
+    knn: 2,
+    nKeys: 4,
+    keyDim: 4,
+    seed: 1,
+  })
   const parameters = layer.parameters()
   const optimizer = new AdamW(parameters, { lr: 1e-6 })
   const folder = mkdtempSync(join(tmpdir(), 'memory-layers-steps-'))

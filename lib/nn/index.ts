@@ -35,8 +35,12 @@ export { type Plan, type PlanOptions, plan } from './plan.js'
 export { type Preset, type PresetName, presets, type Recipe } from './presets.js'
 export { RmsNorm, type RmsNormOptions } from './rms-norm.js'
 export type { GenerateOptions } from './sampling.js'
-export type { Schedule, ScheduleOptions } from './schedules.js'
-export * as schedules from './schedules.js'
+export {
+  type ConstantOptions,
+  type Schedule,
+  type ScheduleOptions,
+  schedules,
+} from './schedules.js'
 export { TextDataset, type TextDatasetOptions, type TokenBatch } from './text-dataset.js'
 export { TokenChoiceExperts, type TokenChoiceExpertsOptions } from './token-choice-experts.js'
 export { CharacterTokenizer, type Tokenizer } from './tokenizer.js'

@@ -17,29 +17,8 @@ export interface ScheduleOptions {
   floor?: number
 }
 
-/** Options of {@link constant}. */
+/** Options of `schedules.constant`. */
 export type ConstantOptions = Pick<ScheduleOptions, 'warmup'>
-
-/**
- * Linear warm-up, then half a cosine (Loshchilov and Hutter 2017).
- * @throws ERR_OPTION, ERR_VALUE
- */
-export function warmupCosine(options: ScheduleOptions): Schedule {
-  return falling('warmupCosine', options, (done) => (1 + Math.cos(Math.PI * done)) / 2)
-}
-
-/** Linear warm-up, then a line. @throws ERR_OPTION, ERR_VALUE */
-export function warmupLinear(options: ScheduleOptions): Schedule {
-  return falling('warmupLinear', options, (done) => 1 - done)
-}
-
-/** The full rate, after a linear warm-up if one is given. @throws ERR_OPTION, ERR_VALUE */
-export function constant(options?: ConstantOptions): Schedule {
-  const where = 'constant'
-  const { warmup } = checkOptions(where, options, ['warmup'])
-  const steps = checkInteger(where, 'warmup', warmup ?? 0, 0)
-  return (step) => rising(step, steps)
-}
 
 function rising(step: number, warmup: number): number {
   return step < warmup ? Math.max(0, step / warmup) : 1
@@ -66,3 +45,27 @@ function falling(
     return floor + (1 - floor) * shape((step - warmup) / (total - warmup))
   }
 }
+
+/** Learning rate schedules, as functions of the step that give a factor. */
+export const schedules = {
+  /**
+   * Linear warm-up, then half a cosine (Loshchilov and Hutter 2017).
+   * @throws ERR_OPTION, ERR_VALUE
+   */
+  warmupCosine(options: ScheduleOptions): Schedule {
+    return falling('warmupCosine', options, (done) => (1 + Math.cos(Math.PI * done)) / 2)
+  },
+
+  /** Linear warm-up, then a line. @throws ERR_OPTION, ERR_VALUE */
+  warmupLinear(options: ScheduleOptions): Schedule {
+    return falling('warmupLinear', options, (done) => 1 - done)
+  },
+
+  /** The full rate, after a linear warm-up if one is given. @throws ERR_OPTION, ERR_VALUE */
+  constant(options?: ConstantOptions): Schedule {
+    const where = 'constant'
+    const { warmup } = checkOptions(where, options, ['warmup'])
+    const steps = checkInteger(where, 'warmup', warmup ?? 0, 0)
+    return (step) => rising(step, steps)
+  },
+} as const

@@ -1,7 +1,9 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { MemoryLayersError } from '../../lib/errors.js'
-import { constant, warmupCosine, warmupLinear } from '../../lib/nn/schedules.js'
+import { schedules } from '../../lib/nn/schedules.js'
+
+const { constant, warmupCosine, warmupLinear } = schedules
 
 describe.each([
   ['warmupCosine', warmupCosine],

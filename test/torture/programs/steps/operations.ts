@@ -149,9 +149,10 @@ export const operationSteps: Record<string, Step> = {
       world.expectCode('linearBackward into an input', 'ERR_VALUE', call)
       return
     }
-    const faults = x.model.faults | dy.model.faults | weight.model.faults
+    const operands = [dy, x, weight, into]
+    const faults = operands.reduce((sum, { model }) => sum | model.faults, 0)
     const dxModel = ModelTensor.make(x.model.shape, 'float32')
-    const samples = [dy, x, weight, into].map((p) => p.model.samples)
+    const samples = operands.map((p) => p.model.samples)
     const [dx, dWeight] = world.noise.mapAll(samples, (dy, x, w, before) => {
       const g = linearBackward(dy!, x!, w!, rows, C, C)
       return [g.dx, g.dWeight.map((v, i) => v + before![i]!)]
@@ -165,7 +166,7 @@ export const operationSteps: Record<string, Step> = {
   wrongShape: (world, picks) => {
     const x = matrix(world, picks, 'float32')
     using y = world.device.zeros([world.profile.T + 1, world.profile.C + 1])
-    world.expectCode('add of another shape', 'ERR_SHAPE', () => ops.add(x.real, y))
+    world.expectCode('gate of another shape', 'ERR_SHAPE', () => ops.siluGate(x.real, y))
     world.expectCode('write of another size', 'ERR_SHAPE', () => x.real.write([]))
   },
 

@@ -2,7 +2,7 @@
 // number is perturbed wherever the device rounds. How far the samples are apart says how far the
 // device may be from the first, through any chain of operations: no bound has to be derived.
 
-export const sampleCount = 3
+export const sampleCount = 5
 
 /** One array for each sample. */
 export type Samples = readonly Float64Array[]

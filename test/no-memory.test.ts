@@ -146,7 +146,8 @@ onEveryDevice((device) => {
     failNext({ kind: 'malloc', times: 1e9 })
     for (const d of [context, output, gradient, input, ...tensors, optimizer, layer]) d.dispose()
     stopFailing('malloc')
-    await device.synchronize()
+    // Work that was still to be launched may have found no memory.
+    await device.synchronize().catch(() => {})
     expect(device.memory().allocated).toBeLessThanOrEqual(before)
   })
 
@@ -288,12 +289,18 @@ describe('the thread pool', () => {
       const threads = () => require('node:fs').readdirSync('/proc/self/task').length
       native.failNext(kinds.thread, 0, 1e9)
       const before = threads(), alone = await digest(), none = threads() - before
+      // A start that failed is tried again after a while.
+      const digestWith = async (count) => {
+        for (let i = 0; i < 100 && threads() - before < count; i++) {
+          await new Promise((resolve) => setTimeout(resolve, 50))
+          await digest()
+        }
+        return digest()
+      }
       native.failNext(kinds.thread, 1, 1e9)
-      await new Promise((resolve) => setTimeout(resolve, 150))
-      const two = await digest(), one = threads() - before
+      const two = await digestWith(1), one = threads() - before
       native.failNext(kinds.thread, 0, 0)
-      await new Promise((resolve) => setTimeout(resolve, 150))
-      const all = await digest()
+      const all = await digestWith(3)
       console.log(JSON.stringify({ none, one, all: threads() - before,
         same: alone === two && two === all }))`
     expect(JSON.parse(run(program))).toEqual({ none: 0, one: 1, all: 3, same: true })

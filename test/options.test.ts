@@ -58,9 +58,9 @@ const calls: Record<string, Call> = {
   'Transformer.loss': (o) => decoder.loss([1], [2], o),
   'Transformer.generate': (o) => decoder.generate([1], o),
   clipGradNorm: (o) => main.clipGradNorm(parameters, 1, o),
-  constant: (o) => nn.schedules.constant(o),
-  warmupCosine: (o) => nn.schedules.warmupCosine(o),
-  warmupLinear: (o) => nn.schedules.warmupLinear(o),
+  'schedules.constant': (o) => nn.schedules.constant(o),
+  'schedules.warmupCosine': (o) => nn.schedules.warmupCosine(o),
+  'schedules.warmupLinear': (o) => nn.schedules.warmupLinear(o),
   fit: (o) => nn.fit(decoder, [], o),
   plan: (o) => nn.plan(sizes, o),
   TextDataset: (o) => new nn.TextDataset('text', o),
@@ -159,6 +159,10 @@ function optionNames(): Map<string, string[]> {
         visit(`${prefix}${s.name.includes('ops') ? 'ops.' : ''}`, s)
       const type = checker.getTypeOfSymbol(s)
       take(prefix + s.name, type.getCallSignatures())
+      if (s.flags & ts.SymbolFlags.Variable && type.flags & ts.TypeFlags.Object)
+        for (const m of type.getProperties())
+          if (m.flags & ts.SymbolFlags.Method)
+            take(`${prefix}${s.name}.${m.name}`, checker.getTypeOfSymbol(m).getCallSignatures())
       if (!(s.flags & ts.SymbolFlags.Class)) continue
       take(prefix + s.name, type.getConstructSignatures())
       const members = [...(s.members?.values() ?? []), ...(s.exports?.values() ?? [])]

@@ -3,6 +3,7 @@
 import { describe, expect, test } from 'vitest'
 import { AdamW, clipGradNorm } from '../lib/index.js'
 import { onEveryDevice } from './support/devices.js'
+import { settledMemory } from './support/garbage.js'
 import { TinyModel, tinyVocab } from './support/tiny-model.js'
 
 onEveryDevice((device) => {
@@ -26,8 +27,8 @@ onEveryDevice((device) => {
         optimizer.zeroGrad()
       }
       step()
-      await device.synchronize()
-      const { allocated, reserved } = device.memory()
+      const allocated = await settledMemory(device)
+      const { reserved } = device.memory()
       for (let i = 1; i <= steps; i++) {
         step()
         expect(device.memory().allocated, `after step ${i}`).toBe(allocated)

@@ -12,6 +12,7 @@ import {
   RmsNorm,
 } from '../../lib/nn/index.js'
 import { onEveryDevice } from '../support/devices.js'
+import { settledMemory } from '../support/garbage.js'
 
 const memory = { inputDim: 16, heads: 2, knn: 3, nKeys: 4, keyDim: 8 }
 
@@ -61,8 +62,7 @@ onEveryDevice((device) => {
       else step().dispose()
     }
     for (let i = 0; i < 2; i++) run()
-    await device.synchronize()
-    const before = device.memory().allocated
+    const before = await settledMemory(device)
     const steps = device.kind === 'simt' ? 2 : 200
     for (let i = 1; i <= steps; i++) {
       run()

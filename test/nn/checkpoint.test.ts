@@ -12,6 +12,7 @@ import { Linear, loadCheckpoint, saveCheckpoint, TextDataset } from '../../lib/n
 import { onEveryDevice } from '../support/devices.js'
 import { errorOf } from '../support/errors.js'
 import { temporaryFolder } from '../support/files.js'
+import { settledMemory } from '../support/garbage.js'
 import { accumulate, small } from '../support/optimizer.js'
 
 const folder = temporaryFolder()
@@ -87,7 +88,7 @@ onEveryDevice((device) => {
   test('saving and loading leave no memory behind', async () => {
     const run = make(1)
     await saveCheckpoint(path, run)
-    const before = device.memory().allocated
+    const before = await settledMemory(device)
     await saveCheckpoint(path, run)
     await loadCheckpoint(path, run)
     expect(device.memory().allocated).toBe(before)

@@ -20,6 +20,7 @@ import {
 } from '../../lib/nn/index.js'
 import { onEveryDevice } from '../support/devices.js'
 import { errorOf } from '../support/errors.js'
+import { settledMemory } from '../support/garbage.js'
 
 const dim = 4
 const memoryOptions = { inputDim: dim, nKeys: 3, heads: 2, knn: 2, keyDim: 4 }
@@ -132,7 +133,7 @@ onEveryDevice((device) => {
   })
 
   test('a module frees all that it made', async () => {
-    const before = device.memory().allocated
+    const before = await settledMemory(device)
     new Model(device).dispose()
     await device.synchronize()
     expect(device.memory().allocated).toBe(before)

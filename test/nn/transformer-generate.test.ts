@@ -3,6 +3,7 @@ import { type Device, noGrad } from '../../lib/index.js'
 import { Transformer, type TransformerOptions } from '../../lib/nn/index.js'
 import { onEveryDevice } from '../support/devices.js'
 import { errorOf } from '../support/errors.js'
+import { settledMemory } from '../support/garbage.js'
 
 const base = { vocabSize: 11, dim: 16, layers: 2, heads: 4, contextLength: 24, seed: 9 }
 const lookups = { nKeys: 4, heads: 2, knn: 3, keyDim: 4 }
@@ -123,8 +124,7 @@ onEveryDevice((device) => {
   test('memory is freed at the end, on leaving the loop, and on a signal', async () => {
     using m = model()
     await collect(m.generate([1], { maxTokens: 2 }))
-    await device.synchronize()
-    const before = device.memory().allocated
+    const before = await settledMemory(device)
     const settle = async () => {
       await device.synchronize()
       return device.memory().allocated

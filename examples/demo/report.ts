@@ -41,10 +41,10 @@ export function printShortness(epochs: number, stepsOfEpoch: number): void {
   const steps = epochs * stepsOfEpoch
   if (steps >= fewSteps) return
   const enough = Math.ceil(fewSteps / stepsOfEpoch)
+  const more = `With --epochs ${enough} there are ${thousands(enough * stepsOfEpoch)}.`
   console.log(
-    `\n  ${thousands(steps)} steps are few: a row of a memory learns only when it is read, so with\n` +
-      '  few steps a dense block may win. ' +
-      `With --epochs ${enough} there are ${thousands(enough * stepsOfEpoch)}.`,
+    `\n  ${thousands(steps)} steps are few: a row of a memory learns only when it is read, so\n` +
+      `  with few steps a dense block may win. ${more}`,
   )
 }
 

@@ -6,6 +6,7 @@ import { AdamW, PeerLayer, Sgd, type TableLayer, ValueTable } from '../../lib/in
 import { asLayer, registerLayers, type TfMemoryLayer } from '../../lib/tfjs/index.js'
 import { onEveryDevice } from '../support/devices.js'
 import { errorOf } from '../support/errors.js'
+import { settledMemory } from '../support/garbage.js'
 import {
   compiled,
   dense,
@@ -202,19 +203,18 @@ test('300 batches, saves and loads keep nothing', async () => {
   const model = compiled(asLayer(tf, layer, { optimizer }), dense(3))
   const [x, y] = [input(64, 1), target(64, 3, 2)]
   const fit = { epochs: 10, batchSize: 4, verbose: 0 } as const
-  const memory = () => [tf.memory().numTensors, device.memory().allocated]
+  const memory = async () => [tf.memory().numTensors, await settledMemory(device)]
   await model.fit(x, y, fit)
   const saved = await reloaded(model)
   saved.dispose()
-  const before = memory()
+  const before = await memory()
   await model.fit(x, y, fit)
   for (let i = 0; i < 20; i++) {
     const copy = await reloaded(model)
     copy.dispose()
     tf.tidy(() => void model.predict(x))
   }
-  await device.synchronize()
-  expect(memory()).toEqual(before)
+  expect(await memory()).toEqual(before)
   const tensors = tf.memory().numTensors
   model.dispose()
   expect(tf.memory().numTensors).toBeLessThan(tensors)

@@ -11,8 +11,8 @@ const root = fileURLToPath(new URL('..', import.meta.url))
 const stages = [
   { name: 'check', run: 'npm run check', minutes: 5 },
   { name: 'tests', run: 'npm test', minutes: 30 },
-  { name: 'sanitizers', run: 'bash test/native/run', minutes: 25 },
-  { name: 'emulator', run: 'bash test/simt/run', minutes: 15 },
+  { name: 'sanitizers', run: 'bash test/native/run', minutes: 30 },
+  { name: 'emulator', run: 'bash test/simt/run', minutes: 20 },
   {
     name: 'torture',
     run: 'npm run torture -- failures programs workers steps --minutes 3.5 --seed 1',
@@ -21,7 +21,7 @@ const stages = [
   // with the addon that the stage of the sanitizers has built
   { name: 'fuzz', run: 'npm run torture -- fuzz --minutes 0.75 --seed 1', minutes: 10 },
   { name: 'kernels', run: 'npm run bench:kernels -- --check', minutes: 15 },
-  { name: 'package', run: 'npm run test:package -- --cuda-architectures 80', minutes: 20 },
+  { name: 'package', run: 'npm run test:package -- --cuda-architectures 80', minutes: 25 },
 ]
 
 /** Runs one stage with its output shown. Returns the counts of the last line that has some. */

@@ -18,8 +18,6 @@ const stages = [
     run: 'npm run torture -- failures programs workers steps --minutes 3.5 --seed 1',
     minutes: 5,
   },
-  // with the addon that the stage of the sanitizers has built
-  { name: 'fuzz', run: 'npm run torture -- fuzz --minutes 0.75 --seed 1', minutes: 10 },
   { name: 'kernels', run: 'npm run bench:kernels -- --check', minutes: 15 },
   { name: 'package', run: 'npm run test:package -- --cuda-architectures 80', minutes: 25 },
 ]

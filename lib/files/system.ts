@@ -12,7 +12,9 @@ import {
   statSync,
 } from 'node:fs'
 import {
+  copyFile,
   type FileHandle,
+  link,
   lstat,
   open,
   readdir,
@@ -49,6 +51,8 @@ export const system = {
   realpath: (path: string) => realpath(path),
   rename,
   unlink,
+  link,
+  copyFile,
   /** With the folders above it; one that is there stays. */
   mkdirSync: (path: string) => void mkdirSync(path, { recursive: true }),
   statSync: (path: string) => statSync(path, { bigint: true }),
@@ -91,6 +95,15 @@ export function fileError({ where, path }: FileContext, verb: string, cause: unk
   const error = new MemoryLayersError('ERR_FILE_FORMAT', hint ? `${text}\n  ${hint}` : text)
   error.cause = cause
   return error
+}
+
+/** The text of a file, UTF-8. @throws ERR_FILE_FORMAT */
+export async function readText(where: string, path: string): Promise<string> {
+  try {
+    return await system.readFile(path)
+  } catch (error) {
+    throw fileError({ where, path }, 'read', error)
+  }
 }
 
 /** The path that a user gave. @throws ERR_VALUE */

@@ -11,7 +11,7 @@ import {
 } from '../encode.js'
 import { fail } from '../errors.js'
 import { inspect } from '../inspect.js'
-import { tensorOf } from '../new-tensor.js'
+import { constantTensor, tensorOf } from '../new-tensor.js'
 import * as ops from '../ops.js'
 import { checkInteger, checkNumber, checkOptions } from '../options.js'
 import { type Parameter, stateEntries, tableParameter } from '../parameter.js'
@@ -83,7 +83,7 @@ export class Embedding {
           formatShape(shape),
         )
       const count = countElements(shape)
-      const weights = this.#device.tensor(new Float32Array(count).fill(1), [count, 1])
+      const weights = constantTensor(where, this.#device, [count, 1], 1)
       const indices = numbers
         ? this.#uploadTokens(where, numbers)
         : this.#copyTokens(where, tokens as Tensor, count)

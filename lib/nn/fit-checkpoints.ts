@@ -1,9 +1,9 @@
 // The checkpoints of a run: the newest at its path, older ones beside it.
 
-import { copyFile, link, readdir, rm } from 'node:fs/promises'
 import { basename, dirname, extname, join } from 'node:path'
 import { isObject } from '../describe.js'
-import { fail, MemoryLayersError } from '../errors.js'
+import { fail } from '../errors.js'
+import { fileError, system, unlessAbsent } from '../files/system.js'
 import { loadCheckpoint, type Resumable, type Stateful, saveCheckpoint } from './checkpoint.js'
 import type { CheckedFit } from './fit-options.js'
 
@@ -31,7 +31,8 @@ export class RunCheckpoints {
     const { resume, checkpoint, optimizer, schedule } = this.#options
     const path = resume === true ? checkpoint?.path : resume
     if (typeof path !== 'string') return undefined
-    if (resume === true && !(await exists(path))) return undefined
+    // what else is wrong with the path, saving there will say
+    if (resume === true && !(await system.stat(path).catch(() => undefined))) return undefined
     const { state } = await loadCheckpoint(path, this.#parts)
     const run = (state as { fit?: unknown } | null)?.fit as RunState | undefined
     if (!isObject(run) || !Number.isInteger(run.step) || !Number.isInteger(run.taken)) {
@@ -56,15 +57,6 @@ export class RunCheckpoints {
   }
 }
 
-async function exists(path: string): Promise<boolean> {
-  try {
-    const names = await readdir(dirname(path))
-    return names.includes(basename(path))
-  } catch {
-    return false // saving there will say why
-  }
-}
-
 /** 'run.safetensors' after step 20: 'run-20.safetensors'. */
 function olderName(path: string, step: number): string {
   const extension = extname(path)
@@ -74,14 +66,10 @@ function olderName(path: string, step: number): string {
 /** A second name for the file at `path`, which stays: so it is never missing. */
 async function keepAs(path: string, older: string): Promise<void> {
   try {
-    await rm(older, { force: true })
-    await link(path, older).catch(() => copyFile(path, older))
-  } catch (cause) {
-    const reason = (cause as Error).message
-    const message = `fit: the checkpoint before can't be kept: ${reason}.`
-    const error = new MemoryLayersError('ERR_FILE_FORMAT', message)
-    error.cause = cause
-    throw error
+    await remove(older)
+    await system.link(path, older).catch(() => system.copyFile(path, older))
+  } catch (error) {
+    throw fileError({ where: 'fit', path }, `kept as "${older}"`, error)
   }
 }
 
@@ -90,7 +78,7 @@ async function removeOld(path: string, keep: number): Promise<void> {
   const extension = extname(path)
   const stem = basename(path, extension)
   const steps: number[] = []
-  for (const name of await readdir(folder)) {
+  for (const name of await system.readdir(folder)) {
     const middle = name.slice(stem.length + 1, name.length - extension.length)
     if (
       /^\d+$/.test(middle) &&
@@ -99,5 +87,9 @@ async function removeOld(path: string, keep: number): Promise<void> {
       steps.push(+middle)
   }
   steps.sort((a, b) => b - a)
-  for (const step of steps.slice(keep)) await rm(olderName(path, step), { force: true })
+  for (const step of steps.slice(keep)) await remove(olderName(path, step))
+}
+
+async function remove(path: string): Promise<void> {
+  await unlessAbsent(() => system.unlink(path))
 }

@@ -5,6 +5,16 @@
 
 export type { Compute } from '../compute.js'
 export { Attention, type AttentionOptions } from './attention.js'
+export type {
+  BlockConfig,
+  FeedForwardConfig,
+  FeedForwardSpec,
+  LookupSpec,
+  MemoryConfig,
+  MemoryPlacement,
+  MemorySpec,
+  MoeSpec,
+} from './block-config.js'
 export {
   type CheckpointParts,
   loadCheckpoint,
@@ -46,17 +56,6 @@ export { TokenChoiceExperts, type TokenChoiceExpertsOptions } from './token-choi
 export { CharacterTokenizer, type Tokenizer } from './tokenizer.js'
 export type { Tokens } from './tokens.js'
 export { type LossOptions, Transformer } from './transformer.js'
-export type {
-  BlockConfig,
-  FeedForwardConfig,
-  FeedForwardSpec,
-  LookupSpec,
-  MemoryConfig,
-  MemoryPlacement,
-  MemorySpec,
-  MoeSpec,
-  TransformerConfig,
-  TransformerOptions,
-} from './transformer-config.js'
+export type { TransformerConfig, TransformerOptions } from './transformer-config.js'
 export type { LoadTransformerOptions } from './transformer-files.js'
 export type { Prompt } from './transformer-generate.js'

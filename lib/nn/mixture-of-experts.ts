@@ -2,6 +2,7 @@ import { disposeOnError } from '../atomically.js'
 import { type Compute, checkCompute } from '../compute.js'
 import { checkDevice, type Device } from '../device.js'
 import type { LayerInput } from '../layer-input.js'
+import { constantTensor } from '../new-tensor.js'
 import * as ops from '../ops.js'
 import { checkInteger, checkNumber, checkOptions, checkProduct } from '../options.js'
 import type { DenseParameter } from '../parameter.js'
@@ -45,7 +46,7 @@ export type ExpertsSaved = Record<
   Tensor
 >
 
-// Routing multiplies by an [E, E] matrix.
+// The gradient of the routing goes through a matrix with a column for each expert.
 const maxExperts = 4096
 
 type Expert = Record<'w1' | 'b1' | 'w2' | 'b2', DenseParameter>
@@ -113,7 +114,7 @@ export class MixtureOfExperts extends DenseModule implements ExplicitModule<Save
       const { rows, restoreShape } = toRows(where, 'x', x, this.#device, this.#dim)
       const { probabilities, indices, gates } = this.#route(rows)
       const entries = indices.size
-      const ones = this.#device.tensor(new Float32Array(entries).fill(1), [entries, 1])
+      const ones = constantTensor(where, this.#device, [entries, 1], 1)
       const inputs = ops.embeddingBag(rows, indices, ones)
       ones.dispose()
       const a = this.#device.empty([entries, this.#hidden])
@@ -146,16 +147,11 @@ export class MixtureOfExperts extends DenseModule implements ExplicitModule<Save
     const k = Math.max(1, Math.min(tokens, perExpert))
     const logits = ops.linear(rows, this.#router.value)
     const probabilities = ops.softmax(logits)
-    // The transpose [E, T], as identity * probabilities^T.
-    const identity = this.#device.tensor(
-      Float32Array.from({ length: experts * experts }, (_, i) => (i % (experts + 1) === 0 ? 1 : 0)),
-      [experts, experts],
-    )
-    const byExpert = ops.linear(identity, probabilities)
+    const byExpert = ops.permute(probabilities, [1, 0])
     const top = ops.topK(byExpert, k)
     const indices = top.indices.reshape([experts * k, 1])
     const gates = top.values.reshape([experts * k, 1])
-    for (const t of [logits, identity, byExpert, top.values, top.indices]) t.dispose()
+    for (const t of [logits, byExpert, top.values, top.indices]) t.dispose()
     return { probabilities, indices, gates }
   }
 
@@ -201,7 +197,7 @@ export class MixtureOfExperts extends DenseModule implements ExplicitModule<Save
         out: { dx: expertRows.dInputs },
       }),
     )
-    const ones = this.#device.tensor(new Float32Array(indices.size).fill(1), indices.shape)
+    const ones = constantTensor('MixtureOfExperts.backward', this.#device, indices.shape, 1)
     const dx = scatter(dInputs, x, indices, ones)
     for (const t of [dHidden, dInputs, ones]) t.dispose()
     return dx

@@ -1,6 +1,7 @@
 // What a decoder is made of, tensor by tensor, from its options alone: nothing is allocated.
 
-import type { FeedForwardConfig, MemoryConfig, TransformerConfig } from './transformer-config.js'
+import type { FeedForwardConfig, MemoryConfig } from './block-config.js'
+import type { TransformerConfig } from './transformer-config.js'
 
 /** A parameter of a model. */
 export interface ParameterSize {

@@ -1,6 +1,7 @@
 // The shapes of "Memory Layers at Scale" (Berges et al. 2024) and how they were trained.
 
-import type { MemoryPlacement, TransformerOptions } from './transformer-config.js'
+import type { MemoryPlacement } from './block-config.js'
+import type { TransformerOptions } from './transformer-config.js'
 
 /** How a preset was trained: what optimizer, schedule, clipping and initial numbers take. */
 export interface Recipe {

@@ -1,6 +1,6 @@
-import { readFile } from 'node:fs/promises'
 import { checkDevice, type Device } from '../device.js'
-import { fail, isArray, MemoryLayersError } from '../errors.js'
+import { fail, isArray } from '../errors.js'
+import { checkPath, readText } from '../files/system.js'
 import { inspect } from '../inspect.js'
 import { checkBoolean, checkInteger, checkOptions } from '../options.js'
 import type { Tensor } from '../tensor.js'
@@ -106,21 +106,12 @@ export class TextDataset implements Iterable<TokenBatch> {
 
   /**
    * The text of a file, UTF-8.
-   * @throws ERR_FILE_FORMAT where the file can't be read, with the system's error as `cause`; and
-   * as the constructor
+   * @throws ERR_FILE_FORMAT where the file can't be read, with the system's error as `cause`;
+   * ERR_VALUE for what is no path; and as the constructor
    */
   static async load(path: string, options: TextDatasetOptions): Promise<TextDataset> {
-    let text: string
-    try {
-      text = await readFile(path, 'utf8')
-    } catch (cause) {
-      const reason = (cause as Error).message
-      const message = `TextDataset.load: the text can't be read: ${reason}.`
-      const error = new MemoryLayersError('ERR_FILE_FORMAT', message)
-      error.cause = cause
-      throw error
-    }
-    return new TextDataset(text, options)
+    const where = 'TextDataset.load'
+    return new TextDataset(await readText(where, checkPath(where, path)), options)
   }
 
   /** Batches taken so far; to be set for a run that is resumed. @throws ERR_VALUE */
@@ -159,8 +150,8 @@ export class TextDataset implements Iterable<TokenBatch> {
   /** The window that is read as the `number`-th of all epochs. */
   #window(number: number): number {
     const epoch = Math.floor(number / this.windows)
-    const place = number % this.windows
-    return this.#shuffle ? shuffled(place, this.windows, this.#seed, epoch) : place
+    const index = number % this.windows
+    return this.#shuffle ? shuffled(index, this.windows, this.#seed, epoch) : index
   }
 
   /** @internal */

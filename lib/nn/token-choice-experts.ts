@@ -1,5 +1,6 @@
 import { noGrad } from '../autograd/recording.js'
 import type { Device } from '../device.js'
+import { constantTensor } from '../new-tensor.js'
 import * as ops from '../ops.js'
 import { checkInteger, checkNumber, checkOptions } from '../options.js'
 import type { Tensor } from '../tensor.js'
@@ -97,7 +98,7 @@ export class TokenChoiceExperts extends Module {
   /** `[tokens, E]`: 1 for the k most probable experts of a token, else 0; without a gradient. */
   #choose(probabilities: Tensor): Tensor {
     const { indices } = noGrad(() => ops.topK(probabilities, this.#perToken))
-    const ones = this.device.tensor(new Float32Array(indices.size).fill(1), indices.shape)
+    const ones = constantTensor('TokenChoiceExperts.apply', this.device, indices.shape, 1)
     return ops.embeddingBag(identity(this.device, this.experts.length), indices, ones)
   }
 }

@@ -19,17 +19,6 @@ import {
   type MemoryPlacement,
 } from './block-config.js'
 
-export type {
-  BlockConfig,
-  FeedForwardConfig,
-  FeedForwardSpec,
-  LookupSpec,
-  MemoryConfig,
-  MemoryPlacement,
-  MemorySpec,
-  MoeSpec,
-} from './block-config.js'
-
 /** Options of {@link Transformer} that say what it is made of. */
 export interface TransformerOptions {
   /** Symbols: tokens are from 0 to vocabSize - 1. */

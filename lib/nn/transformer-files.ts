@@ -6,7 +6,7 @@ import { checkDevice, type Device } from '../device.js'
 import type { DType } from '../dtype.js'
 import { fail } from '../errors.js'
 import { replaceFile } from '../files/replace.js'
-import { checkPath, fileError, system, unlessAbsent } from '../files/system.js'
+import { checkPath, fileError, readText, system, unlessAbsent } from '../files/system.js'
 import { openDevice } from '../open-device.js'
 import { checkOptions } from '../options.js'
 import { loadSafetensors, saveSafetensors } from '../safetensors.js'
@@ -41,14 +41,6 @@ interface Origin {
 }
 
 const origins = new WeakMap<Transformer, Origin>()
-
-async function readText(where: string, path: string): Promise<string> {
-  try {
-    return await system.readFile(path)
-  } catch (error) {
-    throw fileError({ where, path }, 'read', error)
-  }
-}
 
 /** The files of the weights: one, or those that an index names. */
 async function weightFiles(where: string, folder: string): Promise<string[]> {

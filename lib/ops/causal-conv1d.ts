@@ -45,10 +45,7 @@ export function causalConv1d(
   return recorded(where, { x, weight, bias }, checked.out, forward, () => ({
     saved: { x, weight },
     backward: (dy, needs, { weight: intoWeight, bias: intoBias }) => {
-      const into = {
-        ...(needs.weight && intoWeight && { weight: intoWeight }),
-        ...(needs.bias && intoBias && { bias: intoBias }),
-      }
+      const into = { weight: intoWeight, bias: intoBias }
       const options = { dilation, needs, into }
       const { dx, dWeight, dBias } = causalConv1dBackward(dy, x, weight, options)
       return { x: dx, weight: dWeight, bias: dBias }

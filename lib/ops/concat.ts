@@ -1,5 +1,6 @@
 import { disposeOnError } from '../atomically.js'
 import { recorded } from '../autograd/record.js'
+import { checkAxis } from '../axes.js'
 import { native, type TensorHandle } from '../binding.js'
 import type { DType } from '../dtype.js'
 import { fail, isArray } from '../errors.js'
@@ -33,9 +34,7 @@ export function concat<D extends DType>(
     first ??= tensor
   }
   if (!first) fail('ERR_VALUE', where, 'tensors', 'be an array of one or more tensors', '[]')
-  const rank = first.shape.length
-  const wanted = checkInteger(where, 'axis', axis, -rank, rank - 1)
-  const at = wanted < 0 ? wanted + rank : wanted
+  const at = checkAxis(where, 'axis', axis, first.shape.length)
   const { device } = first
   const out = optionalTensorHandle(where, 'out', checked.out, device)
   const forward = () => resultTensor(device, native.concat(out, handles, at), checked.out)
@@ -63,9 +62,7 @@ export function concatBackward<D extends DType>(
 ): Tensor<D>[] {
   const where = 'concatBackward'
   tensorHandle(where, 'dy', dy)
-  const rank = dy.shape.length
-  const wanted = checkInteger(where, 'axis', axis, -rank, rank - 1)
-  const at = wanted < 0 ? wanted + rank : wanted
+  const at = checkAxis(where, 'axis', axis, dy.shape.length)
   if (!isArray(sizes)) fail('ERR_VALUE', where, 'sizes', 'be an array of sizes', sizes)
   const parts: number[] = []
   let total = 0

@@ -45,10 +45,7 @@ export function layerNorm(
   return recorded(where, { x, weight, bias }, checked.out, forward, () => ({
     saved: { x, weight },
     backward: (dy, needs, { weight: intoWeight, bias: intoBias }) => {
-      const into = {
-        ...(needs.weight && intoWeight && { weight: intoWeight }),
-        ...(needs.bias && intoBias && { bias: intoBias }),
-      }
+      const into = { weight: intoWeight, bias: intoBias }
       const { dx, dWeight, dBias } = layerNormBackward(dy, x, weight, { eps, needs, into })
       return { x: dx, weight: dWeight, bias: dBias }
     },

@@ -1,8 +1,9 @@
 import { recorded } from '../autograd/record.js'
+import { checkAxis } from '../axes.js'
 import { native } from '../binding.js'
 import type { DType } from '../dtype.js'
 import { fail, isArray } from '../errors.js'
-import { checkInteger, checkOptions } from '../options.js'
+import { checkOptions } from '../options.js'
 import type { Tensor } from '../tensor.js'
 import { checkTensors, type OutOptions, resultTensor } from './call.js'
 
@@ -11,10 +12,8 @@ function checkAxes(where: string, axes: readonly number[], rank: number): number
   const requirement = `have each axis from 0 to ${rank - 1} once`
   if (!isArray(axes)) fail('ERR_VALUE', where, 'axes', requirement, axes)
   const checked: number[] = []
-  for (let i = 0; i < axes.length && i < rank; i++) {
-    const axis = checkInteger(where, `axes[${i}]`, axes[i], -rank, rank - 1)
-    checked.push(axis < 0 ? axis + rank : axis)
-  }
+  for (let i = 0; i < axes.length && i < rank; i++)
+    checked.push(checkAxis(where, `axes[${i}]`, axes[i], rank))
   if (axes.length !== rank || new Set(checked).size !== rank)
     fail('ERR_VALUE', where, 'axes', requirement, `[${checked.join(', ')}]`)
   return checked

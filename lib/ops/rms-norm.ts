@@ -28,12 +28,12 @@ export interface RmsNormOptions extends OutOptions {
 export function rmsNorm(x: Tensor, gain?: Tensor, options?: RmsNormOptions): Tensor<'float32'> {
   const where = 'rmsNorm'
   const checked = checkOptions(where, options, ['eps', 'out'])
+  const eps = checkFloat32(where, 'eps', checked.eps ?? 1e-6, 0)
   const forward = () => {
     const { handles, device, out } = checkTensors(where, { x }, checked.out)
     const gainHandle = optionalTensorHandle(where, 'gain', gain, device)
     return resultTensor(device, native.rmsNorm(out, handles.x, gainHandle, eps), checked.out)
   }
-  const eps = checkFloat32(where, 'eps', checked.eps ?? 1e-6, 0)
   return recorded(where, { x, gain }, checked.out, forward, () => ({
     saved: { x, gain },
     backward: (dy, _needs, into) => {

@@ -38,9 +38,9 @@ export function whenCommitted(action: () => void): void {
 export function atomically<T>(device: Device, body: () => T): T {
   const outer = waiting
   const actions: (() => void)[] = []
-  waiting = actions
   const result = disposeOnError(() => {
     native.batchBegin(device.handle)
+    waiting = actions
     let commit = false
     try {
       const result = body()

@@ -1,10 +1,12 @@
 // All that CI runs after `npm ci`, stage by stage: node scripts/ci.mjs [stage…]. Prints the time of
 // each, and ends with one line that adds them up: N passed, N failed. A stage that prints such a
-// line itself is counted by its last one, any other as one test. To add a stage, add a line to
-// `stages`; a Debian package that it needs, to scripts/ci-packages.sh.
+// line itself is counted by its last one, any other as one test. What failed is shown once more at
+// the end. To add a stage, add a line to `stages`; a Debian package that it needs, to
+// scripts/ci-packages.sh.
 
 import { spawn } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
+import { stripVTControlCharacters } from 'node:util'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 
@@ -22,6 +24,9 @@ const stages = [
   { name: 'package', run: 'npm run test:package -- --cuda-architectures 80', minutes: 25 },
 ]
 
+// Lines that name a failure, of the stages' own programs, vitest, ninja, the sanitizers and nvcc.
+const ofFailures = /\b(WRONG|FAIL(ED)?|ERROR|[Ee]rror|not ok)\b/
+
 /** Runs one stage with its output shown. Returns the counts of the last line that has some. */
 function runStage({ run, minutes }) {
   return new Promise((resolve) => {
@@ -38,7 +43,7 @@ function runStage({ run, minutes }) {
     }, minutes * 60_000)
     child.stdout.on('data', (data) => {
       process.stdout.write(data)
-      tail = (tail + data).slice(-100_000)
+      tail = (tail + data).slice(-300_000)
     })
     child.on('close', (status) => {
       clearTimeout(timer)
@@ -46,7 +51,13 @@ function runStage({ run, minutes }) {
       const counts = [...tail.matchAll(/^(\d+) passed, (\d+) failed\b/gm)].at(-1)
       const passed = counts ? Number(counts[1]) : Number(status === 0)
       const failed = counts ? Number(counts[2]) : Number(status !== 0)
-      resolve({ passed, failed: status !== 0 && failed === 0 ? 1 : failed })
+      const lines = status === 0 ? [] : stripVTControlCharacters(tail).trimEnd().split('\n')
+      const named = lines.filter((line) => ofFailures.test(line))
+      resolve({
+        passed,
+        failed: status !== 0 && failed === 0 ? 1 : failed,
+        shown: named.length > 0 ? named.slice(0, 20) : lines.slice(-20),
+      })
     })
   })
 }
@@ -67,6 +78,8 @@ for (const stage of stages.filter((s) => names.length === 0 || names.includes(s.
   results.push({ name: stage.name, ...counts, seconds: (performance.now() - start) / 1000 })
 }
 
+for (const { name, shown } of results.filter((r) => r.failed > 0))
+  console.log(`\n== ${name}: what failed\n${shown.map((line) => line.slice(0, 300)).join('\n')}`)
 console.log('')
 for (const { name, seconds, passed, failed } of results) {
   const time = `${seconds.toFixed(0).padStart(6)} s`

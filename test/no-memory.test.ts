@@ -14,10 +14,12 @@ import {
   RowwiseAdagrad,
   ValueTable,
 } from '../lib/index.js'
-import { Linear } from '../lib/nn/index.js'
+import { Linear, MixtureOfExperts } from '../lib/nn/index.js'
 import { onEveryDevice } from './support/devices.js'
 import { errorOf } from './support/errors.js'
 import { type FailureKind, failNext, failureCalls, stopFailing } from './support/failures.js'
+import { reportAll } from './support/faults.js'
+import { settledMemory } from './support/garbage.js'
 import { valuesOf } from './support/layers.js'
 
 const kinds: readonly FailureKind[] = ['allocation', 'malloc', 'thread', 'file', 'cuda']
@@ -112,6 +114,33 @@ onEveryDevice((device) => {
       expect(Array.from(await dq.data())).toEqual(wanted)
       for (const t of [dq, dk, dv]) t.dispose()
     })
+  })
+
+  test('what a module has saved is freed, whichever malloc fails', async () => {
+    using model = new MixtureOfExperts(device, { dim: 4, hiddenDim: 3, experts: 2 })
+    const input = device.normal([2, 4], { seed: 1 })
+    const before = await settledMemory(device)
+    const failed = await forEveryFailure(
+      'malloc',
+      noMemory,
+      () => {
+        const { output, context } = model.forward(input)
+        using _y = output
+        using _saved = context
+        model.backward(context, input).dispose()
+      },
+      async () => {
+        await reportAll(device)
+        expect(device.memory().allocated).toBe(before)
+        const { output, context } = model.forward(input)
+        output.dispose()
+        model.backward(context, input).dispose()
+        await device.synchronize()
+        expect(device.memory().allocated).toBe(before)
+      },
+    )
+    expect(failed).toBeGreaterThan(50)
+    input.dispose()
   })
 
   test('any malloc of a read, a write or a wait may fail', async () => {
@@ -286,7 +315,12 @@ describe('the thread pool', () => {
         const data = await ops.linear(x, w).data()
         return require('node:crypto').createHash('sha256').update(data).digest('hex')
       }
-      const threads = () => require('node:fs').readdirSync('/proc/self/task').length
+      const { readdirSync, readFileSync } = require('node:fs')
+      const nameOf = (id) => readFileSync('/proc/self/task/' + id + '/comm', 'utf8').trim()
+      // Other threads of the process come and go.
+      const threads = () => readdirSync('/proc/self/task').filter((id) => {
+        try { return nameOf(id) === 'ml-pool' } catch { return false }
+      }).length
       native.failNext(kinds.thread, 0, 1e9)
       const before = threads(), alone = await digest(), none = threads() - before
       // A start that failed is tried again after a while.

@@ -145,14 +145,15 @@ export class Saved<T extends Record<string, Tensor>> {
   constructor(owner: object, tensors: T, reads: Record<string, Tensor>) {
     this.#owner = owner
     this.#tensors = tensors
-    this.#held = Object.values(tensors).map((tensor) => ({
-      tensor,
-      hold: tensor.hold('forward', 'saved'),
-    }))
     this.#reads = Object.entries(reads).map(([name, tensor]) => ({
       name,
       tensor,
       writes: native.tensorWrites(tensor.handle('forward', name)),
+    }))
+    // The last that may fail is behind: what is held is released by a backward or by dispose().
+    this.#held = Object.values(tensors).map((tensor) => ({
+      tensor,
+      hold: tensor.hold('forward', 'saved'),
     }))
   }
 

@@ -60,8 +60,9 @@ void CudaStream::start() {
   checks_ = static_cast<CheckState*>(checks);
   check_cuda(cudaMemsetAsync(checks_, 0, sizeof(CheckState), stream_), "cudaMemsetAsync");
   enqueue_clear(*this, kAllChecks);
-  launch_thread_ = start_thread("the launch thread", [this] { launch_loop(); });
-  completion_thread_ = start_thread("the completion thread", [this] { completion_loop(); });
+  launch_thread_ = start_thread("ml-launch", "the launch thread", [this] { launch_loop(); });
+  completion_thread_ =
+      start_thread("ml-complete", "the completion thread", [this] { completion_loop(); });
 }
 
 // Also of a stream that could not be started.

@@ -41,7 +41,10 @@ const ofHost = [
 const ofEmulator = [nativeSeam('cuda', 'CUDA calls', ['ERR_CUDA', 'ERR_OUT_OF_MEMORY'])]
 
 const cpu = openDevice('cpu')
-await saveSafetensors(files.saved, { a: cpu.normal([4, 3], { seed: 1 }) })
+{
+  using a = cpu.normal([4, 3], { seed: 1 })
+  await saveSafetensors(files.saved, { a })
+}
 await failThreads(part)
 // A short run takes a part of the n, which the seed selects.
 const short = part.seconds < 120

@@ -310,6 +310,7 @@ describe('the thread pool', () => {
   test('works with the threads that can be started, to the same bits', () => {
     const program = `
       const device = openDevice('cpu', { threads: 4 })
+      native.failNext(kinds.thread, 0, 1e9)
       const x = device.normal([300, 400], { seed: 1 }), w = device.normal([500, 400], { seed: 2 })
       const digest = async () => {
         const data = await ops.linear(x, w).data()
@@ -321,7 +322,6 @@ describe('the thread pool', () => {
       const threads = () => readdirSync('/proc/self/task').filter((id) => {
         try { return nameOf(id) === 'ml-pool' } catch { return false }
       }).length
-      native.failNext(kinds.thread, 0, 1e9)
       const before = threads(), alone = await digest(), none = threads() - before
       // A start that failed is tried again after a while.
       const digestWith = async (count) => {

@@ -38,6 +38,19 @@ export interface MemoryLayerOptions extends QueryOptions {
  * A memory layer (Berges et al. 2024, section 2): a query per head finds the k best of n*n slots by
  * product keys; their value rows are summed with softmax weights, gated by `silu(W1 x)` and
  * projected. Forward and backward are one native call each.
+ *
+ * ```ts
+ * import { AdamW, MemoryLayer, openDevice } from 'memory-layers'
+ *
+ * const device = openDevice()
+ * const layer = new MemoryLayer(device, { inputDim: 64, heads: 4, knn: 8, nKeys: 32, keyDim: 64 })
+ * const optimizer = new AdamW(layer.parameters(), { lr: 1e-3, tableLr: 1e-2 })
+ * const x = device.normal([8, 64], { seed: 1 })
+ * const y = layer.apply(x) // [8, 64]
+ * y.backward(device.normal([8, 64], { seed: 2 }))
+ * optimizer.step() // touches the rows that were read
+ * optimizer.zeroGrad()
+ * ```
  */
 export class MemoryLayer extends TableLayer {
   /** The value table, its own or shared. */

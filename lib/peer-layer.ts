@@ -36,6 +36,14 @@ export interface PeerLayerOptions extends QueryOptions {
  * Parameter-efficient expert retrieval (PEER, He 2024): product keys choose k experts a head, each
  * one hidden unit: `output = sum_l w_l f(<x, down_l>) up_l`. Published names `values_u` (down) and
  * `values_v` (up).
+ *
+ * ```ts
+ * import { openDevice, PeerLayer } from 'memory-layers'
+ *
+ * const device = openDevice()
+ * const peer = new PeerLayer(device, { inputDim: 64, heads: 4, knn: 8, nKeys: 32, keyDim: 64 })
+ * const y = peer.apply(device.normal([8, 64], { seed: 1 })) // 32 of 1,024 experts a token
+ * ```
  */
 export class PeerLayer extends TableLayer {
   /** What each expert reads: `[nKeys*nKeys, inputDim]`. */

@@ -130,6 +130,15 @@ function checkMapped(
  * A table of value rows `[slots, dim]`, shared by any number of layers. Its gradient is never
  * dense: each layer's backward queues what it read, and the optimizer merges the queue and updates
  * each touched row once.
+ *
+ * ```ts
+ * import { MemoryLayer, openDevice, ValueTable } from 'memory-layers'
+ *
+ * const device = openDevice()
+ * const values = new ValueTable(device, { slots: 32 * 32, dim: 64, dtype: 'bfloat16' })
+ * const options = { inputDim: 64, knn: 8, nKeys: 32, keyDim: 64, values }
+ * const layers = [new MemoryLayer(device, options), new MemoryLayer(device, options)] // share it
+ * ```
  */
 export class ValueTable {
   /** Where the rows are. */

@@ -5,4 +5,5 @@ export interface Sample {
   code: string
 }
 export function samples(): Sample[]
-export function writeSamples(folder: string): (Sample & { path: string })[]
+export function snippets(): Sample[]
+export function writeSamples(folder: string, programs?: Sample[]): (Sample & { path: string })[]

@@ -1,12 +1,11 @@
 // The code samples of README.md and the guides: the ```ts blocks of a page, one after another, are
-// one program.
+// one program. Those of doc comments that begin with an import are programs of their own.
 //   node scripts/samples.mjs FOLDER      writes each page's program to FOLDER/<page>.ts
 
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-
-const root = fileURLToPath(new URL('..', import.meta.url))
+import { root, trackedFiles } from './tracked-files.mjs'
 
 /** @returns {{ name: string, page: string, code: string }[]} */
 export function samples() {
@@ -20,9 +19,23 @@ export function samples() {
   })
 }
 
-export function writeSamples(folder) {
+/** @returns {{ name: string, page: string, code: string }[]} */
+export function snippets() {
+  const files = trackedFiles().filter((name) => /^lib\/.*\.ts$/.test(name))
+  return files.flatMap((page) => {
+    const text = readFileSync(join(root, page), 'utf8')
+    const blocks = [...text.matchAll(/^ \* ```ts\n((?= \* import)(?: \*.*\n)*?) \* ```$/gm)]
+    return blocks.map(([, lines], i) => ({
+      name: `${page.replace(/^lib\/|\.ts$/g, '').replaceAll('/', '-')}-${i + 1}`,
+      page,
+      code: lines.replace(/^ \* ?/gm, ''),
+    }))
+  })
+}
+
+export function writeSamples(folder, programs = samples()) {
   mkdirSync(folder, { recursive: true })
-  return samples().map((s) => {
+  return programs.map((s) => {
     const path = join(folder, `${s.name}.ts`)
     writeFileSync(path, s.code)
     return { ...s, path }

@@ -43,6 +43,16 @@ export type AttentionSaved = { x: Tensor; q: Tensor; k: Tensor; v: Tensor; y: Te
  * Wv x)`. With kvHeads the query heads share them in groups (Ainslie et al. 2023). Weights:
  * `query.weight` `[heads * headDim, dim]`, `key.weight` and `value.weight` `[kvHeads * headDim,
  * dim]`, `output.weight` `[dim, heads * headDim]`. A two-axis input is one sequence.
+ *
+ * ```ts
+ * import { openDevice } from 'memory-layers'
+ * import { Attention } from 'memory-layers/nn'
+ *
+ * const device = openDevice()
+ * const attention = new Attention(device, { dim: 64, heads: 4, kvHeads: 2 })
+ * const x = device.normal([2, 16, 64], { seed: 1 }) // two sequences of 16 tokens
+ * const y = attention.apply(x) // [2, 16, 64]
+ * ```
  */
 export class Attention extends DenseModule implements ExplicitModule<Saved<AttentionSaved>> {
   protected readonly dense: readonly DenseParameter[]

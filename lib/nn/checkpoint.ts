@@ -53,6 +53,19 @@ interface Contents {
  * The file holds the tensors as they are at the call, so training may go on meanwhile. With data
  * position and counters inside, a run that is resumed from it has the bits of one that never
  * stopped.
+ *
+ * ```ts
+ * import { tmpdir } from 'node:os'
+ * import { join } from 'node:path'
+ * import { AdamW, openDevice } from 'memory-layers'
+ * import { Linear, loadCheckpoint, saveCheckpoint } from 'memory-layers/nn'
+ *
+ * const model = new Linear(openDevice(), { inputDim: 4, outputDim: 2 })
+ * const optimizer = new AdamW(model.parameters(), { lr: 1e-3 })
+ * const path = join(tmpdir(), 'run.safetensors')
+ * await saveCheckpoint(path, { model, optimizer, state: { step: 1 } })
+ * const { state } = await loadCheckpoint(path, { model, optimizer })
+ * ```
  * @throws ERR_VALUE for a part that has neither state dict nor position and a state that JSON does
  * not have; and as saveSafetensors
  */

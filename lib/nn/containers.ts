@@ -24,7 +24,23 @@ function run(part: Applicable, x: Tensor): Tensor {
   return typeof part === 'function' ? part(x) : part.apply(x)
 }
 
-/** Parts that follow each other: `parts[n](… parts[0](x))`. In state dicts they are `0`, `1`, …. */
+/**
+ * Parts that follow each other: `parts[n](… parts[0](x))`. In state dicts they are `0`, `1`, ….
+ *
+ * ```ts
+ * import { openDevice } from 'memory-layers'
+ * import { FeedForward, Linear, RmsNorm, Sequential } from 'memory-layers/nn'
+ *
+ * const device = openDevice()
+ * const model = new Sequential(device, [
+ *   new RmsNorm(device, { dim: 64 }),
+ *   new FeedForward(device, { dim: 64, hiddenDim: 256 }),
+ *   new Linear(device, { inputDim: 64, outputDim: 10 }),
+ * ])
+ * const logits = model.apply(device.normal([8, 64], { seed: 1 })) // [8, 10]
+ * console.log(model.describe())
+ * ```
+ */
 export class Sequential extends Module {
   /** In their order. */
   readonly parts: readonly Applicable[]
@@ -51,7 +67,20 @@ export class Sequential extends Module {
   }
 }
 
-/** `x + inner(x)`. */
+/**
+ * `x + inner(x)`.
+ *
+ * ```ts
+ * import { MemoryLayer, openDevice } from 'memory-layers'
+ * import { Residual, RmsNorm, Sequential } from 'memory-layers/nn'
+ *
+ * const device = openDevice()
+ * const memory = new MemoryLayer(device, { inputDim: 64, nKeys: 32, knn: 8, keyDim: 64 })
+ * const inner = new Sequential(device, [new RmsNorm(device, { dim: 64 }), memory])
+ * const block = new Residual(device, inner)
+ * const y = block.apply(device.normal([8, 64], { seed: 1 })) // x + memory(norm(x))
+ * ```
+ */
 export class Residual extends Module {
   /** What is added. */
   readonly inner: Applicable

@@ -18,7 +18,22 @@ export interface CrossEntropyOptions {
   ignoreIndex?: number
 }
 
-/** Mean cross-entropy over the targets that count: the loss of a classifier or language model. */
+/**
+ * Mean cross-entropy over the targets that count: the loss of a classifier or language model.
+ *
+ * ```ts
+ * import { openDevice } from 'memory-layers'
+ * import { CrossEntropy, Linear } from 'memory-layers/nn'
+ *
+ * const device = openDevice()
+ * const head = new Linear(device, { inputDim: 64, outputDim: 10 })
+ * const logits = head.apply(device.normal([4, 64], { seed: 1 }))
+ * const targets = device.tensor(Int32Array.of(3, 9, -1, 0)) // -1: not counted
+ * const loss = new CrossEntropy(device).apply(logits, targets)
+ * loss.backward()
+ * console.log((await loss.data())[0])
+ * ```
+ */
 export class CrossEntropy {
   readonly #device: Device
 

@@ -17,6 +17,18 @@ export interface DropoutOptions {
  * Dropout (Srivastava et al. 2014): in training each call drops other elements and scales the rest
  * by `1 / (1 - p)`; after `eval()` x passes unchanged. The mask follows from the seed, the number
  * of the call and the element alone.
+ *
+ * ```ts
+ * import { openDevice } from 'memory-layers'
+ * import { Dropout } from 'memory-layers/nn'
+ *
+ * const device = openDevice()
+ * const dropout = new Dropout(device, { p: 0.1 })
+ * const x = device.normal([8, 64], { seed: 1 })
+ * const y = dropout.apply(x) // a tenth of it 0, the rest larger
+ * dropout.eval()
+ * const same = dropout.apply(x)
+ * ```
  */
 export class Dropout extends Module {
   readonly #p: number

@@ -39,6 +39,17 @@ export type EmbeddingSaved = { indices: Tensor; weights: Tensor }
 /**
  * An embedding of token numbers. Its rows are a {@link ValueTable}: the gradient is sparse, and a
  * step touches the rows that were read.
+ *
+ * ```ts
+ * import { openDevice } from 'memory-layers'
+ * import { Embedding, Linear } from 'memory-layers/nn'
+ *
+ * const device = openDevice()
+ * const embedding = new Embedding(device, { count: 100, dim: 64 })
+ * const x = embedding.apply([5, 17, 99]) // [3, 64]
+ * const head = new Linear(device, { inputDim: 64, outputDim: 100, weight: embedding.table }) // tied
+ * const logits = head.apply(x) // [3, 100]
+ * ```
  */
 export class Embedding {
   /** The rows, `[count, dim]`. */

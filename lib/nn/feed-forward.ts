@@ -39,7 +39,18 @@ export interface FeedForwardOptions {
 /** @internal */
 export type FeedForwardSaved = { x: Tensor; a: Tensor; h: Tensor }
 
-/** The dense feed-forward block that a memory layer replaces: `y = W2 f(W1 x + b1) + b2`. */
+/**
+ * The dense feed-forward block that a memory layer replaces: `y = W2 f(W1 x + b1) + b2`.
+ *
+ * ```ts
+ * import { openDevice } from 'memory-layers'
+ * import { FeedForward } from 'memory-layers/nn'
+ *
+ * const device = openDevice()
+ * const block = new FeedForward(device, { dim: 64, hiddenDim: 256, activation: 'gelu' })
+ * const y = block.apply(device.normal([8, 64], { seed: 1 })) // [8, 64]
+ * ```
+ */
 export class FeedForward extends DenseModule implements ExplicitModule<Saved<FeedForwardSaved>> {
   protected readonly dense: readonly DenseParameter[]
   readonly #device: Device

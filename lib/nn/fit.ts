@@ -40,6 +40,26 @@ export interface FitResult {
  * A run that is resumed goes on with the bits of one that never stopped, if its batches do: a
  * {@link TextDataset} goes on at its position, of any other iterable as many batches are skipped as
  * were taken.
+ *
+ * ```ts
+ * import { AdamW, openDevice } from 'memory-layers'
+ * import { fit, schedules, TextDataset, Transformer } from 'memory-layers/nn'
+ *
+ * const device = openDevice()
+ * const text = 'to be or not to be, that is the question'
+ * const data = new TextDataset(text, { device, contextLength: 8, batchSize: 2 })
+ * const model = new Transformer(device, {
+ *   vocabSize: 97, dim: 32, layers: 2, heads: 2, contextLength: 8, feedForward: { kind: 'gelu' },
+ * })
+ * const optimizer = new AdamW(model.parameters(), { lr: 1e-3 })
+ * await fit(model, data, {
+ *   optimizer,
+ *   schedule: schedules.warmupCosine({ warmup: 2, total: 10, floor: 0.1 }),
+ *   steps: 10,
+ *   clip: 1,
+ *   onStep: ({ step, loss }) => console.log(step, loss),
+ * })
+ * ```
  * @param batches any iterable of `{ tokens, targets }`; those with a `dispose` method are disposed
  * @throws ERR_VALUE naming the step, for a loss that is not finite, and as model, optimizer and
  * files throw; ERR_OPTION. After an error no step is half done

@@ -38,7 +38,20 @@ export interface LinearOptions {
   seed?: number
 }
 
-/** `y = x W^T + b`, W `[outputDim, inputDim]`. */
+/**
+ * `y = x W^T + b`, W `[outputDim, inputDim]`.
+ *
+ * ```ts
+ * import { openDevice } from 'memory-layers'
+ * import { Linear } from 'memory-layers/nn'
+ *
+ * const device = openDevice()
+ * const linear = new Linear(device, { inputDim: 64, outputDim: 10 })
+ * const x = device.normal([8, 64], { seed: 1 }).requireGrad()
+ * const y = linear.apply(x) // [8, 10]
+ * y.backward(device.normal([8, 10], { seed: 2 })) // x.grad, and those of weight and bias
+ * ```
+ */
 export class Linear extends DenseModule implements ExplicitModule<Saved<{ x: Tensor }>> {
   protected readonly dense: readonly DenseParameter[]
   readonly #device: Device

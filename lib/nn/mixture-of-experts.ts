@@ -56,6 +56,15 @@ type Expert = Record<'w1' | 'b1' | 'w2' | 'b2', DenseParameter>
  * compared with: of the softmax over experts, each expert selects its k most probable tokens, so
  * that all experts do equal work; `y[t] = sum over the experts e that selected t of
  * probabilities[t, e] * expert_e(x[t])`. Nothing waits for the device, since k is known beforehand.
+ *
+ * ```ts
+ * import { openDevice } from 'memory-layers'
+ * import { MixtureOfExperts } from 'memory-layers/nn'
+ *
+ * const device = openDevice()
+ * const experts = new MixtureOfExperts(device, { dim: 64, hiddenDim: 128, experts: 8, capacity: 2 })
+ * const y = experts.apply(device.normal([32, 64], { seed: 1 })) // each expert takes 8 of 32 tokens
+ * ```
  */
 export class MixtureOfExperts extends DenseModule implements ExplicitModule<Saved<ExpertsSaved>> {
   protected readonly dense: readonly DenseParameter[]

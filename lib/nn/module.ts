@@ -23,13 +23,18 @@ export interface ModuleOptions {
  * modules, layers, tables, and arrays and records of them; their names are the paths to them.
  *
  * ```ts
+ * import { AdamW, MemoryLayer, ops, openDevice, type Tensor } from 'memory-layers'
+ * import { Module, RmsNorm } from 'memory-layers/nn'
+ *
  * class Block extends Module {
  *   norm = new RmsNorm(this.device, { dim: 64 })
- *   memory = new MemoryLayer(this.device, { inputDim: 64, nKeys: 32, knn: 8 })
+ *   memory = new MemoryLayer(this.device, { inputDim: 64, nKeys: 32, knn: 8, keyDim: 64 })
  *   apply(x: Tensor) {
  *     return ops.add(x, this.memory.apply(this.norm.apply(x)))
  *   }
  * }
+ * const block = new Block(openDevice(), { seed: 1 })
+ * const optimizer = new AdamW(block.parameters(), { lr: 1e-3 })
  * ```
  */
 export abstract class Module {

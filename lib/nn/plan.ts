@@ -68,6 +68,13 @@ const exactBytes = { float32: 0, bfloat16: 2, float16: 4 } as const
 
 /**
  * Sizes of a decoder and of its training step, from its options. Nothing is allocated.
+ *
+ * ```ts
+ * import { plan, presets } from 'memory-layers/nn'
+ *
+ * const { parameters, bytesPerDevice } = plan(presets['memory-plus-1.3b-64m'], { devices: 8 })
+ * console.log(parameters, bytesPerDevice)
+ * ```
  * @param config options of a `Transformer`, or a preset
  * @throws ERR_OPTION, ERR_VALUE
  */

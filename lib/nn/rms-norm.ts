@@ -23,7 +23,18 @@ export interface RmsNormOptions {
   eps?: number
 }
 
-/** RMS norm with a learned gain `weight` `[dim]` (Zhang and Sennrich 2019). */
+/**
+ * RMS norm with a learned gain `weight` `[dim]` (Zhang and Sennrich 2019).
+ *
+ * ```ts
+ * import { openDevice } from 'memory-layers'
+ * import { RmsNorm } from 'memory-layers/nn'
+ *
+ * const device = openDevice()
+ * const norm = new RmsNorm(device, { dim: 64 })
+ * const y = norm.apply(device.normal([8, 64], { seed: 1 })) // rows of mean square 1
+ * ```
+ */
 export class RmsNorm extends DenseModule implements ExplicitModule<Saved<{ x: Tensor }>> {
   protected readonly dense: readonly DenseParameter[]
   readonly #device: Device

@@ -55,6 +55,18 @@ const optionNames = [
  * on where the last one stopped: {@link TextDataset.position} says where that is, and the order
  * depends on seed and position alone, so a run can be resumed. Each batch is new; whoever takes it
  * disposes it, as `fit` does.
+ *
+ * ```ts
+ * import { openDevice } from 'memory-layers'
+ * import { TextDataset } from 'memory-layers/nn'
+ *
+ * const device = openDevice()
+ * const data = new TextDataset('to be or not to be', { device, contextLength: 4, epochs: 1 })
+ * for (const batch of data) {
+ *   using _ = batch
+ *   console.log(data.tokenizer?.decode(Array.from(await batch.tokens.data())))
+ * }
+ * ```
  */
 export class TextDataset implements Iterable<TokenBatch> {
   /** Where the batches are made. */

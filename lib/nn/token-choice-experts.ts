@@ -32,6 +32,17 @@ const maxExperts = 4096
  * `y[t] = sum over those e of probabilities[t, e] * expert_e(x[t])`. No token is dropped: every
  * expert computes every token, and those that were not chosen count nothing, so that a token's
  * output depends on no other token.
+ *
+ * ```ts
+ * import { openDevice } from 'memory-layers'
+ * import { TokenChoiceExperts } from 'memory-layers/nn'
+ *
+ * const device = openDevice()
+ * const options = { dim: 64, hiddenDim: 128, experts: 8, expertsPerToken: 2 }
+ * const experts = new TokenChoiceExperts(device, options)
+ * const x = device.normal([32, 64], { seed: 1 })
+ * const { y, loss } = experts.applyBalanced(x) // add a hundredth of the loss to the model's
+ * ```
  */
 export class TokenChoiceExperts extends Module {
   /** From a token to a number for each expert. */

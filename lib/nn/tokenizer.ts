@@ -28,7 +28,17 @@ export function checkTokenizer(where: string, value: unknown): Tokenizer {
   return value as Tokenizer
 }
 
-/** One token for each character of a text: the smallest tokenizer there is. */
+/**
+ * One token for each character of a text: the smallest tokenizer there is.
+ *
+ * ```ts
+ * import { CharacterTokenizer } from 'memory-layers/nn'
+ *
+ * const tokenizer = new CharacterTokenizer('to be or not to be')
+ * const tokens = tokenizer.encode('not')
+ * console.log(tokenizer.vocabSize, tokens, tokenizer.decode(tokens))
+ * ```
+ */
 export class CharacterTokenizer implements Tokenizer {
   /** In the order of their code points; a character's token is its place. */
   readonly characters: readonly string[]

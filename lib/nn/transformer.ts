@@ -38,12 +38,21 @@ export interface LossOptions {
  * Face's Llama; memory layers lie under `model.layers.<n>.memory`.
  *
  * ```ts
+ * import { openDevice } from 'memory-layers'
+ * import { TextDataset, Transformer } from 'memory-layers/nn'
+ *
+ * const device = openDevice()
+ * const data = new TextDataset('to be or not to be, that is', { device, contextLength: 8 })
  * const model = new Transformer(device, {
  *   vocabSize: 97, dim: 128, layers: 3, heads: 4, contextLength: 128,
  *   memory: { layers: [1], nKeys: 64, heads: 4, knn: 16, keyDim: 128 },
  * })
- * const loss = model.loss(tokens, targets)
- * loss.backward()
+ * for (const { tokens, targets } of data) {
+ *   const loss = model.loss(tokens, targets)
+ *   loss.backward()
+ *   break
+ * }
+ * for await (const token of model.generate([5, 3], { maxTokens: 10 })) console.log(token)
  * ```
  */
 export class Transformer extends LlamaModule {

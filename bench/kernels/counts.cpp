@@ -34,7 +34,6 @@ void tables(int64_t V) {
   const int64_t T = 32, L = 32, N = 600, entries = T * L;
   const Tensor indices = integers({T, L}, N), weights = normal({T, L}), dy = normal({T, V}),
                step = zeros(*device, {1}, DType::i32);
-  run(*device, StepAdvance{.step = step.view()});
   const ValueTable::Read one{.indices = indices, .weights = weights, .dy = dy};
   const TouchedRows t = find_touched_rows(*device, {&one, 1}, N);
   int32_t R = 0;

@@ -61,7 +61,6 @@ void Optimizer::step(std::span<const Hyper> hyper, bool every_row, const Tensor&
     touched.emplace_back();
     if (!reads.empty() || every_row) touched.back() = find_touched_rows(device, reads, t->slots());
   }
-  run(device, StepAdvance{.step = step_.view()});
   // An elementwise rule for dense parameters: row-wise Adagrad is meant for tables.
   const Rule dense_rule = rule_ == Rule::rowwise_adagrad ? Rule::adagrad : rule_;
   for (size_t i = 0; i < dense_.size(); ++i) {
@@ -93,6 +92,7 @@ void Optimizer::step(std::span<const Hyper> hyper, bool every_row, const Tensor&
                              .hyper = hyper[dense_.size() + i],
                              .every_row = every_row});
   }
+  run(device, StepAdvance{.step = step_.view()});
   batch.commit();
 }
 

@@ -28,7 +28,7 @@ void update_range(const Rule& rule, const DenseUpdate& a, int64_t begin, int64_t
 }
 
 void dense_range(const DenseUpdate& a, int64_t begin, int64_t end) {
-  const int32_t step = *a.step.as<int32_t>();
+  const int32_t step = next_step(*a.step.as<int32_t>());
   switch (a.rule) {
     case Rule::sgd: return update_range(SgdRule(a.hyper, step), a, begin, end);
     case Rule::adamw: return update_range(AdamWRule(a.hyper, step), a, begin, end);

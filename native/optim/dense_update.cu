@@ -27,7 +27,7 @@ __global__ void __launch_bounds__(kThreads, kDenseUpdateMinBlocks)
     dense_update_kernel(Guard guard, float* x, float* state1, float* state2, const float* grad,
                         const int32_t* step, Hyper hyper, int64_t packs) {
   if (guard.aborted()) return;
-  const Rule rule(hyper, *step);
+  const Rule rule(hyper, next_step(*step));
   const auto root = [](float v) { return sqrtf(v); };
   for (int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x; i < packs;
        i += int64_t{gridDim.x} * kThreads) {

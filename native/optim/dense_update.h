@@ -1,8 +1,9 @@
 #pragma once
 // One optimizer step of a dense parameter, and the count of steps.
-//   StepAdvance    step[0] = next_step(step[0]), before the updates of a step; the first step is 1
-//   DenseUpdate    param = rule(param, grad, states, step)
-//     step           [1]           int32    in; StepAdvance: in, out
+//   DenseUpdate    param = rule(param, grad, states, next_step(step))
+//   StepAdvance    step[0] = next_step(step[0]), after the updates of a step: one that can't be
+//                  counted has not used a count that nobody has seen
+//     step           [1]           int32    the steps before this one; StepAdvance: in, out
 //     param          [any]         float32  in, out
 //     grad           [as param]    float32  in
 //     state1, state2 [as param]    float32  in, out, as the rule needs
@@ -16,12 +17,6 @@ namespace ml {
 struct StepAdvance {
   View step;
 };
-
-// One more, up to the largest int32, at which the bias corrections are long 1. A count that was
-// loaded from a state dict may be any: one below 0 is taken as 0.
-ML_HOST_DEVICE constexpr int32_t next_step(int32_t step) {
-  return step < 0 ? 1 : (step < INT32_MAX ? step + 1 : step);
-}
 
 struct DenseUpdate {
   View param, grad, state1, state2, step;

@@ -15,4 +15,10 @@ struct Hyper {
   float lr = 0, beta1 = 0.9f, beta2 = 0.999f, eps = 1e-8f, weight_decay = 0;
 };
 
+// The step that follows `count` steps, up to the largest int32, at which the bias corrections are
+// long 1. A count that was loaded from a state dict may be any: one below 0 is taken as 0.
+ML_HOST_DEVICE constexpr int32_t next_step(int32_t count) {
+  return count < 0 ? 1 : (count < INT32_MAX ? count + 1 : count);
+}
+
 }  // namespace ml

@@ -186,7 +186,7 @@ __global__ void __launch_bounds__(kThreads, kSparseUpdateMinBlocks)
     sparse_update_kernel(Guard guard, TableState a, ResolvedRows t, const int32_t* step,
                          Hyper hyper, bool every_row, Slicing slicing) {
   if (guard.aborted()) return;
-  const Rule rule(hyper, *step);
+  const Rule rule(hyper, next_step(*step));
   const LaneGroup group = lane_group(slicing.lanes);
   const int64_t R = t.count[0];
   const int size = every_row ? kRowsPerChunk : 1;

@@ -1,11 +1,11 @@
 #pragma once
 // One optimizer step of a value table, for its touched rows only: O(R), not O(N).
-//   g = values[r, :] as SparseGradValues sums it;  table[rows[r], :] = rule(row, g, states, step)
+//   g = values[r, :] as SparseGradValues sums it;  table[rows[r], :] = rule(row, g, states, s)
 //     table          [N, V]  float32 | float16 | bfloat16  in, out
 //     exact          of a 16-bit table: what its exact values need beside it (optim/exact_rows.h)
 //                            in, out
 //     state1, state2 [N, V]  float32  in, out, as the rule needs (row-wise Adagrad: state1 [N])
-//     step           [1]     int32    in
+//     step           [1]     int32    in; s = next_step(step[0])
 //     rows, starts, order, count, reads  in: ops/sparse_grad.h
 // Each touched row is updated once. `every_row`: the rows that were not touched are updated too,
 // with gradient 0 (AdamW's tableMode 'dense'), in O(N).

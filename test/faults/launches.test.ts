@@ -2,8 +2,8 @@
 // launches that takes, and nothing reads memory that was never written.
 
 import { afterEach, describe, expect, test } from 'vitest'
-import { devices, MemoryLayersError, openDevice, ops } from '../../lib/index.js'
-import { MixtureOfExperts } from '../../lib/nn/index.js'
+import { AdamW, devices, MemoryLayersError, openDevice, ops } from '../../lib/index.js'
+import { Linear, MixtureOfExperts } from '../../lib/nn/index.js'
 import { failNext, failureCalls, stopFailing } from '../support/failures.js'
 import { reportAll } from '../support/faults.js'
 
@@ -50,5 +50,37 @@ describe.runIf(devices().some((d) => d.name === 'simt'))('a CUDA call that fails
       await device.synchronize()
       return [await output.data(), await dx.data()]
     }, 29)
+  })
+
+  test('in a step: each parameter has its old values or its new ones', async () => {
+    const train = async (failing: number) => {
+      using layer = new Linear(device, { inputDim: 3, outputDim: 2, seed: 1 })
+      using optimizer = new AdamW(layer.parameters(), { lr: 0.1 })
+      const values = () => Promise.all(layer.parameters().map((p) => p.value.data()))
+      for (let step = 0; step < 2; step++) {
+        using x = device.normal([4, 3], { seed: step + 2 })
+        const { context } = layer.forward(x)
+        layer.backward(context, device.normal([4, 2], { seed: 4 })).dispose()
+        if (step === 0) optimizer.step()
+        await device.synchronize()
+      }
+      const before = await values()
+      if (failing >= 0) failNext({ kind: 'cuda', after: failing })
+      await Promise.resolve()
+        .then(() => optimizer.step())
+        .then(() => device.synchronize())
+        .catch((error) => expect(error).toBeInstanceOf(MemoryLayersError))
+      const reached = failureCalls('cuda') > failing
+      stopFailing('cuda')
+      await reportAll(device)
+      return { before, after: await values(), reached }
+    }
+    const wanted = (await train(-1)).after
+    for (let failing = 0, reached = true; reached; failing++) {
+      const got = await train(failing)
+      reached = got.reached
+      for (const [i, after] of got.after.entries())
+        expect([got.before[i], wanted[i]], `parameter ${i}, call ${failing}`).toContainEqual(after)
+    }
   })
 })

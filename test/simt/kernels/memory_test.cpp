@@ -130,7 +130,6 @@ Results forward_and_backward(const std::shared_ptr<Device>& device, const Case& 
   results["values"] = s.read(values, int64_t{R} * V);
 
   const Tensor step = zeros(d, {1}, DType::i32), sum = zeros(d, {2}, DType::i32);
-  run(d, StepAdvance{.step = step.view()});
   run(d, SparseSquares{.sum = sum.view(),
                        .rows = rows.view(),
                        .starts = starts.view(),

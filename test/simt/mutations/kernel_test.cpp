@@ -371,8 +371,8 @@ void tables() {
                               .width = V};
     });
     compare(values, "gradient", 1e-4);
-    const int32_t one_step = 1;
-    const Both step = from_host(p, {1}, DType::i32, &one_step), by_row = zeros_of(p, {N}),
+    const int32_t no_steps = 0;
+    const Both step = from_host(p, {1}, DType::i32, &no_steps), by_row = zeros_of(p, {N}),
                first = zeros_of(p, {N, V}), second = zeros_of(p, {N, V});
     const auto update = [&](Rule rule, const Both* one, const Both* two, bool every_row) {
       on_both(p, [&](auto v) {

@@ -119,7 +119,7 @@ export class Device {
 
   /**
    * Where the device's time went since the last call: calls and milliseconds of each native
-   * operation. Work that still runs is not counted.
+   * operation. Work that still runs is not counted. A GPU measures from the first call on.
    */
   profile(): Record<string, { calls: number; milliseconds: number }> {
     return native.deviceProfile(this.handle)

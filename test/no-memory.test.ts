@@ -14,7 +14,7 @@ import {
   RowwiseAdagrad,
   ValueTable,
 } from '../lib/index.js'
-import { Linear, MixtureOfExperts } from '../lib/nn/index.js'
+import { FeedForward, Linear } from '../lib/nn/index.js'
 import { onEveryDevice } from './support/devices.js'
 import { errorOf } from './support/errors.js'
 import { type FailureKind, failNext, failureCalls, stopFailing } from './support/failures.js'
@@ -117,7 +117,7 @@ onEveryDevice((device) => {
   })
 
   test('what a module has saved is freed, whichever malloc fails', async () => {
-    using model = new MixtureOfExperts(device, { dim: 4, hiddenDim: 3, experts: 2 })
+    using model = new FeedForward(device, { dim: 4, hiddenDim: 3 })
     const input = device.normal([2, 4], { seed: 1 })
     const before = await settledMemory(device)
     const failed = await forEveryFailure(
@@ -139,7 +139,7 @@ onEveryDevice((device) => {
         expect(device.memory().allocated).toBe(before)
       },
     )
-    expect(failed).toBeGreaterThan(50)
+    expect(failed).toBeGreaterThan(20)
     input.dispose()
   })
 

@@ -130,10 +130,11 @@ Napi::Value device_closed(Arguments& a) {
 
 Napi::Value device_memory(Arguments& a) {
   Device& device = a.device();
-  const MemoryStats& s = device.allocator().stats();
+  const MemoryStats s = device.allocator().stats();
+  const Stream& stream = device.stream();
   Napi::Object o = Napi::Object::New(a.env());
   o.Set("allocated", to_js(a.env(), s.allocated));
-  o.Set("reserved", to_js(a.env(), s.reserved + device.stream().staged()));
+  o.Set("reserved", to_js(a.env(), s.reserved + stream.scratch() + stream.staged()));
   o.Set("peak", to_js(a.env(), s.peak));
   o.Set("total", to_js(a.env(), s.total));
   return o;

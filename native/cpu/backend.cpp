@@ -34,6 +34,7 @@ constexpr Operations kOperations = {ML_OPERATIONS(ML_ENQUEUE)};
 #undef ML_ENQUEUE
 
 constexpr int64_t kHugePage = int64_t{2} << 20;
+constexpr int64_t kMaxCached = (int64_t{64} << 20) - 1;  // bytes of a block: not a table
 
 // Large blocks are mapped, aligned to huge pages and advised to use them: random rows of a table
 // then cost a quarter of the page walks. Small ones come from malloc.
@@ -104,10 +105,12 @@ std::string describe(int threads) {
 std::shared_ptr<Device> open(int threads) {
   isa();
   const int used = thread_count(threads);
-  auto device = std::make_shared<Device>(
-      kOperations, std::make_unique<CpuStream>(used),
-      MemorySource{
-          .allocate = allocate, .release = release, .total = total_memory(), .held = held_memory});
+  auto device = std::make_shared<Device>(kOperations, std::make_unique<CpuStream>(used),
+                                         MemorySource{.allocate = allocate,
+                                                      .release = release,
+                                                      .total = total_memory(),
+                                                      .held = held_memory,
+                                                      .max_cached = kMaxCached});
   device->name = "cpu";
   device->kind = "cpu";
   device->threads = used;

@@ -1,8 +1,11 @@
 #include "cuda/backend.h"
 
+#include <chrono>
 #include <utility>
 
 #include "cuda/check.h"
+#include "cuda/exact_blocks.h"
+#include "cuda/on_device.h"
 #include "cuda/stream.h"
 #include "operations.h"
 
@@ -25,10 +28,8 @@ constexpr Operations kOperations = {ML_OPERATIONS(ML_ENQUEUE)};
 
 #ifdef ML_SIMT
 constexpr const char* kKind = "simt";
-constexpr bool kExactBlocks = true;  // so that the emulator knows the bounds of each tensor
 #else
 constexpr const char* kKind = "cuda";
-constexpr bool kExactBlocks = false;
 #endif
 
 std::string version(int v) {
@@ -76,7 +77,7 @@ MemorySource memory_of(int device, int64_t total) {
   MemorySource source;
   source.allocate = [device](int64_t bytes) -> void* {
     void* data = nullptr;
-    check_cuda(cudaSetDevice(device), "cudaSetDevice");
+    const OnDevice current(device);
     const cudaError_t status = cudaMalloc(&data, static_cast<size_t>(bytes));
     if (status == cudaSuccess) return data;
     (void)cudaGetLastError();
@@ -84,11 +85,16 @@ MemorySource memory_of(int device, int64_t total) {
     throw error_of(status, "cudaMalloc");
   };
   source.release = [device](void* data, int64_t) {
-    (void)cudaSetDevice(device);
+    int current = device;
+    (void)cudaGetDevice(&current);
+    if (current != device) (void)cudaSetDevice(device);
     (void)cudaFree(data);
+    if (current != device) (void)cudaSetDevice(current);
   };
   source.total = total;
-  source.exact = kExactBlocks;
+  source.longest_wait = std::chrono::seconds(10);
+  source.threads = true;
+  source.exact = exact_blocks();
   return source;
 }
 

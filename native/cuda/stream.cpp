@@ -11,6 +11,7 @@
 #include "core/pause.h"
 #include "core/thread.h"
 #include "cuda/checks.h"
+#include "cuda/on_device.h"
 
 namespace ml::ML_CUDA_NAMESPACE {
 namespace {
@@ -41,7 +42,8 @@ CudaStream::CudaStream(int device)
       sync_events_(cudaEventDisableTiming | cudaEventBlockingSync),
       timing_events_(cudaEventDefault),
       timer_(timing_events_, operation_times_),
-      scratch_(std::make_unique<Scratch>()) {
+      scratch_(std::make_unique<Scratch>(scratch_use_)) {
+  scratch_use_->make_room = [this] { make_room(); };
   try {
     start();
   } catch (const std::exception&) {
@@ -51,7 +53,7 @@ CudaStream::CudaStream(int device)
 }
 
 void CudaStream::start() {
-  use_device();
+  const OnDevice current(device_);
   limits_ = limits_of(device_);
   check_cuda(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking),
              "cudaStreamCreateWithFlags");
@@ -82,9 +84,6 @@ void CudaStream::end() noexcept {
   if (checks_) (void)cudaFree(checks_);
   if (stream_) (void)cudaStreamDestroy(stream_);
 }
-
-// The runtime has a current device for each thread.
-void CudaStream::use_device() const { check_cuda(cudaSetDevice(device_), "cudaSetDevice"); }
 
 // ---- Caller's thread
 
@@ -117,7 +116,7 @@ void CudaStream::always(std::function<void()> action) {
 }
 
 void CudaStream::collect_times() {
-  use_device();
+  const OnDevice current(device_);
   timer_.collect();
 }
 
@@ -142,8 +141,15 @@ bool CudaStream::next(Work& work) {
 }
 
 void CudaStream::launch_loop() {
-  (void)attempt(1, [&] { use_device(); });
+  (void)attempt(1, [&] { check_cuda(cudaSetDevice(device_), "cudaSetDevice"); });
   for (Work work; next(work); work = {}) perform(work, ++current_);
+}
+
+// Cached memory makes way for scratch memory. What an earlier piece of work has used is idle once
+// that has run; a graph that is being recorded can't be waited for.
+void CudaStream::make_room() {
+  if (recording_ || !release_memory_) return;
+  if (cudaStreamSynchronize(stream_) == cudaSuccess) release_memory_(current_ - 1);
 }
 
 // A sync point where much work, or many checks, would go without.

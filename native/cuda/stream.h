@@ -23,6 +23,7 @@
 #include <mutex>
 #include <new>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "core/limits.h"
@@ -56,6 +57,10 @@ class CudaStream final : public Stream {
   void wait() override;
   void produce(void* target, size_t bytes, OutcomePtr outcome, Producer fill) override;
   void always(std::function<void()> action) override;
+  void when_memory_is_short(std::function<void(Ticket)> release) override {
+    release_memory_ = std::move(release);
+  }
+  int64_t scratch() const override { return scratch_use_->bytes; }
 
   void launch(const char* name, std::function<void(CudaStream&)> operation, OutcomePtr outcome);
 
@@ -127,7 +132,7 @@ class CudaStream final : public Stream {
 
   void push(Work work);
   void collect_times() override;
-  void use_device() const;
+  void make_room();
   void start();
   void end() noexcept;
 
@@ -183,6 +188,9 @@ class CudaStream final : public Stream {
   // two, so that neither thread waits for memory that is queued behind it
   PinnedPool caller_staging_, launch_staging_;
 
+  std::function<void(Ticket)> release_memory_;
+  const std::shared_ptr<ScratchUse> scratch_use_ = std::make_shared<ScratchUse>();
+
   // Launch thread
   std::unique_ptr<Scratch> scratch_;
   uint32_t work_checks_ = 0;       // of the work that is being launched
@@ -211,14 +219,15 @@ class CudaStream final : public Stream {
 
 // What was recorded, and what it uses.
 struct CudaStream::Graph {
-  Graph() = default;
+  explicit Graph(std::shared_ptr<ScratchUse> use)
+      : scratch(std::make_unique<Scratch>(std::move(use))) {}
   ~Graph();
   Graph(const Graph&) = delete;
   Graph& operator=(const Graph&) = delete;
 
   cudaGraph_t graph = nullptr;
   cudaGraphExec_t executable = nullptr;
-  std::unique_ptr<Scratch> scratch = std::make_unique<Scratch>();
+  std::unique_ptr<Scratch> scratch;
   std::vector<std::shared_ptr<void>> kept;
   std::vector<FaultSite> sites;  // of the checks inside
   FaultPtr fault;                // of the recording

@@ -1,16 +1,32 @@
 // Sync points: the launch thread enqueues them, the completion thread waits for each and reports
 // the work up to it, with its fault.
 
+#include <chrono>
 #include <cstring>
 #include <utility>
 
 #include "core/insist.h"
+#include "core/pause.h"
 #include "cuda/stream.h"
 
 namespace ml::ML_CUDA_NAMESPACE {
 namespace {
 
 static_assert(sizeof(CheckState) <= kStateBytes);
+
+// What is waited for is mostly a small step away: sleeping and waking would take longer than that.
+cudaError_t poll_then_wait(cudaEvent_t event) {
+  constexpr std::chrono::microseconds kPolled{50};
+  const auto end = std::chrono::steady_clock::now() + kPolled;
+  cudaError_t status = cudaEventQuery(event);
+  while (status == cudaErrorNotReady && std::chrono::steady_clock::now() < end) {
+    pause_cpu();
+    status = cudaEventQuery(event);
+  }
+  if (status != cudaErrorNotReady) return status;
+  (void)cudaGetLastError();
+  return cudaEventSynchronize(event);
+}
 
 // The error that `make` makes, or what can be said where there is no memory for it.
 template <class F>
@@ -116,7 +132,7 @@ bool CudaStream::read_is_sound(const SyncPoint& point) {
 void CudaStream::finish(SyncPoint& point) {
   FaultPtr unreachable = point.fault;
   if (point.event) {
-    if (const cudaError_t status = cudaEventSynchronize(point.event); status != cudaSuccess)
+    if (const cudaError_t status = poll_then_wait(point.event); status != cudaSuccess)
       unreachable =
           fail(error_from([&] { return error_of(status, "cudaEventSynchronize"); }), point.ticket);
     sync_events_.release(point.event);

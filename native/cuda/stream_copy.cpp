@@ -7,6 +7,7 @@
 
 #include "core/insist.h"
 #include "cuda/checks.h"
+#include "cuda/on_device.h"
 #include "cuda/stream.h"
 
 namespace ml::ML_CUDA_NAMESPACE {
@@ -30,7 +31,7 @@ void CudaStream::write(void* target, const void* source, size_t bytes, OutcomePt
         },
         std::move(outcome));
   }
-  use_device();
+  const OnDevice current(device_);
   if (!caller_staging_.has_room(bytes / kCopyChunk * kChunkBlock + kChunkBlock))
     return push({.unconditional = [=, this, data = stage(source, bytes)](Ticket ticket) {
       if (!recording_) begin(outcome, ticket);

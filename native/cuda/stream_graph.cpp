@@ -15,7 +15,7 @@ CudaStream::Graph::~Graph() {
 void CudaStream::begin_capture() {
   push({.unconditional = [this](Ticket ticket) {
     const FaultPtr fault = attempt(ticket, [&] {
-      recording_ = std::make_shared<Graph>();
+      recording_ = std::make_shared<Graph>(scratch_use_);
       recording_->scratch->keep();
       std::swap(scratch_, recording_->scratch);
       check_cuda(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeRelaxed),

@@ -20,11 +20,13 @@ OperationTimer::~OperationTimer() {
 }
 
 void OperationTimer::start(cudaStream_t stream) {
+  if (!asked_.load(std::memory_order_relaxed)) return;
   if (!start_) start_ = events_.acquire();  // an operation that failed leaves its event here
   check_cuda(cudaEventRecord(start_, stream), "cudaEventRecord");
 }
 
 void OperationTimer::stop(cudaStream_t stream, const char* name) {
+  if (!start_) return;
   const cudaEvent_t stop = events_.acquire();
   check_cuda(cudaEventRecord(stop, stream), "cudaEventRecord");
   std::lock_guard<std::mutex> lock(mutex_);
@@ -45,6 +47,7 @@ void OperationTimer::add_finished() {
 }
 
 void OperationTimer::collect() {
+  asked_ = true;
   std::lock_guard<std::mutex> lock(mutex_);
   add_finished();
 }

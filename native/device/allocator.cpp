@@ -12,9 +12,7 @@ namespace {
 
 constexpr int64_t kMinBlock = 256;
 constexpr int64_t kHugePage = int64_t{2} << 20;
-// How long the event loop may be blocked by a call that needs the memory of enqueued work.
-constexpr std::chrono::milliseconds kLongestWait{50};
-constexpr int64_t kMinUncached = int64_t{64} << 20;  // tables: released when freed
+constexpr std::chrono::milliseconds kWait{50};  // before the source is asked again
 
 // Eight sizes per power of two, so at most an eighth is wasted; whole huge pages for large blocks.
 int64_t rounded(int64_t bytes) {
@@ -34,6 +32,7 @@ Allocator::Allocator(MemorySource source, Stream& stream)
 }
 
 void Allocator::release_cached() noexcept {
+  const Lock lock = hold();
   for (auto& [bytes, bucket] : buckets_)
     for (const Block& b : bucket.idle) release(b);
   buckets_.clear();
@@ -64,21 +63,27 @@ Error Allocator::none_left(int64_t bytes) const {
 }
 
 // Adds a block to a bucket that has none to spare.
-void Allocator::add_block(int64_t size, Bucket& bucket, Block& block) {
+void Allocator::add_block(int64_t size, Bucket& bucket, Block& block, Lock& lock) {
   if (bucket.idle.capacity() < bucket.blocks)
     bucket.idle.reserve(std::max(bucket.blocks, bucket.idle.capacity() * 2));
   if (allocate_block(size, block)) return;
-  release_idle();
+  release_used_up_to(stream_.completed());
   if (allocate_block(size, block) || stream_.completed() == stream_.submitted()) return;
   // Work that is enqueued still uses the memory.
   release_cached_in_order();
   if (allocate_block(size, block)) return;
-  stream_.wait_for(kLongestWait);
-  allocate_block(size, block);
+  const auto end = std::chrono::steady_clock::now() + source_.longest_wait;
+  do {
+    // Not while another thread waits for the lock: the work may need its memory.
+    if (lock) lock.unlock();
+    stream_.wait_for(kWait);
+    lock = hold();
+  } while (!allocate_block(size, block) && in_order_ > 0 && std::chrono::steady_clock::now() < end);
 }
 
 Block Allocator::allocate(int64_t bytes) {
   const int64_t size = source_.exact ? std::max<int64_t>(bytes, 1) : rounded(bytes);
+  Lock lock = hold();
   if (size > stats_.total || fails(Failure::allocation)) throw none_left(bytes);
   Bucket& bucket = buckets_[size];
   Block block;
@@ -88,7 +93,7 @@ Block Allocator::allocate(int64_t bytes) {
   } else {
     ++bucket.blocks;
     try {
-      add_block(size, bucket, block);
+      add_block(size, bucket, block, lock);
     } catch (const std::exception&) {
       if (--bucket.blocks == 0) buckets_.erase(size);
       throw;
@@ -106,21 +111,25 @@ Block Allocator::allocate(int64_t bytes) {
 
 void Allocator::free(Block block) noexcept {
   if (deferred_) return deferred_->push_back(block);
+  const Lock lock = hold();
   stats_.allocated -= block.bytes;
   block.last_use = stream_.submitted();
   const auto bucket = buckets_.find(block.bytes);
-  const bool keep = !source_.exact && block.bytes < kMinUncached;
+  const bool keep = !source_.exact && block.bytes <= source_.max_cached;
   if (keep || !release_in_order(block)) return bucket->second.idle.push_back(block);
   if (--bucket->second.blocks == 0) buckets_.erase(bucket);
 }
 
-// Releases every cached block that no enqueued work can still use.
-void Allocator::release_idle() {
-  const Ticket completed = stream_.completed();
+void Allocator::release_idle(Ticket last) noexcept {
+  const Lock lock = hold();
+  release_used_up_to(last);
+}
+
+void Allocator::release_used_up_to(Ticket last) noexcept {
   for (auto& [bytes, bucket] : buckets_) {
     auto& blocks = bucket.idle;
     const auto idle = std::partition(blocks.begin(), blocks.end(),
-                                     [&](const Block& b) { return b.last_use > completed; });
+                                     [&](const Block& b) { return b.last_use > last; });
     for (auto it = idle; it != blocks.end(); ++it) {
       release(*it);
       stats_.reserved -= bytes;
@@ -143,10 +152,14 @@ void Allocator::release_cached_in_order() {
 // False, and nothing is done, where there is no memory to enqueue it.
 bool Allocator::release_in_order(const Block& block) noexcept {
   try {
-    stream_.always([release = source_.release, block] { release(block.data, block.bytes); });
+    stream_.always([this, block] {
+      release(block);
+      in_order_ -= block.bytes;
+    });
   } catch (const std::exception&) {
     return false;
   }
+  in_order_ += block.bytes;
   stats_.reserved -= block.bytes;
   return true;
 }

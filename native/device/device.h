@@ -29,6 +29,7 @@ class Device : public std::enable_shared_from_this<Device> {
         stream_(std::move(stream)),
         allocator_(std::move(source), *stream_) {
     constexpr int64_t kMostStaged = int64_t{4} << 30;  // bytes of host memory, where a GPU has more
+    stream_->when_memory_is_short([this](Ticket last) { allocator_.release_idle(last); });
     stream_->limit_staging(std::min(allocator_.stats().total / 4, kMostStaged));
   }
   ~Device() { end(); }

@@ -54,6 +54,12 @@ class Stream {
   // Runs on the stream in order: for releasing memory.
   virtual void always(std::function<void()> action) = 0;
 
+  // Where the stream needs memory of its own and finds none, it calls this, on any thread, with the
+  // newest work that has run, and tries again.
+  virtual void when_memory_is_short(std::function<void(Ticket last)>) {}
+  // Device memory that the work uses beside its tensors, in bytes.
+  virtual int64_t scratch() const { return 0; }
+
   // Host data on its way to the device, in bytes. Where a write would make it more than the limit,
   // it waits a short time for earlier ones, and then is ERR_OUT_OF_MEMORY.
   int64_t staged() const { return staged_.load(std::memory_order_relaxed); }

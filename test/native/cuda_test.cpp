@@ -250,9 +250,52 @@ void too_much_memory_is_an_error() {
   require(d->allocator().stats().reserved == before.reserved, "nothing was allocated");
 }
 
+// As on a GPU, where cudaMalloc and cudaFree wait for all work.
+void steady_steps_allocate_nothing() {
+  const ::simt::Settings exact = ::simt::settings();
+  ::simt::Settings cached = exact;
+  cached.cached_blocks = true;
+  ::simt::set(cached);
+  {
+    Model model(simt::open(0), Rule::adamw, 3);
+    for (int i = 0; i < 3; ++i) model.step();
+    (void)model.state();
+    const ::simt::Calls before = ::simt::calls();
+    model.step();
+    (void)model.state();
+    const ::simt::Calls after = ::simt::calls();
+    require(after.allocations == before.allocations, "a steady step allocates no device memory");
+    require(after.frees == before.frees, "and frees none");
+    require(after.launches > before.launches, "it launches kernels");
+    require(after.events - before.events < 30, "operations are not timed before anybody asks");
+  }
+  ::simt::set(exact);
+}
+
+// What was freed and is cached makes way for the memory of operations.
+void scratch_memory_takes_what_is_cached() {
+  const ::simt::Settings exact = ::simt::settings();
+  ::simt::Settings small = exact;
+  small.cached_blocks = true;
+  small.memory = uint64_t{64} << 20;
+  ::simt::set(small);
+  {
+    const auto d = simt::open(0);
+    zeros(*d, {int64_t{14} << 20});  // 56 MiB, freed at once; the first scratch memory is 8 MiB
+    const MemoryStats full = d->allocator().stats();
+    require(full.reserved == int64_t{56} << 20 && full.allocated == 0, "a large block is cached");
+    (void)bytes_of(clip_grad_norm(*d, {random_normal(*d, {100}, 1)}, {}, 1));
+    require(d->stream().scratch() == int64_t{8} << 20, "scratch memory is counted");
+    require(d->allocator().stats().reserved < int64_t{1} << 20, "and the cached block is gone");
+  }
+  ::simt::set(exact);
+}
+
 }  // namespace
 
 int main() {
+  steady_steps_allocate_nothing();
+  scratch_memory_takes_what_is_cached();
   faults_void_what_depends_on_them();
   recorded_faults();
   host_errors_are_faults();

@@ -8,6 +8,7 @@
 
 #include "machine.h"
 #include "memory.h"
+#include "simt/control.h"
 #include "stream.h"
 
 namespace simt {
@@ -61,6 +62,7 @@ toolkit::cudaError_t set_kernel_attribute(const void* kernel, toolkit::cudaFuncA
 toolkit::cudaError_t launch(const toolkit::cudaLaunchConfig_t& config, Call call) {
   const RuntimeCall runtime_call;
   if (runtime_call.refused()) return result(toolkit::cudaErrorLaunchFailure);
+  ++call_counts.launches;
   const auto& g = config.gridDim;
   const auto& b = config.blockDim;
   if (g.x == 0 || g.y == 0 || g.z == 0 || g.x > 0x7fffffffu || g.y > 65535 || g.z > 65535)
@@ -80,12 +82,24 @@ toolkit::cudaError_t launch(const toolkit::cudaLaunchConfig_t& config, Call call
   return toolkit::cudaSuccess;
 }
 
+Calls calls() {
+  const CallCounts& c = call_counts;
+  return {
+      .launches = c.launches, .allocations = c.allocations, .frees = c.frees, .events = c.events};
+}
+
 namespace toolkit {
 
 cudaError_t cudaGetDeviceCount(int* count) {
   const RuntimeCall call;
   if (call.refused()) return result(cudaErrorLaunchFailure);
   *count = 1;
+  return cudaSuccess;
+}
+cudaError_t cudaGetDevice(int* device) {
+  const RuntimeCall call;
+  if (call.refused()) return result(cudaErrorLaunchFailure);
+  *device = 0;
   return cudaSuccess;
 }
 cudaError_t cudaSetDevice(int device) {

@@ -54,6 +54,7 @@ bool kind_fits(const void* to, const void* from, cudaMemcpyKind kind) {
 cudaError_t simt_malloc(void** pointer, size_t bytes) {
   const RuntimeCall call;
   *pointer = nullptr;
+  ++call_counts.allocations;
   if (call.refused()) return result(cudaErrorMemoryAllocation);
   if (bytes == 0) return cudaSuccess;
   *pointer = device_memory().allocate(bytes);
@@ -63,6 +64,7 @@ cudaError_t simt_malloc(void** pointer, size_t bytes) {
 cudaError_t cudaFree(void* pointer) {
   const ml::Uncounted uncounted;
   if (!pointer) return cudaSuccess;
+  ++call_counts.frees;
   cudaDeviceSynchronize();
   return device_memory().release(pointer) ? cudaSuccess : result(cudaErrorInvalidValue);
 }

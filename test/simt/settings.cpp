@@ -13,7 +13,7 @@ std::mutex mutex;
 [[noreturn]] void wrong(const std::string& setting) {
   std::fprintf(stderr,
                "MEMORY_LAYERS_SIMT: \"%s\" is not one of order=forward, order=reversed, "
-               "order=SEED, compute=N, multiprocessors=N, memory=BYTES\n",
+               "order=SEED, compute=N, multiprocessors=N, memory=BYTES, blocks=cached\n",
                setting.c_str());
   std::exit(1);
 }
@@ -33,6 +33,8 @@ Settings from_environment() {
       s.order = Settings::Order::forward;
     } else if (name == "order" && value == "reversed") {
       s.order = Settings::Order::reversed;
+    } else if (name == "blocks" && value == "cached") {
+      s.cached_blocks = true;
     } else {
       char* end = nullptr;
       const unsigned long long number = std::strtoull(value.c_str(), &end, 10);

@@ -2,7 +2,9 @@
 // Streams: each a host thread that runs its work in order. While a stream is being captured, its
 // work is recorded instead.
 
+#include <atomic>
 #include <condition_variable>
+#include <cstdint>
 #include <deque>
 #include <functional>
 #include <mutex>
@@ -30,6 +32,11 @@ class RuntimeCall {
   bool refused_ = ml::fails(ml::Failure::cuda);
   ml::Uncounted uncounted_;
 };
+
+struct CallCounts {
+  std::atomic<uint64_t> launches{0}, allocations{0}, frees{0}, events{0};
+};
+inline CallCounts call_counts;
 
 toolkit::CUstream_st& stream_of(toolkit::cudaStream_t stream);  // the default stream for null
 

@@ -17,8 +17,16 @@ struct Settings {
   int compute = 90;  // compute capability: 75, 80, 86, 89, 90, 100, 120
   int multiprocessors = 4;
   uint64_t memory = uint64_t{8} << 30;  // bytes of device memory
+  // Freed memory is reused, as on a GPU; else each tensor has memory of its own, with its bounds.
+  bool cached_blocks = false;
 };
 Settings settings();
+
+// Calls of the runtime by all threads since the process began.
+struct Calls {
+  uint64_t launches = 0, allocations = 0, frees = 0, events = 0;  // recorded
+};
+Calls calls();
 void set(const Settings& settings);
 
 // One kernel's totals over all launches and template instances, exact. "Access": one instruction of

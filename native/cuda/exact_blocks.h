@@ -1,0 +1,20 @@
+#pragma once
+
+#ifdef ML_SIMT
+#include "simt/control.h"
+#endif
+#include "cuda/namespace.h"
+
+namespace ml::ML_CUDA_NAMESPACE {
+
+// Whether each allocation has the requested size and is never reused, so that the emulator knows
+// the bounds of each.
+inline bool exact_blocks() {
+#ifdef ML_SIMT
+  return !::simt::settings().cached_blocks;
+#else
+  return false;
+#endif
+}
+
+}  // namespace ml::ML_CUDA_NAMESPACE

@@ -47,7 +47,7 @@ export type EmbeddingSaved = { indices: Tensor; weights: Tensor }
  * const device = openDevice()
  * const embedding = new Embedding(device, { count: 100, dim: 64 })
  * const x = embedding.apply([5, 17, 99]) // [3, 64]
- * const head = new Linear(device, { inputDim: 64, outputDim: 100, weight: embedding.table }) // tied
+ * const head = new Linear(device, { inputDim: 64, outputDim: 100, weight: embedding.table })
  * const logits = head.apply(x) // [3, 100]
  * ```
  */

@@ -187,6 +187,7 @@ export function productKeyLookup(
   mask: OptionalTensor,
   knn: number,
   gate: number,
+  compute: number,
 ): { scores: TensorHandle; indices: TensorHandle; weights: TensorHandle }
 export function productKeyLookupBackward(
   outQuery: OptionalTensor,
@@ -198,6 +199,7 @@ export function productKeyLookupBackward(
   query: TensorHandle,
   keys: TensorHandle,
   gate: number,
+  compute: number,
 ): { dQuery: TensorHandle; dKeys: TensorHandle }
 export function embeddingBag(
   out: OptionalTensor,
@@ -229,12 +231,14 @@ export function linear(
   x: TensorHandle,
   weight: TensorHandle,
   bias: OptionalTensor,
+  compute: number,
 ): TensorHandle
 export function linearBackward(
   outX: OptionalTensor,
   dy: TensorHandle,
   x: TensorHandle,
   weight: TensorHandle,
+  compute: number,
   needsX: boolean,
   needsWeight: boolean,
   needsBias: boolean,
@@ -247,6 +251,7 @@ export function matmul(
   y: TensorHandle,
   transposeX: boolean,
   transposeY: boolean,
+  compute: number,
 ): TensorHandle
 export function matmulBackward(
   outX: OptionalTensor,
@@ -256,6 +261,7 @@ export function matmulBackward(
   y: TensorHandle,
   transposeX: boolean,
   transposeY: boolean,
+  compute: number,
   wantsX: boolean,
   wantsY: boolean,
 ): { dx?: TensorHandle; dy?: TensorHandle }
@@ -541,6 +547,7 @@ export type QueryArguments = [
   queryBias: boolean,
   queryNorm: boolean,
   seed: number,
+  compute: number,
 ]
 export function memoryLayerCreate(
   ...args: [

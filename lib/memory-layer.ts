@@ -1,6 +1,6 @@
 import { disposeOnError } from './atomically.js'
 import { native } from './binding.js'
-import { type Compute, checkCompute } from './compute.js'
+import { computeCode } from './compute.js'
 import { checkDevice, type Device } from './device.js'
 import { fail } from './errors.js'
 import { checkSharedTable, type LayerConfig, TableLayer } from './layer.js'
@@ -30,8 +30,6 @@ export interface MemoryLayerOptions extends QueryOptions {
   outputGate?: boolean
   /** Of a table of its own. Default 'float32'. */
   dtype?: 'float32' | 'bfloat16' | 'float16'
-  /** Of its matrix products. Default 'float32'. */
-  compute?: Compute
 }
 
 /**
@@ -70,10 +68,9 @@ export class MemoryLayer extends TableLayer {
       'gate',
       'outputGate',
       'dtype',
-      'compute',
     ])
     checkDevice(where, device)
-    checkCompute(where, device, checked.compute)
+    const compute = computeCode(where, device, checked.compute)
     const seed = checked.seed ?? device.seeds.next()
     const query = checkQuery(where, { ...checked, seed })
     const outputDim = checkInteger(where, 'outputDim', checked.outputDim ?? query.inputDim)
@@ -86,7 +83,7 @@ export class MemoryLayer extends TableLayer {
       return native.memoryLayerCreate(
         device.handle,
         values.handle,
-        ...queryArguments(query),
+        ...queryArguments(query, compute),
         outputDim,
         siluGate,
         outputGate,

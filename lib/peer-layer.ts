@@ -1,6 +1,6 @@
 import { disposeOnError } from './atomically.js'
 import { native } from './binding.js'
-import { type Compute, checkCompute } from './compute.js'
+import { computeCode } from './compute.js'
 import { isInstance } from './describe.js'
 import { checkDevice, type Device } from './device.js'
 import { checkSharedTable, type LayerConfig, TableLayer } from './layer.js'
@@ -28,8 +28,6 @@ export interface PeerLayerOptions extends QueryOptions {
   up?: ValueTable
   /** Of tables of its own. Default 'float32'. */
   dtype?: 'float32'
-  /** Of its matrix products. Default 'float32'. */
-  compute?: Compute
 }
 
 /**
@@ -64,10 +62,9 @@ export class PeerLayer extends TableLayer {
       'down',
       'up',
       'dtype',
-      'compute',
     ])
     checkDevice(where, device)
-    checkCompute(where, device, checked.compute)
+    const compute = computeCode(where, device, checked.compute)
     const seed = checked.seed ?? device.seeds.next()
     const query = checkQuery(where, { ...checked, seed })
     const activation = checked.activation ?? 'gelu'
@@ -92,7 +89,7 @@ export class PeerLayer extends TableLayer {
         device.handle,
         down.handle,
         up.handle,
-        ...queryArguments(query),
+        ...queryArguments(query, compute),
         activationCode(where, activation),
       )
       return { down, up, handle }

@@ -1,6 +1,7 @@
 // The options of the query and its lookup, which memory layers and PEER layers share.
 
 import type { QueryArguments } from './binding.js'
+import type { Compute } from './compute.js'
 import { fail } from './errors.js'
 import type { LayerConfig } from './layer.js'
 import { checkBoolean, checkInteger, checkProduct, choiceIndex } from './options.js'
@@ -29,6 +30,11 @@ export interface QueryOptions {
    * `query_norm.weight`. Default 'none'.
    */
   queryNorm?: 'none' | 'rms'
+  /**
+   * Of the layer's matrix products: projections, gates and scores of half-keys. Value rows are
+   * summed in float32. Default 'float32'.
+   */
+  compute?: Compute
   /** Of the parameters' random numbers. Default: the next of the device's counter. */
   seed?: number
 }
@@ -41,11 +47,14 @@ export const queryOptionNames = [
   'keyDim',
   'queryBias',
   'queryNorm',
+  'compute',
   'seed',
 ] as const satisfies readonly (keyof QueryOptions)[]
 
 /** The options with their defaults; queryNorm: whether it is 'rms'. */
-export type CheckedQuery = Required<Omit<QueryOptions, 'queryNorm'>> & { queryNorm: boolean }
+export type CheckedQuery = Required<Omit<QueryOptions, 'queryNorm' | 'compute'>> & {
+  queryNorm: boolean
+}
 
 export function checkQuery(where: string, options: Partial<QueryOptions>): CheckedQuery {
   const { inputDim, heads, knn, nKeys, keyDim, queryBias, queryNorm, seed } = options
@@ -68,10 +77,10 @@ export function checkQuery(where: string, options: Partial<QueryOptions>): Check
   return checked
 }
 
-/** The arguments of a native constructor that concern the query. */
-export function queryArguments(query: CheckedQuery): QueryArguments {
+/** The arguments of a native constructor that concern the query; compute: its number there. */
+export function queryArguments(query: CheckedQuery, compute: number): QueryArguments {
   const { inputDim, heads, knn, nKeys, keyDim, queryBias, queryNorm, seed } = query
-  return [inputDim, heads, knn, nKeys, keyDim, queryBias, queryNorm, seed]
+  return [inputDim, heads, knn, nKeys, keyDim, queryBias, queryNorm, seed, compute]
 }
 
 /** The options again, for {@link TableLayer.config}: without the seed. */

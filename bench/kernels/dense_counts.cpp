@@ -7,15 +7,19 @@ namespace {
 
 // Floor: every matrix once. Each tile of C, of 64 or 128 rows and columns, reads its rows of A and
 // its columns of B again, all but the first time from L2.
-void products(DType dtype, int64_t R, int64_t I, int64_t O) {
+void products(DType dtype, int64_t R, int64_t I, int64_t O, Compute compute = Compute::float32) {
   const int64_t width = bytes_of(dtype);
   const Tensor x = normal({R, I}, dtype), w = normal({O, I}, dtype), b = normal({O}),
                y = empty(*device, {R, O}), dw = zeros(*device, {O, I}), db = zeros(*device, {O}),
                dx = empty(*device, {R, I});
-  const std::string label = std::string(" ") + name_of(dtype) + ", " + std::to_string(R) + " x " +
+  const bool rounded = compute == Compute::bfloat16;
+  const std::string label = std::string(" ") + name_of(dtype) +
+                            (rounded ? " in bfloat16, " : ", ") + std::to_string(R) + " x " +
                             std::to_string(I) + " -> " + std::to_string(O);
-  count("linear" + label, (R * I + O * I) * width + (O + R * O) * 4,
-        Linear{.y = y.view(), .x = x.view(), .weight = w.view(), .bias = b.view()});
+  count(
+      "linear" + label, (R * I + O * I) * width + (O + R * O) * 4,
+      Linear{
+          .y = y.view(), .x = x.view(), .weight = w.view(), .bias = b.view(), .compute = compute});
   count("linear_backward" + label,
         (R * I + O * I) * width + (R * I + 2 * O * I + R * O + 2 * O) * 4,
         LinearBackward{.dx = dx.view(),
@@ -24,7 +28,8 @@ void products(DType dtype, int64_t R, int64_t I, int64_t O) {
                        .dy = y.view(),
                        .x = x.view(),
                        .weight = w.view(),
-                       .accumulate_dx = false});
+                       .accumulate_dx = false,
+                       .compute = compute});
 }
 
 void rows() {
@@ -93,7 +98,7 @@ void axes() {
   }
 }
 
-// As products; a 16-bit operand that is not contiguous along the inner dimension is copied first.
+// As products.
 void matrix_products(DType dtype) {
   const int64_t B = 2, M = 128, N = 128, K = 256, width = bytes_of(dtype);
   const Tensor x = normal({B, M, K}, dtype), y = normal({B, K, N}, dtype),
@@ -161,6 +166,10 @@ void dense_counts() {
   for (DType dtype : {DType::f32, DType::bf16}) {
     products(dtype, 128, 256, 256);
     products(dtype, 127, 254, 253);
+    if (dtype == DType::f32) {
+      products(dtype, 128, 256, 256, Compute::bfloat16);
+      products(dtype, 127, 254, 253, Compute::bfloat16);
+    }
     matrix_products(dtype);
   }
   rows();

@@ -29,7 +29,7 @@ export interface AttentionOptions {
   headDim?: number
   /** Each position attends to itself and to earlier ones alone. Default true. */
   causal?: boolean
-  /** Of its matrix products. Default 'float32'. */
+  /** Of its four projections; attention itself is computed in float32. Default 'float32'. */
   compute?: Compute
   /** Of the initial weights. Default: the next of the device's counter. */
   seed?: number
@@ -64,13 +64,16 @@ export class Attention extends DenseModule implements ExplicitModule<Saved<Atten
   readonly #key: DenseParameter
   readonly #value: DenseParameter
   readonly #output: DenseParameter
+  readonly #compute: Compute
 
   /** @throws ERR_DEVICE, ERR_OPTION, ERR_VALUE */
   constructor(device: Device, options: AttentionOptions) {
     super()
     const where = 'Attention'
     checkDevice(where, device)
-    const { dim, heads, kvHeads, headDim, causal, seed } = checkAttention(where, device, options)
+    const checked = checkAttention(where, device, options)
+    const { dim, heads, kvHeads, headDim, causal, seed } = checked
+    this.#compute = checked.compute
     this.#device = device
     this.#dim = dim
     this.#headDim = headDim
@@ -105,7 +108,7 @@ export class Attention extends DenseModule implements ExplicitModule<Saved<Atten
       const v = this.#project(rows, this.#value, leading)
       const { y, lse } = ops.attention(q, k, v, { causal: this.#causal })
       const yRows = headRows(y)
-      const output = restoreShape(ops.linear(yRows, this.#output.value))
+      const output = restoreShape(this.#run(yRows, this.#output))
       yRows.dispose()
       const reads = { x: rows, ...valuesByName(this.dense) }
       return { output, context: new Saved(this, { x: rows, q, k, v, y, lse }, reads) }
@@ -119,12 +122,12 @@ export class Attention extends DenseModule implements ExplicitModule<Saved<Atten
       const tokens = x.shape[0]!
       const { rows, restoreShape } = toGradientRows(where, dy, this.#device, this.#dim, tokens)
       const yRows = headRows(saved.y)
-      const dyRows = linearBackward(rows, yRows, this.#output)
+      const dyRows = this.#runBackward(rows, yRows, this.#output)
       const dyHeads = dyRows.reshape(saved.y.shape)
       const { dq, dk, dv } = ops.attentionBackward(dyHeads, saved, { causal: this.#causal })
-      const dx = projectBackward(dq, x, this.#query)
-      const dxOfKey = projectBackward(dk, x, this.#key)
-      const dxOfValue = projectBackward(dv, x, this.#value)
+      const dx = this.#projectBackward(dq, x, this.#query)
+      const dxOfKey = this.#projectBackward(dk, x, this.#key)
+      const dxOfValue = this.#projectBackward(dv, x, this.#value)
       ops.add(dx, dxOfKey, { out: dx })
       ops.add(dx, dxOfValue, { out: dx })
       for (const t of [rows, yRows, dyRows, dyHeads, dxOfKey, dxOfValue]) t.dispose()
@@ -134,19 +137,41 @@ export class Attention extends DenseModule implements ExplicitModule<Saved<Atten
 
   /** `[B * T, dim]` through a projection, as `[B, T, heads, headDim]`. */
   #project(rows: Tensor, projection: DenseParameter, leading: readonly number[]): Tensor {
-    const projected = ops.linear(rows, projection.value)
+    const projected = this.#run(rows, projection)
     const batch = leading.length === 2 ? leading : [1, ...leading]
     const heads = projection.value.shape[0]! / this.#headDim
     const perHead = projected.reshape([...batch, heads, this.#headDim])
     projected.dispose()
     return perHead
   }
+
+  /** {@link #runBackward} from a gradient `[B, T, heads, headDim]`, which is disposed. */
+  #projectBackward(dPerHead: Tensor, x: Tensor, projection: DenseParameter): Tensor<'float32'> {
+    const rows = headRows(dPerHead)
+    const dx = this.#runBackward(rows, x, projection)
+    for (const t of [dPerHead, rows]) t.dispose()
+    return dx
+  }
+
+  #run(x: Tensor, projection: DenseParameter): Tensor<'float32'> {
+    return ops.linear(x, projection.value, undefined, { compute: this.#compute })
+  }
+
+  /** Adds to the gradient of a projection; returns the gradient of its input x. */
+  #runBackward(dy: Tensor, x: Tensor, projection: DenseParameter): Tensor<'float32'> {
+    const { dx } = ops.linearBackward(dy, x, projection.value, {
+      needs: { x: true, weight: true, bias: false },
+      into: { weight: projection.grad },
+      compute: this.#compute,
+    })
+    return dx
+  }
 }
 
 function checkAttention(where: string, device: Device, options: AttentionOptions) {
   const names = ['dim', 'kvHeads', 'heads', 'headDim', 'causal', 'compute', 'seed']
   const checked = checkOptions(where, options, names)
-  checkCompute(where, device, checked.compute)
+  const compute = checkCompute(where, device, checked.compute)
   const dim = checkInteger(where, 'dim', checked.dim)
   const heads = checkInteger(where, 'heads', checked.heads)
   const kvHeads = checkInteger(where, 'kvHeads', checked.kvHeads ?? heads)
@@ -157,32 +182,11 @@ function checkAttention(where: string, device: Device, options: AttentionOptions
   checkProduct(where, { heads, headDim })
   const causal = checkBoolean(where, 'causal', checked.causal ?? true)
   const seed = checkInteger(where, 'seed', checked.seed ?? device.seeds.next(), 0)
-  return { dim, heads, kvHeads, headDim, causal, seed }
+  return { dim, heads, kvHeads, headDim, causal, compute, seed }
 }
 
 /** `[B, T, heads, headDim]` as `[B * T, heads * headDim]`. */
 function headRows(perHead: Tensor): Tensor {
   const [batch, time, heads, headDim] = perHead.shape as [number, number, number, number]
   return perHead.reshape([batch * time, heads * headDim])
-}
-
-/** Adds to the gradient of a projection without bias; returns the gradient of its input x. */
-function linearBackward(dy: Tensor, x: Tensor, projection: DenseParameter): Tensor<'float32'> {
-  const { dx } = ops.linearBackward(dy, x, projection.value, {
-    needs: { x: true, weight: true, bias: false },
-    into: { weight: projection.grad },
-  })
-  return dx
-}
-
-/** {@link linearBackward} from a gradient `[B, T, heads, headDim]`, which is disposed. */
-function projectBackward(
-  dPerHead: Tensor,
-  x: Tensor,
-  projection: DenseParameter,
-): Tensor<'float32'> {
-  const rows = headRows(dPerHead)
-  const dx = linearBackward(rows, x, projection)
-  for (const t of [dPerHead, rows]) t.dispose()
-  return dx
 }

@@ -60,6 +60,7 @@ export class FeedForward extends DenseModule implements ExplicitModule<Saved<Fee
   readonly #b1: DenseParameter
   readonly #w2: DenseParameter
   readonly #b2: DenseParameter
+  readonly #compute: Compute
 
   /** @throws ERR_DEVICE, ERR_OPTION, ERR_VALUE */
   constructor(device: Device, options: FeedForwardOptions) {
@@ -73,7 +74,7 @@ export class FeedForward extends DenseModule implements ExplicitModule<Saved<Fee
       'compute',
       'seed',
     ])
-    checkCompute(where, device, checked.compute)
+    this.#compute = checkCompute(where, device, checked.compute)
     const dim = checkInteger(where, 'dim', checked.dim)
     const hidden = checkInteger(where, 'hiddenDim', checked.hiddenDim)
     const seed = 4 * checkInteger(where, 'seed', checked.seed ?? device.seeds.next(), 0)
@@ -96,9 +97,10 @@ export class FeedForward extends DenseModule implements ExplicitModule<Saved<Fee
   }
 
   #run(rows: Tensor): { y: Tensor<'float32'>; a: Tensor; h: Tensor } {
-    const a = ops.linear(rows, this.#w1.value, this.#b1.value)
+    const options = { compute: this.#compute }
+    const a = ops.linear(rows, this.#w1.value, this.#b1.value, options)
     const h = activations[this.#activation].forward(a)
-    return { y: ops.linear(h, this.#w2.value, this.#b2.value), a, h }
+    return { y: ops.linear(h, this.#w2.value, this.#b2.value, options), a, h }
   }
 
   /**
@@ -134,10 +136,12 @@ export class FeedForward extends DenseModule implements ExplicitModule<Saved<Fee
       const { rows, restoreShape } = toGradientRows(where, dy, this.#device, this.#dim, tokens)
       const { dx: dh } = ops.linearBackward(rows, h, this.#w2.value, {
         into: { weight: this.#w2.grad, bias: this.#b2.grad },
+        compute: this.#compute,
       })
       const da = activations[this.#activation].backward(dh, a, { out: dh })
       const { dx } = ops.linearBackward(da, x, this.#w1.value, {
         into: { weight: this.#w1.grad, bias: this.#b1.grad },
+        compute: this.#compute,
       })
       for (const t of [rows, dh]) t.dispose()
       return restoreShape(dx)

@@ -62,6 +62,7 @@ export class Linear extends DenseModule implements ExplicitModule<Saved<{ x: Ten
   readonly #table: ValueTable | undefined
   readonly #value: Tensor
   readonly #bias: DenseParameter | undefined
+  readonly #compute: Compute
 
   /** @throws ERR_DEVICE, ERR_OPTION, ERR_VALUE */
   constructor(device: Device, options: LinearOptions) {
@@ -70,7 +71,7 @@ export class Linear extends DenseModule implements ExplicitModule<Saved<{ x: Ten
     checkDevice(where, device)
     const names = ['inputDim', 'outputDim', 'bias', 'weight', 'compute', 'seed']
     const checked = checkOptions(where, options, names)
-    checkCompute(where, device, checked.compute)
+    this.#compute = checkCompute(where, device, checked.compute)
     const inputDim = checkInteger(where, 'inputDim', checked.inputDim)
     const outputDim = checkInteger(where, 'outputDim', checked.outputDim)
     const seed = 2 * checkInteger(where, 'seed', checked.seed ?? device.seeds.next(), 0)
@@ -143,6 +144,7 @@ export class Linear extends DenseModule implements ExplicitModule<Saved<{ x: Ten
         ops.linearBackward(rows, x, weight, {
           needs: { x: true, weight: dWeight !== undefined, bias: this.#bias !== undefined },
           into: { weight: dWeight, bias: this.#bias?.grad },
+          compute: this.#compute,
         }),
       )
       rows.dispose()
@@ -151,13 +153,15 @@ export class Linear extends DenseModule implements ExplicitModule<Saved<{ x: Ten
   }
 
   #run(rows: Tensor): Tensor<'float32'> {
-    return this.#withWeight((weight) => ops.linear(rows, weight, this.#bias?.value))
+    const options = { compute: this.#compute }
+    return this.#withWeight((weight) => ops.linear(rows, weight, this.#bias?.value, options))
   }
 
-  /** Runs `body` on the weight in float32, in which a 16-bit table is copied. */
+  /** Runs `body` on the weight, of which products in float32 take a copy where it has 16 bits. */
   #withWeight<T>(body: (weight: Tensor) => T): T {
     const value = this.#value
-    const copy = value.dtype === 'float32' ? undefined : value.to('float32')
+    const fits = value.dtype === 'float32' || this.#compute === 'bfloat16'
+    const copy = fits ? undefined : value.to('float32')
     const result = body(copy ?? value)
     copy?.dispose()
     return result

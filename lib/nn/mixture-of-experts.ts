@@ -30,7 +30,7 @@ export interface MixtureOfExpertsOptions {
    * up. Default 2.
    */
   capacity?: number
-  /** Of its matrix products. Default 'float32'. */
+  /** Of the experts' products; the router's are float32. Default 'float32'. */
   compute?: Compute
   /** Of the initial weights. Default: the next of the device's counter. */
   seed?: number
@@ -74,6 +74,7 @@ export class MixtureOfExperts extends DenseModule implements ExplicitModule<Save
   readonly #capacity: number
   readonly #router: DenseParameter
   readonly #experts: readonly Expert[]
+  readonly #compute: Compute
 
   /** @throws ERR_DEVICE, ERR_OPTION, ERR_VALUE */
   constructor(device: Device, options: MixtureOfExpertsOptions) {
@@ -82,7 +83,7 @@ export class MixtureOfExperts extends DenseModule implements ExplicitModule<Save
     checkDevice(where, device)
     const names = ['dim', 'hiddenDim', 'experts', 'capacity', 'compute', 'seed']
     const checked = checkOptions(where, options, names)
-    checkCompute(where, device, checked.compute)
+    this.#compute = checkCompute(where, device, checked.compute)
     const dim = checkInteger(where, 'dim', checked.dim)
     const hidden = checkInteger(where, 'hiddenDim', checked.hiddenDim)
     const experts = checkInteger(where, 'experts', checked.experts, 1, maxExperts)
@@ -120,6 +121,7 @@ export class MixtureOfExperts extends DenseModule implements ExplicitModule<Save
   forward(x: LayerInput): { output: Tensor<'float32'>; context: Saved<ExpertsSaved> } {
     return explicitly(() => {
       const where = 'MixtureOfExperts.forward'
+      const compute = this.#compute
       const { rows, restoreShape } = toRows(where, 'x', x, this.#device, this.#dim)
       const { probabilities, indices, gates } = this.#route(rows)
       const entries = indices.size
@@ -128,12 +130,12 @@ export class MixtureOfExperts extends DenseModule implements ExplicitModule<Save
       ones.dispose()
       const a = this.#device.empty([entries, this.#hidden])
       this.#eachExpert({ inputs, a }, (expertRows, { w1, b1 }) =>
-        ops.linear(expertRows.inputs, w1.value, b1.value, { out: expertRows.a }),
+        ops.linear(expertRows.inputs, w1.value, b1.value, { compute, out: expertRows.a }),
       )
       const h = ops.gelu(a)
       const outputs = this.#device.empty([entries, this.#dim])
       this.#eachExpert({ h, outputs }, (expertRows, { w2, b2 }) =>
-        ops.linear(expertRows.h, w2.value, b2.value, { out: expertRows.outputs }),
+        ops.linear(expertRows.h, w2.value, b2.value, { compute, out: expertRows.outputs }),
       )
       const output = scatter(outputs, rows, indices, gates)
       const saved = { x: rows, probabilities, indices, gates, inputs, a, h, outputs }
@@ -195,6 +197,7 @@ export class MixtureOfExperts extends DenseModule implements ExplicitModule<Save
     this.#eachExpert({ dOutputs, h, dHidden }, (expertRows, { w2, b2 }) =>
       ops.linearBackward(expertRows.dOutputs, expertRows.h, w2.value, {
         into: { weight: w2.grad, bias: b2.grad },
+        compute: this.#compute,
         out: { dx: expertRows.dHidden },
       }),
     )
@@ -203,6 +206,7 @@ export class MixtureOfExperts extends DenseModule implements ExplicitModule<Save
     this.#eachExpert({ dHidden, inputs, dInputs }, (expertRows, { w1, b1 }) =>
       ops.linearBackward(expertRows.dHidden, expertRows.inputs, w1.value, {
         into: { weight: w1.grad, bias: b1.grad },
+        compute: this.#compute,
         out: { dx: expertRows.dInputs },
       }),
     )

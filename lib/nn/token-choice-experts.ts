@@ -1,4 +1,5 @@
 import { noGrad } from '../autograd/recording.js'
+import type { Compute } from '../compute.js'
 import type { Device } from '../device.js'
 import { constantTensor } from '../new-tensor.js'
 import * as ops from '../ops.js'
@@ -20,6 +21,8 @@ export interface TokenChoiceExpertsOptions {
   expertsPerToken?: number
   /** Weight of the load-balancing loss. Default 0.01. */
   balance?: number
+  /** Of the experts' products; the router's are float32. Default 'float32'. */
+  compute?: Compute
   /** Fixes the initial weights. Default: the next of the device's counter. */
   seed?: number
 }
@@ -57,19 +60,19 @@ export class TokenChoiceExperts extends Module {
   constructor(device: Device, options: TokenChoiceExpertsOptions) {
     super(device)
     const where = 'TokenChoiceExperts'
-    const names = ['dim', 'hiddenDim', 'experts', 'expertsPerToken', 'balance', 'seed']
-    const { dim, hiddenDim, experts, expertsPerToken, balance, seed } = checkOptions(
-      where,
-      options,
-      names,
-    )
+    const names = ['dim', 'hiddenDim', 'experts', 'expertsPerToken', 'balance', 'compute', 'seed']
+    const checked = checkOptions(where, options, names)
+    const { dim, hiddenDim, experts, expertsPerToken, balance, compute, seed } = checked
     const count = checkInteger(where, 'experts', experts, 1, maxExperts)
     const standard = Math.min(2, count)
     this.#perToken = checkInteger(where, 'expertsPerToken', expertsPerToken ?? standard, 1, count)
     this.#balance = checkNumber(where, 'balance', balance ?? 0.01, 0)
     const made = device.seeds.within(seed, () => ({
       router: new Linear(device, { inputDim: dim, outputDim: count, bias: false }),
-      experts: Array.from({ length: count }, () => new FeedForward(device, { dim, hiddenDim })),
+      experts: Array.from(
+        { length: count },
+        () => new FeedForward(device, { dim, hiddenDim, compute }),
+      ),
     }))
     this.#dim = checkInteger(where, 'dim', dim)
     this.router = made.router

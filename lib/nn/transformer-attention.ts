@@ -8,7 +8,8 @@ import type { TransformerConfig } from './transformer-config.js'
 
 /**
  * Causal self-attention with rotary positions (Su et al. 2021) and, with fewer heads of keys than
- * of queries, grouped queries (Ainslie et al. 2023); projections without biases.
+ * of queries, grouped queries (Ainslie et al. 2023); projections without biases. `compute` is that
+ * of the projections.
  */
 export class SelfAttention extends LlamaModule {
   readonly qProj: Linear
@@ -20,9 +21,9 @@ export class SelfAttention extends LlamaModule {
 
   constructor(device: Device, config: TransformerConfig, layer: number) {
     super(device)
-    const { dim, heads, kvHeads, headDim } = config
+    const { dim, heads, kvHeads, headDim, compute } = config
     const projection = (inputDim: number, outputDim: number) =>
-      new Linear(device, { inputDim, outputDim, bias: false })
+      new Linear(device, { inputDim, outputDim, bias: false, compute })
     this.#config = config
     this.#layer = layer
     this.qProj = projection(dim, heads * headDim)

@@ -28,8 +28,8 @@ class Block extends LlamaModule {
     this.selfAttn = new SelfAttention(device, config, layer)
     if (feedForward.kind !== 'none' || memory)
       this.postAttentionLayernorm = new RmsNorm(device, { dim, eps })
-    this.mlp = makeFeedForward(device, dim, feedForward)
-    this.memory = memory && memories.make(device, dim, memory)
+    this.mlp = makeFeedForward(device, config, feedForward)
+    this.memory = memory && memories.make(device, config, memory)
     this.#dropout = dropout > 0 ? { p: dropout, seed: device.seeds.next() } : undefined
   }
 

@@ -47,7 +47,10 @@ export interface TransformerOptions {
   tieEmbeddings?: boolean
   /** Share of what attention and feed-forwards add that is dropped in training. Default 0. */
   dropout?: number
-  /** Default 'float32'. */
+  /**
+   * Of matrix products: projections, feed-forwards, memory layers, head. Attention itself and the
+   * router of experts are computed in float32. Default 'float32'.
+   */
   compute?: Compute
   /** Fixes all initial numbers. Default: the next of the device's counter. */
   seed?: number

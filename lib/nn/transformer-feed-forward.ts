@@ -1,5 +1,6 @@
 // What stands between the attention of a layer and the next.
 
+import type { Compute } from '../compute.js'
 import type { Device } from '../device.js'
 import { MemoryLayer } from '../memory-layer.js'
 import * as ops from '../ops.js'
@@ -12,6 +13,7 @@ import { Linear } from './linear.js'
 import { LlamaModule } from './llama-module.js'
 import { MixtureOfExperts } from './mixture-of-experts.js'
 import { TokenChoiceExperts } from './token-choice-experts.js'
+import type { TransformerConfig } from './transformer-config.js'
 
 /** `W2 (silu(W1 x) * W3 x)` (Shazeer 2020), without biases. */
 export class SwiGlu extends LlamaModule {
@@ -19,10 +21,10 @@ export class SwiGlu extends LlamaModule {
   readonly upProj: Linear
   readonly downProj: Linear
 
-  constructor(device: Device, dim: number, hiddenDim: number) {
+  constructor(device: Device, dim: number, hiddenDim: number, compute: Compute) {
     super(device)
     const projection = (inputDim: number, outputDim: number) =>
-      new Linear(device, { inputDim, outputDim, bias: false })
+      new Linear(device, { inputDim, outputDim, bias: false, compute })
     this.gateProj = projection(dim, hiddenDim)
     this.upProj = projection(dim, hiddenDim)
     this.downProj = projection(hiddenDim, dim)
@@ -43,23 +45,23 @@ export type FeedForwardModule =
 /** Of a layer; undefined: none. */
 export function makeFeedForward(
   device: Device,
-  dim: number,
+  { dim, compute }: TransformerConfig,
   config: FeedForwardConfig,
 ): FeedForwardModule | undefined {
   switch (config.kind) {
     case 'none':
       return undefined
     case 'swiglu':
-      return new SwiGlu(device, dim, config.hiddenDim)
+      return new SwiGlu(device, dim, config.hiddenDim, compute)
     case 'gelu':
-      return new FeedForward(device, { dim, hiddenDim: config.hiddenDim })
+      return new FeedForward(device, { dim, hiddenDim: config.hiddenDim, compute })
     case 'peer': {
       const { kind, ...options } = config
-      return new PeerLayer(device, { inputDim: dim, ...options })
+      return new PeerLayer(device, { inputDim: dim, ...options, compute })
     }
     case 'moe': {
       const { experts, hiddenDim, routing, expertsPerToken, balance } = config
-      const options = { dim, hiddenDim, experts }
+      const options = { dim, hiddenDim, experts, compute }
       return routing === 'expert'
         ? new MixtureOfExperts(device, { ...options, capacity: expertsPerToken })
         : new TokenChoiceExperts(device, { ...options, expertsPerToken, balance })
@@ -71,12 +73,17 @@ export function makeFeedForward(
 export class MemoryMaker {
   #shared: ValueTable | undefined
 
-  make(device: Device, dim: number, { shared, ...config }: MemoryConfig): MemoryLayer {
-    if (!shared) return new MemoryLayer(device, { inputDim: dim, ...config })
-    const { dtype, ...reading } = config
+  make(
+    device: Device,
+    { dim, compute }: TransformerConfig,
+    { shared, ...config }: MemoryConfig,
+  ): MemoryLayer {
+    const options = { inputDim: dim, ...config, compute }
+    if (!shared) return new MemoryLayer(device, options)
+    const { dtype, ...reading } = options
     const layer = this.#shared
-      ? new MemoryLayer(device, { inputDim: dim, ...reading, values: this.#shared })
-      : new MemoryLayer(device, { inputDim: dim, ...config })
+      ? new MemoryLayer(device, { ...reading, values: this.#shared })
+      : new MemoryLayer(device, options)
     this.#shared = layer.values
     return layer
   }

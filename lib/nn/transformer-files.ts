@@ -23,7 +23,7 @@ export interface LoadTransformerOptions {
   device?: Device
   /** Fresh memory layers in place of the feed-forwards of some layers, or beside them. */
   memory?: MemoryPlacement
-  /** Default 'float32'. */
+  /** Of matrix products, as of a new model. Default 'float32'. */
   compute?: Compute
 }
 

@@ -3,6 +3,7 @@
 
 import { recorded } from '../autograd/record.js'
 import { isRecording } from '../autograd/recording.js'
+import type { Compute } from '../compute.js'
 import * as ops from '../ops.js'
 import type { Tensor } from '../tensor.js'
 
@@ -29,9 +30,16 @@ interface Gradients {
  * @param weight `[classes, dim]`
  * @param kept `[N]` int32, -1 for those that don't count
  * @param weights `[N]`
+ * @param compute of the head's products
  * @returns `[1]`
  */
-export function headLoss(x: Tensor, weight: Tensor, kept: Tensor, weights: Tensor): Tensor {
+export function headLoss(
+  x: Tensor,
+  weight: Tensor,
+  kept: Tensor,
+  weights: Tensor,
+  compute: Compute,
+): Tensor {
   const needed = isRecording() && (x.requiresGrad || weight.requiresGrad)
   const device = x.device
   const gradients: Gradients | undefined = needed
@@ -41,7 +49,7 @@ export function headLoss(x: Tensor, weight: Tensor, kept: Tensor, weights: Tenso
     'Transformer.loss',
     { x, weight },
     undefined,
-    () => lossOf(x, weight, kept, weights, gradients),
+    () => lossOf(x, weight, kept, weights, compute, gradients),
     () => ({
       saved: { dx: gradients?.x, dWeight: gradients?.weight },
       backward: (dy) => ({
@@ -57,6 +65,7 @@ function lossOf(
   weight: Tensor,
   kept: Tensor,
   weights: Tensor,
+  compute: Compute,
   gradients: Gradients | undefined,
 ): Tensor {
   const [tokens = 0] = x.shape
@@ -69,13 +78,14 @@ function lossOf(
     const end = Math.min(begin + rows, tokens)
     const part = (tensor: Tensor) => tensor.rows(begin, end)
     const scores = logits.rows(0, end - begin)
-    ops.linear(part(x), weight, undefined, { out: scores })
+    ops.linear(part(x), weight, undefined, { compute, out: scores })
     ops.crossEntropy(scores, part(kept), { out: part(losses) })
     if (!gradients) continue
     ops.crossEntropyBackward(part(weights), scores, part(kept), { out: scores })
     ops.linearBackward(scores, part(x), weight, {
       needs: { x: true, weight: true, bias: false },
       into: { weight: gradients.weight },
+      compute,
       out: { dx: part(gradients.x) },
     })
   }

@@ -74,11 +74,11 @@ export class Transformer extends LlamaModule {
     super(device)
     const config = checkTransformerOptions('Transformer', options)
     checkCompute('Transformer', device, config.compute)
-    const { vocabSize, dim, contextLength, tieEmbeddings } = config
+    const { vocabSize, dim, contextLength, tieEmbeddings, compute } = config
     const { model, head } = disposeOnError(() =>
       device.seeds.within(config.seed, () => {
         const model = new Decoder(device, config)
-        const sizes = { inputDim: dim, outputDim: vocabSize, bias: false }
+        const sizes = { inputDim: dim, outputDim: vocabSize, bias: false, compute }
         const weight = tieEmbeddings ? { weight: model.embedTokens.table } : {}
         return { model, head: new Linear(device, { ...sizes, ...weight }) }
       }),
@@ -143,7 +143,7 @@ export class Transformer extends LlamaModule {
       const pass = this.#pass()
       const hidden = this.model.run(batch.tensor, pass)
       const rows = hidden.reshape([flat.size, this.config.dim])
-      const loss = headLoss(rows, this.lmHead.weight, kept, weights)
+      const loss = headLoss(rows, this.lmHead.weight, kept, weights, this.config.compute)
       const extra = this.training ? pass.losses : []
       return extra.reduce((sum, balance) => ops.add(sum, balance), loss)
     }) as Tensor<'float32'>

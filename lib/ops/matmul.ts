@@ -1,5 +1,6 @@
 import { recorded } from '../autograd/record.js'
 import { native } from '../binding.js'
+import { type Compute, computeCode } from '../compute.js'
 import { checkBoolean, checkOptions } from '../options.js'
 import type { Tensor } from '../tensor.js'
 import {
@@ -11,8 +12,10 @@ import {
   resultTensors,
 } from './call.js'
 
-/** Which operands of {@link matmul} are transposed, in their last two axes. */
+/** Which operands of {@link matmul} are transposed, in their last two axes, and what is rounded. */
 export interface MatmulTransposes {
+  /** Of the products. Default 'float32'. */
+  compute?: Compute
   /** Default false. */
   transposeX?: boolean
   /** Default false. */
@@ -31,15 +34,17 @@ export interface MatmulBackwardOptions extends MatmulTransposes, Outputs<'dx' | 
 /**
  * Products of matrices, which are the last two axes, summed in float32. The axes before them are
  * broadcast as in NumPy. A vector is reshaped to a matrix of one row or column first: operands have
- * two axes or more.
+ * two axes or more. With `compute` 'bfloat16' x and y are rounded first, here and in the gradients,
+ * and y may have another float dtype than x.
  * @param x `[..., M, K]`, or `[..., K, M]` if transposed; float32, float16 or bfloat16
  * @param y `[..., K, N]`, or `[..., N, K]` if transposed; of the dtype of x
  * @returns `[..., M, N]` float32
- * @throws ERR_SHAPE, ERR_DTYPE, ERR_VALUE
+ * @throws ERR_SHAPE, ERR_DTYPE, ERR_VALUE, ERR_UNSUPPORTED
  */
 export function matmul(x: Tensor, y: Tensor, options?: MatmulOptions): Tensor<'float32'> {
   const where = 'matmul'
-  const { out, ...checked } = checkOptions(where, options, ['transposeX', 'transposeY', 'out'])
+  const names = ['transposeX', 'transposeY', 'compute', 'out']
+  const { out, ...checked } = checkOptions(where, options, names)
   const forward = () => {
     const { handles, device, out: given } = checkTensors(where, { x, y }, out)
     const product = native.matmul(
@@ -48,6 +53,7 @@ export function matmul(x: Tensor, y: Tensor, options?: MatmulOptions): Tensor<'f
       handles.y,
       checkBoolean(where, 'transposeX', checked.transposeX ?? false),
       checkBoolean(where, 'transposeY', checked.transposeY ?? false),
+      computeCode(where, device, checked.compute),
     )
     return resultTensor(device, product, out)
   }
@@ -62,12 +68,12 @@ export function matmul(x: Tensor, y: Tensor, options?: MatmulOptions): Tensor<'f
 
 /**
  * Gradients of {@link matmul}: `dX = dOut Y^T`, `dY = X^T dOut`, summed over the axes that were
- * broadcast.
+ * broadcast. With `compute` 'bfloat16' dOut, x and y are rounded.
  * @param dOut `[..., M, N]` float32
  * @param x as in the product
  * @param y as in the product
  * @returns dx of the shape of x, dy of the shape of y, float32
- * @throws ERR_SHAPE, ERR_DTYPE, ERR_VALUE
+ * @throws ERR_SHAPE, ERR_DTYPE, ERR_VALUE, ERR_UNSUPPORTED
  */
 export function matmulBackward(
   dOut: Tensor,
@@ -88,7 +94,7 @@ export function matmulBackward(
   options?: MatmulBackwardOptions,
 ): { dx?: Tensor<'float32'>; dy?: Tensor<'float32'> } {
   const where = 'matmulBackward'
-  const names = ['transposeX', 'transposeY', 'needs', 'out']
+  const names = ['transposeX', 'transposeY', 'compute', 'needs', 'out']
   const { out, ...checked } = checkOptions(where, options, names)
   const needs = checkOptions(where, checked.needs, ['x', 'y'], 'needs')
   const { handles, device } = checkTensors(where, { dOut, x, y })
@@ -101,6 +107,7 @@ export function matmulBackward(
     handles.y,
     checkBoolean(where, 'transposeX', checked.transposeX ?? false),
     checkBoolean(where, 'transposeY', checked.transposeY ?? false),
+    computeCode(where, device, checked.compute),
     checkBoolean(where, 'needs.x', needs.x ?? true),
     checkBoolean(where, 'needs.y', needs.y ?? true),
   )

@@ -1,5 +1,6 @@
 import { recorded } from '../autograd/record.js'
 import { native } from '../binding.js'
+import { type Compute, computeCode } from '../compute.js'
 import { isObject } from '../describe.js'
 import { fail } from '../errors.js'
 import { inspectable } from '../inspect.js'
@@ -28,6 +29,8 @@ export interface Lookup {
   gate: Gate
   /** k. */
   knn: number
+  /** In what query and keys were multiplied, and are in the gradients. Default 'float32'. */
+  compute?: Compute
 }
 
 /** Options of {@link productKeyLookup}. */
@@ -38,20 +41,25 @@ export interface LookupOptions extends Outputs<'scores' | 'indices' | 'weights'>
   gate?: Gate
   /** `[H, 2, n]` uint8: half-keys with 0 are never selected. */
   mask?: Tensor
+  /** In what query and keys are multiplied, here and in the gradients. Default 'float32'. */
+  compute?: Compute
 }
 
 /**
  * Product-key lookup (Lample et al. 2019, section 3.1): the exact best k of n*n slots from the top
  * k of each half. Ties order by (sum of the two half-key scores descending, rank in half 1
- * ascending, rank in half 2 ascending).
+ * ascending, rank in half 2 ascending). With `compute` 'bfloat16' query and keys are rounded first,
+ * and may differ in dtype; the lookup is exact on what is rounded.
  * @param query `[T, H, 2, d]` float32, float16 or bfloat16
  * @param keys `[H, 2, n, d]`, of the dtype of the query
  * @returns scores, indices and weights, each `[T, H, k]`
- * @throws ERR_SHAPE, ERR_DTYPE, ERR_VALUE, ERR_OPTION
+ * @throws ERR_SHAPE, ERR_DTYPE, ERR_VALUE, ERR_OPTION, ERR_UNSUPPORTED
  */
 export function productKeyLookup(query: Tensor, keys: Tensor, options: LookupOptions): Lookup {
   const where = 'productKeyLookup'
-  const { out, ...checked } = checkOptions(where, options, ['knn', 'gate', 'mask', 'out'])
+  const names = ['knn', 'gate', 'mask', 'compute', 'out']
+  const { out, ...checked } = checkOptions(where, options, names)
+  const compute = checked.compute ?? 'float32'
   const gate = checked.gate ?? 'softmax'
   const knn = checkInteger(where, 'knn', checked.knn, 1, 2 ** 31 - 1)
   const forward = (): Lookup => {
@@ -67,8 +75,10 @@ export function productKeyLookup(query: Tensor, keys: Tensor, options: LookupOpt
       mask,
       knn,
       choiceIndex(where, 'gate', gate, gates),
+      computeCode(where, device, compute),
     )
-    return inspectable({ ...resultTensors(device, results, out), gate, knn }, describeLookup)
+    const lookup = { ...resultTensors(device, results, out), gate, knn, compute }
+    return inspectable(lookup, describeLookup)
   }
   return recorded(where, { query, keys }, out, forward, (lookup) => ({
     saved: { query, keys, ...lookupTensors(lookup) },
@@ -106,7 +116,7 @@ export function productKeyLookupBackward(
   const where = 'productKeyLookupBackward'
   if (!isObject(lookup))
     fail('ERR_VALUE', where, 'lookup', 'be the result of productKeyLookup', lookup)
-  const { scores, indices, weights, gate } = lookup
+  const { scores, indices, weights, gate, compute } = lookup
   const { query, keys } = checkOptions(where, inputs, ['query', 'keys'], 'inputs')
   const { out } = checkOptions(where, options, ['out'])
   const { handles, device } = checkTensors(where, {
@@ -128,6 +138,7 @@ export function productKeyLookupBackward(
     handles.query,
     handles.keys,
     choiceIndex(where, 'lookup.gate', gate, gates),
+    computeCode(where, device, compute),
   )
   return resultTensors(device, gradients, out)
 }

@@ -14,7 +14,8 @@ QueryOptions query_options(Arguments& a) {
           .key_dim = a.integer("keyDim"),
           .bias = a.boolean("queryBias"),
           .rms_norm = a.boolean("queryNorm"),
-          .seed = a.seed("seed")};
+          .seed = a.seed("seed"),
+          .compute = a.choice<Compute>("compute")};
 }
 
 Napi::Array parameters(Napi::Env env, const std::vector<Parameter*>& list) {

@@ -45,8 +45,8 @@ struct BatchBlocks {
 
 // A block of the products, by the calling thread. `few`: no block has more rows than kFewRows.
 [[maybe_unused]] inline void multiply_alone(const Product& p, float* workspace, bool few) {
-  if (p.K == 0 ||
-      (p.a.column_stride == 1 && p.b.row_stride == 1 && (p.M <= kFewRows || p.N <= kFewColumns)))
+  const bool dots = p.a.column_stride == 1 && p.b.row_stride == 1 && !p.a.rounded;
+  if (p.K == 0 || (dots && (p.M <= kFewRows || p.N <= kFewColumns)))
     return multiply_dots(p, 0, p.M, 0, p.N);
   if (few && p.b.column_stride == 1) {
     for (int64_t k = 0; k < p.K; k += kFewBlockK) {

@@ -37,18 +37,25 @@ constexpr int64_t kDotBlockK = 8192;
 template <int kRows>
 constexpr int kDotColumns = kRows == 1 ? 4 : 2;
 
+// Which operands of dot products are rounded to bfloat16 as they are loaded.
+enum class Rounded { none, a, b };
+
 // c[r][j] of kRows rows and kColumns columns as dot products of contiguous rows of A and columns of
 // B. K is walked in whole vectors, the remainder last; the columns of a later block are prefetched.
-template <int kRows, int kColumns>
+template <int kRows, int kColumns, Rounded kRounded>
 [[maybe_unused]] inline void dot_block(const Product& p, int64_t i, int64_t j) {
   const float* a = p.a.data + i * p.a.row_stride;
   const float* b = p.b.data + j * p.b.column_stride;
   Vec acc[kRows][kColumns] = {};
   const auto step = [&](int64_t k, auto&& read) __attribute__((always_inline)) {
     Vec x[kColumns];
-    for (int v = 0; v < kColumns; ++v) x[v] = read(b + v * p.b.column_stride + k);
+    for (int v = 0; v < kColumns; ++v) {
+      x[v] = read(b + v * p.b.column_stride + k);
+      if constexpr (kRounded == Rounded::b) x[v] = round_to_bfloat16(x[v]);
+    }
     for (int r = 0; r < kRows; ++r) {
-      const Vec y = read(a + r * p.a.row_stride + k);
+      Vec y = read(a + r * p.a.row_stride + k);
+      if constexpr (kRounded == Rounded::a) y = round_to_bfloat16(y);
       for (int v = 0; v < kColumns; ++v) acc[r][v] = fma(y, x[v], acc[r][v]);
     }
   };
@@ -72,28 +79,29 @@ template <int kRows, int kColumns>
   }
 }
 
-template <int kRows>
+template <int kRows, Rounded kRounded>
 [[maybe_unused]] inline void dot_columns(const Product& p, int64_t i, int64_t j0, int64_t j1) {
   constexpr int kColumns = kDotColumns<kRows>;
   int64_t j = j0;
-  for (; j + kColumns <= j1; j += kColumns) dot_block<kRows, kColumns>(p, i, j);
-  for (; j < j1; ++j) dot_block<kRows, 1>(p, i, j);
+  for (; j + kColumns <= j1; j += kColumns) dot_block<kRows, kColumns, kRounded>(p, i, j);
+  for (; j < j1; ++j) dot_block<kRows, 1, kRounded>(p, i, j);
 }
 
 // Rows i0 … i1, columns j0 … j1 of C, where rows of A and columns of B are contiguous.
+template <Rounded kRounded = Rounded::none>
 [[maybe_unused]] inline void multiply_dots(const Product& p, int64_t i0, int64_t i1, int64_t j0,
                                            int64_t j1) {
   if (p.K > kDotBlockK) {
     for (int64_t k = 0; k < p.K; k += kDotBlockK)
-      multiply_dots(block_of(p, k, kDotBlockK), i0, i1, j0, j1);
+      multiply_dots<kRounded>(block_of(p, k, kDotBlockK), i0, i1, j0, j1);
     return;
   }
   int64_t i = i0;
-  for (; i + 4 <= i1; i += 4) dot_columns<4>(p, i, j0, j1);
+  for (; i + 4 <= i1; i += 4) dot_columns<4, kRounded>(p, i, j0, j1);
   switch (i1 - i) {
-    case 3: return dot_columns<3>(p, i, j0, j1);
-    case 2: return dot_columns<2>(p, i, j0, j1);
-    case 1: return dot_columns<1>(p, i, j0, j1);
+    case 3: return dot_columns<3, kRounded>(p, i, j0, j1);
+    case 2: return dot_columns<2, kRounded>(p, i, j0, j1);
+    case 1: return dot_columns<1, kRounded>(p, i, j0, j1);
   }
 }
 
@@ -113,26 +121,54 @@ template <int kRows>
       const Product block = block_of(p, k, kFewBlockK);
       for (int64_t i = 0; i < p.M; i += kTileRows) {
         RegisterTile acc{};
-        multiply_tile(acc, panels_a + i * p.K + k * kTileRows, b + k * ldb, ldb, block.K);
+        const float* a = panels_a + i * p.K + k * kTileRows;
+        if (p.b.rounded)
+          multiply_tile<kTileRows, 1, true>(acc, a, b + k * ldb, ldb, block.K);
+        else
+          multiply_tile(acc, a, b + k * ldb, ldb, block.K);
         write_tile(block, acc, i, j, true);
       }
     }
   }
 }
 
+// The product as dot products, of few rows of A or few columns of B: those are rounded first, and
+// the other operand as it is loaded.
+[[maybe_unused]] inline void multiply_few_dots(KernelContext& ctx, const Product& p) {
+  const bool few_rows = p.M <= kFewRows;
+  const auto run = [&]<Rounded kRounded>(const Product& of) {
+    ctx.parallel_for(few_rows ? p.N : p.M, kDotGrain, [&](int64_t begin, int64_t end, int) {
+      few_rows ? multiply_dots<kRounded>(of, 0, p.M, begin, end)
+               : multiply_dots<kRounded>(of, begin, end, 0, p.N);
+    });
+  };
+  if (!p.a.rounded) return run.template operator()<Rounded::none>(p);
+  Product half = p;
+  const int64_t few = few_rows ? p.M : p.N;
+  float* rounded = ctx.scratch<float>(few * p.K);
+  const float* from = few_rows ? p.a.data : p.b.data;
+  const int64_t stride = few_rows ? p.a.row_stride : p.b.column_stride;
+  for (int64_t i = 0; i < few; ++i) round_elements(rounded + i * p.K, from + i * stride, p.K);
+  if (few_rows) {
+    half.a = {.data = rounded, .row_stride = p.K, .column_stride = 1};
+    run.template operator()<Rounded::b>(half);
+  } else {
+    half.b = {.data = rounded, .row_stride = 1, .column_stride = p.K};
+    run.template operator()<Rounded::a>(half);
+  }
+}
+
 // The product, if it has few rows or columns; else false, and nothing is written.
 [[maybe_unused]] inline bool multiply_few(KernelContext& ctx, const Product& p) {
-  const bool dots = p.a.column_stride == 1 && p.b.row_stride == 1;
-  if (p.K == 0 || (dots && p.M <= kFewRows)) {
+  if (p.K == 0) {
     ctx.parallel_for(p.N, kDotGrain, [&](int64_t begin, int64_t end, int) {
       multiply_dots(p, 0, p.M, begin, end);
     });
     return true;
   }
-  if (dots && p.N <= kFewColumns) {
-    ctx.parallel_for(p.M, kDotGrain, [&](int64_t begin, int64_t end, int) {
-      multiply_dots(p, begin, end, 0, p.N);
-    });
+  const bool dots = p.a.column_stride == 1 && p.b.row_stride == 1;
+  if (dots && (p.M <= kFewRows || p.N <= kFewColumns)) {
+    multiply_few_dots(ctx, p);
     return true;
   }
   if (p.M > kFewRows || p.b.column_stride != 1) return false;

@@ -31,6 +31,7 @@ constexpr int kTileColumns = kTileVectors * kWidth;
 struct Matrix {
   const float* data;
   int64_t row_stride, column_stride;  // in elements
+  bool rounded = false;               // its elements count as rounded to bfloat16
 };
 
 // C[M, N] = A[M, K] B[K, N] (+ bias) (+ C)
@@ -43,6 +44,19 @@ struct Product {
   bool accumulate;
 };
 
+template <bool kRound>
+[[maybe_unused]] inline __attribute__((always_inline)) Vec load_operand(const float* p) {
+  return kRound ? round_to_bfloat16(load(p)) : load(p);
+}
+
+// `count` elements rounded to bfloat16; `to` may be `from`.
+[[maybe_unused]] inline void round_elements(float* to, const float* from, int64_t count) {
+  int64_t i = 0;
+  for (; i + kWidth <= count; i += kWidth) store(to + i, load_operand<true>(from + i));
+  if (const int n = static_cast<int>(count - i))
+    store_partial(to + i, round_to_bfloat16(load_partial(from + i, n)), n);
+}
+
 [[maybe_unused]] inline int64_t divide_up(int64_t n, int64_t by) { return (n + by - 1) / by; }
 [[maybe_unused]] inline int64_t round_up(int64_t n, int64_t step) {
   return divide_up(n, step) * step;
@@ -52,26 +66,28 @@ struct Product {
 [[maybe_unused]] inline void pack_columns(float* panel, const Matrix& b, int64_t k0, int64_t k1,
                                           int64_t j0, int64_t N) {
   pack<kTileColumns>(panel, {b.data, b.column_stride, b.row_stride}, j0, N, k0, k1 - k0);
+  if (b.rounded) round_elements(panel, panel, (k1 - k0) * kTileColumns);
 }
 
 // panel [k1 - k0, kTileRows] of rows i0 … of A, zeros past M
 [[maybe_unused]] inline void pack_rows(float* panel, const Matrix& a, int64_t k0, int64_t k1,
                                        int64_t i0, int64_t M) {
   pack<kTileRows>(panel, {a.data, a.row_stride, a.column_stride}, i0, M, k0, k1 - k0);
+  if (a.rounded) round_elements(panel, panel, (k1 - k0) * kTileRows);
 }
 
 // The sums of a tile of C, in registers.
 using RegisterTile = Vec[kTileRows][kTileVectors];
 
 // acc[r][v] += sum over k of a[k][r] * b[k][v], where a[k][r] = a[k * kStep + r * kStride]: as it
-// stands, a packed panel. Rows of b are ldb apart.
-template <int64_t kStep = kTileRows, int64_t kStride = 1>
+// stands, a packed panel. Rows of b are ldb apart; kRoundB: b is rounded to bfloat16.
+template <int64_t kStep = kTileRows, int64_t kStride = 1, bool kRoundB = false>
 [[maybe_unused]] inline __attribute__((always_inline)) void multiply_tile(RegisterTile& acc,
                                                                           const float* a,
                                                                           const float* b,
                                                                           int64_t ldb, int64_t K) {
   for (int64_t k = 0; k < K; ++k, a += kStep, b += ldb) {
-    const Vec b0 = load(b), b1 = load(b + kWidth);
+    const Vec b0 = load_operand<kRoundB>(b), b1 = load_operand<kRoundB>(b + kWidth);
     for (int r = 0; r < kTileRows; ++r) {
       const Vec x = set1(a[r * kStride]);
       acc[r][0] = fma(x, b0, acc[r][0]);

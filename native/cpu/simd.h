@@ -143,6 +143,13 @@ typedef float UnalignedVec __attribute__((vector_size(4 * kWidth), aligned(1), m
 #endif
 }
 
+// Rounded to the nearest bfloat16, ties to even; NaN stays NaN.
+[[maybe_unused]] inline Vec round_to_bfloat16(Vec v) {
+  const IVec u = as_int(v);
+  const IVec quiet = u | 0x400000, rounded = u + 0x7fff + ((u >> 16) & 1);
+  return as_float((v != v ? quiet : rounded) & -0x10000);
+}
+
 // p = even[0], odd[0], even[1], …
 [[maybe_unused]] inline void interleave(float* p, Vec even, Vec odd) {
 #if ML_ISA_LEVEL == 3

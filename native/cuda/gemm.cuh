@@ -10,15 +10,19 @@
 
 namespace ml::ML_CUDA_NAMESPACE {
 
-// The product of x [rows, depth] and y [columns, depth] of one dtype, both K-major.
+// The product of two operands of one dtype, each K-major or not.
+template <class T, bool kAKMajor, bool kBKMajor, int kRows, int kColumns>
+struct TileProduct {
+  using type = MmaProduct<T, kRows, kColumns, kAKMajor, kBKMajor>;
+};
+template <bool kAKMajor, bool kBKMajor, int kRows, int kColumns>
+struct TileProduct<float, kAKMajor, kBKMajor, kRows, kColumns> {
+  using type = FmaProduct<float, float, kAKMajor, kBKMajor, kRows, kColumns>;
+};
+
+// Of x [rows, depth] and y [columns, depth].
 template <class T, int kRows, int kColumns>
-struct KMajorProduct {
-  using type = MmaProduct<T, kRows, kColumns>;
-};
-template <int kRows, int kColumns>
-struct KMajorProduct<float, kRows, kColumns> {
-  using type = FmaProduct<float, float, true, true, kRows, kColumns>;
-};
+using KMajorProduct = TileProduct<T, true, true, kRows, kColumns>;
 
 // One block: p's sums = rows row0 … of A times columns column0 … of B, over the depths k0 …
 // k1, where k0 is a multiple of kDepth. `ring` has kStages stages; all threads may reuse it

@@ -1,34 +1,46 @@
 #pragma once
-// The tile product by tensor cores: both operands are 16-bit and K-major (runs along the depth).
+// The tile product by tensor cores, of two 16-bit operands of one dtype.
 
 #include "cuda/gemm_operand.cuh"
 #include "cuda/ptx_mma.cuh"
 
 namespace ml::ML_CUDA_NAMESPACE {
 
-// One warp has 32 x 64 sums, as 2 x 8 fragments of 16 x 8. A run of a tile is 64 bytes, four units
-// of 16. Unit u of run r is stored at u ^ (r / 2 % 4), so that the eight runs of an ldmatrix touch
-// every bank once.
-template <class T, int kRows, int kColumns>
+// One warp has 32 x 64 sums, as 2 x 8 fragments of 16 x 8. kAKMajor, kBKMajor: the operand's runs
+// go along the depth, else along the rows of A or the columns of B, and ldmatrix transposes. A run
+// is stored in units of 16 bytes, which are permuted so that the eight runs of an ldmatrix touch
+// every bank once: of a K-major tile, whose runs are 64 bytes, unit u of run r is at u ^ (r / 2 %
+// 4), else at u ^ (r % 8).
+template <class T, int kRows, int kColumns, bool kAKMajor = true, bool kBKMajor = true>
 struct MmaProduct {
   static constexpr int kThreads = kRows * kColumns / 64, kDepth = 32;
   static constexpr int kRun = 2;
 
-  template <int kLength>
+  template <int kLength, bool kKMajor>
   struct Tile {
-    alignas(16) T v[kLength * kDepth];
+    static constexpr int kRuns = kKMajor ? kLength : kDepth, kRun = kKMajor ? kDepth : kLength;
+    alignas(16) T v[kRuns * kRun];
 
     __device__ static int offset(int run, int unit) {
-      return run * kDepth + (unit ^ (run / 2 % 4)) * 8;
+      return run * kRun + (unit ^ (kKMajor ? run / 2 % 4 : run % 8)) * 8;
     }
-    using Reader = OperandReader<T, true, kLength, kDepth, kThreads, 1>;
+    using Reader = OperandReader<T, kKMajor, kRuns, kRun, kThreads, 1>;
     __device__ void fill(Reader& reader) {
       reader.copy([&](int run, int at) { return v + offset(run, at / 8) + at % 8; });
     }
+    // Four 8x8 matrices of [row or column, depth]; i and k, multiples of 8, are where the matrix
+    // begins whose rows this lane gives the address of.
+    __device__ void load(uint32_t (&r)[4], int i, int k) const {
+      const int row = lane() % 8;
+      if constexpr (kKMajor)
+        ldmatrix_x4(r, v + offset(i + row, k / 8));
+      else
+        ldmatrix_x4_transposed(r, v + offset(k + row, i / 8));
+    }
   };
   struct Stage {
-    Tile<kRows> a;
-    Tile<kColumns> b;
+    Tile<kRows, kAKMajor> a;
+    Tile<kColumns, kBKMajor> b;
   };
 
   float sum[2][8][4];
@@ -52,12 +64,11 @@ struct MmaProduct {
       uint32_t a[2][4];
 #pragma unroll
       for (int i = 0; i < 2; ++i)
-        ldmatrix_x4(a[i], s.a.v + Tile<kRows>::offset(row0() + i * 16 + l % 16, k * 2 + l / 16));
+        s.a.load(a[i], row0() + i * 16 + l / 8 % 2 * 8, k * 16 + l / 16 * 8);
 #pragma unroll
       for (int j = 0; j < 8; j += 2) {
         uint32_t b[4];  // of two fragments of 8 columns
-        ldmatrix_x4(b, s.b.v + Tile<kColumns>::offset(column0() + j * 8 + l / 16 * 8 + l % 8,
-                                                      k * 2 + l / 8 % 2));
+        s.b.load(b, column0() + j * 8 + l / 16 * 8, k * 16 + l / 8 % 2 * 8);
         const uint32_t first[2] = {b[0], b[1]}, second[2] = {b[2], b[3]};
 #pragma unroll
         for (int i = 0; i < 2; ++i) {

@@ -93,14 +93,25 @@ __device__ inline void mma_16x8x16(float (&d)[4], const uint32_t (&a)[4], const 
 #endif
 
 // Four 8x8 matrices of 16-bit elements from shared memory. Lane 8 * m + r gives the address of
-// row r of matrix m (16 bytes, aligned); lane 4 * g + t gets of each matrix row g, columns 2t and
-// 2t + 1.
+// row r of matrix m (16 bytes, aligned); lane 4 * g + t gets of each matrix, or of its transpose,
+// row g, columns 2t and 2t + 1.
 __device__ inline void ldmatrix_x4(uint32_t (&r)[4], const void* row,
                                    [[maybe_unused]] CallSite site = CallSite::here()) {
 #ifdef ML_SIMT
   ::simt::ldmatrix(r, row, false, site);
 #else
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"(static_cast<uint32_t>(__cvta_generic_to_shared(row)))
+               : "memory");
+#endif
+}
+__device__ inline void ldmatrix_x4_transposed(uint32_t (&r)[4], const void* row,
+                                              [[maybe_unused]] CallSite site = CallSite::here()) {
+#ifdef ML_SIMT
+  ::simt::ldmatrix(r, row, true, site);
+#else
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
                : "r"(static_cast<uint32_t>(__cvta_generic_to_shared(row)))
                : "memory");

@@ -55,8 +55,10 @@ ForwardResult MemoryLayer::forward(const Tensor& input, bool save) {
                                       .weights = c->query.weights.reshaped(bags).view(),
                                       .scales = values_->scales().view()});
   const auto linear = [&](const Tensor& in, const Parameter& weight, const Parameter& bias) {
-    return compute(
-        device, Linear{.x = in.view(), .weight = weight.value.view(), .bias = bias.value.view()});
+    return compute(device, Linear{.x = in.view(),
+                                  .weight = weight.value.view(),
+                                  .bias = bias.value.view(),
+                                  .compute = options_.query.compute});
   };
   Tensor output = c->y;
   if (options_.silu_gate) {
@@ -105,7 +107,8 @@ Tensor MemoryLayer::backward(const MemoryContext& c, const Tensor& dy) {
                        .dy = dout.view(),
                        .x = in.view(),
                        .weight = weight.value.view(),
-                       .accumulate_dx = add},
+                       .accumulate_dx = add,
+                       .compute = options_.query.compute},
         {&dx, 1});
   };
   Tensor d = dout;

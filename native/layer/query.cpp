@@ -54,16 +54,20 @@ QueryContext Query::forward(const Tensor& x) const {
   const int64_t T = x.shape[0], H = options.heads;
   const Shape per_head{T * H, options.key_dim}, halves{T, H, 2, options.key_dim / 2};
   QueryContext c;
-  c.raw = compute(
-      device_, Linear{.x = x.view(), .weight = weight_.value.view(), .bias = bias_.value.view()});
+  c.raw = compute(device_, Linear{.x = x.view(),
+                                  .weight = weight_.value.view(),
+                                  .bias = bias_.value.view(),
+                                  .compute = options.compute});
   c.query = c.raw;
   if (gain_)
     c.query =
         compute(device_, RmsNorm{.x = c.raw.reshaped(per_head).view(), .gain = gain_.value.view()});
   c.query = c.query.reshaped(halves);
-  const auto [scores, indices, weights] = compute(
-      device_,
-      ProductKeyLookup{.query = c.query.view(), .keys = keys_.value.view(), .k = options.knn});
+  const auto [scores, indices, weights] =
+      compute(device_, ProductKeyLookup{.query = c.query.view(),
+                                        .keys = keys_.value.view(),
+                                        .k = options.knn,
+                                        .compute = options.compute});
   c.scores = scores;
   c.indices = indices;
   c.weights = weights;
@@ -95,7 +99,8 @@ void Query::backward(const QueryContext& c, const Tensor& x, const Tensor& dweig
                                         .indices = c.indices.view(),
                                         .weights = c.weights.view(),
                                         .query = c.query.view(),
-                                        .keys = keys_.value.view()});
+                                        .keys = keys_.value.view(),
+                                        .compute = options.compute});
   if (gain_) {
     const Tensor d_raw = empty(device_, per_head);
     run(device_, RmsNormBackward{.dx = d_raw.view(),
@@ -113,7 +118,8 @@ void Query::backward(const QueryContext& c, const Tensor& x, const Tensor& dweig
                      .dy = dquery.reshaped(rows).view(),
                      .x = x.view(),
                      .weight = weight_.value.view(),
-                     .accumulate_dx = accumulate},
+                     .accumulate_dx = accumulate,
+                     .compute = options.compute},
       {&sum, 1});
 }
 

@@ -15,6 +15,7 @@ struct QueryOptions {
   bool bias = true;
   bool rms_norm = false;
   uint64_t seed = 0;
+  Compute compute = Compute::float32;  // of all products of the layer
 };
 
 // Saved by forward for backward.

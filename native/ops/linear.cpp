@@ -11,10 +11,11 @@ namespace {
 
 void linear_product(KernelContext& ctx, const Linear& a) {
   const int64_t R = a.x.dim(0), in = a.x.dim(1), out = a.weight.dim(0);
+  const bool rounded = a.compute == Compute::bfloat16;
   multiply(ctx, Product{.c = a.y.as<float>(),
                         .ldc = out,
-                        .a = {.data = a.x.as<float>(), .row_stride = in, .column_stride = 1},
-                        .b = {.data = a.weight.as<float>(), .row_stride = 1, .column_stride = in},
+                        .a = {a.x.as<float>(), in, 1, rounded},
+                        .b = {a.weight.as<float>(), 1, in, rounded},
                         .M = R,
                         .N = out,
                         .K = in,
@@ -54,11 +55,12 @@ void sum_columns(const LinearBackward& a, int64_t j0, int64_t j1) {
 void linear_backward_all(KernelContext& ctx, const LinearBackward& a) {
   const int64_t R = a.x.dim(0), in = a.x.dim(1), out = a.weight.dim(0);
   const float *dy = a.dy.as<float>(), *x = a.x.as<float>(), *weight = a.weight.as<float>();
+  const bool rounded = a.compute == Compute::bfloat16;
   if (a.dx)
     multiply(ctx, Product{.c = a.dx.as<float>(),
                           .ldc = in,
-                          .a = {.data = dy, .row_stride = out, .column_stride = 1},
-                          .b = {.data = weight, .row_stride = in, .column_stride = 1},
+                          .a = {dy, out, 1, rounded},
+                          .b = {weight, in, 1, rounded},
                           .M = R,
                           .N = in,
                           .K = out,
@@ -67,8 +69,8 @@ void linear_backward_all(KernelContext& ctx, const LinearBackward& a) {
   if (a.dweight)
     multiply(ctx, Product{.c = a.dweight.as<float>(),
                           .ldc = in,
-                          .a = {.data = dy, .row_stride = 1, .column_stride = out},
-                          .b = {.data = x, .row_stride = in, .column_stride = 1},
+                          .a = {dy, 1, out, rounded},
+                          .b = {x, in, 1, rounded},
                           .M = out,
                           .N = in,
                           .K = R,

@@ -5,6 +5,7 @@
 
 #include "cuda/column_sums.cuh"
 #include "cuda/matrix_product.cuh"
+#include "ops/bfloat16_operand.cuh"
 
 namespace ml::ML_CUDA_NAMESPACE {
 namespace {
@@ -16,22 +17,29 @@ struct Forward {
   struct Product : KMajorProduct<T, kTile, kTile> {};
 };
 
-// dx = dy W: dy is K-major, W is not. dy is float32, and so W is widened.
-template <class T>
+// The products of dy, float32 or bfloat16, with W or x: a float32 dy is multiplied by FMA, and the
+// other operand is widened.
+template <class D, class T, bool kAKMajor, int kTile>
+struct GradientProduct {
+  using type = FmaProduct<D, T, kAKMajor, false, kTile, kTile>;
+};
+template <bool kAKMajor, int kTile>
+struct GradientProduct<BFloat16, BFloat16, kAKMajor, kTile> {
+  using type = MmaProduct<BFloat16, kTile, kTile, kAKMajor, false>;
+};
+
+// dx = dy W: dy is K-major, W is not.
+template <class D, class T>
 struct InputGradient {
   template <int kTile>
-  struct Product {
-    using type = FmaProduct<float, T, true, false, kTile, kTile>;
-  };
+  struct Product : GradientProduct<D, T, true, kTile> {};
 };
 
 // dW = dy^T x: neither is K-major.
-template <class T>
+template <class D, class T>
 struct WeightGradient {
   template <int kTile>
-  struct Product {
-    using type = FmaProduct<float, T, false, false, kTile, kTile>;
-  };
+  struct Product : GradientProduct<D, T, false, kTile> {};
 };
 
 template <class T>
@@ -49,13 +57,13 @@ void forward(CudaStream& stream, const Linear& a) {
                                                       .accumulate = false});
 }
 
-template <class T>
+template <class D, class T>
 void backward(CudaStream& stream, const LinearBackward& a) {
   const int64_t R = a.x.dim(0), in = a.x.dim(1), out = a.weight.dim(0);
-  const Operand<float> dy = Operand<float>::of(a.dy.as<float>(), out);
-  constexpr bool kWithLarge = sizeof(T) == 4;
+  const Operand<D> dy = Operand<D>::of(a.dy.as<D>(), out);
+  constexpr bool kWithLarge = sizeof(T) == sizeof(D);
   if (a.dx)
-    multiply<InputGradient<T>::template Product, kWithLarge, float, T>(
+    multiply<InputGradient<D, T>::template Product, kWithLarge, D, T>(
         stream, {.c = a.dx.as<float>(),
                  .ldc = in,
                  .a = dy,
@@ -66,7 +74,7 @@ void backward(CudaStream& stream, const LinearBackward& a) {
                  .bias = nullptr,
                  .accumulate = a.accumulate_dx});
   if (a.dweight)
-    multiply<WeightGradient<T>::template Product, kWithLarge, float, T>(
+    multiply<WeightGradient<D, T>::template Product, kWithLarge, D, T>(
         stream, {.c = a.dweight.as<float>(),
                  .ldc = in,
                  .a = dy,
@@ -80,12 +88,25 @@ void backward(CudaStream& stream, const LinearBackward& a) {
 
 }  // namespace
 
-void linear(CudaStream& stream, const Linear& a) {
+void linear(CudaStream& stream, const Linear& args) {
+  Linear a = args;
+  if (a.compute == Compute::bfloat16) {
+    a.x = bfloat16_operand(stream, args.x);
+    a.weight = bfloat16_operand(stream, args.weight);
+  }
   dispatch_float(a.x.dtype, [&](auto t) { forward<decltype(t)>(stream, a); });
 }
 
 void linear_backward(CudaStream& stream, const LinearBackward& a) {
-  dispatch_float(a.x.dtype, [&](auto t) { backward<decltype(t)>(stream, a); });
+  if (a.compute == Compute::bfloat16) {
+    LinearBackward rounded = a;
+    if (a.dx || a.dweight) rounded.dy = bfloat16_operand(stream, a.dy);
+    if (a.dx) rounded.weight = bfloat16_operand(stream, a.weight);
+    if (a.dweight) rounded.x = bfloat16_operand(stream, a.x);
+    backward<BFloat16, BFloat16>(stream, rounded);
+  } else {
+    dispatch_float(a.x.dtype, [&](auto t) { backward<float, decltype(t)>(stream, a); });
+  }
   if (a.dbias)
     column_sums(stream, {.to = a.dbias.as<float>(),
                          .dy = a.dy.as<float>(),

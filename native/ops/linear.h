@@ -10,27 +10,31 @@
 //     dweight   [out, in]   float32  added to, optional
 //     dbias     [out]       float32  added to, optional
 // Sums are float32. Each output element is summed over its inner dimension in one fixed order: the
-// bits do not depend on threads.
+// bits do not depend on threads. `compute` bfloat16 rounds x, weight and dy for their products, and
+// weight may then have a float dtype of its own; bias and dbias stay float32.
 
+#include "core/compute.h"
 #include "ops/operands.h"
 
 namespace ml {
 
 struct Linear {
   View y, x, weight, bias;
+  Compute compute = Compute::float32;
 };
 
 struct LinearBackward {
   View dx, dweight, dbias, dy, x, weight;
   bool accumulate_dx = false;
+  Compute compute = Compute::float32;
 };
 
 // Checks x and weight; returns the shape of y.
-inline Shape check_operands(const char* op, const View& x, const View& weight) {
+inline Shape check_operands(const char* op, const View& x, const View& weight, Compute compute) {
   expect_rank(op, "x", x, 2, "[rows, in]");
   expect_rank(op, "weight", weight, 2, "[out, in]");
   expect_float(op, "x", x);
-  expect_dtype(op, "weight", weight, x.dtype);
+  expect_second_operand(op, "weight", weight, x.dtype, compute);
   expect_shape(op, "weight", weight, {weight.dim(0), x.dim(1)});
   return {x.dim(0), weight.dim(0)};
 }
@@ -43,7 +47,7 @@ constexpr void inputs(const Linear& a, Input&& input) {
 }
 
 inline Outputs<Linear, 1> outputs(const Linear& a) {
-  const Shape y = check_operands("linear", a.x, a.weight);
+  const Shape y = check_operands("linear", a.x, a.weight, a.compute);
   if (a.bias) expect_float32("linear", "bias", a.bias, {a.weight.dim(0)});
   return {"linear", {{&Linear::y, "out", y}}};
 }
@@ -57,7 +61,7 @@ constexpr void inputs(const LinearBackward& a, Input&& input) {
 
 inline Outputs<LinearBackward, 3> outputs(const LinearBackward& a) {
   const char* op = "linearBackward";
-  expect_float32(op, "dy", a.dy, check_operands(op, a.x, a.weight));
+  expect_float32(op, "dy", a.dy, check_operands(op, a.x, a.weight, a.compute));
   return {op,
           {{.view = &LinearBackward::dx,
             .name = "out.dx",

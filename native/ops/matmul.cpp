@@ -8,14 +8,15 @@ namespace ml::cpu::ML_ISA {
 namespace {
 
 // C of all products, or of one, over the threads of the context.
-void multiply_batch(KernelContext& ctx, const MatrixProducts& m, float* c, const float* a,
-                    const float* b) {
+void multiply_batch(KernelContext& ctx, const MatrixProducts& m, Compute compute, float* c,
+                    const float* a, const float* b) {
   const int64_t products = m.kept.count(), summed = m.summed.count();
   if (m.M == 0 || m.N == 0 || products == 0) return;
+  const bool rounded = compute == Compute::bfloat16;
   const Product first{.c = c,
                       .ldc = m.N,
-                      .a = {a, m.a.row_stride(), m.a.column_stride()},
-                      .b = {b, m.b.row_stride(), m.b.column_stride()},
+                      .a = {a, m.a.row_stride(), m.a.column_stride(), rounded},
+                      .b = {b, m.b.row_stride(), m.b.column_stride(), rounded},
                       .M = m.M,
                       .N = m.N,
                       .K = m.K,
@@ -55,7 +56,7 @@ namespace ml::cpu {
 void matmul(KernelContext& ctx, const MatMul& a) {
   const View x = widened(ctx, a.x), y = widened(ctx, a.y);
   ML_DISPATCH(multiply_batch)
-  (ctx, products_of(a), a.out.as<float>(), x.as<float>(), y.as<float>());
+  (ctx, products_of(a), a.compute, a.out.as<float>(), x.as<float>(), y.as<float>());
 }
 
 void matmul_backward(KernelContext& ctx, const MatMulBackward& a) {
@@ -64,7 +65,8 @@ void matmul_backward(KernelContext& ctx, const MatMulBackward& a) {
     const GradientProducts g = gradient_products(a, of_x);
     const float *dout = a.dout.as<float>(), *factor = widened(ctx, other).as<float>();
     ML_DISPATCH(multiply_batch)
-    (ctx, g.products, to.as<float>(), g.dout_first ? dout : factor, g.dout_first ? factor : dout);
+    (ctx, g.products, a.compute, to.as<float>(), g.dout_first ? dout : factor,
+     g.dout_first ? factor : dout);
   };
   gradient(a.dx, a.y, true);
   gradient(a.dy, a.x, false);

@@ -1,32 +1,22 @@
-// Products of matrices and their gradients (ops/matmul.h), over tiles. The tensor cores take 16-bit
-// operands that are contiguous along the inner dimension: others are transposed first, in scratch
-// memory. Gradients are products with float32, for which a 16-bit operand is widened.
+// Products of matrices and their gradients (ops/matmul.h), over tiles: of 16-bit operands by tensor
+// cores. Gradients are products with float32, for which a 16-bit operand is widened, but where
+// `compute` has all of them rounded to bfloat16.
 
 #include "ops/matmul.h"
 
 #include <algorithm>
 
 #include "cuda/matrix_product.cuh"
-#include "ops/copy.h"
+#include "ops/bfloat16_operand.cuh"
 
 namespace ml::ML_CUDA_NAMESPACE {
 
-void copy(CudaStream& stream, const Copy& a);  // ops/copy.cu
-
 namespace {
 
-template <bool kAKMajor, bool kBKMajor>
-struct Float32 {
+template <class T, bool kAKMajor, bool kBKMajor>
+struct Layout {
   template <int kTile>
-  struct Product {
-    using type = FmaProduct<float, float, kAKMajor, kBKMajor, kTile, kTile>;
-  };
-};
-
-template <class T>
-struct BothKMajor {
-  template <int kTile>
-  struct Product : KMajorProduct<T, kTile, kTile> {};
+  struct Product : TileProduct<T, kAKMajor, kBKMajor, kTile, kTile> {};
 };
 
 // The innermost axis of the batch is the grid's; what is summed over is added in order.
@@ -56,86 +46,17 @@ void multiply_batch(CudaStream& stream, const MatrixProducts& m, float* c, const
   }
 }
 
-void multiply_float32(CudaStream& stream, const MatrixProducts& m, float* c, const float* a,
-                      const float* b) {
-  // A is contiguous along the inner dimension where its rows are, B where its columns are.
-  if (m.a.rows && m.b.rows)
-    multiply_batch<Float32<true, false>::Product>(stream, m, c, a, b);
-  else if (m.a.rows)
-    multiply_batch<Float32<true, true>::Product>(stream, m, c, a, b);
-  else if (m.b.rows)
-    multiply_batch<Float32<false, false>::Product>(stream, m, c, a, b);
-  else
-    multiply_batch<Float32<false, true>::Product>(stream, m, c, a, b);
-}
-
-constexpr int kTransposeTile = 32, kTransposeRows = 8;
-
 template <class T>
-struct TransposeTile {
-  static_assert(sizeof(T) == 2);
-  // a pitch of an odd number of words, so that the rows of a column are in different banks
-  T v[kTransposeTile][kTransposeTile + 2];
-};
-
-// One block transposes a tile of one matrix: to [matrices, columns, rows], from [matrices, rows,
-// columns]; a thread has every eighth row of the tile.
-template <class T>
-__global__ void __launch_bounds__(kTransposeTile* kTransposeRows)
-    transpose_kernel(Guard guard, T* to, const T* from, int64_t rows, int64_t columns) {
-  if (guard.aborted()) return;
-  TransposeTile<T>& tile = shared<TransposeTile<T>>();
-  const int64_t tiles_down = (rows + kTransposeTile - 1) / kTransposeTile,
-                tiles_across = (columns + kTransposeTile - 1) / kTransposeTile;
-  const int64_t t = blockIdx.x % (tiles_down * tiles_across),
-                matrix = blockIdx.x / (tiles_down * tiles_across) * (rows * columns);
-  const int64_t row0 = t / tiles_across * kTransposeTile,
-                column0 = t % tiles_across * kTransposeTile;
-  const int x = lane(), y = warp_of_block();
-#pragma unroll
-  for (int r = y; r < kTransposeTile; r += kTransposeRows)
-    if (row0 + r < rows && column0 + x < columns)
-      tile.v[r][x] = from[matrix + (row0 + r) * columns + column0 + x];
-  block_sync();
-#pragma unroll
-  for (int r = y; r < kTransposeTile; r += kTransposeRows)
-    if (column0 + r < columns && row0 + x < rows)
-      to[matrix + (column0 + r) * rows + row0 + x] = tile.v[x][r];
-}
-
-// The transposes of all matrices of v.
-template <class T>
-const T* transposed(CudaStream& stream, const View& v) {
-  const int64_t rows = v.dim(-2), columns = v.dim(-1), size = v.size();
-  T* to = stream.scratch<T>(size);
-  if (size == 0) return to;
-  const int64_t tiles = (rows + kTransposeTile - 1) / kTransposeTile *
-                        ((columns + kTransposeTile - 1) / kTransposeTile);
-  launch(transpose_kernel<T>, dim3(grid_width(size / (rows * columns) * tiles)),
-         dim3(kTransposeTile * kTransposeRows), sizeof(TransposeTile<T>), stream, to, v.as<T>(),
-         rows, columns);
-  return to;
-}
-
-template <class T>
-void multiply_16_bit(CudaStream& stream, const MatMul& a) {
-  MatMul k_major = a;
-  const T *x = a.x.as<T>(), *y = a.y.as<T>();
-  const auto swap_axes = [](View& v) {
-    std::swap(v.shape.dims[v.shape.rank - 1], v.shape.dims[v.shape.rank - 2]);
+void multiply_matrices(CudaStream& stream, const MatrixProducts& m, const View& c, const View& a,
+                       const View& b) {
+  const auto run = [&]<class Layout>(Layout) {
+    multiply_batch<Layout::template Product>(stream, m, c.as<float>(), a.as<T>(), b.as<T>());
   };
-  if (a.transpose_x) {
-    x = transposed<T>(stream, a.x);
-    swap_axes(k_major.x);
-    k_major.transpose_x = false;
-  }
-  if (!a.transpose_y) {
-    y = transposed<T>(stream, a.y);
-    swap_axes(k_major.y);
-    k_major.transpose_y = true;
-  }
-  multiply_batch<BothKMajor<T>::template Product>(stream, products_of(k_major), a.out.as<float>(),
-                                                  x, y);
+  // A is contiguous along the inner dimension where its rows are, B where its columns are.
+  if (m.a.rows)
+    m.b.rows ? run(Layout<T, true, false>{}) : run(Layout<T, true, true>{});
+  else
+    m.b.rows ? run(Layout<T, false, false>{}) : run(Layout<T, false, true>{});
 }
 
 // The view itself, or a float32 copy in scratch memory.
@@ -150,22 +71,27 @@ View widened(CudaStream& stream, const View& v) {
 
 }  // namespace
 
-void matmul(CudaStream& stream, const MatMul& a) {
-  if (a.x.dtype == DType::f32)
-    return multiply_float32(stream, products_of(a), a.out.as<float>(), a.x.as<float>(),
-                            a.y.as<float>());
+void matmul(CudaStream& stream, const MatMul& args) {
+  MatMul a = args;
+  if (a.compute == Compute::bfloat16) {
+    a.x = bfloat16_operand(stream, args.x);
+    a.y = bfloat16_operand(stream, args.y);
+  }
   dispatch_float(a.x.dtype, [&](auto t) {
-    if constexpr (sizeof(t) == 2) multiply_16_bit<decltype(t)>(stream, a);
+    multiply_matrices<decltype(t)>(stream, products_of(a), a.out, a.x, a.y);
   });
 }
 
 void matmul_backward(CudaStream& stream, const MatMulBackward& a) {
+  const bool rounds = a.compute == Compute::bfloat16;
+  const View dout = rounds && (a.dx || a.dy) ? bfloat16_operand(stream, a.dout) : a.dout;
   const auto gradient = [&](const View& to, const View& other, bool of_x) {
     if (!to) return;
     const GradientProducts g = gradient_products(a, of_x);
-    const float *dout = a.dout.as<float>(), *factor = widened(stream, other).as<float>();
-    multiply_float32(stream, g.products, to.as<float>(), g.dout_first ? dout : factor,
-                     g.dout_first ? factor : dout);
+    const View factor = rounds ? bfloat16_operand(stream, other) : widened(stream, other),
+               &first = g.dout_first ? dout : factor, &second = g.dout_first ? factor : dout;
+    rounds ? multiply_matrices<BFloat16>(stream, g.products, to, first, second)
+           : multiply_matrices<float>(stream, g.products, to, first, second);
   };
   gradient(a.dx, a.y, true);
   gradient(a.dy, a.x, false);

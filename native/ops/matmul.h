@@ -9,9 +9,11 @@
 //     dout    [..., M, N]   float32  in
 //     dx, dy  [as x, y]     float32  out, optional
 // Sums are float32. Each output element is summed in one fixed order: the bits do not depend on
-// threads.
+// threads. `compute` bfloat16 rounds x, y and dout for their products, and y may then have a float
+// dtype of its own.
 
 #include "core/axes.h"
+#include "core/compute.h"
 #include "ops/operands.h"
 
 namespace ml {
@@ -19,11 +21,13 @@ namespace ml {
 struct MatMul {
   View out, x, y;
   bool transpose_x = false, transpose_y = false;
+  Compute compute = Compute::float32;
 };
 
 struct MatMulBackward {
   View dx, dy, dout, x, y;
   bool transpose_x = false, transpose_y = false;
+  Compute compute = Compute::float32;
 };
 
 // A matrix in memory: `rows` or columns are contiguous, and the others are `stride` elements apart.
@@ -80,8 +84,10 @@ struct MatMulShape {
 };
 
 // Checks x and y.
-inline MatMulShape matmul_shape(const char* op, const View& x, const View& y, bool transpose_x,
-                                bool transpose_y) {
+template <class Args>
+MatMulShape matmul_shape(const char* op, const Args& a) {
+  const View &x = a.x, &y = a.y;
+  const bool transpose_x = a.transpose_x, transpose_y = a.transpose_y;
   const auto expect_matrix = [&](const char* arg, const View& v) {
     expect(v.shape.rank >= 2, Code::shape, op, arg, "have at least two axes", to_string(v.shape),
            "Reshape a vector to a matrix of one row or one column.");
@@ -89,7 +95,7 @@ inline MatMulShape matmul_shape(const char* op, const View& x, const View& y, bo
   expect_matrix("x", x);
   expect_matrix("y", y);
   expect_float(op, "x", x);
-  expect_dtype(op, "y", y, x.dtype);
+  expect_second_operand(op, "y", y, x.dtype, a.compute);
   const auto batch_of = [](const View& v) {
     Shape s = v.shape;
     s.rank -= 2;
@@ -137,7 +143,7 @@ inline MatrixProducts products_of(const Shape& batch, const Shape& own, int64_t 
 }
 
 inline MatrixProducts products_of(const MatMul& a) {
-  const MatMulShape s = matmul_shape("matmul", a.x, a.y, a.transpose_x, a.transpose_y);
+  const MatMulShape s = matmul_shape("matmul", a);
   return products_of(s.batch, s.batch, s.M, s.N, s.K,
                      {{a.x.dim(-1), !a.transpose_x}, s.batch_x, s.M * s.K},
                      {{a.y.dim(-1), !a.transpose_y}, s.batch_y, s.K * s.N});
@@ -151,7 +157,7 @@ struct GradientProducts {
 };
 
 inline GradientProducts gradient_products(const MatMulBackward& a, bool of_x) {
-  const MatMulShape s = matmul_shape("matmulBackward", a.x, a.y, a.transpose_x, a.transpose_y);
+  const MatMulShape s = matmul_shape("matmulBackward", a);
   const MatrixFactor x{{a.x.dim(-1), !a.transpose_x}, s.batch_x, s.M * s.K},
       y{{a.y.dim(-1), !a.transpose_y}, s.batch_y, s.K * s.N}, dout{{s.N, true}, s.batch, s.M * s.N};
   if (of_x) {
@@ -173,7 +179,7 @@ constexpr void inputs(const MatMul& a, Input&& input) {
 }
 
 inline Outputs<MatMul, 1> outputs(const MatMul& a) {
-  const MatMulShape s = matmul_shape("matmul", a.x, a.y, a.transpose_x, a.transpose_y);
+  const MatMulShape s = matmul_shape("matmul", a);
   return {"matmul", {{&MatMul::out, "out", s.out()}}};
 }
 
@@ -186,7 +192,7 @@ constexpr void inputs(const MatMulBackward& a, Input&& input) {
 
 inline Outputs<MatMulBackward, 2> outputs(const MatMulBackward& a) {
   const char* op = "matmulBackward";
-  const MatMulShape s = matmul_shape(op, a.x, a.y, a.transpose_x, a.transpose_y);
+  const MatMulShape s = matmul_shape(op, a);
   expect_float32(op, "dOut", a.dout, s.out());
   return {op,
           {{.view = &MatMulBackward::dx, .name = "out.dx", .shape = a.x.shape, .optional = true},

@@ -141,8 +141,8 @@ namespace ml::cpu {
 
 void product_key_lookup(KernelContext& ctx, const ProductKeyLookup& args) {
   ProductKeyLookup a = args;
-  a.query = widened(ctx, args.query);
-  a.keys = widened(ctx, args.keys);
+  a.query = product_operand(ctx, args.query, a.compute);
+  a.keys = product_operand(ctx, args.keys, a.compute);
   ML_DISPATCH(lookup)(ctx, a);
 }
 

@@ -3,6 +3,7 @@
 
 #include "ops/product_key_lookup.h"
 
+#include "ops/bfloat16_operand.cuh"
 #include "ops/half_lists.cuh"
 
 namespace ml::ML_CUDA_NAMESPACE {
@@ -147,7 +148,12 @@ __global__ void __launch_bounds__(kCombineWarps* kWarp, kCombineMinBlocks)
 
 }  // namespace
 
-void product_key_lookup(CudaStream& stream, const ProductKeyLookup& a) {
+void product_key_lookup(CudaStream& stream, const ProductKeyLookup& args) {
+  ProductKeyLookup a = args;
+  if (a.compute == Compute::bfloat16) {
+    a.query = bfloat16_operand(stream, args.query);
+    a.keys = bfloat16_operand(stream, args.keys);
+  }
   const int64_t T = a.query.dim(0), H = a.query.dim(1), d = a.query.dim(3), n = a.keys.dim(2),
                 k = a.scores.dim(2);
   if (T == 0 || H == 0) return;

@@ -35,6 +35,9 @@
 //   dquery[t, h, p, :]  = sum over r of ds_r keys[h, p, half_p(r), :]
 //   dkeys[h, p, j, :]  += sum over (t, r) with half_p(r) = j of ds_r query[t, h, p, :]
 // Sums run in ascending (t, r), and are added to dkeys as a whole.
+//
+// `compute` bfloat16 rounds query and keys, of any float dtypes, forward and backward; scores,
+// their gradients and all sums are float32.
 
 #include "core/limits.h"
 #include "ops/product_key_scores.h"
@@ -80,15 +83,17 @@ struct ProductKeyLookup {
   View scores, indices, weights, query, keys, mask;
   int64_t k = 1;
   Gate gate = Gate::softmax;
+  Compute compute = Compute::float32;
 };
 
 struct ProductKeyLookupBackward {
   View dquery, dkeys, dweights, scores, indices, weights, query, keys;
   Gate gate = Gate::softmax;
+  Compute compute = Compute::float32;
 };
 
-inline void check_lookup(const char* op, const View& query, const View& keys) {
-  check_query(op, query, keys);
+inline void check_lookup(const char* op, const View& query, const View& keys, Compute compute) {
+  check_query(op, query, keys, compute);
   expect(keys.dim(2) >= 1 && keys.dim(2) <= kMaxHalfKeys, Code::shape, op, "keys",
          "have from 1 to 46340 half-keys per half", std::to_string(keys.dim(2)));
 }
@@ -102,7 +107,7 @@ constexpr void inputs(const ProductKeyLookup& a, Input&& input) {
 
 inline Outputs<ProductKeyLookup, 3> outputs(const ProductKeyLookup& a) {
   const char* op = "productKeyLookup";
-  check_lookup(op, a.query, a.keys);
+  check_lookup(op, a.query, a.keys, a.compute);
   if (a.k < 1 || a.k >= kIndexLimit)
     fail(Code::value, op, "knn", "be from 1 to 2^31 - 1", std::to_string(a.k));
   if (a.mask) {
@@ -128,7 +133,7 @@ constexpr void inputs(const ProductKeyLookupBackward& a, Input&& input) {
 
 inline Outputs<ProductKeyLookupBackward, 2> outputs(const ProductKeyLookupBackward& a) {
   const char* op = "productKeyLookupBackward";
-  check_lookup(op, a.query, a.keys);
+  check_lookup(op, a.query, a.keys, a.compute);
   expect_rank(op, "lookup.weights", a.weights, 3, "[tokens, heads, knn]");
   const Shape shape{a.query.dim(0), a.query.dim(1), a.weights.dim(2)};
   if (shape[2] < 1) fail(Code::shape, op, "lookup.weights", "have a knn of at least 1", "0");

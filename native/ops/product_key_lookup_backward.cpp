@@ -171,8 +171,8 @@ namespace ml::cpu {
 
 void product_key_lookup_backward(KernelContext& ctx, const ProductKeyLookupBackward& args) {
   ProductKeyLookupBackward a = args;
-  if (a.dkeys) a.query = widened(ctx, args.query);
-  if (a.dquery) a.keys = widened(ctx, args.keys);
+  if (a.dkeys) a.query = product_operand(ctx, args.query, a.compute);
+  if (a.dquery) a.keys = product_operand(ctx, args.keys, a.compute);
   validate_indices(ctx, "productKeyLookupBackward", "lookup.indices", a.indices,
                    a.keys.dim(2) * a.keys.dim(2));
   if (a.weights.size() == 0) return;  // another axis may be huge

@@ -2,6 +2,7 @@
 // gradient from the weights to the half-keys, product_key_dkeys.cuh from there to dkeys, and one
 // warp gathers one row of dquery.
 
+#include "ops/bfloat16_operand.cuh"
 #include "ops/product_key_dkeys.cuh"
 
 namespace ml::ML_CUDA_NAMESPACE {
@@ -49,7 +50,12 @@ void input_gradients(CudaStream& stream, const ProductKeyLookupBackward& a,
 
 }  // namespace
 
-void product_key_lookup_backward(CudaStream& stream, const ProductKeyLookupBackward& a) {
+void product_key_lookup_backward(CudaStream& stream, const ProductKeyLookupBackward& args) {
+  ProductKeyLookupBackward a = args;
+  if (a.compute == Compute::bfloat16) {
+    a.query = bfloat16_operand(stream, args.query);
+    a.keys = bfloat16_operand(stream, args.keys);
+  }
   const int64_t T = a.query.dim(0), H = a.query.dim(1), d = a.query.dim(3), n = a.keys.dim(2),
                 k = a.weights.dim(2);
   if (a.weights.size() == 0) return;

@@ -5,6 +5,7 @@
 //   scores   [T, H, 2, n]   float32                       out
 // Sums are float32. For study and tests: the lookup never stores these scores.
 
+#include "core/compute.h"
 #include "ops/operands.h"
 
 namespace ml {
@@ -13,12 +14,13 @@ struct ProductKeyScores {
   View scores, query, keys;
 };
 
-inline void check_query(const char* op, const View& query, const View& keys) {
+inline void check_query(const char* op, const View& query, const View& keys,
+                        Compute compute = Compute::float32) {
   expect_rank(op, "query", query, 4, "[tokens, heads, 2, d]");
   expect_rank(op, "keys", keys, 4, "[heads, 2, n, d]");
   expect_float(op, "query", query);
   expect_shape(op, "query", query, {query.dim(0), query.dim(1), 2, query.dim(3)});
-  expect_dtype(op, "keys", keys, query.dtype);
+  expect_second_operand(op, "keys", keys, query.dtype, compute);
   expect_shape(op, "keys", keys, {query.dim(1), 2, keys.dim(2), query.dim(3)});
 }
 

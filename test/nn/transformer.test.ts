@@ -192,10 +192,7 @@ onEveryDevice((device) => {
   })
 
   test('a model of a wrong number type is refused, not computed in another', async () => {
-    const bad = (compute: 'bfloat16' | 'tf32') => () =>
-      new Transformer(device, { ...base, compute }).dispose()
-    if (device.kind === 'cpu') await errorOf('ERR_UNSUPPORTED', bad('tf32'))
-    await errorOf('ERR_UNSUPPORTED', bad('bfloat16'))
+    await errorOf('ERR_UNSUPPORTED', () => new Transformer(device, { ...base, compute: 'tf32' }))
   })
 
   test('describe() names every parameter and counts', () => {

@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { type Device, openDevice, ops, type Tensor } from '../../lib/index.js'
 import { randomTensor } from '../support/random.js'
 
@@ -18,39 +18,42 @@ async function expectSameBits(
       expect(wanted.get(name)!.equals(bits), `${name} with ${threads} threads`).toBe(true)
 }
 
-test.each([
-  [5, 200, 150],
-  [30, 333, 70],
-  [257, 650, 129],
-  [300, 70, 2],
-] as const)('linear %i x %i -> %i: every thread count gives the same bits', (R, I, O) =>
-  expectSameBits((device) => {
-    const x = randomTensor(device, [R, I], 1).tensor
-    const weight = randomTensor(device, [O, I], 2).tensor
-    const dy = randomTensor(device, [R, O], 3).tensor
-    const bias = randomTensor(device, [O], 4).tensor
-    return { y: ops.linear(x, weight, bias), ...ops.linearBackward(dy, x, weight) }
-  }),
-)
-
-test.each([
-  [3, 2, 700, 24, 16],
-  [70, 3, 300, 40, 32],
-  [200, 1, 90, 70, 8],
-  [300, 2, 600, 50, 32],
-] as const)(
-  'lookup, T %i H %i n %i d %i k %i: every thread count gives the same bits',
-  (T, H, n, d, k) =>
+describe.each(['float32', 'bfloat16'] as const)('products of %s', (compute) => {
+  test.each([
+    [5, 200, 150],
+    [30, 333, 70],
+    [257, 650, 129],
+    [300, 70, 2],
+  ] as const)('linear %i x %i -> %i: every thread count gives the same bits', (R, I, O) =>
     expectSameBits((device) => {
-      const query = randomTensor(device, [T, H, 2, d], 1).tensor
-      const keys = randomTensor(device, [H, 2, n, d], 2).tensor
-      const dWeights = randomTensor(device, [T, H, k], 3).tensor
-      const found = ops.productKeyLookup(query, keys, { knn: k })
-      const { scores, indices, weights } = found
-      const gradients = ops.productKeyLookupBackward(found, dWeights, { query, keys })
-      return { scores, indices, weights, ...gradients }
+      const x = randomTensor(device, [R, I], 1).tensor
+      const weight = randomTensor(device, [O, I], 2).tensor
+      const dy = randomTensor(device, [R, O], 3).tensor
+      const bias = randomTensor(device, [O], 4).tensor
+      const y = ops.linear(x, weight, bias, { compute })
+      return { y, ...ops.linearBackward(dy, x, weight, { compute }) }
     }),
-)
+  )
+
+  test.each([
+    [3, 2, 700, 24, 16],
+    [70, 3, 300, 40, 32],
+    [200, 1, 90, 70, 8],
+    [300, 2, 600, 50, 32],
+  ] as const)(
+    'lookup, T %i H %i n %i d %i k %i: every thread count gives the same bits',
+    (T, H, n, d, k) =>
+      expectSameBits((device) => {
+        const query = randomTensor(device, [T, H, 2, d], 1).tensor
+        const keys = randomTensor(device, [H, 2, n, d], 2).tensor
+        const dWeights = randomTensor(device, [T, H, k], 3).tensor
+        const found = ops.productKeyLookup(query, keys, { knn: k, compute })
+        const { scores, indices, weights } = found
+        const gradients = ops.productKeyLookupBackward(found, dWeights, { query, keys })
+        return { scores, indices, weights, ...gradients }
+      }),
+  )
+})
 
 test.each([
   ['a row that every entry reads', () => 1],

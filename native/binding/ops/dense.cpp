@@ -8,19 +8,27 @@ namespace {
 Napi::Value linear(Arguments& a) {
   const Tensor out = a.optional_output("out"), x = a.tensor("x"), weight = a.tensor("weight"),
                bias = a.optional_tensor("bias");
-  const Linear args{.x = x.view(), .weight = weight.view(), .bias = bias.view()};
+  const Linear args{.x = x.view(),
+                    .weight = weight.view(),
+                    .bias = bias.view(),
+                    .compute = a.choice<Compute>("compute")};
   return to_js(a.env(), compute(x.device(), args, {out}));
 }
 
-// (out.dx, dy, x, weight, wants x, wants weight, wants bias, and tensors to add the last two to)
+// (out.dx, dy, x, weight, the products' dtype, wants x, wants weight, wants bias, and tensors to
+// add the last two to)
 Napi::Value linear_backward(Arguments& a) {
   const Tensor out_x = a.optional_output("out.dx"), dy = a.tensor("dy"), x = a.tensor("x"),
                weight = a.tensor("weight");
+  const LinearBackward args{.dy = dy.view(),
+                            .x = x.view(),
+                            .weight = weight.view(),
+                            .compute = a.choice<Compute>("compute")};
   const bool wants_x = a.boolean("wantsX"), wants_weight = a.boolean("wantsWeight"),
              wants_bias = a.boolean("wantsBias");
   const Tensor into_weight = a.optional_output("dWeight"), into_bias = a.optional_output("dBias");
   const auto [dx, dweight, dbias] =
-      compute(x.device(), LinearBackward{.dy = dy.view(), .x = x.view(), .weight = weight.view()},
+      compute(x.device(), args,
               {Target(out_x).when(wants_x), Target::adding_to(into_weight).when(wants_weight),
                Target::adding_to(into_bias).when(wants_bias)});
   return to_js(a.env(), {{"dx", dx}, {"dWeight", dweight}, {"dBias", dbias}});
@@ -31,11 +39,12 @@ Napi::Value matmul(Arguments& a) {
   const MatMul args{.x = x.view(),
                     .y = y.view(),
                     .transpose_x = a.boolean("transposeX"),
-                    .transpose_y = a.boolean("transposeY")};
+                    .transpose_y = a.boolean("transposeY"),
+                    .compute = a.choice<Compute>("compute")};
   return to_js(a.env(), compute(x.device(), args, {out}));
 }
 
-// (out.dx, out.dy, dOut, x, y, transposes of x and y, wants x, wants y)
+// (out.dx, out.dy, dOut, x, y, transposes of x and y, the products' dtype, wants x, wants y)
 Napi::Value matmul_backward(Arguments& a) {
   const Tensor out_x = a.optional_output("out.dx"), out_y = a.optional_output("out.dy"),
                dout = a.tensor("dOut"), x = a.tensor("x"), y = a.tensor("y");
@@ -43,7 +52,8 @@ Napi::Value matmul_backward(Arguments& a) {
                             .x = x.view(),
                             .y = y.view(),
                             .transpose_x = a.boolean("transposeX"),
-                            .transpose_y = a.boolean("transposeY")};
+                            .transpose_y = a.boolean("transposeY"),
+                            .compute = a.choice<Compute>("compute")};
   const bool wants_x = a.boolean("wantsX"), wants_y = a.boolean("wantsY");
   const auto [dx, dy] =
       compute(x.device(), args, {Target(out_x).when(wants_x), Target(out_y).when(wants_y)});

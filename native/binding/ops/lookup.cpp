@@ -24,13 +24,15 @@ Napi::Value product_key_lookup(Arguments& a) {
                out_indices = a.optional_output("out.indices"),
                out_weights = a.optional_output("out.weights");
   const Tensor query = a.tensor("query"), keys = a.tensor("keys"), mask = a.optional_tensor("mask");
-  const auto [scores, indices, weights] = compute(query.device(),
-                                                  ProductKeyLookup{.query = query.view(),
-                                                                   .keys = keys.view(),
-                                                                   .mask = mask.view(),
-                                                                   .k = a.integer("knn"),
-                                                                   .gate = a.choice<Gate>("gate")},
-                                                  {out_scores, out_indices, out_weights});
+  const auto [scores, indices, weights] =
+      compute(query.device(),
+              ProductKeyLookup{.query = query.view(),
+                               .keys = keys.view(),
+                               .mask = mask.view(),
+                               .k = a.integer("knn"),
+                               .gate = a.choice<Gate>("gate"),
+                               .compute = a.choice<Compute>("compute")},
+              {out_scores, out_indices, out_weights});
   return to_js(a.env(), {{"scores", scores}, {"indices", indices}, {"weights", weights}});
 }
 
@@ -40,15 +42,17 @@ Napi::Value product_key_lookup_backward(Arguments& a) {
   const Tensor dweights = a.tensor("dWeights"), scores = a.tensor("lookup.scores"),
                indices = a.tensor("lookup.indices"), weights = a.tensor("lookup.weights"),
                query = a.tensor("query"), keys = a.tensor("keys");
-  const auto [dquery, dkeys] = compute(query.device(),
-                                       ProductKeyLookupBackward{.dweights = dweights.view(),
-                                                                .scores = scores.view(),
-                                                                .indices = indices.view(),
-                                                                .weights = weights.view(),
-                                                                .query = query.view(),
-                                                                .keys = keys.view(),
-                                                                .gate = a.choice<Gate>("gate")},
-                                       {out_query, out_keys});
+  const auto [dquery, dkeys] =
+      compute(query.device(),
+              ProductKeyLookupBackward{.dweights = dweights.view(),
+                                       .scores = scores.view(),
+                                       .indices = indices.view(),
+                                       .weights = weights.view(),
+                                       .query = query.view(),
+                                       .keys = keys.view(),
+                                       .gate = a.choice<Gate>("gate"),
+                                       .compute = a.choice<Compute>("compute")},
+              {out_query, out_keys});
   return to_js(a.env(), {{"dQuery", dquery}, {"dKeys", dkeys}});
 }
 

@@ -98,14 +98,15 @@ void on_both(Pair& p, Make make) {
   run(*p.simt, make([](const Both& b) { return b.simt.view(); }));
 }
 
-void linear() {
-  Pair p;
+void linear_in(Pair& p, Compute compute) {
   for (DType dtype : {DType::f32, DType::bf16, DType::f16})
-    for (const auto& [R, I, O] : {std::array<int64_t, 3>{70, 80, 75}, {5, 97, 3}, {66, 1030, 65}}) {
+    for (const auto& [R, I, O] :
+         {std::array<int64_t, 3>{70, 80, 75}, {5, 97, 3}, {66, 1030, 65}, {72, 80, 88}}) {
       const Both x = numbers(p, {R, I}, 1, dtype), w = numbers(p, {O, I}, 2, dtype),
                  bias = numbers(p, {O}, 3), y = output(p, {R, O});
-      on_both(
-          p, [&](auto v) { return Linear{.y = v(y), .x = v(x), .weight = v(w), .bias = v(bias)}; });
+      on_both(p, [&](auto v) {
+        return Linear{.y = v(y), .x = v(x), .weight = v(w), .bias = v(bias), .compute = compute};
+      });
       compare(y, "linear", 1e-4);
       const Both dy = numbers(p, {R, O}, 4), dx = output(p, {R, I}), dw = zeros_of(p, {O, I}),
                  db = zeros_of(p, {O});
@@ -116,12 +117,38 @@ void linear() {
                               .dy = v(dy),
                               .x = v(x),
                               .weight = v(w),
-                              .accumulate_dx = false};
+                              .accumulate_dx = false,
+                              .compute = compute};
       });
       compare(dx, "dx", 1e-4);
       compare(dw, "dweight", 1e-4);
       compare(db, "dbias", 1e-4);
     }
+}
+
+void linear() {
+  Pair p;
+  linear_in(p, Compute::float32);
+}
+
+void rounded_products() {
+  Pair p;
+  linear_in(p, Compute::bfloat16);
+  const int64_t T = 70, H = 2, n = 130, d = 24, k = 8;
+  const Both query = numbers(p, {T, H, 2, d}, 1), keys = numbers(p, {H, 2, n, d}, 2),
+             scores = output(p, {T, H, k}), indices = output(p, {T, H, k}, DType::i32),
+             weights = output(p, {T, H, k});
+  on_both(p, [&](auto v) {
+    return ProductKeyLookup{.scores = v(scores),
+                            .indices = v(indices),
+                            .weights = v(weights),
+                            .query = v(query),
+                            .keys = v(keys),
+                            .k = k,
+                            .compute = Compute::bfloat16};
+  });
+  compare(scores, "scores of a rounded lookup", 1e-4);
+  compare(weights, "weights of a rounded lookup", 1e-4);
 }
 
 void axes() {
@@ -573,6 +600,7 @@ struct Test {
   void (*run)();
 };
 constexpr Test kTests[] = {{"linear", linear},
+                           {"rounded_products", rounded_products},
                            {"topk", topk},
                            {"lookup", lookup},
                            {"rows", rows},

@@ -15,6 +15,7 @@ export class LearningRates {
   readonly #groups: readonly GroupOptions[]
   #tableLr: number | undefined
   #detached = false
+  #current: { lr: number; rates: readonly number[] } | undefined
 
   /** @throws ERR_VALUE for a group's rate that the rule can't take */
   constructor(where: string, hyperparameters: Hyperparameters, groups: readonly GroupOptions[]) {
@@ -36,14 +37,21 @@ export class LearningRates {
   set tableLr(value: number | undefined) {
     this.#tableLr = value
     this.#detached = true
+    this.#current = undefined
   }
 
   /**
    * Rate and weight decay of each group, of dense parameters and then of memory tables: four
-   * numbers a group.
+   * numbers a group, in one array as long as nothing is set.
    * @throws ERR_VALUE for what was set since the last step
    */
-  current(): number[] {
+  current(): readonly number[] {
+    const { lr } = this
+    if (this.#current?.lr !== lr) this.#current = { lr, rates: this.#computed() }
+    return this.#current.rates
+  }
+
+  #computed(): number[] {
     this.#check('lr', this.lr, this.#hyperparameters.weightDecay)
     return this.#groups.flatMap((group) => {
       const decay = this.#decay(group)

@@ -50,6 +50,7 @@ export abstract class Optimizer {
   readonly #rates: LearningRates
   readonly #groupOf: readonly number[]
   readonly #perParameter: Float64Array
+  #filled: readonly number[] | undefined // what #perParameter was filled with
   readonly #hyperparameters: Hyperparameters
   readonly #handle: OptimizerHandle
   readonly #device: Device
@@ -96,12 +97,15 @@ export abstract class Optimizer {
   stepIf(condition: TensorHandle | undefined): void {
     const { betas, eps, everyRow } = this.#hyperparameters
     const rates = this.#rates.current()
-    for (const [i, at] of this.#groupOf.entries()) {
-      this.#perParameter[2 * i] = rates[at]!
-      this.#perParameter[2 * i + 1] = rates[at + 1]!
+    const perParameter = this.#perParameter
+    if (rates !== this.#filled) {
+      for (const [i, at] of this.#groupOf.entries()) {
+        perParameter[2 * i] = rates[at]!
+        perParameter[2 * i + 1] = rates[at + 1]!
+      }
+      this.#filled = rates
     }
     const [beta1, beta2] = betas
-    const perParameter = this.#perParameter
     native.optimizerStep(this.#handle, perParameter, beta1, beta2, eps, everyRow, condition)
   }
 

@@ -4,8 +4,6 @@
 // namespace cpu and in the CUDA backend, and in profiles. The table, both backends' declarations
 // and both backends' tables follow from the list: a backend without some kernel does not link.
 
-#include <memory>
-
 #include "ops/activation.h"
 #include "ops/arithmetic.h"
 #include "ops/attention.h"
@@ -118,18 +116,16 @@ namespace ml {
 ML_OPERATIONS(ML_OPERANDS)
 #undef ML_OPERANDS
 
-class Stream;
-class Outcome;
-
 // The name of an operation, as in profiles.
 #define ML_NAME(Args, name) \
   constexpr const char* name_of(const Args&) { return #name; }
 ML_OPERATIONS(ML_NAME)
 #undef ML_NAME
 
-// Enqueues one operation on a stream, with a copy of its arguments.
+// Runs an operation on its stream, with what the backend gives to kernels: the CPU's KernelContext,
+// or the CUDA stream.
 template <class Args>
-using Kernel = void (*)(Stream&, const Args&, std::shared_ptr<Outcome>);
+using Kernel = void (*)(void* context, const Args&);
 
 // A backend's kernels, found by the type of their arguments.
 struct Operations {

@@ -62,7 +62,7 @@ type Expert = Record<'w1' | 'b1' | 'w2' | 'b2', DenseParameter>
  * import { MixtureOfExperts } from 'memory-layers/nn'
  *
  * const device = openDevice()
- * const experts = new MixtureOfExperts(device, { dim: 64, hiddenDim: 128, experts: 8, capacity: 2 })
+ * const experts = new MixtureOfExperts(device, { dim: 64, hiddenDim: 64, experts: 8, capacity: 2 })
  * const y = experts.apply(device.normal([32, 64], { seed: 1 })) // each expert takes 8 of 32 tokens
  * ```
  */

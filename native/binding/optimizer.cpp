@@ -1,5 +1,7 @@
 // Optimizers: one crossing for each step.
 
+#include <span>
+
 #include "binding/exports.h"
 #include "layer/apart.h"
 
@@ -65,20 +67,23 @@ Napi::Value optimizer_create(Arguments& a) {
 }
 
 // Learning rate and weight decay of each parameter.
-Napi::Float64Array rates(Arguments& a, size_t parameters) {
+std::span<const double> rates(Arguments& a, size_t parameters) {
   const Napi::Value value = a.next();
-  if (!value.IsTypedArray() ||
-      value.As<Napi::TypedArray>().TypedArrayType() != napi_float64_array ||
-      value.As<Napi::TypedArray>().ElementLength() != 2 * parameters)
+  napi_typedarray_type type{};
+  size_t length = 0;
+  void* data = nullptr;
+  if (napi_get_typedarray_info(a.env(), value, &type, &length, &data, nullptr, nullptr) !=
+          napi_ok ||
+      type != napi_float64_array || length != 2 * parameters)
     throw Error(Code::value, "binding: \"rates\" must be two float64 numbers a parameter.");
-  return value.As<Napi::Float64Array>();
+  return {static_cast<const double*>(data), length};
 }
 
 // (optimizer, rates, beta1, beta2, eps, every row, condition)
 Napi::Value optimizer_step(Arguments& a) {
   Optimizer& optimizer =
       live(unwrap<OptimizerBox>(a.next(), "optimizer").optimizer, "optimizer.step");
-  const Napi::Float64Array given = rates(a, optimizer.parameters());
+  const std::span<const double> given = rates(a, optimizer.parameters());
   const Hyper common{
       .beta1 = a.float32("beta1"), .beta2 = a.float32("beta2"), .eps = a.float32("eps")};
   std::vector<Hyper> hyper(optimizer.parameters(), common);

@@ -8,7 +8,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
-#include <utility>
 
 #include "cpu/container.h"
 #include "cpu/context.h"
@@ -25,13 +24,12 @@ ML_OPERATIONS(ML_DECLARE)
 
 namespace {
 
-#define ML_ENQUEUE(Args, name)                                                        \
-  .name = +[](Stream& stream, const Args& args, OutcomePtr outcome) {                 \
-    static_cast<CpuStream&>(stream).launch(                                           \
-        #name, [args](KernelContext& c) { cpu::name(c, args); }, std::move(outcome)); \
+#define ML_RUN(Args, name)                                  \
+  .name = +[](void* context, const Args& args) {            \
+    cpu::name(*static_cast<KernelContext*>(context), args); \
   },
-constexpr Operations kOperations = {ML_OPERATIONS(ML_ENQUEUE)};
-#undef ML_ENQUEUE
+constexpr Operations kOperations = {ML_OPERATIONS(ML_RUN)};
+#undef ML_RUN
 
 constexpr int64_t kHugePage = int64_t{2} << 20;
 constexpr int64_t kMaxCached = (int64_t{64} << 20) - 1;  // bytes of a block: not a table

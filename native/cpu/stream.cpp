@@ -13,6 +13,37 @@
 #include "cpu/thread_pool.h"
 
 namespace ml::cpu {
+namespace {
+
+// What the stream does itself.
+template <class F>
+class Function final : public Work {
+ public:
+  Function(const char* called, OutcomePtr settled, F f, Stream::Completion finished = nullptr)
+      : f_(std::move(f)), finished_(std::move(finished)) {
+    name = called;
+    outcome = std::move(settled);
+  }
+  void run(void*) override { f_(); }
+  void finish(const FaultPtr& fault) override {
+    if (finished_) finished_(fault);
+  }
+
+ private:
+  F f_;
+  Stream::Completion finished_;
+};
+
+class Always final : public Work {
+ public:
+  explicit Always(std::function<void()> action) : action_(std::move(action)) {}
+  void finish(const FaultPtr&) override { action_(); }
+
+ private:
+  std::function<void()> action_;
+};
+
+}  // namespace
 
 CpuStream::CpuStream(int threads)
     : context_(threads),
@@ -27,21 +58,18 @@ CpuStream::~CpuStream() {
   thread_.join();
 }
 
-void CpuStream::push(Work work) {
+void CpuStream::launch(WorkPtr work) noexcept {
   {
     std::lock_guard<std::mutex> lock(queue_mutex_);
-    queue_.push_back(std::move(work));
+    queue_.push(std::move(work));
     pushed_.store(next_ticket(), std::memory_order_release);
   }
   work_available_.notify_one();
 }
 
-void CpuStream::launch(const char* name, std::function<void(KernelContext&)> kernel,
-                       OutcomePtr outcome) {
-  push({.name = name, .kernel = std::move(kernel), .outcome = std::move(outcome)});
+void CpuStream::always(std::function<void()> action) {
+  launch(WorkPtr(new (*work_memory_) Always(std::move(action))));
 }
-
-void CpuStream::always(std::function<void()> action) { push({.always = std::move(action)}); }
 
 void CpuStream::write(void* target, const void* source, size_t bytes, OutcomePtr outcome,
                       bool fresh) {
@@ -50,23 +78,20 @@ void CpuStream::write(void* target, const void* source, size_t bytes, OutcomePtr
     outcome->settle(nullptr);
     return;
   }
-  launch(
-      "write",
-      [target, bytes, staged = stage(source, bytes)](KernelContext&) {
-        std::memcpy(target, staged.get(), bytes);
-      },
-      std::move(outcome));
+  launch(WorkPtr(new (*work_memory_) Function("write", std::move(outcome),
+                                              [target, bytes, staged = stage(source, bytes)] {
+                                                std::memcpy(target, staged.get(), bytes);
+                                              })));
 }
 
 void CpuStream::read(void* target, const void* source, size_t bytes, OutcomePtr outcome,
                      Completion done) {
-  push({.name = "read",
-        .kernel =
-            [=](KernelContext&) {
-              if (bytes) std::memcpy(target, source, bytes);
-            },
-        .outcome = std::move(outcome),
-        .finished = std::move(done)});
+  launch(WorkPtr(new (*work_memory_) Function(
+      "read", std::move(outcome),
+      [=] {
+        if (bytes) std::memcpy(target, source, bytes);
+      },
+      std::move(done))));
 }
 
 void CpuStream::wait() {
@@ -76,21 +101,19 @@ void CpuStream::wait() {
 }
 
 void CpuStream::produce(void* target, size_t, OutcomePtr outcome, Producer fill) {
-  launch(
-      "transfer",
-      [this, target, outcome, fill = std::move(fill)](KernelContext&) {
-        if (FaultPtr fault = fill(target)) {
-          found(completed() + 1, fault);
-          outcome->settle(std::move(fault));
-        }
-      },
-      outcome);
+  launch(WorkPtr(new (*work_memory_)
+                     Function("transfer", outcome, [this, target, outcome, fill = std::move(fill)] {
+                       if (FaultPtr fault = fill(target)) {
+                         found(completed() + 1, fault);
+                         outcome->settle(std::move(fault));
+                       }
+                     })));
 }
 
 void CpuStream::run_kernel(Work& work, Ticket ticket) {
   const auto start = std::chrono::steady_clock::now();
   try {
-    work.kernel(context_);
+    work.run(&context_);
     work.outcome->settle(nullptr);
   } catch (const Error& error) {
     work.outcome->settle(fail(error, ticket));
@@ -107,8 +130,7 @@ void CpuStream::run_kernel(Work& work, Ticket ticket) {
 
 // Runs one item of the queue, or skips it if what it depends on is void.
 void CpuStream::perform(Work& work, Ticket ticket) {
-  if (work.always) work.always();
-  if (!work.kernel) return;
+  if (!work.outcome) return;
   if (FaultPtr fault = work.outcome->inherited())
     work.outcome->settle(std::move(fault));
   else
@@ -119,14 +141,13 @@ void CpuStream::perform(Work& work, Ticket ticket) {
 // after, not while the work runs.
 void CpuStream::run_next(std::unique_lock<std::mutex>& lock) {
   {
-    Work work = std::move(queue_.front());
-    queue_.pop_front();
+    const WorkPtr work = queue_.pop();
     running_.store(true, std::memory_order_relaxed);
     lock.unlock();
     const Ticket ticket = completed() + 1;
-    perform(work, ticket);
+    perform(*work, ticket);
     // before the work counts as done: after wait() the caller may destroy what this uses
-    if (work.finished) work.finished(work.outcome->fault());
+    work->finish(work->outcome ? work->outcome->fault() : nullptr);
     complete(ticket);
   }
   lock.lock();

@@ -4,7 +4,6 @@
 
 #include <atomic>
 #include <condition_variable>
-#include <deque>
 #include <functional>
 #include <mutex>
 #include <thread>
@@ -27,17 +26,9 @@ class CpuStream final : public Stream {
   void produce(void* target, size_t bytes, OutcomePtr outcome, Producer fill) override;
   void always(std::function<void()> action) override;
 
-  void launch(const char* name, std::function<void(KernelContext&)> kernel, OutcomePtr outcome);
+  void launch(WorkPtr work) noexcept override;
 
  private:
-  struct Work {
-    const char* name;
-    std::function<void(KernelContext&)> kernel;  // skipped when void
-    OutcomePtr outcome;                          // of the kernel
-    std::function<void()> always;                // instead of a kernel
-    Completion finished;                         // told of the fault
-  };
-  void push(Work work);
   void run_next(std::unique_lock<std::mutex>& lock);
   void run_queue_on_caller();
   void loop();
@@ -56,7 +47,7 @@ class CpuStream final : public Stream {
   std::mutex queue_mutex_;  // guards what follows
   std::condition_variable work_available_;
   std::condition_variable between_work_;  // the stream's thread has finished what it was running
-  std::deque<Work> queue_;
+  WorkList queue_;
   bool stop_ = false;
 
   std::thread thread_;

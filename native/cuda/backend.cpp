@@ -1,7 +1,6 @@
 #include "cuda/backend.h"
 
 #include <chrono>
-#include <utility>
 
 #include "cuda/check.h"
 #include "cuda/exact_blocks.h"
@@ -18,13 +17,12 @@ ML_OPERATIONS(ML_DECLARE)
 
 namespace {
 
-#define ML_ENQUEUE(Args, name)                                                                   \
-  .name = +[](Stream& stream, const Args& args, OutcomePtr outcome) {                            \
-    static_cast<CudaStream&>(stream).launch(                                                     \
-        #name, [args](CudaStream& s) { ML_CUDA_NAMESPACE::name(s, args); }, std::move(outcome)); \
+#define ML_RUN(Args, name)                                             \
+  .name = +[](void* context, const Args& args) {                       \
+    ML_CUDA_NAMESPACE::name(*static_cast<CudaStream*>(context), args); \
   },
-constexpr Operations kOperations = {ML_OPERATIONS(ML_ENQUEUE)};
-#undef ML_ENQUEUE
+constexpr Operations kOperations = {ML_OPERATIONS(ML_RUN)};
+#undef ML_RUN
 
 #ifdef ML_SIMT
 constexpr const char* kKind = "simt";

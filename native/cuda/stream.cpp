@@ -35,6 +35,24 @@ DeviceLimits limits_of(int device) {
       .shared_per_multiprocessor = attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor, device)};
 }
 
+// What the stream does itself: skipped when void, or not.
+class Function final : public Work {
+ public:
+  Function(const char* called, std::function<void(CudaStream&)> f, OutcomePtr settled)
+      : f_(std::move(f)) {
+    name = called;
+    outcome = std::move(settled);
+  }
+  void run(void* stream) override { f_(*static_cast<CudaStream*>(stream)); }
+
+ private:
+  const std::function<void(CudaStream&)> f_;
+};
+struct Unconditional final : Work {
+  explicit Unconditional(std::function<void(Ticket)> f) : action(std::move(f)) {}
+  const std::function<void(Ticket)> action;
+};
+
 }  // namespace
 
 CudaStream::CudaStream(int device)
@@ -87,18 +105,22 @@ void CudaStream::end() noexcept {
 
 // ---- Caller's thread
 
-void CudaStream::push(Work work) {
+void CudaStream::launch(WorkPtr work) noexcept {
   {
     std::lock_guard<std::mutex> lock(queue_mutex_);
-    queue_.push_back(std::move(work));
+    queue_.push(std::move(work));
     pushed_.store(next_ticket(), std::memory_order_release);
   }
   work_pushed_.notify_one();
 }
 
-void CudaStream::launch(const char* name, std::function<void(CudaStream&)> operation,
-                        OutcomePtr outcome) {
-  push({.name = name, .operation = std::move(operation), .outcome = std::move(outcome)});
+void CudaStream::launch_own(const char* name, std::function<void(CudaStream&)> operation,
+                            OutcomePtr outcome) {
+  launch(WorkPtr(new (*work_memory_) Function(name, std::move(operation), std::move(outcome))));
+}
+
+void CudaStream::launch_unconditional(std::function<void(Ticket)> action) {
+  launch(WorkPtr(new (*work_memory_) Unconditional(std::move(action))));
 }
 
 void CudaStream::wait() {
@@ -107,12 +129,12 @@ void CudaStream::wait() {
 }
 
 void CudaStream::always(std::function<void()> action) {
-  push({.unconditional = [this, action = std::move(action)](Ticket ticket) {
+  launch_unconditional([this, action = std::move(action)](Ticket ticket) {
     SyncPoint point;
     point.ticket = ticket;
     insist([&] { point.action = action; });
     enqueue(std::move(point));
-  }});
+  });
 }
 
 void CudaStream::collect_times() {
@@ -122,9 +144,9 @@ void CudaStream::collect_times() {
 
 // ---- Launch thread
 
-// The next piece of work. When there is none for a while, enqueues a sync point, so that
-// completed() advances, and sleeps.
-bool CudaStream::next(Work& work) {
+// The next piece of work, nullptr at the end. When there is none for a while, enqueues a sync
+// point, so that completed() advances, and sleeps.
+WorkPtr CudaStream::next() {
   for (int spin = 0; spin < kSpins && pushed_.load(std::memory_order_acquire) == current_; ++spin)
     pause_cpu();
   if (synced_ != current_ && !recording_ && pushed_.load(std::memory_order_acquire) == current_) {
@@ -134,15 +156,12 @@ bool CudaStream::next(Work& work) {
   }
   std::unique_lock<std::mutex> lock(queue_mutex_);
   work_pushed_.wait(lock, [this] { return stop_ || !queue_.empty(); });
-  if (queue_.empty()) return false;
-  work = std::move(queue_.front());
-  queue_.pop_front();
-  return true;
+  return queue_.empty() ? nullptr : queue_.pop();
 }
 
 void CudaStream::launch_loop() {
   (void)attempt(1, [&] { check_cuda(cudaSetDevice(device_), "cudaSetDevice"); });
-  for (Work work; next(work); work = {}) perform(work, ++current_);
+  while (const WorkPtr work = next()) perform(*work, ++current_);
 }
 
 // Cached memory makes way for scratch memory. What an earlier piece of work has used is idle once
@@ -162,14 +181,14 @@ void CudaStream::enqueue_if_due() {
 }
 
 void CudaStream::perform(Work& work, Ticket ticket) {
-  if (work.unconditional) return work.unconditional(ticket);
+  if (!work.outcome) return static_cast<Unconditional&>(work).action(ticket);
   if (recording_) {
     work_checks_ = bit_of(kRecordedCheck);
-    if (!recording_->fault) recording_->fault = attempt(ticket, [&] { work.operation(*this); });
+    if (!recording_->fault) recording_->fault = attempt(ticket, [&] { work.run(this); });
   } else if (begin(work.outcome, ticket)) {
     FaultPtr fault = attempt(ticket, [&] {
       timer_.start(stream_);
-      work.operation(*this);
+      work.run(this);
       timer_.stop(stream_, work.name);
     });
     if (fault) settle(*work.outcome, std::move(fault));

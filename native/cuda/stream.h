@@ -62,7 +62,7 @@ class CudaStream final : public Stream {
   }
   int64_t scratch() const override { return scratch_use_->bytes; }
 
-  void launch(const char* name, std::function<void(CudaStream&)> operation, OutcomePtr outcome);
+  void launch(WorkPtr work) noexcept override;
 
   // Everything launched between the two is recorded instead of run. The memory it uses must stay.
   // Reads and writes can't be recorded.
@@ -102,12 +102,6 @@ class CudaStream final : public Stream {
   void check_finite(const char* what, const View& x, int64_t step);
 
  private:
-  struct Work {
-    const char* name = nullptr;                    // of an operation, in profiles
-    std::function<void(CudaStream&)> operation{};  // skipped when void
-    OutcomePtr outcome{};                          // of the operation
-    std::function<void(Ticket)> unconditional{};   // instead of an operation
-  };
   // Work whose outcome is settled at the next sync point.
   struct Launched {
     Ticket ticket;
@@ -130,7 +124,8 @@ class CudaStream final : public Stream {
     Completion finished;
   };
 
-  void push(Work work);
+  void launch_own(const char* name, std::function<void(CudaStream&)> operation, OutcomePtr outcome);
+  void launch_unconditional(std::function<void(Ticket)> action);
   void collect_times() override;
   void make_room();
   void start();
@@ -140,7 +135,7 @@ class CudaStream final : public Stream {
   void write_chunks(Ticket ticket, void* target, size_t bytes, const OutcomePtr& outcome,
                     const std::vector<PinnedPool::Block>& blocks);
   void launch_loop();
-  bool next(Work& work);
+  WorkPtr next();
   void perform(Work& work, Ticket ticket);
   void read_chunks(Ticket ticket, void* target, const void* source, size_t bytes,
                    const OutcomePtr& outcome, const Completion& done);
@@ -204,7 +199,7 @@ class CudaStream final : public Stream {
 
   std::mutex queue_mutex_;  // guards what follows
   std::condition_variable work_pushed_, point_pushed_;
-  std::deque<Work> queue_;
+  WorkList queue_;
   std::deque<SyncPoint> points_;
   bool stop_ = false, launch_thread_done_ = false;
 

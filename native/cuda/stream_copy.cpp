@@ -24,7 +24,7 @@ void CudaStream::write(void* target, const void* source, size_t bytes, OutcomePt
   const char* from = static_cast<const char*>(source);
   if (bytes <= kSmallWrite) {
     if (bytes == 0) return outcome->settle(nullptr);
-    return launch(
+    return launch_own(
         "write",
         [target, bytes, data = stage(source, bytes)](CudaStream& s) {
           enqueue_upload(s, target, data.get(), static_cast<int64_t>(bytes));
@@ -33,7 +33,7 @@ void CudaStream::write(void* target, const void* source, size_t bytes, OutcomePt
   }
   const OnDevice current(device_);
   if (!caller_staging_.has_room(bytes / kCopyChunk * kChunkBlock + kChunkBlock))
-    return push({.unconditional = [=, this, data = stage(source, bytes)](Ticket ticket) {
+    return launch_unconditional([=, this, data = stage(source, bytes)](Ticket ticket) {
       if (!recording_) begin(outcome, ticket);
       const auto* staged = static_cast<const char*>(data.get());
       for (size_t at = 0; at < bytes; at += kCopyChunk) {
@@ -52,7 +52,7 @@ void CudaStream::write(void* target, const void* source, size_t bytes, OutcomePt
         if (fault) settle(*outcome, std::move(fault));
         enqueue(std::move(point));
       }
-    }});
+    });
   std::vector<PinnedPool::Block> blocks;
   try {
     blocks.reserve(bytes / kCopyChunk + 1);
@@ -61,9 +61,8 @@ void CudaStream::write(void* target, const void* source, size_t bytes, OutcomePt
       blocks.push_back(caller_staging_.acquire(kStateBytes + chunk));
       std::memcpy(blocks.back().data + kStateBytes, from + at, chunk);
     }
-    push({.unconditional = [=, this](Ticket ticket) {
-      write_chunks(ticket, target, bytes, outcome, blocks);
-    }});
+    launch_unconditional(
+        [=, this](Ticket ticket) { write_chunks(ticket, target, bytes, outcome, blocks); });
   } catch (const std::exception&) {
     for (const PinnedPool::Block& block : blocks) caller_staging_.release(block);
     throw;
@@ -72,15 +71,15 @@ void CudaStream::write(void* target, const void* source, size_t bytes, OutcomePt
 
 void CudaStream::read(void* target, const void* source, size_t bytes, OutcomePtr outcome,
                       Completion done) {
-  push({.unconditional = [=, this, done = std::move(done)](Ticket ticket) {
+  launch_unconditional([=, this, done = std::move(done)](Ticket ticket) {
     read_chunks(ticket, target, source, bytes, outcome, done);
-  }});
+  });
 }
 
 void CudaStream::produce(void* target, size_t bytes, OutcomePtr outcome, Producer fill) {
-  push({.unconditional = [=, this, fill = std::move(fill)](Ticket ticket) {
+  launch_unconditional([=, this, fill = std::move(fill)](Ticket ticket) {
     produce_chunks(ticket, target, bytes, outcome, fill);
-  }});
+  });
 }
 
 // ---- Launch thread

@@ -13,7 +13,7 @@ CudaStream::Graph::~Graph() {
 }
 
 void CudaStream::begin_capture() {
-  push({.unconditional = [this](Ticket ticket) {
+  launch_unconditional([this](Ticket ticket) {
     const FaultPtr fault = attempt(ticket, [&] {
       recording_ = std::make_shared<Graph>(scratch_use_);
       recording_->scratch->keep();
@@ -22,7 +22,7 @@ void CudaStream::begin_capture() {
                  "cudaStreamBeginCapture");
     });
     if (recording_) recording_->fault = fault;
-  }});
+  });
 }
 
 // Ends the recording, also after a failure, so that the stream works again.
@@ -36,12 +36,12 @@ void CudaStream::end_recording(Graph& graph) {
 
 std::shared_ptr<CudaStream::Graph> CudaStream::end_capture() {
   std::shared_ptr<Graph> graph;
-  push({.unconditional = [this, &graph](Ticket ticket) {
+  launch_unconditional([this, &graph](Ticket ticket) {
     graph = std::exchange(recording_, nullptr);
     if (!graph) return;
     FaultPtr fault = attempt(ticket, [&] { end_recording(*graph); });
     if (fault) graph->fault = std::move(fault);
-  }});
+  });
   wait();
   if (!graph) throw Error(Code::out_of_memory, "no memory for a recorded graph.");
   if (graph->fault) {
@@ -65,7 +65,7 @@ bool CudaStream::keep_with_graph(std::shared_ptr<void> object) {
 }
 
 void CudaStream::replay(std::shared_ptr<Graph> graph, OutcomePtr outcome) {
-  launch(
+  launch_own(
       "graph",
       [graph = std::move(graph)](CudaStream& s) {
         if (!s.take_check()) return;

@@ -4,44 +4,27 @@
 #include <utility>
 
 namespace ml {
-namespace {
-
-constexpr size_t kMostKept = 64;  // storages that the work of most calls uses
-
-}  // namespace
 
 Batch::Batch(Device& device)
-    : device_(device),
-      outer_(device.batch),
-      outermost_(outer_ ? outer_->outermost_ : this),
-      workspace_(outer_ ? nullptr : std::move(device.batch_workspace)),
-      memory_(workspace_.get(), workspace_ ? Device::kBatchWorkspace : 0) {
-  if (!outer_) kept_.reserve(kMostKept);
+    : device_(device), outer_(device.batch), outermost_(outer_ ? outer_->outermost_ : this) {
   device.batch = this;
 }
 
 Batch::~Batch() {
   device_.batch = outer_;
-  for (Item* item = first_; item;) {
-    Item* next = item->next;
-    item->destroy(*item);
-    item = next;
+  while (kept_) {
+    Storage* storage = std::exchange(kept_, kept_->next_kept);
+    const std::shared_ptr<Storage> last_use = std::move(storage->kept);
   }
-  for (const auto& storage : kept_) storage->in_batch = false;
-  if (workspace_) device_.batch_workspace = std::move(workspace_);
 }
 
 void Batch::commit() {
-  if (outer_) {
-    *outer_->last_ = first_;
-    if (first_) outer_->last_ = last_;
-    first_ = nullptr;
-    last_ = &first_;
-    return;
-  }
+  if (outer_) return outer_->work_.append(work_);
   device_.batch = nullptr;
-  for (Item* item = first_; item; item = item->next)
-    submit_surely(device_, [item] { item->run(*item); });
+  while (!work_.empty()) {
+    WorkPtr work = work_.pop();
+    submit_surely(device_, [&work] { work->submit(work); });
+  }
 }
 
 void submit_surely(Device& device, const std::function<void()>& work) {
@@ -56,10 +39,9 @@ void submit_surely(Device& device, const std::function<void()>& work) {
   }
 }
 
-void Batch::keep(Storage& storage) {
-  if (storage.in_batch) return;
-  kept_.push_back(storage.shared_from_this());
-  storage.in_batch = true;
+void Batch::keep(Storage& storage) noexcept {
+  storage.kept = storage.shared_from_this();
+  storage.next_kept = std::exchange(kept_, &storage);
 }
 
 void Batch::bypass(Device& device, const std::function<void()>& work) {

@@ -4,13 +4,9 @@
 // checked and all memory is there. A batch that ends without commit() drops its work, so nothing
 // has changed. Batches nest: the outermost one enqueues.
 
-#include <cstddef>
 #include <functional>
-#include <memory>
-#include <memory_resource>
 #include <type_traits>
 #include <utility>
-#include <vector>
 
 #include "device/device.h"
 
@@ -30,59 +26,43 @@ class Batch {
 
   void commit();
 
-  // Runs `work` on the caller's thread: now, or with an open batch at its commit. It may be run
+  // Runs `action` on the caller's thread: now, or with an open batch at its commit. It may be run
   // again after std::bad_alloc, and must then not have changed anything.
-  template <class Work>
-  static void submit(Device& device, Work&& work) {
+  template <class F>
+  static void submit(Device& device, F&& action) {
+    static_assert(sizeof(Action<F>) <= WorkMemory::kLargest);
     if (device.batch)
-      device.batch->add(std::forward<Work>(work));
+      device.batch->add(WorkPtr(new (device.work_memory()) Action<F>(std::forward<F>(action))));
     else
-      work();
+      action();
   }
   // Runs `work` now, batch or not: what fills memory that nothing else uses yet, and that stays
   // whatever becomes of the batch.
   static void bypass(Device& device, const std::function<void()>& work);
+
+  void add(WorkPtr work) noexcept { work_.push(std::move(work)); }
   // Memory that kept work uses lives until it is enqueued.
-  static void keep(Device& device, const View& view) {
-    if (device.batch && view.storage) device.batch->outermost_->keep(*view.storage);
+  void keep(const View& view) noexcept {
+    if (view.storage && !view.storage->kept) outermost_->keep(*view.storage);
   }
 
  private:
-  // An item of work, in the outermost batch's memory.
-  struct Item {
-    Item* next = nullptr;
-    void (*run)(Item&) = nullptr;
-    void (*destroy)(Item&) = nullptr;
-  };
-  template <class Work>
-  struct ItemOf : Item {
-    explicit ItemOf(Work&& w) : work(std::move(w)) {}
-    explicit ItemOf(const Work& w) : work(w) {}
-    Work work;
-  };
+  template <class F>
+  class Action final : public Work {
+   public:
+    explicit Action(F&& action) : action_(std::forward<F>(action)) {}
+    void submit(WorkPtr&) override { action_(); }
 
-  template <class Work>
-  void add(Work&& work) {
-    using Type = ItemOf<std::remove_cvref_t<Work>>;
-    void* memory = outermost_->memory_.allocate(sizeof(Type), alignof(Type));
-    auto* item = new (memory) Type(std::forward<Work>(work));
-    item->run = [](Item& i) { static_cast<Type&>(i).work(); };
-    item->destroy = [](Item& i) { static_cast<Type&>(i).~Type(); };
-    *last_ = item;
-    last_ = &item->next;
-  }
-  void keep(Storage& storage);
+   private:
+    std::remove_cvref_t<F> action_;
+  };
+  void keep(Storage& storage) noexcept;
 
   Device& device_;
   Batch* const outer_;
   Batch* const outermost_;
-  Item* first_ = nullptr;
-  Item** last_ = &first_;
-
-  // Of the outermost batch: first the device's workspace, then more of the heap.
-  std::unique_ptr<std::byte[]> workspace_;
-  std::pmr::monotonic_buffer_resource memory_;
-  std::pmr::vector<std::shared_ptr<Storage>> kept_{&memory_};  // each once
+  WorkList work_;
+  Storage* kept_ = nullptr;  // the first of a list
 };
 
 }  // namespace ml

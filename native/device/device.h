@@ -2,7 +2,6 @@
 // A device as the layers see it: operations, a stream, memory.
 
 #include <algorithm>
-#include <cstddef>
 #include <functional>
 #include <memory>
 #include <string>
@@ -27,6 +26,7 @@ class Device : public std::enable_shared_from_this<Device> {
   Device(const Operations& operations, std::unique_ptr<Stream> stream, MemorySource source)
       : operations(operations),
         stream_(std::move(stream)),
+        work_memory_(stream_->work_memory()),
         allocator_(std::move(source), *stream_) {
     constexpr int64_t kMostStaged = int64_t{4} << 30;  // bytes of host memory, where a GPU has more
     stream_->when_memory_is_short([this](Ticket last) { allocator_.release_idle(last); });
@@ -42,12 +42,10 @@ class Device : public std::enable_shared_from_this<Device> {
 
   Batch* batch = nullptr;  // open now: device/batch.h
   View condition;          // all work that is enqueued now depends on it as well: OnCondition
-  // For the work of a batch, which mostly fits it; an open batch has taken it.
-  static constexpr size_t kBatchWorkspace = size_t{64} << 10;
-  std::unique_ptr<std::byte[]> batch_workspace{new std::byte[kBatchWorkspace]};
 
   Stream& stream() { return *stream_; }
   Allocator& allocator() { return allocator_; }
+  WorkMemory& work_memory() { return *work_memory_; }
 
   Trace* trace = nullptr;  // set while work is recorded instead of run
 
@@ -63,6 +61,7 @@ class Device : public std::enable_shared_from_this<Device> {
   friend class Storage;
 
   std::unique_ptr<Stream> stream_;  // until end()
+  const std::shared_ptr<WorkMemory> work_memory_;
   Allocator allocator_;
   bool closed_ = false;
   Storage* storages_ = nullptr;  // the first of a list
@@ -110,7 +109,8 @@ class Storage : public std::enable_shared_from_this<Storage> {
 
   WriteLog writes;
   Validity validity;
-  bool in_batch = false;  // an open batch keeps it
+  std::shared_ptr<Storage> kept;  // itself, while an open batch keeps it
+  Storage* next_kept = nullptr;   // of the batch
   // What the exact values of its 16-bit elements need, once an optimizer trains them:
   // optim/exact_rows.h, layer/exact_rows.h.
   std::shared_ptr<Storage> exact;

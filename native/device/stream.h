@@ -19,6 +19,7 @@
 
 #include "device/operation_times.h"
 #include "device/outcome.h"
+#include "device/work.h"
 
 namespace ml {
 
@@ -33,6 +34,9 @@ class Stream {
 
   Stream();
   virtual ~Stream() = default;
+
+  // Enqueues a kernel, with its outcome.
+  virtual void launch(WorkPtr work) noexcept = 0;
 
   // Copies host memory into device memory, in order. `source` may be reused when the call returns.
   // `fresh`: no work enqueued so far uses the target.
@@ -76,6 +80,9 @@ class Stream {
   // nullptr: none. The earliest kMaxUnreported are remembered.
   FaultPtr report_fault(Ticket last);
 
+  // Of what is enqueued. A batch keeps work in it, also when the stream is gone.
+  const std::shared_ptr<WorkMemory>& work_memory() const { return work_memory_; }
+
   // Times since the last call of this, in no order.
   std::vector<OperationTime> take_times();
 
@@ -92,6 +99,7 @@ class Stream {
 
   virtual void collect_times() {}  // adds the times that the device has measured meanwhile
 
+  const std::shared_ptr<WorkMemory> work_memory_ = std::make_shared<WorkMemory>();
   OperationTimes operation_times_;
 
  private:

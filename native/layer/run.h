@@ -3,7 +3,9 @@
 // with outputs that are allocated by its shape rule.
 
 #include <array>
+#include <cstdint>
 #include <span>
+#include <utility>
 
 #include "device/batch.h"
 #include "device/dependence.h"
@@ -22,66 +24,86 @@ inline void wrote(Device& device, const View& v) {
   if (v.storage && v.storage->exact) submit_surely(device, [&] { reset_exact_rows(device, v); });
 }
 
-// Copies of the `results` of work that waits in a batch.
-class Results {
+// An operation with its arguments, which have been checked, and with what becomes of the work. That
+// is void if one of its inputs is or what it updates, or if it fails itself. What it overwrites is
+// void then. What it updates is a state, such as a parameter or a gradient, and stays as it was;
+// but for `results`, outputs that are in the making: they are void with the work that adds to them.
+template <class Args, class Writes>
+class Operation final : public Work {
  public:
-  explicit Results(std::span<const View> views) {
-    for (const View& v : views) views_.at(count_++) = v;
+  // `writes`: with which each_output lists what the operation writes.
+  Operation(Device& device, const Args& args, const Writes& writes, std::span<const View> results)
+      : device_(device), args_(args), writes_(writes), condition_(device.condition) {
+    name = name_of(args);
+    each([&](const View& v, Write, uint32_t bit) {
+      for (const View& result : results)
+        if (result.data == v.data) results_ |= bit;
+    });
   }
-  std::span<const View> views() const { return {views_.data(), count_}; }
+
+  void submit(WorkPtr& self) override { enqueue(self); }
+
+  // Enqueues the work, which is the stream's from here on.
+  OutcomePtr enqueue(WorkPtr& self) {
+    each([](const View& v, Write, uint32_t) { announce_write(v); });
+    Needs needs;
+    each_input(args_, [&](const char*, const View& v, bool) { collect_needs(v, needs); });
+    each([&](const View& v, Write write, uint32_t bit) {
+      if (write == Write::updated) collect_needs(v, needs);
+      if (voids(write, bit)) reserve_overwrite(v);
+    });
+    collect_needs(condition_, needs);
+    OutcomePtr known = std::make_shared<Outcome>(std::move(needs));
+    // From here on nothing fails.
+    outcome = known;
+    each([&](const View& v, Write write, uint32_t bit) {
+      if (voids(write, bit)) overwrite(v, known);
+      count_write(v);
+    });
+    device_.stream().launch(std::move(self));
+    return known;
+  }
+
+  void run(void* context) override { device_.operations.of(args_)(context, args_); }
 
  private:
-  size_t count_ = 0;
-  std::array<View, 4> views_;
+  // f(view, write, a bit of its own), for each output
+  template <class F>
+  void each(const F& f) const {
+    uint32_t bit = 1;
+    each_output(args_, writes_, [&](const char*, const View& v, Write write) {
+      f(v, write, bit);
+      bit <<= 1;
+    });
+  }
+  bool voids(Write write, uint32_t bit) const {
+    return write == Write::overwritten || (results_ & bit);
+  }
+
+  Device& device_;
+  const Args args_;
+  [[no_unique_address]] const Writes writes_;
+  const View condition_;  // OnCondition
+  uint32_t results_ = 0;  // bits
 };
 
-// Enqueues a kernel. Returns what becomes of the work, which is void if one of its inputs is or
-// what it updates, or if it fails itself. What it overwrites is void then. What it updates is a
-// state, such as a parameter or a gradient, and stays as it was; but for `results`, which are in
-// the making, and void with the work that adds to them.
-template <class Args, class Writes>
-OutcomePtr submit(Device& device, const Args& args, const Writes& writes,
-                  std::span<const View> results) {
-  each_output(args, writes, [](const char*, const View& v, Write) { announce_write(v); });
-  Needs needs;
-  each_input(args, [&](const char*, const View& v, bool) { collect_needs(v, needs); });
-  each_output(args, writes, [&](const char*, const View& v, Write write) {
-    if (write == Write::updated) collect_needs(v, needs);
-  });
-  for (const View& v : results) collect_needs(v, needs);
-  collect_needs(device.condition, needs);
-  const auto each_result = [&](auto&& f) {
-    each_output(args, writes, [&](const char*, const View& v, Write write) {
-      if (write == Write::overwritten) f(v);
-    });
-    for (const View& v : results) f(v);
-  };
-  each_result([](const View& v) { reserve_overwrite(v); });
-  auto outcome = std::make_shared<Outcome>(std::move(needs));
-  device.operations.of(args)(device.stream(), args, outcome);
-  each_result([&](const View& v) { overwrite(v, outcome); });
-  each_output(args, writes, [](const char*, const View& v, Write) { count_write(v); });
-  return outcome;
-}
-
 // The one way to a kernel, now or when the open batch commits, in which case there is no outcome
-// yet. The arguments have been checked; `rule` is their shape_rule, with which each_output lists
-// what the operation writes.
+// yet. The arguments have been checked; `rule` is their shape_rule.
 template <class Args, class Rule>
 OutcomePtr enqueue(Device& device, const Args& args, const Rule& rule,
                    std::span<const View> results = {}) {
+  using Made = Operation<Args, decltype(writes_of(rule))>;
+  static_assert(sizeof(Made) <= WorkMemory::kLargest);
+  auto* made = new (device.work_memory()) Made(device, args, writes_of(rule), results);
+  WorkPtr work(made);
   OutcomePtr outcome;
-  if (device.batch) {
-    each_input(args, [&](const char*, const View& v, bool) { Batch::keep(device, v); });
-    each_output(args, rule, [&](const char*, const View& v, Write) { Batch::keep(device, v); });
-    Batch::keep(device, device.condition);
-    Batch::submit(device, [&device, args, writes = writes_of(rule), condition = device.condition,
-                           made = Results(results)] {
-      const OnCondition depend(device, condition);
-      submit(device, args, writes, made.views());
-    });
+  if (Batch* batch = device.batch) {
+    each_input(args, [&](const char*, const View& v, bool) { batch->keep(v); });
+    each_output(args, rule, [&](const char*, const View& v, Write) { batch->keep(v); });
+    batch->keep(device.condition);
+    batch->add(std::move(work));
   } else {
-    outcome = submit(device, args, rule, results);
+    outcome = made->enqueue(work);
   }
   if constexpr (!kKeepsExact<Args>)
     each_output(args, rule, [&](const char*, const View& v, Write) { wrote(device, v); });

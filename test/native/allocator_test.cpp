@@ -16,6 +16,7 @@ constexpr int64_t kTotal = int64_t{256} << 20;
 // Runs its work when step() or wait() says so.
 class ManualStream final : public Stream {
  public:
+  void launch(WorkPtr) noexcept override {}
   void write(void*, const void*, size_t, OutcomePtr, bool) override {}
   void read(void*, const void*, size_t, OutcomePtr, Completion) override {}
   void produce(void*, size_t, OutcomePtr, Producer) override {}

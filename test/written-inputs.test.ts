@@ -21,6 +21,7 @@ import {
 import { onEveryDevice } from './support/devices.js'
 import { errorOf } from './support/errors.js'
 import { failNext, stopFailing } from './support/failures.js'
+import { reportAll } from './support/faults.js'
 import { gradientsOf } from './support/layers.js'
 
 // biome-ignore lint/suspicious/noExplicitAny: contexts of several kinds
@@ -136,6 +137,7 @@ onEveryDevice((device) => {
     for (const write of Object.values(writes)) {
       for (let after = 0; ; after++) {
         const { context } = layer.forward(x)
+        await device.synchronize()
         failNext({ kind: 'malloc', after })
         let failed = false
         try {
@@ -145,6 +147,7 @@ onEveryDevice((device) => {
         }
         stopFailing('malloc')
         if (!failed) {
+          await reportAll(device) // the last to fail may have been on the device's own threads
           context.dispose()
           break
         }

@@ -1,10 +1,18 @@
 #include "device/dependence.h"
 
 namespace ml {
+namespace {
+
+void overwrite(const View& v, const OutcomePtr& outcome) {
+  const auto [begin, end] = byte_range(v);
+  overwrite(*v.storage, begin, end, outcome);
+}
+
+}  // namespace
 
 void write(const View& target, const void* source, bool fresh) {
   Storage& storage = *target.storage;
-  reserve_overwrite(target);
+  storage.validity.reserve();
   auto outcome = std::make_shared<Outcome>();
   storage.device().stream().write(target.data, source, static_cast<size_t>(target.bytes()), outcome,
                                   fresh && storage.idle());
@@ -13,14 +21,15 @@ void write(const View& target, const void* source, bool fresh) {
 
 void read(void* target, const View& source, Stream::Completion done) {
   Needs needs;
-  collect_needs(source, needs);
+  const auto [begin, end] = byte_range(source);
+  collect_needs(*source.storage, begin, end, needs);
   source.storage->device().stream().read(target, source.data, static_cast<size_t>(source.bytes()),
                                          std::make_shared<Outcome>(std::move(needs)),
                                          std::move(done));
 }
 
 void produce(const View& target, Stream::Producer fill) {
-  reserve_overwrite(target);
+  target.storage->validity.reserve();
   auto outcome = std::make_shared<Outcome>();
   target.storage->device().stream().produce(target.data, static_cast<size_t>(target.bytes()),
                                             outcome, std::move(fill));

@@ -195,8 +195,7 @@ void CpuStream::loop() {
       spinning = spin_and_join(has_work);
       lock.lock();
     }
-    if (caller_runs_queue_)
-      sleep_until([this] { return stop_ || !caller_runs_queue_; });
+    if (caller_runs_queue_) sleep_until([this] { return stop_ || !caller_runs_queue_; });
   }
 }
 

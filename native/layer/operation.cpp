@@ -50,7 +50,7 @@ OutcomePtr Operation::enqueue(WorkPtr& work) {
     if (voided(o)) with_bytes(o, [](Storage& s, int64_t, int64_t) { s.validity.reserve(); });
   }
   with_bytes(operation.condition_, depend_on);
-  const OutcomePtr known = std::make_shared<Outcome>(std::move(needs));
+  const OutcomePtr known = operation.device_.work_memory().new_outcome(std::move(needs));
   // From here on nothing fails.
   work->outcome = known;
   for (const Operand& o : all) {

@@ -67,12 +67,16 @@ class OperandList {
     if (more_.empty() && count_ < few_.size()) {
       few_[count_++] = o;
     } else {  // the reads of a table
-      if (more_.empty()) more_.assign(few_.begin(), few_.end());
+      if (more_.empty()) {
+        more_.reserve(2 * few_.size());
+        more_.assign(few_.begin(), few_.end());
+      }
       more_.push_back(o);
     }
   }
 
-  std::array<Operand, count_views<Args>()> few_;
+  static constexpr int kTable = requires(const Args& args) { args.reads; } ? 4 : 0;  // one read
+  std::array<Operand, count_views<Args>() + kTable> few_;
   size_t count_ = 0;
   std::vector<Operand> more_;
 };

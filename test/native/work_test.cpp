@@ -71,8 +71,7 @@ void lists_keep_the_order() {
   require(inner.empty() && !outer.empty(), "append() takes all");
   inner.push(make(memory, 9));
   outer.push(make(memory, 5));
-  for (uint32_t i = 0; i < 6; ++i)
-    require(number_of(*outer.pop()) == i, "first in, first out");
+  for (uint32_t i = 0; i < 6; ++i) require(number_of(*outer.pop()) == i, "first in, first out");
   require(outer.empty() && number_of(*inner.pop()) == 9, "a list that was taken is empty");
   none.append(outer);
   none.push(make(memory, 1));

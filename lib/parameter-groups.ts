@@ -93,8 +93,11 @@ function isGroups(params: unknown): params is readonly ParameterGroup[] {
 
 class Collector {
   readonly #where: string
-  readonly #dense = new Map<Tensor, { parameter: DenseParameter; group: number }>()
-  readonly #tables = new Map<ValueTable, { parameter: TrainedTable; group: number }>()
+  readonly #dense: DenseParameter[] = []
+  readonly #tables: TrainedTable[] = []
+  readonly #denseGroups: number[] = []
+  readonly #tableGroups: number[] = []
+  readonly #positions = new Map<Tensor | ValueTable, number>() // in those lists
   #device: Device | undefined
 
   constructor(where: string) {
@@ -108,44 +111,47 @@ class Collector {
       fail('ERR_VALUE', this.#where, name, 'be an array of parameters', parameters, hint)
     }
     for (let i = 0; i < count; i++)
-      this.#addOne(readParameter(this.#where, `${name}[${i}]`, (parameters as unknown[])[i]), group)
+      this.#addOne(readParameter(this.#where, name, i, (parameters as unknown[])[i]), group)
   }
 
   #addOne(p: DenseParameter | TrainedTable, group: number): void {
     const where = this.#where
     tensorHandle(where, p.name, p.value, this.#device)
     this.#device ??= p.value.device
-    const listed = p.kind === 'table' ? this.#tables.get(p.table) : this.#dense.get(p.value)
-    if (listed && listed.group !== group) {
-      const found = `params[${listed.group}] and params[${group}]`
+    const key = p.kind === 'table' ? p.table : p.value
+    const known = this.#positions.get(key)
+    const groups = p.kind === 'table' ? this.#tableGroups : this.#denseGroups
+    const at = known ?? groups.length
+    if (known !== undefined && groups[at] !== group) {
+      const found = `params[${groups[at]}] and params[${group}]`
       fail('ERR_VALUE', where, p.name, 'be in one group', found, 'Leave it out of one of them.')
     }
-    if (p.kind === 'table') {
-      this.#tables.set(p.table, { parameter: p, group })
-      return
-    }
-    tensorHandle(where, `${p.name}.grad`, p.grad, this.#device)
-    const { grad } = (listed?.parameter ?? p) as DenseParameter
-    if (grad !== p.grad)
-      fail('ERR_VALUE', where, p.name, 'have one gradient', 'another one the second time')
-    this.#dense.set(p.value, { parameter: p, group })
+    if (p.kind === 'dense') {
+      tensorHandle(where, `${p.name}.grad`, p.grad, this.#device)
+      if (known !== undefined && this.#dense[at]!.grad !== p.grad)
+        fail('ERR_VALUE', where, p.name, 'have one gradient', 'another one the second time')
+      this.#dense[at] = p
+    } else this.#tables[at] = p
+    groups[at] = group
+    if (known === undefined) this.#positions.set(key, at)
   }
 
   parameters(): DistinctParameters {
-    return {
-      device: this.#device as Device,
-      dense: [...this.#dense.values()].map(({ parameter }) => parameter),
-      tables: [...this.#tables.values()].map(({ parameter }) => parameter),
-    }
+    return { device: this.#device as Device, dense: this.#dense, tables: this.#tables }
   }
 
   of(): number[] {
-    return [...this.#dense.values(), ...this.#tables.values()].map(({ group }) => group)
+    return [...this.#denseGroups, ...this.#tableGroups]
   }
 }
 
 /** A parameter that the caller may have made, each of its fields read once. */
-function readParameter(where: string, name: string, p: unknown): DenseParameter | TrainedTable {
+function readParameter(
+  where: string,
+  list: string,
+  position: number,
+  p: unknown,
+): DenseParameter | TrainedTable {
   if (isObject(p)) {
     const { kind, name, value } = p as Partial<Parameter>
     if (kind === 'dense' && Tensor.is(value)) {
@@ -159,5 +165,5 @@ function readParameter(where: string, name: string, p: unknown): DenseParameter 
     }
   }
   const hint = 'Pass layer.parameters(), spread for several layers.'
-  fail('ERR_VALUE', where, name, 'be a parameter of a layer', p, hint)
+  fail('ERR_VALUE', where, `${list}[${position}]`, 'be a parameter of a layer', p, hint)
 }

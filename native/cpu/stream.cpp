@@ -59,12 +59,14 @@ CpuStream::~CpuStream() {
 }
 
 void CpuStream::launch(WorkPtr work) noexcept {
+  bool wake;
   {
     std::lock_guard<std::mutex> lock(queue_mutex_);
     queue_.push(std::move(work));
     pushed_.store(next_ticket(), std::memory_order_release);
+    wake = std::exchange(sleeping_, false);
   }
-  work_available_.notify_one();
+  if (wake) work_available_.notify_one();
 }
 
 void CpuStream::always(std::function<void()> action) {
@@ -169,12 +171,19 @@ bool CpuStream::spin_and_join(const std::function<bool()>& done) {
 
 void CpuStream::loop() {
   std::unique_lock<std::mutex> lock(queue_mutex_);
+  const auto sleep_until = [&](const auto& done) {
+    while (!done()) {
+      sleeping_ = true;
+      work_available_.wait(lock);
+    }
+    sleeping_ = false;
+  };
   const std::function<bool()> has_work = [this] {
     return !caller_runs_queue_.load(std::memory_order_relaxed) &&
            pushed_.load(std::memory_order_acquire) != completed();
   };
   for (;;) {
-    work_available_.wait(lock, [this] { return stop_ || !queue_.empty(); });
+    sleep_until([this] { return stop_ || !queue_.empty(); });
     if (queue_.empty()) return;
     for (bool spinning = true; spinning;) {
       if (has_work()) {
@@ -186,8 +195,7 @@ void CpuStream::loop() {
       spinning = spin_and_join(has_work);
       lock.lock();
     }
-    if (caller_runs_queue_)
-      work_available_.wait(lock, [this] { return stop_ || !caller_runs_queue_; });
+    if (caller_runs_queue_) sleep_until([this] { return stop_ || !caller_runs_queue_; });
   }
 }
 

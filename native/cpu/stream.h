@@ -48,7 +48,7 @@ class CpuStream final : public Stream {
   std::condition_variable work_available_;
   std::condition_variable between_work_;  // the stream's thread has finished what it was running
   WorkList queue_;
-  bool stop_ = false;
+  bool stop_ = false, sleeping_ = false;  // sleeping_: the stream's thread is to be woken
 
   std::thread thread_;
 };

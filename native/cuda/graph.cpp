@@ -29,7 +29,7 @@ class Recording final : public RecordedWork {
   }
 
   void replay() override {
-    const auto outcome = std::make_shared<Outcome>(trace_.needs());
+    const auto outcome = device_->work_memory().new_outcome(trace_.needs());
     trace_.reserve();
     stream().replay(graph_, outcome);
     trace_.overwrite(outcome);

@@ -39,7 +39,7 @@ void submit_surely(Device& device, const std::function<void()>& work) {
   }
 }
 
-void Batch::keep(Storage& storage) noexcept {
+void Batch::keep_first(Storage& storage) noexcept {
   storage.kept = storage.shared_from_this();
   storage.next_kept = std::exchange(kept_, &storage);
 }

@@ -42,8 +42,8 @@ class Batch {
 
   void add(WorkPtr work) noexcept { work_.push(std::move(work)); }
   // Memory that kept work uses lives until it is enqueued.
-  void keep(const View& view) noexcept {
-    if (view.storage && !view.storage->kept) outermost_->keep(*view.storage);
+  void keep(Storage* storage) noexcept {
+    if (storage && !storage->kept) outermost_->keep_first(*storage);
   }
 
  private:
@@ -56,7 +56,7 @@ class Batch {
    private:
     std::remove_cvref_t<F> action_;
   };
-  void keep(Storage& storage) noexcept;
+  void keep_first(Storage& storage) noexcept;
 
   Device& device_;
   Batch* const outer_;

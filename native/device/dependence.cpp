@@ -1,11 +1,19 @@
 #include "device/dependence.h"
 
 namespace ml {
+namespace {
+
+void overwrite(const View& v, const OutcomePtr& outcome) {
+  const auto [begin, end] = byte_range(v);
+  overwrite(*v.storage, begin, end, outcome);
+}
+
+}  // namespace
 
 void write(const View& target, const void* source, bool fresh) {
   Storage& storage = *target.storage;
-  reserve_overwrite(target);
-  auto outcome = std::make_shared<Outcome>();
+  storage.validity.reserve();
+  auto outcome = storage.device().work_memory().new_outcome();
   storage.device().stream().write(target.data, source, static_cast<size_t>(target.bytes()), outcome,
                                   fresh && storage.idle());
   overwrite(target, outcome);
@@ -13,22 +21,24 @@ void write(const View& target, const void* source, bool fresh) {
 
 void read(void* target, const View& source, Stream::Completion done) {
   Needs needs;
-  collect_needs(source, needs);
-  source.storage->device().stream().read(target, source.data, static_cast<size_t>(source.bytes()),
-                                         std::make_shared<Outcome>(std::move(needs)),
-                                         std::move(done));
+  const auto [begin, end] = byte_range(source);
+  collect_needs(*source.storage, begin, end, needs);
+  Device& device = source.storage->device();
+  device.stream().read(target, source.data, static_cast<size_t>(source.bytes()),
+                       device.work_memory().new_outcome(std::move(needs)), std::move(done));
 }
 
 void produce(const View& target, Stream::Producer fill) {
-  reserve_overwrite(target);
-  auto outcome = std::make_shared<Outcome>();
-  target.storage->device().stream().produce(target.data, static_cast<size_t>(target.bytes()),
-                                            outcome, std::move(fill));
+  Device& device = target.storage->device();
+  target.storage->validity.reserve();
+  auto outcome = device.work_memory().new_outcome();
+  device.stream().produce(target.data, static_cast<size_t>(target.bytes()), outcome,
+                          std::move(fill));
   overwrite(target, outcome);
 }
 
 void synchronize(Device& device, Stream::Completion done) {
-  device.stream().read(nullptr, nullptr, 0, std::make_shared<Outcome>(), std::move(done));
+  device.stream().read(nullptr, nullptr, 0, device.work_memory().new_outcome(), std::move(done));
 }
 
 }  // namespace ml

@@ -7,27 +7,16 @@
 
 namespace ml {
 
-// Appends what a view depends on. Nothing for an argument that was left out, or for a view without
-// a storage.
-inline void collect_needs(const View& v, Needs& needs) {
-  if (!v || !v.storage) return;
-  const auto [begin, end] = byte_range(v);
-  Storage& storage = *v.storage;
+// Appends what bytes begin … end - 1 depend on.
+inline void collect_needs(Storage& storage, int64_t begin, int64_t end, Needs& needs) {
   if (Trace* trace = storage.device().trace)
     trace->read(storage, begin, end);
   else
     storage.validity.collect(begin, end, needs);
 }
 
-inline void reserve_overwrite(const View& v) {
-  if (v) v.storage->validity.reserve();
-}
-
-// From here on the bytes of the view, reserved before, depend on `outcome` alone.
-inline void overwrite(const View& v, const OutcomePtr& outcome) {
-  if (!v) return;
-  const auto [begin, end] = byte_range(v);
-  Storage& storage = *v.storage;
+// From here on those bytes depend on `outcome` alone; Validity::reserve() went before.
+inline void overwrite(Storage& storage, int64_t begin, int64_t end, const OutcomePtr& outcome) {
   if (Trace* trace = storage.device().trace)
     trace->overwrite(storage, begin, end);
   else

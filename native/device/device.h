@@ -85,6 +85,8 @@ class OnCondition {
 
 // Memory with its owner. Freed in stream order with the last tensor on it.
 class Storage : public std::enable_shared_from_this<Storage> {
+  std::shared_ptr<Device> device_;  // first, since `validity` has memory of it
+
  public:
   Storage(std::shared_ptr<Device> device, int64_t bytes)
       : device_(std::move(device)), block_(device_->allocator().allocate(bytes)) {
@@ -120,7 +122,6 @@ class Storage : public std::enable_shared_from_this<Storage> {
   void link();
   void abandon() noexcept;  // at the end of the device
 
-  std::shared_ptr<Device> device_;
   Block block_;
   std::function<void()> release_;
   Storage *previous_ = nullptr, *next_ = nullptr;  // of the device

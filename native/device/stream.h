@@ -80,7 +80,8 @@ class Stream {
   // nullptr: none. The earliest kMaxUnreported are remembered.
   FaultPtr report_fault(Ticket last);
 
-  // Of what is enqueued. A batch keeps work in it, also when the stream is gone.
+  // Of what is enqueued, and of its outcomes. A batch and tensors have some of it, also when the
+  // stream is gone.
   const std::shared_ptr<WorkMemory>& work_memory() const { return work_memory_; }
 
   // Times since the last call of this, in no order.

@@ -4,8 +4,9 @@
 
 namespace ml {
 
-void Validity::collect(int64_t begin, int64_t end, Needs& needs) const {
+void Validity::collect(int64_t begin, int64_t end, Needs& needs) {
   if (begin >= end) return;
+  if (parts_.size() == 1 && parts_.front().outcome->passed()) parts_.clear();  // most often
   auto part = std::lower_bound(parts_.begin(), parts_.end(), begin,
                                [](const Part& p, int64_t at) { return p.end <= at; });
   for (; part != parts_.end() && part->begin < end; ++part) {

@@ -13,7 +13,7 @@ namespace ml {
 class Validity {
  public:
   // Appends what bytes begin … end - 1 depend on, unless it has passed.
-  void collect(int64_t begin, int64_t end, Needs& needs) const;
+  void collect(int64_t begin, int64_t end, Needs& needs);
 
   // The overwrite()s of one piece of work allocate nothing after this, so that they can follow it
   // without failing.

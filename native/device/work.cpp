@@ -1,8 +1,11 @@
 #include "device/work.h"
 
-#include <new>
-
 namespace ml {
+
+OutcomeMemory::~OutcomeMemory() {
+  for (Block* block : {free_, freed_.load(std::memory_order_acquire)})
+    while (block) ::operator delete(std::exchange(block, block->next));
+}
 
 WorkMemory::~WorkMemory() {
   if (!current_) return;

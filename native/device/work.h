@@ -6,11 +6,56 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <new>
 #include <utility>
 
 #include "device/outcome.h"
 
 namespace ml {
+
+// Memory of outcomes, allocated by the caller's thread and freed by any. They live as long as what
+// depends on them, so each block is used again by itself.
+class OutcomeMemory {
+ public:
+  OutcomeMemory() = default;
+  ~OutcomeMemory();
+  OutcomeMemory(const OutcomeMemory&) = delete;
+  OutcomeMemory& operator=(const OutcomeMemory&) = delete;
+
+  // `bytes`: always the same.
+  void* allocate(size_t bytes) {
+    if (!free_) free_ = freed_.exchange(nullptr, std::memory_order_acquire);
+    return free_ ? std::exchange(free_, free_->next) : ::operator new(bytes);
+  }
+  void free(void* memory) noexcept {
+    auto* block = static_cast<Block*>(memory);
+    block->next = freed_.load(std::memory_order_relaxed);
+    while (!freed_.compare_exchange_weak(block->next, block, std::memory_order_release,
+                                         std::memory_order_relaxed)) {
+    }
+  }
+
+ private:
+  struct Block {
+    Block* next;
+  };
+  Block* free_ = nullptr;
+  alignas(64) std::atomic<Block*> freed_{nullptr};
+};
+
+template <class T>
+struct OutcomeAllocator {
+  using value_type = T;
+
+  explicit OutcomeAllocator(OutcomeMemory& m) : memory(&m) {}
+  template <class U>
+  OutcomeAllocator(const OutcomeAllocator<U>& o) : memory(o.memory) {}
+  T* allocate(size_t) { return static_cast<T*>(memory->allocate(sizeof(T))); }
+  void deallocate(T* outcome, size_t) noexcept { memory->free(outcome); }
+  bool operator==(const OutcomeAllocator&) const = default;
+
+  OutcomeMemory* memory;
+};
 
 // Memory of work, allocated by the caller's thread and freed by any: in chunks that follow each
 // other in a circle. Work ends about in the order in which it was made, so the next chunk is mostly
@@ -38,6 +83,10 @@ class WorkMemory {
         ->freed.fetch_add(1, std::memory_order_release);
   }
 
+  OutcomePtr new_outcome(Needs needs = {}) {
+    return std::allocate_shared<Outcome>(OutcomeAllocator<Outcome>(outcomes_), std::move(needs));
+  }
+
  private:
   static constexpr size_t kChunk = 8 << 10, kAlignment = 16;
   struct Chunk {
@@ -51,6 +100,7 @@ class WorkMemory {
   void advance();
 
   Chunk* current_ = nullptr;
+  OutcomeMemory outcomes_;
 };
 
 class Work {

@@ -3,13 +3,14 @@
 // with outputs that are allocated by its shape rule.
 
 #include <array>
-#include <cstdint>
+#include <memory>
 #include <span>
 #include <utility>
 
 #include "device/batch.h"
 #include "device/dependence.h"
 #include "layer/exact_rows.h"
+#include "layer/operation.h"
 #include "operations.h"
 
 namespace ml {
@@ -24,87 +25,29 @@ inline void wrote(Device& device, const View& v) {
   if (v.storage && v.storage->exact) submit_surely(device, [&] { reset_exact_rows(device, v); });
 }
 
-// An operation with its arguments, which have been checked, and with what becomes of the work. That
-// is void if one of its inputs is or what it updates, or if it fails itself. What it overwrites is
-// void then. What it updates is a state, such as a parameter or a gradient, and stays as it was;
-// but for `results`, outputs that are in the making: they are void with the work that adds to them.
-template <class Args, class Writes>
-class Operation final : public Work {
- public:
-  // `writes`: with which each_output lists what the operation writes.
-  Operation(Device& device, const Args& args, const Writes& writes, std::span<const View> results)
-      : device_(device), args_(args), writes_(writes), condition_(device.condition) {
-    name = name_of(args);
-    each([&](const View& v, Write, uint32_t bit) {
-      for (const View& result : results)
-        if (result.data == v.data) results_ |= bit;
-    });
-  }
+template <class Args>
+using OperationPtr = std::unique_ptr<OperationOf<Args>>;
 
-  void submit(WorkPtr& self) override { enqueue(self); }
-
-  // Enqueues the work, which is the stream's from here on.
-  OutcomePtr enqueue(WorkPtr& self) {
-    each([](const View& v, Write, uint32_t) { announce_write(v); });
-    Needs needs;
-    each_input(args_, [&](const char*, const View& v, bool) { collect_needs(v, needs); });
-    each([&](const View& v, Write write, uint32_t bit) {
-      if (write == Write::updated) collect_needs(v, needs);
-      if (voids(write, bit)) reserve_overwrite(v);
-    });
-    collect_needs(condition_, needs);
-    OutcomePtr known = std::make_shared<Outcome>(std::move(needs));
-    // From here on nothing fails.
-    outcome = known;
-    each([&](const View& v, Write write, uint32_t bit) {
-      if (voids(write, bit)) overwrite(v, known);
-      count_write(v);
-    });
-    device_.stream().launch(std::move(self));
-    return known;
-  }
-
-  void run(void* context) override { device_.operations.of(args_)(context, args_); }
-
- private:
-  // f(view, write, a bit of its own), for each output
-  template <class F>
-  void each(const F& f) const {
-    uint32_t bit = 1;
-    each_output(args_, writes_, [&](const char*, const View& v, Write write) {
-      f(v, write, bit);
-      bit <<= 1;
-    });
-  }
-  bool voids(Write write, uint32_t bit) const {
-    return write == Write::overwritten || (results_ & bit);
-  }
-
-  Device& device_;
-  const Args args_;
-  [[no_unique_address]] const Writes writes_;
-  const View condition_;  // OnCondition
-  uint32_t results_ = 0;  // bits
-};
+// The arguments have been checked; `rule` is their shape_rule.
+template <class Args, class Rule>
+OperationPtr<Args> prepare(Device& device, const Args& args, const Rule& rule,
+                           std::span<const View> results) {
+  static_assert(sizeof(OperationOf<Args>) <= WorkMemory::kLargest);
+  return OperationPtr<Args>(new (device.work_memory())
+                                OperationOf<Args>(device, args, rule, results));
+}
 
 // The one way to a kernel, now or when the open batch commits, in which case there is no outcome
-// yet. The arguments have been checked; `rule` is their shape_rule.
+// yet.
 template <class Args, class Rule>
 OutcomePtr enqueue(Device& device, const Args& args, const Rule& rule,
-                   std::span<const View> results = {}) {
-  using Made = Operation<Args, decltype(writes_of(rule))>;
-  static_assert(sizeof(Made) <= WorkMemory::kLargest);
-  auto* made = new (device.work_memory()) Made(device, args, writes_of(rule), results);
-  WorkPtr work(made);
+                   OperationPtr<Args> operation) {
   OutcomePtr outcome;
-  if (Batch* batch = device.batch) {
-    each_input(args, [&](const char*, const View& v, bool) { batch->keep(v); });
-    each_output(args, rule, [&](const char*, const View& v, Write) { batch->keep(v); });
-    batch->keep(device.condition);
-    batch->add(std::move(work));
-  } else {
-    outcome = made->enqueue(work);
-  }
+  WorkPtr work = std::move(operation);
+  if (device.batch)
+    Operation::add(*device.batch, std::move(work));
+  else
+    outcome = Operation::enqueue(work);
   if constexpr (!kKeepsExact<Args>)
     each_output(args, rule, [&](const char*, const View& v, Write) { wrote(device, v); });
   return outcome;
@@ -114,11 +57,11 @@ template <class Args>
 OutcomePtr run(Device& device, const Args& args, std::span<const View> results = {}) {
   const auto rule = shape_rule(args);
   check_outputs(args, rule);
-  if constexpr (HasRule<Args>)
-    check_overlap(rule.op, args, rule);
-  else
-    check_overlap(name_of(args), args, rule);
-  return enqueue(device, args, rule, results);
+  OperationPtr<Args> operation = prepare(device, args, rule, results);
+  const char* op = operation->name;
+  if constexpr (HasRule<Args>) op = rule.op;
+  check_overlap(op, operation->operands());
+  return enqueue(device, args, rule, std::move(operation));
 }
 
 inline void fill(const Tensor& t, double value) {
@@ -175,14 +118,16 @@ template <class Args>
 auto compute(Device& device, Args args, const Target (&targets)[kOutputCount<Args>] = {}) {
   const auto rule = shape_rule(args);
   std::array<Tensor, kOutputCount<Args>> results;
+  bool given = false;
   for (size_t i = 0; i < results.size(); ++i) {
     if (!targets[i].wanted || !targets[i].tensor) continue;
+    given = true;
     results[i] = *targets[i].tensor;
     args.*rule.list[i].view = results[i].view();
     expect_dtype(rule.op, rule.list[i].name, results[i].view(), rule.list[i].dtype);
     expect_shape(rule.op, rule.list[i].name, results[i].view(), rule.list[i].shape);
   }
-  check_overlap(rule.op, args, rule);
+  if (given) check_overlap(rule.op, OperandList<Args>(args, rule).all());
   for (size_t i = 0; i < results.size(); ++i) {
     if (!targets[i].wanted || targets[i].tensor) continue;
     const auto& output = rule.list[i];
@@ -197,7 +142,7 @@ auto compute(Device& device, Args args, const Target (&targets)[kOutputCount<Arg
     fill(results[i], 0);
     sums[count++] = results[i].view();
   }
-  enqueue(device, args, rule, std::span(sums.data(), count));
+  enqueue(device, args, rule, prepare(device, args, rule, std::span(sums.data(), count)));
   if constexpr (kOutputCount<Args> == 1)
     return results[0];
   else

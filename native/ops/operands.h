@@ -67,32 +67,6 @@ constexpr void each_output(const Args& args, NoRule, F&& f) {
   });
 }
 
-// Of a shape rule, which outputs there are and whether they are added to: what work that waits
-// needs to know once it has been checked.
-template <class Args, int count>
-struct Writes {
-  View Args::* view[count];
-  bool added_to[count];
-};
-
-template <class Args, int count>
-constexpr Writes<Args, count> writes_of(const Outputs<Args, count>& rule) {
-  Writes<Args, count> writes;
-  for (int i = 0; i < count; ++i) {
-    writes.view[i] = rule.list[i].view;
-    writes.added_to[i] = rule.list[i].added_to;
-  }
-  return writes;
-}
-constexpr NoRule writes_of(NoRule) { return {}; }
-
-template <class Args, int count, class F>
-void each_output(const Args& args, const Writes<Args, count>& writes, F&& f) {
-  for (int i = 0; i < count; ++i)
-    if (const View& view = args.*writes.view[i])
-      f("", view, writes.added_to[i] ? Write::updated : Write::overwritten);
-}
-
 // Whether each view of an argument struct is listed as an input or as an output. The views are the
 // first members of a struct, so that is a matter of counting.
 template <class Args, class... Views>

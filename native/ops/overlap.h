@@ -1,7 +1,11 @@
 #pragma once
-// What an operation writes shares no memory with what it reads or with another output, except an
-// output that is exactly an input whose kernel allows it (kInPlace). Found by addresses, for every
-// operation alike, before it runs.
+// The operands of one call, as memory. What an operation writes shares no memory with what it reads
+// or with another output, except an output that is exactly an input whose kernel allows it
+// (kInPlace). Found by addresses, for every operation alike, before it runs.
+
+#include <array>
+#include <span>
+#include <vector>
 
 #include "ops/operands.h"
 
@@ -22,46 +26,66 @@ struct Memory {
   bool operator==(const Memory&) const = default;
 };
 
-[[noreturn]] inline void fail_overlap(const char* op, const char* output, const char* other,
-                                      const char* hint) {
-  fail(Code::value, op, output, "have memory of its own",
-       std::string("memory that overlaps \"") + other + "\"", hint);
-}
-inline constexpr const char* kShareNothing =
-    "Leave the output out for a new tensor, or copy one of the two with .to(dtype).";
-inline constexpr const char* kShareAllOrNothing = "They may be the same tensor, or share nothing.";
+struct Operand {
+  // result: an output that is updated while it is in the making
+  enum class Kind : uint8_t { read, read_in_place, overwritten, updated, result };
+
+  bool written() const { return kind >= Kind::overwritten; }
+
+  const char* name = nullptr;
+  Storage* storage = nullptr;
+  Memory memory;
+  DType dtype = DType::f32;
+  Kind kind = Kind::read;
+};
+Operand operand(const char* name, const View& view, Operand::Kind kind);
+
+// The operands of a call that are given, outputs first. `rule`: as for each_output. `results`:
+// which of the outputs that are updated are in the making.
+template <class Args>
+class OperandList {
+ public:
+  template <class Rule>
+  OperandList(const Args& args, const Rule& rule, std::span<const View> results = {}) {
+    using Kind = Operand::Kind;
+    each_output(args, rule, [&](const char* name, const View& view, Write write) {
+      Kind kind = write == Write::updated ? Kind::updated : Kind::overwritten;
+      for (const View& result : results)
+        if (kind == Kind::updated && result.data == view.data) kind = Kind::result;
+      add(operand(name, view, kind));
+    });
+    each_input(args, [&](const char* name, const View& view, bool in_place) {
+      add(operand(name, view, in_place ? Kind::read_in_place : Kind::read));
+    });
+  }
+  std::span<const Operand> all() const {
+    return more_.empty() ? std::span(few_.data(), count_) : std::span(more_);
+  }
+
+ private:
+  void add(const Operand& o) {
+    if (more_.empty() && count_ < few_.size()) {
+      few_[count_++] = o;
+    } else {  // the reads of a table
+      if (more_.empty()) {
+        more_.reserve(2 * few_.size());
+        more_.assign(few_.begin(), few_.end());
+      }
+      more_.push_back(o);
+    }
+  }
+
+  static constexpr int kTable = requires(const Args& args) { args.reads; } ? 4 : 0;  // one read
+  std::array<Operand, count_views<Args>() + kTable> few_;
+  size_t count_ = 0;
+  std::vector<Operand> more_;
+};
+
+// ERR_VALUE where an output overlaps another operand.
+void check_overlap(const char* op, std::span<const Operand> operands);
 
 // For what a call reads beside the operands of the operation.
-inline void expect_apart(const char* op, const char* output, const View& written, const char* input,
-                         const View& read) {
-  if (Memory(written).overlaps(Memory(read))) fail_overlap(op, output, input, kShareNothing);
-}
-
-template <class Args, class Rule>
-void check_overlap(const char* op, const Args& args, const Rule& rule) {
-  struct Written {
-    const char* name;
-    DType dtype;
-    Memory memory;
-  };
-  Written written[count_views<Args>()];
-  int count = 0;
-  each_output(args, rule, [&](const char* name, const View& view, Write) {
-    const Memory memory(view);
-    for (int i = 0; i < count; ++i)
-      if (memory.overlaps(written[i].memory))
-        fail_overlap(op, name, written[i].name, kShareNothing);
-    written[count++] = {name, view.dtype, memory};
-  });
-  each_input(args, [&](const char* name, const View& view, bool in_place) {
-    const Memory memory(view);
-    for (int i = 0; i < count; ++i) {
-      const Written& w = written[i];
-      if (!memory.overlaps(w.memory)) continue;
-      if (in_place && memory == w.memory && view.dtype == w.dtype) continue;
-      fail_overlap(op, w.name, name, in_place ? kShareAllOrNothing : kShareNothing);
-    }
-  });
-}
+void expect_apart(const char* op, const char* output, const View& written, const char* input,
+                  const View& read);
 
 }  // namespace ml

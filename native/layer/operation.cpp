@@ -1,0 +1,67 @@
+#include "layer/operation.h"
+
+#include <utility>
+
+#include "device/dependence.h"
+
+namespace ml {
+namespace {
+
+using Kind = Operand::Kind;
+
+// f(storage, begin, end): the bytes of an operand.
+template <class F>
+void with_bytes(const Operand& o, const F& f) {
+  if (!o.storage || o.memory.begin == o.memory.end) return;
+  const auto base = reinterpret_cast<uintptr_t>(o.storage->data());
+  f(*o.storage, static_cast<int64_t>(o.memory.begin - base),
+    static_cast<int64_t>(o.memory.end - base));
+}
+
+// Whether it is void with the work.
+bool voided(const Operand& o) { return o.kind == Kind::overwritten || o.kind == Kind::result; }
+
+}  // namespace
+
+Operand Operation::condition_of(const Device& device) {
+  return device.condition ? operand("condition", device.condition, Kind::read) : Operand{};
+}
+
+void Operation::add(Batch& batch, WorkPtr work) {
+  const auto& operation = static_cast<const Operation&>(*work);
+  for (const Operand& o : operation.operands()) batch.keep(o.storage);
+  batch.keep(operation.condition_.storage);
+  batch.add(std::move(work));
+}
+
+OutcomePtr Operation::enqueue(WorkPtr& work) {
+  auto& operation = static_cast<Operation&>(*work);
+  const std::span<const Operand> all = operation.operands();
+  for (const Operand& o : all) {
+    if (!o.written()) break;
+    with_bytes(o, [](Storage& s, int64_t begin, int64_t end) { s.writes.announce(begin, end); });
+  }
+  Needs needs;
+  const auto depend_on = [&needs](Storage& s, int64_t begin, int64_t end) {
+    collect_needs(s, begin, end, needs);
+  };
+  for (const Operand& o : all) {
+    if (o.kind != Kind::overwritten) with_bytes(o, depend_on);
+    if (voided(o)) with_bytes(o, [](Storage& s, int64_t, int64_t) { s.validity.reserve(); });
+  }
+  with_bytes(operation.condition_, depend_on);
+  const OutcomePtr known = operation.device_.work_memory().new_outcome(std::move(needs));
+  // From here on nothing fails.
+  work->outcome = known;
+  for (const Operand& o : all) {
+    if (!o.written()) break;
+    with_bytes(o, [&](Storage& s, int64_t begin, int64_t end) {
+      if (voided(o)) overwrite(s, begin, end, known);
+      s.writes.add(begin, end);
+    });
+  }
+  operation.device_.stream().launch(std::move(work));
+  return known;
+}
+
+}  // namespace ml

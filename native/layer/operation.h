@@ -1,0 +1,52 @@
+#pragma once
+// An operation on its way to the device: its arguments, which have been checked, the memory that it
+// uses, and what becomes of the work. That is void if one of its inputs is or what it updates, or
+// if it fails itself. What it overwrites is void then. What it updates is a state, such as a
+// parameter or a gradient, and stays as it was; but for results, outputs that are in the making:
+// they are void with the work that adds to them.
+
+#include <span>
+
+#include "device/batch.h"
+#include "operations.h"
+
+namespace ml {
+
+// The same for every operation.
+class Operation : public Work {
+ public:
+  // Enqueues the work, which is the stream's from here on.
+  static OutcomePtr enqueue(WorkPtr& work);
+  void submit(WorkPtr& self) override { enqueue(self); }
+  // With the memory that it uses.
+  static void add(Batch& batch, WorkPtr work);
+
+ protected:
+  explicit Operation(Device& device) : device_(device), condition_(condition_of(device)) {}
+  virtual std::span<const Operand> operands() const = 0;
+
+  Device& device_;
+
+ private:
+  static Operand condition_of(const Device& device);
+
+  const Operand condition_;  // OnCondition
+};
+
+template <class Args>
+class OperationOf final : public Operation {
+ public:
+  template <class Rule>
+  OperationOf(Device& device, const Args& args, const Rule& rule, std::span<const View> results)
+      : Operation(device), args_(args), operands_(args_, rule, results) {
+    name = name_of(args);
+  }
+  void run(void* context) override { device_.operations.of(args_)(context, args_); }
+  std::span<const Operand> operands() const override { return operands_.all(); }
+
+ private:
+  const Args args_;
+  const OperandList<Args> operands_;
+};
+
+}  // namespace ml

@@ -253,6 +253,13 @@ export class Tensor<D extends DType = DType> extends TensorMemory {
     })
   }
 
+  /** @internal Rows `begin` … of the first axis under `shape`, inside of noGrad() alone. */
+  view(begin: number, shape: readonly number[]): Tensor<D> {
+    const handle = this.handle('Tensor.rows', 'this')
+    const rowSize = countElements(this.shape.slice(1))
+    return new Tensor(this.device, native.tensorView(handle, begin * rowSize, shape))
+  }
+
   #recordView(
     where: string,
     view: () => TensorHandle,

@@ -85,18 +85,11 @@ export class Embedding {
       const where = 'Embedding.forward'
       const numbers = Tensor.is(tokens) ? undefined : readTokens(where, tokens)
       const shape = numbers ? [numbers.length] : (tokens as Tensor).shape
-      if (shape.length !== 1 && shape.length !== 2)
-        fail(
-          'ERR_SHAPE',
-          where,
-          'tokens',
-          'have shape [tokens] or [batch, time]',
-          formatShape(shape),
-        )
+      checkTokenAxes(where, shape)
       const count = countElements(shape)
       const weights = constantTensor(where, this.#device, [count, 1], 1)
       const indices = numbers
-        ? this.#uploadTokens(where, numbers)
+        ? this.#uploadTokens(where, numbers, [1])
         : this.#copyTokens(where, tokens as Tensor, count)
       const rows = ops.embeddingBag(this.table.weight, indices, weights)
       const output = rows.reshape([...shape, this.table.dim])
@@ -125,9 +118,18 @@ export class Embedding {
 
   /** The rows alone. Arguments and errors as {@link Embedding.forward}. */
   infer(tokens: Tensor | NumericData): Tensor<'float32'> {
-    const { output, context } = this.forward(tokens)
-    context.dispose()
-    return output
+    return explicitly(() => {
+      const where = 'Embedding.infer'
+      if (Tensor.is(tokens)) {
+        checkTokenAxes(where, tokens.shape)
+        checkTokens(where, tokens, this.#device)
+        return ops.embedding(this.table.weight, tokens)
+      }
+      const indices = this.#uploadTokens(where, readTokens(where, tokens), [])
+      const output = ops.embedding(this.table.weight, indices)
+      indices.dispose()
+      return output
+    })
   }
 
   /**
@@ -185,7 +187,8 @@ export class Embedding {
     return `Embedding ${formatShape(this.table.weight.shape)} on ${this.#device.name}`
   }
 
-  #uploadTokens(where: string, numbers: Numbers): Tensor {
+  /** As `[tokens]` with these axes behind. */
+  #uploadTokens(where: string, numbers: Numbers, axes: readonly number[]): Tensor {
     const { length } = numbers
     const requirement = `be in [0, ${this.table.slots})`
     const values = encodeIndices(where, 'tokens', numbers, this.table.slots, (position, found) =>
@@ -199,18 +202,28 @@ export class Embedding {
       ),
     )
     const exact = { kind: 'Int32Array', length, values } as const
-    return tensorOf(where, 'tokens', exact, this.#device, [length, 1])
+    return tensorOf(where, 'tokens', exact, this.#device, [length, ...axes])
   }
 
   // A copy of the caller's token numbers, which the step reads later.
   #copyTokens(where: string, tokens: Tensor, count: number): Tensor {
-    tensorHandle(where, 'tokens', tokens, this.#device)
-    if (tokens.dtype !== 'int32') fail('ERR_DTYPE', where, 'tokens', 'be int32', tokens.dtype)
+    checkTokens(where, tokens, this.#device)
     const flat = tokens.reshape([count, 1])
     const copy = this.#device.empty([count, 1], 'int32').copyFrom(flat)
     flat.dispose()
     return copy
   }
+}
+
+function checkTokenAxes(where: string, shape: readonly number[]): void {
+  if (shape.length === 1 || shape.length === 2) return
+  const requirement = 'have shape [tokens] or [batch, time]'
+  fail('ERR_SHAPE', where, 'tokens', requirement, formatShape(shape))
+}
+
+function checkTokens(where: string, tokens: Tensor, device: Device): void {
+  tensorHandle(where, 'tokens', tokens, device)
+  if (tokens.dtype !== 'int32') fail('ERR_DTYPE', where, 'tokens', 'be int32', tokens.dtype)
 }
 
 function readTokens(where: string, tokens: unknown): Numbers {

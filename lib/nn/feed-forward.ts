@@ -14,7 +14,7 @@ import {
   uniformParameter,
   valuesByName,
 } from './explicit-module.js'
-import { toGradientRows, toRows } from './input.js'
+import { overRows, toGradientRows, toRows } from './input.js'
 
 const activations = {
   gelu: { forward: ops.gelu, backward: ops.geluBackward },
@@ -120,12 +120,12 @@ export class FeedForward extends DenseModule implements ExplicitModule<Saved<Fee
 
   /** The output alone. */
   override infer(x: LayerInput): Tensor<'float32'> {
-    return explicitly(() => {
-      const { rows, restoreShape } = toRows('FeedForward.infer', 'x', x, this.#device, this.#dim)
+    const run = (rows: Tensor) => {
       const { y, a, h } = this.#run(rows)
-      for (const t of [rows, a, h]) t.dispose()
-      return restoreShape(y)
-    })
+      for (const t of [a, h]) t.dispose()
+      return y
+    }
+    return explicitly(() => overRows('FeedForward.infer', x, this.#device, this.#dim, run))
   }
 
   /** Adds to the gradients and returns dx. @throws ERR_CONTEXT, ERR_SHAPE */

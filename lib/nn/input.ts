@@ -1,7 +1,7 @@
 import type { Device } from '../device.js'
 import { fail } from '../errors.js'
 import { type LayerInput, toInputTensor } from '../layer-input.js'
-import { formatShape, type Tensor, tensorHandle } from '../tensor.js'
+import { formatShape, Tensor, tensorHandle } from '../tensor.js'
 
 /** The input of a module as rows. */
 export interface Rows {
@@ -28,6 +28,29 @@ export function toGradientRows(
     fail('ERR_SHAPE', where, 'dy', `have ${tokens} rows, as the output has`, found, hint)
   }
   return result
+}
+
+/**
+ * Runs `body`, which keeps nothing of its argument, on the rows of an input. A tensor that is rows
+ * already is passed as it is: a view costs as much as a small operation.
+ * @returns what `body` returns, under the leading axes of the input
+ * @throws ERR_SHAPE, ERR_DTYPE
+ */
+export function overRows(
+  where: string,
+  x: LayerInput,
+  device: Device,
+  width: number,
+  body: (rows: Tensor) => Tensor<'float32'>,
+): Tensor<'float32'> {
+  if (Tensor.is(x) && x.shape.length === 2 && x.shape[1] === width) {
+    tensorHandle(where, 'x', x, device)
+    return body(x)
+  }
+  const { rows, restoreShape } = toRows(where, 'x', x, device, width)
+  const output = restoreShape(body(rows))
+  rows.dispose()
+  return output
 }
 
 /** Checks an input `[tokens, width]` or `[batch, time, width]`. @throws ERR_SHAPE, ERR_DTYPE */

@@ -16,7 +16,7 @@ import {
   Saved,
   uniformParameter,
 } from './explicit-module.js'
-import { toGradientRows, toRows } from './input.js'
+import { overRows, toGradientRows, toRows } from './input.js'
 
 /** Options of {@link Linear}. */
 export interface LinearOptions {
@@ -119,12 +119,9 @@ export class Linear extends DenseModule implements ExplicitModule<Saved<{ x: Ten
 
   /** The output alone. */
   override infer(x: LayerInput): Tensor<'float32'> {
-    return explicitly(() => {
-      const { rows, restoreShape } = toRows('Linear.infer', 'x', x, this.#device, this.#inputDim)
-      const output = restoreShape(this.#run(rows))
-      rows.dispose()
-      return output
-    })
+    const where = 'Linear.infer'
+    const run = (rows: Tensor) => this.#run(rows)
+    return explicitly(() => overRows(where, x, this.#device, this.#inputDim, run))
   }
 
   /** Adds to the gradients and returns dx. @throws ERR_CONTEXT, ERR_SHAPE */

@@ -13,7 +13,7 @@ import {
   newParameter,
   Saved,
 } from './explicit-module.js'
-import { toGradientRows, toRows } from './input.js'
+import { overRows, toGradientRows, toRows } from './input.js'
 
 /** Options of {@link RmsNorm}. */
 export interface RmsNormOptions {
@@ -69,6 +69,12 @@ export class RmsNorm extends DenseModule implements ExplicitModule<Saved<{ x: Te
       const reads = { x: rows, weight: this.#gain.value }
       return { output, context: new Saved(this, { x: rows }, reads) }
     })
+  }
+
+  /** The output alone. */
+  override infer(x: LayerInput): Tensor<'float32'> {
+    const run = (rows: Tensor) => ops.rmsNorm(rows, this.#gain.value, { eps: this.#eps })
+    return explicitly(() => overRows('RmsNorm.infer', x, this.#device, this.#dim, run))
   }
 
   /** Adds to the gain's gradient and returns dx. @throws ERR_CONTEXT, ERR_SHAPE */

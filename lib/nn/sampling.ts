@@ -86,15 +86,13 @@ export function sample(
   numbers: readonly number[],
   step: number,
 ): Tensor<'int32'> {
+  const draw = (row: Tensor, number: number, out?: Tensor) => {
+    const options = { temperature, topK, topP, seed, step: number * 2 ** 32 + step }
+    return ops.multinomial(row, out ? { ...options, out } : options)
+  }
+  if (numbers.length === 1) return draw(logits, numbers[0]!)
   const out = logits.device.empty([numbers.length, 1], 'int32')
   for (const [row, number] of numbers.entries())
-    ops.multinomial(logits.rows(row, row + 1), {
-      temperature,
-      topK,
-      topP,
-      seed,
-      step: number * 2 ** 32 + step,
-      out: out.rows(row, row + 1),
-    })
+    draw(logits.rows(row, row + 1), number, out.rows(row, row + 1))
   return out
 }

@@ -3,7 +3,7 @@ import * as ops from '../ops.js'
 import type { Tensor } from '../tensor.js'
 import { Linear } from './linear.js'
 import { LlamaModule } from './llama-module.js'
-import type { Segment } from './transformer-cache.js'
+import type { Pass, Segment } from './transformer-cache.js'
 import type { TransformerConfig } from './transformer-config.js'
 
 /**
@@ -32,21 +32,23 @@ export class SelfAttention extends LlamaModule {
     this.oProj = projection(heads * headDim, dim)
   }
 
-  /** `[batch, time, dim]`; with segments batch is 1, and their caches are read and filled. */
-  run(x: Tensor, segments?: readonly Segment[]): Tensor {
-    const { heads, kvHeads } = this.#config
-    const q = this.#heads(this.qProj.apply(x), heads)
-    const k = this.#heads(this.kProj.apply(x), kvHeads)
-    const v = this.#heads(this.vProj.apply(x), kvHeads)
-    const y = segments
-      ? this.#attendCached(q, k, v, segments)
-      : ops.attention(this.#rotate(q), this.#rotate(k), v).y
-    const [batch = 1, time = 1] = x.shape
-    return this.oProj.apply(y.reshape([batch, time, heads * this.#config.headDim]))
+  /** From `[batch * time, dim]`; with segments batch is 1, and their caches are read and filled. */
+  run(x: Tensor, { batch, segments }: Pass): Tensor {
+    const q = this.qProj.apply(x)
+    const k = this.kProj.apply(x)
+    const v = this.vProj.apply(x)
+    const y = segments ? this.#attendCached(q, k, v, segments) : this.#attend(q, k, v, batch)
+    return this.oProj.apply(y)
   }
 
-  #heads(x: Tensor, heads: number): Tensor {
-    return x.reshape([...x.shape.slice(0, -1), heads, this.#config.headDim])
+  #attend(q: Tensor, k: Tensor, v: Tensor, batch: number): Tensor {
+    const { headDim } = this.#config
+    const heads = (x: Tensor) => {
+      const [tokens = 0, width = 0] = x.shape
+      return x.reshape([batch, batch && tokens / batch, width / headDim, headDim])
+    }
+    const { y } = ops.attention(this.#rotate(heads(q)), this.#rotate(heads(k)), heads(v))
+    return y.reshape(q.shape)
   }
 
   #rotate(x: Tensor, options: { offset?: number; out?: Tensor } = {}): Tensor {
@@ -57,24 +59,22 @@ export class SelfAttention extends LlamaModule {
 
   /** Each sequence by itself: its new queries against all of its keys. */
   #attendCached(q: Tensor, k: Tensor, v: Tensor, segments: readonly Segment[]): Tensor {
+    const { heads, kvHeads, headDim } = this.#config
     const y = this.device.empty(q.shape)
     for (const { begin, end, sequence } of segments) {
       const { keys, values } = sequence.layers[this.#layer]!
       const offset = sequence.length
-      const seen = offset + end - begin
-      const part = (x: Tensor) => rowsOf(x.reshape(x.shape.slice(1)), begin, end)
-      this.#rotate(part(k), { offset, out: rowsOf(keys, offset, seen) })
-      rowsOf(values, offset, seen).copyFrom(part(v))
-      const rotated = this.#rotate(part(q), { offset })
-      const out = { y: part(y) }
-      ops.attention(rotated, rowsOf(keys, 0, seen), rowsOf(values, 0, seen), { out })
+      const count = end - begin
+      const seen = [1, offset + count, kvHeads, headDim]
+      const fresh = [1, count, kvHeads, headDim]
+      this.#rotate(k.view(begin, fresh), { offset, out: keys.view(offset, fresh) })
+      values.view(offset, fresh).copyFrom(v.view(begin, fresh))
+      const queries = [1, count, heads, headDim]
+      const part = q.view(begin, queries)
+      this.#rotate(part, { offset, out: part })
+      const out = { y: y.view(begin, queries) }
+      ops.attention(part, keys.view(0, seen), values.view(0, seen), { out })
     }
     return y
   }
-}
-
-/** Rows of `[time, heads, width]` as a batch of one. */
-function rowsOf(x: Tensor, begin: number, end: number): Tensor {
-  const rows = x.rows(begin, end)
-  return rows.reshape([1, ...rows.shape])
 }

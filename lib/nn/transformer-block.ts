@@ -34,7 +34,7 @@ class Block extends LlamaModule {
   }
 
   run(x: Tensor, pass: Pass): Tensor {
-    const attended = this.selfAttn.run(this.inputLayernorm.apply(x), pass.segments)
+    const attended = this.selfAttn.run(this.inputLayernorm.apply(x), pass)
     const h = ops.add(x, this.#drop(attended, pass, 0))
     if (!this.postAttentionLayernorm) return h
     const normed = this.postAttentionLayernorm.apply(h)
@@ -74,7 +74,7 @@ export class Decoder extends LlamaModule {
     this.norm = new RmsNorm(device, { dim, eps })
   }
 
-  /** From tokens `[batch, time]` to `[batch, time, dim]`. */
+  /** From tokens `[batch * time]` to `[batch * time, dim]`. */
   run(tokens: Tensor, pass: Pass): Tensor {
     const embedded: Tensor = this.embedTokens.apply(tokens)
     return this.norm.apply(this.layers.reduce((x, block) => block.run(x, pass), embedded))

@@ -36,10 +36,12 @@ export interface Segment {
 
 /** What one pass through the layers is for, beside its tokens. */
 export interface Pass {
+  /** Sequences of the same length, whose tokens the rows are; one with segments. */
+  readonly batch: number
   /** In training the number of the pass, from which dropout's masks follow; else nothing drops. */
   readonly trainingStep: number | undefined
   /** The weighted load-balancing losses of experts, which they add here. */
   readonly losses: Tensor[]
-  /** With a cache: the tokens `[1, time]` are those of all these. */
+  /** With a cache: the tokens are those of all these. */
   readonly segments?: readonly Segment[]
 }

@@ -22,7 +22,7 @@ export interface Generator {
   readonly headDim: number
   /** Whether a token's output depends on no later one: else there is nothing to cache. */
   readonly causal: boolean
-  /** From tokens `[batch, time]` to `[batch, time, dim]`. */
+  /** From tokens `[batch * time]` to `[batch * time, dim]`. */
   run(tokens: Tensor, pass: Pass): Tensor
   /** From `[rows, dim]` to `[rows, vocabSize]`. */
   head(rows: Tensor): Tensor
@@ -145,21 +145,20 @@ function lastOfFresh(model: Generator, growing: readonly Growing[]): Tensor {
     segments.push({ begin, end: begin + fresh.length, sequence: cache! })
   }
   const fresh = growing.flatMap((sequence) => sequence.fresh)
-  const tokens = int32(device, fresh, [1, fresh.length])
-  const hidden = model.run(tokens, { trainingStep: undefined, losses: [], segments })
-  const rows = hidden.reshape(hidden.shape.slice(1))
-  if (rows.shape[0] === growing.length) return rows
+  const pass = { batch: 1, trainingStep: undefined, losses: [], segments }
+  const rows = model.run(int32(device, fresh), pass)
+  if (fresh.length === growing.length) return rows
   const last = segments.map(({ end }) => end - 1)
-  return ops.embedding(rows, int32(device, last, [last.length]))
+  return ops.embedding(rows, int32(device, last))
 }
 
 /** {@link lastOfFresh} without a cache: every token of each sequence is computed with again. */
 function lastOfAll({ limits, run }: Generator, growing: readonly Growing[]): Tensor {
   const last = growing.map(({ tokens }) => {
     const { length } = tokens
-    const whole = int32(limits.device, tokens, [1, length])
-    const hidden = run(whole, { trainingStep: undefined, losses: [] })
-    return hidden.reshape(hidden.shape.slice(1)).rows(length - 1, length)
+    const whole = int32(limits.device, tokens)
+    const rows = run(whole, { batch: 1, trainingStep: undefined, losses: [] })
+    return rows.rows(length - 1, length)
   })
   return ops.concat(last, 0)
 }
@@ -169,6 +168,6 @@ function failNothing({ index }: Growing): never {
   fail('ERR_VALUE', 'Transformer.generate', 'this', 'have logits to draw a token from', found)
 }
 
-function int32(device: Device, numbers: readonly number[], shape: readonly number[]): Tensor {
-  return device.tensor(Int32Array.from(numbers), shape)
+function int32(device: Device, numbers: readonly number[]): Tensor {
+  return device.tensor(Int32Array.from(numbers))
 }

@@ -9,7 +9,7 @@ import type { Tensor } from '../tensor.js'
 import { Linear } from './linear.js'
 import { LlamaModule } from './llama-module.js'
 import type { GenerateOptions } from './sampling.js'
-import { type TokenLimits, type Tokens, toTargets, toTokens } from './tokens.js'
+import { type TokenBatch, type TokenLimits, type Tokens, toTargets, toTokens } from './tokens.js'
 import { Decoder } from './transformer-block.js'
 import type { Pass } from './transformer-cache.js'
 import {
@@ -117,7 +117,7 @@ export class Transformer extends LlamaModule {
   apply(tokens: Tokens): Tensor<'float32'> {
     return tidy(() => {
       const batch = toTokens('Transformer.apply', tokens, this.#limits)
-      const hidden = this.model.run(batch.tensor, this.#pass())
+      const hidden = this.#run(batch, this.#pass(batch))
       const logits = this.lmHead.apply(hidden)
       return logits.reshape([...batch.shape, this.config.vocabSize])
     }) as Tensor<'float32'>
@@ -140,9 +140,8 @@ export class Transformer extends LlamaModule {
       const batch = toTokens(where, tokens, this.#limits)
       const flat = toTargets(where, targets, batch, this.#limits, ignoreIndex)
       const { kept, weights } = ops.targetWeights(flat, { ignoreIndex })
-      const pass = this.#pass()
-      const hidden = this.model.run(batch.tensor, pass)
-      const rows = hidden.reshape([flat.size, this.config.dim])
+      const pass = this.#pass(batch)
+      const rows = this.#run(batch, pass)
       const loss = headLoss(rows, this.lmHead.weight, kept, weights, this.config.compute)
       const extra = this.training ? pass.losses : []
       return extra.reduce((sum, balance) => ops.add(sum, balance), loss)
@@ -168,8 +167,14 @@ export class Transformer extends LlamaModule {
     return generate(this.#generator(), prompt, options)
   }
 
-  #pass(): Pass {
-    return { trainingStep: this.training ? this.position++ : undefined, losses: [] }
+  #pass({ tensor }: TokenBatch): Pass {
+    const trainingStep = this.training ? this.position++ : undefined
+    return { batch: tensor.shape[0]!, trainingStep, losses: [] }
+  }
+
+  /** `[batch * time, dim]` */
+  #run({ tensor }: TokenBatch, pass: Pass): Tensor {
+    return this.model.run(tensor.reshape([tensor.size]), pass)
   }
 
   #generator(): Generator {

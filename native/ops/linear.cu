@@ -5,48 +5,24 @@
 
 #include "cuda/column_sums.cuh"
 #include "cuda/matrix_product.cuh"
+#include "ops/linear_products.cuh"
 
 namespace ml::ML_CUDA_NAMESPACE {
 namespace {
 
-// y = x W^T: both are K-major (contiguous along the depth).
-template <class T>
-struct Forward {
-  template <int kTile>
-  struct Product : KMajorProduct<T, kTile, kTile> {};
-};
-
-// dx = dy W: dy is K-major, W is not. dy is float32, and so W is widened.
-template <class T>
-struct InputGradient {
-  template <int kTile>
-  struct Product {
-    using type = FmaProduct<float, T, true, false, kTile, kTile>;
-  };
-};
-
-// dW = dy^T x: neither is K-major.
-template <class T>
-struct WeightGradient {
-  template <int kTile>
-  struct Product {
-    using type = FmaProduct<float, T, false, false, kTile, kTile>;
-  };
-};
-
 template <class T>
 void forward(CudaStream& stream, const Linear& a) {
   const int64_t R = a.x.dim(0), in = a.x.dim(1), out = a.weight.dim(0);
-  multiply<Forward<T>::template Product, true, T, T>(stream,
-                                                     {.c = a.y.as<float>(),
-                                                      .ldc = out,
-                                                      .a = Operand<T>::of(a.x.as<T>(), in),
-                                                      .b = Operand<T>::of(a.weight.as<T>(), in),
-                                                      .M = R,
-                                                      .N = out,
-                                                      .K = in,
-                                                      .bias = a.bias ? a.bias.as<float>() : nullptr,
-                                                      .accumulate = false});
+  multiply<LinearForward<T>::template Product, true, T, T>(
+      stream, {.c = a.y.as<float>(),
+               .ldc = out,
+               .a = Operand<T>::of(a.x.as<T>(), in),
+               .b = Operand<T>::of(a.weight.as<T>(), in),
+               .M = R,
+               .N = out,
+               .K = in,
+               .bias = a.bias ? a.bias.as<float>() : nullptr,
+               .accumulate = false});
 }
 
 template <class T>
@@ -55,7 +31,7 @@ void backward(CudaStream& stream, const LinearBackward& a) {
   const Operand<float> dy = Operand<float>::of(a.dy.as<float>(), out);
   constexpr bool kWithLarge = sizeof(T) == 4;
   if (a.dx)
-    multiply<InputGradient<T>::template Product, kWithLarge, float, T>(
+    multiply<LinearInputGradient<T>::template Product, kWithLarge, float, T>(
         stream, {.c = a.dx.as<float>(),
                  .ldc = in,
                  .a = dy,
@@ -66,7 +42,7 @@ void backward(CudaStream& stream, const LinearBackward& a) {
                  .bias = nullptr,
                  .accumulate = a.accumulate_dx});
   if (a.dweight)
-    multiply<WeightGradient<T>::template Product, kWithLarge, float, T>(
+    multiply<LinearWeightGradient<T>::template Product, kWithLarge, float, T>(
         stream, {.c = a.dweight.as<float>(),
                  .ldc = in,
                  .a = dy,

@@ -52,7 +52,7 @@ void steps() {
   const Tensor counts = zeros(*device, {N}, DType::i32), reads = integers({T}, N),
                stats = empty(*device, {2 * kSlotStatistics}, DType::i32);
   count("count_reads", T * 4 + T * 8, CountReads{.counts = counts.view(), .indices = reads.view()});
-  count("slot_usage", N * 8, SlotUsage{.stats = stats.view(), .counts = counts.view()});
+  count("slot_usage", N * 4, SlotUsage{.stats = stats.view(), .counts = counts.view()});
 }
 
 // Floor: rows of dy once for each entry, as the gradient's values.

@@ -15,7 +15,6 @@ import { constantTensor, tensorOf } from '../new-tensor.js'
 import * as ops from '../ops.js'
 import { checkInteger, checkNumber, checkOptions } from '../options.js'
 import { type Parameter, stateEntries, tableParameter } from '../parameter.js'
-import { countElements } from '../shape.js'
 import { loadStateDict, type StateDict, stateDictOf } from '../state-dict.js'
 import { formatShape, Tensor, tensorHandle } from '../tensor.js'
 import { ValueTable } from '../value-table.js'
@@ -34,7 +33,7 @@ export interface EmbeddingOptions {
 }
 
 /** @internal */
-export type EmbeddingSaved = { indices: Tensor; weights: Tensor }
+export type EmbeddingSaved = { indices: Tensor }
 
 /**
  * An embedding of token numbers. Its rows are a {@link ValueTable}: the gradient is sparse, and a
@@ -82,15 +81,11 @@ export class Embedding {
           'have shape [tokens] or [batch, time]',
           formatShape(shape),
         )
-      const count = countElements(shape)
-      const weights = constantTensor(where, this.#device, [count, 1], 1)
       const indices = numbers
         ? this.#uploadTokens(where, numbers)
-        : this.#copyTokens(where, tokens as Tensor, count)
-      const rows = ops.embeddingBag(this.table.weight, indices, weights)
-      const output = rows.reshape([...shape, this.table.dim])
-      rows.dispose()
-      return { output, context: new Saved(this, { indices, weights }, {}) }
+        : this.#copyTokens(where, tokens as Tensor)
+      const output = ops.embedding(this.table.weight, indices)
+      return { output, context: new Saved(this, { indices }, {}) }
     })
   }
 
@@ -126,7 +121,7 @@ export class Embedding {
    */
   backward(context: Saved<EmbeddingSaved>, dy: Tensor): void {
     const where = 'Embedding.backward'
-    Saved.spend(where, context, this, this.#device, ({ indices, weights }) => {
+    Saved.spend(where, context, this, this.#device, ({ indices }) => {
       tensorHandle(where, 'dy', dy, this.#device)
       if (dy.size !== indices.size * this.table.dim) {
         const requirement = `have ${indices.size} rows of ${this.table.dim}, as the output has`
@@ -134,13 +129,15 @@ export class Embedding {
       }
       const rows = dy.reshape([indices.size, this.table.dim])
       const copy = rows.to('float32') // the caller may write to dy before the step reads it
+      const entries = indices.reshape([indices.size, 1])
+      const weights = constantTensor(where, this.#device, entries.shape, 1)
       native.tablePush(
         this.table.handle,
-        indices.handle(where, 'tokens'),
+        entries.handle(where, 'tokens'),
         weights.handle(where, 'weights'),
         copy.handle(where, 'dy'),
       )
-      for (const t of [rows, copy]) t.dispose()
+      for (const t of [rows, copy, entries, weights]) t.dispose()
     })
   }
 
@@ -188,17 +185,14 @@ export class Embedding {
       ),
     )
     const exact = { kind: 'Int32Array', length, values } as const
-    return tensorOf(where, 'tokens', exact, this.#device, [length, 1])
+    return tensorOf(where, 'tokens', exact, this.#device)
   }
 
   // A copy of the caller's token numbers, which the step reads later.
-  #copyTokens(where: string, tokens: Tensor, count: number): Tensor {
+  #copyTokens(where: string, tokens: Tensor): Tensor {
     tensorHandle(where, 'tokens', tokens, this.#device)
     if (tokens.dtype !== 'int32') fail('ERR_DTYPE', where, 'tokens', 'be int32', tokens.dtype)
-    const flat = tokens.reshape([count, 1])
-    const copy = this.#device.empty([count, 1], 'int32').copyFrom(flat)
-    flat.dispose()
-    return copy
+    return this.#device.empty(tokens.shape, 'int32').copyFrom(tokens)
   }
 }
 

@@ -126,7 +126,7 @@ onEveryDevice((device) => {
     expectGradient('dBias', await gradient(bias), (v) => loss(xs, ws, v), bs)
   })
 
-  test('`into` accumulates, but not of a group without rows; only `needs` are computed', async () => {
+  test('`into` accumulates, but not for groups without rows; only `needs` are made', async () => {
     const weights = randomTensor(device, [2, 3, 4], 2).tensor
     const x = randomTensor(device, [5, 4], 1)
     const dy = randomTensor(device, [5, 3], 3)

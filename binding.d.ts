@@ -245,6 +245,35 @@ export function linearBackward(
   dWeight: OptionalTensor,
   dBias: OptionalTensor,
 ): { dx?: TensorHandle; dWeight?: TensorHandle; dBias?: TensorHandle }
+export function groupByIndex(
+  outOrder: OptionalTensor,
+  outBags: OptionalTensor,
+  outPositions: OptionalTensor,
+  outOffsets: OptionalTensor,
+  indices: TensorHandle,
+  groups: number,
+): { order: TensorHandle; bags: TensorHandle; positions: TensorHandle; offsets: TensorHandle }
+export function groupedLinear(
+  out: OptionalTensor,
+  x: TensorHandle,
+  weights: TensorHandle,
+  offsets: TensorHandle,
+  bias: OptionalTensor,
+  compute: number,
+): TensorHandle
+export function groupedLinearBackward(
+  outX: OptionalTensor,
+  dy: TensorHandle,
+  x: TensorHandle,
+  weights: TensorHandle,
+  offsets: TensorHandle,
+  wantsX: boolean,
+  wantsWeights: boolean,
+  wantsBias: boolean,
+  dWeights: OptionalTensor,
+  dBias: OptionalTensor,
+  compute: number,
+): { dx?: TensorHandle; dWeights?: TensorHandle; dBias?: TensorHandle }
 export function matmul(
   out: OptionalTensor,
   x: TensorHandle,

@@ -15,6 +15,8 @@
 #include "ops/embedding.h"
 #include "ops/embedding_bag.h"
 #include "ops/fill.h"
+#include "ops/group_by_index.h"
+#include "ops/grouped_linear.h"
 #include "ops/layer_norm.h"
 #include "ops/linear.h"
 #include "ops/matmul.h"
@@ -62,6 +64,8 @@
   OPERATION(RandomFill, random_fill)                                     \
   OPERATION(Linear, linear)                                              \
   OPERATION(LinearBackward, linear_backward)                             \
+  OPERATION(GroupedLinear, grouped_linear)                               \
+  OPERATION(GroupedLinearBackward, grouped_linear_backward)              \
   OPERATION(MatMul, matmul)                                              \
   OPERATION(MatMulBackward, matmul_backward)                             \
   OPERATION(ProductKeyScores, product_key_scores)                        \
@@ -76,6 +80,7 @@
   OPERATION(EmbeddingBagWeightsBackward, embedding_bag_weights_backward) \
   OPERATION(QueueRead, queue_read)                                       \
   OPERATION(SortRows, sort_rows)                                         \
+  OPERATION(GroupByIndex, group_by_index)                                \
   OPERATION(SparseGradValues, sparse_grad_values)                        \
   OPERATION(SparseGradToDense, sparse_grad_to_dense)                     \
   OPERATION(SiluGate, silu_gate)                                         \

@@ -173,6 +173,7 @@ int main() {
   lookups(DType::f16, 509, 62);
   dense_counts();
   sequence_counts();
+  training_counts();
   experts();
   std::printf("\n]\n");
   device.reset();  // before the static objects of the emulator

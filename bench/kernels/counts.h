@@ -56,5 +56,7 @@ void count(const std::string& name, int64_t floor, const Args& args) {
 void dense_counts();
 // Cases of what models of sequences need (sequence_counts.cpp).
 void sequence_counts();
+// Cases of experts and of what stands around a step (training_counts.cpp).
+void training_counts();
 
 }  // namespace ml

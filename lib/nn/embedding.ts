@@ -15,7 +15,6 @@ import { constantTensor, tensorOf } from '../new-tensor.js'
 import * as ops from '../ops.js'
 import { checkInteger, checkNumber, checkOptions } from '../options.js'
 import { type Parameter, stateEntries, tableParameter } from '../parameter.js'
-import { countElements } from '../shape.js'
 import { loadStateDict, type StateDict, stateDictOf } from '../state-dict.js'
 import { formatShape, Tensor, tensorHandle } from '../tensor.js'
 import { ValueTable } from '../value-table.js'
@@ -34,7 +33,7 @@ export interface EmbeddingOptions {
 }
 
 /** @internal */
-export type EmbeddingSaved = { indices: Tensor; weights: Tensor }
+export type EmbeddingSaved = { indices: Tensor }
 
 /**
  * An embedding of token numbers. Its rows are a {@link ValueTable}: the gradient is sparse, and a
@@ -86,15 +85,11 @@ export class Embedding {
       const numbers = Tensor.is(tokens) ? undefined : readTokens(where, tokens)
       const shape = numbers ? [numbers.length] : (tokens as Tensor).shape
       checkTokenAxes(where, shape)
-      const count = countElements(shape)
-      const weights = constantTensor(where, this.#device, [count, 1], 1)
       const indices = numbers
-        ? this.#uploadTokens(where, numbers, [1])
-        : this.#copyTokens(where, tokens as Tensor, count)
-      const rows = ops.embeddingBag(this.table.weight, indices, weights)
-      const output = rows.reshape([...shape, this.table.dim])
-      rows.dispose()
-      return { output, context: new Saved(this, { indices, weights }, {}) }
+        ? this.#uploadTokens(where, numbers)
+        : this.#copyTokens(where, tokens as Tensor)
+      const output = ops.embedding(this.table.weight, indices)
+      return { output, context: new Saved(this, { indices }, {}) }
     })
   }
 
@@ -125,7 +120,7 @@ export class Embedding {
         checkTokens(where, tokens, this.#device)
         return ops.embedding(this.table.weight, tokens)
       }
-      const indices = this.#uploadTokens(where, readTokens(where, tokens), [])
+      const indices = this.#uploadTokens(where, readTokens(where, tokens))
       const output = ops.embedding(this.table.weight, indices)
       indices.dispose()
       return output
@@ -139,7 +134,7 @@ export class Embedding {
    */
   backward(context: Saved<EmbeddingSaved>, dy: Tensor): void {
     const where = 'Embedding.backward'
-    Saved.spend(where, context, this, this.#device, ({ indices, weights }) => {
+    Saved.spend(where, context, this, this.#device, ({ indices }) => {
       tensorHandle(where, 'dy', dy, this.#device)
       if (dy.size !== indices.size * this.table.dim) {
         const requirement = `have ${indices.size} rows of ${this.table.dim}, as the output has`
@@ -147,13 +142,15 @@ export class Embedding {
       }
       const rows = dy.reshape([indices.size, this.table.dim])
       const copy = rows.to('float32') // the caller may write to dy before the step reads it
+      const entries = indices.reshape([indices.size, 1])
+      const weights = constantTensor(where, this.#device, entries.shape, 1)
       native.tablePush(
         this.table.handle,
-        indices.handle(where, 'tokens'),
+        entries.handle(where, 'tokens'),
         weights.handle(where, 'weights'),
         copy.handle(where, 'dy'),
       )
-      for (const t of [rows, copy]) t.dispose()
+      for (const t of [rows, copy, entries, weights]) t.dispose()
     })
   }
 
@@ -187,8 +184,7 @@ export class Embedding {
     return `Embedding ${formatShape(this.table.weight.shape)} on ${this.#device.name}`
   }
 
-  /** As `[tokens]` with these axes behind. */
-  #uploadTokens(where: string, numbers: Numbers, axes: readonly number[]): Tensor {
+  #uploadTokens(where: string, numbers: Numbers): Tensor {
     const { length } = numbers
     const requirement = `be in [0, ${this.table.slots})`
     const values = encodeIndices(where, 'tokens', numbers, this.table.slots, (position, found) =>
@@ -202,16 +198,13 @@ export class Embedding {
       ),
     )
     const exact = { kind: 'Int32Array', length, values } as const
-    return tensorOf(where, 'tokens', exact, this.#device, [length, ...axes])
+    return tensorOf(where, 'tokens', exact, this.#device)
   }
 
   // A copy of the caller's token numbers, which the step reads later.
-  #copyTokens(where: string, tokens: Tensor, count: number): Tensor {
+  #copyTokens(where: string, tokens: Tensor): Tensor {
     checkTokens(where, tokens, this.#device)
-    const flat = tokens.reshape([count, 1])
-    const copy = this.#device.empty([count, 1], 'int32').copyFrom(flat)
-    flat.dispose()
-    return copy
+    return this.#device.empty(tokens.shape, 'int32').copyFrom(tokens)
   }
 }
 

@@ -2,18 +2,17 @@ import { disposeOnError } from '../atomically.js'
 import { type Compute, checkCompute } from '../compute.js'
 import { checkDevice, type Device } from '../device.js'
 import type { LayerInput } from '../layer-input.js'
-import { constantTensor } from '../new-tensor.js'
 import * as ops from '../ops.js'
 import { checkInteger, checkNumber, checkOptions, checkProduct } from '../options.js'
 import type { DenseParameter } from '../parameter.js'
 import type { Tensor } from '../tensor.js'
+import { Experts, type ExpertsSaved, type Routing } from './experts.js'
 import {
   DenseModule,
   type ExplicitModule,
   explicitly,
   Saved,
   uniformParameter,
-  valuesByName,
 } from './explicit-module.js'
 import { toGradientRows, toRows } from './input.js'
 
@@ -36,20 +35,11 @@ export interface MixtureOfExpertsOptions {
   seed?: number
 }
 
-/**
- * @internal With k tokens per expert and entry e * k + i the i-th token of expert e:
- * probabilities `[T, E]`, indices (the entries' tokens) and gates `[E * k, 1]`; inputs and outputs
- * `[E * k, dim]`, a and h (before and after gelu) `[E * k, hiddenDim]`.
- */
-export type ExpertsSaved = Record<
-  'x' | 'probabilities' | 'indices' | 'gates' | 'inputs' | 'a' | 'h' | 'outputs',
-  Tensor
->
+/** @internal The input, the probabilities `[T, E]`, and what the experts save. */
+export type MixtureSaved = ExpertsSaved & Record<'x' | 'probabilities', Tensor>
 
-// The gradient of the routing goes through a matrix with a column for each expert.
+// The gradient of the routing goes through a matrix with a row and a column for each expert.
 const maxExperts = 4096
-
-type Expert = Record<'w1' | 'b1' | 'w2' | 'b2', DenseParameter>
 
 /**
  * A mixture of experts with expert choice (Zhou et al. 2022), the routing that memory layers are
@@ -66,15 +56,14 @@ type Expert = Record<'w1' | 'b1' | 'w2' | 'b2', DenseParameter>
  * const y = experts.apply(device.normal([32, 64], { seed: 1 })) // each expert takes 8 of 32 tokens
  * ```
  */
-export class MixtureOfExperts extends DenseModule implements ExplicitModule<Saved<ExpertsSaved>> {
+export class MixtureOfExperts extends DenseModule implements ExplicitModule<Saved<MixtureSaved>> {
   protected readonly dense: readonly DenseParameter[]
   readonly #device: Device
   readonly #dim: number
-  readonly #hidden: number
+  readonly #count: number
   readonly #capacity: number
   readonly #router: DenseParameter
-  readonly #experts: readonly Expert[]
-  readonly #compute: Compute
+  readonly #experts: Experts
 
   /** @throws ERR_DEVICE, ERR_OPTION, ERR_VALUE */
   constructor(device: Device, options: MixtureOfExpertsOptions) {
@@ -83,34 +72,31 @@ export class MixtureOfExperts extends DenseModule implements ExplicitModule<Save
     checkDevice(where, device)
     const names = ['dim', 'hiddenDim', 'experts', 'capacity', 'compute', 'seed']
     const checked = checkOptions(where, options, names)
-    this.#compute = checkCompute(where, device, checked.compute)
+    const compute = checkCompute(where, device, checked.compute)
     const dim = checkInteger(where, 'dim', checked.dim)
     const hidden = checkInteger(where, 'hiddenDim', checked.hiddenDim)
     const experts = checkInteger(where, 'experts', checked.experts, 1, maxExperts)
-    checkProduct(where, { dim, hiddenDim: hidden })
+    checkProduct(where, { experts, dim, hiddenDim: hidden })
     this.#device = device
     this.#dim = dim
-    this.#hidden = hidden
+    this.#count = experts
     this.#capacity = checkNumber(where, 'capacity', checked.capacity ?? 2, 0)
     const seed =
       (1 + 4 * experts) * checkInteger(where, 'seed', checked.seed ?? device.seeds.next(), 0)
-    const newExpert = (e: number) => {
-      const parameter = (name: string, shape: number[], fanIn: number, offset: number) =>
-        uniformParameter(device, `experts.${e}.${name}`, shape, fanIn, seed + 4 * e + offset)
-      return {
-        w1: parameter('w1.weight', [hidden, dim], dim, 2),
-        b1: parameter('w1.bias', [hidden], dim, 3),
-        w2: parameter('w2.weight', [dim, hidden], hidden, 4),
-        b2: parameter('w2.bias', [dim], hidden, 5),
-      }
-    }
     const made = disposeOnError(() => ({
-      experts: Array.from({ length: experts }, (_, e) => newExpert(e)),
+      experts: new Experts(device, {
+        dim,
+        hiddenDim: hidden,
+        perToken: this.#capacity,
+        compute,
+        prefix: 'experts.',
+        seeds: Array.from({ length: experts }, (_, e) => seed + 4 * e + 2),
+      }),
       router: uniformParameter(device, 'router.weight', [experts, dim], dim, seed + 1),
     }))
     this.#experts = made.experts
     this.#router = made.router
-    this.dense = [this.#router, ...this.#experts.flatMap(({ w1, b1, w2, b2 }) => [w1, b1, w2, b2])]
+    this.dense = [this.#router, ...made.experts.parameters()]
   }
 
   /**
@@ -118,156 +104,75 @@ export class MixtureOfExperts extends DenseModule implements ExplicitModule<Save
    * @returns the output in the shape of x, and a context for one backward
    * @throws ERR_SHAPE, ERR_DTYPE
    */
-  forward(x: LayerInput): { output: Tensor<'float32'>; context: Saved<ExpertsSaved> } {
+  forward(x: LayerInput): { output: Tensor<'float32'>; context: Saved<MixtureSaved> } {
     return explicitly(() => {
       const where = 'MixtureOfExperts.forward'
-      const compute = this.#compute
       const { rows, restoreShape } = toRows(where, 'x', x, this.#device, this.#dim)
-      const { probabilities, indices, gates } = this.#route(rows)
-      const entries = indices.size
-      const ones = constantTensor(where, this.#device, [entries, 1], 1)
-      const inputs = ops.embeddingBag(rows, indices, ones)
-      ones.dispose()
-      const a = this.#device.empty([entries, this.#hidden])
-      this.#eachExpert({ inputs, a }, (expertRows, { w1, b1 }) =>
-        ops.linear(expertRows.inputs, w1.value, b1.value, { compute, out: expertRows.a }),
-      )
-      const h = ops.gelu(a)
-      const outputs = this.#device.empty([entries, this.#dim])
-      this.#eachExpert({ h, outputs }, (expertRows, { w2, b2 }) =>
-        ops.linear(expertRows.h, w2.value, b2.value, { compute, out: expertRows.outputs }),
-      )
-      const output = scatter(outputs, rows, indices, gates)
-      const saved = { x: rows, probabilities, indices, gates, inputs, a, h, outputs }
-      const weights = [this.#router, ...this.#experts.flatMap(({ w1, w2 }) => [w1, w2])]
-      const reads = { x: rows, ...valuesByName(weights) }
-      return { output: restoreShape(output), context: new Saved(this, saved, reads) }
+      const { probabilities, ...routing } = this.#route(rows)
+      const { y, saved } = this.#experts.forward(rows, routing as Routing)
+      const reads = { x: rows, 'router.weight': this.#router.value, ...this.#experts.weights() }
+      const context = new Saved(this, { ...saved, x: rows, probabilities }, reads)
+      return { output: restoreShape(y), context }
     })
   }
 
   /** @internal How often a token is multiplied by a parameter, on average. */
   readsPerToken(name: string): number {
-    return name.endsWith('router.weight') ? 1 : this.#capacity / this.#experts.length
+    return name.endsWith('router.weight') ? 1 : this.#experts.readsPerToken
   }
 
-  /** The tokens of each expert: probabilities `[T, E]`, indices and gates `[E * k, 1]`. */
-  #route(rows: Tensor): Record<'probabilities' | 'indices' | 'gates', Tensor> {
-    const experts = this.#experts.length
+  /** The probabilities, and the tokens of each expert. */
+  #route(rows: Tensor): Routing & { probabilities: Tensor } {
+    const experts = this.#count
     const tokens = rows.size / this.#dim
     const perExpert = Math.ceil((this.#capacity * tokens) / experts)
     const k = Math.max(1, Math.min(tokens, perExpert))
     const logits = ops.linear(rows, this.#router.value)
     const probabilities = ops.softmax(logits)
     const byExpert = ops.permute(probabilities, [1, 0])
-    const top = ops.topK(byExpert, k)
-    const indices = top.indices.reshape([experts * k, 1])
-    const gates = top.values.reshape([experts * k, 1])
-    for (const t of [logits, byExpert, top.values, top.indices]) t.dispose()
-    return { probabilities, indices, gates }
+    const { values, indices } = ops.topK(byExpert, k)
+    const byToken = ops.groupByIndex(indices, tokens)
+    const expertGates = values.reshape([experts * k, 1])
+    const gates = ops.embedding(expertGates, byToken.order)
+    const routing = {
+      probabilities,
+      tokens: indices.reshape([experts * k]),
+      expertGates,
+      expertOffsets: this.#device.tensor(Int32Array.from({ length: experts + 1 }, (_, e) => e * k)),
+      experts: byToken.bags,
+      gates: gates.reshape([experts * k]),
+      positions: byToken.order,
+      tokenOffsets: byToken.offsets,
+    }
+    for (const t of [logits, byExpert, values, indices, byToken.positions, gates]) t.dispose()
+    return routing
   }
 
   /**
    * Adds to the gradients and returns dx; which tokens an expert selects is taken as constant.
    * @throws ERR_CONTEXT, ERR_SHAPE
    */
-  backward(context: Saved<ExpertsSaved>, dy: LayerInput): Tensor<'float32'> {
+  backward(context: Saved<MixtureSaved>, dy: LayerInput): Tensor<'float32'> {
     const where = 'MixtureOfExperts.backward'
     return Saved.spend(where, context, this, this.#device, (saved) => {
-      const { x, indices, gates, outputs } = saved
+      const { x, probabilities } = saved
       const tokens = x.shape[0]!
       const { rows, restoreShape } = toGradientRows(where, dy, this.#device, this.#dim, tokens)
-      const dOutputs = ops.embeddingBag(rows, indices, gates)
-      const { dWeights: dGates } = ops.embeddingBagBackward(outputs, rows, indices, gates, {
-        needs: { table: false, weights: true },
+      const { dx, dProbabilities } = this.#experts.backward(saved, rows)
+      const dLogits = ops.softmaxBackward(dProbabilities, probabilities)
+      const { dx: dxOfRouter } = ops.linearBackward(dLogits, x, this.#router.value, {
+        needs: { x: true, weight: true, bias: false },
+        into: { weight: this.#router.grad },
       })
-      const dx = this.#expertsBackward(saved, dOutputs)
-      const dxOfRouter = this.#routerBackward(saved, dGates)
       ops.add(dx, dxOfRouter, { out: dx })
-      for (const t of [rows, dOutputs, dGates, dxOfRouter]) t.dispose()
+      for (const t of [rows, dProbabilities, dLogits, dxOfRouter]) t.dispose()
       return restoreShape(dx)
     })
   }
 
-  /** From the gradient of the experts' outputs `[E * k, dim]` to that of x. */
-  #expertsBackward(
-    { x, indices, inputs, a, h }: ExpertsSaved,
-    dOutputs: Tensor,
-  ): Tensor<'float32'> {
-    const dHidden = this.#device.empty(h.shape)
-    this.#eachExpert({ dOutputs, h, dHidden }, (expertRows, { w2, b2 }) =>
-      ops.linearBackward(expertRows.dOutputs, expertRows.h, w2.value, {
-        into: { weight: w2.grad, bias: b2.grad },
-        compute: this.#compute,
-        out: { dx: expertRows.dHidden },
-      }),
-    )
-    ops.geluBackward(dHidden, a, { out: dHidden })
-    const dInputs = this.#device.empty(inputs.shape)
-    this.#eachExpert({ dHidden, inputs, dInputs }, (expertRows, { w1, b1 }) =>
-      ops.linearBackward(expertRows.dHidden, expertRows.inputs, w1.value, {
-        into: { weight: w1.grad, bias: b1.grad },
-        compute: this.#compute,
-        out: { dx: expertRows.dInputs },
-      }),
-    )
-    const ones = constantTensor('MixtureOfExperts.backward', this.#device, indices.shape, 1)
-    const dx = scatter(dInputs, x, indices, ones)
-    for (const t of [dHidden, dInputs, ones]) t.dispose()
-    return dx
+  /** Frees the parameters and their gradients. */
+  override dispose(): void {
+    super.dispose()
+    this.#experts.dispose()
   }
-
-  /** From the gradient of the gates `[E * k, 1]` to that of x. */
-  #routerBackward({ x, probabilities, indices }: ExpertsSaved, dGates: Tensor): Tensor {
-    const oneHot = this.#expertOneHot(indices.size)
-    const dProbabilities = scatter(oneHot, probabilities, indices, dGates)
-    const dLogits = ops.softmaxBackward(dProbabilities, probabilities)
-    const { dx } = ops.linearBackward(dLogits, x, this.#router.value, {
-      needs: { x: true, weight: true, bias: false },
-      into: { weight: this.#router.grad },
-    })
-    for (const t of [oneHot, dProbabilities, dLogits]) t.dispose()
-    return dx
-  }
-
-  /** `[entries, E]`: a one in the column of each entry's expert. */
-  #expertOneHot(entries: number): Tensor {
-    const experts = this.#experts.length
-    const perExpert = entries / experts
-    const oneHot = new Float32Array(entries * experts)
-    for (let i = 0; i < entries; i++) oneHot[i * experts + Math.floor(i / perExpert)] = 1
-    return this.#device.tensor(oneHot, [entries, experts])
-  }
-
-  /** Calls `body` for each expert with its rows of the tensors, in the same memory. */
-  #eachExpert<Name extends string>(
-    tensors: Record<Name, Tensor>,
-    body: (rows: Record<Name, Tensor>, expert: Expert) => unknown,
-  ): void {
-    for (const [e, expert] of this.#experts.entries()) {
-      const rows = { ...tensors }
-      for (const name in tensors) rows[name] = rowsOfExpert(tensors[name], e, this.#experts.length)
-      body(rows, expert)
-      for (const name in rows) rows[name].dispose()
-    }
-  }
-}
-
-/** The rows of expert e, in the same memory: a tensor's rows divide equally among the experts. */
-function rowsOfExpert(tensor: Tensor, e: number, experts: number): Tensor {
-  const [count = 0] = tensor.shape
-  const perExpert = count / experts
-  return tensor.rows(e * perExpert, (e + 1) * perExpert)
-}
-
-/**
- * Adds rows to the tokens they belong to: `out[indices[i], :] += weights[i] * rows[i, :]`, in the
- * shape of `like`.
- */
-function scatter(rows: Tensor, like: Tensor, indices: Tensor, weights: Tensor): Tensor<'float32'> {
-  const { dTable } = ops.embeddingBagBackward(rows, like, indices, weights, {
-    needs: { table: true, weights: false },
-  })
-  const dense = dTable.toDense()
-  dTable.dispose()
-  return dense
 }

@@ -135,11 +135,8 @@ function feedForwardProducts(f: FeedForwardConfig, dim: number): number {
       return 3 * dim * f.hiddenDim
     case 'gelu':
       return 2 * dim * f.hiddenDim
-    case 'moe': {
-      // every expert computes every token where tokens choose
-      const computed = f.routing === 'token' ? f.experts : f.expertsPerToken
-      return dim * f.experts + computed * 2 * dim * f.hiddenDim
-    }
+    case 'moe':
+      return dim * f.experts + f.expertsPerToken * 2 * dim * f.hiddenDim
     case 'peer':
       return queryProducts(f, dim) + 2 * f.heads * f.knn * dim
   }
@@ -179,9 +176,7 @@ function feedForwardSaved(f: FeedForwardConfig, dim: number): number {
     case 'gelu':
       return 2 * f.hiddenDim
     case 'moe':
-      return f.routing === 'token'
-        ? f.experts * (2 * f.hiddenDim + dim + 3)
-        : f.experts + f.expertsPerToken * (2 * dim + 2 * f.hiddenDim + 2)
+      return f.experts + f.expertsPerToken * (2 * dim + 2 * f.hiddenDim + 5)
     case 'peer':
       return lookupSaved(f) + f.heads * f.knn
   }

@@ -6,6 +6,7 @@ import type { Parameter } from '../parameter.js'
 import { formatShape, type Tensor } from '../tensor.js'
 import { type Child, parametersOf } from './children.js'
 import { Embedding } from './embedding.js'
+import { Experts } from './experts.js'
 import { MixtureOfExperts } from './mixture-of-experts.js'
 
 /** One line of the table: a parameter where it is read. */
@@ -30,8 +31,13 @@ function multiplyAdds(owner: Child, { kind, name, value }: Parameter): number {
     return heads * knn * value.shape[1]!
   }
   if (value.shape.length < 2) return 0
-  const reads = isInstance(owner, MixtureOfExperts) ? owner.readsPerToken(name) : 1
-  return Math.round(reads * value.size)
+  return Math.round(readsPerToken(owner, name) * value.size)
+}
+
+/** How often a token is multiplied by a matrix, on average. */
+function readsPerToken(owner: Child, name: string): number {
+  if (isInstance(owner, MixtureOfExperts)) return owner.readsPerToken(name)
+  return owner instanceof Experts ? owner.readsPerToken : 1
 }
 
 /** The parameters of leaves by path; one that stood before is `shared`. */

@@ -1,11 +1,14 @@
-import { noGrad } from '../autograd/recording.js'
-import type { Compute } from '../compute.js'
+import { disposeOnError } from '../atomically.js'
+import { record } from '../autograd/record.js'
+import { isRecording } from '../autograd/recording.js'
+import { type Compute, checkCompute } from '../compute.js'
 import type { Device } from '../device.js'
-import { constantTensor } from '../new-tensor.js'
 import * as ops from '../ops.js'
-import { checkInteger, checkNumber, checkOptions } from '../options.js'
+import { checkInteger, checkNumber, checkOptions, checkProduct } from '../options.js'
 import type { Tensor } from '../tensor.js'
-import { FeedForward } from './feed-forward.js'
+import type { Layer } from './children.js'
+import { Experts, type ExpertsSaved, type Routing } from './experts.js'
+import { explicitly, Saved } from './explicit-module.js'
 import { Linear } from './linear.js'
 import { Module } from './module.js'
 
@@ -27,14 +30,14 @@ export interface TokenChoiceExpertsOptions {
   seed?: number
 }
 
+// The gradient of the routing goes through a matrix with a row and a column for each expert.
 const maxExperts = 4096
 
 /**
  * A mixture of experts in which each token chooses its experts (Shazeer et al. 2017; Fedus et al.
  * 2021): of the softmax over experts the k most probable,
- * `y[t] = sum over those e of probabilities[t, e] * expert_e(x[t])`. No token is dropped: every
- * expert computes every token, and those that were not chosen count nothing, so that a token's
- * output depends on no other token.
+ * `y[t] = sum over those e of probabilities[t, e] * expert_e(x[t])`. Only the chosen pairs of token
+ * and expert are computed, and none is dropped: a token's output depends on no other token.
  *
  * ```ts
  * import { openDevice } from 'memory-layers'
@@ -51,7 +54,9 @@ export class TokenChoiceExperts extends Module {
   /** From a token to a number for each expert. */
   readonly router: Linear
   /** The experts, each `W2 gelu(W1 x + b1) + b2`. */
-  readonly experts: readonly FeedForward[]
+  readonly experts: Layer
+  readonly #experts: Experts
+  readonly #count: number
   readonly #perToken: number
   readonly #balance: number
   readonly #dim: number
@@ -62,21 +67,28 @@ export class TokenChoiceExperts extends Module {
     const where = 'TokenChoiceExperts'
     const names = ['dim', 'hiddenDim', 'experts', 'expertsPerToken', 'balance', 'compute', 'seed']
     const checked = checkOptions(where, options, names)
-    const { dim, hiddenDim, experts, expertsPerToken, balance, compute, seed } = checked
-    const count = checkInteger(where, 'experts', experts, 1, maxExperts)
-    const standard = Math.min(2, count)
-    this.#perToken = checkInteger(where, 'expertsPerToken', expertsPerToken ?? standard, 1, count)
-    this.#balance = checkNumber(where, 'balance', balance ?? 0.01, 0)
-    const made = device.seeds.within(seed, () => ({
-      router: new Linear(device, { inputDim: dim, outputDim: count, bias: false }),
-      experts: Array.from(
-        { length: count },
-        () => new FeedForward(device, { dim, hiddenDim, compute }),
-      ),
-    }))
-    this.#dim = checkInteger(where, 'dim', dim)
-    this.router = made.router
-    this.experts = made.experts
+    const dim = checkInteger(where, 'dim', checked.dim)
+    const hiddenDim = checkInteger(where, 'hiddenDim', checked.hiddenDim)
+    const count = checkInteger(where, 'experts', checked.experts, 1, maxExperts)
+    checkProduct(where, { experts: count, dim, hiddenDim })
+    const standard = checked.expertsPerToken ?? Math.min(2, count)
+    const perToken = checkInteger(where, 'expertsPerToken', standard, 1, count)
+    const compute = checkCompute(where, device, checked.compute)
+    this.#balance = checkNumber(where, 'balance', checked.balance ?? 0.01, 0)
+    const { router, experts } = device.seeds.within(checked.seed, () =>
+      disposeOnError(() => {
+        const router = new Linear(device, { inputDim: dim, outputDim: count, bias: false })
+        const seeds = Array.from({ length: count }, () => 4 * device.seeds.next() + 1)
+        const sizes = { dim, hiddenDim, perToken, compute }
+        return { router, experts: new Experts(device, { ...sizes, prefix: '', seeds }) }
+      }),
+    )
+    this.#dim = dim
+    this.#count = count
+    this.#perToken = perToken
+    this.router = router
+    this.experts = experts
+    this.#experts = experts
   }
 
   /**
@@ -85,7 +97,9 @@ export class TokenChoiceExperts extends Module {
    * @throws ERR_SHAPE, ERR_DTYPE
    */
   apply(x: Tensor): Tensor {
-    return this.applyBalanced(x).y
+    const { y, probabilities } = this.#run(x, false)
+    probabilities.dispose()
+    return y
   }
 
   /**
@@ -93,34 +107,51 @@ export class TokenChoiceExperts extends Module {
    * `E * sum over e of share of the choices that fell on e * mean probability of e`, at least 1.
    */
   applyBalanced(x: Tensor): { y: Tensor; loss: Tensor } {
-    const count = this.experts.length
+    const { y, probabilities, choices } = this.#run(x, true)
+    const means = ops.mean(probabilities, { axes: 0, keepDims: true })
+    const factor = (this.#balance * this.#count) / (this.#perToken * probabilities.shape[0]!)
+    const loss = ops.mul(ops.sum(ops.mul(choices!, means)).reshape([1]), factor)
+    for (const t of [probabilities, choices!]) t.dispose()
+    return { y, loss }
+  }
+
+  /** y, the probabilities `[T, E]`, and if asked for how often each expert was chosen `[1, E]`. */
+  #run(x: Tensor, counted: boolean): { y: Tensor; probabilities: Tensor; choices?: Tensor } {
     const rows = x.reshape([x.size / this.#dim, this.#dim])
     const probabilities = ops.softmax(this.router.apply(rows))
-    const chosen = this.#choose(probabilities)
-    const gates = ops.mul(probabilities, chosen)
-    const outputs = this.experts.map((expert, e) => {
-      const gate = ops.slice(gates, { begin: [0, e], end: [undefined, e + 1] })
-      return ops.mul(expert.apply(rows), gate)
+    const { y, context, choices } = explicitly(() => {
+      const routing = this.#route(probabilities)
+      const { y, saved } = this.#experts.forward(rows, routing)
+      const choices = counted ? this.#experts.countChoices(routing) : undefined
+      const context = new Saved<ExpertsSaved>(this, saved, this.#experts.weights())
+      return { y, context, choices }
     })
-    const y = outputs.reduce((sum, output) => ops.add(sum, output))
-    const means = [chosen, probabilities].map((t) => ops.mean(t, { axes: 0 })) as [Tensor, Tensor]
-    const factor = (this.#balance * count) / this.#perToken
-    const loss = ops.mul(ops.sum(ops.mul(...means)).reshape([1]), factor)
-    return { y: y.reshape(x.shape), loss }
+    if (isRecording()) this.#record(rows, probabilities, y, context)
+    else context.dispose()
+    const result = y.reshape(x.shape)
+    for (const t of [rows, y]) t.dispose()
+    return { y: result, probabilities, ...(choices && { choices }) }
   }
 
-  /** `[tokens, E]`: 1 for the k most probable experts of a token, else 0; without a gradient. */
-  #choose(probabilities: Tensor): Tensor {
-    const { indices } = noGrad(() => ops.topK(probabilities, this.#perToken))
-    const ones = constantTensor('TokenChoiceExperts.apply', this.device, indices.shape, 1)
-    return ops.embeddingBag(identity(this.device, this.experts.length), indices, ones)
+  #record(x: Tensor, probabilities: Tensor, y: Tensor, context: Saved<ExpertsSaved>): void {
+    const where = 'TokenChoiceExperts.apply'
+    record<'x' | 'probabilities', Tensor>(where, { x, probabilities }, y, {
+      saved: {},
+      backward: (dy) =>
+        Saved.spend(where, context, this, this.device, (saved) => {
+          const { dx, dProbabilities } = this.#experts.backward(saved, dy)
+          return { x: dx, probabilities: dProbabilities }
+        }),
+      release: () => context.dispose(),
+    })
   }
-}
 
-function identity(device: Device, n: number): Tensor {
-  const isDiagonal = (i: number) => i % (n + 1) === 0
-  return device.tensor(
-    Float32Array.from({ length: n * n }, (_, i) => (isDiagonal(i) ? 1 : 0)),
-    [n, n],
-  )
+  #route(probabilities: Tensor): Routing {
+    const { values: gates, indices: experts } = ops.topK(probabilities, this.#perToken)
+    const { order, bags: tokens, positions, offsets } = ops.groupByIndex(experts, this.#count)
+    const flat = gates.reshape([gates.size, 1])
+    const expertGates = ops.embedding(flat, order)
+    for (const t of [flat, order]) t.dispose()
+    return { tokens, expertGates, expertOffsets: offsets, experts, gates, positions }
+  }
 }

@@ -68,6 +68,44 @@ struct BatchBlocks {
   }
 }
 
+// Products of any sizes over the threads of the context.
+[[maybe_unused]] void multiply_all(KernelContext& ctx, const Product* products, int64_t count) {
+  int64_t* first = ctx.scratch<int64_t>(count + 1);  // block of each product
+  int64_t size = 0, terms = 1, filled = 0, last = 0;
+  first[0] = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    const Product& p = products[i];
+    first[i + 1] = first[i];
+    if (p.M == 0 || p.N == 0) continue;
+    const BatchBlocks blocks(p.M, p.N, p.K);
+    first[i + 1] += blocks.count();
+    const int64_t work = blocks.rows * blocks.columns * (p.K < 1 ? 1 : p.K);
+    if (work > terms) terms = work;
+    if (blocks.workspace() > size) size = blocks.workspace();
+    ++filled;
+    last = i;
+  }
+  if (filled == 1) return multiply(ctx, products[last]);
+  float* workspaces = ctx.scratch<float>(ctx.threads() * size);
+  const int64_t grain = terms < kBatchGrain ? kBatchGrain / terms : 1;
+  ctx.parallel_for(first[count], grain, [&](int64_t begin, int64_t end, int worker) {
+    int64_t i = 0, high = count;  // first[i] <= begin < first[high]
+    while (high - i > 1) {
+      const int64_t middle = i + (high - i) / 2;
+      if (first[middle] <= begin)
+        i = middle;
+      else
+        high = middle;
+    }
+    for (int64_t u = begin; u < end; ++u) {
+      while (first[i + 1] <= u) ++i;
+      const BatchBlocks blocks(products[i].M, products[i].N, products[i].K);
+      multiply_alone(blocks.block(products[i], u - first[i]), workspaces + worker * size,
+                     blocks.rows <= kFewRows);
+    }
+  });
+}
+
 }  // namespace
 }  // namespace ml::cpu::ML_ISA
 

@@ -77,6 +77,36 @@ __device__ inline void store_rows(const OutputTile& to, const StagedRows<kTile>&
   }
 }
 
+// The block stores its sums to a tile of C, by way of rows in shared memory, where the ring was.
+template <int kTile, class Product>
+__device__ inline void store_tile(const Product& product, const OutputTile& to) {
+  const bool vec4 =
+      (to.ldc | to.columns) % 4 == 0 &&
+      (reinterpret_cast<uintptr_t>(to.c) | reinterpret_cast<uintptr_t>(to.bias)) % 16 == 0;
+  StagedRows<kTile>& s = shared<StagedRows<kTile>>();
+#pragma unroll 1
+  for (int first = 0; first < kTile && first < to.rows; first += StagedRows<kTile>::kRows) {
+    if (first > 0) block_sync();
+    product.for_each_run([&](int row, int column, const float* sums) {
+      if (row / StagedRows<kTile>::kRows * StagedRows<kTile>::kRows != first) return;
+      Pack<float, Product::kRun> run;
+#pragma unroll
+      for (int e = 0; e < Product::kRun; ++e) run.v[e] = sums[e];
+      store<Product::kRun>(s.v + (row - first) * StagedRows<kTile>::kPitch + column, run);
+    });
+    block_sync();
+    vec4 ? store_rows<4, kTile, Product::kThreads>(to, s, first)
+         : store_rows<1, kTile, Product::kThreads>(to, s, first);
+  }
+}
+
+// Of `total` rows or columns those in a tile from `first` on.
+template <int kTile>
+__device__ inline int inside_tile(int64_t first, int64_t total) {
+  const int64_t left = total - first;
+  return left < 0 ? 0 : (left < kTile ? static_cast<int>(left) : kTile);
+}
+
 // One block computes one tile of C for one split of K, `split_depth` long. blockIdx: x tile, along
 // the columns first; y split; z matrix. Splits go to `partials` [splits, M, N]; with nullptr there
 // is one, and it goes to C.
@@ -98,30 +128,12 @@ __global__ void __launch_bounds__(Product::kThreads,
 
   const int64_t ldc = partials ? p.N : p.ldc;
   float* c = partials ? partials + blockIdx.y * p.M * p.N : p.c + blockIdx.z * p.c_batch;
-  const OutputTile to{.c = c + row0 * ldc + column0,
-                      .ldc = ldc,
-                      .bias = partials || !p.bias ? nullptr : p.bias + column0,
-                      .rows = p.M - row0 < kTile ? static_cast<int>(p.M - row0) : kTile,
-                      .columns = p.N - column0 < kTile ? static_cast<int>(p.N - column0) : kTile,
-                      .accumulate = p.accumulate && !partials};
-  const bool vec4 =
-      (ldc | to.columns) % 4 == 0 &&
-      (reinterpret_cast<uintptr_t>(to.c) | reinterpret_cast<uintptr_t>(to.bias)) % 16 == 0;
-  StagedRows<kTile>& s = shared<StagedRows<kTile>>();
-#pragma unroll 1
-  for (int first = 0; first < kTile && first < to.rows; first += StagedRows<kTile>::kRows) {
-    if (first > 0) block_sync();
-    product.for_each_run([&](int row, int column, const float* sums) {
-      if (row / StagedRows<kTile>::kRows * StagedRows<kTile>::kRows != first) return;
-      Pack<float, Product::kRun> run;
-#pragma unroll
-      for (int e = 0; e < Product::kRun; ++e) run.v[e] = sums[e];
-      store<Product::kRun>(s.v + (row - first) * StagedRows<kTile>::kPitch + column, run);
-    });
-    block_sync();
-    vec4 ? store_rows<4, kTile, Product::kThreads>(to, s, first)
-         : store_rows<1, kTile, Product::kThreads>(to, s, first);
-  }
+  store_tile<kTile>(product, {.c = c + row0 * ldc + column0,
+                              .ldc = ldc,
+                              .bias = partials || !p.bias ? nullptr : p.bias + column0,
+                              .rows = inside_tile<kTile>(row0, p.M),
+                              .columns = inside_tile<kTile>(column0, p.N),
+                              .accumulate = p.accumulate && !partials});
 }
 
 // One thread adds the splits of one element of C, in order.

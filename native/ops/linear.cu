@@ -6,55 +6,24 @@
 #include "cuda/column_sums.cuh"
 #include "cuda/matrix_product.cuh"
 #include "ops/bfloat16_operand.cuh"
+#include "ops/linear_products.cuh"
 
 namespace ml::ML_CUDA_NAMESPACE {
 namespace {
 
-// y = x W^T: both are K-major (contiguous along the depth).
-template <class T>
-struct Forward {
-  template <int kTile>
-  struct Product : KMajorProduct<T, kTile, kTile> {};
-};
-
-// The products of dy, float32 or bfloat16, with W or x: a float32 dy is multiplied by FMA, and the
-// other operand is widened.
-template <class D, class T, bool kAKMajor, int kTile>
-struct GradientProduct {
-  using type = FmaProduct<D, T, kAKMajor, false, kTile, kTile>;
-};
-template <bool kAKMajor, int kTile>
-struct GradientProduct<BFloat16, BFloat16, kAKMajor, kTile> {
-  using type = MmaProduct<BFloat16, kTile, kTile, kAKMajor, false>;
-};
-
-// dx = dy W: dy is K-major, W is not.
-template <class D, class T>
-struct InputGradient {
-  template <int kTile>
-  struct Product : GradientProduct<D, T, true, kTile> {};
-};
-
-// dW = dy^T x: neither is K-major.
-template <class D, class T>
-struct WeightGradient {
-  template <int kTile>
-  struct Product : GradientProduct<D, T, false, kTile> {};
-};
-
 template <class T>
 void forward(CudaStream& stream, const Linear& a) {
   const int64_t R = a.x.dim(0), in = a.x.dim(1), out = a.weight.dim(0);
-  multiply<Forward<T>::template Product, true, T, T>(stream,
-                                                     {.c = a.y.as<float>(),
-                                                      .ldc = out,
-                                                      .a = Operand<T>::of(a.x.as<T>(), in),
-                                                      .b = Operand<T>::of(a.weight.as<T>(), in),
-                                                      .M = R,
-                                                      .N = out,
-                                                      .K = in,
-                                                      .bias = a.bias ? a.bias.as<float>() : nullptr,
-                                                      .accumulate = false});
+  multiply<LinearForward<T>::template Product, true, T, T>(
+      stream, {.c = a.y.as<float>(),
+               .ldc = out,
+               .a = Operand<T>::of(a.x.as<T>(), in),
+               .b = Operand<T>::of(a.weight.as<T>(), in),
+               .M = R,
+               .N = out,
+               .K = in,
+               .bias = a.bias ? a.bias.as<float>() : nullptr,
+               .accumulate = false});
 }
 
 template <class D, class T>
@@ -63,7 +32,7 @@ void backward(CudaStream& stream, const LinearBackward& a) {
   const Operand<D> dy = Operand<D>::of(a.dy.as<D>(), out);
   constexpr bool kWithLarge = sizeof(T) == sizeof(D);
   if (a.dx)
-    multiply<InputGradient<D, T>::template Product, kWithLarge, D, T>(
+    multiply<LinearInputGradient<D, T>::template Product, kWithLarge, D, T>(
         stream, {.c = a.dx.as<float>(),
                  .ldc = in,
                  .a = dy,
@@ -74,7 +43,7 @@ void backward(CudaStream& stream, const LinearBackward& a) {
                  .bias = nullptr,
                  .accumulate = a.accumulate_dx});
   if (a.dweight)
-    multiply<WeightGradient<D, T>::template Product, kWithLarge, D, T>(
+    multiply<LinearWeightGradient<D, T>::template Product, kWithLarge, D, T>(
         stream, {.c = a.dweight.as<float>(),
                  .ldc = in,
                  .a = dy,

@@ -122,8 +122,8 @@ Key* partition_entries(KernelContext& ctx, const SortRows& a, const RadixPlan& s
     });
   });
   for (const TableRead& r : a.reads) {
-    if (!in_range) validate_indices(ctx, "embeddingBagBackward", "indices", r.indices, a.slots);
-    if (r.offsets) validate_offsets("embeddingBagBackward", r.offsets, r.indices.size());
+    if (!in_range) validate_indices(ctx, a.op, "indices", r.indices, a.slots);
+    if (r.offsets) validate_offsets(a.op, r.offsets, r.indices.size());
   }
   int64_t sum = 0;
   for (int64_t b = 0; b < buckets; ++b) {

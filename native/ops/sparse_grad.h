@@ -46,7 +46,8 @@ constexpr void inputs(const std::vector<TableRead>& reads, Input&& input) {
 struct SortRows {
   View rows, starts, order, count;
   std::vector<TableRead> reads;
-  int64_t slots = 0;  // N
+  int64_t slots = 0;                        // N
+  const char* op = "embeddingBagBackward";  // in messages
 };
 
 struct SparseGradValues {
@@ -91,11 +92,10 @@ constexpr void inputs(const SortRows& a, Input&& input) {
 }
 
 inline Outputs<SortRows, 4> outputs(const SortRows& a) {
-  const char* op = "embeddingBagBackward";
-  const int64_t entries = check_reads(op, a.reads);
-  expect_slots(op, a.slots);
+  const int64_t entries = check_reads(a.op, a.reads);
+  expect_slots(a.op, a.slots);
   const int64_t capacity = std::min(entries, a.slots);
-  return {op,
+  return {a.op,
           {{&SortRows::rows, "rows", {capacity}, DType::i32},
            {&SortRows::starts, "starts", {capacity + 1}, DType::i32},
            {&SortRows::order, "order", {entries}, DType::i32},

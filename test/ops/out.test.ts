@@ -19,6 +19,8 @@ onEveryDevice((device) => {
   const dy = random(5, 7)
   const x = random(5, 4)
   const w = random(3, 4)
+  const maps = random(2, 3, 4)
+  const groups = device.tensor(Int32Array.of(0, 4, 5))
   const down = random(36, 4)
   const u = ops.peer(x, down, table, indices, weights).u
   const saved = { x, down, up: table, indices, weights, u }
@@ -37,6 +39,12 @@ onEveryDevice((device) => {
     linearBackward: (out) =>
       ops.linearBackward(random(5, 3), x, w, {
         needs: { weight: false, bias: false },
+        ...(out && { out }),
+      }),
+    groupByIndex: (out) => ops.groupByIndex(indices, 36, out && { out }),
+    groupedLinearBackward: (out) =>
+      ops.groupedLinearBackward(random(5, 3), x, maps, groups, {
+        needs: { weights: false, bias: false },
         ...(out && { out }),
       }),
     siluGateBackward: (out) => ops.siluGateBackward(dy, dy, dy, out && { out }),

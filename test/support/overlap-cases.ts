@@ -27,6 +27,7 @@ export function overlapCases(device: Device): Record<string, Case> {
       'int32',
     )
   const targets = int32([4], 4)
+  const offsets = device.tensor(Int32Array.of(0, 3, 4))
   const indices = int32(square, 4)
   const slots = int32([4, 1, 4], 16)
   // The outputs that are given, by their last names: { 'out.dx': t } is { dx: t }.
@@ -150,6 +151,22 @@ export function overlapCases(device: Device): Record<string, Case> {
         const options = { out: named(out), into: named(out, 'into') }
         const { dx, dWeight, dBias } = ops.linearBackward(dy!, x!, weight!, options)
         return { 'out.dx': dx, 'into.weight': dWeight, 'into.bias': dBias }
+      },
+    },
+    groupedLinear: {
+      inputs: { x: square, weights: [2, 4, 4], bias: [2, 4] },
+      outputs: { out: square },
+      run: ({ x, weights, bias }, out) => ({
+        out: ops.groupedLinear(x!, weights!, offsets, bias, single(out)),
+      }),
+    },
+    groupedLinearBackward: {
+      inputs: { dy: square, x: square, weights: [2, 4, 4] },
+      outputs: { 'out.dx': square, 'into.weights': [2, 4, 4], 'into.bias': [2, 4] },
+      run: ({ dy, x, weights }, out) => {
+        const options = { out: named(out), into: named(out, 'into') }
+        const g = ops.groupedLinearBackward(dy!, x!, weights!, offsets, options)
+        return { 'out.dx': g.dx, 'into.weights': g.dWeights, 'into.bias': g.dBias }
       },
     },
     softmax: {

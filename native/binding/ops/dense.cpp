@@ -34,6 +34,49 @@ Napi::Value linear_backward(Arguments& a) {
   return to_js(a.env(), {{"dx", dx}, {"dWeight", dweight}, {"dBias", dbias}});
 }
 
+Napi::Value group_by_index(Arguments& a) {
+  const Tensor out_order = a.optional_output("out.order"), out_bags = a.optional_output("out.bags"),
+               out_positions = a.optional_output("out.positions"),
+               out_offsets = a.optional_output("out.offsets"), indices = a.tensor("indices");
+  const GroupByIndex args{.indices = indices.view(), .groups = a.integer("groups")};
+  const auto [order, bags, positions, offsets] =
+      compute(indices.device(), args, {out_order, out_bags, out_positions, out_offsets});
+  return to_js(a.env(),
+               {{"order", order}, {"bags", bags}, {"positions", positions}, {"offsets", offsets}});
+}
+
+Napi::Value grouped_linear(Arguments& a) {
+  const Tensor out = a.optional_output("out"), x = a.tensor("x"), weights = a.tensor("weights"),
+               offsets = a.tensor("offsets"), bias = a.optional_tensor("bias");
+  const GroupedLinear args{.x = x.view(),
+                           .weights = weights.view(),
+                           .offsets = offsets.view(),
+                           .bias = bias.view(),
+                           .compute = a.choice<Compute>("compute")};
+  return to_js(a.env(), compute(x.device(), args, {out}));
+}
+
+// (out.dx, dy, x, weights, offsets, wants x, wants weights, wants bias, tensors to add the last two
+// to, compute)
+Napi::Value grouped_linear_backward(Arguments& a) {
+  const Tensor out_x = a.optional_output("out.dx"), dy = a.tensor("dy"), x = a.tensor("x"),
+               weights = a.tensor("weights"), offsets = a.tensor("offsets");
+  const bool wants_x = a.boolean("wantsX"), wants_weights = a.boolean("wantsWeights"),
+             wants_bias = a.boolean("wantsBias");
+  const Tensor into_weights = a.optional_output("into.weights"),
+               into_bias = a.optional_output("into.bias");
+  const GroupedLinearBackward args{.dy = dy.view(),
+                                   .x = x.view(),
+                                   .weights = weights.view(),
+                                   .offsets = offsets.view(),
+                                   .compute = a.choice<Compute>("compute")};
+  const auto [dx, dweights, dbias] =
+      compute(x.device(), args,
+              {Target(out_x).when(wants_x), Target::adding_to(into_weights).when(wants_weights),
+               Target::adding_to(into_bias).when(wants_bias)});
+  return to_js(a.env(), {{"dx", dx}, {"dWeights", dweights}, {"dBias", dbias}});
+}
+
 Napi::Value matmul(Arguments& a) {
   const Tensor out = a.optional_output("out"), x = a.tensor("x"), y = a.tensor("y");
   const MatMul args{.x = x.view(),
@@ -174,6 +217,9 @@ Napi::Value target_weights(Arguments& a) {
 void define_dense(Napi::Object exports) {
   define<linear>(exports, "linear");
   define<linear_backward>(exports, "linearBackward");
+  define<group_by_index>(exports, "groupByIndex");
+  define<grouped_linear>(exports, "groupedLinear");
+  define<grouped_linear_backward>(exports, "groupedLinearBackward");
   define<matmul>(exports, "matmul");
   define<matmul_backward>(exports, "matmulBackward");
   define<silu_gate>(exports, "siluGate");

@@ -151,6 +151,48 @@ void rounded_products() {
   compare(weights, "weights of a rounded lookup", 1e-4);
 }
 
+// Groups of several tiles, of one row and of none; entries that choose no group.
+void groups() {
+  Pair p;
+  const Both chosen = indices(p, {90, 2}, 5, 1), order = output(p, {180}, DType::i32),
+             bags = output(p, {180}, DType::i32), positions = output(p, {90, 2}, DType::i32),
+             begins = output(p, {7}, DType::i32);
+  on_both(p, [&](auto v) {
+    return GroupByIndex{.order = v(order),
+                        .bags = v(bags),
+                        .positions = v(positions),
+                        .offsets = v(begins),
+                        .indices = v(chosen),
+                        .groups = 6};
+  });
+  for (const Both* b : {&order, &bags, &positions, &begins}) compare(*b, "groups");
+
+  const int64_t G = 4, I = 40, O = 70;
+  for (const auto& sizes : {std::array<int32_t, 5>{0, 65, 65, 66, 200}, {0, 0, 128, 130, 200}}) {
+    const Both offsets = from_host(p, {G + 1}, DType::i32, sizes.data()),
+               x = numbers(p, {200, I}, 1), w = numbers(p, {G, O, I}, 2), b = numbers(p, {G, O}, 3),
+               y = output(p, {200, O}), dy = numbers(p, {200, O}, 4), dx = output(p, {200, I}),
+               dw = zeros_of(p, {G, O, I}), db = zeros_of(p, {G, O});
+    on_both(p, [&](auto v) {
+      return GroupedLinear{
+          .y = v(y), .x = v(x), .weights = v(w), .offsets = v(offsets), .bias = v(b)};
+    });
+    compare(y, "grouped_linear", 1e-4);
+    on_both(p, [&](auto v) {
+      return GroupedLinearBackward{.dx = v(dx),
+                                   .dweights = v(dw),
+                                   .dbias = v(db),
+                                   .dy = v(dy),
+                                   .x = v(x),
+                                   .weights = v(w),
+                                   .offsets = v(offsets)};
+    });
+    compare(dx, "dx", 1e-4);
+    compare(dw, "dweights", 1e-4);
+    compare(db, "dbias", 1e-4);
+  }
+}
+
 void axes() {
   Pair p;
   std::vector<float> levels(3 * 70 * 2 * 40);  // few, so that maxima are found more than once
@@ -601,6 +643,7 @@ struct Test {
 };
 constexpr Test kTests[] = {{"linear", linear},
                            {"rounded_products", rounded_products},
+                           {"groups", groups},
                            {"topk", topk},
                            {"lookup", lookup},
                            {"rows", rows},

@@ -178,6 +178,14 @@ export function topK(
   x: TensorHandle,
   k: number,
 ): { values: TensorHandle; indices: TensorHandle }
+export function countReads(
+  reads: TensorHandle,
+  batches: TensorHandle,
+  marks: TensorHandle,
+  total: TensorHandle,
+  indices: TensorHandle,
+  batch: number,
+): void
 export function productKeyLookup(
   outScores: OptionalTensor,
   outIndices: OptionalTensor,

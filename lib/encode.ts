@@ -108,23 +108,35 @@ export function encodeNumbers(
   return { elements: toIntegers(where, argument, numbers, dtype, range), dtype }
 }
 
+/** Which numbers are indices: those in `[0, limit)` and those that are `ignored`. */
+export interface IndexRule {
+  limit: number
+  /** What a message calls the limit. Default: the number. */
+  limitName?: string
+  ignored: readonly number[]
+  /** The second line of the message for an index that is none. */
+  hint(index: unknown): string
+}
+
 /**
- * Numbers as int32 indices: each in `[0, limit)`, or -1. `refuse` throws for the first that is not,
- * given its position and its text.
- * @throws ERR_OUT_OF_MEMORY
+ * Numbers as int32 indices.
+ * @throws ERR_INDEX_RANGE for the first that is none by the rule, ERR_OUT_OF_MEMORY
  */
 export function encodeIndices(
   where: string,
   argument: string,
   { kind, length, values }: Numbers,
-  limit: number,
-  refuse: (position: number, found: string) => never,
+  { limit, limitName = String(limit), ignored, hint }: IndexRule,
 ): Int32Array {
   const own = kind === 'Int32Array'
   const indices = own ? (values as Int32Array) : allocate(where, argument, Int32Array, length)
   for (let i = 0; i < length; i++) {
     const index: unknown = values[i]
-    if (!isInteger(index) || index < -1 || index >= limit) refuse(i, describeValue(index))
+    if (!isInteger(index) || ((index < 0 || index >= limit) && !ignored.includes(index))) {
+      const found = `"${argument}"[${i}] is ${describeValue(index)}`
+      const message = `${where}: ${found}, outside [0, ${limitName}).\n  ${hint(index)}`
+      throw new MemoryLayersError('ERR_INDEX_RANGE', message)
+    }
     if (!own) indices[i] = index
   }
   return indices

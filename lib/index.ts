@@ -48,6 +48,13 @@ export {
   type SaveOptions,
   saveSafetensors,
 } from './safetensors.js'
+export {
+  type RankedSlots,
+  type RankSlotsOptions,
+  rankSlots,
+  SlotCounter,
+  type SlotCounterOptions,
+} from './slot-counter.js'
 export type { StateDict } from './state-dict.js'
 export { Tensor } from './tensor.js'
 export type { Float16Data, TypedArray } from './typed-array.js'

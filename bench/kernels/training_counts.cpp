@@ -51,7 +51,12 @@ void steps() {
         RequireFinite{.values = value.view(), .unit = unit.view(), .x = loss.view(), .after = {}});
   const Tensor counts = zeros(*device, {N}, DType::i32), reads = integers({T}, N),
                stats = empty(*device, {2 * kSlotStatistics}, DType::i32);
-  count("count_reads", T * 4 + T * 8, CountReads{.counts = counts.view(), .indices = reads.view()});
+  count("count_reads", T * 4 + T * 8,
+        CountReads{.counts = counts.view(),
+                   .batches = {},
+                   .marks = {},
+                   .total = {},
+                   .indices = reads.view()});
   count("slot_usage", N * 4, SlotUsage{.stats = stats.view(), .counts = counts.view()});
 }
 

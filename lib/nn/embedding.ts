@@ -2,16 +2,11 @@ import { record } from '../autograd/record.js'
 import { isRecording } from '../autograd/recording.js'
 import { native } from '../binding.js'
 import { checkDevice, type Device } from '../device.js'
-import {
-  encodeIndices,
-  isNumericData,
-  type Numbers,
-  type NumericData,
-  readNumbers,
-} from '../encode.js'
+import type { NumericData } from '../encode.js'
 import { fail } from '../errors.js'
 import { inspect } from '../inspect.js'
-import { constantTensor, tensorOf } from '../new-tensor.js'
+import { constantTensor } from '../new-tensor.js'
+import { toIndexTensor } from '../ops/indices.js'
 import * as ops from '../ops.js'
 import { checkInteger, checkNumber, checkOptions } from '../options.js'
 import { type Parameter, stateEntries, tableParameter } from '../parameter.js'
@@ -82,12 +77,8 @@ export class Embedding {
   } {
     return explicitly(() => {
       const where = 'Embedding.forward'
-      const numbers = Tensor.is(tokens) ? undefined : readTokens(where, tokens)
-      const shape = numbers ? [numbers.length] : (tokens as Tensor).shape
-      checkTokenAxes(where, shape)
-      const indices = numbers
-        ? this.#uploadTokens(where, numbers)
-        : this.#copyTokens(where, tokens as Tensor)
+      const given = Tensor.is(tokens) ? this.#copyTokens(where, tokens) : tokens
+      const indices = this.#toIndices(where, given)
       const output = ops.embedding(this.table.weight, indices)
       return { output, context: new Saved(this, { indices }, {}) }
     })
@@ -115,14 +106,10 @@ export class Embedding {
   infer(tokens: Tensor | NumericData): Tensor<'float32'> {
     return explicitly(() => {
       const where = 'Embedding.infer'
-      if (Tensor.is(tokens)) {
-        checkTokenAxes(where, tokens.shape)
-        checkTokens(where, tokens, this.#device)
-        return ops.embedding(this.table.weight, tokens)
-      }
-      const indices = this.#uploadTokens(where, readTokens(where, tokens))
+      if (Tensor.is(tokens)) checkTokens(where, tokens, this.#device)
+      const indices = this.#toIndices(where, tokens)
       const output = ops.embedding(this.table.weight, indices)
-      indices.dispose()
+      if (indices !== tokens) indices.dispose()
       return output
     })
   }
@@ -184,45 +171,21 @@ export class Embedding {
     return `Embedding ${formatShape(this.table.weight.shape)} on ${this.#device.name}`
   }
 
-  #uploadTokens(where: string, numbers: Numbers): Tensor {
-    const { length } = numbers
-    const requirement = `be in [0, ${this.table.slots})`
-    const values = encodeIndices(where, 'tokens', numbers, this.table.slots, (position, found) =>
-      fail(
-        'ERR_INDEX_RANGE',
-        where,
-        `tokens[${position}]`,
-        requirement,
-        found,
-        '-1 marks padding.',
-      ),
-    )
-    const exact = { kind: 'Int32Array', length, values } as const
-    return tensorOf(where, 'tokens', exact, this.#device)
-  }
-
   // A copy of the caller's token numbers, which the step reads later.
   #copyTokens(where: string, tokens: Tensor): Tensor {
     checkTokens(where, tokens, this.#device)
     return this.#device.empty(tokens.shape, 'int32').copyFrom(tokens)
   }
-}
 
-function checkTokenAxes(where: string, shape: readonly number[]): void {
-  if (shape.length === 1 || shape.length === 2) return
-  const requirement = 'have shape [tokens] or [batch, time]'
-  fail('ERR_SHAPE', where, 'tokens', requirement, formatShape(shape))
+  #toIndices(where: string, tokens: Tensor | NumericData): Tensor {
+    return toIndexTensor(where, tokens, this.table.slots, this.#device, undefined, 'tokens').tensor
+  }
 }
 
 function checkTokens(where: string, tokens: Tensor, device: Device): void {
   tensorHandle(where, 'tokens', tokens, device)
-  if (tokens.dtype !== 'int32') fail('ERR_DTYPE', where, 'tokens', 'be int32', tokens.dtype)
-}
-
-function readTokens(where: string, tokens: unknown): Numbers {
-  if (!isNumericData(tokens)) {
-    const requirement = 'be an int32 Tensor, a typed array or an array of integers'
-    fail('ERR_DTYPE', where, 'tokens', requirement, tokens)
-  }
-  return readNumbers(where, 'tokens', tokens)
+  const { shape, dtype } = tokens
+  if (shape.length !== 1 && shape.length !== 2)
+    fail('ERR_SHAPE', where, 'tokens', 'have shape [tokens] or [batch, time]', formatShape(shape))
+  if (dtype !== 'int32') fail('ERR_DTYPE', where, 'tokens', 'be int32', dtype)
 }

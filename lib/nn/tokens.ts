@@ -1,8 +1,14 @@
 // Token numbers of the user as tensors.
 
 import type { Device } from '../device.js'
-import { isNumericData, type Numbers, type NumericData, readNumbers } from '../encode.js'
-import { fail, MemoryLayersError } from '../errors.js'
+import {
+  encodeIndices,
+  type IndexRule,
+  isNumericData,
+  type NumericData,
+  readNumbers,
+} from '../encode.js'
+import { fail } from '../errors.js'
 import { tensorOf } from '../new-tensor.js'
 import { defaultIgnoreIndex } from '../ops/target-weights.js'
 import { formatShape, Tensor, tensorHandle } from '../tensor.js'
@@ -25,26 +31,17 @@ export interface TokenLimits {
   contextLength: number
 }
 
-/** @throws ERR_INDEX_RANGE for the first number that is no token and is not `ignored`. */
-export function checkTokenNumbers(
-  where: string,
-  name: string,
-  { length, values }: Numbers,
-  vocabSize: number,
-  ignored: readonly number[],
-): void {
-  for (let i = 0; i < length; i++) {
-    const token: unknown = values[i]
-    if (typeof token === 'number' && Number.isInteger(token)) {
-      if ((token >= 0 && token < vocabSize) || ignored.includes(token)) continue
-      const sentence = `${where}: "${name}[${i}]" is ${token}, outside [0, vocabSize ${vocabSize})`
-      const hint =
-        token < 0
-          ? `Tokens are from 0; ${ignored.join(' and ')} marks what is left out.`
-          : `A model with vocabSize ${token + 1} would take it.`
-      throw new MemoryLayersError('ERR_INDEX_RANGE', `${sentence}.\n  ${hint}`)
-    }
-    fail('ERR_DTYPE', where, `${name}[${i}]`, 'be an integer', token)
+/** Which numbers are tokens of a model, or mark what is left out. */
+export function tokenRule(vocabSize: number, ignored: readonly number[]): IndexRule {
+  const marks = [...new Set(ignored)].join(' and ')
+  return {
+    limit: vocabSize,
+    limitName: `vocabSize ${vocabSize}`,
+    ignored,
+    hint: (token) =>
+      Number.isInteger(token) && (token as number) >= vocabSize
+        ? `A model with vocabSize ${(token as number) + 1} would take it.`
+        : `Tokens are integers from 0${marks && `; what is left out is marked by ${marks}`}.`,
   }
 }
 
@@ -98,13 +95,13 @@ function toBatch(
       fail('ERR_DTYPE', where, name, requirement, tokens)
     }
     const numbers = readNumbers(where, name, tokens)
-    checkTokenNumbers(where, name, numbers, vocabSize, ignored)
-    const { length, values } = numbers
-    if (name === 'targets' && length > 0 && Array.from(values).every((v) => ignored.includes(v))) {
+    const values = encodeIndices(where, name, numbers, tokenRule(vocabSize, ignored))
+    const { length } = values
+    if (name === 'targets' && length > 0 && values.every((v) => ignored.includes(v))) {
       const requirement = 'have at least one that counts'
       fail('ERR_VALUE', where, name, requirement, `only ${[...new Set(ignored)].join(' and ')}`)
     }
-    const exact = { kind: 'Int32Array', length, values: Int32Array.from(values) } as const
+    const exact = { kind: 'Int32Array', length, values } as const
     return { tensor: tensorOf(where, name, exact, device, [1, length]), shape: [length] }
   }
   tensorHandle(where, name, tokens, device)

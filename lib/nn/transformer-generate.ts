@@ -3,12 +3,12 @@
 import { noGrad } from '../autograd/recording.js'
 import { tidy } from '../autograd/tidy.js'
 import type { Device } from '../device.js'
-import { isNumericData, readNumbers } from '../encode.js'
+import { encodeIndices, isNumericData, readNumbers } from '../encode.js'
 import { fail, isArray } from '../errors.js'
 import * as ops from '../ops.js'
 import type { Tensor } from '../tensor.js'
 import { checkSampling, type GenerateOptions, type Sampling, sample } from './sampling.js'
-import { checkTime, checkTokenNumbers, type TokenLimits } from './tokens.js'
+import { checkTime, type TokenLimits, tokenRule } from './tokens.js'
 import { type Pass, type Segment, Sequence } from './transformer-cache.js'
 
 /** Token numbers of one sequence. */
@@ -51,9 +51,9 @@ function checkPrompts(
       fail('ERR_DTYPE', where, name, 'be an array of tokens or an Int32Array', tokens)
     const numbers = readNumbers(where, name, tokens)
     if (numbers.length === 0) fail('ERR_VALUE', where, name, 'have at least one token', 'none')
-    checkTokenNumbers(where, name, numbers, limits.vocabSize, [])
-    checkTime(where, name, numbers.length, limits.contextLength)
-    return Array.from(numbers.values)
+    const encoded = encodeIndices(where, name, numbers, tokenRule(limits.vocabSize, []))
+    checkTime(where, name, encoded.length, limits.contextLength)
+    return Array.from(encoded)
   })
   return { prompts, several }
 }

@@ -2,7 +2,7 @@
 
 import type { Device } from '../device.js'
 import { encodeIndices, isNumericData, type NumericData, readNumbers } from '../encode.js'
-import { fail, MemoryLayersError } from '../errors.js'
+import { fail } from '../errors.js'
 import { tensorOf } from '../new-tensor.js'
 import { formatShape, Tensor, tensorHandle } from '../tensor.js'
 
@@ -19,27 +19,28 @@ export function toIndexTensor(
   slots: number,
   device: Device,
   like?: { name: string; tensor: Tensor },
+  argument = 'indices',
 ): { tensor: Tensor; temporary?: Tensor } {
   if (Tensor.is(indices)) return { tensor: indices }
   if (!isNumericData(indices)) {
     const requirement = 'be an int32 Tensor, a typed array or an array of integers'
-    fail('ERR_DTYPE', where, 'indices', requirement, indices)
+    fail('ERR_DTYPE', where, argument, requirement, indices)
   }
-  const numbers = readNumbers(where, 'indices', indices)
+  const numbers = readNumbers(where, argument, indices)
   const { length } = numbers
   const shape = like?.tensor.shape ?? [length]
   if (like && length !== like.tensor.size) {
     const wanted = `"${like.name}" ${formatShape(shape)} has`
     const requirement = `have ${like.tensor.size} elements as ${wanted}`
-    fail('ERR_SHAPE', where, 'indices', requirement, length)
+    fail('ERR_SHAPE', where, argument, requirement, length)
   }
-  const values = encodeIndices(where, 'indices', numbers, slots, (position, found) => {
-    const fault = `"indices"[${position}] is ${found}, outside [0, ${slots})`
-    const message = `${where}: ${fault}.\n  -1 marks a padding entry.`
-    throw new MemoryLayersError('ERR_INDEX_RANGE', message)
+  const values = encodeIndices(where, argument, numbers, {
+    limit: slots,
+    ignored: [-1],
+    hint: () => '-1 marks a padding entry.',
   })
   const exact = { kind: 'Int32Array', length, values } as const
-  const temporary = tensorOf(where, 'indices', exact, device, shape)
+  const temporary = tensorOf(where, argument, exact, device, shape)
   return { tensor: temporary, temporary }
 }
 

@@ -1,7 +1,9 @@
 #pragma once
 // A copy of a box of elements between two dense tensors: what concat, slice and permute are.
 
-#include "core/view.h"
+#include <algorithm>
+
+#include "core/axes.h"
 
 namespace ml {
 
@@ -17,43 +19,36 @@ inline Strides dense_strides(const Shape& shape) {
   return strides;
 }
 
-// Axis a has size[a] elements, which are to[a] elements apart in the target, and from[a] in the
-// source. The last axis is the innermost of the target.
-struct StridedCopy {
-  int rank = 0;
-  Strides size{}, to{}, from{};
+// The elements of a box: of the target (tensor 0) and of the source (tensor 1). The last axis is
+// the innermost of the target; at least one axis is left.
+using BoxLoops = Loops<2>;
 
-  int64_t elements() const {
-    int64_t n = 1;
-    for (int a = 0; a < rank; ++a) n *= size[static_cast<size_t>(a)];
-    return n;
+inline BoxLoops box_loops(const Shape& size, const Strides& to, const Strides& from) {
+  BoxLoops box;
+  for (int a = 0; a < size.rank; ++a) {
+    const auto i = static_cast<size_t>(a);
+    box.add(size[a], {to[i], from[i]});
   }
-};
+  if (box.rank == 0) {
+    box.rank = 1;
+    box.size[0] = box.stride[0][0] = box.stride[1][0] = 1;
+  }
+  return box;
+}
 
-// The same copy without axes of one element, and with neighbouring axes merged where they are
-// one axis on both sides; at least one axis is left.
-inline StridedCopy simplified(const StridedCopy& copy) {
-  StridedCopy s;
-  for (size_t a = 0; a < static_cast<size_t>(copy.rank); ++a) {
-    if (copy.size[a] == 1) continue;
-    const auto last = static_cast<size_t>(s.rank - 1);
-    if (s.rank > 0 && s.to[last] == copy.to[a] * copy.size[a] &&
-        s.from[last] == copy.from[a] * copy.size[a]) {
-      s.size[last] *= copy.size[a];
-      s.to[last] = copy.to[a];
-      s.from[last] = copy.from[a];
-      continue;
-    }
-    const auto next = static_cast<size_t>(s.rank++);
-    s.size[next] = copy.size[a];
-    s.to[next] = copy.to[a];
-    s.from[next] = copy.from[a];
-  }
-  if (s.rank == 0) {
-    s.rank = 1;
-    s.size[0] = s.to[0] = s.from[0] = 1;
-  }
-  return s;
+// The axis that is the source's innermost, if it is not the last one; else -1.
+inline int source_axis(const BoxLoops& box) {
+  if (box.stride[0][box.rank - 1] != 1) return -1;
+  for (int a = 0; a < box.rank - 1; ++a)
+    if (box.stride[1][a] == 1) return a;
+  return -1;
+}
+
+// The same box with axis `axis` moved to the last but one place.
+inline BoxLoops with_rows(BoxLoops box, int axis) {
+  for (int64_t* values : {box.size, box.stride[0], box.stride[1]})
+    std::rotate(values + axis, values + axis + 1, values + box.rank - 1);
+  return box;
 }
 
 // A box of `size` elements from `begin` on in a tensor of this shape: where it begins.
@@ -65,9 +60,8 @@ inline int64_t box_offset(const Shape& shape, const Shape& begin) {
 }
 
 // The copy of a whole box between two tensors.
-inline StridedCopy box_copy(const Shape& size, const Shape& to, const Shape& from) {
-  return simplified(
-      {.rank = size.rank, .size = size.dims, .to = dense_strides(to), .from = dense_strides(from)});
+inline BoxLoops box_copy(const Shape& size, const Shape& to, const Shape& from) {
+  return box_loops(size, dense_strides(to), dense_strides(from));
 }
 
 }  // namespace ml

@@ -1,46 +1,18 @@
 #include "cpu/strided_copy.h"
 
-#include <algorithm>
 #include <cstring>
 
 #include "cpu/tuning.h"
 
-namespace ml::cpu {
+#ifdef ML_ISA
+#include "cpu/pieces.h"
+
+namespace ml::cpu::ML_ISA {
 namespace {
 
-// A position in the outer axes of a copy, row-major.
-class Position {
- public:
-  Position(const StridedCopy& copy, int axes, int64_t at) : copy_(copy), axes_(axes) {
-    for (int a = axes - 1; a >= 0; --a) {
-      const auto i = static_cast<size_t>(a);
-      index_[i] = at % copy.size[i];
-      at /= copy.size[i];
-      to += index_[i] * copy.to[i];
-      from += index_[i] * copy.from[i];
-    }
-  }
-  void advance() {
-    for (int a = axes_ - 1; a >= 0; --a) {
-      const auto i = static_cast<size_t>(a);
-      to += copy_.to[i];
-      from += copy_.from[i];
-      if (++index_[i] < copy_.size[i]) return;
-      to -= copy_.size[i] * copy_.to[i];
-      from -= copy_.size[i] * copy_.from[i];
-      index_[i] = 0;
-    }
-  }
-  int64_t to = 0, from = 0;
-
- private:
-  const StridedCopy& copy_;
-  int axes_;
-  Strides index_{};
-};
-
 template <class T>
-void copy_run(T* to, const T* from, int64_t n, int64_t to_stride, int64_t from_stride) {
+[[maybe_unused]] void copy_run(T* to, const T* from, int64_t n, int64_t to_stride,
+                               int64_t from_stride) {
   if (to_stride == 1 && from_stride == 1) {
     std::memcpy(to, from, static_cast<size_t>(n) * sizeof(T));
     return;
@@ -50,17 +22,24 @@ void copy_run(T* to, const T* from, int64_t n, int64_t to_stride, int64_t from_s
 
 // Elements begin … end of the box, in the target's order.
 template <class T>
-void copy_elements(T* to, const T* from, const StridedCopy& copy, int64_t begin, int64_t end) {
-  const auto inner = static_cast<size_t>(copy.rank - 1);
-  const int64_t n = copy.size[inner];
-  Position p(copy, copy.rank - 1, begin / n);
-  for (int64_t at = begin; at < end; p.advance()) {
-    const int64_t first = at % n, count = std::min(n - first, end - at);
-    copy_run(to + p.to + first * copy.to[inner], from + p.from + first * copy.from[inner], count,
-             copy.to[inner], copy.from[inner]);
-    at += count;
-  }
+[[maybe_unused]] void copy_elements(T* to, const T* from, const BoxLoops& box, int64_t begin,
+                                    int64_t end) {
+  const int inner = box.rank - 1;
+  for_pieces(box, begin, end, [&](int64_t, int64_t count, const int64_t(&offset)[2]) {
+    copy_run(to + offset[0], from + offset[1], count, box.stride[0][inner], box.stride[1][inner]);
+  });
 }
+
+}  // namespace
+}  // namespace ml::cpu::ML_ISA
+#else
+#include <algorithm>
+
+#define ML_ISA_SOURCE "cpu/strided_copy.cpp"
+#include "cpu/foreach_isa.h"
+
+namespace ml::cpu {
+namespace {
 
 // One tile, by way of a copy: rows that are whole pages apart share few sets of a cache.
 template <class T>
@@ -76,47 +55,36 @@ void transpose_tile(T* to, const T* from, int64_t to_stride, int64_t from_stride
 // A copy whose last two axes are: the innermost of the source, the innermost of the target.
 // Blocks begin … end of the target's rows of kTransposeTile.
 template <class T>
-void copy_tiles(T* to, const T* from, const StridedCopy& copy, int64_t begin, int64_t end) {
-  const auto row = static_cast<size_t>(copy.rank - 2), column = row + 1;
-  const int64_t rows = copy.size[row], columns = copy.size[column];
+void copy_tiles(T* to, const T* from, const BoxLoops& box, int64_t begin, int64_t end) {
+  const int row = box.rank - 2, column = row + 1;
+  const int64_t rows = box.size[row], columns = box.size[column], to_stride = box.stride[0][row],
+                from_stride = box.stride[1][column];
   const int64_t blocks = (rows + kTransposeTile - 1) / kTransposeTile;
+  BoxLoops outer = box;
+  outer.rank -= 2;
   for (int64_t at = begin; at < end; ++at) {
-    const Position p(copy, copy.rank - 2, at / blocks);
     const int64_t r = at % blocks * kTransposeTile;
+    T* tile_to = to + outer.offset(0, at / blocks) + r * to_stride;
+    const T* tile_from = from + outer.offset(1, at / blocks) + r;
     for (int64_t c = 0; c < columns; c += kTransposeTile)
-      transpose_tile(to + p.to + r * copy.to[row] + c, from + p.from + c * copy.from[column] + r,
-                     copy.to[row], copy.from[column], std::min(rows - r, kTransposeTile),
-                     std::min(columns - c, kTransposeTile));
+      transpose_tile(tile_to + c, tile_from + c * from_stride, to_stride, from_stride,
+                     std::min(rows - r, kTransposeTile), std::min(columns - c, kTransposeTile));
   }
 }
 
-// The axis that is the source's innermost, if it is not the last one; else -1.
-int source_axis(const StridedCopy& copy) {
-  if (copy.to[static_cast<size_t>(copy.rank - 1)] != 1) return -1;
-  for (int a = 0; a < copy.rank - 1; ++a)
-    if (copy.from[static_cast<size_t>(a)] == 1) return a;
-  return -1;
-}
-
-// The same copy with axis `axis` moved to the last but one place.
-StridedCopy with_rows(StridedCopy copy, int axis) {
-  for (Strides* s : {&copy.size, &copy.to, &copy.from})
-    std::rotate(s->begin() + axis, s->begin() + axis + 1, s->begin() + copy.rank - 1);
-  return copy;
-}
-
 template <class T>
-void copy_all(KernelContext& ctx, T* to, const T* from, const StridedCopy& copy) {
-  const int64_t elements = copy.elements();
+void copy_all(KernelContext& ctx, T* to, const T* from, const BoxLoops& box) {
+  const int64_t elements = box.count();
   if (elements == 0) return;
-  const int axis = source_axis(copy);
-  if (axis < 0)
+  const int axis = source_axis(box);
+  if (axis < 0) {
+    const auto copy = ML_DISPATCH(copy_elements<T>);
     return ctx.parallel_for(
         elements, kCopyGrain / int64_t{sizeof(T)},
-        [&](int64_t begin, int64_t end, int) { copy_elements(to, from, copy, begin, end); });
-  const StridedCopy tiled = with_rows(copy, axis);
-  const int64_t rows = tiled.size[static_cast<size_t>(tiled.rank - 2)],
-                columns = tiled.size[static_cast<size_t>(tiled.rank - 1)],
+        [&](int64_t begin, int64_t end, int) { copy(to, from, box, begin, end); });
+  }
+  const BoxLoops tiled = with_rows(box, axis);
+  const int64_t rows = tiled.size[tiled.rank - 2], columns = tiled.size[tiled.rank - 1],
                 blocks = (rows + kTransposeTile - 1) / kTransposeTile;
   ctx.parallel_for(
       elements / (rows * columns) * blocks,
@@ -126,16 +94,16 @@ void copy_all(KernelContext& ctx, T* to, const T* from, const StridedCopy& copy)
 
 }  // namespace
 
-void strided_copy(KernelContext& ctx, void* to, const void* from, int width,
-                  const StridedCopy& copy) {
+void strided_copy(KernelContext& ctx, void* to, const void* from, int width, const BoxLoops& box) {
   switch (width) {
     case 4:
-      return copy_all(ctx, static_cast<uint32_t*>(to), static_cast<const uint32_t*>(from), copy);
+      return copy_all(ctx, static_cast<uint32_t*>(to), static_cast<const uint32_t*>(from), box);
     case 2:
-      return copy_all(ctx, static_cast<uint16_t*>(to), static_cast<const uint16_t*>(from), copy);
+      return copy_all(ctx, static_cast<uint16_t*>(to), static_cast<const uint16_t*>(from), box);
     default:
-      return copy_all(ctx, static_cast<uint8_t*>(to), static_cast<const uint8_t*>(from), copy);
+      return copy_all(ctx, static_cast<uint8_t*>(to), static_cast<const uint8_t*>(from), box);
   }
 }
 
 }  // namespace ml::cpu
+#endif

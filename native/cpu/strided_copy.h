@@ -7,8 +7,7 @@
 
 namespace ml::cpu {
 
-// `copy` is simplified; elements of `width` bytes: 1, 2 or 4.
-void strided_copy(KernelContext& ctx, void* to, const void* from, int width,
-                  const StridedCopy& copy);
+// Elements of `width` bytes: 1, 2 or 4.
+void strided_copy(KernelContext& ctx, void* to, const void* from, int width, const BoxLoops& box);
 
 }  // namespace ml::cpu

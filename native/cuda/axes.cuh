@@ -15,13 +15,13 @@ __device__ inline int64_t quotient(int64_t i, int64_t by) {
   return i / by;
 }
 
-// The element of each tensor at the i-th index of all axes.
+// The element of each tensor at the i-th index of the first `axes` axes.
 template <int kTensors>
-__device__ inline void offsets_of(const Loops<kTensors>& loops, int64_t i,
+__device__ inline void offsets_of(const Loops<kTensors>& loops, int axes, int64_t i,
                                   int64_t (&offset)[kTensors]) {
 #pragma unroll
   for (int t = 0; t < kTensors; ++t) offset[t] = 0;
-  for (int axis = loops.rank - 1; axis >= 0; --axis) {
+  for (int axis = axes - 1; axis >= 0; --axis) {
     const int64_t outer = axis == 0 ? 0 : quotient(i, loops.size[axis]),
                   index = i - outer * loops.size[axis];
 #pragma unroll

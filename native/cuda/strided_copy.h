@@ -8,8 +8,7 @@ namespace ml::ML_CUDA_NAMESPACE {
 
 class CudaStream;
 
-// `copy` is simplified; elements of `width` bytes: 1, 2 or 4.
-void strided_copy(CudaStream& stream, void* to, const void* from, int width,
-                  const StridedCopy& copy);
+// Elements of `width` bytes: 1, 2 or 4.
+void strided_copy(CudaStream& stream, void* to, const void* from, int width, const BoxLoops& box);
 
 }  // namespace ml::ML_CUDA_NAMESPACE

@@ -75,7 +75,11 @@ QueryContext Query::forward(const Tensor& x) const {
 }
 
 void Query::count_reads(const QueryContext& c) const {
-  run(device_, CountReads{.counts = reads_.view(), .indices = c.indices.view()});
+  run(device_, CountReads{.counts = reads_.view(),
+                          .batches = {},
+                          .marks = {},
+                          .total = {},
+                          .indices = c.indices.view()});
 }
 
 Tensor Query::usage() const {

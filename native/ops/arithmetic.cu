@@ -70,7 +70,7 @@ struct BroadcastRule {
   template <int n>
   __device__ void at(int64_t i) const {
     int64_t offset[2];
-    offsets_of(loops, i, offset);
+    offsets_of(loops, loops.rank, i, offset);
     const int last = loops.rank - 1;
     store<n>(out + i, formula.of(x.pack<n>(offset[0], loops.stride[0][last] == 0),
                                  y.pack<n>(offset[1], loops.stride[1][last] == 0)));

@@ -147,10 +147,7 @@ void convolve(CudaStream& stream, const View& to, const View& from, const View& 
   float* weights = stream.scratch<float>(weight.size());
   // [channels, width] to [width, channels]
   strided_copy(stream, weights, weight.data, sizeof(float),
-               simplified({.rank = 2,
-                           .size = {shape.width, shape.channels},
-                           .to = {shape.channels, 1},
-                           .from = {1, shape.width}}));
+               box_loops({shape.width, shape.channels}, {shape.channels, 1}, {1, shape.width}));
   const int64_t column_blocks = (shape.channels + kWarp - 1) / kWarp,
                 strip_blocks = (shape.batch * shape.residues * shape.strips + kWarps - 1) / kWarps;
   launch(causal_conv1d_kernel, dim3(grid_width(column_blocks * strip_blocks)), dim3(kThreads),

@@ -32,13 +32,12 @@ inline Outputs<Permute, 1> outputs(const Permute& a) {
   return {"permute", {{&Permute::out, "out", shape, a.x.dtype}}};
 }
 
-inline StridedCopy permuted_copy(const Permute& a) {
-  const Strides from = dense_strides(a.x.shape);
-  StridedCopy copy{
-      .rank = a.out.shape.rank, .size = a.out.shape.dims, .to = dense_strides(a.out.shape)};
-  for (int i = 0; i < copy.rank; ++i)
-    copy.from[static_cast<size_t>(i)] = from[static_cast<size_t>(a.axes[i])];
-  return simplified(copy);
+inline BoxLoops permuted_copy(const Permute& a) {
+  const Strides own = dense_strides(a.x.shape);
+  Strides from{};
+  for (int i = 0; i < a.out.shape.rank; ++i)
+    from[static_cast<size_t>(i)] = own[static_cast<size_t>(a.axes[i])];
+  return box_loops(a.out.shape, dense_strides(a.out.shape), from);
 }
 
 }  // namespace ml

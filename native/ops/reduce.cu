@@ -67,7 +67,7 @@ struct ReduceAxes {
   __device__ static int64_t at(const Loops<1>& loops, int64_t i) {
     if (loops.rank == 1) return i * loops.stride[0][0];
     int64_t offset[1];
-    offsets_of(loops, i, offset);
+    offsets_of(loops, loops.rank, i, offset);
     return offset[0];
   }
 };
@@ -200,7 +200,7 @@ struct MaxBackwardRule {
 #pragma unroll
     for (int j = 0; j < n; ++j) {
       int64_t at[2];
-      offsets_of(loops, i + j, at);
+      offsets_of(loops, loops.rank, i + j, at);
       p.v[j] = first[at[0]] == at[1] ? dy[at[0]] : 0.0f;
     }
     store<n>(dx + i, p);

@@ -3,21 +3,28 @@
 #include <algorithm>
 #include <cmath>
 
-#include "cpu/context.h"
+#include "cpu/index_check.h"
 
 namespace ml::cpu {
 
 // One thread: some hundred thousand additions to memory that is mostly in L2 or L3, less work than
 // it would be to share it out.
-void count_reads(KernelContext&, const CountReads& a) {
-  auto* counts = a.counts.as<uint32_t>();
+void count_reads(KernelContext& ctx, const CountReads& a) {
+  const int64_t slot_count = a.counts.size(), n = a.indices.size();
+  if (a.batches) validate_indices(ctx, "SlotCounter.add", "indices", a.indices, slot_count);
+  auto *counts = a.counts.as<uint32_t>(), *batches = a.batches.as<uint32_t>();
+  auto* marks = a.marks.as<uint64_t>();
   const auto* indices = a.indices.as<int32_t>();
-  const int64_t n = a.indices.size();
-  const auto slots = static_cast<uint32_t>(a.counts.size());
+  const auto slots = static_cast<uint32_t>(slot_count);
   for (int64_t i = 0; i < n; ++i) {
     const auto slot = static_cast<uint32_t>(indices[i]);
-    if (slot < slots) ++counts[slot];
+    if (slot >= slots) continue;
+    ++counts[slot];
+    if (!batches || marks[slot] == batch_mark(a)) continue;
+    marks[slot] = batch_mark(a);
+    ++batches[slot];
   }
+  if (a.total) ++*a.total.as<uint32_t>();
 }
 
 void slot_usage(KernelContext& ctx, const SlotUsage& a) {

@@ -13,15 +13,27 @@
 namespace ml::ML_CUDA_NAMESPACE {
 namespace {
 
-// One thread counts every (gridDim.x * kThreads)-th entry.
+// What is counted by batches, or nullptrs.
+struct BatchCounts {
+  uint32_t *batches, *total;
+  uint64_t* marks;
+  uint64_t mark;  // of this batch: less than those before
+};
+
+// One thread counts every (gridDim.x * kThreads)-th entry. Of the entries that read a slot, the one
+// that finds the mark of an earlier batch counts the slot's batch.
 __global__ void __launch_bounds__(kThreads)
-    count_reads_kernel(Guard guard, uint32_t* counts, const int32_t* indices, int64_t n,
-                       uint32_t slots) {
+    count_reads_kernel(Guard guard, uint32_t* counts, BatchCounts batch, const int32_t* indices,
+                       int64_t n, uint32_t slots) {
   if (guard.aborted()) return;
+  if (batch.total && blockIdx.x == 0 && threadIdx.x == 0) ++*batch.total;
   for (int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x; i < n;
        i += int64_t{gridDim.x} * kThreads) {
     const auto slot = static_cast<uint32_t>(indices[i]);
-    if (slot < slots) atomic_add(counts + slot, 1u);
+    if (slot >= slots) continue;
+    atomic_add(counts + slot, 1u);
+    if (batch.batches && atomic_min(batch.marks + slot, batch.mark) > batch.mark)
+      atomic_add(batch.batches + slot, 1u);
   }
 }
 
@@ -75,10 +87,15 @@ __global__ void __launch_bounds__(kThreads)
 
 void count_reads(CudaStream& stream, const CountReads& a) {
   const int64_t n = a.indices.size();
+  if (a.batches) stream.check_indices("SlotCounter.add", "indices", a.indices, a.counts.size());
   launch(count_reads_kernel,
          dim3(std::max(1u, striding_blocks(n, kThreads, stream.limits().multiprocessors))),
-         dim3(kThreads), 0, stream, a.counts.as<uint32_t>(), a.indices.as<int32_t>(), n,
-         static_cast<uint32_t>(a.counts.size()));
+         dim3(kThreads), 0, stream, a.counts.as<uint32_t>(),
+         BatchCounts{.batches = a.batches.as<uint32_t>(),
+                     .total = a.total.as<uint32_t>(),
+                     .marks = a.marks.as<uint64_t>(),
+                     .mark = batch_mark(a)},
+         a.indices.as<int32_t>(), n, static_cast<uint32_t>(a.counts.size()));
 }
 
 void slot_usage(CudaStream& stream, const SlotUsage& a) {

@@ -1,14 +1,21 @@
 #pragma once
-// How often the slots of a layer are read.
-//   CountReads   counts[i] += how many of `indices` are i
+// How often slots are read.
+//   CountReads   counts[i] += how many of `indices` are i; of a batch whose reads are counted by
+//                batches, too: batches[i] += 1 if any index is i, and total[0] += 1
 //     counts   [N]    int32  updated: 31 bits count, the high bit says that the slot was read
-//     before indices  [any]  int32  in: of a lookup, in [0, N) or -1, which counts for nothing
+//     before batches  [N]    int32  updated, optional, and with it:
+//     marks    [N, 2] int32  updated: the bits of ~(the last batch that read the slot), a uint64
+//     total    [1]    int32  updated
+//     indices  [any]  int32  in: in [0, N), or -1, which counts for nothing. Any other index is
+//     skipped where they are those of a lookup; with `batches` it is ERR_INDEX_RANGE, found before
+//     anything is written.
 //   SlotUsage    statistics of the counts, which start at 0 again; their high bits remember
 //     counts   [N]    int32  updated, as above
 //     stats    [8]    int32  out: the bits of the float64 numbers of SlotStatistics
 // Counts are integers, so no order matters; the statistics of kUsageChunk slots are added in order.
 // A count holds 2^31 - 1 reads between two SlotUsages.
 
+#include "ops/embedding_bag.h"
 #include "ops/operands.h"
 
 namespace ml {
@@ -25,8 +32,11 @@ struct SlotStatistics {
 inline constexpr int kSlotStatistics = sizeof(SlotStatistics) / sizeof(double);
 
 struct CountReads {
-  View counts, indices;
+  View counts, batches, marks, total, indices;
+  int64_t batch = 0;  // ascends from call to call, from 1 on
 };
+
+inline uint64_t batch_mark(const CountReads& a) { return ~static_cast<uint64_t>(a.batch); }
 
 struct SlotUsage {
   View stats, counts;
@@ -40,10 +50,23 @@ constexpr void inputs(const CountReads& a, Input&& input) {
 template <class Output>
 constexpr void outputs(const CountReads& a, Output&& output) {
   output("counts", a.counts, Write::updated);
+  output("batches", a.batches, Write::updated);
+  output("marks", a.marks, Write::updated);
+  output("total", a.total, Write::updated);
 }
 
-// A layer makes the counts itself.
-inline void check(const CountReads&) {}
+// The counts are made by a layer, which counts the indices of its lookup, or by a SlotCounter.
+inline void check(const CountReads& a) {
+  const char* op = "SlotCounter.add";
+  expect_dtype(op, "indices", a.indices, DType::i32);
+  if (!a.batches) return;
+  const int64_t slots = a.counts.size();
+  expect_slots(op, slots);
+  expect_int32(op, "reads", a.counts, {slots});
+  expect_int32(op, "batches", a.batches, {slots});
+  expect_int32(op, "marks", a.marks, {slots, 2});
+  expect_int32(op, "total", a.total, {1});
+}
 
 template <class Input>
 constexpr void inputs(const SlotUsage&, Input&&) {}

@@ -172,7 +172,7 @@ onEveryDevice((device) => {
   test('tokens and targets are checked', async () => {
     using model = make(device, 'swiglu')
     const outside = await errorOf('ERR_INDEX_RANGE', () => model.apply([0, 7]))
-    expect(outside).toContain('tokens[1]')
+    expect(outside).toContain('"tokens"[1]')
     expect(outside).toContain('vocabSize 8')
     const tensor = () => model.apply(device.tensor(Int32Array.of(0, 7))).data()
     await errorOf('ERR_INDEX_RANGE', tensor)

@@ -56,11 +56,25 @@ Napi::Value product_key_lookup_backward(Arguments& a) {
   return to_js(a.env(), {{"dQuery", dquery}, {"dKeys", dkeys}});
 }
 
+// (counts, batches, marks and total of a SlotCounter, indices, number of the batch)
+Napi::Value count_reads(Arguments& a) {
+  const Tensor counts = a.tensor("reads"), batches = a.tensor("batches"), marks = a.tensor("marks"),
+               total = a.tensor("total"), indices = a.tensor("indices");
+  run(counts.device(), CountReads{.counts = counts.view(),
+                                  .batches = batches.view(),
+                                  .marks = marks.view(),
+                                  .total = total.view(),
+                                  .indices = indices.view(),
+                                  .batch = a.integer("batch")});
+  return a.env().Undefined();
+}
+
 }  // namespace
 
 void define_lookup(Napi::Object exports) {
   define<product_key_scores>(exports, "productKeyScores");
   define<topk>(exports, "topK");
+  define<count_reads>(exports, "countReads", "SlotCounter.add");
   define<product_key_lookup>(exports, "productKeyLookup");
   define<product_key_lookup_backward>(exports, "productKeyLookupBackward");
 }

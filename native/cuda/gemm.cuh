@@ -1,8 +1,8 @@
 #pragma once
 // The tile product that linear, product_key_scores and product_key_lookup share: a block multiplies
 // kRows rows of A by kColumns columns of B over the inner dimension, the depth K. Operands come
-// through a ring of stages in shared memory, filled by cp.async. Each thread has 64 sums in
-// registers, so a block has kRows * kColumns / 64 threads. Every sum is in ascending depth.
+// through a ring of stages in shared memory, filled by cp.async. Sums are in registers, each in
+// ascending depth.
 
 #include "cuda/gemm_fma.cuh"
 #include "cuda/gemm_mma.cuh"

@@ -5,6 +5,7 @@
 // cores lose nothing.
 
 #include "cuda/gemm_operand.cuh"
+#include "cuda/tuning.h"
 
 namespace ml::ML_CUDA_NAMESPACE {
 
@@ -28,6 +29,7 @@ struct ThreadPosition {
 template <class A, class B, bool kAKMajor, bool kBKMajor, int kRows, int kColumns>
 struct FmaProduct {
   static constexpr int kThreads = kRows * kColumns / 64, kDepth = 16;
+  static constexpr int kThreadsPerMultiprocessor = kFmaThreadsPerMultiprocessor;
   static constexpr int kRun = kBKMajor ? 1 : 4;  // neighbouring columns in a thread's sums
 
   template <class T, bool kKMajor, int kLength>

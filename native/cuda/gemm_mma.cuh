@@ -3,17 +3,21 @@
 
 #include "cuda/gemm_operand.cuh"
 #include "cuda/ptx_mma.cuh"
+#include "cuda/tuning.h"
 
 namespace ml::ML_CUDA_NAMESPACE {
 
-// One warp has 32 x 64 sums, as 2 x 8 fragments of 16 x 8. kAKMajor, kBKMajor: the operand's runs
-// go along the depth, else along the rows of A or the columns of B, and ldmatrix transposes. A run
-// is stored in units of 16 bytes, which are permuted so that the eight runs of an ldmatrix touch
-// every bank once: of a K-major tile, whose runs are 64 bytes, unit u of run r is at u ^ (r / 2 %
-// 4), else at u ^ (r % 8).
+// One warp has 64 x 64 sums of a large tile, so that shared memory gives half as many operands a
+// product, and 32 x 64 of a smaller one; as fragments of 16 x 8. kAKMajor, kBKMajor: the operand's
+// runs go along the depth, else along the rows of A or the columns of B, and ldmatrix transposes. A
+// run is stored in units of 16 bytes, which are permuted so that the eight runs of an ldmatrix
+// touch every bank once: of a K-major tile, whose runs are 64 bytes, unit u of run r is at u ^ (r /
+// 2 % 4), else at u ^ (r % 8).
 template <class T, int kRows, int kColumns, bool kAKMajor = true, bool kBKMajor = true>
 struct MmaProduct {
-  static constexpr int kThreads = kRows * kColumns / 64, kDepth = 32;
+  static constexpr int kWarpRows = kRows < kLargeTile ? 32 : 64, kFragments = kWarpRows / 16;
+  static constexpr int kThreads = kRows / kWarpRows * (kColumns / 64) * kWarp, kDepth = 32;
+  static constexpr int kThreadsPerMultiprocessor = kMmaThreadsPerMultiprocessor<kWarpRows>;
   static constexpr int kRun = 2;
 
   template <int kLength, bool kKMajor>
@@ -43,14 +47,14 @@ struct MmaProduct {
     Tile<kColumns, kBKMajor> b;
   };
 
-  float sum[2][8][4];
+  float sum[kFragments][8][4];
 
-  __device__ static int row0() { return warp_of_block() / (kColumns / 64) * 32; }
+  __device__ static int row0() { return warp_of_block() / (kColumns / 64) * kWarpRows; }
   __device__ static int column0() { return warp_of_block() % (kColumns / 64) * 64; }
 
   __device__ void clear() {
 #pragma unroll
-    for (int i = 0; i < 2; ++i)
+    for (int i = 0; i < kFragments; ++i)
 #pragma unroll
       for (int j = 0; j < 8; ++j)
 #pragma unroll
@@ -61,9 +65,9 @@ struct MmaProduct {
     const int l = lane();
 #pragma unroll
     for (int k = 0; k < kDepth / 16; ++k) {
-      uint32_t a[2][4];
+      uint32_t a[kFragments][4];
 #pragma unroll
-      for (int i = 0; i < 2; ++i)
+      for (int i = 0; i < kFragments; ++i)
         s.a.load(a[i], row0() + i * 16 + l / 8 % 2 * 8, k * 16 + l / 16 * 8);
 #pragma unroll
       for (int j = 0; j < 8; j += 2) {
@@ -71,7 +75,7 @@ struct MmaProduct {
         s.b.load(b, column0() + j * 8 + l / 16 * 8, k * 16 + l / 8 % 2 * 8);
         const uint32_t first[2] = {b[0], b[1]}, second[2] = {b[2], b[3]};
 #pragma unroll
-        for (int i = 0; i < 2; ++i) {
+        for (int i = 0; i < kFragments; ++i) {
           mma_16x8x16(sum[i][j], a[i], first, T{});
           mma_16x8x16(sum[i][j + 1], a[i], second, T{});
         }
@@ -84,7 +88,7 @@ struct MmaProduct {
   __device__ void for_each_run(F f) const {
     const int row = row0() + lane() / 4, column = column0() + lane() % 4 * 2;
 #pragma unroll
-    for (int i = 0; i < 2; ++i)
+    for (int i = 0; i < kFragments; ++i)
 #pragma unroll
       for (int j = 0; j < 8; ++j)
 #pragma unroll

@@ -112,7 +112,7 @@ __device__ inline int inside_tile(int64_t first, int64_t total) {
 // is one, and it goes to C.
 template <class Product, int kTile, class A, class B>
 __global__ void __launch_bounds__(Product::kThreads,
-                                  kProductThreadsPerMultiprocessor / Product::kThreads)
+                                  Product::kThreadsPerMultiprocessor / Product::kThreads)
     product_kernel(Guard guard, float* partials, MatrixProduct<A, B> p, int64_t split_depth) {
   if (guard.aborted()) return;
   const unsigned column_tiles = static_cast<unsigned>((p.N + kTile - 1) / kTile);

@@ -40,7 +40,7 @@ __device__ inline void mma_by_shuffles(float (&d)[4], const uint32_t (&a)[4],
   const int t = lane % 4;
 #pragma unroll
   for (int half = 0; half < 2; half++) {  // of the columns of a
-#pragma unroll
+#pragma unroll 1  // unrolled, registers spill
     for (int s = 0; s < 4; s++) {
       const uint32_t upper = __shfl_sync(0xffffffffu, a[2 * half], 4 * g + s);
       const uint32_t lower = __shfl_sync(0xffffffffu, a[2 * half + 1], 4 * g + s);

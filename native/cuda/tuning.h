@@ -55,8 +55,11 @@ constexpr int kColumnSumsRows = 256;  // of a chunk: 32 for each warp
 constexpr int kReduceLaneElements = 32;  // of a contiguous chunk
 
 // ---- Matrix products (cuda/gemm.cuh, cuda/matrix_product.cuh)
-// 64 sums, operands and addresses fit the 128 registers that each thread then has
-constexpr int kProductThreadsPerMultiprocessor = 512;
+// By FMA a thread has 64 sums: with operands and addresses they fit the 128 registers that it then
+// has. By tensor cores it has as many of 32 rows of a warp, and double of 64.
+constexpr int kFmaThreadsPerMultiprocessor = 512;
+template <int kWarpRows>
+constexpr int kMmaThreadsPerMultiprocessor = kWarpRows == 64 ? 256 : 384;
 constexpr int kStages = 3;  // of the shared-memory ring: two tiles in flight behind the one in use
 constexpr int kLargeTile = 128, kSmallTile = 64;  // rows and columns of C for one block
 // fewer large tiles than this leave multiprocessors idle

@@ -92,7 +92,7 @@ for (const file of files(join(root, 'lib'))) {
     faults.push(`${name}: only lib/binary.ts finds the addon`)
   if (!/^lib\/(nn|tfjs|cli)\//.test(name) && /from '\.\/(nn|tfjs|cli)\//.test(text))
     faults.push(`${name}: lib/ may not import lib/nn/, lib/tfjs/ or lib/cli/`)
-  if (/console\./.test(text)) faults.push(`${name}: the library prints nothing`)
+  if (/^(?! \*).*console\./m.test(text)) faults.push(`${name}: the library prints nothing`)
 }
 
 faults.push(...importCycles())

@@ -1,8 +1,5 @@
 #pragma once
 
-#ifdef ML_SIMT
-#include "simt/control.h"
-#endif
 #include "cuda/namespace.h"
 
 namespace ml::ML_CUDA_NAMESPACE {
@@ -11,7 +8,7 @@ namespace ml::ML_CUDA_NAMESPACE {
 // the bounds of each.
 inline bool exact_blocks() {
 #ifdef ML_SIMT
-  return !::simt::settings().cached_blocks;
+  return !::simt::cached_blocks();
 #else
   return false;
 #endif

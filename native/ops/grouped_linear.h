@@ -16,8 +16,8 @@
 //     dbias     [G, out]       float32  added to, optional
 // R < 2^31, G < 2^31. Offsets that do not ascend from 0 to R are ERR_VALUE, found before anything
 // is written. Sums are float32, of dbias float64 over chunks of rows, each in one fixed order: the
-// bits do not depend on threads. `compute` bfloat16 rounds x, weights and dy for their products, and
-// dbias adds dy as it is.
+// bits do not depend on threads. `compute` bfloat16 rounds x, weights and dy for their products,
+// and dbias adds dy as it is.
 
 #include "core/compute.h"
 #include "core/limits.h"

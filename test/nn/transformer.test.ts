@@ -6,6 +6,7 @@ import { expectClose } from '../support/close.js'
 import { onEveryDevice } from '../support/devices.js'
 import { errorOf } from '../support/errors.js'
 import { expectGradient } from '../support/finite-differences.js'
+import { settledMemory } from '../support/garbage.js'
 import { integers } from '../support/random.js'
 
 const base = { vocabSize: 7, dim: 8, layers: 2, heads: 2, contextLength: 6, seed: 4 }
@@ -91,6 +92,7 @@ onEveryDevice((device) => {
       using model = make(device, name)
       const optimizer = new AdamW(model.parameters(), { lr: 1e-2 })
       const sizes: number[] = []
+      await settledMemory(device)
       for (let step = 0; step < 4; step++) {
         using input = tokens()
         using output = wanted()

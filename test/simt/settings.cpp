@@ -4,6 +4,7 @@
 #include <string>
 
 #include "simt/control.h"
+#include "simt/runtime.h"
 
 namespace simt {
 namespace {
@@ -67,6 +68,8 @@ Settings settings() {
   const std::lock_guard hold(mutex);
   return current();
 }
+
+bool cached_blocks() { return settings().cached_blocks; }
 
 void set(const Settings& settings) {
   const std::lock_guard hold(mutex);

@@ -6,6 +6,12 @@
 
 #include "simt/types.h"
 
+namespace simt {
+
+bool cached_blocks();  // whether freed memory is reused: simt/control.h
+
+}  // namespace simt
+
 namespace simt::toolkit {
 
 enum cudaError_t {

@@ -114,6 +114,7 @@ onEveryDevice((device) => {
       expect(Array.from(await dq.data())).toEqual(wanted)
       for (const t of [dq, dk, dv]) t.dispose()
     })
+    await reportAll(device) // of what was disposed unread
   })
 
   test('what a module has saved is freed, whichever malloc fails', async () => {

@@ -348,13 +348,6 @@ const mutations = [
     to: 'return b < a || a == kNone ? b : b == kNone ? a : b;',
   },
   {
-    what: 'deleted barrier of a transpose',
-    file: 'native/ops/matmul.cu',
-    test: 'matmul',
-    from: 'column0 + x];\n  block_sync();',
-    to: 'column0 + x];',
-  },
-  {
     what: 'gradient that forgets the batch it is summed over',
     file: 'native/ops/matmul.cu',
     test: 'matmul',

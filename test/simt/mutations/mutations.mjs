@@ -46,14 +46,6 @@ const mutations = [
     to: 'ldmatrix_x4(r, v + offset(k + row, i / 8));',
   },
   {
-    what: 'halves of the depth swapped',
-    file: 'native/cuda/gemm_mma.cuh',
-    unit: 'native/ops/linear.cu',
-    test: 'rounded_products',
-    from: 'j * 8 + l / 16 * 8, k * 16 + l / 8 % 2 * 8',
-    to: 'j * 8 + l / 16 * 8, k * 16 + (l / 8 + 1) % 2 * 8',
-  },
-  {
     what: 'units of a run permuted over its end',
     file: 'native/cuda/gemm_mma.cuh',
     unit: 'native/ops/linear.cu',

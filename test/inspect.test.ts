@@ -50,7 +50,7 @@ test('a lookup and a sparse gradient', () => {
     knn: 4,
   })
   expect(inspect(lookup)).toBe('Lookup [3, 2, 4], gate softmax, on cpu')
-  expect(Object.keys(lookup)).toEqual(['scores', 'indices', 'weights', 'gate', 'knn'])
+  expect(Object.keys(lookup)).toEqual(['scores', 'indices', 'weights', 'gate', 'knn', 'compute'])
   const table = new ValueTable(device, { slots: 5, dim: 2 })
   expect(inspect(table.gradient())).toBe('SparseGrad [5, 2] on cpu')
 })

@@ -46,14 +46,6 @@ const mutations = [
     to: 'ldmatrix_x4(r, v + offset(k + row, i / 8));',
   },
   {
-    what: 'halves of the depth swapped',
-    file: 'native/cuda/gemm_mma.cuh',
-    unit: 'native/ops/linear.cu',
-    test: 'rounded_products',
-    from: 'j * 8 + l / 16 * 8, k * 16 + l / 8 % 2 * 8',
-    to: 'j * 8 + l / 16 * 8, k * 16 + (l / 8 + 1) % 2 * 8',
-  },
-  {
     what: 'units of a run permuted over its end',
     file: 'native/cuda/gemm_mma.cuh',
     unit: 'native/ops/linear.cu',
@@ -384,13 +376,6 @@ const mutations = [
     test: 'axes',
     from: 'return b < a ? b : a;',
     to: 'return b < a || a == kNone ? b : b == kNone ? a : b;',
-  },
-  {
-    what: 'deleted barrier of a transpose',
-    file: 'native/ops/matmul.cu',
-    test: 'matmul',
-    from: 'column0 + x];\n  block_sync();',
-    to: 'column0 + x];',
   },
   {
     what: 'gradient that forgets the batch it is summed over',

@@ -67,14 +67,8 @@ export class Embedding {
     return explicitly(() => {
       const where = 'Embedding.forward'
       const given = Tensor.is(tokens) ? this.#copyTokens(where, tokens) : tokens
-      const indices = toIndexTensor(
-        where,
-        given,
-        this.table.slots,
-        this.#device,
-        undefined,
-        'tokens',
-      ).tensor
+      const { slots } = this.table
+      const { tensor: indices } = toIndexTensor(where, given, slots, this.#device, 'tokens')
       const output = ops.embedding(this.table.weight, indices)
       return { output, context: new Saved(this, { indices }, {}) }
     })

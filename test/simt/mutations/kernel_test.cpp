@@ -166,6 +166,28 @@ void groups() {
   }
 }
 
+// Two batches that read few slots often: a batch counts once for each of its slots.
+void counts() {
+  Pair p;
+  const std::vector<int32_t> none(80, 0), marks(160, -1);
+  const Both reads = from_host(p, {80}, DType::i32, none.data()),
+             batches = from_host(p, {80}, DType::i32, none.data()),
+             mark = from_host(p, {80, 2}, DType::i32, marks.data()),
+             total = from_host(p, {1}, DType::i32, none.data());
+  for (int64_t batch = 1; batch <= 2; ++batch) {
+    const Both ids = indices(p, {900}, batch == 1 ? 3 : 80, 7);
+    on_both(p, [&](auto v) {
+      return CountReads{.counts = v(reads),
+                        .batches = v(batches),
+                        .marks = v(mark),
+                        .total = v(total),
+                        .indices = v(ids),
+                        .batch = batch};
+    });
+  }
+  for (const Both* b : {&reads, &batches, &mark, &total}) compare(*b, "counts");
+}
+
 void axes() {
   Pair p;
   std::vector<float> levels(3 * 70 * 2 * 40);  // few, so that maxima are found more than once
@@ -616,6 +638,7 @@ struct Test {
 };
 constexpr Test kTests[] = {{"linear", linear},
                            {"groups", groups},
+                           {"counts", counts},
                            {"topk", topk},
                            {"lookup", lookup},
                            {"rows", rows},

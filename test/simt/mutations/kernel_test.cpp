@@ -124,7 +124,7 @@ void linear() {
     }
 }
 
-// Groups of several tiles, of one row and of none; entries that choose no group.
+// Groups of several tiles and chunks, of one row and of none; entries that choose no group.
 void groups() {
   Pair p;
   const Both chosen = indices(p, {90, 2}, 5, 1), order = output(p, {180}, DType::i32),
@@ -141,10 +141,10 @@ void groups() {
   for (const Both* b : {&order, &bags, &positions, &begins}) compare(*b, "groups");
 
   const int64_t G = 4, I = 40, O = 70;
-  for (const auto& sizes : {std::array<int32_t, 5>{0, 65, 65, 66, 200}, {0, 0, 128, 130, 200}}) {
+  for (const auto& sizes : {std::array<int32_t, 5>{0, 65, 65, 66, 400}, {0, 0, 128, 130, 400}}) {
     const Both offsets = from_host(p, {G + 1}, DType::i32, sizes.data()),
-               x = numbers(p, {200, I}, 1), w = numbers(p, {G, O, I}, 2), b = numbers(p, {G, O}, 3),
-               y = output(p, {200, O}), dy = numbers(p, {200, O}, 4), dx = output(p, {200, I}),
+               x = numbers(p, {400, I}, 1), w = numbers(p, {G, O, I}, 2), b = numbers(p, {G, O}, 3),
+               y = output(p, {400, O}), dy = numbers(p, {400, O}, 4), dx = output(p, {400, I}),
                dw = zeros_of(p, {G, O, I}), db = zeros_of(p, {G, O});
     on_both(p, [&](auto v) {
       return GroupedLinear{

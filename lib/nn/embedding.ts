@@ -178,7 +178,7 @@ export class Embedding {
   }
 
   #toIndices(where: string, tokens: Tensor | NumericData): Tensor {
-    return toIndexTensor(where, tokens, this.table.slots, this.#device, undefined, 'tokens').tensor
+    return toIndexTensor(where, tokens, this.table.slots, this.#device, 'tokens').tensor
   }
 }
 

@@ -160,7 +160,7 @@ export function savedPerToken(c: TransformerConfig): number {
     return sum + attention + (branches > 0 ? 2 * dim + branches : 0)
   }, 0)
   // the last norm, the gradient that the head has computed already, and the tokens
-  return blocks + 2 * dim + 2
+  return blocks + 2 * dim + 1
 }
 
 function lookupSaved({ heads, knn, keyDim }: { heads: number; knn: number; keyDim: number }) {

@@ -49,6 +49,7 @@ export function embeddingBag(
     indices,
     tableSlots(where, table),
     weights.device,
+    'indices',
     { name: 'weights', tensor: weights },
   )
   const { offsets, scales } = checked
@@ -179,6 +180,7 @@ export function embeddingBagBackward(
     indices,
     tableSlots(where, table),
     weights.device,
+    'indices',
     { name: 'weights', tensor: weights },
   )
   try {

@@ -18,8 +18,8 @@ export function toIndexTensor(
   indices: Indices,
   slots: number,
   device: Device,
-  like?: { name: string; tensor: Tensor },
   argument = 'indices',
+  like?: { name: string; tensor: Tensor },
 ): { tensor: Tensor; temporary?: Tensor } {
   if (Tensor.is(indices)) return { tensor: indices }
   if (!isNumericData(indices)) {

@@ -151,7 +151,7 @@ void rounded_products() {
   compare(weights, "weights of a rounded lookup", 1e-4);
 }
 
-// Groups of several tiles, of one row and of none; entries that choose no group.
+// Groups of several tiles and chunks, of one row and of none; entries that choose no group.
 void groups() {
   Pair p;
   const Both chosen = indices(p, {90, 2}, 5, 1), order = output(p, {180}, DType::i32),
@@ -168,10 +168,10 @@ void groups() {
   for (const Both* b : {&order, &bags, &positions, &begins}) compare(*b, "groups");
 
   const int64_t G = 4, I = 40, O = 70;
-  for (const auto& sizes : {std::array<int32_t, 5>{0, 65, 65, 66, 200}, {0, 0, 128, 130, 200}}) {
+  for (const auto& sizes : {std::array<int32_t, 5>{0, 65, 65, 66, 400}, {0, 0, 128, 130, 400}}) {
     const Both offsets = from_host(p, {G + 1}, DType::i32, sizes.data()),
-               x = numbers(p, {200, I}, 1), w = numbers(p, {G, O, I}, 2), b = numbers(p, {G, O}, 3),
-               y = output(p, {200, O}), dy = numbers(p, {200, O}, 4), dx = output(p, {200, I}),
+               x = numbers(p, {400, I}, 1), w = numbers(p, {G, O, I}, 2), b = numbers(p, {G, O}, 3),
+               y = output(p, {400, O}), dy = numbers(p, {400, O}, 4), dx = output(p, {400, I}),
                dw = zeros_of(p, {G, O, I}), db = zeros_of(p, {G, O});
     on_both(p, [&](auto v) {
       return GroupedLinear{
@@ -191,6 +191,28 @@ void groups() {
     compare(dw, "dweights", 1e-4);
     compare(db, "dbias", 1e-4);
   }
+}
+
+// Two batches that read few slots often: a batch counts once for each of its slots.
+void counts() {
+  Pair p;
+  const std::vector<int32_t> none(80, 0), marks(160, -1);
+  const Both reads = from_host(p, {80}, DType::i32, none.data()),
+             batches = from_host(p, {80}, DType::i32, none.data()),
+             mark = from_host(p, {80, 2}, DType::i32, marks.data()),
+             total = from_host(p, {1}, DType::i32, none.data());
+  for (int64_t batch = 1; batch <= 2; ++batch) {
+    const Both ids = indices(p, {900}, batch == 1 ? 3 : 80, 7);
+    on_both(p, [&](auto v) {
+      return CountReads{.counts = v(reads),
+                        .batches = v(batches),
+                        .marks = v(mark),
+                        .total = v(total),
+                        .indices = v(ids),
+                        .batch = batch};
+    });
+  }
+  for (const Both* b : {&reads, &batches, &mark, &total}) compare(*b, "counts");
 }
 
 void axes() {
@@ -644,6 +666,7 @@ struct Test {
 constexpr Test kTests[] = {{"linear", linear},
                            {"rounded_products", rounded_products},
                            {"groups", groups},
+                           {"counts", counts},
                            {"topk", topk},
                            {"lookup", lookup},
                            {"rows", rows},

@@ -165,6 +165,13 @@ const mutations = [
     to: 'chosen.rows[middle] <= g',
   },
   {
+    what: 'a batch counted for each of its entries',
+    file: 'native/ops/slot_usage.cu',
+    test: 'counts',
+    from: 'atomic_min(batch.marks + slot, batch.mark) > batch.mark',
+    to: 'atomic_min(batch.marks + slot, batch.mark) >= batch.mark',
+  },
+  {
     what: 'one chunk too many',
     file: 'native/ops/embedding_bag.cu',
     test: 'tables',

@@ -26,8 +26,7 @@ namespace {
                                             int64_t i0, int64_t i1, int64_t j0, int64_t j1,
                                             int64_t k0, int64_t k1) {
   const int64_t depth = k1 - k0;
-  for (int64_t i = i0; i < i1; ++i)
-    pack_rows(panel_a + (i - i0) * kTileRows * depth, p.a, k0, k1, i * kTileRows, p.M);
+  pack_row_tiles(panel_a, p.a, k0, k1, i0, i1, p.M);
   for (int64_t j = j0; j < j1; ++j) {
     const float* b = packed_b + j * kTileColumns * depth;
     for (int64_t i = i0; i < i1; ++i) {

@@ -15,7 +15,8 @@
 namespace ml::cpu {
 
 CpuStream::CpuStream(int threads)
-    : context_(threads), thread_(start_thread("ml-stream", "the stream's thread", [this] { loop(); })) {}
+    : context_(threads),
+      thread_(start_thread("ml-stream", "the stream's thread", [this] { loop(); })) {}
 
 CpuStream::~CpuStream() {
   {

@@ -111,10 +111,9 @@ class Pool {
     if (started_ >= count || Clock::now() < refused_until_) return started_;
     try {
       for (; started_ < count; ++started_)
-        start_thread("ml-pool", "a thread of the pool",
-                     [this, worker = started_ + 1, seen = epoch_.load()] {
-                       worker_loop(worker, seen);
-                     })
+        start_thread(
+            "ml-pool", "a thread of the pool",
+            [this, worker = started_ + 1, seen = epoch_.load()] { worker_loop(worker, seen); })
             .detach();
     } catch (const std::exception&) {
       refused_until_ = Clock::now() + kRefused;

@@ -44,6 +44,14 @@ half scores in float32 at the rate of the registers, which avx512vnni need not d
     `Each call reads its output with \`dataSync()\`. The ceiling reads the bytes that one token
 needs.`,
   ],
+  [
+    'model/',
+    'Whole models',
+    `Step: loss, gradients, clipping and AdamW; PyTorch's model is bench/peers/pytorch_gpt.py.
+Decoder: the products alone are those of its step, of float32, forward and backward. Generation: a
+token at a time, with the cache, behind a prompt of 8. Recording: a chain of 64 operations on one
+number.`,
+  ],
 ]
 
 const list = (values: readonly string[]) => unique(values).join(', ')

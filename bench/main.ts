@@ -13,10 +13,12 @@ import { writeChart } from './chart.js'
 import { tableCache } from './data.js'
 import { writeDocs } from './docs.js'
 import { bagCases } from './groups/bag.js'
+import { callCases } from './groups/calls.js'
 import { type Case, CheckFailed, type Environment } from './groups/case.js'
 import { gemmCases } from './groups/gemm.js'
 import { layerCases } from './groups/layer.js'
 import { lookupCases } from './groups/lookup.js'
+import { modelCases } from './groups/model.js'
 import { tokenCase } from './groups/token.js'
 import { updateCases } from './groups/update.js'
 import { efforts } from './harness.js'
@@ -40,6 +42,8 @@ function allCases(options: Options): Case[] {
     ...gemmCases(shapes),
     ...layerCases(shapes),
     tokenCase(shapes),
+    ...modelCases(shapes),
+    ...callCases(shapes),
   ]
 }
 

@@ -28,6 +28,18 @@ export interface TokenShape {
   nKeys: number
 }
 
+/** A decoder in training on `batch` sequences of `time` tokens; feed-forwards of 4 x dim, GELU. */
+export interface GptShape {
+  vocabSize: number
+  dim: number
+  layers: number
+  heads: number
+  batch: number
+  time: number
+  /** In place of the feed-forward of the second layer. */
+  memory?: Omit<TokenShape, 'inputDim'>
+}
+
 /** A memory layer whose table grows, everything else the same. */
 export interface LayerShape extends Omit<TokenShape, 'nKeys'> {
   valueDim: number
@@ -51,6 +63,14 @@ export interface Shapes {
   gemms: readonly GemmShape[]
   layers: readonly LayerShape[]
   token: TokenShape
+  models: {
+    /** Trained, dense and with its memory. */
+    gpt: Required<GptShape>
+    /** Trained, beside its products alone. */
+    decoder: GptShape
+    /** Tokens that are generated behind a prompt of 8. */
+    generated: number
+  }
 }
 
 const lookups = (
@@ -94,6 +114,19 @@ export const full: Shapes = {
     { ...wide, inputDim: 128, knn: 16, valueDim: 128, optimizer: 'adamw', nKeys: [512, 724, 1024] },
   ],
   token: { inputDim: 256, heads: 4, knn: 32, keyDim: 128, nKeys: 512 },
+  models: {
+    gpt: {
+      vocabSize: 97,
+      dim: 128,
+      layers: 3,
+      heads: 4,
+      batch: 16,
+      time: 128,
+      memory: { nKeys: 64, heads: 4, knn: 16, keyDim: 64 },
+    },
+    decoder: { vocabSize: 2048, dim: 128, layers: 2, heads: 4, batch: 32, time: 64 },
+    generated: 120,
+  },
 }
 
 /** One or two of each: minutes in all. */
@@ -119,4 +152,17 @@ export const tiny: Shapes = {
   gemms: [{ rows: 33, inner: 40, columns: 56 }],
   layers: [{ ...narrow, valueDim: 24, tokens: 24, optimizer: 'adamw', nKeys: [16, 32] }],
   token: { ...narrow, nKeys: 16 },
+  models: {
+    gpt: {
+      vocabSize: 11,
+      dim: 8,
+      layers: 2,
+      heads: 2,
+      batch: 2,
+      time: 12,
+      memory: { nKeys: 16, heads: 2, knn: 4, keyDim: 8 },
+    },
+    decoder: { vocabSize: 33, dim: 8, layers: 1, heads: 2, batch: 2, time: 6 },
+    generated: 4,
+  },
 }

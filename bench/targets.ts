@@ -21,6 +21,12 @@ const operations = {
   'whole layer, 16 times the rows, value 64': /^layer\/.*value 64\/rowwiseAdagrad/,
   'whole layer, twice the rows': /^layer\/.*adamw/,
   'one token': /^token\//,
+  'step of a GPT, dense': /^model\/step dense/,
+  'step of a GPT, Memory+': /^model\/step memory/,
+  'step of a decoder': /^model\/decoder/,
+  generation: /^model\/generation/,
+  recording: /^model\/recording/,
+  'a step by apply': /^model\/apply/,
 } as const
 
 /**
@@ -73,6 +79,16 @@ const rows: readonly [keyof typeof operations, Quantity, Bound?][] = [
   ['whole layer, twice the rows', 'step total', ['<=', 1.15, 'x']],
   ['one token', "µs beyond the bytes' floor", ['<=', 60, ' µs']],
   ['one token', 'bytes reserved after warm-up', ['<=', 0, ' bytes']],
+  ['step of a GPT, dense', 'times as long in PyTorch, one thread', ['>=', 1.8, 'x']],
+  ['step of a GPT, dense', 'times as long in PyTorch, all threads', ['>=', 2.6, 'x']],
+  ['step of a GPT, dense', 'attention over products', ['<=', 0.25, 'x']],
+  ['step of a GPT, Memory+', 'times as long in PyTorch, one thread', ['>=', 2.6, 'x']],
+  ['step of a GPT, Memory+', 'times as long in PyTorch, all threads', ['>=', 3.8, 'x']],
+  ['step of a decoder', 'ours / products alone, onnxruntime-node', ['<=', 1.5, 'x']],
+  ['generation', 'µs a generated token', ['<=', 400, ' µs']],
+  ['generation', 'last tokens over first', ['<=', 1.2, 'x']],
+  ['recording', 'µs a recorded node', ['<=', 3, ' µs']],
+  ['a step by apply', 'apply over explicit contexts', ['<=', 1.03, 'x']],
 ]
 
 function ratios(result: Measured, a: string, b: string): number[] {

@@ -91,3 +91,8 @@ export function convertible(from: DType, to: DType): boolean {
   const float = (dtype: DType) => dtype === 'float32' || isHalf(dtype)
   return from === to || (float(from) && float(to))
 }
+
+/** The dtype in which elements are numbers of JavaScript. */
+export function numberDType(dtype: DType): DType {
+  return isHalf(dtype) ? 'float32' : dtype
+}

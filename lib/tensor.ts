@@ -11,6 +11,7 @@ import {
   dtypeInfo,
   dtypeOfCode,
   isHalf,
+  numberDType,
   type TensorBits,
   type TensorData,
 } from './dtype.js'
@@ -132,15 +133,15 @@ export class Tensor<D extends DType = DType> extends TensorMemory {
     const encoded = encodeNumbers(where, 'data', numbers, this.dtype)
     if (encoded.dtype === this.dtype) {
       native.tensorWrite(handle, 0, encoded.elements)
-    } else {
-      const exact = upload(where, this.device, encoded, this.shape)
-      try {
-        native.tensorCopy(handle, exact)
-      } finally {
-        native.tensorDispose(exact)
-      }
+      return this
     }
-    return this
+    const exact = upload(where, this.device, encoded, this.shape)
+    try {
+      native.tensorCopy(handle, exact)
+      return this
+    } finally {
+      native.tensorDispose(exact)
+    }
   }
 
   /**
@@ -253,11 +254,10 @@ export class Tensor<D extends DType = DType> extends TensorMemory {
     })
   }
 
-  /** @internal Rows `begin` … of the first axis under `shape`, inside of noGrad() alone. */
+  /** @internal Rows from `begin` on, under a shape, where nothing is recorded. */
   view(begin: number, shape: readonly number[]): Tensor<D> {
-    const handle = this.handle('Tensor.rows', 'this')
-    const rowSize = countElements(this.shape.slice(1))
-    return new Tensor(this.device, native.tensorView(handle, begin * rowSize, shape))
+    const offset = begin * countElements(this.shape.slice(1))
+    return new Tensor(this.device, native.tensorView(this.handle('view', 'this'), offset, shape))
   }
 
   #recordView(
@@ -267,11 +267,10 @@ export class Tensor<D extends DType = DType> extends TensorMemory {
   ): Tensor<D> {
     const { shape } = this
     const forward = (): Tensor => new Tensor(this.device, view())
-    const result = recorded(where, { x: this as Tensor }, undefined, forward, () => ({
+    return recorded(where, { x: this as Tensor }, undefined, forward, () => ({
       saved: {},
       backward: (dy) => ({ x: gradient(dy, shape) }),
-    }))
-    return result as Tensor<D>
+    })) as Tensor<D>
   }
 
   /** Dtype, shape and device: `Tensor float32 [4, 32] on cpu`. */
@@ -284,11 +283,6 @@ export class Tensor<D extends DType = DType> extends TensorMemory {
   [inspect](): string {
     return this.toString()
   }
-}
-
-/** The dtype in which elements are numbers of JavaScript. */
-function numberDType(dtype: DType): DType {
-  return isHalf(dtype) ? 'float32' : dtype
 }
 
 function typedArray<T extends TensorBits | TensorData>(dtype: DType, buffer: ArrayBuffer): T {

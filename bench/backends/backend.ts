@@ -3,7 +3,7 @@
 
 import type { HostTable } from '../data.js'
 import type { Contender } from '../harness.js'
-import type { Distribution, GemmShape, LookupShape, TokenShape } from '../shapes.js'
+import type { Distribution, GemmShape, GptShape, LookupShape, TokenShape } from '../shapes.js'
 
 /** The input of a bag: [tokens, bag] each. */
 interface BagInput {
@@ -64,6 +64,16 @@ export interface TokenProblem {
   rows: readonly Int32Array[]
 }
 
+/**
+ * A training step: loss, gradients, their norm clipped to 1, AdamW; result `loss` [1], before the
+ * first step.
+ */
+export interface StepProblem {
+  shape: GptShape
+  /** [batch, time] each */
+  sets: readonly { tokens: Int32Array; targets: Int32Array }[]
+}
+
 export interface Backend {
   readonly name: string
   readonly threads: number
@@ -75,6 +85,7 @@ export interface Backend {
   lookup?(problem: LookupProblem): Promise<Contender | undefined>
   token?(problem: TokenProblem): Promise<Contender | undefined>
   gemm?(problem: GemmProblem): Promise<Contender | undefined>
+  step?(problem: StepProblem): Promise<Contender | undefined>
   /** Frees the tables that it keeps. */
   forget?(): void | Promise<void>
   close?(): void | Promise<void>

@@ -13,6 +13,7 @@ import {
   type GemmProblem,
   type LookupProblem,
   lr,
+  type StepProblem,
   type UpdateProblem,
 } from './backend.js'
 
@@ -275,6 +276,18 @@ export class PyTorch implements Backend {
       { name: 'weight', dtype: 'float32', shape: [columns, inner], data: [weight] },
       { name: 'inputs', dtype: 'float32', shape: [inputs.length, rows, inner], data: inputs },
     ])
+  }
+
+  async step(problem: StepProblem): Promise<Contender> {
+    const { shape, sets } = problem
+    const input = (name: 'tokens' | 'targets'): Input => ({
+      name,
+      dtype: 'int32',
+      shape: [sets.length, shape.batch, shape.time],
+      data: sets.map((set) => set[name]),
+    })
+    const inputs = [input('tokens'), input('targets')]
+    return this.#python.contender(problem, 'step', this.threads, { shape, lr }, inputs)
   }
 
   forget(): Promise<void> {

@@ -14,6 +14,7 @@ import time
 import numpy as np
 import torch
 import torch.nn.functional as F
+from pytorch_gpt import Training
 
 incoming, outgoing = sys.stdin.buffer, sys.stdout.buffer
 sys.stdout = sys.stderr  # nothing else may write between the messages
@@ -180,6 +181,18 @@ class Gemm(Problem):
         return {"y": self.run(0)}
 
 
+class Step(Problem):
+    def __init__(self, message, arrays):
+        self.training = Training(message["shape"], message["lr"], **arrays)
+
+    def run(self, i):
+        self.training.step(i)
+
+    def result(self):
+        with torch.no_grad():
+            return {"loss": self.training.loss(0).reshape(1)}
+
+
 # OpenBLAS has threads of its own, which torch.set_num_threads does not set.
 try:
     openblas = ctypes.CDLL("libopenblas.so.0", mode=os.RTLD_NOLOAD)
@@ -213,7 +226,14 @@ def set_threads(count):
         torch.exp(square @ square)
 
 
-kinds = {"bag": Bag, "bagWeights": BagWeights, "update": Update, "lookup": Lookup, "gemm": Gemm}
+kinds = {
+    "bag": Bag,
+    "bagWeights": BagWeights,
+    "update": Update,
+    "lookup": Lookup,
+    "gemm": Gemm,
+    "step": Step,
+}
 
 answer({"version": f"{torch.__version__} with {blas()}"})
 while True:

@@ -91,25 +91,7 @@ template <bool kRound>
         __builtin_memcpy(panels + ((i - i0) * depth + k) * kTileRows, column + i * kTileRows,
                          kTileRows * sizeof(float));
     }
-  }
-  for (; i < i1; ++i) pack_rows(panels + (i - i0) * kTileRows * depth, a, k0, k1, i * kTileRows, M);
-}
-
-// The panels of row tiles i0 … i1 of A, one after another. Where columns of A are contiguous, as in
-// a transposed matrix, each is read once for all panels: a panel alone would read a part of a cache
-// line from every column.
-[[maybe_unused]] inline void pack_row_tiles(float* panels, const Matrix& a, int64_t k0, int64_t k1,
-                                            int64_t i0, int64_t i1, int64_t M) {
-  const int64_t depth = k1 - k0;
-  int64_t i = i0;
-  if (a.row_stride == 1) {
-    const int64_t whole = M / kTileRows < i1 ? M / kTileRows : i1;
-    for (int64_t k = 0; k < depth; ++k) {
-      const float* column = a.data + (k0 + k) * a.column_stride;
-      for (i = i0; i < whole; ++i)
-        __builtin_memcpy(panels + ((i - i0) * depth + k) * kTileRows, column + i * kTileRows,
-                         kTileRows * sizeof(float));
-    }
+    if (a.rounded && i > i0) round_elements(panels, panels, (i - i0) * kTileRows * depth);
   }
   for (; i < i1; ++i) pack_rows(panels + (i - i0) * kTileRows * depth, a, k0, k1, i * kTileRows, M);
 }

@@ -91,7 +91,9 @@ void freed_blocks_are_reused() {
 void large_blocks_are_released_in_order() {
   FakeMemory memory;
   ManualStream stream;
-  Allocator allocator(memory.source(), stream);
+  MemorySource source = memory.source();
+  source.max_cached = int64_t{32} << 20;
+  Allocator allocator(source, stream);
   const Block table = allocator.allocate(int64_t{64} << 20);
   stream.work();
   allocator.free(table);
@@ -101,6 +103,30 @@ void large_blocks_are_released_in_order() {
   require(memory.blocks.size() == 1, "not before");
   stream.step();
   require(memory.blocks.empty(), "but then");
+}
+
+void cached_blocks_make_way_for_other_memory() {
+  FakeMemory memory;
+  ManualStream stream;
+  MemorySource source = memory.source();
+  source.threads = true;
+  Allocator allocator(source, stream);
+  const Block first = allocator.allocate(int64_t{64} << 20);
+  const Block second = allocator.allocate(int64_t{64} << 20);
+  stream.work();
+  allocator.free(first);
+  stream.work();
+  allocator.free(second);
+  require(memory.blocks.size() == 2, "a large block is cached, too");
+  allocator.release_idle(0);
+  require(memory.blocks.size() == 2, "while work uses it");
+  stream.step();
+  allocator.release_idle(1);
+  require(memory.blocks.size() == 1 && allocator.stats().reserved == int64_t{64} << 20,
+          "what has been used is released");
+  stream.step();
+  allocator.release_idle(2);
+  require(memory.blocks.empty() && allocator.stats().reserved == 0, "then the rest");
 }
 
 void cached_blocks_make_way() {
@@ -170,6 +196,7 @@ void exact_blocks_are_used_once() {
 int main() {
   freed_blocks_are_reused();
   large_blocks_are_released_in_order();
+  cached_blocks_make_way_for_other_memory();
   cached_blocks_make_way();
   frees_are_deferred();
   exact_blocks_are_used_once();

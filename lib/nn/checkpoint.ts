@@ -18,7 +18,7 @@ export interface Stateful {
   loadStateDict(state: StateDict): void
 }
 
-/** What has a place to go on from: a {@link TextDataset}, a `Dropout`. */
+/** What has a position to go on from: a {@link TextDataset}, a `Dropout`. */
 export interface Resumable {
   /** How much was taken so far. */
   position: number
@@ -41,7 +41,7 @@ const format = 'memory-layers checkpoint 1'
 /** The metadata. */
 interface Contents {
   state: unknown
-  /** By part and place in it: `data`, `model.blocks.0.dropout`. */
+  /** By part and name in it: `data`, `model.blocks.0.dropout`. */
   positions: Record<string, number>
   /** Names of tensors that are the same one under another name. */
   same: Record<string, string>
@@ -228,7 +228,7 @@ function selectPart(where: string, part: string, all: StateDict, contents: Conte
   return Object.fromEntries(entries.map(([name, t]) => [name.slice(prefix.length), t as Tensor]))
 }
 
-/** A part and what is in it that has a position, by part and place. */
+/** A part and what is in it that has a position, by part and name in it. */
 function resumables(part: string, object: unknown): [string, Resumable][] {
   return [...partsOf(object, isResumable)].map(([at, found]) => [
     at ? `${part}.${at}` : part,

@@ -53,7 +53,7 @@ export interface StepInfo {
   readonly tokensPerSecond: number
   /** Of the device. */
   readonly memory: MemoryInfo
-  /** At every `every`-th step, of each memory and PEER layer by its place in the model. */
+  /** At every `every`-th step, of each memory and PEER layer by its path in the model. */
   readonly usage: Readonly<Record<string, SlotUsage>> | undefined
   /** At every `every`-th step, what `evaluate` gave. */
   readonly evaluation: unknown

@@ -1,4 +1,4 @@
-// A random order of 0 … count - 1 that needs no memory: the place of each number is computed from a
+// A random order of 0 … count - 1 without memory: the position of each number is computed from a
 // seed, so a run can go on anywhere in it.
 
 /** A mixture of 32 bits in which each bit depends on all (the finaliser of MurmurHash3). */

@@ -40,7 +40,7 @@ export function checkTokenizer(where: string, value: unknown): Tokenizer {
  * ```
  */
 export class CharacterTokenizer implements Tokenizer {
-  /** In the order of their code points; a character's token is its place. */
+  /** In the order of their code points; a character's token is its index here. */
   readonly characters: readonly string[]
   readonly #tokens: ReadonlyMap<string, number>
 

@@ -52,10 +52,10 @@ class Block extends LlamaModule {
     return y
   }
 
-  /** `place`: 0 or 1, which of the two outputs of the layer x is. */
-  #drop(x: Tensor, { trainingStep }: Pass, place: number): Tensor {
+  /** `index`: 0 or 1, which of the two outputs of the layer x is. */
+  #drop(x: Tensor, { trainingStep }: Pass, index: number): Tensor {
     if (!this.#dropout || trainingStep === undefined) return x
-    return ops.dropout(x, { ...this.#dropout, step: 2 * trainingStep + place })
+    return ops.dropout(x, { ...this.#dropout, step: 2 * trainingStep + index })
   }
 }
 

@@ -48,7 +48,7 @@ inline Outputs<Concat, 1> outputs(const Concat& a) {
   return {op, {{&Concat::out, "out", shape, first.dtype}}};
 }
 
-// From the place of a part in the output to that of the next.
+// From the offset of a part in the output to that of the next.
 inline int64_t part_bytes(const Concat& a, const View& part) {
   const auto axis = static_cast<size_t>(a.axis);
   return part.shape.dims[axis] * dense_strides(a.out.shape)[axis] * bytes_of(a.out.dtype);

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { type Device, type DType, ops, type Tensor } from '../../lib/index.js'
+import * as groupedReference from '../reference/grouped-linear.js'
 import * as linearReference from '../reference/linear.js'
 import * as matmulReference from '../reference/matmul.js'
 import * as lookupReference from '../reference/product-key-lookup.js'
@@ -36,7 +37,37 @@ const sizes = [
   [136, 144, 264],
 ] as const
 
+const groups = [
+  [[3], 4, 5],
+  [[2, 0, 5, 1], 17, 9],
+  [[65, 63, 1], 48, 40],
+  [[30, 0, 100, 7], 100, 130],
+] as const
+
 onEveryDevice((device) => {
+  test.each(groups)('groups of %j rows, %i -> %i', async (sizes, I, O) => {
+    const begins = [0]
+    for (const size of sizes) begins.push(begins.at(-1)! + size)
+    const [R, G] = [begins.at(-1)!, sizes.length]
+    const x = randomTensor(device, [R, I], 1).tensor
+    const weights = randomTensor(device, [G, O, I], 2).tensor
+    const bias = randomTensor(device, [G, O], 3)
+    const dy = randomTensor(device, [R, O], 4)
+    const offsets = device.tensor(Int32Array.from(begins))
+
+    const y = ops.groupedLinear(x, weights, offsets, bias.tensor, bfloat16)
+    const found = ops.groupedLinearBackward(dy.tensor, x, weights, offsets, bfloat16)
+
+    const [xs, ws, dys] = [await rounded(x), await rounded(weights), await rounded(dy.tensor)]
+    const wanted = groupedReference.groupedLinear(xs, ws, begins, bias.data, I, O)
+    expectClose('y', await y.data(), wanted, tolerance)
+    const gradients = groupedReference.groupedLinearBackward(dys, xs, ws, begins, I, O)
+    expectClose('dx', await found.dx.data(), gradients.dx, tolerance)
+    expectClose('dWeights', await found.dWeights.data(), gradients.dWeights, tolerance)
+    const exact = groupedReference.groupedLinearBackward(dy.data, xs, ws, begins, I, O)
+    expectClose('dBias', await found.dBias.data(), exact.dBias, tolerance)
+  })
+
   describe('linear', () => {
     test.each(sizes)('%i x %i -> %i equals the reference on rounded operands', async (R, I, O) => {
       const x = randomTensor(device, [R, I], 1).tensor

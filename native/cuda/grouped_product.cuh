@@ -60,7 +60,7 @@ __device__ inline TileRows rows_of_tile(const RowGroups& groups, int64_t tile) {
 // One block computes one tile of C; blockIdx.x: along the columns first.
 template <class Product, int kTile, class A, class B>
 __global__ void __launch_bounds__(Product::kThreads,
-                                  kProductThreadsPerMultiprocessor / Product::kThreads)
+                                  Product::kThreadsPerMultiprocessor / Product::kThreads)
     grouped_product_kernel(Guard guard, GroupedProduct<A, B> p) {
   if (guard.aborted()) return;
   const int64_t column_tiles = (p.N + kTile - 1) / kTile,
@@ -83,7 +83,7 @@ __global__ void __launch_bounds__(Product::kThreads,
 // One block adds one tile of one group's sums; blockIdx.x: along the columns first, then the rows.
 template <class Product, int kTile, class A, class B>
 __global__ void __launch_bounds__(Product::kThreads,
-                                  kProductThreadsPerMultiprocessor / Product::kThreads)
+                                  Product::kThreadsPerMultiprocessor / Product::kThreads)
     group_sums_kernel(Guard guard, GroupSums<A, B> p) {
   if (guard.aborted()) return;
   const int64_t column_tiles = (p.N + kTile - 1) / kTile, row_tiles = (p.M + kTile - 1) / kTile;

@@ -57,51 +57,59 @@ __device__ inline TileRows rows_of_tile(const RowGroups& groups, int64_t tile) {
   return {.group = low, .begin = begin, .first = first, .left = rows > first ? rows - first : 0};
 }
 
+// Blocks of a multiprocessor. Finding a tile takes registers that a product alone does not need:
+// of small blocks there are two less.
+template <class Product>
+constexpr int kGroupedBlocks =
+    Product::kThreadsPerMultiprocessor / Product::kThreads - (Product::kThreads < 128 ? 2 : 0);
+
 // One block computes one tile of C; blockIdx.x: along the columns first.
 template <class Product, int kTile, class A, class B>
-__global__ void __launch_bounds__(Product::kThreads,
-                                  Product::kThreadsPerMultiprocessor / Product::kThreads)
+__global__ void __launch_bounds__(Product::kThreads, kGroupedBlocks<Product>)
     grouped_product_kernel(Guard guard, GroupedProduct<A, B> p) {
   if (guard.aborted()) return;
   const int64_t column_tiles = (p.N + kTile - 1) / kTile,
                 column0 = blockIdx.x % column_tiles * kTile;
   const TileRows rows = rows_of_tile<kTile>(p.groups, blockIdx.x / column_tiles);
+  if (rows.left == 0) return;  // all threads
   const int64_t row0 = rows.begin + rows.first;
+  // Known before the product, which then needs fewer registers.
+  const OutputTile to{.c = p.c + row0 * p.N + column0,
+                      .ldc = p.N,
+                      .bias = p.bias ? p.bias + rows.group * p.N + column0 : nullptr,
+                      .rows = inside_tile<kTile>(0, rows.left),
+                      .columns = inside_tile<kTile>(column0, p.N),
+                      .accumulate = false};
   p.a.data += row0 * p.a.stride;
   p.b.data += rows.group * p.N * p.K;
   Product product;
   multiply_tile(product, reinterpret_cast<typename Product::Stage*>(shared_bytes()), p.a, 0,
-                rows.left, p.b, column0, p.N, 0, rows.left > 0 ? p.K : 0);
-  store_tile<kTile>(product, {.c = p.c + row0 * p.N + column0,
-                              .ldc = p.N,
-                              .bias = p.bias ? p.bias + rows.group * p.N + column0 : nullptr,
-                              .rows = inside_tile<kTile>(0, rows.left),
-                              .columns = inside_tile<kTile>(column0, p.N),
-                              .accumulate = false});
+                to.rows, p.b, column0, p.N, 0, p.K);
+  store_tile<kTile>(product, to);
 }
 
 // One block adds one tile of one group's sums; blockIdx.x: along the columns first, then the rows.
 template <class Product, int kTile, class A, class B>
-__global__ void __launch_bounds__(Product::kThreads,
-                                  Product::kThreadsPerMultiprocessor / Product::kThreads)
+__global__ void __launch_bounds__(Product::kThreads, kGroupedBlocks<Product>)
     group_sums_kernel(Guard guard, GroupSums<A, B> p) {
   if (guard.aborted()) return;
   const int64_t column_tiles = (p.N + kTile - 1) / kTile, row_tiles = (p.M + kTile - 1) / kTile;
   const int64_t column0 = blockIdx.x % column_tiles * kTile,
                 row0 = blockIdx.x / column_tiles % row_tiles * kTile,
                 group = blockIdx.x / column_tiles / row_tiles;
-  const int64_t begin = p.groups.offsets[group], depth = p.groups.offsets[group + 1] - begin;
-  p.a.data += begin * p.a.stride;
-  p.b.data += begin * p.b.stride;
+  const int begin = p.groups.offsets[group], depth = p.groups.offsets[group + 1] - begin;
+  const OutputTile to{.c = p.c + (group * p.M + row0) * p.N + column0,
+                      .ldc = p.N,
+                      .bias = nullptr,
+                      .rows = depth > 0 ? inside_tile<kTile>(row0, p.M) : 0,
+                      .columns = inside_tile<kTile>(column0, p.N),
+                      .accumulate = true};
+  p.a.data += int64_t{begin} * p.a.stride + row0;
+  p.b.data += int64_t{begin} * p.b.stride + column0;
   Product product;
-  multiply_tile(product, reinterpret_cast<typename Product::Stage*>(shared_bytes()), p.a, row0, p.M,
-                p.b, column0, p.N, 0, depth);
-  store_tile<kTile>(product, {.c = p.c + (group * p.M + row0) * p.N + column0,
-                              .ldc = p.N,
-                              .bias = nullptr,
-                              .rows = depth > 0 ? inside_tile<kTile>(row0, p.M) : 0,
-                              .columns = inside_tile<kTile>(column0, p.N),
-                              .accumulate = true});
+  multiply_tile(product, reinterpret_cast<typename Product::Stage*>(shared_bytes()), p.a, 0,
+                to.rows, p.b, 0, to.columns, 0, depth);
+  store_tile<kTile>(product, to);
 }
 
 // Whether so many large tiles fill the device.

@@ -39,7 +39,8 @@ void backward(CudaStream& stream, const GroupedLinearBackward& a, const RowGroup
                  .K = out,
                  .bias = nullptr});
   if (a.dweights)
-    add_group_sums<LinearWeightGradient<D, T>::template Product, kWithLarge, D, T>(
+    // float32 sums of large tiles need more registers than there are
+    add_group_sums<LinearWeightGradient<D, T>::template Product, sizeof(D) == 2, D, T>(
         stream, {.c = a.dweights.as<float>(),
                  .a = dy,
                  .b = Operand<T>::of(a.x.as<T>(), in),

@@ -114,7 +114,7 @@ const mutations = [
     unit: 'native/ops/linear.cu',
     test: 'linear',
     from:
-      '(ldc | to.columns) % 4 == 0 && (reinterpret_cast<uintptr_t>(to.c) | ' +
+      '(to.ldc | to.columns) % 4 == 0 && (reinterpret_cast<uintptr_t>(to.c) | ' +
       'reinterpret_cast<uintptr_t>(to.bias)) % 16 == 0',
     to: 'to.columns % 4 == 0',
   },

@@ -84,8 +84,10 @@ toolkit::cudaError_t launch(const toolkit::cudaLaunchConfig_t& config, Call call
 
 Calls calls() {
   const CallCounts& c = call_counts;
-  return {
-      .launches = c.launches, .allocations = c.allocations, .frees = c.frees, .events = c.events};
+  return {.launches = c.launches,
+          .allocations = c.allocations,
+          .frees = c.frees,
+          .timed_events = c.timed_events};
 }
 
 namespace toolkit {

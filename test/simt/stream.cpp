@@ -198,7 +198,7 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   const RuntimeCall call;
   if (call.refused()) return result(cudaErrorLaunchFailure);
-  ++call_counts.events;
+  if (event->timed) ++call_counts.timed_events;
   CUstream_st& s = stream_of(stream);
   {
     const std::lock_guard lock(s.mutex);

@@ -34,7 +34,7 @@ class RuntimeCall {
 };
 
 struct CallCounts {
-  std::atomic<uint64_t> launches{0}, allocations{0}, frees{0}, events{0};
+  std::atomic<uint64_t> launches{0}, allocations{0}, frees{0}, timed_events{0};
 };
 inline CallCounts call_counts;
 

@@ -24,7 +24,8 @@ Settings settings();
 
 // Calls of the runtime by all threads since the process began.
 struct Calls {
-  uint64_t launches = 0, allocations = 0, frees = 0, events = 0;  // recorded
+  uint64_t launches = 0, allocations = 0, frees = 0;
+  uint64_t timed_events = 0;  // records of events that keep the time
 };
 Calls calls();
 void set(const Settings& settings);

@@ -47,7 +47,7 @@ export class LearningRates {
    */
   current(): readonly number[] {
     const { lr } = this
-    if (this.#current?.lr !== lr) this.#current = { lr, rates: this.#computed() }
+    if (!this.#current || this.#current.lr !== lr) this.#current = { lr, rates: this.#computed() }
     return this.#current.rates
   }
 

@@ -21,6 +21,13 @@ onEveryDevice((device) => {
     await errorOf('ERR_VALUE', () => optimizer.step())
   })
 
+  test('an lr that is none is refused by the first step', async () => {
+    const layer = new MemoryLayer(device, small)
+    const optimizer = new Sgd(layer.parameters(), { lr: 0.1 })
+    optimizer.lr = undefined as never
+    await errorOf('ERR_VALUE', () => optimizer.step())
+  })
+
   test('a resumed run has the bits of one that was not interrupted', async () => {
     const make = (seed: number) => {
       const layer = new MemoryLayer(device, { ...small, seed })

@@ -44,7 +44,7 @@ inline int source_axis(const BoxLoops& box) {
   return -1;
 }
 
-// The same box with axis `axis` moved to the last but one place.
+// The same box with axis `axis` moved to be the last but one.
 inline BoxLoops with_rows(BoxLoops box, int axis) {
   for (int64_t* values : {box.size, box.stride[0], box.stride[1]})
     std::rotate(values + axis, values + axis + 1, values + box.rank - 1);

@@ -70,7 +70,7 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-void column_sums(CudaStream& stream, const ColumnSums& a) {
+[[maybe_unused]] void column_sums(CudaStream& stream, const ColumnSums& a) {
   if (a.rows == 0 || a.columns == 0) return;
   const int64_t chunks = (a.rows + kColumnSumsRows - 1) / kColumnSumsRows,
                 column_blocks = (a.columns + kWarp - 1) / kWarp;

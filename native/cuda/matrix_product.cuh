@@ -137,7 +137,7 @@ __global__ void __launch_bounds__(Product::kThreads,
 }
 
 // One thread adds the splits of one element of C, in order.
-__global__ void __launch_bounds__(kThreads)
+[[maybe_unused]] __global__ void __launch_bounds__(kThreads)
     add_splits_kernel(Guard guard, float* c, const float* partials, int64_t ldc, int64_t splits,
                       int64_t M, int64_t N, const float* bias, bool accumulate) {
   if (guard.aborted()) return;

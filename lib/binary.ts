@@ -6,9 +6,11 @@ import nodeModule from 'node:module'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
-// A bundle in CommonJS has no import.meta.url, or that of the file it was made from. File tracers
-// evaluate these lines.
-const here = dirname(import.meta.url ? fileURLToPath(import.meta.url) : __filename)
+// A bundle in CommonJS has no import.meta, or that of the file it was made from. File tracers
+// evaluate these lines; the older ones, such as that of Next.js 15, only where the first operand is
+// `__dirname`, which CommonJS gets for import.meta.dirname.
+const here =
+  import.meta.dirname || dirname(import.meta.url ? fileURLToPath(import.meta.url) : __filename)
 const bundle = typeof __filename === 'string' ? dirname(__filename) : here
 
 /** The package's folder: one level above lib/ and dist/ alike. */

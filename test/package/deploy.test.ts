@@ -4,6 +4,7 @@ import { cpSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } fro
 import { basename, dirname, join } from 'node:path'
 import { nodeFileTrace } from '@vercel/nft'
 import { buildSync } from 'esbuild'
+import { nodeFileTrace as nodeFileTrace27 } from 'vercel-nft-0.27'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { copyOf, emptyFolder, installed, packageFolder, run } from './support.js'
 
@@ -28,9 +29,11 @@ beforeAll(() => {
   )
 })
 
+type Trace = (files: string[], options: { base: string }) => Promise<{ fileList: Set<string> }>
+
 /** An empty folder with what @vercel/nft finds: what Next.js and Vercel deploy of a program. */
-async function deployed(project: string, program: string): Promise<string> {
-  const { fileList } = await nodeFileTrace([join(project, program)], { base: project })
+async function deployed(trace: Trace, project: string, program: string): Promise<string> {
+  const { fileList } = await trace([join(project, program)], { base: project })
   const target = emptyFolder()
   for (const file of fileList) {
     mkdirSync(dirname(join(target, file)), { recursive: true })
@@ -39,9 +42,12 @@ async function deployed(project: string, program: string): Promise<string> {
   return target
 }
 
-describe('the files that @vercel/nft traces', () => {
+describe.each<[string, Trace]>([
+  ['1.11', nodeFileTrace],
+  ['0.27, as Next.js 15 does,', nodeFileTrace27],
+])('the files that @vercel/nft %s traces', (_, trace) => {
   test.each(['esm.mjs', 'commonjs.cjs'])('are enough to run %s', async (program) => {
-    const target = await deployed(folder, program)
+    const target = await deployed(trace, folder, program)
     const { status, stdout, stderr } = run(target, 'node', [program])
     expect({ status, stderr }).toEqual({ status: 0, stderr: '' })
     expect(Object.keys(JSON.parse(stdout)).length).toBeGreaterThan(2)
@@ -54,7 +60,7 @@ describe('the files that @vercel/nft traces', () => {
     mkdirSync(release, { recursive: true })
     renameSync(join(packageFolder(project), prebuilt), join(release, 'memory_layers.node'))
     rmSync(join(packageFolder(project), 'prebuilds'), { recursive: true })
-    const target = await deployed(project, 'use.mjs')
+    const target = await deployed(trace, project, 'use.mjs')
     expect(run(target, 'node', ['use.mjs']).output).toBe('cpu 2\n')
   })
 })

@@ -3,32 +3,32 @@ import { fail } from './errors.js'
 import { checkChoice } from './options.js'
 
 /**
- * The type of the operands of matrix products, whose sums are float32: 'bfloat16' rounds them to
- * nearest even where they are multiplied, so that parameters and results stay float32. 'tf32' is
- * computed on no device yet.
+ * The type of the operands of matrix products, whose sums are float32; parameters and results stay
+ * as they are. Operands are rounded where they are multiplied.
+ *
+ * - `'float32'`: not rounded.
+ * - `'bfloat16'`: 8 bits of mantissa, to nearest even.
+ * - `'tf32'`: the tensor cores' TF32, 11 bits of mantissa, ties away from zero; on CUDA alone.
  */
 export type Compute = 'float32' | 'bfloat16' | 'tf32'
 
 // In the order of native/core/compute.h.
-const computed = ['float32', 'bfloat16'] as const satisfies readonly Compute[]
-
-/** What products are computed in. */
-type Computed = (typeof computed)[number]
+const all = ['float32', 'bfloat16', 'tf32'] as const satisfies readonly Compute[]
 
 /**
  * Checks the option `compute` of an operation, a layer or a model. Default 'float32'.
- * @throws ERR_VALUE; ERR_UNSUPPORTED for a type that products are not computed in
+ * @throws ERR_VALUE; ERR_UNSUPPORTED for what the device does not compute
  */
-export function checkCompute(where: string, device: Device, value: unknown): Computed {
-  const compute = checkChoice(where, 'compute', value, [...computed, 'tf32'])
-  if (compute === 'tf32') {
-    const requirement = `be 'float32' or 'bfloat16' on ${device.kind}`
-    fail('ERR_UNSUPPORTED', where, 'compute', requirement, `'${compute}'`)
+export function checkCompute(where: string, device: Device, value: unknown): Compute {
+  const compute = checkChoice(where, 'compute', value, all)
+  if (compute === 'tf32' && device.kind === 'cpu') {
+    const requirement = `be 'float32' or 'bfloat16' on a device of kind '${device.kind}'`
+    fail('ERR_UNSUPPORTED', where, 'compute', requirement, `'${compute}'`, 'TF32 is CUDA only.')
   }
   return compute
 }
 
 /** The option's number in the binding, checked. */
 export function computeCode(where: string, device: Device, value: unknown): number {
-  return computed.indexOf(checkCompute(where, device, value))
+  return all.indexOf(checkCompute(where, device, value))
 }

@@ -6,11 +6,14 @@
 //               a[1] row g + 8, columns 2t, 2t + 1     a[3] row g + 8, columns 2t + 8, 2t + 9
 //   b [16, 8]   b[0] rows 2t, 2t + 1, column g         b[1] rows 2t + 8, 2t + 9, column g
 //   d [16, 8]   d[0], d[1] row g, columns 2t, 2t + 1   d[2], d[3] row g + 8, columns 2t, 2t + 1
+// In TF32 a register holds one element, and the depth is 8: columns t and t + 4 of a, rows t and t
+// + 4 of b stand where those pairs stand.
 
 #include <cstdint>
 
 #include "core/half.h"
 #include "cuda/namespace.h"
+#include "cuda/tf32.cuh"
 
 namespace ml::ML_CUDA_NAMESPACE {
 
@@ -24,6 +27,10 @@ __device__ inline void mma_16x8x16(float (&d)[4], const uint32_t (&a)[4], const 
 __device__ inline void mma_16x8x16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
                                    Half, CallSite site = CallSite::here()) {
   ::simt::mma(::simt::Operand::half, d, a, b, site);
+}
+__device__ inline void mma_16x8x8(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
+                                  TensorFloat32, CallSite site = CallSite::here()) {
+  ::simt::mma(::simt::Operand::tf32, d, a, b, site);
 }
 
 #else
@@ -87,6 +94,21 @@ __device__ inline void mma_16x8x16(float (&d)[4], const uint32_t (&a)[4], const 
         "%1, %2, %3};"
         : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
         : "r"(a[2 * half]), "r"(a[2 * half + 1]), "r"(b[half]));
+#endif
+}
+
+__device__ inline void mma_16x8x8(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
+                                  TensorFloat32, CallSite = CallSite::here()) {
+#if __CUDA_ARCH__ >= 800
+  asm volatile(
+      "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+      "{%8, %9}, {%0, %1, %2, %3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#else
+  detail::mma_by_shuffles(d, a, b, [](float sum, uint32_t x, uint32_t y) {
+    return fmaf(__uint_as_float(x), __uint_as_float(y), sum);
+  });
 #endif
 }
 

@@ -3,9 +3,11 @@
 
 #include "ops/grouped_linear.h"
 
+#include <type_traits>
+
 #include "cuda/column_sums.cuh"
 #include "cuda/grouped_product.cuh"
-#include "ops/bfloat16_operand.cuh"
+#include "ops/compute_operand.cuh"
 #include "ops/linear_products.cuh"
 
 namespace ml::ML_CUDA_NAMESPACE {
@@ -40,7 +42,7 @@ void backward(CudaStream& stream, const GroupedLinearBackward& a, const RowGroup
                  .bias = nullptr});
   if (a.dweights)
     // float32 sums of large tiles need more registers than there are
-    add_group_sums<LinearWeightGradient<D, T>::template Product, sizeof(D) == 2, D, T>(
+    add_group_sums<LinearWeightGradient<D, T>::template Product, !std::is_same_v<D, float>, D, T>(
         stream, {.c = a.dweights.as<float>(),
                  .a = dy,
                  .b = Operand<T>::of(a.x.as<T>(), in),
@@ -90,11 +92,9 @@ void grouped_linear(CudaStream& stream, const GroupedLinear& args) {
   stream.check_offsets("groupedLinear", a.offsets, rows);
   const RowGroups groups{
       .offsets = a.offsets.as<int32_t>(), .count = a.weights.dim(0), .rows = rows};
-  if (a.compute == Compute::bfloat16) {
-    a.x = bfloat16_operand(stream, args.x);
-    a.weights = bfloat16_operand(stream, args.weights);
-  }
-  dispatch_float(a.x.dtype, [&](auto t) { forward<decltype(t)>(stream, a, groups); });
+  a.x = compute_operand(stream, args.x, a.compute);
+  a.weights = compute_operand(stream, args.weights, a.compute);
+  dispatch_operand(a.compute, a.x.dtype, [&](auto t) { forward<decltype(t)>(stream, a, groups); });
 }
 
 void grouped_linear_backward(CudaStream& stream, const GroupedLinearBackward& a) {
@@ -102,14 +102,15 @@ void grouped_linear_backward(CudaStream& stream, const GroupedLinearBackward& a)
   stream.check_offsets("groupedLinearBackward", a.offsets, rows);
   const RowGroups groups{
       .offsets = a.offsets.as<int32_t>(), .count = a.weights.dim(0), .rows = rows};
-  if (a.compute == Compute::bfloat16) {
-    GroupedLinearBackward rounded = a;
-    if (a.dx || a.dweights) rounded.dy = bfloat16_operand(stream, a.dy);
-    if (a.dx) rounded.weights = bfloat16_operand(stream, a.weights);
-    if (a.dweights) rounded.x = bfloat16_operand(stream, a.x);
-    backward<BFloat16, BFloat16>(stream, rounded, groups);
-  } else {
+  if (a.compute == Compute::float32) {
     dispatch_float(a.x.dtype, [&](auto t) { backward<float, decltype(t)>(stream, a, groups); });
+  } else {
+    GroupedLinearBackward rounded = a;
+    if (a.dx || a.dweights) rounded.dy = compute_operand(stream, a.dy, a.compute);
+    if (a.dx) rounded.weights = compute_operand(stream, a.weights, a.compute);
+    if (a.dweights) rounded.x = compute_operand(stream, a.x, a.compute);
+    a.compute == Compute::tf32 ? backward<TensorFloat32, TensorFloat32>(stream, rounded, groups)
+                               : backward<BFloat16, BFloat16>(stream, rounded, groups);
   }
   if (!a.dbias || rows == 0 || out == 0) return;
   const int64_t blocks = groups.count * ((out + kWarp - 1) / kWarp);

@@ -5,7 +5,7 @@
 
 #include "cuda/column_sums.cuh"
 #include "cuda/matrix_product.cuh"
-#include "ops/bfloat16_operand.cuh"
+#include "ops/compute_operand.cuh"
 #include "ops/linear_products.cuh"
 
 namespace ml::ML_CUDA_NAMESPACE {
@@ -59,22 +59,21 @@ void backward(CudaStream& stream, const LinearBackward& a) {
 
 void linear(CudaStream& stream, const Linear& args) {
   Linear a = args;
-  if (a.compute == Compute::bfloat16) {
-    a.x = bfloat16_operand(stream, args.x);
-    a.weight = bfloat16_operand(stream, args.weight);
-  }
-  dispatch_float(a.x.dtype, [&](auto t) { forward<decltype(t)>(stream, a); });
+  a.x = compute_operand(stream, args.x, a.compute);
+  a.weight = compute_operand(stream, args.weight, a.compute);
+  dispatch_operand(a.compute, a.x.dtype, [&](auto t) { forward<decltype(t)>(stream, a); });
 }
 
 void linear_backward(CudaStream& stream, const LinearBackward& a) {
-  if (a.compute == Compute::bfloat16) {
-    LinearBackward rounded = a;
-    if (a.dx || a.dweight) rounded.dy = bfloat16_operand(stream, a.dy);
-    if (a.dx) rounded.weight = bfloat16_operand(stream, a.weight);
-    if (a.dweight) rounded.x = bfloat16_operand(stream, a.x);
-    backward<BFloat16, BFloat16>(stream, rounded);
-  } else {
+  if (a.compute == Compute::float32) {
     dispatch_float(a.x.dtype, [&](auto t) { backward<float, decltype(t)>(stream, a); });
+  } else {
+    LinearBackward rounded = a;
+    if (a.dx || a.dweight) rounded.dy = compute_operand(stream, a.dy, a.compute);
+    if (a.dx) rounded.weight = compute_operand(stream, a.weight, a.compute);
+    if (a.dweight) rounded.x = compute_operand(stream, a.x, a.compute);
+    a.compute == Compute::tf32 ? backward<TensorFloat32, TensorFloat32>(stream, rounded)
+                               : backward<BFloat16, BFloat16>(stream, rounded);
   }
   if (a.dbias)
     column_sums(stream, {.to = a.dbias.as<float>(),

@@ -13,8 +13,8 @@ struct LinearForward {
   struct Product : KMajorProduct<T, kTile, kTile> {};
 };
 
-// The products of dy, float32 or bfloat16, with W or x: a float32 dy is multiplied by FMA, and the
-// other operand is widened.
+// The products of dy with W or x: a float32 dy is multiplied by FMA, and the other operand is
+// widened; where both are rounded, by tensor cores.
 template <class D, class T, bool kAKMajor, int kTile>
 struct GradientProduct {
   using type = FmaProduct<D, T, kAKMajor, false, kTile, kTile>;
@@ -22,6 +22,10 @@ struct GradientProduct {
 template <bool kAKMajor, int kTile>
 struct GradientProduct<BFloat16, BFloat16, kAKMajor, kTile> {
   using type = MmaProduct<BFloat16, kTile, kTile, kAKMajor, false>;
+};
+template <bool kAKMajor, int kTile>
+struct GradientProduct<TensorFloat32, TensorFloat32, kAKMajor, kTile> {
+  using type = MmaProduct<TensorFloat32, kTile, kTile, kAKMajor, false>;
 };
 
 // dx = dy W: dy is K-major, W is not.

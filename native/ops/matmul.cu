@@ -7,7 +7,7 @@
 #include <algorithm>
 
 #include "cuda/matrix_product.cuh"
-#include "ops/bfloat16_operand.cuh"
+#include "ops/compute_operand.cuh"
 
 namespace ml::ML_CUDA_NAMESPACE {
 
@@ -59,39 +59,29 @@ void multiply_matrices(CudaStream& stream, const MatrixProducts& m, const View& 
     m.b.rows ? run(Layout<T, false, false>{}) : run(Layout<T, false, true>{});
 }
 
-// The view itself, or a float32 copy in scratch memory.
-View widened(CudaStream& stream, const View& v) {
-  if (v.dtype == DType::f32) return v;
-  View copied = v;
-  copied.dtype = DType::f32;
-  copied.data = stream.scratch<float>(v.size());
-  copy(stream, {.out = copied, .in = v});
-  return copied;
-}
-
 }  // namespace
 
 void matmul(CudaStream& stream, const MatMul& args) {
   MatMul a = args;
-  if (a.compute == Compute::bfloat16) {
-    a.x = bfloat16_operand(stream, args.x);
-    a.y = bfloat16_operand(stream, args.y);
-  }
-  dispatch_float(a.x.dtype, [&](auto t) {
+  a.x = compute_operand(stream, args.x, a.compute);
+  a.y = compute_operand(stream, args.y, a.compute);
+  dispatch_operand(a.compute, a.x.dtype, [&](auto t) {
     multiply_matrices<decltype(t)>(stream, products_of(a), a.out, a.x, a.y);
   });
 }
 
 void matmul_backward(CudaStream& stream, const MatMulBackward& a) {
-  const bool rounds = a.compute == Compute::bfloat16;
-  const View dout = rounds && (a.dx || a.dy) ? bfloat16_operand(stream, a.dout) : a.dout;
+  // Gradients in float32 take a 16-bit operand as float32.
+  const DType dtype = a.compute == Compute::bfloat16 ? DType::bf16 : DType::f32;
+  const View dout = a.dx || a.dy ? operand_as(stream, a.dout, dtype) : a.dout;
   const auto gradient = [&](const View& to, const View& other, bool of_x) {
     if (!to) return;
     const GradientProducts g = gradient_products(a, of_x);
-    const View factor = rounds ? bfloat16_operand(stream, other) : widened(stream, other),
-               &first = g.dout_first ? dout : factor, &second = g.dout_first ? factor : dout;
-    rounds ? multiply_matrices<BFloat16>(stream, g.products, to, first, second)
-           : multiply_matrices<float>(stream, g.products, to, first, second);
+    const View factor = operand_as(stream, other, dtype), &first = g.dout_first ? dout : factor,
+               &second = g.dout_first ? factor : dout;
+    dispatch_operand(a.compute, dtype, [&](auto t) {
+      multiply_matrices<decltype(t)>(stream, g.products, to, first, second);
+    });
   };
   gradient(a.dx, a.y, true);
   gradient(a.dy, a.x, false);

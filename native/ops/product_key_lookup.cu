@@ -3,7 +3,7 @@
 
 #include "ops/product_key_lookup.h"
 
-#include "ops/bfloat16_operand.cuh"
+#include "ops/compute_operand.cuh"
 #include "ops/half_lists.cuh"
 
 namespace ml::ML_CUDA_NAMESPACE {
@@ -150,10 +150,8 @@ __global__ void __launch_bounds__(kCombineWarps* kWarp, kCombineMinBlocks)
 
 void product_key_lookup(CudaStream& stream, const ProductKeyLookup& args) {
   ProductKeyLookup a = args;
-  if (a.compute == Compute::bfloat16) {
-    a.query = bfloat16_operand(stream, args.query);
-    a.keys = bfloat16_operand(stream, args.keys);
-  }
+  a.query = compute_operand(stream, args.query, a.compute);
+  a.keys = compute_operand(stream, args.keys, a.compute);
   const int64_t T = a.query.dim(0), H = a.query.dim(1), d = a.query.dim(3), n = a.keys.dim(2),
                 k = a.scores.dim(2);
   if (T == 0 || H == 0) return;
@@ -167,7 +165,7 @@ void product_key_lookup(CudaStream& stream, const ProductKeyLookup& args) {
                        .k = length,
                        .chunk = n};
   const uint64_t* lists = nullptr;
-  dispatch_float(a.query.dtype, [&](auto t) {
+  dispatch_operand(a.compute, a.query.dtype, [&](auto t) {
     lists = half_lists(stream, a.query.as<decltype(t)>(), a.keys.as<decltype(t)>(), half);
   });
   const Combination c{.scores = a.scores.as<float>(),

@@ -2,7 +2,7 @@
 // gradient from the weights to the half-keys, product_key_dkeys.cuh from there to dkeys, and one
 // warp gathers one row of dquery.
 
-#include "ops/bfloat16_operand.cuh"
+#include "ops/compute_operand.cuh"
 #include "ops/product_key_dkeys.cuh"
 
 namespace ml::ML_CUDA_NAMESPACE {
@@ -52,10 +52,8 @@ void input_gradients(CudaStream& stream, const ProductKeyLookupBackward& a,
 
 void product_key_lookup_backward(CudaStream& stream, const ProductKeyLookupBackward& args) {
   ProductKeyLookupBackward a = args;
-  if (a.compute == Compute::bfloat16) {
-    a.query = bfloat16_operand(stream, args.query);
-    a.keys = bfloat16_operand(stream, args.keys);
-  }
+  a.query = compute_operand(stream, args.query, a.compute);
+  a.keys = compute_operand(stream, args.keys, a.compute);
   const int64_t T = a.query.dim(0), H = a.query.dim(1), d = a.query.dim(3), n = a.keys.dim(2),
                 k = a.weights.dim(2);
   if (a.weights.size() == 0) return;
@@ -72,7 +70,7 @@ void product_key_lookup_backward(CudaStream& stream, const ProductKeyLookupBackw
                            .n = n,
                            .gate = a.gate};
   half_key_gradients(stream, g);
-  dispatch_float(a.query.dtype, [&](auto t) {
+  dispatch_operand(a.compute, a.query.dtype, [&](auto t) {
     using Element = decltype(t);
     const bool vec4 = widest(a.query.as<Element>(), d) % 4 == 0 &&
                       widest(a.keys.as<Element>(), d) % 4 == 0 &&

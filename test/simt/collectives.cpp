@@ -19,6 +19,7 @@ const char* name_of(Kind kind) {
                                            "reduce_max",
                                            "mma_16x8x16 (bfloat16)",
                                            "mma_16x8x16 (half)",
+                                           "mma_16x8x8 (tf32)",
                                            "ldmatrix_x4",
                                            "ldmatrix_x4_trans"};
   return kNames[static_cast<int>(kind)];
@@ -79,6 +80,7 @@ void perform(Kind kind, int warp, Warp& w, uint32_t mask, CallSite site) {
       break;
     case Kind::mma_bfloat16:
     case Kind::mma_half:
+    case Kind::mma_tf32:
       c.products++;
       multiply(kind, w.requests);
       break;
@@ -167,7 +169,8 @@ void mma(Operand operand, float (&d)[4], const uint32_t (&a)[4], const uint32_t 
   r.out = d;
   r.in[0] = a;
   r.in[1] = b;
-  meet(operand == Operand::half ? Kind::mma_half : Kind::mma_bfloat16, ~0u, r, site);
+  constexpr Kind kinds[] = {Kind::mma_bfloat16, Kind::mma_half, Kind::mma_tf32};
+  meet(kinds[static_cast<int>(operand)], ~0u, r, site);
 }
 
 void ldmatrix(uint32_t (&registers)[4], const void* row, bool transposed, CallSite site) {

@@ -25,6 +25,7 @@ enum class Kind : uint8_t {
   redux_max,
   mma_bfloat16,
   mma_half,
+  mma_tf32,
   ldmatrix,
   ldmatrix_transposed
 };

@@ -2,6 +2,7 @@
 // mutations.mjs must fail it.
 
 #include <array>
+#include <bit>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -43,14 +44,28 @@ Both from_host(Pair& p, const Shape& shape, DType dtype, const void* data) {
   return b;
 }
 
-// Numbers in [-1, 1), the same for every device and run.
-Both numbers(Pair& p, const Shape& shape, uint64_t seed, DType dtype = DType::f32) {
+// Rounded to TF32, which the CPU does not do.
+float to_tf32(float v) {
+  return std::bit_cast<float>((std::bit_cast<uint32_t>(v) + 0x1000u) & 0xffffe000u);
+}
+
+// Numbers in [-1, 1), the same for every device and run. For products in TF32 the CPU has them
+// rounded.
+Both numbers(Pair& p, const Shape& shape, uint64_t seed, DType dtype = DType::f32,
+             Compute compute = Compute::float32) {
   std::vector<float> values(static_cast<size_t>(shape.size()));
   for (float& v : values)
     v = static_cast<float>((seed = seed * 6364136223846793005u + 1442695040888963407u) >> 40) *
             0x1p-23f -
         1;
-  if (dtype == DType::f32) return from_host(p, shape, dtype, values.data());
+  if (dtype == DType::f32) {
+    Both b = from_host(p, shape, dtype, values.data());
+    if (compute != Compute::tf32) return b;
+    for (float& v : values) v = to_tf32(v);
+    write(b.cpu.view(), values.data());
+    require(!fault_of(*p.cpu), "writes");
+    return b;
+  }
   std::vector<uint16_t> bits;
   for (const float v : values)
     bits.push_back(dtype == DType::bf16 ? to_bfloat16(v).bits : to_half(v).bits);
@@ -102,14 +117,15 @@ void linear_in(Pair& p, Compute compute) {
   for (DType dtype : {DType::f32, DType::bf16, DType::f16})
     for (const auto& [R, I, O] :
          {std::array<int64_t, 3>{70, 80, 75}, {5, 97, 3}, {66, 1030, 65}, {72, 80, 88}}) {
-      const Both x = numbers(p, {R, I}, 1, dtype), w = numbers(p, {O, I}, 2, dtype),
-                 bias = numbers(p, {O}, 3), y = output(p, {R, O});
+      const Both x = numbers(p, {R, I}, 1, dtype, compute),
+                 w = numbers(p, {O, I}, 2, dtype, compute), bias = numbers(p, {O}, 3),
+                 y = output(p, {R, O});
       on_both(p, [&](auto v) {
         return Linear{.y = v(y), .x = v(x), .weight = v(w), .bias = v(bias), .compute = compute};
       });
       compare(y, "linear", 1e-4);
-      const Both dy = numbers(p, {R, O}, 4), dx = output(p, {R, I}), dw = zeros_of(p, {O, I}),
-                 db = zeros_of(p, {O});
+      const Both dy = numbers(p, {R, O}, 4, DType::f32, compute), dx = output(p, {R, I}),
+                 dw = zeros_of(p, {O, I}), db = zeros_of(p, {O});
       on_both(p, [&](auto v) {
         return LinearBackward{.dx = v(dx),
                               .dweight = v(dw),
@@ -122,7 +138,8 @@ void linear_in(Pair& p, Compute compute) {
       });
       compare(dx, "dx", 1e-4);
       compare(dw, "dweight", 1e-4);
-      compare(db, "dbias", 1e-4);
+      // a sum of dy as it is, which the CPU has rounded
+      compare(db, "dbias", compute == Compute::tf32 ? 0.02 : 1e-4);
     }
 }
 
@@ -131,13 +148,13 @@ void linear() {
   linear_in(p, Compute::float32);
 }
 
-void rounded_products() {
+void rounded_products(Compute compute) {
   Pair p;
-  linear_in(p, Compute::bfloat16);
+  linear_in(p, compute);
   const int64_t T = 70, H = 2, n = 130, d = 24, k = 8;
-  const Both query = numbers(p, {T, H, 2, d}, 1), keys = numbers(p, {H, 2, n, d}, 2),
-             scores = output(p, {T, H, k}), indices = output(p, {T, H, k}, DType::i32),
-             weights = output(p, {T, H, k});
+  const Both query = numbers(p, {T, H, 2, d}, 1, DType::f32, compute),
+             keys = numbers(p, {H, 2, n, d}, 2, DType::f32, compute), scores = output(p, {T, H, k}),
+             indices = output(p, {T, H, k}, DType::i32), weights = output(p, {T, H, k});
   on_both(p, [&](auto v) {
     return ProductKeyLookup{.scores = v(scores),
                             .indices = v(indices),
@@ -145,10 +162,15 @@ void rounded_products() {
                             .query = v(query),
                             .keys = v(keys),
                             .k = k,
-                            .compute = Compute::bfloat16};
+                            .compute = compute};
   });
   compare(scores, "scores of a rounded lookup", 1e-4);
   compare(weights, "weights of a rounded lookup", 1e-4);
+}
+
+void rounded_products() {
+  rounded_products(Compute::bfloat16);
+  rounded_products(Compute::tf32);
 }
 
 // Groups of several tiles and chunks, of one row and of none; entries that choose no group.

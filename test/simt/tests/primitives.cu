@@ -1,6 +1,7 @@
 // Warp and block primitives, tensor cores and copies against plain arithmetic, in several orders
 // of threads.
 
+#include <bit>
 #include <cmath>
 #include <cstdlib>
 
@@ -131,6 +132,48 @@ void products() {
   });
 }
 
+// d [16, 8] = a [16, 8] b [8, 8] + d in TF32, from registers: a lane's elements of a and of the
+// transpose of b are where the PTX manual has them.
+__global__ void tf32_kernel(Guard guard, float* out, const uint32_t* a, const uint32_t* b) {
+  if (guard.aborted()) return;
+  const int g = lane() / 4, t = lane() % 4;
+  uint32_t ra[4], rb[2];
+  for (int i = 0; i < 4; i++) ra[i] = a[(g + 8 * (i % 2)) * 8 + t + 4 * (i / 2)];
+  for (int i = 0; i < 2; i++) rb[i] = b[g * 8 + t + 4 * i];
+  float sums[4] = {1, 2, 3, 4};
+  mma_16x8x8(sums, ra, rb, TensorFloat32{});
+  for (int i = 0; i < 4; i++) out[(g + 8 * (i / 2)) * 8 + 2 * t + i % 2] = sums[i];
+}
+
+// The low 13 bits of an operand are ignored; what is rounded has none.
+void tf32_products() {
+  in_orders([] {
+    Device d;
+    std::vector<uint32_t> a(128), b(64);
+    for (int i = 0; i < 128; i++) a[i] = std::bit_cast<uint32_t>(noise(i));
+    for (int i = 0; i < 64; i++) b[i] = round_to_tf32(std::bit_cast<uint32_t>(noise(3 * i + 1)));
+    auto* out = d.array<float>(128);
+    launch(tf32_kernel, 1, 32, 0, d.stream, out, d.array(a), d.array(b));
+    const auto got = d.read(out, 128);
+    for (int row = 0; row < 16; row++)
+      for (int column = 0; column < 8; column++) {
+        double sum = row / 8 * 2 + column % 2 + 1;
+        for (int k = 0; k < 8; k++)
+          sum += double{std::bit_cast<float>(a[row * 8 + k] & 0xffffe000u)} *
+                 std::bit_cast<float>(b[column * 8 + k]);
+        expect(std::fabs(got[row * 8 + column] - sum) < 1e-6, "product in TF32");
+      }
+    const auto rounded = [](uint32_t bits) { return round_to_tf32(bits); };
+    expect(rounded(0x3f801000) == 0x3f802000, "a tie is rounded away from zero");
+    expect(rounded(0xbf801000) == 0xbf802000, "a tie is rounded away from zero");
+    expect(rounded(0x3f800fff) == 0x3f800000, "less than a tie is rounded down");
+    expect(rounded(0x7f7fffff) == 0x7f800000, "what is too large is infinite");
+    expect(rounded(0x7f800000) == 0x7f800000, "infinity stays");
+    for (uint32_t nan : {0x7f800001u, 0x7fffffffu, 0xffffffffu})
+      expect(std::isnan(std::bit_cast<float>(rounded(nan))), "NaN stays NaN");
+  });
+}
+
 // Lane l stores row l % 8 of matrix l / 8, with the elements 8 l … 8 l + 7, and loads all four
 // matrices transposed.
 __global__ void transposed_kernel(Guard guard, uint32_t* out) {
@@ -244,6 +287,7 @@ const std::vector<Test>& primitive_tests() {
       {"block sums", blocks},
       {"product of bfloat16", products<ml::BFloat16>},
       {"product of half", products<ml::Half>},
+      {"product in TF32", tf32_products},
       {"transposed matrices", transposed_matrices},
       {"last arriver", last_arriver},
       {"atomics", atomics},

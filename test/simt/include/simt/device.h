@@ -46,7 +46,7 @@ uint64_t atomic(Atomic operation, void* at, size_t bytes, uint64_t v, bool acqui
 void load_vector(void* to, const void* from, size_t bytes, CallSite site);
 void store_vector(void* to, const void* from, size_t bytes, CallSite site);
 
-enum class Operand { bfloat16, half };
+enum class Operand { bfloat16, half, tf32 };
 void mma(Operand operand, float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
          CallSite site);
 void ldmatrix(uint32_t (&r)[4], const void* row, bool transposed, CallSite site);

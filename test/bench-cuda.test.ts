@@ -1,4 +1,4 @@
-// The benchmark of a GPU's kernels runs on the emulator, small: every case is computed and compared.
+// The benchmark of a GPU's kernels runs on the emulator, small: each case is computed and compared.
 
 import { spawnSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'

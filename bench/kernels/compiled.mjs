@@ -1,12 +1,22 @@
-// Registers, spills and shared memory of every kernel, by ptxas for each architecture, and the
-// warps that then fit a multiprocessor.
+// Registers, spills and shared memory of every kernel, by ptxas for each architecture, the warps
+// that then fit a multiprocessor, and what the PTX shows (ptx.mjs).
 
 import { execFile, execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { availableParallelism } from 'node:os'
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
+import { availableParallelism, tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
+import { readPtx } from './ptx.mjs'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 // Limits of a multiprocessor (CUDA programming guide, compute capabilities); shared: bytes.
@@ -28,6 +38,8 @@ function sources() {
   const headers = createHash('sha256')
   for (const name of all.filter((n) => /\.(h|cuh)$/.test(n)).sort())
     headers.update(readFileSync(native + name))
+  for (const own of ['compiled.mjs', 'ptx.mjs'])
+    headers.update(readFileSync(new URL(own, import.meta.url)))
   const common = headers.digest('hex')
   return all
     .filter((n) => n.endsWith('.cu'))
@@ -64,8 +76,19 @@ async function compiled({ name, digest }) {
   if (existsSync(cached)) return JSON.parse(readFileSync(cached, 'utf8'))
   const args = ['-std=c++20', '-O3', '--expt-relaxed-constexpr', '-Xptxas', '-v', '-Inative']
   if (unfused.has(`native/${name}`)) args.push('-fmad=false')
-  args.push(...targets, '-fatbin', `native/${name}`, '-o', '/dev/null')
-  const { stderr } = await promisify(execFile)('nvcc', args, { cwd: root, maxBuffer: 2 ** 28 })
+  const kept = mkdtempSync(join(tmpdir(), 'memory-layers-ptx-'))
+  args.push(...targets, '--keep', '--keep-dir', kept)
+  args.push('-fatbin', `native/${name}`, '-o', '/dev/null')
+  let stderr
+  let ptx = new Map()
+  try {
+    const options = { cwd: root, maxBuffer: 2 ** 28 }
+    stderr = (await promisify(execFile)('nvcc', args, options)).stderr
+    const newest = readdirSync(kept).find((file) => file.endsWith('80.ptx'))
+    if (newest) ptx = readPtx(readFileSync(join(kept, newest), 'utf8'))
+  } finally {
+    rmSync(kept, { recursive: true })
+  }
   const entry = /Compiling entry function '(\w+)' for 'sm_(\d+)'/g
   const entries = [...stderr.matchAll(entry)]
   const mangled = entries.map((m) => m[1])
@@ -86,6 +109,7 @@ async function compiled({ name, digest }) {
       spilled: Number(/(\d+) bytes spill stores/.exec(text)?.[1] ?? 0),
       stack: Number(/(\d+) bytes stack frame/.exec(text)?.[1] ?? 0),
       shared: Number(/(\d+) bytes smem/.exec(text)?.[1] ?? 0),
+      ...(m[2] === '80' && { ptx: ptx.get(m[1]) }),
     }
   })
   const own = kernels.filter((k) => !k.instance.includes('cub::'))

@@ -2,14 +2,15 @@
 //   counted    by the emulator, at small shapes with the design's counts per token: bytes of all
 //              sectors over the byte floor, bank conflicts; calls of the runtime in a training step
 //   compiled   by ptxas, for every architecture of a release: registers, spills, shared memory,
-//              and the warps that then fit a multiprocessor
+//              and the warps that then fit a multiprocessor; by the PTX: generic accesses, the
+//              share of tensor-core products in loops, loads before their first use
 //   estimated  the time to move the sectors of a case at 3.0 TB/s (H100), if memory is the only
 //              bound
 // Prints tables, writes bench-output/kernels.json. --check: fails where a budget (budgets.json) is
 // exceeded. --counts: no compiling.
 
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { architectures, compileAll, residentWarps } from './compiled.mjs'
@@ -155,6 +156,39 @@ function reportInstances(instances, cases) {
       fail(`${i.file} ${i.instance}: spills ${i.spilled} bytes on sm_${i.architecture}`)
 }
 
+/** Budgets are by the beginning of an instance's name. */
+function budgetOf(table, { instance }) {
+  const name = instance.replace(/^void /, '')
+  return Object.entries(table).find(([prefix]) => name.startsWith(prefix))?.[1]
+}
+
+/** What the PTX must show, for sm_80 and later: generic accesses, tensor cores, loads in flight. */
+function checkPtx(instances) {
+  for (const i of instances.filter((i) => i.ptx)) {
+    const what = `${i.file} ${i.instance}`
+    const generic = budgetOf(budgets.genericAccesses, i) ?? 0
+    if (i.ptx.generic > generic)
+      fail(`${what}: ${i.ptx.generic} generic accesses, the budget is ${generic}`)
+    const share = budgetOf(budgets.productShare, i) ?? 0
+    if (i.ptx.productShare < share)
+      fail(`${what}: ${i.ptx.productShare.toFixed(2)} of its loop are products, not ${share}`)
+    const loads = budgetOf(budgets.loadsInFlight, i) ?? 0
+    if (i.ptx.loads < loads) fail(`${what}: ${i.ptx.loads} loads in flight, not ${loads}`)
+  }
+  for (const table of ['genericAccesses', 'productShare', 'loadsInFlight'])
+    for (const prefix of Object.keys(budgets[table]))
+      if (!instances.some((i) => i.instance.replace(/^void /, '').startsWith(prefix)))
+        fail(`budgets.json: ${table} has "${prefix}", and no kernel begins so`)
+}
+
+/** The compiler may move inline assembly across a barrier, unless it is volatile. */
+function checkAssembly() {
+  const native = `${root}native/`
+  for (const name of readdirSync(native, { recursive: true }).map(String))
+    if (/\.(h|cu|cuh)$/.test(name) && /\basm\s*\(/.test(readFileSync(native + name, 'utf8')))
+      fail(`native/${name}: inline assembly that is not volatile`)
+}
+
 const all = counted()
 const steps = all.filter((c) => c.calls)
 const cases = all
@@ -166,7 +200,11 @@ const cases = all
 reportCounts(cases)
 reportCalls(steps)
 const instances = flags.counts ? [] : await compileAll()
-if (!flags.counts) reportInstances(instances, cases)
+if (!flags.counts) {
+  reportInstances(instances, cases)
+  checkPtx(instances)
+}
+checkAssembly()
 
 mkdirSync(`${root}bench-output`, { recursive: true })
 writeFileSync(

@@ -60,8 +60,8 @@ function findProblem(
   if (version && Number.parseInt(version, 10) < toolkit.driver) {
     const older =
       toolkit.driver > 525
-        ? ' Or compile a binary for drivers from 525 on, with the nvcc of CUDA 12.4 to 12.9 on the ' +
-          'path: npx memory-layers build --cuda on'
+        ? ' Or compile a binary for drivers from 525 on, with the nvcc of CUDA 12.4 to 12.9 on ' +
+          'the path: npx memory-layers build --cuda on'
         : ''
     return (
       `driver ${version}${gpus.length > 0 ? ` of ${gpus.join(', ')}` : ''} is too old for the ` +

@@ -57,6 +57,7 @@ constexpr int kColumnSumsRows = 256;  // of a chunk: 32 for each warp
 
 // ---- Reductions over axes (ops/reduce.cu)
 constexpr int kReduceLaneElements = 32;  // of a contiguous chunk
+constexpr int kReduceMinBlocks = 4;      // of a multiprocessor: bounds the registers to 64
 
 // ---- Matrix products (cuda/gemm.cuh, cuda/matrix_product.cuh)
 // By FMA a thread has 64 sums: with operands and addresses they fit the 128 registers that it then
@@ -92,7 +93,7 @@ constexpr int kRowsPerChunk = 16;
 constexpr int kSparseGradMinBlocks = 3, kSparseUpdateMinBlocks = 2;
 
 // ---- Dense updates (optim/dense_update.cu)
-constexpr int kDenseUpdateMinBlocks = 4;  // of a multiprocessor: bounds the registers to 64
+constexpr int kDenseUpdateMinBlocks = 3;  // of a multiprocessor: bounds the registers to 80
 
 // ---- Top-k (ops/topk.cu)
 constexpr int kTopKWarps = 4;            // of a block
@@ -116,6 +117,7 @@ constexpr int64_t kCombineWarpsPerMultiprocessor = 8;  // of those in global mem
 // largest k whose equal half-keys are merged: the search takes k * k / 32 steps of a warp
 constexpr int64_t kMaxMergedK = 128;
 constexpr int kRowsInFlight = 4;     // loads of a warp
+constexpr int kDkeysMinBlocks = 4;   // of a multiprocessor: registers for those loads
 constexpr int64_t kFewEntries = 64;  // of a half-key on average: one warp sums them, else a block
 
 // ---- Attention (ops/attention.cu, ops/attention_backward.cu)

@@ -51,7 +51,7 @@ struct BagTable {
 // Blocks of a multiprocessor. With this bound the compiler has the registers to keep all rows in
 // flight, instead of waiting for some of them.
 template <class Slice>
-constexpr int kMinBlocks = Slice::n * Slice::vectors > 16 ? 2 : 3;
+constexpr int kMinBlocks = Slice::n * Slice::vectors >= 16 ? 2 : 3;
 
 // One block: kThreads / lanes bags. One lane group: one slice of one chunk of a bag. Slices of a
 // bag are in neighbouring blocks, so that its indices come from L2.
@@ -144,7 +144,8 @@ void with_slice(int n, int64_t width, F f) {
     if constexpr (sizeof(T) > 1)  // four packs of int8 are 64 sums: too many registers
       if (idle_packs(4) <= idle_packs(1))
         return f(RowSlice<kVec16, 4, 2>{}, slicing(width / kVec16, 4));
-    return f(RowSlice<kVec16, 1, 8>{}, slicing(width / kVec16, 1));
+    // of int8, four rows: as floats eight would be more than the registers of a sm_75
+    return f(RowSlice < kVec16, 1, sizeof(T) == 1 ? 4 : 8 > {}, slicing(width / kVec16, 1));
   }
   // Rows that are no multiple of 16 bytes: by 4 bytes, or by single elements.
   if constexpr (sizeof(T) < 4) {

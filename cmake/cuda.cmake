@@ -19,10 +19,13 @@ if(ML_CUDA STREQUAL "OFF" OR NOT CMAKE_CUDA_COMPILER)
 endif()
 
 # Must be set before the language is enabled. By default one architecture, whose PTX the driver
-# compiles for later GPUs.
+# compiles for later GPUs. A release has code for all, assembled from PTX for sm_75 and from PTX for
+# the later ones (bench/kernels/compiled.mjs); the latter is in the binary, too, for GPUs without
+# code of their own, such as sm_110.
 if(NOT CMAKE_CUDA_ARCHITECTURES AND NOT DEFINED ENV{CUDAARCHS})
   if(ML_CUDA_ALL)
-    set(CMAKE_CUDA_ARCHITECTURES 75-real 80-real 86-real 89-real 90-real 100-real 120)
+    set(CMAKE_CUDA_ARCHITECTURES OFF)
+    set(release sm_80 sm_86 sm_89 sm_90 sm_100 sm_120)
   else()
     set(CMAKE_CUDA_ARCHITECTURES 80)
   endif()
@@ -40,6 +43,7 @@ if(CMAKE_CUDA_COMPILER_VERSION VERSION_LESS 12.4)
 endif()
 if(CMAKE_CUDA_COMPILER_VERSION VERSION_LESS 12.8)
   list(FILTER CMAKE_CUDA_ARCHITECTURES EXCLUDE REGEX "^1[0-9][0-9]")
+  list(FILTER release EXCLUDE REGEX "^sm_1[0-9][0-9]")
 endif()
 if(CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 12.9)
   set(compression --compress-mode=size)  # a seventh of the default's size
@@ -55,6 +59,12 @@ set_target_properties(ml_cuda PROPERTIES
 target_compile_options(ml_cuda PRIVATE
   $<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr;${compression};-Xcompiler=-Wall,-Wno-psabi>
   $<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-O2>)
+if(release)
+  list(JOIN release "," code)
+  set(gencode -gencode=arch=compute_75,code=sm_75
+    -gencode=arch=compute_80,code=[${code},compute_80])
+  target_compile_options(ml_cuda PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:${gencode}>")
+endif()
 # Bitwise identical on every device, so no multiply-add in it is fused.
 set_source_files_properties(native/ops/multinomial.cu native/ops/random_fill.cu native/ops/rope.cu
   PROPERTIES COMPILE_OPTIONS -fmad=false)

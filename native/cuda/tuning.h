@@ -42,6 +42,10 @@ constexpr int kPacksPerThread = 2;
 constexpr int kCheckedValuesPerThread = 8;
 constexpr int64_t kUploadChunk = 2048;  // bytes in one kernel's arguments, of 4096
 
+// ---- Many tensors in one launch (cuda/tensor_list.cuh)
+constexpr int kListBytes = 4000;         // of a list: with the rest it fits 4 KB of arguments
+constexpr int64_t kListChunk = 1 << 12;  // elements of one tensor: four packs of each thread
+
 // ---- Rows (cuda/rows.cuh)
 // floats of one row, or of two together, in a thread's registers: with all else they fit 64
 constexpr int kRowRegisters = 32;
@@ -53,6 +57,7 @@ constexpr int kColumnSumsRows = 256;  // of a chunk: 32 for each warp
 
 // ---- Reductions over axes (ops/reduce.cu)
 constexpr int kReduceLaneElements = 32;  // of a contiguous chunk
+constexpr int kReduceMinBlocks = 4;      // of a multiprocessor: bounds the registers to 64
 
 // ---- Matrix products (cuda/gemm.cuh, cuda/matrix_product.cuh)
 // By FMA a thread has 64 sums: with operands and addresses they fit the 128 registers that it then
@@ -88,7 +93,7 @@ constexpr int kRowsPerChunk = 16;
 constexpr int kSparseGradMinBlocks = 3, kSparseUpdateMinBlocks = 2;
 
 // ---- Dense updates (optim/dense_update.cu)
-constexpr int kDenseUpdateMinBlocks = 4;  // of a multiprocessor: bounds the registers to 64
+constexpr int kDenseUpdateMinBlocks = 3;  // of a multiprocessor: bounds the registers to 80
 
 // ---- Top-k (ops/topk.cu)
 constexpr int kTopKWarps = 4;            // of a block
@@ -112,6 +117,7 @@ constexpr int64_t kCombineWarpsPerMultiprocessor = 8;  // of those in global mem
 // largest k whose equal half-keys are merged: the search takes k * k / 32 steps of a warp
 constexpr int64_t kMaxMergedK = 128;
 constexpr int kRowsInFlight = 4;     // loads of a warp
+constexpr int kDkeysMinBlocks = 4;   // of a multiprocessor: registers for those loads
 constexpr int64_t kFewEntries = 64;  // of a half-key on average: one warp sums them, else a block
 
 // ---- Attention (ops/attention.cu, ops/attention_backward.cu)

@@ -83,6 +83,13 @@ class OnCondition {
   const View outer_;
 };
 
+// int32 elements, in bytes begin … end - 1, that an operation made as indices: all were -1 or in
+// [0, limit) when the storage had been written `writes` times.
+struct KnownIndices {
+  int64_t begin = 0, end = 0, limit = 0;
+  uint64_t writes = 0;
+};
+
 // Memory with its owner. Freed in stream order with the last tensor on it.
 class Storage : public std::enable_shared_from_this<Storage> {
   std::shared_ptr<Device> device_;  // first, since `validity` has memory of it
@@ -111,6 +118,7 @@ class Storage : public std::enable_shared_from_this<Storage> {
 
   WriteLog writes;
   Validity validity;
+  KnownIndices known_indices;
   std::shared_ptr<Storage> kept;  // itself, while an open batch keeps it
   Storage* next_kept = nullptr;   // of the batch
   // What the exact values of its 16-bit elements need, once an optimizer trains them:

@@ -34,8 +34,25 @@ void Operation::add(Batch& batch, WorkPtr work) {
   batch.add(std::move(work));
 }
 
+// What is recorded runs later, and again: it knows nothing of indices, and makes none that are
+// known.
+bool indices_known(const View& indices, int64_t limit) {
+  if (!indices.storage || indices.storage->device().trace) return false;
+  const KnownIndices& known = indices.storage->known_indices;
+  const auto [begin, end] = byte_range(indices);
+  return known.limit > 0 && known.limit <= limit && known.begin <= begin && end <= known.end &&
+         !indices.storage->writes.touched(known.writes, begin, end);
+}
+
+void remember_indices(const View& indices, int64_t limit) {
+  if (!indices.storage || indices.storage->device().trace) return;
+  const auto [begin, end] = byte_range(indices);
+  indices.storage->known_indices = {begin, end, limit, indices.storage->writes.count()};
+}
+
 OutcomePtr Operation::enqueue(WorkPtr& work) {
   auto& operation = static_cast<Operation&>(*work);
+  operation.find_known_indices();
   const std::span<const Operand> all = operation.operands();
   for (const Operand& o : all) {
     if (!o.written()) break;
@@ -60,6 +77,7 @@ OutcomePtr Operation::enqueue(WorkPtr& work) {
       s.writes.add(begin, end);
     });
   }
+  operation.remember_indices();
   operation.device_.stream().launch(std::move(work));
   return known;
 }

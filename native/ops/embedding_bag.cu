@@ -51,7 +51,7 @@ struct BagTable {
 // Blocks of a multiprocessor. With this bound the compiler has the registers to keep all rows in
 // flight, instead of waiting for some of them.
 template <class Slice>
-constexpr int kMinBlocks = Slice::n * Slice::vectors > 16 ? 2 : 3;
+constexpr int kMinBlocks = Slice::n * Slice::vectors >= 16 ? 2 : 3;
 
 // One block: kThreads / lanes bags. One lane group: one slice of one chunk of a bag. Slices of a
 // bag are in neighbouring blocks, so that its indices come from L2.
@@ -144,7 +144,8 @@ void with_slice(int n, int64_t width, F f) {
     if constexpr (sizeof(T) > 1)  // four packs of int8 are 64 sums: too many registers
       if (idle_packs(4) <= idle_packs(1))
         return f(RowSlice<kVec16, 4, 2>{}, slicing(width / kVec16, 4));
-    return f(RowSlice<kVec16, 1, 8>{}, slicing(width / kVec16, 1));
+    // of int8, four rows: as floats eight would be more than the registers of a sm_75
+    return f(RowSlice < kVec16, 1, sizeof(T) == 1 ? 4 : 8 > {}, slicing(width / kVec16, 1));
   }
   // Rows that are no multiple of 16 bytes: by 4 bytes, or by single elements.
   if constexpr (sizeof(T) < 4) {
@@ -183,7 +184,7 @@ bool vec_aligned(const float* rows, int n) {
 
 void embedding_bag(CudaStream& stream, const EmbeddingBag& a) {
   const int64_t B = a.y.dim(0), V = a.y.dim(1), entries = a.indices.size();
-  stream.check_indices("embeddingBag", "indices", a.indices, a.table.dim(0));
+  if (!a.indices_known) stream.check_indices("embeddingBag", "indices", a.indices, a.table.dim(0));
   if (a.offsets) stream.check_offsets("embeddingBag", a.offsets, entries);
   if (a.y.size() == 0) return;
   const int64_t average = (entries + B - 1) / B;
@@ -207,7 +208,8 @@ void embedding_bag(CudaStream& stream, const EmbeddingBag& a) {
 
 void embedding_bag_weights_backward(CudaStream& stream, const EmbeddingBagWeightsBackward& a) {
   const int64_t B = a.dy.dim(0), V = a.table.dim(1), entries = a.indices.size();
-  stream.check_indices("embeddingBagBackward", "indices", a.indices, a.table.dim(0));
+  if (!a.indices_known)
+    stream.check_indices("embeddingBagBackward", "indices", a.indices, a.table.dim(0));
   if (a.offsets) stream.check_offsets("embeddingBagBackward", a.offsets, entries);
   if (B == 0 || entries == 0) return;  // entries without a bag are a fault of the offsets
   dispatch_table(a.table.dtype, [&](auto t) {

@@ -92,8 +92,7 @@ void grouped_linear(CudaStream& stream, const GroupedLinear& args) {
   stream.check_offsets("groupedLinear", a.offsets, rows);
   const RowGroups groups{
       .offsets = a.offsets.as<int32_t>(), .count = a.weights.dim(0), .rows = rows};
-  a.x = compute_operand(stream, args.x, a.compute);
-  a.weights = compute_operand(stream, args.weights, a.compute);
+  compute_operands(stream, a.compute, {&a.x, &a.weights});
   dispatch_operand(a.compute, a.x.dtype, [&](auto t) { forward<decltype(t)>(stream, a, groups); });
 }
 
@@ -106,9 +105,9 @@ void grouped_linear_backward(CudaStream& stream, const GroupedLinearBackward& a)
     dispatch_float(a.x.dtype, [&](auto t) { backward<float, decltype(t)>(stream, a, groups); });
   } else {
     GroupedLinearBackward rounded = a;
-    if (a.dx || a.dweights) rounded.dy = compute_operand(stream, a.dy, a.compute);
-    if (a.dx) rounded.weights = compute_operand(stream, a.weights, a.compute);
-    if (a.dweights) rounded.x = compute_operand(stream, a.x, a.compute);
+    compute_operands(stream, a.compute,
+                     {a.dx || a.dweights ? &rounded.dy : nullptr, a.dx ? &rounded.weights : nullptr,
+                      a.dweights ? &rounded.x : nullptr});
     a.compute == Compute::tf32 ? backward<TensorFloat32, TensorFloat32>(stream, rounded, groups)
                                : backward<BFloat16, BFloat16>(stream, rounded, groups);
   }

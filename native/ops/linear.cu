@@ -59,8 +59,7 @@ void backward(CudaStream& stream, const LinearBackward& a) {
 
 void linear(CudaStream& stream, const Linear& args) {
   Linear a = args;
-  a.x = compute_operand(stream, args.x, a.compute);
-  a.weight = compute_operand(stream, args.weight, a.compute);
+  compute_operands(stream, a.compute, {&a.x, &a.weight});
   dispatch_operand(a.compute, a.x.dtype, [&](auto t) { forward<decltype(t)>(stream, a); });
 }
 
@@ -69,9 +68,9 @@ void linear_backward(CudaStream& stream, const LinearBackward& a) {
     dispatch_float(a.x.dtype, [&](auto t) { backward<float, decltype(t)>(stream, a); });
   } else {
     LinearBackward rounded = a;
-    if (a.dx || a.dweight) rounded.dy = compute_operand(stream, a.dy, a.compute);
-    if (a.dx) rounded.weight = compute_operand(stream, a.weight, a.compute);
-    if (a.dweight) rounded.x = compute_operand(stream, a.x, a.compute);
+    compute_operands(stream, a.compute,
+                     {a.dx || a.dweight ? &rounded.dy : nullptr, a.dx ? &rounded.weight : nullptr,
+                      a.dweight ? &rounded.x : nullptr});
     a.compute == Compute::tf32 ? backward<TensorFloat32, TensorFloat32>(stream, rounded)
                                : backward<BFloat16, BFloat16>(stream, rounded);
   }

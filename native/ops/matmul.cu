@@ -63,8 +63,7 @@ void multiply_matrices(CudaStream& stream, const MatrixProducts& m, const View& 
 
 void matmul(CudaStream& stream, const MatMul& args) {
   MatMul a = args;
-  a.x = compute_operand(stream, args.x, a.compute);
-  a.y = compute_operand(stream, args.y, a.compute);
+  compute_operands(stream, a.compute, {&a.x, &a.y});
   dispatch_operand(a.compute, a.x.dtype, [&](auto t) {
     multiply_matrices<decltype(t)>(stream, products_of(a), a.out, a.x, a.y);
   });
@@ -73,11 +72,15 @@ void matmul(CudaStream& stream, const MatMul& args) {
 void matmul_backward(CudaStream& stream, const MatMulBackward& a) {
   // Gradients in float32 take a 16-bit operand as float32.
   const DType dtype = a.compute == Compute::bfloat16 ? DType::bf16 : DType::f32;
-  const View dout = a.dx || a.dy ? operand_as(stream, a.dout, dtype) : a.dout;
+  const auto operand = [&](View v) {
+    compute_operands(stream, a.compute, {&v});
+    return operand_as(stream, v, dtype);
+  };
+  const View dout = a.dx || a.dy ? operand(a.dout) : a.dout;
   const auto gradient = [&](const View& to, const View& other, bool of_x) {
     if (!to) return;
     const GradientProducts g = gradient_products(a, of_x);
-    const View factor = operand_as(stream, other, dtype), &first = g.dout_first ? dout : factor,
+    const View factor = operand(other), &first = g.dout_first ? dout : factor,
                &second = g.dout_first ? factor : dout;
     dispatch_operand(a.compute, dtype, [&](auto t) {
       multiply_matrices<decltype(t)>(stream, g.products, to, first, second);

@@ -87,7 +87,7 @@ __device__ inline void add_entries(float (&sum)[kVec], const HalfKeyGradients& g
 
 // For rows with few entries: one warp adds to one slice of 32 * kVec columns of one row.
 template <class T, int kVec>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kDkeysMinBlocks)
     dkeys_by_warp_kernel(Guard guard, float* dkeys, HalfKeyGradients g, SortedEntries e,
                          const T* query, int64_t d, int64_t rows) {
   if (guard.aborted()) return;
@@ -115,7 +115,7 @@ struct WarpSums {
 // For rows with many entries: one block adds to one slice of one row. Its warps have 32 entries in
 // turn; their sums are added in order.
 template <class T, int kVec>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kDkeysMinBlocks)
     dkeys_by_block_kernel(Guard guard, float* dkeys, HalfKeyGradients g, SortedEntries e,
                           const T* query, int64_t d) {
   if (guard.aborted()) return;

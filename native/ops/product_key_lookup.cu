@@ -150,8 +150,7 @@ __global__ void __launch_bounds__(kCombineWarps* kWarp, kCombineMinBlocks)
 
 void product_key_lookup(CudaStream& stream, const ProductKeyLookup& args) {
   ProductKeyLookup a = args;
-  a.query = compute_operand(stream, args.query, a.compute);
-  a.keys = compute_operand(stream, args.keys, a.compute);
+  compute_operands(stream, a.compute, {&a.query, &a.keys});
   const int64_t T = a.query.dim(0), H = a.query.dim(1), d = a.query.dim(3), n = a.keys.dim(2),
                 k = a.scores.dim(2);
   if (T == 0 || H == 0) return;

@@ -105,7 +105,7 @@ struct ColumnResults {
 // one thread every eighth element of one output, then the first warp combines the eight in order.
 // to [outputs / columns, chunks, columns]
 template <class Rule>
-__global__ void __launch_bounds__(kColumnSumsWarps* kWarp)
+__global__ void __launch_bounds__(kColumnSumsWarps* kWarp, kReduceMinBlocks)
     reduce_columns_kernel(Guard guard, typename Rule::Value* to, Rule rule, ReduceAxes axes,
                           int64_t columns) {
   if (guard.aborted()) return;

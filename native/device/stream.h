@@ -37,6 +37,9 @@ class Stream {
 
   // Enqueues a kernel, with its outcome.
   virtual void launch(WorkPtr work) noexcept = 0;
+  // hold(true): work comes one right after the other, and may be enqueued together at hold(false).
+  // Whoever waits for work calls that first.
+  virtual void hold(bool /*holding*/) noexcept {}
 
   // Copies host memory into device memory, in order. `source` may be reused when the call returns.
   // `fresh`: no work enqueued so far uses the target.

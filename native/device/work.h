@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 #include <new>
+#include <thread>
 #include <utility>
 
 #include "device/outcome.h"
@@ -14,7 +15,7 @@
 namespace ml {
 
 // Memory of outcomes, allocated by the caller's thread and freed by any. They live as long as what
-// depends on them, so each block is used again by itself.
+// depends on them, so each block is used again by itself, those first that the caller freed last.
 class OutcomeMemory {
  public:
   OutcomeMemory() = default;
@@ -24,11 +25,16 @@ class OutcomeMemory {
 
   // `bytes`: always the same.
   void* allocate(size_t bytes) {
+    caller_.store(std::this_thread::get_id(), std::memory_order_relaxed);
     if (!free_) free_ = freed_.exchange(nullptr, std::memory_order_acquire);
     return free_ ? std::exchange(free_, free_->next) : ::operator new(bytes);
   }
   void free(void* memory) noexcept {
     auto* block = static_cast<Block*>(memory);
+    if (caller_.load(std::memory_order_relaxed) == std::this_thread::get_id()) {
+      block->next = std::exchange(free_, block);
+      return;
+    }
     block->next = freed_.load(std::memory_order_relaxed);
     while (!freed_.compare_exchange_weak(block->next, block, std::memory_order_release,
                                          std::memory_order_relaxed)) {
@@ -39,7 +45,8 @@ class OutcomeMemory {
   struct Block {
     Block* next;
   };
-  Block* free_ = nullptr;
+  std::atomic<std::thread::id> caller_{};
+  Block* free_ = nullptr;  // the caller's
   alignas(64) std::atomic<Block*> freed_{nullptr};
 };
 

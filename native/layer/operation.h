@@ -18,8 +18,6 @@ class Operation : public Work {
   // Enqueues the work, which is the stream's from here on.
   static OutcomePtr enqueue(WorkPtr& work);
   void submit(WorkPtr& self) override { enqueue(self); }
-  // With the memory that it uses.
-  static void add(Batch& batch, WorkPtr work);
 
  protected:
   explicit Operation(Device& device) : device_(device), condition_(condition_of(device)) {}

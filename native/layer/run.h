@@ -45,7 +45,7 @@ OutcomePtr enqueue(Device& device, const Args& args, const Rule& rule,
   OutcomePtr outcome;
   WorkPtr work = std::move(operation);
   if (device.batch)
-    Operation::add(*device.batch, std::move(work));
+    device.batch->add(std::move(work));
   else
     outcome = Operation::enqueue(work);
   if constexpr (!kKeepsExact<Args>)

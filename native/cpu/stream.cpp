@@ -76,7 +76,8 @@ void CpuStream::push_held() noexcept {
     std::lock_guard<std::mutex> lock(queue_mutex_);
     queue_.append(held_);
     pushed_.store(submitted(), std::memory_order_release);
-    wake = std::exchange(sleeping_, false);
+    wake = sleeping_;
+    if (wake) sleeping_ = false;
   }
   if (wake) work_available_.notify_one();
 }
@@ -204,8 +205,7 @@ void CpuStream::loop() {
     if (queue_.empty()) return;
     for (bool spinning = true; spinning;) {
       if (has_work()) {
-        run_taken(lock,
-                  [this] { return !caller_runs_queue_.load(std::memory_order_relaxed); });
+        run_taken(lock, [this] { return !caller_runs_queue_.load(std::memory_order_relaxed); });
         if (caller_runs_queue_) between_work_.notify_one();
         continue;
       }

@@ -40,24 +40,25 @@ class CpuStream final : public Stream {
   void perform(Work& work, Ticket ticket);
   void run_kernel(Work& work, Ticket ticket);
 
+  // What different threads write is in cache lines of its own.
+
   // Used only by the caller's thread
-  WorkList held_;  // with tickets, not in the queue yet
+  alignas(kCacheLine) WorkList held_;  // with tickets, not in the queue yet
   bool holding_ = false;
 
   // Used only by the thread that runs work
-  KernelContext context_;
+  alignas(kCacheLine) KernelContext context_;
   WorkList taken_;  // from the queue
-
-  std::atomic<Ticket> pushed_{0};  // the newest work in the queue
   // Written under queue_mutex_
   std::atomic<bool> running_{false};            // a thread runs what it took from the queue
   std::atomic<bool> caller_runs_queue_{false};  // and the stream's thread starts none
 
-  std::mutex queue_mutex_;  // guards what follows
+  alignas(kCacheLine) std::mutex queue_mutex_;  // guards what follows
+  WorkList queue_;
+  std::atomic<Ticket> pushed_{0};         // the newest work in the queue
+  bool stop_ = false, sleeping_ = false;  // sleeping_: the stream's thread is to be woken
   std::condition_variable work_available_;
   std::condition_variable between_work_;  // the stream's thread has finished what it was running
-  WorkList queue_;
-  bool stop_ = false, sleeping_ = false;  // sleeping_: the stream's thread is to be woken
 
   std::thread thread_;
 };

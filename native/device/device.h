@@ -97,6 +97,7 @@ class Storage : public std::enable_shared_from_this<Storage> {
   // neighbours here, which most often end next.
   std::shared_ptr<Device> device_;
   Block block_;
+  const int64_t size_;
   Storage *previous_ = nullptr, *next_ = nullptr;  // of the device
 
  public:
@@ -125,18 +126,17 @@ class Storage : public std::enable_shared_from_this<Storage> {
   // No enqueued work uses this memory yet.
   bool idle() const { return device_->stream().completed() >= block_.last_use; }
 
-  WriteLog writes;
   Validity validity;
   // What the exact values of its 16-bit elements need, once an optimizer trains them:
   // optim/exact_rows.h, layer/exact_rows.h.
   std::shared_ptr<Storage> exact;
+  WriteLog writes;
 
  private:
   friend class Device;
   void link();
   void abandon() noexcept;  // at the end of the device
 
-  const int64_t size_;
   std::function<void()> release_;
   Storage* next_unused_ = nullptr;
 };

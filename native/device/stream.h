@@ -104,7 +104,7 @@ class Stream {
   virtual void collect_times() {}  // adds the times that the device has measured meanwhile
 
   const std::shared_ptr<WorkMemory> work_memory_ = std::make_shared<WorkMemory>();
-  OperationTimes operation_times_;
+  alignas(kCacheLine) OperationTimes operation_times_;
 
  private:
   void admit(int64_t bytes);
@@ -119,10 +119,10 @@ class Stream {
   };
 
   // Used only by the caller's thread
-  Ticket submitted_ = 0;
+  alignas(kCacheLine) Ticket submitted_ = 0;
   int64_t staging_limit_ = std::numeric_limits<int64_t>::max();
 
-  std::atomic<int64_t> staged_{0};
+  alignas(kCacheLine) std::atomic<int64_t> staged_{0};
 
   mutable std::mutex mutex_;  // guards what follows
   std::condition_variable progress_;

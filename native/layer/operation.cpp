@@ -27,15 +27,15 @@ Operand Operation::condition_of(const Device& device) {
   return device.condition ? operand("condition", device.condition, Kind::read) : Operand{};
 }
 
-OutcomePtr Operation::enqueue(WorkPtr& work) {
+void Operation::enqueue(WorkPtr& work, OutcomePtr* outcome) {
   auto& operation = static_cast<Operation&>(*work);
   const std::span<const Operand> all = operation.operands();
   for (const Operand& o : all) {
     if (!o.written()) break;
     with_bytes(o, [](Storage& s, int64_t begin, int64_t end) { s.writes.announce(begin, end); });
   }
-  const OutcomePtr known = operation.device_.work_memory().new_outcome();
-  const auto depend_on = [&needs = known->needs()](Storage& s, int64_t begin, int64_t end) {
+  work->outcome = operation.device_.work_memory().new_outcome();
+  const auto depend_on = [&needs = work->outcome->needs()](Storage& s, int64_t begin, int64_t end) {
     collect_needs(s, begin, end, needs);
   };
   for (const Operand& o : all) {
@@ -45,16 +45,15 @@ OutcomePtr Operation::enqueue(WorkPtr& work) {
   }
   with_bytes(operation.condition_, depend_on);
   // From here on nothing fails.
-  work->outcome = known;
   for (const Operand& o : all) {
     if (!o.written()) break;
     with_bytes(o, [&](Storage& s, int64_t begin, int64_t end) {
-      if (voided(o)) overwrite(s, begin, end, known);
+      if (voided(o)) overwrite(s, begin, end, work->outcome);
       s.writes.add(begin, end);
     });
   }
+  if (outcome) *outcome = work->outcome;
   operation.device_.stream().launch(std::move(work));
-  return known;
 }
 
 }  // namespace ml

@@ -15,8 +15,8 @@ namespace ml {
 // The same for every operation.
 class Operation : public Work {
  public:
-  // Enqueues the work, which is the stream's from here on.
-  static OutcomePtr enqueue(WorkPtr& work);
+  // Enqueues the work, which is the stream's from here on. `outcome`: of the work, if it is wanted.
+  static void enqueue(WorkPtr& work, OutcomePtr* outcome = nullptr);
   void submit(WorkPtr& self) override { enqueue(self); }
 
  protected:

@@ -95,6 +95,8 @@ export function containerLimits(folder: string): { memory: number; cores: number
 export function initialize(errorClass: new (code: string, message: string) => Error): void
 export function crossings(): number
 export function devices(): DeviceInfo[]
+/** The CUDA runtime in the binary, and the first driver that runs it; undefined without one. */
+export function cudaToolkit(): { version: string; driver: number } | undefined
 export function isaNames(): string[]
 export function openDevice(name: string, threads: number): DeviceHandle
 /** Resolves when the work that was enqueued has run, and its threads and memory are gone. */

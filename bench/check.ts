@@ -26,6 +26,26 @@ export function expectNear(
   }
 }
 
+/** The root mean square of the differences within `tolerance` of that of the reference. */
+export function expectNearInTheMean(
+  what: string,
+  got: ArrayLike<number> | undefined,
+  reference: ArrayLike<number>,
+  tolerance: number,
+): void {
+  if (got?.length !== reference.length)
+    throw new WrongResult(`${what} has ${got?.length ?? 'no'} numbers, wanted ${reference.length}`)
+  let [error, scale] = [0, 0]
+  for (let i = 0; i < reference.length; i++) {
+    error += (got[i]! - reference[i]!) ** 2
+    scale += reference[i]! ** 2
+  }
+  if (!(Math.sqrt(error) <= tolerance * Math.sqrt(scale)))
+    throw new WrongResult(
+      `${what} is apart by ${Math.sqrt(error / scale)} in the mean, wanted ${tolerance}`,
+    )
+}
+
 /** Up to `limit` of 0 … count - 1, evenly spaced, the ends among them. */
 export function spaced(count: number, limit: number): number[] {
   if (count <= limit) return Array.from({ length: count }, (_, i) => i)

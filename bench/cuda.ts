@@ -1,148 +1,112 @@
-// `npm run test:cuda`, second half: the kernels of a GPU, timed by its own events, beside its
-// measured copy bandwidth. Bytes are those an operation can't do without (the design of each
-// kernel): rows that caches keep make more than the copy bandwidth possible.
+// `npm run test:cuda`, second half: the kernels of a GPU, timed by its own events, beside what it
+// measures of itself: bytes a second of a copy, operations a second of a large product. Every case
+// is computed by the CPU, too, and compared, before it is timed; those of a table with fewer slots.
+// Bytes are those an operation can't do without (the design of each kernel): rows that caches keep
+// make more than the copy bandwidth possible. On `simt` all of it runs, small; its times mean
+// nothing.
 
-import {
-  AdamW,
-  type Device,
-  type DeviceName,
-  MemoryLayer,
-  openDevice,
-  ops,
-  RowwiseAdagrad,
-  Sgd,
-} from '../lib/index.js'
-import { sampleIndices } from './data.js'
+import { type Device, type DeviceName, openDevice } from '../lib/index.js'
+import { expectNear, expectNearInTheMean } from './check.js'
+import { type Case, cudaCases, type Sizes } from './cuda-cases.js'
 import { median } from './harness.js'
 import { textTable } from './report.js'
-import { distributions } from './shapes.js'
 
 const device = openDevice((process.argv[2] ?? 'cuda') as DeviceName)
-const emulated = device.kind === 'simt' // shows that all of it runs: its times mean nothing
-const repeats = emulated ? 1 : 20
+const cpu = openDevice('cpu')
+const emulated = device.kind === 'simt'
+const sizes: Sizes = emulated
+  ? { tokens: 8, dims: [8], width: 16, heads: 2, knn: 4, nKeys: 16, half: 8, sequence: 8 }
+  : {
+      tokens: 16384,
+      dims: [64, 1024],
+      width: 1024,
+      heads: 4,
+      knn: 32,
+      nKeys: 1024,
+      half: 256,
+      sequence: 1024,
+    }
+const checkedKeys = emulated ? 8 : 128 // nKeys of tables that are compared
+const [repeats, seconds] = emulated ? [1, 0] : [20, 1.5]
 
-interface Measurement {
-  name: string
-  microseconds: number
-  bytes: number
-}
-
-/** Median time of the named operations of `run` on the device, in µs. */
-async function time(
-  device: Device,
-  operations: readonly string[],
-  run: () => void,
-): Promise<number> {
-  for (let i = 0; i < 3; i++) run()
-  await device.synchronize()
-  const samples: number[] = []
-  for (let i = 0; i < repeats; i++) {
-    device.profile()
-    run()
-    await device.synchronize()
-    const profile = device.profile()
-    samples.push(
-      operations.reduce((sum, name) => sum + (profile[name]?.milliseconds ?? 0), 0) * 1e3,
-    )
-  }
-  return median(samples)
-}
-
-const measurements: Measurement[] = []
-const measure = async (
-  name: string,
-  bytes: number,
-  operations: readonly string[],
-  run: () => void,
-) => {
-  measurements.push({ name, bytes, microseconds: await time(device, operations, run) })
-}
-
-const size = emulated ? 2 ** 16 : 2 ** 30
-{
-  using from = device.zeros([size / 4])
-  using to = device.zeros([size / 4])
-  await measure('copy of 1 GiB', 2 * size, ['copy'], () => to.copyFrom(from))
-}
-
-const [tokens, heads, knn, nKeys, half] = emulated ? [4, 2, 4, 16, 8] : [16384, 4, 32, 1024, 256]
-const slots = nKeys ** 2
-const entries = tokens * heads * knn
-for (const distribution of distributions) {
-  using indices = device.tensor(sampleIndices(distribution, entries, slots, 1), [
-    tokens,
-    heads * knn,
-  ])
-  using weights = device.uniform([tokens, heads * knn], { seed: 1 })
-  for (const dtype of ['bfloat16', 'float32'] as const) {
-    for (const dim of emulated ? [8] : [64, 1024]) {
-      const width = dtype === 'float32' ? 4 : 2
-      const label = `${dtype}, dim ${dim}, ${distribution}`
-      using table = device.normal([slots, dim], { seed: 2, dtype })
-      using y = device.empty([tokens, dim])
-      using dWeights = device.empty([tokens, heads * knn])
-      await measure(
-        `embeddingBag ${label}`,
-        entries * (dim * width + 8) + tokens * dim * 4,
-        ['embedding_bag'],
-        () => ops.embeddingBag(table, indices, weights, { out: y }),
+/** Fails unless the device and the CPU compute the same. */
+async function check({ name, make, table, tolerance, meanTolerance }: Case): Promise<void> {
+  const small = table ? { ...sizes, nKeys: checkedKeys } : sizes
+  const outputs = async (on: Device) => {
+    const work = make(on, small)
+    try {
+      const tensors = work.results()
+      const entries = Object.entries(tensors).map(
+        async ([key, t]) => [key, await t.data()] as const,
       )
-      await measure(
-        `its weights' gradient ${label}`,
-        entries * (dim * width + 8) + tokens * dim * 4,
-        ['embedding_bag_weights_backward'],
-        () =>
-          ops.embeddingBagBackward(y, table, indices, weights, {
-            needs: { table: false, weights: true },
-            out: { dWeights },
-          }),
-      )
+      return Object.fromEntries(await Promise.all(entries))
+    } finally {
+      work.dispose()
     }
   }
-}
-for (const [name, optimizer, state] of [
-  ['SGD', Sgd, 0],
-  ['row-wise Adagrad', RowwiseAdagrad, 0],
-  ['AdamW', AdamW, 16],
-] as const) {
-  const dim = emulated ? 8 : 256
-  const layer = new MemoryLayer(device, { inputDim: dim, heads, knn, nKeys, keyDim: 2 * half })
-  const step = new optimizer(layer.parameters(), { lr: 1e-3 })
-  using x = device.normal([tokens, dim], { seed: 3 })
-  using dy = device.normal([tokens, dim], { seed: 4 })
-  layer.backward(layer.forward(x).context, dy).dispose()
-  const touched = (await layer.values.gradient().data()).rows.length
-  await measure(
-    `table's ${name}, float32, dim ${dim}, sort and update`,
-    touched * dim * (8 + state) + entries * (dim * 4 + 8),
-    ['sort_rows', 'sparse_update'],
-    () => step.step(),
-  )
-  layer.dispose()
-}
-{
-  using query = device.normal([tokens, heads, 2, half], { seed: 4 })
-  using keys = device.normal([heads, 2, nKeys, half], { seed: 5 })
-  await measure(
-    `productKeyLookup, n ${nKeys}, d ${half}, k ${knn}`,
-    (query.size + keys.size + 3 * entries) * 4,
-    ['product_key_lookup'],
-    () => {
-      const { indices, scores, weights } = ops.productKeyLookup(query, keys, { knn })
-      for (const t of [indices, scores, weights]) t.dispose()
-    },
-  )
+  const [got, wanted] = [await outputs(device), await outputs(cpu)]
+  for (const [key, numbers] of Object.entries(wanted)) {
+    const what = `${name}: ${key}`
+    if (tolerance !== undefined) expectNear(what, got[key], numbers, tolerance)
+    if (meanTolerance !== undefined) expectNearInTheMean(what, got[key], numbers, meanTolerance)
+  }
 }
 
-const gigabytes = ({ bytes, microseconds }: Measurement) => bytes / microseconds / 1e3
-const copy = gigabytes(measurements[0]!)
-console.log(
-  `\n${device.description}; measured copy: ${copy.toFixed(0)} GB/s; median of ${repeats}\n`,
-)
-const rows = measurements.map((m) => [
-  m.name,
-  m.microseconds.toFixed(1),
-  gigabytes(m).toFixed(0),
-  `${((100 * gigabytes(m)) / copy).toFixed(0)} %`,
-])
-console.log(textTable([['operation', 'µs', 'GB/s', 'of copy'], ...rows], [1, 2, 3]))
+/** Median µs of a run, by the device's events; of a whole layer by the clock, launches included. */
+async function time({ make, operations }: Case): Promise<number> {
+  const work = make(device, sizes)
+  const start = performance.now()
+  try {
+    for (let i = 0; i < 3; i++) work.run()
+    await device.synchronize()
+    const samples: number[] = []
+    while (
+      samples.length < repeats &&
+      (samples.length < 3 || performance.now() - start < seconds * 1e3)
+    ) {
+      if (operations) {
+        device.profile()
+        work.run()
+        await device.synchronize()
+        const profile = device.profile()
+        const spent = operations.map((name) => profile[name]?.milliseconds ?? Number.NaN)
+        samples.push(spent.reduce((sum, ms) => sum + ms, 0) * 1e3)
+      } else {
+        const runs = 5
+        const from = performance.now()
+        for (let i = 0; i < runs; i++) work.run()
+        await device.synchronize()
+        samples.push(((performance.now() - from) / runs) * 1e3)
+      }
+      if (emulated) break
+    }
+    return median(samples)
+  } finally {
+    work.dispose()
+  }
+}
+
+const began = performance.now()
+const rows: string[][] = []
+let copyRate = 0 // bytes a second
+const productRate = { float32: 0, bfloat16: 0 } // operations a second
+for (const c of cudaCases(sizes)) {
+  await check(c)
+  const us = await time(c)
+  const [bytes, flops] = [c.bytes / us / 1e3, c.flops / us / 1e3] // GB/s, GFLOP/s
+  if (c.name.startsWith('copy')) copyRate = bytes
+  if (c.name.startsWith('linear ')) productRate[c.compute] = flops
+  const share = (rate: number, of: number) => (rate ? `${((100 * rate) / of).toFixed(0)} %` : '-')
+  rows.push([
+    c.name,
+    us.toFixed(1),
+    bytes ? bytes.toFixed(0) : '-',
+    share(bytes, copyRate),
+    flops ? (flops / 1e3).toFixed(1) : '-',
+    share(flops, productRate[c.compute]),
+  ])
+}
+const heads = ['operation', 'µs', 'GB/s', 'of copy', 'TFLOP/s', 'of linear']
+console.log(`\n${device.description}; medians of up to ${repeats}, all results checked\n`)
+console.log(textTable([heads, ...rows], [1, 2, 3, 4, 5]))
+console.log(`\n${rows.length} cases in ${((performance.now() - began) / 1e3).toFixed(0)} s`)

@@ -48,6 +48,7 @@
 
 #define ML_OPERATIONS(OPERATION)                                         \
   OPERATION(Fill, fill)                                                  \
+  OPERATION(FillEach, fill_each)                                         \
   OPERATION(Copy, copy)                                                  \
   OPERATION(Arithmetic, arithmetic)                                      \
   OPERATION(Unary, unary)                                                \

@@ -16,7 +16,9 @@ describe('openDevice', () => {
     vi.stubEnv('MEMORY_LAYERS_DEVICE', '')
     const device = openDevice()
     expect(device.reason).toMatch(/GPU/)
-    expect(device.description).toMatch(/\d+ threads?$/)
+    const gpu = devices().some((d) => d.kind === 'cuda' && d.available)
+    expect(device.kind).toBe(gpu ? 'cuda' : 'cpu')
+    expect(device.description).toMatch(gpu ? /sm_\d+, \d+ multiprocessors$/ : /\d+ threads?$/)
   })
 
   test('MEMORY_LAYERS_DEVICE overrides auto, and an error names it', async () => {

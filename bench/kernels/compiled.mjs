@@ -9,14 +9,17 @@ import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
-export const architectures = [80, 90, 100]
-
 // Limits of a multiprocessor (CUDA programming guide, compute capabilities); shared: bytes.
 const limits = {
+  75: { registers: 65536, warps: 32, shared: 64 * 1024, blocks: 16 },
   80: { registers: 65536, warps: 64, shared: 164 * 1024, blocks: 32 },
+  86: { registers: 65536, warps: 48, shared: 100 * 1024, blocks: 16 },
+  89: { registers: 65536, warps: 48, shared: 100 * 1024, blocks: 24 },
   90: { registers: 65536, warps: 64, shared: 228 * 1024, blocks: 32 },
   100: { registers: 65536, warps: 64, shared: 228 * 1024, blocks: 32 },
+  120: { registers: 65536, warps: 48, shared: 100 * 1024, blocks: 24 },
 }
+export const architectures = Object.keys(limits).map(Number)
 
 /** The .cu files, and a digest of each with all that it may include. */
 function sources() {
@@ -38,45 +41,53 @@ function sources() {
     }))
 }
 
-/**
- * What ptxas says of one file for one architecture; cached in build/kernels by the digest of the
- * sources.
- */
-async function compiled({ name, digest }, architecture) {
-  const file = `${name.replaceAll('/', '-')}-${architecture}-${digest.slice(0, 16)}.json`
+/** As a release compiles (cmake/cuda.cmake): PTX for sm_75, and for all later ones together. */
+const targets = [
+  '-gencode=arch=compute_75,code=sm_75',
+  `-gencode=arch=compute_80,code=[${architectures
+    .filter((a) => a >= 80)
+    .map((a) => `sm_${a}`)
+    .join(',')}]`,
+]
+
+const exactly = readFileSync(`${root}cmake/cuda.cmake`, 'utf8')
+const unfused = new Set(
+  /set_source_files_properties\(([^)]*?)\s+PROPERTIES COMPILE_OPTIONS -fmad=false/
+    .exec(exactly)[1]
+    .split(/\s+/),
+)
+
+/** What ptxas says of one file; cached in build/kernels by the digest of the sources. */
+async function compiled({ name, digest }) {
+  const file = `${name.replaceAll('/', '-')}-${digest.slice(0, 16)}.json`
   const cached = `${root}build/kernels/${file}`
   if (existsSync(cached)) return JSON.parse(readFileSync(cached, 'utf8'))
-  const args = [
-    '-std=c++20',
-    '-O3',
-    `-arch=sm_${architecture}`,
-    '--expt-relaxed-constexpr',
-    '-Xptxas',
-    '-v',
-    '-Inative',
-    '-cubin',
-    `native/${name}`,
-    '-o',
-    '/dev/null',
-  ]
-  if (/^ops\/(multinomial|random_fill|rope)\.cu$/.test(name)) args.unshift('-fmad=false')
-  const { stderr } = await promisify(execFile)('nvcc', args, { cwd: root, maxBuffer: 2 ** 26 })
-  const names = [...stderr.matchAll(/Compiling entry function '(\w+)'/g)].map((m) => m[1])
-  const readable =
-    names.length === 0
+  const args = ['-std=c++20', '-O3', '--expt-relaxed-constexpr', '-Xptxas', '-v', '-Inative']
+  if (unfused.has(`native/${name}`)) args.push('-fmad=false')
+  args.push(...targets, '-fatbin', `native/${name}`, '-o', '/dev/null')
+  const { stderr } = await promisify(execFile)('nvcc', args, { cwd: root, maxBuffer: 2 ** 28 })
+  const entry = /Compiling entry function '(\w+)' for 'sm_(\d+)'/g
+  const entries = [...stderr.matchAll(entry)]
+  const mangled = entries.map((m) => m[1])
+  const names =
+    mangled.length === 0
       ? []
-      : execFileSync('c++filt', names, { encoding: 'utf8' }).trim().split('\n')
-  const sections = stderr.split(/Compiling entry function '\w+'/).slice(1)
-  const kernels = sections.map((text, i) => ({
-    instance: readable[i].replaceAll('ml::cuda::', '').replaceAll('(anonymous namespace)::', ''),
-    kernel:
-      /(\w+)\s*(<|\()/.exec(
-        readable[i].replace(/^(void )?(ml::cuda::)?(\(anonymous namespace\)::)?/, ''),
-      )?.[1] ?? readable[i],
-    registers: Number(/Used (\d+) registers/.exec(text)?.[1] ?? 0),
-    spilled: Number(/(\d+) bytes spill stores/.exec(text)?.[1] ?? 0),
-    shared: Number(/(\d+) bytes smem/.exec(text)?.[1] ?? 0),
-  }))
+      : execFileSync('c++filt', { input: mangled.join('\n'), encoding: 'utf8' })
+          .trim()
+          .split('\n')
+  const kernels = entries.map((m, i) => {
+    const text = stderr.slice(m.index, entries[i + 1]?.index)
+    const readable = names[i].replaceAll('ml::cuda::', '').replaceAll('(anonymous namespace)::', '')
+    return {
+      architecture: Number(m[2]),
+      instance: readable,
+      kernel: /(\w+)\s*(<|\()/.exec(readable.replace(/^void /, ''))?.[1] ?? readable,
+      registers: Number(/Used (\d+) registers/.exec(text)?.[1] ?? 0),
+      spilled: Number(/(\d+) bytes spill stores/.exec(text)?.[1] ?? 0),
+      stack: Number(/(\d+) bytes stack frame/.exec(text)?.[1] ?? 0),
+      shared: Number(/(\d+) bytes smem/.exec(text)?.[1] ?? 0),
+    }
+  })
   const own = kernels.filter((k) => !k.instance.includes('cub::'))
   mkdirSync(`${root}build/kernels`, { recursive: true })
   writeFileSync(cached, JSON.stringify(own))
@@ -97,16 +108,11 @@ export function residentWarps({ registers, shared }, threads, architecture) {
 
 /** Every instance of every kernel, for each architecture. */
 export async function compileAll() {
-  const jobs = sources().flatMap((source) =>
-    architectures.map((architecture) => ({ source, architecture })),
-  )
+  const jobs = sources()
   const results = []
   const work = async () => {
-    for (let job = jobs.shift(); job; job = jobs.shift()) {
-      const { source, architecture } = job
-      for (const k of await compiled(source, architecture))
-        results.push({ file: source.name, architecture, ...k })
-    }
+    for (let source = jobs.shift(); source; source = jobs.shift())
+      for (const k of await compiled(source)) results.push({ file: source.name, ...k })
   }
   await Promise.all(Array.from({ length: availableParallelism() }, work))
   return results

@@ -175,6 +175,7 @@ int main() {
   sequence_counts();
   training_counts();
   experts();
+  call_counts();
   std::printf("\n]\n");
   device.reset();  // before the static objects of the emulator
 }

@@ -58,5 +58,7 @@ void dense_counts();
 void sequence_counts();
 // Cases of experts and of what stands around a step (training_counts.cpp).
 void training_counts();
+// What a training step asks of the CUDA runtime (call_counts.cpp).
+void call_counts();
 
 }  // namespace ml

@@ -59,9 +59,9 @@ void rows() {
                         .dy = y.view(),
                         .x = x.view(),
                         .gain = gain.view()});
-  count("sum_squares", bytes, SumSquares{.sum = sum.view(), .x = x.view()});
+  count("sum_squares", bytes, SumSquares{.sum = sum.view(), .xs = {x.view()}});
   count("clip_scale", 2 * bytes,
-        ClipScale{.x = out.view(), .norm = norm.view(), .sum = sum.view(), .max_norm = 1});
+        ClipScale{.norm = norm.view(), .sum = sum.view(), .xs = {out.view()}, .max_norm = 1});
   const int64_t k = 32;
   const Tensor best = empty(*device, {T, k}), indices = empty(*device, {T, k}, DType::i32);
   count("topk", bytes + T * k * 8,

@@ -1,8 +1,8 @@
 // `npm run bench:kernels`: the performance record of kernels without a GPU.
 //   counted    by the emulator, at small shapes with the design's counts per token: bytes of all
-//              sectors over the byte floor, bank conflicts
-//   compiled   by ptxas, for sm_80, sm_90 and sm_100: registers, spills, shared memory, and the
-//              warps that then fit a multiprocessor
+//              sectors over the byte floor, bank conflicts; calls of the runtime in a training step
+//   compiled   by ptxas, for every architecture of a release: registers, spills, shared memory,
+//              and the warps that then fit a multiprocessor
 //   estimated  the time to move the sectors of a case at 3.0 TB/s (H100), if memory is the only
 //              bound
 // Prints tables, writes bench-output/kernels.json. --check: fails where a budget (budgets.json) is
@@ -101,12 +101,33 @@ function reportCounts(cases) {
   }
 }
 
+/** What a training step asks of the CUDA runtime. */
+function reportCalls(steps) {
+  const calls = ['launches', 'allocations', 'frees', 'timedEvents']
+  const widths = [14, 15, 10, 14]
+  console.log()
+  console.log(line('step, calls of the runtime', widths, calls))
+  for (const { name, calls: found } of steps) {
+    console.log(
+      line(
+        name,
+        widths,
+        calls.map((call) => found[call]),
+      ),
+    )
+    const budget = budgets.calls[name]
+    if (budget === undefined) fail(`${name}: no budget of calls`)
+    for (const [call, max] of Object.entries(budget ?? {}))
+      if (found[call] > max) fail(`${name}: ${found[call]} ${call}, the budget is ${max}`)
+  }
+}
+
 function reportInstances(instances, cases) {
-  const widths = [10, 18, 12, 18]
+  const widths = [10, 30, 18, 24]
   console.log()
   const counts = new Map(cases.flatMap((c) => c.kernels).map((k) => [k.kernel, k]))
   console.log(
-    line('kernel, compiled for sm_80 / 90 / 100', widths, [
+    line(`kernel, sm_${architectures.join(' / ')}`, widths, [
       'instances',
       'registers, max',
       'spilled',
@@ -134,25 +155,30 @@ function reportInstances(instances, cases) {
       fail(`${i.file} ${i.instance}: spills ${i.spilled} bytes on sm_${i.architecture}`)
 }
 
-const cases = counted().map((c) => {
-  const moved = sum(c.kernels, sectors) * 32
-  return { ...c, ratio: moved / c.floor, estimate: (moved / bandwidth) * 1e6 }
-})
+const all = counted()
+const steps = all.filter((c) => c.calls)
+const cases = all
+  .filter((c) => !c.calls)
+  .map((c) => {
+    const moved = sum(c.kernels, sectors) * 32
+    return { ...c, ratio: moved / c.floor, estimate: (moved / bandwidth) * 1e6 }
+  })
 reportCounts(cases)
+reportCalls(steps)
 const instances = flags.counts ? [] : await compileAll()
 if (!flags.counts) reportInstances(instances, cases)
 
 mkdirSync(`${root}bench-output`, { recursive: true })
 writeFileSync(
   `${root}bench-output/kernels.json`,
-  `${JSON.stringify({ cases, instances }, null, 1)}\n`,
+  `${JSON.stringify({ cases, steps, instances }, null, 1)}\n`,
 )
 console.log(
   '\nCounted and compiled, not timed: no GPU has run this. In full: bench-output/kernels.json',
 )
 for (const failure of failures) console.error(`budget: ${failure}`)
 if (flags.check) {
-  const total = cases.length + instances.length
+  const total = cases.length + steps.length + instances.length
   console.log(`${total - failures.length} passed, ${failures.length} failed`)
   process.exit(failures.length === 0 ? 0 : 1)
 }

@@ -7,7 +7,7 @@ import { relative } from 'node:path'
 import { findBinary, noBinary, platform, prebuilds, root } from '../binary.js'
 import type { DeviceInfo } from '../binding.js'
 import { findDriver } from './driver.js'
-import { type Probe, probe } from './probe.js'
+import { type CudaToolkit, type Probe, probe } from './probe.js'
 import { formatEntry, print } from './text.js'
 import { toolchain } from './toolchain.js'
 
@@ -55,13 +55,15 @@ export function doctor(version: string): number {
   return reportDevices(result.found)
 }
 
-function reportDevices({ devices, sets }: Probe): number {
+function reportDevices({ devices, sets, cuda }: Probe): number {
   print(
     formatEntry(
       'Code for',
       `${sets.join(', ')} (the first is used unless MEMORY_LAYERS_ISA names another)`,
     ),
   )
+  if (cuda)
+    print(formatEntry('CUDA', `${cuda.version}, which needs driver ${cuda.driver} or newer`))
   print('')
   for (const device of devices) print(formatEntry(device.name, describe(device)))
   const gpu = devices.some((d) => d.kind === 'cuda' && d.available)
@@ -70,7 +72,7 @@ function reportDevices({ devices, sets }: Probe): number {
       formatEntry('', 'With nvcc on the path, npx memory-layers build compiles one that has it.'),
     )
   } else if (process.platform === 'linux') {
-    printDriver(gpu)
+    printDriver(gpu, cuda)
   }
   const cpu = devices.some((d) => d.kind === 'cpu' && d.available)
   const withoutGpu = cpu ? 'The CPU can be used; no GPU can.' : 'No device can be used.'
@@ -85,8 +87,8 @@ function describe(device: DeviceInfo): string {
 }
 
 /** Prints what the system shows of the driver, and why no GPU is usable if none is. */
-function printDriver(usable: boolean): void {
-  const { version, gpus, library, problem } = findDriver()
+function printDriver(usable: boolean, toolkit?: CudaToolkit): void {
+  const { version, gpus, library, problem } = findDriver(toolkit)
   print(formatEntry('', `driver: ${version ?? 'none'}`))
   print(formatEntry('', `GPUs: ${gpus.join(', ') || 'none'}`))
   print(formatEntry('', `libcuda.so.1: ${library ?? 'not found'}`))

@@ -2,9 +2,10 @@
 
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import type { CudaToolkit } from './probe.js'
 
-/** The first driver that runs CUDA 13. */
-export const minDriver = 580
+/** Of a release's binary. */
+const released: CudaToolkit = { version: '13.0', driver: 580 }
 
 export interface Driver {
   /** '580.65.06', or undefined if no driver is loaded. */
@@ -18,7 +19,11 @@ export interface Driver {
 }
 
 /** `system` is the root of the file system; tests have one of their own. */
-export function findDriver(system = '/', env: NodeJS.ProcessEnv = process.env): Driver {
+export function findDriver(
+  toolkit: CudaToolkit = released,
+  system = '/',
+  env: NodeJS.ProcessEnv = process.env,
+): Driver {
   const version = /Kernel Module(?: for \S+)?\s+(\d+(?:\.\d+)+)/.exec(
     read(join(system, 'proc/driver/nvidia/version')),
   )?.[1]
@@ -34,24 +39,34 @@ export function findDriver(system = '/', env: NodeJS.ProcessEnv = process.env): 
     version,
     gpus,
     library,
-    problem: findProblem(version, library, wsl, env['CUDA_VISIBLE_DEVICES']),
+    problem: findProblem(toolkit, version, gpus, library, wsl, env['CUDA_VISIBLE_DEVICES']),
   }
 }
 
 function findProblem(
+  toolkit: CudaToolkit,
   version: string | undefined,
+  gpus: readonly string[],
   library: string | undefined,
   wsl: boolean,
   visible: string | undefined,
 ): string | undefined {
   if (!version && !wsl) {
     return (
-      `no NVIDIA driver is loaded. Install driver ${minDriver} or newer; ` +
+      `no NVIDIA driver is loaded. Install driver ${toolkit.driver} or newer; ` +
       "a container gets the host's with: docker run --gpus all"
     )
   }
-  if (version && Number.parseInt(version, 10) < minDriver) {
-    return `driver ${version} is too old for CUDA 13. Install ${minDriver} or newer.`
+  if (version && Number.parseInt(version, 10) < toolkit.driver) {
+    const older =
+      toolkit.driver > 525
+        ? ' Or compile a binary for drivers from 525 on, with the nvcc of CUDA 12.4 to 12.9 on the ' +
+          'path: npx memory-layers build --cuda on'
+        : ''
+    return (
+      `driver ${version}${gpus.length > 0 ? ` of ${gpus.join(', ')}` : ''} is too old for the ` +
+      `binary's CUDA ${toolkit.version}. Install ${toolkit.driver} or newer.${older}`
+    )
   }
   if (!library) {
     return (

@@ -37,7 +37,13 @@ async function main(args: string[]): Promise<number> {
   }
   if (command === '--probe') {
     const { native } = await import('../binding.js')
-    print(JSON.stringify({ devices: native.devices(), sets: native.isaNames() }))
+    print(
+      JSON.stringify({
+        devices: native.devices(),
+        sets: native.isaNames(),
+        cuda: native.cudaToolkit(),
+      }),
+    )
     return 0
   }
   if (command === 'plan') return printPlan(rest)

@@ -4,10 +4,17 @@ import { spawnSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import type { DeviceInfo } from '../binding.js'
 
+export interface CudaToolkit {
+  version: string
+  driver: number
+}
+
 export interface Probe {
   devices: DeviceInfo[]
   /** Instruction sets of this machine that the binary has code for, best first. */
   sets: string[]
+  /** The CUDA runtime in the binary, and the first driver that runs it. */
+  cuda?: CudaToolkit
 }
 
 /** What the binary says, or why it says nothing. */

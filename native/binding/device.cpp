@@ -40,6 +40,19 @@ std::vector<CudaDevice> cuda_devices() {
 #endif
 }
 
+// Of the CUDA runtime in the binary, and the first driver that runs it; undefined without one.
+Napi::Value cuda_toolkit(Arguments& a) {
+#ifdef ML_WITH_CUDA
+  const CudaToolkit toolkit = cuda::toolkit();
+  Napi::Object v = Napi::Object::New(a.env());
+  v.Set("version", toolkit.version);
+  v.Set("driver", toolkit.driver);
+  return v;
+#else
+  return a.undefined();
+#endif
+}
+
 std::vector<CudaDevice> emulated_devices() {
 #ifdef ML_WITH_SIMT
   return simt::devices();
@@ -185,6 +198,7 @@ void define_device(Napi::Object exports) {
   define<initialize>(exports, "initialize");
   define<crossings>(exports, "crossings");
   define<devices>(exports, "devices");
+  define<cuda_toolkit>(exports, "cudaToolkit");
   define<isa_names>(exports, "isaNames");
   define<open_device>(exports, "openDevice");
   define<device_close>(exports, "deviceClose", "device.close");

@@ -3,6 +3,7 @@
 #include <chrono>
 
 #include "cuda/check.h"
+#include "cuda/driver.h"
 #include "cuda/exact_blocks.h"
 #include "cuda/on_device.h"
 #include "cuda/stream.h"
@@ -30,25 +31,16 @@ constexpr const char* kKind = "simt";
 constexpr const char* kKind = "cuda";
 #endif
 
-std::string version(int v) {
-  return std::to_string(v / 1000) + "." + std::to_string(v % 1000 / 10);
+int driver_version() {
+  int version = 0;
+  (void)cudaDriverGetVersion(&version);
+  return version;
 }
 
-// Why there is no device; `status` is that of cudaGetDeviceCount.
-std::string no_device_reason(cudaError_t status) {
-  int runtime = 0, driver = 0;
-  (void)cudaRuntimeGetVersion(&runtime);
-  (void)cudaDriverGetVersion(&driver);
-  const std::string found = driver == 0
-                                ? "libcuda.so.1 was not found"
-                                : "the driver's libcuda.so.1 is for CUDA " + version(driver);
-  const std::string wanted = "CUDA " + version(runtime) + " needs driver 580 or newer";
-  if (status == cudaErrorInsufficientDriver)
-    return "no usable NVIDIA driver (" + wanted + "; " + found + ")";
-  if (status == cudaSuccess || status == cudaErrorNoDevice)
-    return "no NVIDIA GPU (the driver is there: " + found + ")";
-  return std::string("cudaGetDeviceCount: ") + cudaGetErrorString(status) + " (" +
-         cudaGetErrorName(status) + "; " + wanted + "; " + found + ")";
+int runtime_version() {
+  int version = 0;
+  (void)cudaRuntimeGetVersion(&version);
+  return version;
 }
 
 std::string device_name(int index, int count) {
@@ -67,7 +59,12 @@ CudaDevice describe(int index, int count) {
   d.description = std::string(p.name) + ", sm_" + std::to_string(capability) + ", " +
                   std::to_string(p.multiProcessorCount) + " multiprocessors";
   d.memory = static_cast<int64_t>(p.totalGlobalMem);
-  if (capability < 75) d.reason = d.description + " is too old: must be sm_75 (Turing) or newer";
+  if (capability < 75) {
+    const std::string driver = loaded_driver_version();
+    d.reason = d.description + " is too old: must be sm_75 (Turing) or newer (" +
+               (driver.empty() ? "" : "driver " + driver + ", ") + "libcuda.so.1 for CUDA " +
+               version_text(driver_version()) + ")";
+  }
   return d;
 }
 
@@ -113,11 +110,16 @@ std::vector<CudaDevice> devices() {
   const cudaError_t status = cudaGetDeviceCount(&count);
   if (status != cudaSuccess || count == 0) {
     (void)cudaGetLastError();
-    return {{kKind, "", no_device_reason(status), 0}};
+    return {{kKind, "",
+             no_device_reason(status, runtime_version(), driver_version(), loaded_driver()), 0}};
   }
   std::vector<CudaDevice> list;
   for (int i = 0; i < count; ++i) list.push_back(describe(i, count));
   return list;
+}
+
+CudaToolkit toolkit() {
+  return {version_text(runtime_version()), needed_driver(runtime_version())};
 }
 
 std::shared_ptr<Device> open(int index) {

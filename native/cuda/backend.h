@@ -17,12 +17,20 @@ struct CudaDevice {
   int64_t memory = 0;       // bytes
 };
 
+// The CUDA runtime that is linked in.
+struct CudaToolkit {
+  std::string version;  // "13.0"
+  int driver = 0;       // the first that runs it: 580
+};
+
 namespace cuda {
+CudaToolkit toolkit();
 std::vector<CudaDevice> devices();  // without a usable device one entry, with the reason
 std::shared_ptr<Device> open(int index);
 }  // namespace cuda
 
 namespace simt {
+CudaToolkit toolkit();
 std::vector<CudaDevice> devices();
 std::shared_ptr<Device> open(int index);
 }  // namespace simt

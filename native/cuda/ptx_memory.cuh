@@ -13,22 +13,23 @@ namespace ml::ML_CUDA_NAMESPACE {
 // Loads where `predicate` is true, else gives zeros: one predicated instruction, so that several
 // of these are in flight at once, which a branch around each would not allow. kStreaming: this
 // SM reads the address once and nobody writes it in this kernel: not kept in L1, fetched into L2
-// by 128 bytes.
+// by 128 bytes. Volatile, so that the compiler moves none across a barrier, nor one before another.
 template <int kBytes, bool kStreaming>
 __device__ inline void load_global_if(void* to, const void* from, bool predicate) {
   static_assert(kBytes <= 16);
   const int p = predicate;
-#define ML_LOAD_IF(type, registers, zeros, out, condition, address)                         \
-  if constexpr (kStreaming) {                                                               \
-    asm("{ .reg .pred p; setp.ne.s32 p, " condition ", 0; " zeros                           \
-        " @p ld.global.nc.L1::no_allocate.L2::128B" type " " registers ", [" address "]; }" \
-        : out                                                                               \
-        : "l"(from), "r"(p));                                                               \
-  } else {                                                                                  \
-    asm("{ .reg .pred p; setp.ne.s32 p, " condition ", 0; " zeros " @p ld.global" type      \
-        " " registers ", [" address "]; }"                                                  \
-        : out                                                                               \
-        : "l"(from), "r"(p));                                                               \
+#define ML_LOAD_IF(type, registers, zeros, out, condition, address)                             \
+  if constexpr (kStreaming) {                                                                   \
+    asm volatile("{ .reg .pred p; setp.ne.s32 p, " condition ", 0; " zeros                      \
+                 " @p ld.global.nc.L1::no_allocate.L2::128B" type " " registers ", [" address   \
+                 "]; }"                                                                         \
+                 : out                                                                          \
+                 : "l"(from), "r"(p));                                                          \
+  } else {                                                                                      \
+    asm volatile("{ .reg .pred p; setp.ne.s32 p, " condition ", 0; " zeros " @p ld.global" type \
+                 " " registers ", [" address "]; }"                                             \
+                 : out                                                                          \
+                 : "l"(from), "r"(p));                                                          \
   }
 #define ML_OUT4 "=&r"(r.x), "=&r"(r.y), "=&r"(r.z), "=&r"(r.w)
 #define ML_OUT2 "=&r"(r.x), "=&r"(r.y)

@@ -42,6 +42,10 @@ constexpr int kPacksPerThread = 2;
 constexpr int kCheckedValuesPerThread = 8;
 constexpr int64_t kUploadChunk = 2048;  // bytes in one kernel's arguments, of 4096
 
+// ---- Many tensors in one launch (cuda/tensor_list.cuh)
+constexpr int kListBytes = 4000;         // of a list: with the rest it fits 4 KB of arguments
+constexpr int64_t kListChunk = 1 << 12;  // elements of one tensor: four packs of each thread
+
 // ---- Rows (cuda/rows.cuh)
 // floats of one row, or of two together, in a thread's registers: with all else they fit 64
 constexpr int kRowRegisters = 32;

@@ -91,6 +91,13 @@ class OnCondition {
   const View outer_;
 };
 
+// int32 elements, in bytes begin … end - 1, that an operation made as indices: all were -1 or in
+// [0, limit) when the storage had been written `writes` times.
+struct KnownIndices {
+  int64_t begin = 0, end = 0, limit = 0;
+  uint64_t writes = 0;
+};
+
 // Memory with its owner. Freed in stream order with the last tensor on it.
 class Storage : public std::enable_shared_from_this<Storage> {
   // First, since `validity` has memory of the device, and since the end of a storage touches its
@@ -131,6 +138,7 @@ class Storage : public std::enable_shared_from_this<Storage> {
   // optim/exact_rows.h, layer/exact_rows.h.
   std::shared_ptr<Storage> exact;
   WriteLog writes;
+  KnownIndices known_indices;
 
  private:
   friend class Device;

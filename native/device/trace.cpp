@@ -41,7 +41,10 @@ void Trace::reserve() const {
 
 void Trace::overwrite(const OutcomePtr& outcome) const {
   for (const Range& r : overwritten_)
-    if (const auto storage = r.storage.lock()) storage->validity.overwrite(r.begin, r.end, outcome);
+    if (const auto storage = r.storage.lock()) {
+      storage->validity.overwrite(r.begin, r.end, outcome);
+      storage->writes.add(r.begin, r.end);
+    }
 }
 
 }  // namespace ml

@@ -27,8 +27,25 @@ Operand Operation::condition_of(const Device& device) {
   return device.condition ? operand("condition", device.condition, Kind::read) : Operand{};
 }
 
+// What is recorded runs later, and again: it knows nothing of indices, and makes none that are
+// known.
+bool indices_known(const View& indices, int64_t limit) {
+  if (!indices.storage || indices.storage->device().trace) return false;
+  const KnownIndices& known = indices.storage->known_indices;
+  const auto [begin, end] = byte_range(indices);
+  return known.limit > 0 && known.limit <= limit && known.begin <= begin && end <= known.end &&
+         !indices.storage->writes.touched(known.writes, begin, end);
+}
+
+void remember_indices(const View& indices, int64_t limit) {
+  if (!indices.storage || indices.storage->device().trace) return;
+  const auto [begin, end] = byte_range(indices);
+  indices.storage->known_indices = {begin, end, limit, indices.storage->writes.count()};
+}
+
 void Operation::enqueue(WorkPtr& work, OutcomePtr* outcome) {
   auto& operation = static_cast<Operation&>(*work);
+  operation.find_known_indices();
   const std::span<const Operand> all = operation.operands();
   for (const Operand& o : all) {
     if (!o.written()) break;
@@ -52,6 +69,7 @@ void Operation::enqueue(WorkPtr& work, OutcomePtr* outcome) {
       s.writes.add(begin, end);
     });
   }
+  operation.remember_indices();
   if (outcome) *outcome = work->outcome;
   operation.device_.stream().launch(std::move(work));
 }

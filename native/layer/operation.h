@@ -22,6 +22,9 @@ class Operation : public Work {
  protected:
   explicit Operation(Device& device) : device_(device), condition_(condition_of(device)) {}
   virtual std::span<const Operand> operands() const = 0;
+  // Both in the order of the stream: before the work is enqueued, and after.
+  virtual void find_known_indices() {}
+  virtual void remember_indices() {}
 
   Device& device_;
 
@@ -30,6 +33,11 @@ class Operation : public Work {
 
   const Operand condition_;  // OnCondition
 };
+
+// Whether the int32 elements of a view are known to be -1 or in [0, limit), as an operation made
+// them so and nothing has written to them since.
+bool indices_known(const View& indices, int64_t limit);
+void remember_indices(const View& indices, int64_t limit);
 
 template <class Args>
 class OperationOf final : public Operation {
@@ -43,7 +51,16 @@ class OperationOf final : public Operation {
   std::span<const Operand> operands() const override { return operands_.all(); }
 
  private:
-  const Args args_;
+  void find_known_indices() override {
+    if constexpr (requires { know_indices(args_, indices_known); })
+      know_indices(args_, indices_known);
+  }
+  void remember_indices() override {
+    if constexpr (requires { made_indices(args_, ml::remember_indices); })
+      made_indices(args_, ml::remember_indices);
+  }
+
+  Args args_;
   const OperandList<Args> operands_;
 };
 

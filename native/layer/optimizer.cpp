@@ -1,5 +1,6 @@
 #include "layer/optimizer.h"
 
+#include <algorithm>
 #include <optional>
 
 #include "device/batch.h"
@@ -17,6 +18,39 @@ OptimizerState make_state(Device& device, Rule rule, const Shape& shape, bool ta
   if (rule == Rule::adamw) s.state2 = zeros(device, shape);
   if (rule == Rule::rowwise_adagrad) s.state1 = zeros(device, table ? row_shape(shape) : shape);
   return s;
+}
+
+// The work that a dense parameter's update would depend on.
+std::vector<const Outcome*> needs_of(const DenseParameter& p) {
+  Needs needs;
+  for (const View& v : {p.param, p.grad, p.state1, p.state2}) {
+    if (!v.storage) continue;
+    const auto [begin, end] = byte_range(v);
+    v.storage->validity.collect(begin, end, needs);
+  }
+  std::vector<const Outcome*> list;
+  needs.each([&](const OutcomePtr& o) { list.push_back(o.get()); });
+  std::sort(list.begin(), list.end());
+  list.erase(std::unique(list.begin(), list.end()), list.end());
+  return list;
+}
+
+// The updates of parameters that depend on the same work, most often of all, are one operation: a
+// void gradient keeps no other parameter from its update.
+std::vector<std::vector<DenseParameter>> grouped_by_needs(std::vector<DenseParameter> parameters) {
+  std::vector<std::vector<DenseParameter>> groups;
+  std::vector<std::vector<const Outcome*>> needs;
+  for (DenseParameter& p : parameters) {
+    const std::vector<const Outcome*> own = needs_of(p);
+    const auto same = std::find(needs.begin(), needs.end(), own);
+    if (same == needs.end()) {
+      needs.push_back(own);
+      groups.push_back({std::move(p)});
+    } else {
+      groups[static_cast<size_t>(same - needs.begin())].push_back(std::move(p));
+    }
+  }
+  return groups;
 }
 
 }  // namespace
@@ -57,22 +91,21 @@ void Optimizer::step(std::span<const Hyper> hyper, bool every_row, const Tensor&
   Batch batch(device);
   std::vector<std::optional<TouchedRows>> touched;
   for (const auto& t : tables_) {
-    const std::vector<ValueTable::Read> reads = t->pending();
     touched.emplace_back();
-    if (!reads.empty() || every_row) touched.back() = find_touched_rows(device, reads, t->slots());
+    if (every_row || !t->pending().empty()) touched.back() = t->touched_rows();
   }
   // An elementwise rule for dense parameters: row-wise Adagrad is meant for tables.
   const Rule dense_rule = rule_ == Rule::rowwise_adagrad ? Rule::adagrad : rule_;
-  for (size_t i = 0; i < dense_.size(); ++i) {
-    const OptimizerState& s = dense_states_[i];
-    run(device, DenseUpdate{.param = dense_[i].value.view(),
-                            .grad = dense_[i].grad.view(),
-                            .state1 = s.state1.view(),
-                            .state2 = s.state2.view(),
-                            .step = step_.view(),
-                            .rule = dense_rule,
-                            .hyper = hyper[i]});
-  }
+  std::vector<DenseParameter> parameters;
+  for (size_t i = 0; i < dense_.size(); ++i)
+    parameters.push_back({.param = dense_[i].value.view(),
+                          .grad = dense_[i].grad.view(),
+                          .state1 = dense_states_[i].state1.view(),
+                          .state2 = dense_states_[i].state2.view(),
+                          .hyper = hyper[i]});
+  for (auto& group : grouped_by_needs(std::move(parameters)))
+    run(device,
+        DenseUpdate{.step = step_.view(), .parameters = std::move(group), .rule = dense_rule});
   for (size_t i = 0; i < tables_.size(); ++i) {
     if (!touched[i]) continue;
     const OptimizerState& s = table_states_[i];
@@ -98,7 +131,9 @@ void Optimizer::step(std::span<const Hyper> hyper, bool every_row, const Tensor&
 
 void Optimizer::zero_grad() {
   Batch batch(*device_);
-  for (const Dense& d : dense_) fill(d.grad, 0);
+  FillEach zero;
+  for (const Dense& d : dense_) zero.fills.push_back({.out = d.grad.view(), .value = 0});
+  if (!dense_.empty()) run(*device_, zero);
   for (const auto& t : tables_) Batch::submit(*device_, [t] { t->clear(); });
   batch.commit();
 }
@@ -108,14 +143,15 @@ namespace {
 // Scales the gradients by their common norm, which goes to norm [1].
 void clip(Device& device, const std::vector<Tensor>& dense_grads, const Tables& tables,
           double max_norm, const View& norm) {
-  const Tensor sum = zeros(device, {2}, DType::i32);
+  const Tensor sum = empty(device, {2}, DType::i32);
   const View total = sum.view();
-  for (const Tensor& g : dense_grads)
-    run(device, SumSquares{.sum = total, .x = g.view()}, {&total, 1});
+  ClipScale scale{.norm = norm, .sum = total, .xs = {}, .max_norm = max_norm};
+  for (const Tensor& g : dense_grads) scale.xs.push_back(g.view());
+  run(device, SumSquares{.sum = total, .xs = scale.xs});
   for (const auto& t : tables) {
     const auto reads = t->pending();
     if (reads.empty()) continue;
-    const TouchedRows touched = find_touched_rows(device, reads, t->slots());
+    const TouchedRows touched = t->touched_rows();
     run(device,
         SparseSquares{.sum = total,
                       .rows = touched.rows.view(),
@@ -125,16 +161,12 @@ void clip(Device& device, const std::vector<Tensor>& dense_grads, const Tables& 
                       .reads = touched.reads,
                       .width = t->dim()},
         {&total, 1});
+    // A table's gradient is linear in the weights of its reads, which the queue owns. The dense
+    // part may be added to later, so it is scaled itself.
+    for (const ValueTable::Read& r : reads)
+      scale.xs.push_back(r.dense ? r.dy.view() : r.weights.view());
   }
-  const auto scale = [&](const Tensor& x) {
-    run(device, ClipScale{.x = x.view(), .sum = total, .max_norm = max_norm});
-  };
-  for (const Tensor& g : dense_grads) scale(g);
-  // A table's gradient is linear in the weights of its reads, which the queue owns. The dense part
-  // may be added to later, so it is scaled itself.
-  for (const auto& t : tables)
-    for (const ValueTable::Read& r : t->pending()) scale(r.dense ? r.dy : r.weights);
-  run(device, ClipScale{.norm = norm, .sum = total, .max_norm = max_norm});
+  run(device, scale);
 }
 
 }  // namespace

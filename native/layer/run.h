@@ -25,6 +25,10 @@ inline void wrote(Device& device, const View& v) {
   if (v.storage && v.storage->exact) submit_surely(device, [&] { reset_exact_rows(device, v); });
 }
 
+// An operation whose caller has seen to it that its operands share no memory.
+template <class Args>
+inline constexpr bool kKnownApart = requires { Args::kApart; };
+
 template <class Args>
 using OperationPtr = std::unique_ptr<OperationOf<Args>>;
 
@@ -56,9 +60,11 @@ OutcomePtr run(Device& device, const Args& args, std::span<const View> results =
   const auto rule = shape_rule(args);
   check_outputs(args, rule);
   OperationPtr<Args> operation = prepare(device, args, rule, results);
-  const char* op = operation->name;
-  if constexpr (HasRule<Args>) op = rule.op;
-  check_overlap(op, operation->operands());
+  if constexpr (!kKnownApart<Args>) {
+    const char* op = operation->name;
+    if constexpr (HasRule<Args>) op = rule.op;
+    check_overlap(op, operation->operands());
+  }
   OutcomePtr outcome;
   enqueue(device, args, rule, std::move(operation), &outcome);
   return outcome;

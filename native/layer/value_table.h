@@ -54,6 +54,9 @@ class ValueTable : public std::enable_shared_from_this<ValueTable> {
   // In the order of the pushes, without those that are known to be void; then the dense part, if it
   // was added to. What is done to the weights, such as clipping, is done to the queue.
   std::vector<Read> pending();
+  // Of the pending reads. They are sorted once, for clipping and the step, until others are
+  // pending.
+  TouchedRows touched_rows();
   void dispose() { *this = ValueTable(Tensor{}, Tensor{}); }
   // The rows, for a layer that reads them; ERR_DISPOSED after dispose().
   const Tensor& live_weight(const char* where) const {
@@ -75,12 +78,18 @@ class ValueTable : public std::enable_shared_from_this<ValueTable> {
     Read read;
     OutcomePtr outcome;  // of the push
   };
+  // The touched rows of `reads`, which own the memory that they were sorted from.
+  struct Sorted {
+    std::vector<Read> reads;
+    TouchedRows rows;
+  };
   void queue(const Read& read, const Read& queued);
 
   Tensor weight_, scales_;
   std::vector<QueuedRead> queue_;
   Read dense_;
   bool has_dense_ = false;  // since clear()
+  Sorted sorted_;
 };
 
 TouchedRows find_touched_rows(Device& device, std::span<const ValueTable::Read> reads,

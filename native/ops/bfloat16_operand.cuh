@@ -1,20 +1,22 @@
 #pragma once
 // The operands of products that are computed in bfloat16 (core/compute.h).
 
-#include "cuda/stream.h"
-#include "ops/copy.h"
+#include <initializer_list>
+
+#include "core/view.h"
+#include "cuda/namespace.h"
 
 namespace ml::ML_CUDA_NAMESPACE {
 
-void copy(CudaStream& stream, const Copy& a);  // ops/copy.cu
+class CudaStream;
 
-// The view itself, or a copy of it rounded to bfloat16, in scratch memory.
+// Each view of float32 or float16 becomes a view of a copy that is rounded to bfloat16, in scratch
+// memory; one launch makes all copies. nullptr: no operand.
+void round_operands(CudaStream& stream, std::initializer_list<View*> views);
+
 inline View bfloat16_operand(CudaStream& stream, const View& v) {
-  if (v.dtype == DType::bf16) return v;
   View rounded = v;
-  rounded.dtype = DType::bf16;
-  rounded.data = stream.scratch<BFloat16>(v.size());
-  copy(stream, {.out = rounded, .in = v});
+  round_operands(stream, {&rounded});
   return rounded;
 }
 

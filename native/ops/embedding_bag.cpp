@@ -90,7 +90,7 @@ int64_t bags_per_task(const KernelContext& ctx, int64_t bags, int64_t entries) {
 
 void embedding_bag(KernelContext& ctx, const EmbeddingBag& a) {
   const int64_t B = a.y.dim(0), V = a.y.dim(1);
-  validate_indices(ctx, "embeddingBag", "indices", a.indices, a.table.dim(0));
+  if (!a.indices_known) validate_indices(ctx, "embeddingBag", "indices", a.indices, a.table.dim(0));
   if (a.offsets) validate_offsets("embeddingBag", a.offsets, a.indices.size());
   if (a.y.size() == 0) return;  // another axis may be huge
   const auto block = ML_DISPATCH(embedding_bag_block);
@@ -113,7 +113,8 @@ void embedding_bag(KernelContext& ctx, const EmbeddingBag& a) {
 }
 
 void embedding_bag_weights_backward(KernelContext& ctx, const EmbeddingBagWeightsBackward& a) {
-  validate_indices(ctx, "embeddingBagBackward", "indices", a.indices, a.table.dim(0));
+  if (!a.indices_known)
+    validate_indices(ctx, "embeddingBagBackward", "indices", a.indices, a.table.dim(0));
   if (a.offsets) validate_offsets("embeddingBagBackward", a.offsets, a.indices.size());
   if (a.indices.size() == 0) return;  // another axis may be huge
   const auto bags = ML_DISPATCH(weights_backward_bags);

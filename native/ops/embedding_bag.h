@@ -25,11 +25,25 @@ namespace ml {
 
 struct EmbeddingBag {
   View y, table, indices, weights, offsets, scales;
+  bool indices_known = false;  // in range: they need no check
 };
 
 struct EmbeddingBagWeightsBackward {
   View dweights, dy, table, indices, offsets, scales;
+  bool indices_known = false;
 };
+
+// know_indices(args, known), of operations with indices: known(view, limit) says whether a lookup
+// made them (layer/operation.h), of slots in [0, limit).
+template <class Known>
+void know_indices(EmbeddingBag& a, Known&& known) {
+  a.indices_known = known(a.indices, a.table.dim(0));
+}
+
+template <class Known>
+void know_indices(EmbeddingBagWeightsBackward& a, Known&& known) {
+  a.indices_known = known(a.indices, a.table.dim(0));
+}
 
 inline void expect_slots(const char* op, int64_t slots) {
   if (slots >= kIndexLimit)

@@ -28,4 +28,8 @@ void fill(KernelContext& ctx, const Fill& a) {
   }
 }
 
+void fill_each(KernelContext& ctx, const FillEach& a) {
+  for (const Fill& f : a.fills) fill(ctx, f);
+}
+
 }  // namespace ml::cpu

@@ -91,8 +91,7 @@ void grouped_linear(CudaStream& stream, const GroupedLinear& args) {
   const RowGroups groups{
       .offsets = a.offsets.as<int32_t>(), .count = a.weights.dim(0), .rows = rows};
   if (a.compute == Compute::bfloat16) {
-    a.x = bfloat16_operand(stream, args.x);
-    a.weights = bfloat16_operand(stream, args.weights);
+    round_operands(stream, {&a.x, &a.weights});
   }
   dispatch_float(a.x.dtype, [&](auto t) { forward<decltype(t)>(stream, a, groups); });
 }
@@ -104,9 +103,8 @@ void grouped_linear_backward(CudaStream& stream, const GroupedLinearBackward& a)
       .offsets = a.offsets.as<int32_t>(), .count = a.weights.dim(0), .rows = rows};
   if (a.compute == Compute::bfloat16) {
     GroupedLinearBackward rounded = a;
-    if (a.dx || a.dweights) rounded.dy = bfloat16_operand(stream, a.dy);
-    if (a.dx) rounded.weights = bfloat16_operand(stream, a.weights);
-    if (a.dweights) rounded.x = bfloat16_operand(stream, a.x);
+    round_operands(stream, {a.dx || a.dweights ? &rounded.dy : nullptr,
+                            a.dx ? &rounded.weights : nullptr, a.dweights ? &rounded.x : nullptr});
     backward<BFloat16, BFloat16>(stream, rounded, groups);
   } else {
     dispatch_float(a.x.dtype, [&](auto t) { backward<float, decltype(t)>(stream, a, groups); });

@@ -60,8 +60,7 @@ void backward(CudaStream& stream, const LinearBackward& a) {
 void linear(CudaStream& stream, const Linear& args) {
   Linear a = args;
   if (a.compute == Compute::bfloat16) {
-    a.x = bfloat16_operand(stream, args.x);
-    a.weight = bfloat16_operand(stream, args.weight);
+    round_operands(stream, {&a.x, &a.weight});
   }
   dispatch_float(a.x.dtype, [&](auto t) { forward<decltype(t)>(stream, a); });
 }
@@ -69,9 +68,8 @@ void linear(CudaStream& stream, const Linear& args) {
 void linear_backward(CudaStream& stream, const LinearBackward& a) {
   if (a.compute == Compute::bfloat16) {
     LinearBackward rounded = a;
-    if (a.dx || a.dweight) rounded.dy = bfloat16_operand(stream, a.dy);
-    if (a.dx) rounded.weight = bfloat16_operand(stream, a.weight);
-    if (a.dweight) rounded.x = bfloat16_operand(stream, a.x);
+    round_operands(stream, {a.dx || a.dweight ? &rounded.dy : nullptr,
+                            a.dx ? &rounded.weight : nullptr, a.dweight ? &rounded.x : nullptr});
     backward<BFloat16, BFloat16>(stream, rounded);
   } else {
     dispatch_float(a.x.dtype, [&](auto t) { backward<float, decltype(t)>(stream, a); });

@@ -8,8 +8,11 @@
 
 #include "cuda/matrix_product.cuh"
 #include "ops/bfloat16_operand.cuh"
+#include "ops/copy.h"
 
 namespace ml::ML_CUDA_NAMESPACE {
+
+void copy(CudaStream& stream, const Copy& a);  // ops/copy.cu
 
 namespace {
 
@@ -74,8 +77,7 @@ View widened(CudaStream& stream, const View& v) {
 void matmul(CudaStream& stream, const MatMul& args) {
   MatMul a = args;
   if (a.compute == Compute::bfloat16) {
-    a.x = bfloat16_operand(stream, args.x);
-    a.y = bfloat16_operand(stream, args.y);
+    round_operands(stream, {&a.x, &a.y});
   }
   dispatch_float(a.x.dtype, [&](auto t) {
     multiply_matrices<decltype(t)>(stream, products_of(a), a.out, a.x, a.y);

@@ -28,12 +28,24 @@ namespace ml {
 struct Peer {
   View out, u, x, down, up, indices, weights;
   Activation activation = Activation::gelu;
+  bool indices_known = false;  // in range: they need no check
 };
 
 struct PeerBackward {
   View dx, dweights, du, coefficient, dout, u, x, down, up, indices, weights;
   Activation activation = Activation::gelu;
+  bool indices_known = false;
 };
+
+template <class Known>
+void know_indices(Peer& a, Known&& known) {
+  a.indices_known = known(a.indices, a.down.dim(0));
+}
+
+template <class Known>
+void know_indices(PeerBackward& a, Known&& known) {
+  a.indices_known = known(a.indices, a.down.dim(0));
+}
 
 // Checks the inputs of both directions; returns the shape of out.
 template <class Args>

@@ -151,8 +151,7 @@ __global__ void __launch_bounds__(kCombineWarps* kWarp, kCombineMinBlocks)
 void product_key_lookup(CudaStream& stream, const ProductKeyLookup& args) {
   ProductKeyLookup a = args;
   if (a.compute == Compute::bfloat16) {
-    a.query = bfloat16_operand(stream, args.query);
-    a.keys = bfloat16_operand(stream, args.keys);
+    round_operands(stream, {&a.query, &a.keys});
   }
   const int64_t T = a.query.dim(0), H = a.query.dim(1), d = a.query.dim(3), n = a.keys.dim(2),
                 k = a.scores.dim(2);

@@ -90,7 +90,19 @@ struct ProductKeyLookupBackward {
   View dquery, dkeys, dweights, scores, indices, weights, query, keys;
   Gate gate = Gate::softmax;
   Compute compute = Compute::float32;
+  bool indices_known = false;  // in range: they need no check
 };
+
+// made_indices(args, made): the indices that an operation makes, as made(view, limit).
+template <class Made>
+void made_indices(const ProductKeyLookup& a, Made&& made) {
+  made(a.indices, a.keys.dim(2) * a.keys.dim(2));
+}
+
+template <class Known>
+void know_indices(ProductKeyLookupBackward& a, Known&& known) {
+  a.indices_known = known(a.indices, a.keys.dim(2) * a.keys.dim(2));
+}
 
 inline void check_lookup(const char* op, const View& query, const View& keys, Compute compute) {
   check_query(op, query, keys, compute);

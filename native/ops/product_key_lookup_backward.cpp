@@ -173,8 +173,9 @@ void product_key_lookup_backward(KernelContext& ctx, const ProductKeyLookupBackw
   ProductKeyLookupBackward a = args;
   if (a.dkeys) a.query = product_operand(ctx, args.query, a.compute);
   if (a.dquery) a.keys = product_operand(ctx, args.keys, a.compute);
-  validate_indices(ctx, "productKeyLookupBackward", "lookup.indices", a.indices,
-                   a.keys.dim(2) * a.keys.dim(2));
+  if (!a.indices_known)
+    validate_indices(ctx, "productKeyLookupBackward", "lookup.indices", a.indices,
+                     a.keys.dim(2) * a.keys.dim(2));
   if (a.weights.size() == 0) return;  // another axis may be huge
   ML_DISPATCH(lookup_backward)(ctx, a);
 }

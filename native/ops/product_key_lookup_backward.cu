@@ -53,13 +53,13 @@ void input_gradients(CudaStream& stream, const ProductKeyLookupBackward& a,
 void product_key_lookup_backward(CudaStream& stream, const ProductKeyLookupBackward& args) {
   ProductKeyLookupBackward a = args;
   if (a.compute == Compute::bfloat16) {
-    a.query = bfloat16_operand(stream, args.query);
-    a.keys = bfloat16_operand(stream, args.keys);
+    round_operands(stream, {&a.query, &a.keys});
   }
   const int64_t T = a.query.dim(0), H = a.query.dim(1), d = a.query.dim(3), n = a.keys.dim(2),
                 k = a.weights.dim(2);
   if (a.weights.size() == 0) return;
-  stream.check_indices("productKeyLookupBackward", "lookup.indices", a.indices, n * n);
+  if (!a.indices_known)
+    stream.check_indices("productKeyLookupBackward", "lookup.indices", a.indices, n * n);
   const int64_t TH = T * H, entries = TH * 2 * k;
   const HalfKeyGradients g{.values = stream.scratch<float>(entries),
                            .half_keys = stream.scratch<int32_t>(entries),

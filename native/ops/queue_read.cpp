@@ -8,7 +8,8 @@
 namespace ml::cpu {
 
 void queue_read(KernelContext& ctx, const QueueRead& a) {
-  validate_indices(ctx, "embeddingBagBackward", "indices", a.indices, a.slots);
+  if (!a.indices_known)
+    validate_indices(ctx, "embeddingBagBackward", "indices", a.indices, a.slots);
   const auto copy = [&](const View& to, const View& from) {
     ctx.parallel_for(from.bytes(), kCopyGrain, [&](int64_t begin, int64_t end, int) {
       std::memcpy(to.as<char>() + begin, from.as<char>() + begin, static_cast<size_t>(end - begin));

@@ -20,7 +20,13 @@ namespace ml {
 struct QueueRead {
   View queued_indices, queued_weights, queued_offsets, indices, weights, offsets, dy;
   int64_t slots = 0;
+  bool indices_known = false;  // in range: they need no check
 };
+
+template <class Known>
+void know_indices(QueueRead& a, Known&& known) {
+  a.indices_known = known(a.indices, a.slots);
+}
 
 template <class Input>
 constexpr void inputs(const QueueRead& a, Input&& input) {

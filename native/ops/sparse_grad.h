@@ -31,6 +31,7 @@ namespace ml {
 
 struct TableRead {
   View indices, weights, dy, offsets;
+  bool indices_known = false;  // in range: they need no check
 };
 
 template <class Input>
@@ -49,6 +50,11 @@ struct SortRows {
   int64_t slots = 0;                        // N
   const char* op = "embeddingBagBackward";  // in messages
 };
+
+template <class Known>
+void know_indices(SortRows& a, Known&& known) {
+  for (TableRead& r : a.reads) r.indices_known = r.indices_known || known(r.indices, a.slots);
+}
 
 struct SparseGradValues {
   View values, rows, starts, order, count;

@@ -43,14 +43,20 @@ void add_in_order(const View& sum, const double* partials, int64_t count) {
 }  // namespace
 
 void sum_squares(KernelContext& ctx, const SumSquares& a) {
-  const int64_t n = a.x.size();
-  const float* x = a.x.as<float>();
-  const int64_t chunks = (n + kClipChunk - 1) / kClipChunk;
-  double* partials = ctx.scratch<double>(chunks);
+  *a.sum.as<double>() = 0;
   const auto squares = ML_DISPATCH(squares);
-  ctx.parallel_for(n, kClipChunk, [&](int64_t begin, int64_t end, int) {
-    partials[begin / kClipChunk] = squares(x + begin, end - begin);
-  });
+  const auto chunks_of = [](const View& v) { return (v.size() + kClipChunk - 1) / kClipChunk; };
+  int64_t chunks = 0;
+  for (const View& v : a.xs) chunks += chunks_of(v);
+  double* const partials = ctx.scratch<double>(chunks);
+  double* own = partials;
+  for (const View& v : a.xs) {
+    const float* x = v.as<float>();
+    ctx.parallel_for(v.size(), kClipChunk, [&](int64_t begin, int64_t end, int) {
+      own[begin / kClipChunk] = squares(x + begin, end - begin);
+    });
+    own += chunks_of(v);
+  }
   add_in_order(a.sum, partials, chunks);
 }
 
@@ -76,14 +82,15 @@ void sparse_squares(KernelContext& ctx, const SparseSquares& a) {
 
 void clip_scale(KernelContext& ctx, const ClipScale& a) {
   const double norm = std::sqrt(*a.sum.as<double>());
-  if (a.norm) *a.norm.as<float>() = static_cast<float>(norm);
-  if (!a.x) return;
+  *a.norm.as<float>() = static_cast<float>(norm);
   const double factor = clip_factor(norm, a.max_norm);
   if (factor == 1.0) return;
-  float* x = a.x.as<float>();
-  ctx.parallel_for(a.x.size(), kClipChunk, [&](int64_t begin, int64_t end, int) {
-    for (int64_t i = begin; i < end; ++i) x[i] = static_cast<float>(x[i] * factor);
-  });
+  for (const View& v : a.xs) {
+    float* x = v.as<float>();
+    ctx.parallel_for(v.size(), kClipChunk, [&](int64_t begin, int64_t end, int) {
+      for (int64_t i = begin; i < end; ++i) x[i] = static_cast<float>(x[i] * factor);
+    });
+  }
 }
 
 }  // namespace ml::cpu

@@ -3,29 +3,29 @@
 
 #include "optim/clip.h"
 
-#include <algorithm>
-
 #include "cuda/block_sum.cuh"
 #include "cuda/launch.cuh"
 #include "cuda/stream.h"
+#include "cuda/tensor_list.cuh"
 #include "cuda/tuning.h"
+#include "cuda/vec.cuh"
 #include "ops/sparse_grad.cuh"
 
 namespace ml::ML_CUDA_NAMESPACE {
 namespace {
 
-// One block sums every gridDim-th chunk; thread t the elements t, t + kThreads, … of it.
+// One block sums every gridDim-th chunk of all tensors; thread t the elements t, t + kThreads, …
+// of it.
 __global__ void __launch_bounds__(kThreads)
-    partial_squares_kernel(Guard guard, double* partials, const float* x, int64_t n) {
+    partial_squares_kernel(Guard guard, double* partials, TensorList<const float*> list) {
   if (guard.aborted()) return;
-  for (int64_t chunk = blockIdx.x; chunk * kClipChunk < n; chunk += gridDim.x) {
-    const int64_t end = (chunk + 1) * kClipChunk < n ? (chunk + 1) * kClipChunk : n;
+  for_chunks(list, kClipChunk, [&](const float* x, int64_t chunk, int64_t begin, int64_t end) {
     double sum = 0;
-    for (int64_t i = chunk * kClipChunk + threadIdx.x; i < end; i += kThreads)
+    for (int64_t i = begin + threadIdx.x; i < end; i += kThreads)
       sum += static_cast<double>(x[i]) * x[i];
     sum = block_sum_f64(sum);
     if (threadIdx.x == 0) partials[chunk] = sum;
-  }
+  });
 }
 
 // One lane group sums the squares of every gridDim-th touched row, slice by slice.
@@ -51,41 +51,57 @@ __global__ void __launch_bounds__(kThreads, kSparseUpdateMinBlocks)
 }
 
 // One block adds the partial sums, `count` of them or as many as the device knows; thread t those
-// of t, t + kThreads, …
+// of t, t + kThreads, … `add`: to what *total is.
 __global__ void __launch_bounds__(kThreads)
-    total_squares_kernel(Guard guard, double* total, const double* partials, int64_t count,
-                         const int32_t* rows) {
+    total_squares_kernel(Guard guard, double* total, bool add, const double* partials,
+                         int64_t count, const int32_t* rows) {
   if (guard.aborted()) return;
   const int64_t n = rows ? rows[0] : count;
   double sum = 0;
   for (int64_t i = threadIdx.x; i < n; i += kThreads) sum += partials[i];
   sum = block_sum_f64(sum);
-  if (threadIdx.x == 0) *total += sum;
+  if (threadIdx.x == 0) *total = add ? *total + sum : sum;
 }
 
-// One thread scales every (gridDim.x * kThreads)-th element; the first also writes the norm.
+struct ScaledTensor {
+  float* x;
+  bool vec4;
+};
+
+// One block scales every gridDim-th chunk of all tensors; the first also writes the norm.
 __global__ void __launch_bounds__(kThreads)
-    clip_scale_kernel(Guard guard, float* x, float* norm_out, const double* sum, double max_norm,
-                      int64_t size) {
+    clip_scale_kernel(Guard guard, TensorList<ScaledTensor> list, float* norm_out,
+                      const double* sum, double max_norm) {
   if (guard.aborted()) return;
   const double norm = sqrt(*sum);
   const double factor = clip_factor(norm, max_norm);
-  const int64_t first = int64_t{blockIdx.x} * kThreads + threadIdx.x;
-  if (norm_out && first == 0) *norm_out = static_cast<float>(norm);
+  if (blockIdx.x == 0 && threadIdx.x == 0) *norm_out = static_cast<float>(norm);
   if (factor == 1.0) return;
-  for (int64_t i = first; i < size; i += int64_t{gridDim.x} * kThreads)
-    x[i] = static_cast<float>(x[i] * factor);
+  for_chunks(list, kListChunk, [&](const ScaledTensor& t, int64_t, int64_t begin, int64_t end) {
+    for_packs(t.vec4, begin, end, [&]<int n>(int64_t i, Width<n>) {
+      Pack<float, n> p = load<n>(t.x + i);
+#pragma unroll
+      for (int e = 0; e < n; ++e) p.v[e] = static_cast<float>(p.v[e] * factor);
+      store<n>(t.x + i, p);
+    });
+  });
 }
 
 }  // namespace
 
 void sum_squares(CudaStream& stream, const SumSquares& a) {
-  const int64_t size = a.x.size(), chunks = (size + kClipChunk - 1) / kClipChunk;
+  int64_t chunks = 0;
+  for (const View& x : a.xs) chunks += (x.size() + kClipChunk - 1) / kClipChunk;
   double* partials = stream.scratch<double>(chunks);
-  launch(partial_squares_kernel, dim3(striding_blocks(chunks, 1, stream.limits().multiprocessors)),
-         dim3(kThreads), sizeof(BlockSumStorage), stream, partials, a.x.as<float>(), size);
+  launch_lists<const float*>(
+      stream, kClipChunk, a.xs,
+      [](const View& x) { return Listed<const float*>{x.as<float>(), x.size()}; },
+      [&](const TensorList<const float*>& list, dim3 grid, int64_t first) {
+        launch(partial_squares_kernel, grid, dim3(kThreads), sizeof(BlockSumStorage), stream,
+               partials + first, list);
+      });
   launch(total_squares_kernel, dim3(1), dim3(kThreads), sizeof(BlockSumStorage), stream,
-         a.sum.as<double>(), partials, chunks, nullptr);
+         a.sum.as<double>(), false, partials, chunks, nullptr);
 }
 
 void sparse_squares(CudaStream& stream, const SparseSquares& a) {
@@ -97,15 +113,26 @@ void sparse_squares(CudaStream& stream, const SparseSquares& a) {
     launch(row_squares_kernel<Slice>, grid, dim3(kThreads), 0, stream, squares, t, s);
   });
   launch(total_squares_kernel, dim3(1), dim3(kThreads), sizeof(BlockSumStorage), stream,
-         a.sum.as<double>(), squares, capacity, a.count.as<int32_t>());
+         a.sum.as<double>(), true, squares, capacity, a.count.as<int32_t>());
 }
 
 void clip_scale(CudaStream& stream, const ClipScale& a) {
-  const int64_t size = a.x ? a.x.size() : 0;
-  launch(clip_scale_kernel,
-         dim3(std::max(1u, striding_blocks(size, kThreads, stream.limits().multiprocessors))),
-         dim3(kThreads), 0, stream, a.x ? a.x.as<float>() : nullptr,
-         a.norm ? a.norm.as<float>() : nullptr, a.sum.as<double>(), a.max_norm, size);
+  const auto scale = [&](const TensorList<ScaledTensor>& list, dim3 grid, int64_t) {
+    launch(clip_scale_kernel, grid, dim3(kThreads), 0, stream, list, a.norm.as<float>(),
+           a.sum.as<double>(), a.max_norm);
+  };
+  bool empty = true;
+  for (const View& x : a.xs) empty = empty && x.size() == 0;
+  if (empty) return scale({}, dim3(1), 0);  // the norm
+  launch_lists<ScaledTensor>(
+      stream, kListChunk, a.xs,
+      [](const View& x) {
+        return Listed<ScaledTensor>{
+            {.x = x.as<float>(),
+             .vec4 = widest<float>(reinterpret_cast<uintptr_t>(x.data), 4) == 4},
+            x.size()};
+      },
+      scale);
 }
 
 }  // namespace ml::ML_CUDA_NAMESPACE

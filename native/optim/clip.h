@@ -1,20 +1,22 @@
 #pragma once
-// Clipping by the norm of gradients: a SumSquares for each dense one, a SparseSquares for each of a
-// table, then a ClipScale for each.
-//   SumSquares   sum += sum of x[i]^2
-//     sum   [2]     int32    in, out: the bits of one float64
+// Clipping by the norm of gradients: a SumSquares of all dense ones, a SparseSquares for each of a
+// table, then a ClipScale of all.
+//   SumSquares   sum = sum of x[i]^2, of each x
+//     sum   [2]     int32    out: the bits of one float64
 //     x     [any]   float32  in
 //   SparseSquares   sum += sum of the squares of all touched rows' gradients (ops/sparse_grad.h)
 //     sum   [2]     int32    in, out: the bits of one float64
 //     rows, starts, order, count, reads  in
-//   ClipScale    norm[0] = sqrt(sum);   x[i] *= clip_factor(sqrt(sum), max_norm)
-//     x     [any]   float32  in, out, optional
-//     norm  [1]     float32  out, optional: Inf if it is more than a float32 can be
+//   ClipScale    norm[0] = sqrt(sum);   x[i] *= clip_factor(sqrt(sum), max_norm), of each x
+//     x     [any]   float32  in, out
+//     norm  [1]     float32  out: Inf if it is more than a float32 can be
 //     sum   [2]     int32    in: the bits of one float64
 // Squares, sum, norm, factor and products are float64, in which no norm of float32 gradients
 // overflows or vanishes. A row's gradient is float32, as the update has it. The squares of
-// kClipChunk elements are added in order, or of one row, and the sums of these in order: the same
-// bits for any number of threads.
+// kClipChunk elements of one x, or of one row, are added in a fixed order, and so are the sums of
+// these: the same bits for any number of threads.
+
+#include <vector>
 
 #include "ops/sparse_grad.h"
 
@@ -23,7 +25,8 @@ namespace ml {
 inline constexpr int64_t kClipChunk = 1 << 14;
 
 struct SumSquares {
-  View sum, x;
+  View sum;
+  std::vector<View> xs;
 };
 
 struct SparseSquares {
@@ -33,7 +36,11 @@ struct SparseSquares {
 };
 
 struct ClipScale {
-  View x, norm, sum;
+  // The caller has seen to it that the gradients share no memory.
+  static constexpr bool kApart = true;
+
+  View norm, sum;
+  std::vector<View> xs;
   double max_norm = 0;
 };
 
@@ -45,12 +52,12 @@ ML_HOST_DEVICE constexpr double clip_factor(double norm, double max_norm) {
 
 template <class Input>
 constexpr void inputs(const SumSquares& a, Input&& input) {
-  input("grad", a.x);
+  for (const View& x : a.xs) input("grad", x);
 }
 
 template <class Output>
 constexpr void outputs(const SumSquares& a, Output&& output) {
-  output("sum", a.sum, Write::updated);
+  output("sum", a.sum);
 }
 
 // The optimizer makes the sum and the norm itself, and gradients have been checked.
@@ -79,8 +86,8 @@ constexpr void inputs(const ClipScale& a, Input&& input) {
 
 template <class Output>
 constexpr void outputs(const ClipScale& a, Output&& output) {
-  output("grad", a.x, Write::updated);
   output("norm", a.norm);
+  for (const View& x : a.xs) output("grad", x, Write::updated);
 }
 
 inline void check(const ClipScale&) {}

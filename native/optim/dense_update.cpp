@@ -11,7 +11,7 @@ namespace ml::cpu::ML_ISA {
 namespace {
 
 template <class Rule>
-void update_range(const Rule& rule, const DenseUpdate& a, int64_t begin, int64_t end) {
+void update_range(const Rule& rule, const DenseParameter& a, int64_t begin, int64_t end) {
   float* x = a.param.as<float>() + begin;
   const float* g = a.grad.as<float>() + begin;
   float* s1 = a.state1 ? a.state1.as<float>() + begin : nullptr;
@@ -27,13 +27,13 @@ void update_range(const Rule& rule, const DenseUpdate& a, int64_t begin, int64_t
   });
 }
 
-void dense_range(const DenseUpdate& a, int64_t begin, int64_t end) {
+void dense_range(const DenseUpdate& a, const DenseParameter& p, int64_t begin, int64_t end) {
   const int32_t step = next_step(*a.step.as<int32_t>());
   switch (a.rule) {
-    case Rule::sgd: return update_range(SgdRule(a.hyper, step), a, begin, end);
-    case Rule::adamw: return update_range(AdamWRule(a.hyper, step), a, begin, end);
+    case Rule::sgd: return update_range(SgdRule(p.hyper, step), p, begin, end);
+    case Rule::adamw: return update_range(AdamWRule(p.hyper, step), p, begin, end);
     case Rule::adagrad:
-    case Rule::rowwise_adagrad: return update_range(AdagradRule(a.hyper, step), a, begin, end);
+    case Rule::rowwise_adagrad: return update_range(AdagradRule(p.hyper, step), p, begin, end);
   }
 }
 
@@ -54,8 +54,9 @@ void step_advance(KernelContext&, const StepAdvance& a) {
 
 void dense_update(KernelContext& ctx, const DenseUpdate& a) {
   const auto range = ML_DISPATCH(dense_range);
-  ctx.parallel_for(a.param.size(), kDenseUpdateGrain,
-                   [&](int64_t begin, int64_t end, int) { range(a, begin, end); });
+  for (const DenseParameter& p : a.parameters)
+    ctx.parallel_for(p.param.size(), kDenseUpdateGrain,
+                     [&](int64_t begin, int64_t end, int) { range(a, p, begin, end); });
 }
 
 }  // namespace ml::cpu

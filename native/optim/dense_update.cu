@@ -1,10 +1,12 @@
-// DenseUpdate and StepAdvance (optim/dense_update.h): one elementwise pass over parameter, states
-// and gradient.
+// DenseUpdate and StepAdvance (optim/dense_update.h): one elementwise pass over parameters, states
+// and gradients.
 
 #include "optim/dense_update.h"
 
+#include "cuda/block.cuh"
 #include "cuda/launch.cuh"
 #include "cuda/stream.h"
+#include "cuda/tensor_list.cuh"
 #include "cuda/tuning.h"
 #include "cuda/vec.cuh"
 #include "optim/adagrad.h"
@@ -20,42 +22,62 @@ __global__ void step_advance_kernel(Guard guard, int32_t* step) {
   *step = next_step(*step);
 }
 
-// One thread updates every (gridDim.x * kThreads)-th pack of n elements. A state that the rule does
-// not have is nullptr.
-template <class Rule, int n>
+// A state that the rule does not have is nullptr.
+struct UpdatedTensor {
+  float *x, *state1, *state2;
+  const float* grad;
+  Hyper hyper;
+  bool vec4;
+};
+
+// One block updates every gridDim-th chunk of all tensors. One thread computes the rule, whose bias
+// corrections are float64.
+template <class Rule>
 __global__ void __launch_bounds__(kThreads, kDenseUpdateMinBlocks)
-    dense_update_kernel(Guard guard, float* x, float* state1, float* state2, const float* grad,
-                        const int32_t* step, Hyper hyper, int64_t packs) {
+    dense_update_kernel(Guard guard, TensorList<UpdatedTensor> list, const int32_t* step) {
   if (guard.aborted()) return;
-  const Rule rule(hyper, next_step(*step));
-  const auto root = [](float v) { return sqrtf(v); };
-  for (int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x; i < packs;
-       i += int64_t{gridDim.x} * kThreads) {
-    const int64_t at = i * n;
-    Pack<float, n> value = load<n>(x + at), first{}, second{};
-    const Pack<float, n> g = load<n>(grad + at);
-    if (state1) first = load<n>(state1 + at);
-    if (state2) second = load<n>(state2 + at);
+  const int32_t now = next_step(*step);
+  for_chunks(list, kListChunk, [&](const UpdatedTensor& t, int64_t, int64_t begin, int64_t end) {
+    Rule& rule = shared<Rule>();
+    block_sync();  // threads may still read the rule of the last chunk
+    if (threadIdx.x == 0) rule = Rule(t.hyper, now);
+    block_sync();
+    const auto root = [](float v) { return sqrtf(v); };
+    for_packs(t.vec4, begin, end, [&]<int n>(int64_t i, Width<n>) {
+      Pack<float, n> value = load<n>(t.x + i), first{}, second{};
+      const Pack<float, n> g = load<n>(t.grad + i);
+      if constexpr (Rule::kStates > 0) first = load<n>(t.state1 + i);
+      if constexpr (Rule::kStates > 1) second = load<n>(t.state2 + i);
 #pragma unroll
-    for (int e = 0; e < n; ++e) rule(value.v[e], first.v[e], second.v[e], g.v[e], root);
-    store<n>(x + at, value);
-    if (state1) store<n>(state1 + at, first);
-    if (state2) store<n>(state2 + at, second);
-  }
+      for (int e = 0; e < n; ++e) rule(value.v[e], first.v[e], second.v[e], g.v[e], root);
+      store<n>(t.x + i, value);
+      if constexpr (Rule::kStates > 0) store<n>(t.state1 + i, first);
+      if constexpr (Rule::kStates > 1) store<n>(t.state2 + i, second);
+    });
+  });
 }
 
 template <class Rule>
 void update_with(CudaStream& stream, const DenseUpdate& a) {
-  float *x = a.param.as<float>(), *s1 = a.state1 ? a.state1.as<float>() : nullptr,
-        *s2 = a.state2 ? a.state2.as<float>() : nullptr;
-  const int64_t size = a.param.size();
-  const auto vec4_aligned = [&](const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; };
-  const bool vec4 = size % 4 == 0 && vec4_aligned(x) && vec4_aligned(a.grad.data) &&
-                    vec4_aligned(s1) && vec4_aligned(s2);
-  const int64_t packs = vec4 ? size / 4 : size;
-  launch(vec4 ? dense_update_kernel<Rule, 4> : dense_update_kernel<Rule, 1>,
-         dim3(striding_blocks(packs, kThreads, stream.limits().multiprocessors)), dim3(kThreads), 0,
-         stream, x, s1, s2, a.grad.as<float>(), a.step.as<int32_t>(), a.hyper, packs);
+  const auto data = [](const View& v) { return v ? v.as<float>() : nullptr; };
+  const auto vec4_aligned = [](const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; };
+  launch_lists<UpdatedTensor>(
+      stream, kListChunk, a.parameters,
+      [&](const DenseParameter& p) {
+        UpdatedTensor t{.x = data(p.param),
+                        .state1 = data(p.state1),
+                        .state2 = data(p.state2),
+                        .grad = data(p.grad),
+                        .hyper = p.hyper,
+                        .vec4 = false};
+        t.vec4 = vec4_aligned(t.x) && vec4_aligned(t.state1) && vec4_aligned(t.state2) &&
+                 vec4_aligned(t.grad);
+        return Listed<UpdatedTensor>{t, p.param.size()};
+      },
+      [&](const TensorList<UpdatedTensor>& list, dim3 grid, int64_t) {
+        launch(dense_update_kernel<Rule>, grid, dim3(kThreads), sizeof(Rule), stream, list,
+               a.step.as<int32_t>());
+      });
 }
 
 }  // namespace

@@ -1,6 +1,6 @@
 #pragma once
-// One optimizer step of a dense parameter, and the count of steps.
-//   DenseUpdate    param = rule(param, grad, states, next_step(step))
+// One optimizer step of dense parameters, and the count of steps.
+//   DenseUpdate    param = rule(param, grad, states, next_step(step)), of each parameter
 //   StepAdvance    step[0] = next_step(step[0]), after the updates of a step: one that can't be
 //                  counted has not used a count that nobody has seen
 //     step           [1]           int32    the steps before this one; StepAdvance: in, out
@@ -8,6 +8,8 @@
 //     grad           [as param]    float32  in
 //     state1, state2 [as param]    float32  in, out, as the rule needs
 // The count lives on the device, so that a recorded graph advances it.
+
+#include <vector>
 
 #include "ops/operands.h"
 #include "optim/rule.h"
@@ -18,10 +20,18 @@ struct StepAdvance {
   View step;
 };
 
-struct DenseUpdate {
-  View param, grad, state1, state2, step;
-  Rule rule = Rule::sgd;
+struct DenseParameter {
+  View param, grad, state1, state2;
   Hyper hyper;
+};
+
+struct DenseUpdate {
+  // The optimizer has seen to it that the parameters share no memory.
+  static constexpr bool kApart = true;
+
+  View step;
+  std::vector<DenseParameter> parameters;
+  Rule rule = Rule::sgd;
 };
 
 template <class Input>
@@ -37,20 +47,24 @@ inline void check(const StepAdvance&) {}
 
 template <class Input>
 constexpr void inputs(const DenseUpdate& a, Input&& input) {
-  input("grad", a.grad);
   input("step", a.step);
+  for (const DenseParameter& p : a.parameters) input("grad", p.grad);
 }
 
 template <class Output>
 constexpr void outputs(const DenseUpdate& a, Output&& output) {
-  output("parameter", a.param, Write::updated);
-  output("state1", a.state1, Write::updated);
-  output("state2", a.state2, Write::updated);
+  for (const DenseParameter& p : a.parameters) {
+    output("parameter", p.param, Write::updated);
+    output("state1", p.state1, Write::updated);
+    output("state2", p.state2, Write::updated);
+  }
 }
 
 inline void check(const DenseUpdate& a) {
-  expect_float32("optimizer.step", "grad", a.grad, a.param.shape);
-  expect_dtype("optimizer.step", "parameter", a.param, DType::f32);
+  for (const DenseParameter& p : a.parameters) {
+    expect_float32("optimizer.step", "grad", p.grad, p.param.shape);
+    expect_dtype("optimizer.step", "parameter", p.param, DType::f32);
+  }
 }
 
 }  // namespace ml

@@ -2,11 +2,15 @@
 // work that they void, several devices at once, memory.
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <future>
 #include <string>
 
 #include "cuda/backend.h"
+#include "cuda/driver.h"
 #include "cuda/graph.h"
 #include "layer/memory_layer.h"
 #include "layer/optimizer.h"
@@ -294,9 +298,43 @@ void scratch_memory_takes_what_is_cached() {
   ::simt::set(exact);
 }
 
+void too_old_is_named_with_its_driver() {
+  using namespace ml::simt;
+  char folder[] = "/tmp/memory-layers-driver-XXXXXX";
+  require(mkdtemp(folder) != nullptr, "a folder");
+  const std::string root = folder, proc = root + "/proc/driver/nvidia";
+  require(loaded_driver(root).empty(), "no driver is loaded");
+  std::filesystem::create_directories(proc + "/gpus/0000:01:00.0");
+  std::ofstream(proc + "/version") << "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  "
+                                      "Sat Aug 19\nGCC version:  12.3.0\n";
+  std::ofstream(proc + "/gpus/0000:01:00.0/information") << "Model: \t\t NVIDIA L4\nIRQ: 12\n";
+  const std::string loaded = loaded_driver(root);
+  std::filesystem::remove_all(root);
+  require(loaded == "NVIDIA L4 with driver 535.104.05", "GPU and driver by the system's files");
+  require(no_device_reason(cudaErrorInsufficientDriver, 13000, 12020, loaded) ==
+              "no usable NVIDIA driver (CUDA 13.0 needs driver 580 or newer; found NVIDIA L4 with "
+              "driver 535.104.05; the driver's libcuda.so.1 is for CUDA 12.2)",
+          "a driver that is too old");
+  require(no_device_reason(cudaErrorInsufficientDriver, 12040, 0, "") ==
+              "no usable NVIDIA driver (CUDA 12.4 needs driver 525 or newer; libcuda.so.1 was not "
+              "found)",
+          "no driver");
+  const ::simt::Settings before = ::simt::settings();
+  ::simt::Settings old = before;
+  old.compute = 70;
+  ::simt::set(old);
+  const std::string reason = devices().at(0).reason;
+  ::simt::set(before);
+  require(reason.find("sm_70") != std::string::npos &&
+              reason.find("too old: must be sm_75 (Turing) or newer") != std::string::npos &&
+              reason.find("libcuda.so.1 for CUDA 13.0") != std::string::npos,
+          "a GPU that is too old");
+}
+
 }  // namespace
 
 int main() {
+  too_old_is_named_with_its_driver();
   steady_steps_allocate_nothing();
   scratch_memory_takes_what_is_cached();
   faults_void_what_depends_on_them();

@@ -94,7 +94,7 @@ describe('the driver, as files show it', () => {
 
   test('no problem where driver, GPU and library are there', () => {
     const root = system({ ...version('580.65.06'), ...gpu, ...library })
-    expect(findDriver(root, {})).toEqual({
+    expect(findDriver(undefined, root, {})).toEqual({
       version: '580.65.06',
       gpus: ['NVIDIA H100 80GB HBM3'],
       library: join(root, 'usr/lib/x86_64-linux-gnu/libcuda.so.1'),
@@ -108,7 +108,7 @@ describe('the driver, as files show it', () => {
       'an old driver',
       { ...version('535.104.05'), ...gpu, ...library },
       {},
-      /driver 535\.104\.05 is too old for CUDA 13.*580/,
+      /driver 535\.104\.05 of NVIDIA H100 80GB HBM3 is too old .*CUDA 13\.0\. Install 580 .*12\.4/,
     ],
     [
       'a container without the library',
@@ -123,7 +123,17 @@ describe('the driver, as files show it', () => {
       /hides every GPU/,
     ],
   ])('%s', (_, files, env, wanted) => {
-    expect(findDriver(system(files), env).problem).toMatch(wanted)
+    expect(findDriver(undefined, system(files), env).problem).toMatch(wanted)
+  })
+
+  test('a binary of CUDA 12 needs an older one', () => {
+    const cuda = { version: '12.9', driver: 525 }
+    const problem = (v: string) =>
+      findDriver(cuda, system({ ...version(v), ...gpu, ...library }), {}).problem
+    expect(problem('535.104.05')).toBeUndefined()
+    expect(problem('470.57.02')).toMatch(
+      /driver 470\.57\.02 of .* CUDA 12\.9\. Install 525 or newer\.$/,
+    )
   })
 })
 

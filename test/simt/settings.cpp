@@ -14,7 +14,8 @@ std::mutex mutex;
 [[noreturn]] void wrong(const std::string& setting) {
   std::fprintf(stderr,
                "MEMORY_LAYERS_SIMT: \"%s\" is not one of order=forward, order=reversed, "
-               "order=SEED, compute=N, multiprocessors=N, memory=BYTES, blocks=cached\n",
+               "order=SEED, compute=N, multiprocessors=N, memory=BYTES, blocks=cached, "
+               "mma=truncating\n",
                setting.c_str());
   std::exit(1);
 }
@@ -36,6 +37,8 @@ Settings from_environment() {
       s.order = Settings::Order::reversed;
     } else if (name == "blocks" && value == "cached") {
       s.cached_blocks = true;
+    } else if (name == "mma" && value == "truncating") {
+      s.truncating_mma = true;
     } else {
       char* end = nullptr;
       const unsigned long long number = std::strtoull(value.c_str(), &end, 10);

@@ -131,6 +131,26 @@ void products() {
   });
 }
 
+// 1 + 16 products of 2^-25, which are 2^-21: gone where terms are cut off at 24 bits.
+template <class T>
+void truncated_products() {
+  const simt::Settings before = simt::settings();
+  for (const bool truncating : {false, true}) {
+    simt::Settings s = before;
+    s.truncating_mma = truncating;
+    simt::set(s);
+    Device d;
+    const std::vector<T> a(256, ml::from_float<T>(0x1p-12f)), b(256, ml::from_float<T>(0x1p-13f));
+    auto* out = d.array<float>(128);
+    launch(mma_kernel<T>, 1, 32, 2 * 256 * sizeof(T), d.stream, out, d.array(a), d.array(b),
+           d.array(std::vector<float>(128, 1.0f)));
+    const auto got = d.read(out, 128);
+    for (int i = 0; i < 128; i++)
+      expect(got[i] == (truncating ? 1.0f : 1.0f + 0x1p-21f), "product that truncates, or not");
+  }
+  simt::set(before);
+}
+
 // Lane l stores row l % 8 of matrix l / 8, with the elements 8 l … 8 l + 7, and loads all four
 // matrices transposed.
 __global__ void transposed_kernel(Guard guard, uint32_t* out) {
@@ -244,6 +264,8 @@ const std::vector<Test>& primitive_tests() {
       {"block sums", blocks},
       {"product of bfloat16", products<ml::BFloat16>},
       {"product of half", products<ml::Half>},
+      {"product of bfloat16 that truncates", truncated_products<ml::BFloat16>},
+      {"product of half that truncates", truncated_products<ml::Half>},
       {"transposed matrices", transposed_matrices},
       {"last arriver", last_arriver},
       {"atomics", atomics},

@@ -19,6 +19,8 @@ struct Settings {
   uint64_t memory = uint64_t{8} << 30;  // bytes of device memory
   // Freed memory is reused, as on a GPU; else each tensor has memory of its own, with its bounds.
   bool cached_blocks = false;
+  // A matrix product truncates as tensor cores may; else its sums are rounded once.
+  bool truncating_mma = false;
 };
 Settings settings();
 

@@ -22,7 +22,7 @@ Napi::Value tensor_map(Arguments& a) {
                     "\".\n  Load it with loadSafetensors.");
   const int64_t bytes = shape.size() * bytes_of(dtype);
   cpu::MappedFile mapped = cpu::map_file(file, path, offset, bytes);
-  auto storage = std::make_shared<Storage>(device, mapped.data, bytes, std::move(mapped.release));
+  auto storage = new_storage(device, mapped.data, bytes, std::move(mapped.release));
   return to_js(a.env(), {storage, 0, dtype, shape}, false);
 }
 

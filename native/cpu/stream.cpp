@@ -59,12 +59,25 @@ CpuStream::~CpuStream() {
 }
 
 void CpuStream::launch(WorkPtr work) noexcept {
+  next_ticket();
+  held_.push(std::move(work));
+  if (!holding_) push_held();
+}
+
+void CpuStream::hold(bool holding) noexcept {
+  holding_ = holding;
+  if (!holding && !held_.empty()) push_held();
+}
+
+// One lock for all of it, which the stream's thread also wants.
+void CpuStream::push_held() noexcept {
   bool wake;
   {
     std::lock_guard<std::mutex> lock(queue_mutex_);
-    queue_.push(std::move(work));
-    pushed_.store(next_ticket(), std::memory_order_release);
-    wake = std::exchange(sleeping_, false);
+    queue_.append(held_);
+    pushed_.store(submitted(), std::memory_order_release);
+    wake = sleeping_;
+    if (wake) sleeping_ = false;
   }
   if (wake) work_available_.notify_one();
 }
@@ -97,6 +110,7 @@ void CpuStream::read(void* target, const void* source, size_t bytes, OutcomePtr 
 }
 
 void CpuStream::wait() {
+  hold(false);
   run_queue_on_caller();
   WaitingThread::expect();  // a caller that reads one result at a time soon waits again
   wait_for_submitted();
@@ -139,19 +153,23 @@ void CpuStream::perform(Work& work, Ticket ticket) {
     run_kernel(work, ticket);
 }
 
-// Pops the first item of the queue, which is not empty, and runs it. The lock is held before and
-// after, not while the work runs.
-void CpuStream::run_next(std::unique_lock<std::mutex>& lock) {
-  {
-    const WorkPtr work = queue_.pop();
-    running_.store(true, std::memory_order_relaxed);
-    lock.unlock();
-    const Ticket ticket = completed() + 1;
-    perform(*work, ticket);
-    // before the work counts as done: after wait() the caller may destroy what this uses
-    work->finish(work->outcome ? work->outcome->fault() : nullptr);
-    complete(ticket);
-  }
+void CpuStream::run_next() {
+  const WorkPtr work = taken_.pop();
+  const Ticket ticket = completed() + 1;
+  perform(*work, ticket);
+  // before the work counts as done: after wait() the caller may destroy what this uses
+  work->finish(work->outcome ? work->outcome->fault() : nullptr);
+  complete(ticket);
+}
+
+// Runs what is in the queue until go_on() says no, and without the lock, which is held before and
+// after.
+template <class F>
+void CpuStream::run_taken(std::unique_lock<std::mutex>& lock, const F& go_on) {
+  running_.store(true, std::memory_order_relaxed);
+  taken_.append(queue_);
+  lock.unlock();
+  while (!taken_.empty() && go_on()) run_next();
   lock.lock();
   running_.store(false, std::memory_order_release);
 }
@@ -187,7 +205,7 @@ void CpuStream::loop() {
     if (queue_.empty()) return;
     for (bool spinning = true; spinning;) {
       if (has_work()) {
-        run_next(lock);
+        run_taken(lock, [this] { return !caller_runs_queue_.load(std::memory_order_relaxed); });
         if (caller_runs_queue_) between_work_.notify_one();
         continue;
       }
@@ -211,8 +229,8 @@ void CpuStream::run_queue_on_caller() {
     lock.lock();
     between_work_.wait(lock, [this] { return !running_.load(std::memory_order_relaxed); });
   }
-  if (!queue_.empty()) WaitingThread::expect();
-  while (!queue_.empty()) run_next(lock);
+  if (!queue_.empty() || !taken_.empty()) WaitingThread::expect();
+  run_taken(lock, [] { return true; });
   caller_runs_queue_ = false;
 }
 

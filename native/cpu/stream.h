@@ -27,28 +27,38 @@ class CpuStream final : public Stream {
   void always(std::function<void()> action) override;
 
   void launch(WorkPtr work) noexcept override;
+  void hold(bool holding) noexcept override;
 
  private:
-  void run_next(std::unique_lock<std::mutex>& lock);
+  void push_held() noexcept;
+  void run_next();
+  template <class F>
+  void run_taken(std::unique_lock<std::mutex>& lock, const F& go_on);
   void run_queue_on_caller();
   void loop();
   bool spin_and_join(const std::function<bool()>& done);
   void perform(Work& work, Ticket ticket);
   void run_kernel(Work& work, Ticket ticket);
 
-  // Used only by the thread that runs work
-  KernelContext context_;
+  // What different threads write is in cache lines of its own.
 
-  std::atomic<Ticket> pushed_{0};  // the newest work in the queue
+  // Used only by the caller's thread
+  alignas(kCacheLine) WorkList held_;  // with tickets, not in the queue yet
+  bool holding_ = false;
+
+  // Used only by the thread that runs work
+  alignas(kCacheLine) KernelContext context_;
+  WorkList taken_;  // from the queue
   // Written under queue_mutex_
-  std::atomic<bool> running_{false};            // a thread runs an item of the queue
+  std::atomic<bool> running_{false};            // a thread runs what it took from the queue
   std::atomic<bool> caller_runs_queue_{false};  // and the stream's thread starts none
 
-  std::mutex queue_mutex_;  // guards what follows
+  alignas(kCacheLine) std::mutex queue_mutex_;  // guards what follows
+  WorkList queue_;
+  std::atomic<Ticket> pushed_{0};         // the newest work in the queue
+  bool stop_ = false, sleeping_ = false;  // sleeping_: the stream's thread is to be woken
   std::condition_variable work_available_;
   std::condition_variable between_work_;  // the stream's thread has finished what it was running
-  WorkList queue_;
-  bool stop_ = false, sleeping_ = false;  // sleeping_: the stream's thread is to be woken
 
   std::thread thread_;
 };

@@ -5,21 +5,23 @@
 
 namespace ml {
 
-Batch::Batch(Device& device)
-    : device_(device), outer_(device.batch), outermost_(outer_ ? outer_->outermost_ : this) {
+Batch::Batch(Device& device) : device_(device), outer_(device.batch) {
   device.batch = this;
+  device.open_batch();
 }
 
 Batch::~Batch() {
   device_.batch = outer_;
-  while (kept_) {
-    Storage* storage = std::exchange(kept_, kept_->next_kept);
-    const std::shared_ptr<Storage> last_use = std::move(storage->kept);
-  }
+  device_.close_batch();
 }
 
 void Batch::commit() {
   if (outer_) return outer_->work_.append(work_);
+  struct Together {
+    Stream& stream;
+    explicit Together(Stream& s) : stream(s) { stream.hold(true); }
+    ~Together() { stream.hold(false); }
+  } together(device_.stream());
   device_.batch = nullptr;
   while (!work_.empty()) {
     WorkPtr work = work_.pop();
@@ -37,11 +39,6 @@ void submit_surely(Device& device, const std::function<void()>& work) {
       device.stream().wait();
     }
   }
-}
-
-void Batch::keep_first(Storage& storage) noexcept {
-  storage.kept = storage.shared_from_this();
-  storage.next_kept = std::exchange(kept_, &storage);
 }
 
 void Batch::bypass(Device& device, const std::function<void()>& work) {

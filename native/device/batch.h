@@ -41,10 +41,6 @@ class Batch {
   static void bypass(Device& device, const std::function<void()>& work);
 
   void add(WorkPtr work) noexcept { work_.push(std::move(work)); }
-  // Memory that kept work uses lives until it is enqueued.
-  void keep(Storage* storage) noexcept {
-    if (storage && !storage->kept) outermost_->keep_first(*storage);
-  }
 
  private:
   template <class F>
@@ -56,13 +52,10 @@ class Batch {
    private:
     std::remove_cvref_t<F> action_;
   };
-  void keep_first(Storage& storage) noexcept;
 
   Device& device_;
   Batch* const outer_;
-  Batch* const outermost_;
   WorkList work_;
-  Storage* kept_ = nullptr;  // the first of a list
 };
 
 }  // namespace ml

@@ -12,7 +12,8 @@ void overwrite(const View& v, const OutcomePtr& outcome) {
 
 void write(const View& target, const void* source, bool fresh) {
   Storage& storage = *target.storage;
-  storage.validity.reserve();
+  const auto [begin, end] = byte_range(target);
+  reserve(storage, begin, end);
   auto outcome = storage.device().work_memory().new_outcome();
   storage.device().stream().write(target.data, source, static_cast<size_t>(target.bytes()), outcome,
                                   fresh && storage.idle());
@@ -30,7 +31,8 @@ void read(void* target, const View& source, Stream::Completion done) {
 
 void produce(const View& target, Stream::Producer fill) {
   Device& device = target.storage->device();
-  target.storage->validity.reserve();
+  const auto [begin, end] = byte_range(target);
+  reserve(*target.storage, begin, end);
   auto outcome = device.work_memory().new_outcome();
   device.stream().produce(target.data, static_cast<size_t>(target.bytes()), outcome,
                           std::move(fill));

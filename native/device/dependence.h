@@ -15,7 +15,12 @@ inline void collect_needs(Storage& storage, int64_t begin, int64_t end, Needs& n
     storage.validity.collect(begin, end, needs);
 }
 
-// From here on those bytes depend on `outcome` alone; Validity::reserve() went before.
+// To be called before overwrite(), which can't fail then.
+inline void reserve(Storage& storage, int64_t begin, int64_t end) {
+  if (begin > 0 || end < storage.size()) storage.validity.reserve();
+}
+
+// From here on those bytes depend on `outcome` alone; reserve() went before.
 inline void overwrite(Storage& storage, int64_t begin, int64_t end, const OutcomePtr& outcome) {
   if (Trace* trace = storage.device().trace)
     trace->overwrite(storage, begin, end);

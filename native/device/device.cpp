@@ -12,6 +12,23 @@ void Device::end() noexcept {
   allocator_.release_cached();
 }
 
+void Device::end(Storage& storage) noexcept {
+  if (open_batches_ > 0)
+    storage.next_unused_ = std::exchange(unused_, &storage);
+  else
+    storage.~Storage();
+}
+
+void Device::close_batch() noexcept {
+  if (--open_batches_ > 0 || !unused_) return;
+  const std::shared_ptr<Device> alive = shared_from_this();
+  while (unused_) {
+    Storage* storage = std::exchange(unused_, unused_->next_unused_);
+    const std::weak_ptr<Storage> memory = storage->weak_from_this();  // until it has ended
+    storage->~Storage();
+  }
+}
+
 void Storage::link() {
   next_ = device_->storages_;
   if (next_) next_->previous_ = this;

@@ -49,6 +49,12 @@ class Device : public std::enable_shared_from_this<Device> {
 
   Trace* trace = nullptr;  // set while work is recorded instead of run
 
+  // While a batch is open, work that it keeps may use any memory: no storage ends before the
+  // outermost batch has.
+  void open_batch() noexcept { ++open_batches_; }
+  void close_batch() noexcept;
+  void end(Storage& storage) noexcept;
+
   // A device that is closed takes no more work, and its tensors can't be used.
   void close() { closed_ = true; }
   bool closed() const { return closed_; }
@@ -65,6 +71,8 @@ class Device : public std::enable_shared_from_this<Device> {
   Allocator allocator_;
   bool closed_ = false;
   Storage* storages_ = nullptr;  // the first of a list
+  int open_batches_ = 0;
+  Storage* unused_ = nullptr;  // the first of a list: they end with the outermost batch
 };
 
 // While it lives, all work that is enqueued depends on the condition as well, so updates are
@@ -92,17 +100,25 @@ struct KnownIndices {
 
 // Memory with its owner. Freed in stream order with the last tensor on it.
 class Storage : public std::enable_shared_from_this<Storage> {
-  std::shared_ptr<Device> device_;  // first, since `validity` has memory of it
+  // First, since `validity` has memory of the device, and since the end of a storage touches its
+  // neighbours here, which most often end next.
+  std::shared_ptr<Device> device_;
+  Block block_;
+  const int64_t size_;
+  Storage *previous_ = nullptr, *next_ = nullptr;  // of the device
 
  public:
   Storage(std::shared_ptr<Device> device, int64_t bytes)
-      : device_(std::move(device)), block_(device_->allocator().allocate(bytes)) {
+      : device_(std::move(device)), block_(device_->allocator().allocate(bytes)), size_(bytes) {
     link();
   }
   // Memory that the device reads but does not write. `release` runs in stream order, after the last
   // tensor on it is gone.
   Storage(std::shared_ptr<Device> device, void* data, int64_t bytes, std::function<void()> release)
-      : device_(std::move(device)), block_{data, bytes, 0}, release_(std::move(release)) {
+      : device_(std::move(device)),
+        block_{data, bytes, 0},
+        size_(bytes),
+        release_(std::move(release)) {
     link();
   }
   ~Storage();
@@ -111,29 +127,47 @@ class Storage : public std::enable_shared_from_this<Storage> {
 
   Device& device() const { return *device_; }
   void* data() const { return block_.data; }
-  int64_t bytes() const { return block_.bytes; }
+  int64_t bytes() const { return block_.bytes; }  // as rounded up
+  int64_t size() const { return size_; }          // bytes that were wanted
   bool read_only() const { return static_cast<bool>(release_); }
   // No enqueued work uses this memory yet.
   bool idle() const { return device_->stream().completed() >= block_.last_use; }
 
-  WriteLog writes;
   Validity validity;
-  KnownIndices known_indices;
-  std::shared_ptr<Storage> kept;  // itself, while an open batch keeps it
-  Storage* next_kept = nullptr;   // of the batch
   // What the exact values of its 16-bit elements need, once an optimizer trains them:
   // optim/exact_rows.h, layer/exact_rows.h.
   std::shared_ptr<Storage> exact;
+  WriteLog writes;
+  KnownIndices known_indices;
 
  private:
   friend class Device;
   void link();
   void abandon() noexcept;  // at the end of the device
 
-  Block block_;
   std::function<void()> release_;
-  Storage *previous_ = nullptr, *next_ = nullptr;  // of the device
+  Storage* next_unused_ = nullptr;
 };
+
+// Ends a storage after its last use: at once, or with the open batch.
+template <class T>
+struct StorageAllocator {
+  using value_type = T;
+
+  StorageAllocator() = default;
+  template <class U>
+  StorageAllocator(const StorageAllocator<U>&) {}
+  T* allocate(size_t count) { return std::allocator<T>().allocate(count); }
+  void deallocate(T* memory, size_t count) { std::allocator<T>().deallocate(memory, count); }
+  void destroy(Storage* storage) noexcept { storage->device().end(*storage); }
+  bool operator==(const StorageAllocator&) const = default;
+};
+
+// The one way to make a storage.
+template <class... Args>
+std::shared_ptr<Storage> new_storage(Args&&... args) {
+  return std::allocate_shared<Storage>(StorageAllocator<Storage>(), std::forward<Args>(args)...);
+}
 
 // The bytes of its storage that a view is of: begin, end.
 inline std::pair<int64_t, int64_t> byte_range(const View& v) {
@@ -177,8 +211,7 @@ struct Tensor {
 
 inline Tensor empty(Device& device, const Shape& shape, DType dtype = DType::f32) {
   expect_valid("tensor", "shape", shape);
-  return {std::make_shared<Storage>(device.shared_from_this(), shape.size() * bytes_of(dtype)), 0,
-          dtype, shape};
+  return {new_storage(device.shared_from_this(), shape.size() * bytes_of(dtype)), 0, dtype, shape};
 }
 
 }  // namespace ml

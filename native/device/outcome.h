@@ -75,6 +75,7 @@ class Outcome {
   // The rest is the stream's, one thread at a time.
 
   const Needs& needs() const { return needs_; }
+  Needs& needs() { return needs_; }  // the caller's, before the work is enqueued
   // Why this work is void by what it depends on: the earliest fault of those that are known.
   FaultPtr inherited() const {
     FaultPtr earliest;

@@ -77,6 +77,7 @@ void Stream::wait_for_submitted() {
 void Stream::admit(int64_t bytes) {
   const auto fits = [&] { return staged() == 0 || staged() + bytes <= staging_limit_; };
   if (!fits()) {
+    hold(false);
     std::unique_lock<std::mutex> lock(mutex_);
     wait_for(lock, kLongestWait, fits);
   }
@@ -107,6 +108,7 @@ std::shared_ptr<const void> Stream::stage(const void* source, size_t bytes) {
 }
 
 bool Stream::wait_for(std::chrono::milliseconds limit) {
+  hold(false);
   std::unique_lock<std::mutex> lock(mutex_);
   return wait_for(lock, limit, [this] { return completed() == submitted_; });
 }

@@ -37,6 +37,9 @@ class Stream {
 
   // Enqueues a kernel, with its outcome.
   virtual void launch(WorkPtr work) noexcept = 0;
+  // hold(true): work comes one right after the other, and may be enqueued together at hold(false).
+  // Whoever waits for work calls that first.
+  virtual void hold(bool /*holding*/) noexcept {}
 
   // Copies host memory into device memory, in order. `source` may be reused when the call returns.
   // `fresh`: no work enqueued so far uses the target.
@@ -101,7 +104,7 @@ class Stream {
   virtual void collect_times() {}  // adds the times that the device has measured meanwhile
 
   const std::shared_ptr<WorkMemory> work_memory_ = std::make_shared<WorkMemory>();
-  OperationTimes operation_times_;
+  alignas(kCacheLine) OperationTimes operation_times_;
 
  private:
   void admit(int64_t bytes);
@@ -116,10 +119,10 @@ class Stream {
   };
 
   // Used only by the caller's thread
-  Ticket submitted_ = 0;
+  alignas(kCacheLine) Ticket submitted_ = 0;
   int64_t staging_limit_ = std::numeric_limits<int64_t>::max();
 
-  std::atomic<int64_t> staged_{0};
+  alignas(kCacheLine) std::atomic<int64_t> staged_{0};
 
   mutable std::mutex mutex_;  // guards what follows
   std::condition_variable progress_;

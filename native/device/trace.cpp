@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "device/device.h"
+#include "device/dependence.h"
 
 namespace ml {
 namespace {
@@ -36,7 +36,7 @@ Needs Trace::needs() const {
 
 void Trace::reserve() const {
   for (const Range& r : overwritten_)
-    if (const auto storage = r.storage.lock()) storage->validity.reserve();
+    if (const auto storage = r.storage.lock()) ml::reserve(*storage, r.begin, r.end);
 }
 
 void Trace::overwrite(const OutcomePtr& outcome) const {

@@ -6,7 +6,13 @@ namespace ml {
 
 void Validity::collect(int64_t begin, int64_t end, Needs& needs) {
   if (begin >= end) return;
-  if (parts_.size() == 1 && parts_.front().outcome->passed()) parts_.clear();  // most often
+  if (single_.outcome) {
+    if (single_.outcome->passed())
+      single_.outcome = nullptr;
+    else if (begin < single_.end && single_.begin < end)
+      needs.add(single_.outcome);
+    return;
+  }
   auto part = std::lower_bound(parts_.begin(), parts_.end(), begin,
                                [](const Part& p, int64_t at) { return p.end <= at; });
   for (; part != parts_.end() && part->begin < end; ++part) {
@@ -22,6 +28,14 @@ void Validity::grow() {
 
 void Validity::overwrite(int64_t begin, int64_t end, const OutcomePtr& outcome) {
   if (begin >= end) return;
+  if (parts_.empty()) {
+    if (!single_.outcome || (begin <= single_.begin && single_.end <= end)) {
+      single_ = {begin, end, outcome};
+      return;
+    }
+    parts_.push_back(std::move(single_));
+    single_.outcome = nullptr;
+  }
   auto first = std::lower_bound(parts_.begin(), parts_.end(), begin,
                                 [](const Part& p, int64_t at) { return p.end <= at; });
   if (first != parts_.end() && first->begin == begin && first->end == end) {  // most often

@@ -16,7 +16,7 @@ class Validity {
   void collect(int64_t begin, int64_t end, Needs& needs);
 
   // The overwrite()s of one piece of work allocate nothing after this, so that they can follow it
-  // without failing.
+  // without failing. An overwrite() of the whole storage never does.
   void reserve() {
     if (parts_.capacity() < parts_.size() + kRoom) grow();
   }
@@ -28,10 +28,14 @@ class Validity {
     int64_t begin, end;
     OutcomePtr outcome;
   };
-  static constexpr size_t kRoom = 8;  // four outputs, each of which may split a part
+  // the single part, and four outputs, each of which may split a part
+  static constexpr size_t kRoom = 9;
   void grow();
 
-  std::vector<Part> parts_;  // apart from each other, ascending
+  // Most often there is a single part, of the whole storage, which needs no memory of its own; else
+  // it has no outcome, and the parts are a list: apart from each other, ascending.
+  Part single_{};
+  std::vector<Part> parts_;
 };
 
 }  // namespace ml

@@ -4,7 +4,8 @@ namespace ml {
 
 OutcomeMemory::~OutcomeMemory() {
   for (Block* block : {free_, freed_.load(std::memory_order_acquire)})
-    while (block) ::operator delete(std::exchange(block, block->next));
+    while (block)
+      ::operator delete(std::exchange(block, block->next), std::align_val_t{kCacheLine});
 }
 
 WorkMemory::~WorkMemory() {

@@ -7,14 +7,17 @@
 #include <cstdint>
 #include <memory>
 #include <new>
+#include <thread>
 #include <utility>
 
 #include "device/outcome.h"
 
 namespace ml {
 
+inline constexpr size_t kCacheLine = 64;  // bytes, apart from which threads don't hinder each other
+
 // Memory of outcomes, allocated by the caller's thread and freed by any. They live as long as what
-// depends on them, so each block is used again by itself.
+// depends on them, so each block is used again by itself, those first that the caller freed last.
 class OutcomeMemory {
  public:
   OutcomeMemory() = default;
@@ -24,11 +27,17 @@ class OutcomeMemory {
 
   // `bytes`: always the same.
   void* allocate(size_t bytes) {
+    caller_.store(std::this_thread::get_id(), std::memory_order_relaxed);
     if (!free_) free_ = freed_.exchange(nullptr, std::memory_order_acquire);
-    return free_ ? std::exchange(free_, free_->next) : ::operator new(bytes);
+    if (free_) return std::exchange(free_, free_->next);
+    return ::operator new(bytes, std::align_val_t{kCacheLine});
   }
   void free(void* memory) noexcept {
     auto* block = static_cast<Block*>(memory);
+    if (caller_.load(std::memory_order_relaxed) == std::this_thread::get_id()) {
+      block->next = std::exchange(free_, block);
+      return;
+    }
     block->next = freed_.load(std::memory_order_relaxed);
     while (!freed_.compare_exchange_weak(block->next, block, std::memory_order_release,
                                          std::memory_order_relaxed)) {
@@ -39,8 +48,9 @@ class OutcomeMemory {
   struct Block {
     Block* next;
   };
-  Block* free_ = nullptr;
-  alignas(64) std::atomic<Block*> freed_{nullptr};
+  std::atomic<std::thread::id> caller_{};
+  Block* free_ = nullptr;  // the caller's
+  alignas(kCacheLine) std::atomic<Block*> freed_{nullptr};
 };
 
 template <class T>
@@ -93,7 +103,7 @@ class WorkMemory {
     Chunk* next;
     size_t used = sizeof(Chunk);  // bytes
     size_t allocated = 0;         // objects
-    alignas(64) std::atomic<size_t> freed{0};
+    alignas(kCacheLine) std::atomic<size_t> freed{0};
 
     bool idle() const { return freed.load(std::memory_order_acquire) == allocated; }
   };

@@ -52,8 +52,8 @@ class WriteLog {
     int64_t begin, end;
   };
   uint64_t count_ = 0;
-  std::array<Range, kRecent> recent_{};
   std::list<WriteWatcher*> watchers_;
+  std::array<Range, kRecent> recent_{};
 };
 
 }  // namespace ml

@@ -39,8 +39,8 @@ bool is_16_bit(DType dtype) { return dtype == DType::f16 || dtype == DType::bf16
 std::shared_ptr<Storage> new_exact_rows(const Tensor& table) {
   Storage& storage = *table.storage;
   if (!is_16_bit(table.dtype) || storage.exact) return nullptr;
-  auto exact = std::make_shared<Storage>(table.device().shared_from_this(),
-                                         exact_offset(table.dtype, storage.bytes()));
+  auto exact =
+      new_storage(table.device().shared_from_this(), exact_offset(table.dtype, storage.bytes()));
   reset(table.device(), *exact, table.view(), table.offset);
   return exact;
 }

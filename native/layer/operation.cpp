@@ -27,13 +27,6 @@ Operand Operation::condition_of(const Device& device) {
   return device.condition ? operand("condition", device.condition, Kind::read) : Operand{};
 }
 
-void Operation::add(Batch& batch, WorkPtr work) {
-  const auto& operation = static_cast<const Operation&>(*work);
-  for (const Operand& o : operation.operands()) batch.keep(o.storage);
-  batch.keep(operation.condition_.storage);
-  batch.add(std::move(work));
-}
-
 // What is recorded runs later, and again: it knows nothing of indices, and makes none that are
 // known.
 bool indices_known(const View& indices, int64_t limit) {
@@ -50,7 +43,7 @@ void remember_indices(const View& indices, int64_t limit) {
   indices.storage->known_indices = {begin, end, limit, indices.storage->writes.count()};
 }
 
-OutcomePtr Operation::enqueue(WorkPtr& work) {
+void Operation::enqueue(WorkPtr& work, OutcomePtr* outcome) {
   auto& operation = static_cast<Operation&>(*work);
   operation.find_known_indices();
   const std::span<const Operand> all = operation.operands();
@@ -58,28 +51,27 @@ OutcomePtr Operation::enqueue(WorkPtr& work) {
     if (!o.written()) break;
     with_bytes(o, [](Storage& s, int64_t begin, int64_t end) { s.writes.announce(begin, end); });
   }
-  Needs needs;
-  const auto depend_on = [&needs](Storage& s, int64_t begin, int64_t end) {
+  work->outcome = operation.device_.work_memory().new_outcome();
+  const auto depend_on = [&needs = work->outcome->needs()](Storage& s, int64_t begin, int64_t end) {
     collect_needs(s, begin, end, needs);
   };
   for (const Operand& o : all) {
     if (o.kind != Kind::overwritten) with_bytes(o, depend_on);
-    if (voided(o)) with_bytes(o, [](Storage& s, int64_t, int64_t) { s.validity.reserve(); });
+    if (voided(o))
+      with_bytes(o, [](Storage& s, int64_t begin, int64_t end) { reserve(s, begin, end); });
   }
   with_bytes(operation.condition_, depend_on);
-  const OutcomePtr known = operation.device_.work_memory().new_outcome(std::move(needs));
   // From here on nothing fails.
-  work->outcome = known;
   for (const Operand& o : all) {
     if (!o.written()) break;
     with_bytes(o, [&](Storage& s, int64_t begin, int64_t end) {
-      if (voided(o)) overwrite(s, begin, end, known);
+      if (voided(o)) overwrite(s, begin, end, work->outcome);
       s.writes.add(begin, end);
     });
   }
   operation.remember_indices();
+  if (outcome) *outcome = work->outcome;
   operation.device_.stream().launch(std::move(work));
-  return known;
 }
 
 }  // namespace ml

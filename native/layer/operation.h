@@ -15,11 +15,9 @@ namespace ml {
 // The same for every operation.
 class Operation : public Work {
  public:
-  // Enqueues the work, which is the stream's from here on.
-  static OutcomePtr enqueue(WorkPtr& work);
+  // Enqueues the work, which is the stream's from here on. `outcome`: of the work, if it is wanted.
+  static void enqueue(WorkPtr& work, OutcomePtr* outcome = nullptr);
   void submit(WorkPtr& self) override { enqueue(self); }
-  // With the memory that it uses.
-  static void add(Batch& batch, WorkPtr work);
 
  protected:
   explicit Operation(Device& device) : device_(device), condition_(condition_of(device)) {}

@@ -44,17 +44,15 @@ OperationPtr<Args> prepare(Device& device, const Args& args, const Rule& rule,
 // The one way to a kernel, now or when the open batch commits, in which case there is no outcome
 // yet.
 template <class Args, class Rule>
-OutcomePtr enqueue(Device& device, const Args& args, const Rule& rule,
-                   OperationPtr<Args> operation) {
-  OutcomePtr outcome;
+void enqueue(Device& device, const Args& args, const Rule& rule, OperationPtr<Args> operation,
+             OutcomePtr* outcome = nullptr) {
   WorkPtr work = std::move(operation);
   if (device.batch)
-    Operation::add(*device.batch, std::move(work));
+    device.batch->add(std::move(work));
   else
-    outcome = Operation::enqueue(work);
+    Operation::enqueue(work, outcome);
   if constexpr (!kKeepsExact<Args>)
     each_output(args, rule, [&](const char*, const View& v, Write) { wrote(device, v); });
-  return outcome;
 }
 
 template <class Args>
@@ -67,7 +65,9 @@ OutcomePtr run(Device& device, const Args& args, std::span<const View> results =
     if constexpr (HasRule<Args>) op = rule.op;
     check_overlap(op, operation->operands());
   }
-  return enqueue(device, args, rule, std::move(operation));
+  OutcomePtr outcome;
+  enqueue(device, args, rule, std::move(operation), &outcome);
+  return outcome;
 }
 
 inline void fill(const Tensor& t, double value) {

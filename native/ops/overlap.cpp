@@ -17,10 +17,6 @@ constexpr const char* kShareAllOrNothing = "They may be the same tensor, or shar
 
 }  // namespace
 
-Operand operand(const char* name, const View& view, Operand::Kind kind) {
-  return {name, view.storage, Memory(view), view.dtype, kind};
-}
-
 void check_overlap(const char* op, std::span<const Operand> operands) {
   for (size_t i = 1; i < operands.size(); ++i) {
     const Operand& o = operands[i];

@@ -38,7 +38,9 @@ struct Operand {
   DType dtype = DType::f32;
   Kind kind = Kind::read;
 };
-Operand operand(const char* name, const View& view, Operand::Kind kind);
+inline Operand operand(const char* name, const View& view, Operand::Kind kind) {
+  return {name, view.storage, Memory(view), view.dtype, kind};
+}
 
 // The operands of a call that are given, outputs first. `rule`: as for each_output. `results`:
 // which of the outputs that are updated are in the making.
@@ -52,10 +54,10 @@ class OperandList {
       Kind kind = write == Write::updated ? Kind::updated : Kind::overwritten;
       for (const View& result : results)
         if (kind == Kind::updated && result.data == view.data) kind = Kind::result;
-      add(operand(name, view, kind));
+      add(name, view, kind);
     });
     each_input(args, [&](const char* name, const View& view, bool in_place) {
-      add(operand(name, view, in_place ? Kind::read_in_place : Kind::read));
+      add(name, view, in_place ? Kind::read_in_place : Kind::read);
     });
   }
   std::span<const Operand> all() const {
@@ -63,16 +65,24 @@ class OperandList {
   }
 
  private:
-  void add(const Operand& o) {
-    if (more_.empty() && count_ < few_.size()) {
-      few_[count_++] = o;
+  void add(const char* name, const View& view, Operand::Kind kind) {
+    if (count_ < few_.size()) {
+      Operand& o = few_[count_++];
+      o.name = name;
+      o.storage = view.storage;
+      o.memory = Memory(view);
+      o.dtype = view.dtype;
+      o.kind = kind;
     } else {  // the reads of a table
-      if (more_.empty()) {
-        more_.reserve(2 * few_.size());
-        more_.assign(few_.begin(), few_.end());
-      }
-      more_.push_back(o);
+      add_more(operand(name, view, kind));
     }
+  }
+  [[gnu::noinline]] void add_more(const Operand& o) {
+    if (more_.empty()) {
+      more_.reserve(2 * few_.size());
+      more_.assign(few_.begin(), few_.end());
+    }
+    more_.push_back(o);
   }
 
   static constexpr int kTable = requires(const Args& args) { args.reads; } ? 4 : 0;  // one read

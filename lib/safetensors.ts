@@ -5,7 +5,7 @@
 import { native } from './binding.js'
 import { checkDevice, type Device } from './device.js'
 import { dtypeCode, dtypeInfo } from './dtype.js'
-import { fail } from './errors.js'
+import { fail, isArray } from './errors.js'
 import { finish, finishPaced } from './files/pace.js'
 import {
   allocate,
@@ -186,7 +186,7 @@ function checkNames(
   names: readonly string[] | undefined,
 ): ReadonlySet<string> | undefined {
   if (names === undefined) return undefined
-  if (!Array.isArray(names)) fail('ERR_VALUE', where, 'names', 'be an array of names', names)
+  if (!isArray(names)) fail('ERR_VALUE', where, 'names', 'be an array of names', names)
   for (const name of names)
     if (typeof name !== 'string') fail('ERR_VALUE', where, 'names', 'hold strings', name)
   return new Set(names)

@@ -2,6 +2,7 @@
 
 import type { BigIntStats } from 'node:fs'
 import type { FileHandle } from 'node:fs/promises'
+import { quotePath } from '../describe.js'
 import { MemoryLayersError } from '../errors.js'
 import { failFormat } from '../safetensors-formats.js'
 import { checkRegular, type FileContext, fileError, readFlags, system } from './system.js'
@@ -130,7 +131,7 @@ export function allocate({ where, path }: FileContext, bytes: number): Buffer {
   try {
     return Buffer.allocUnsafeSlow(bytes)
   } catch {
-    const text = `${where}: no memory for ${bytes} bytes of "${path}".`
+    const text = `${where}: no memory for ${bytes} bytes of ${quotePath(path)}.`
     throw new MemoryLayersError('ERR_OUT_OF_MEMORY', text)
   }
 }

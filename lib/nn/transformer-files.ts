@@ -101,14 +101,14 @@ export async function loadTransformer(
   const device = checked.device ?? openDevice()
   const path = join(folder, configFile)
   const json = parseConfig(where, path, await readText(where, path))
-  if (memory && json['memory_layers'] !== undefined) {
+  if (memory !== undefined && (json['memory_layers'] ?? undefined) !== undefined) {
     const hint = 'Leave it out: the memory layers of the files are loaded.'
     fail('ERR_OPTION', where, 'memory', 'be left out for a model that has memory', memory, hint)
   }
   const transformer = {
     ...optionsOfConfig(where, json),
-    ...(memory && { memory }),
-    ...(compute && { compute }),
+    ...(memory !== undefined && { memory }),
+    ...(compute !== undefined && { compute }),
   }
   checkTransformerOptions(where, transformer) // before the weights are read
   const state = await readWeights(where, folder, device)

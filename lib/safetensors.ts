@@ -98,14 +98,26 @@ export async function saveSafetensors(
   tensors: StateDict,
   options?: SaveOptions,
 ): Promise<void> {
+  return saveAround(path, tensors, options, (save) => save())
+}
+
+/**
+ * {@link saveSafetensors}, written when `around` calls `save`: with the values of the call before.
+ */
+export async function saveAround(
+  path: string,
+  tensors: StateDict,
+  options: SaveOptions | undefined,
+  around: (save: () => Promise<void>) => Promise<void>,
+): Promise<void> {
   const where = 'saveSafetensors'
   const file = { where, path: checkPath(where, path) }
   const { metadata, onProgress } = checkOptions(where, options, ['metadata', 'onProgress'])
   checkCallback(where, onProgress)
   const { header, ordered, total } = encodeHeader(where, tensors, metadata)
   const snapshot = new Snapshot(where, ordered)
-  try {
-    await replaceFile(file, async (append) => {
+  const save = () =>
+    replaceFile(file, async (append) => {
       await append(header)
       let done = 0
       // in a function of its own: a chunk can be collected before the next one is read
@@ -121,6 +133,8 @@ export async function saveSafetensors(
       let more = true
       while (more) more = await appendChunk()
     })
+  try {
+    await around(save)
   } finally {
     snapshot.dispose()
   }

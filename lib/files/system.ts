@@ -98,15 +98,6 @@ export function fileError({ where, path }: FileContext, verb: string, cause: unk
   return error
 }
 
-/** The text of a file, UTF-8. @throws ERR_FILE_FORMAT */
-export async function readText(where: string, path: string): Promise<string> {
-  try {
-    return await system.readFile(path)
-  } catch (error) {
-    throw fileError({ where, path }, 'read', error)
-  }
-}
-
 /** The path that a user gave. @throws ERR_VALUE */
 export function checkPath(where: string, path: unknown, name = 'path'): string {
   if (typeof path !== 'string') fail('ERR_VALUE', where, name, 'be a string', path)

@@ -2,7 +2,8 @@ import { disposeOnError } from '../atomically.js'
 import { checkDevice, type Device } from '../device.js'
 import { encodeNumbers, isNumericData, type NumericData, readNumbers } from '../encode.js'
 import { fail } from '../errors.js'
-import { checkPath, readText } from '../files/system.js'
+import { readText } from '../files/read.js'
+import { checkPath } from '../files/system.js'
 import { inspect } from '../inspect.js'
 import { checkBoolean, checkInteger, checkOptions } from '../options.js'
 import type { Tensor } from '../tensor.js'
@@ -121,7 +122,7 @@ export class TextDataset implements Iterable<TokenBatch> {
   /**
    * The text of a file, UTF-8.
    * @throws ERR_FILE_FORMAT where the file can't be read, with the system's error as `cause`;
-   * ERR_VALUE for what is no path; and as the constructor
+   * ERR_VALUE for what is no path, or of no regular file; and as the constructor
    */
   static async load(path: string, options: TextDatasetOptions): Promise<TextDataset> {
     const where = 'TextDataset.load'

@@ -1,5 +1,6 @@
 // config.json of a Llama checkpoint, as options of a Transformer and back.
 
+import { describeValue, isObject, quotePath, shorten } from '../describe.js'
 import { fail, isArray, MemoryLayersError } from '../errors.js'
 import type { BlockConfig, FeedForwardSpec, MemoryPlacement } from './block-config.js'
 import type { TransformerConfig, TransformerOptions } from './transformer-config.js'
@@ -44,18 +45,27 @@ class Reader {
 
   /** Of `rope_parameters`, where newer files have theta, or of the field itself. */
   theta(): number {
+    const theta = this.number('rope_theta', 10_000)
     const parameters = this.#json['rope_parameters']
-    if (parameters === undefined || parameters === null) return this.number('rope_theta', 10_000)
-    const { rope_type: type = 'default', rope_theta: theta } = parameters as ConfigJson
+    if (parameters === undefined || parameters === null) return theta
+    if (!isObject(parameters))
+      fail('ERR_FILE_FORMAT', this.#where, 'rope_parameters', 'be an object', parameters)
+    const { rope_type: type = 'default', rope_theta: newer } = parameters as ConfigJson
     if (type !== 'default') this.refuse('rope_parameters.rope_type', ['default'], type)
-    return new Reader(this.#where, { rope_theta: theta }).number('rope_theta', 10_000)
+    return new Reader(this.#where, { rope_theta: newer }).number('rope_theta', theta)
   }
 
   refuse(name: string, wanted: readonly unknown[], found: unknown): never {
     const list = wanted.map((value) => JSON.stringify(value)).join(' or ')
     const hint = 'The model would not compute what its files say.'
-    const text = JSON.stringify(found) ?? 'nothing'
-    fail('ERR_UNSUPPORTED', this.#where, name, `be ${list} in config.json`, text, hint)
+    fail(
+      'ERR_UNSUPPORTED',
+      this.#where,
+      name,
+      `be ${list} in config.json`,
+      describeValue(found),
+      hint,
+    )
   }
 
   check(): void {
@@ -83,7 +93,7 @@ export function optionsOfConfig(where: string, json: ConfigJson): TransformerOpt
   const specs = json['feed_forward']
   if (specs !== undefined && !isArray(specs))
     fail('ERR_FILE_FORMAT', where, 'feed_forward', 'be an array in config.json', specs)
-  const memory = json['memory_layers'] as MemoryPlacement | undefined
+  const memory = (json['memory_layers'] ?? undefined) as MemoryPlacement | undefined
   return {
     vocabSize: reader.number('vocab_size'),
     dim,
@@ -93,7 +103,7 @@ export function optionsOfConfig(where: string, json: ConfigJson): TransformerOpt
     headDim,
     feedForward: (layer) =>
       (specs?.[layer] as FeedForwardSpec | null | undefined) ?? { kind: 'swiglu', hiddenDim },
-    ...(memory && { memory }),
+    ...(memory !== undefined && { memory }),
     contextLength: reader.number('max_position_embeddings', 2048),
     rope: json['rope_theta'] === false ? false : { theta: reader.theta() },
     normEps: reader.number('rms_norm_eps', 1e-6),
@@ -173,10 +183,10 @@ export function parseConfig(where: string, path: string, text: string): ConfigJs
   try {
     json = JSON.parse(text)
   } catch (cause) {
-    const message = `${where}: "${path}" is not JSON: ${(cause as Error).message}.`
+    const message = `${where}: ${quotePath(path)} is not JSON: ${(cause as Error).message}.`
     throw new MemoryLayersError('ERR_FILE_FORMAT', message)
   }
   if (typeof json !== 'object' || json === null || isArray(json))
-    fail('ERR_FILE_FORMAT', where, path, 'hold an object', json)
+    fail('ERR_FILE_FORMAT', where, shorten(path), 'hold an object', json)
   return json as ConfigJson
 }

@@ -96,8 +96,9 @@ function toBatch(
     }
     const numbers = readNumbers(where, name, tokens)
     const values = encodeIndices(where, name, numbers, tokenRule(vocabSize, ignored))
-    const { length } = values
-    if (name === 'targets' && length > 0 && values.every((v) => ignored.includes(v))) {
+    const { length } = numbers
+    const ignores = (_: unknown, i: number) => ignored.includes(values[i]!)
+    if (name === 'targets' && length > 0 && Array.from({ length }, ignores).every(Boolean)) {
       const requirement = 'have at least one that counts'
       fail('ERR_VALUE', where, name, requirement, `only ${[...new Set(ignored)].join(' and ')}`)
     }

@@ -22,6 +22,8 @@ export interface Stateful {
 export interface Resumable {
   /** How much was taken so far. */
   position: number
+  /** What the random numbers at a position follow from, where there are any. */
+  seed?: number
 }
 
 /** Parts of a checkpoint by name. `state` is anything that JSON has. */
@@ -43,6 +45,8 @@ interface Contents {
   state: unknown
   /** By part and name in it: `data`, `model.blocks.0.dropout`. */
   positions: Record<string, number>
+  /** Of those that have one, likewise. */
+  seeds: Record<string, number>
   /** Names of tensors that are the same one under another name. */
   same: Record<string, string>
 }
@@ -74,12 +78,15 @@ export async function saveCheckpoint(path: string, parts: CheckpointParts): Prom
   const { state, ...named } = checkParts(where, parts)
   const made: Tensor[] = []
   const tensors: StateDict = {}
-  const contents: Contents = { state: checkJson(where, state), positions: {}, same: {} }
+  const contents: Contents = { state: checkJson(where, state), positions: {}, seeds: {}, same: {} }
   const restore = collectTensors(made)
   try {
     const names = new Map<Tensor, string>()
     for (const [part, object] of Object.entries(named)) {
-      for (const [at, { position }] of resumables(part, object)) contents.positions[at] = position
+      for (const [at, { position, seed }] of resumables(part, object)) {
+        contents.positions[at] = position
+        if (typeof seed === 'number') contents.seeds[at] = seed
+      }
       if (!isStateful(object)) continue
       for (const [key, tensor] of Object.entries(object.stateDict())) {
         const name = `${part}.${key}`
@@ -134,7 +141,7 @@ export async function loadCheckpoint(
     }
     if (device) atomically(device, load)
     for (const { positions } of states)
-      for (const [resumable, position] of positions) resumable.position = position
+      for (const [resumable, found] of positions) Object.assign(resumable, found)
     return { state: contents.state }
   } finally {
     for (const tensor of Object.values(tensors)) tensor.dispose()
@@ -209,7 +216,8 @@ function readContents(where: string, path: string, metadata: Record<string, stri
   if (metadata['format'] === format)
     try {
       const contents: Partial<Contents> | null = JSON.parse(metadata['contents'] ?? '')
-      if (isObject(contents?.positions) && isObject(contents?.same)) return contents as Contents
+      const { positions, same, seeds } = contents ?? {}
+      if (isObject(positions) && isObject(same) && isObject(seeds)) return contents as Contents
     } catch {
       // as another file
     }
@@ -241,11 +249,12 @@ function positionsOf(
   where: string,
   part: string,
   object: unknown,
-  { positions }: Contents,
-): [Resumable, number][] {
-  return resumables(part, object).flatMap(([at, found]): [Resumable, number][] => {
+  { positions, seeds }: Contents,
+): [Resumable, Resumable][] {
+  return resumables(part, object).flatMap(([at, found]): [Resumable, Resumable][] => {
     const position = positions[at]
-    if (position !== undefined) return [[found, position]]
+    const seed = typeof found.seed === 'number' ? seeds[at] : undefined
+    if (position !== undefined) return [[found, { position, ...(seed !== undefined && { seed }) }]]
     if (at === part) missing(where, part, Object.keys(positions))
     return []
   })

@@ -32,9 +32,10 @@ export interface DropoutOptions {
  */
 export class Dropout extends Module {
   readonly #p: number
-  readonly #seed: number
   /** Calls in training so far: the masks follow from it and the seed. */
   position = 0
+  /** Of the masks. */
+  seed: number
 
   /** @throws ERR_DEVICE, ERR_OPTION, ERR_VALUE */
   constructor(device: Device, options?: DropoutOptions) {
@@ -42,12 +43,12 @@ export class Dropout extends Module {
     const { p, seed } = checkOptions('Dropout', options, ['p', 'seed'])
     this.#p = checkNumber('Dropout', 'p', p ?? 0.1, 0)
     if (this.#p >= 1) fail('ERR_VALUE', 'Dropout', 'p', 'be below 1', p, '0.1 would do.')
-    this.#seed = checkInteger('Dropout', 'seed', seed ?? device.seeds.next(), 0)
+    this.seed = checkInteger('Dropout', 'seed', seed ?? device.seeds.next(), 0)
   }
 
   /** Of any shape, float32. @throws ERR_SHAPE, ERR_DTYPE */
   apply(x: Tensor): Tensor {
     if (!this.training || this.#p === 0) return x
-    return ops.dropout(x, { p: this.#p, seed: this.#seed, step: this.position++ })
+    return ops.dropout(x, { p: this.#p, seed: this.seed, step: this.position++ })
   }
 }

@@ -64,28 +64,32 @@ export class Transformer extends LlamaModule {
   readonly lmHead: Linear
   readonly #limits: TokenLimits
   /**
-   * Passes in training so far: dropout's masks follow from it and the seed, so that a run which is
-   * resumed with it goes on as it was.
+   * Passes in training so far: dropout's masks follow from it and {@link Transformer.seed}, so that
+   * a run which is resumed with both goes on as it was.
    */
   position = 0
+  /** Of dropout's masks; 0 without dropout. */
+  seed: number
 
   /** @throws ERR_DEVICE, ERR_OPTION, ERR_VALUE, ERR_UNSUPPORTED, ERR_OUT_OF_MEMORY */
   constructor(device: Device, options: TransformerOptions) {
     super(device)
     const config = checkTransformerOptions('Transformer', options)
     checkCompute('Transformer', device, config.compute)
-    const { vocabSize, dim, contextLength, tieEmbeddings, compute } = config
-    const { model, head } = disposeOnError(() =>
+    const { vocabSize, dim, contextLength, tieEmbeddings, compute, dropout } = config
+    const { model, head, seed } = disposeOnError(() =>
       device.seeds.within(config.seed, () => {
         const model = new Decoder(device, config)
         const sizes = { inputDim: dim, outputDim: vocabSize, bias: false, compute }
         const weight = tieEmbeddings ? { weight: model.embedTokens.table } : {}
-        return { model, head: new Linear(device, { ...sizes, ...weight }) }
+        const head = new Linear(device, { ...sizes, ...weight })
+        return { model, head, seed: dropout > 0 ? device.seeds.next() : 0 }
       }),
     )
     this.config = config
     this.model = model
     this.lmHead = head
+    this.seed = seed
     this.#limits = { device, vocabSize, contextLength }
   }
 
@@ -168,8 +172,8 @@ export class Transformer extends LlamaModule {
   }
 
   #pass({ tensor }: TokenBatch): Pass {
-    const trainingStep = this.training ? this.position++ : undefined
-    return { batch: tensor.shape[0]!, trainingStep, losses: [] }
+    const dropout = this.training ? { seed: this.seed, pass: this.position++ } : undefined
+    return { batch: tensor.shape[0]!, dropout, losses: [] }
   }
 
   /** `[batch * time, dim]` */

@@ -31,8 +31,13 @@ export function isInstance<T>(value: unknown, of: abstract new (...args: never) 
 }
 
 /** A text, cut where it is long. */
-export function shorten(text: string): string {
-  return text.length <= maxLength ? text : `${text.slice(0, maxLength)}…`
+export function shorten(text: string, length = maxLength): string {
+  return text.length <= length ? text : `${text.slice(0, length)}…`
+}
+
+/** A path in messages. */
+export function quotePath(path: string): string {
+  return `"${shorten(path, 300)}"`
 }
 
 /** A value in a few words: `"abc"`, `[1, 2]`, `Float32Array of 4`, `a Map`. */

@@ -31,7 +31,8 @@ export class LearningRates {
   /** Undefined: memory tables have the rate of dense parameters. */
   get tableLr(): number | undefined {
     if (this.#tableLr === undefined || this.#detached || this.lr === this.base) return this.#tableLr
-    return this.#tableLr * (this.lr / this.base)
+    const lr: unknown = this.lr
+    return typeof lr === 'number' ? this.#tableLr * (lr / this.base) : Number.NaN
   }
 
   set tableLr(value: number | undefined) {

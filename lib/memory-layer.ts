@@ -71,25 +71,29 @@ export class MemoryLayer extends TableLayer {
     ])
     checkDevice(where, device)
     const compute = computeCode(where, device, checked.compute)
-    const seed = checked.seed ?? device.seeds.next()
-    const query = checkQuery(where, { ...checked, seed })
+    const query = checkQuery(where, checked)
     const outputDim = checkInteger(where, 'outputDim', checked.outputDim ?? query.inputDim)
     const siluGate = choiceIndex(where, 'gate', checked.gate ?? 'silu', ['none', 'silu']) === 1
     const outputGate = checkBoolean(where, 'outputGate', checked.outputGate ?? false)
-    const values = sharedOrNewTable(where, device, checked, query, outputDim)
-    const create = () => {
+    const own: ValueTable[] = []
+    const create = (seed: number) => {
+      const values = sharedOrNewTable(where, device, checked, { ...query, seed }, outputDim)
+      if (checked.values === undefined) own.push(values)
       checkProduct(where, { valueDim: values.dim, inputDim: query.inputDim })
       checkProduct(where, { valueDim: values.dim, outputDim })
-      return native.memoryLayerCreate(
+      const handle = native.memoryLayerCreate(
         device.handle,
         values.handle,
-        ...queryArguments(query, compute),
+        ...queryArguments({ ...query, seed }, compute),
         outputDim,
         siluGate,
         outputGate,
       )
+      return { values, handle }
     }
-    const handle = disposeOnError(create, checked.values === undefined ? [values] : [])
+    const { values, handle } = device.seeds.use(checked.seed, (seed) =>
+      disposeOnError(() => create(seed), own),
+    )
     super(where, device, query.inputDim, outputDim, {
       parameters: handle.parameters,
       forward: (x) => native.memoryLayerForward(handle, x),

@@ -3,6 +3,7 @@
 import { disposeOnError } from './atomically.js'
 import { keep } from './autograd/tidy.js'
 import { native, type OptimizerHandle, type TensorHandle } from './binding.js'
+import { describeValue } from './describe.js'
 import type { Device } from './device.js'
 import { isHalf } from './dtype.js'
 import type { Hyperparameters } from './hyperparameters.js'
@@ -182,7 +183,9 @@ export abstract class Optimizer {
   /** @internal */
   [inspect](): string {
     const { dense, tables } = this.#handle
-    const rates = `lr ${this.lr}${this.tableLr === undefined ? '' : `, tableLr ${this.tableLr}`}`
+    const { lr, tableLr } = this
+    const table = tableLr === undefined ? '' : `, tableLr ${describeValue(tableLr)}`
+    const rates = `lr ${describeValue(lr)}${table}`
     const counts = `dense parameters ${dense.length}, tables ${tables.length}`
     return `${this.#name} ${rates}, ${counts}, on ${this.#device.name}`
   }

@@ -102,6 +102,11 @@ export function checkInteger(
   return value
 }
 
+/** Where random numbers begin: an integer from 0, or undefined for the next of a counter. */
+export function checkSeed(where: string, seed: unknown, name = 'seed'): number | undefined {
+  return seed === undefined ? undefined : checkInteger(where, name, seed, 0)
+}
+
 /** Options whose product is the size of something, which has a limit. @throws ERR_VALUE */
 export function checkProduct(
   where: string,

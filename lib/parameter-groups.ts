@@ -1,6 +1,6 @@
 // The parameters of one device, each once, and the groups that an optimizer was given them in.
 
-import { isObject } from './describe.js'
+import { isInstance, isObject } from './describe.js'
 import type { Device } from './device.js'
 import { fail, isArray } from './errors.js'
 import { checkBoolean, checkFloat32, checkOptions } from './options.js'
@@ -52,9 +52,10 @@ export interface GroupedParameters extends DistinctParameters {
 export function distinctParameters(
   where: string,
   parameters: readonly Parameter[],
+  argument = 'params',
 ): DistinctParameters {
   const collector = new Collector(where)
-  collector.add('params', parameters, 0)
+  collector.add(argument, parameters, 0)
   return collector.parameters()
 }
 
@@ -78,7 +79,8 @@ export function groupedParameters(
       ...none,
       ...options,
       prefix,
-      weightDecay: decay && checkFloat32(where, `${prefix}weightDecay`, decay, 0),
+      weightDecay:
+        decay === undefined ? undefined : checkFloat32(where, `${prefix}weightDecay`, decay, 0),
       constant: checkBoolean(where, `${prefix}constant`, options.constant ?? false),
     }
   })
@@ -154,14 +156,14 @@ function readParameter(
 ): DenseParameter | TrainedTable {
   if (isObject(p)) {
     const { kind, name, value } = p as Partial<Parameter>
-    if (kind === 'dense' && Tensor.is(value)) {
+    if (kind === 'dense' && typeof name === 'string' && Tensor.is(value)) {
       const { grad } = p as Partial<DenseParameter>
-      if (Tensor.is(grad)) return { kind, name: String(name), value, grad }
+      if (Tensor.is(grad)) return { kind, name, value, grad }
     }
-    if (kind === 'table' && Tensor.is(value)) {
+    if (kind === 'table' && typeof name === 'string' && Tensor.is(value)) {
       const { table } = p as Partial<TableParameter>
-      if (table instanceof ValueTable && table.weight === value)
-        return { kind, name: String(name), value, table }
+      if (isInstance(table, ValueTable) && table.weight === value)
+        return { kind, name, value, table }
     }
   }
   const hint = 'Pass layer.parameters(), spread for several layers.'

@@ -65,8 +65,7 @@ export class PeerLayer extends TableLayer {
     ])
     checkDevice(where, device)
     const compute = computeCode(where, device, checked.compute)
-    const seed = checked.seed ?? device.seeds.next()
-    const query = checkQuery(where, { ...checked, seed })
+    const query = checkQuery(where, checked)
     const activation = checked.activation ?? 'gelu'
     choiceIndex(where, 'activation', activation, ['gelu', 'relu'])
     choiceIndex(where, 'dtype', checked.dtype ?? 'float32', ['float32'])
@@ -82,19 +81,21 @@ export class PeerLayer extends TableLayer {
       own.push(table)
       return table
     }
-    const create = () => {
-      const down = sharedOrNewTable('down', query.inputDim, 2 * query.seed)
-      const up = sharedOrNewTable('up', outputDim, 2 * query.seed + 1)
+    const create = (seed: number) => {
+      const down = sharedOrNewTable('down', query.inputDim, 2 * seed)
+      const up = sharedOrNewTable('up', outputDim, 2 * seed + 1)
       const handle = native.peerLayerCreate(
         device.handle,
         down.handle,
         up.handle,
-        ...queryArguments(query, compute),
+        ...queryArguments({ ...query, seed }, compute),
         activationCode(where, activation),
       )
       return { down, up, handle }
     }
-    const { down, up, handle } = disposeOnError(create, own)
+    const { down, up, handle } = device.seeds.use(checked.seed, (seed) =>
+      disposeOnError(() => create(seed), own),
+    )
     super(where, device, query.inputDim, outputDim, {
       parameters: handle.parameters,
       forward: (x) => native.peerLayerForward(handle, x),

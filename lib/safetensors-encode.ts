@@ -1,5 +1,6 @@
 // The header of a safetensors file that is written. What could not be read again is refused.
 
+import { isObject } from './describe.js'
 import { dtypeInfo } from './dtype.js'
 import { fail } from './errors.js'
 import { isWellFormed } from './files/json-reader.js'
@@ -116,10 +117,9 @@ function ownEntries<T>(
   value: Record<string, T>,
   what: string,
 ): [string, T][] {
-  const isObject = typeof value === 'object' && value !== null && !Array.isArray(value)
-  const prototype = isObject ? Object.getPrototypeOf(value) : undefined
+  const prototype = isObject(value) ? Object.getPrototypeOf(value) : undefined
   // Object.prototype of any realm
-  if (!isObject || (prototype !== null && Object.getPrototypeOf(prototype) !== null)) {
+  if (!isObject(value) || (prototype !== null && Object.getPrototypeOf(prototype) !== null)) {
     const hint = 'Pass an object literal, or one of Object.fromEntries().'
     fail('ERR_VALUE', where, argument, `be a plain object of ${what} by name`, value, hint)
   }

@@ -1,5 +1,6 @@
 // Files that are no safetensors files: what they are instead, by their first bytes.
 
+import { quotePath } from './describe.js'
 import { MemoryLayersError } from './errors.js'
 import type { FileContext } from './files/system.js'
 
@@ -106,8 +107,8 @@ export const formatBytes = 512
 export function failFormat({ where, path }: FileContext, reason: string, begin?: Buffer): never {
   const other = begin && formats.find((format) => format.is(begin))
   const text = other
-    ? `${where}: "${path}" is not a safetensors file: it is ${other.name}.\n  ${other.hint}`
-    : `${where}: "${path}" is not a valid safetensors file: ${reason}.\n  ` +
+    ? `${where}: ${quotePath(path)} is not a safetensors file: it is ${other.name}.\n  ${other.hint}`
+    : `${where}: ${quotePath(path)} is not a valid safetensors file: ${reason}.\n  ` +
       'It may be truncated or not a safetensors file; write it again.'
   throw new MemoryLayersError('ERR_FILE_FORMAT', text)
 }

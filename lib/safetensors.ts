@@ -5,7 +5,7 @@
 import { native } from './binding.js'
 import { checkDevice, type Device } from './device.js'
 import { dtypeCode, dtypeInfo } from './dtype.js'
-import { fail } from './errors.js'
+import { fail, isArray } from './errors.js'
 import { finish, finishPaced } from './files/pace.js'
 import {
   allocate,
@@ -98,14 +98,26 @@ export async function saveSafetensors(
   tensors: StateDict,
   options?: SaveOptions,
 ): Promise<void> {
+  return saveAround(path, tensors, options, (save) => save())
+}
+
+/**
+ * {@link saveSafetensors}, written when `around` calls `save`: with the values of the call before.
+ */
+export async function saveAround(
+  path: string,
+  tensors: StateDict,
+  options: SaveOptions | undefined,
+  around: (save: () => Promise<void>) => Promise<void>,
+): Promise<void> {
   const where = 'saveSafetensors'
   const file = { where, path: checkPath(where, path) }
   const { metadata, onProgress } = checkOptions(where, options, ['metadata', 'onProgress'])
   checkCallback(where, onProgress)
   const { header, ordered, total } = encodeHeader(where, tensors, metadata)
   const snapshot = new Snapshot(where, ordered)
-  try {
-    await replaceFile(file, async (append) => {
+  const save = () =>
+    replaceFile(file, async (append) => {
       await append(header)
       let done = 0
       // in a function of its own: a chunk can be collected before the next one is read
@@ -121,6 +133,8 @@ export async function saveSafetensors(
       let more = true
       while (more) more = await appendChunk()
     })
+  try {
+    await around(save)
   } finally {
     snapshot.dispose()
   }
@@ -186,7 +200,7 @@ function checkNames(
   names: readonly string[] | undefined,
 ): ReadonlySet<string> | undefined {
   if (names === undefined) return undefined
-  if (!Array.isArray(names)) fail('ERR_VALUE', where, 'names', 'be an array of names', names)
+  if (!isArray(names)) fail('ERR_VALUE', where, 'names', 'be an array of names', names)
   for (const name of names)
     if (typeof name !== 'string') fail('ERR_VALUE', where, 'names', 'hold strings', name)
   return new Set(names)

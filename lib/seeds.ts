@@ -30,14 +30,31 @@ export class Seeds {
 
   /** Runs `build` with the seeds that follow from `seed`, if there is one, and then goes on. */
   within<T>(seed: number | undefined, build: () => T): T {
-    if (seed === undefined) return build()
-    const [first, count] = [this.#first, this.#count]
-    this.restart(seed)
-    try {
+    if (seed === undefined) return this.#restoring(false, build)
+    return this.#restoring(true, () => {
+      this.restart(seed)
       return build()
+    })
+  }
+
+  /** Runs `build` with `seed`, or with the next one: if it throws, none was drawn. */
+  use<T>(seed: number | undefined, build: (seed: number) => T): T {
+    return this.#restoring(false, () => build(seed ?? this.next()))
+  }
+
+  /** Runs `build`, after which the counter is as before: always, or if it throws. */
+  #restoring<T>(always: boolean, build: () => T): T {
+    const [first, count] = [this.#first, this.#count]
+    let restore = true
+    try {
+      const result = build()
+      restore = always
+      return result
     } finally {
-      this.#first = first
-      this.#count = count
+      if (restore) {
+        this.#first = first
+        this.#count = count
+      }
     }
   }
 }

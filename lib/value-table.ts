@@ -8,7 +8,7 @@ import { fail } from './errors.js'
 import { inspect } from './inspect.js'
 import { constantTensor } from './new-tensor.js'
 import { SparseGrad } from './ops.js'
-import { checkInteger, checkNumber, checkOptions, choiceIndex } from './options.js'
+import { checkInteger, checkNumber, checkOptions, checkSeed, choiceIndex } from './options.js'
 import { overwrite } from './overwrite.js'
 import { mapTensors } from './safetensors.js'
 import { formatShape, optionalTensorHandle, Tensor, tensorHandle } from './tensor.js'
@@ -67,10 +67,10 @@ function allocateRows(where: string, device: Device, options: ValueTableOptions)
   choiceIndex(where, 'dtype', dtype, rowTypes)
   const init = checkOptions(`${where}: init`, checked.init, ['std', 'seed'])
   const std = checkNumber(where, 'init.std', init.std ?? 1 / Math.sqrt(dim), 0)
-  const seed = checkInteger(where, 'init.seed', init.seed ?? device.seeds.next(), 0)
+  const seed = checkSeed(where, init.seed, 'init.seed')
   const shape = [slots, dim]
   if (dtype !== 'int8') {
-    const weight = device.normal(shape, { std, seed, dtype })
+    const weight = device.seeds.use(seed, (seed) => device.normal(shape, { std, seed, dtype }))
     return new TableRows({ slots, dim, weight, scales: undefined, mapped: false })
   }
   if (checked.init) {
@@ -87,8 +87,9 @@ function allocateRows(where: string, device: Device, options: ValueTableOptions)
 function mapRows(where: string, path: string, name: string, options: MapOptions): TableRows {
   const { device, scales } = checkOptions(where, options, ['device', 'scales'])
   checkDevice(where, device)
-  for (const given of [name, scales ?? ''])
-    if (typeof given !== 'string') fail('ERR_VALUE', where, 'name', 'be a string', given)
+  if (typeof name !== 'string') fail('ERR_VALUE', where, 'name', 'be a string', name)
+  if (scales !== undefined && typeof scales !== 'string')
+    fail('ERR_VALUE', where, 'scales', 'be a string', scales)
   const mapped = mapTensors(where, device, path, { name, scales })
   try {
     return checkMapped(where, name, mapped.rows, scales, mapped.scales)

@@ -1,6 +1,7 @@
 // Whether operations record themselves for `backward()`: on, but inside of noGrad() and while
 // explicit forwards and backwards run.
 
+import { isObject } from '../describe.js'
 import { describeValue, fail } from '../errors.js'
 
 let recording = true
@@ -28,7 +29,7 @@ export function checkFunction(where: string, fn: unknown): void {
 
 /** Throws ERR_VALUE for a promise, whose work would go on after the scope that it was made in. */
 export function checkSynchronous(where: string, result: unknown): void {
-  if (typeof (result as { then?: unknown } | null | undefined)?.then !== 'function') return
+  if (!isObject(result) || !('then' in result) || typeof result.then !== 'function') return
   const hint = 'Await outside of it: what an async function does after its first await is not in.'
   fail('ERR_VALUE', where, 'fn', 'return at once', 'a function that returns a promise', hint)
 }

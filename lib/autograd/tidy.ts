@@ -1,5 +1,7 @@
 // Which tensors outlive the piece of code that made them.
 
+import { isObject } from '../describe.js'
+import { isArray } from '../errors.js'
 import { collectTensors, ownTensors } from '../made-tensors.js'
 import type { Tensor } from '../tensor.js'
 import { tensorHandle } from '../tensor-arguments.js'
@@ -46,18 +48,19 @@ export function tidy<T>(fn: () => T): T {
 }
 
 /** The tensors in a value: itself, in arrays and plain objects, or an object's own. */
-function tensorsIn(value: unknown, found = new Set<unknown>()): Set<unknown> {
-  if (typeof value !== 'object' || value === null || found.has(value)) return found
-  found.add(value)
-  if (TensorMemory.isTensor(value)) return found
-  if (ownTensors in value) {
-    for (const t of (value as { [ownTensors](): Iterable<Tensor> })[ownTensors]()) found.add(t)
-    return found
+function tensorsIn(result: unknown): Set<unknown> {
+  const found = new Set<unknown>([result])
+  for (const value of found) {
+    if (!(isObject(value) || isArray(value)) || TensorMemory.isTensor(value)) continue
+    if (ownTensors in value) {
+      for (const t of (value as { [ownTensors](): Iterable<Tensor> })[ownTensors]()) found.add(t)
+      continue
+    }
+    const prototype = Object.getPrototypeOf(value)
+    if (!isArray(value) && prototype !== Object.prototype && prototype !== null) continue
+    // Not by access: a getter may make tensors.
+    for (const property of Object.values(Object.getOwnPropertyDescriptors(value)))
+      found.add(property.value)
   }
-  const prototype = Object.getPrototypeOf(value)
-  if (!Array.isArray(value) && prototype !== Object.prototype && prototype !== null) return found
-  // Not by access: a getter may make tensors.
-  for (const property of Object.values(Object.getOwnPropertyDescriptors(value)))
-    tensorsIn(property.value, found)
   return found
 }

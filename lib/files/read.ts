@@ -2,9 +2,17 @@
 
 import type { BigIntStats } from 'node:fs'
 import type { FileHandle } from 'node:fs/promises'
+import { quotePath } from '../describe.js'
 import { MemoryLayersError } from '../errors.js'
 import { failFormat } from '../safetensors-formats.js'
-import { checkRegular, type FileContext, fileError, readFlags, system } from './system.js'
+import {
+  checkRegular,
+  type FileContext,
+  fileError,
+  readFlags,
+  system,
+  unlessAbsent,
+} from './system.js'
 
 /** An open file, read at any position. Its errors are MemoryLayersErrors. */
 export interface ReadableFile {
@@ -125,12 +133,36 @@ function sameContent(a: BigIntStats, b: BigIntStats): boolean {
   return a.size === b.size && a.mtimeNs === b.mtimeNs
 }
 
+/** The text of a regular file, UTF-8. @throws ERR_VALUE, ERR_FILE_FORMAT, ERR_OUT_OF_MEMORY */
+export function readText(where: string, path: string): Promise<string> {
+  const file = { where, path }
+  return withFile(file, async (open) => {
+    const bytes = allocate(file, open.size)
+    await readExactly(file, open, bytes, 0)
+    try {
+      return bytes.toString()
+    } catch {
+      const text = `${where}: ${quotePath(path)} has ${open.size} bytes, too many for a string.`
+      throw new MemoryLayersError('ERR_OUT_OF_MEMORY', text)
+    }
+  })
+}
+
+/** Whether there is something at a path. @throws ERR_FILE_FORMAT where the system can't say */
+export async function isPresent({ where, path }: FileContext): Promise<boolean> {
+  try {
+    return (await unlessAbsent(() => system.stat(path))) !== undefined
+  } catch (error) {
+    throw fileError({ where, path }, 'read', error)
+  }
+}
+
 /** Memory of the process. @throws ERR_OUT_OF_MEMORY */
 export function allocate({ where, path }: FileContext, bytes: number): Buffer {
   try {
     return Buffer.allocUnsafeSlow(bytes)
   } catch {
-    const text = `${where}: no memory for ${bytes} bytes of "${path}".`
+    const text = `${where}: no memory for ${bytes} bytes of ${quotePath(path)}.`
     throw new MemoryLayersError('ERR_OUT_OF_MEMORY', text)
   }
 }

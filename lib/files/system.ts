@@ -27,6 +27,7 @@ import {
 } from 'node:fs/promises'
 import { getSystemErrorMap } from 'node:util'
 import { native } from '../binding.js'
+import { quotePath } from '../describe.js'
 import { fail, MemoryLayersError } from '../errors.js'
 
 /** The functions of `node:fs` that are used, and the lock of an open file. */
@@ -90,28 +91,19 @@ function isSystemError(error: unknown): error is NodeJS.ErrnoException {
 export function fileError({ where, path }: FileContext, verb: string, cause: unknown): unknown {
   if (!isSystemError(cause)) return cause
   const reason = getSystemErrorMap().get(cause.errno ?? 0)?.[1] ?? cause.message
-  const text = `${where}: "${path}" can't be ${verb}: ${reason} (${cause.code}, ${cause.syscall}).`
+  const text = `${where}: ${quotePath(path)} can't be ${verb}: ${reason} (${cause.code}, ${cause.syscall}).`
   const hint = hints[cause.code ?? '']
   const error = new MemoryLayersError('ERR_FILE_FORMAT', hint ? `${text}\n  ${hint}` : text)
   error.cause = cause
   return error
 }
 
-/** The text of a file, UTF-8. @throws ERR_FILE_FORMAT */
-export async function readText(where: string, path: string): Promise<string> {
-  try {
-    return await system.readFile(path)
-  } catch (error) {
-    throw fileError({ where, path }, 'read', error)
-  }
-}
-
 /** The path that a user gave. @throws ERR_VALUE */
-export function checkPath(where: string, path: unknown): string {
-  if (typeof path !== 'string') fail('ERR_VALUE', where, 'path', 'be a string', path)
-  if (path === '') fail('ERR_VALUE', where, 'path', 'name a file', '""')
+export function checkPath(where: string, path: unknown, name = 'path'): string {
+  if (typeof path !== 'string') fail('ERR_VALUE', where, name, 'be a string', path)
+  if (path === '') fail('ERR_VALUE', where, name, 'name a file', '""')
   if (path.includes('\0'))
-    fail('ERR_VALUE', where, 'path', 'not contain NUL', JSON.stringify(path.slice(0, 80)))
+    fail('ERR_VALUE', where, name, 'not contain NUL', JSON.stringify(path.slice(0, 80)))
   return path
 }
 
@@ -142,7 +134,7 @@ export function checkRegular({ where, path }: FileContext, found: BigIntStats): 
         : found.isSymbolicLink()
           ? 'a link'
           : 'a device'
-  fail('ERR_VALUE', where, 'path', `name a regular file`, `${kind} at "${path}"`)
+  fail('ERR_VALUE', where, 'path', `name a regular file`, `${kind} at ${quotePath(path)}`)
 }
 
 /** Opening never waits: a FIFO without a writer would. */

@@ -3,7 +3,7 @@ import { type Compute, checkCompute } from '../compute.js'
 import { checkDevice, type Device } from '../device.js'
 import type { LayerInput } from '../layer-input.js'
 import * as ops from '../ops.js'
-import { checkBoolean, checkInteger, checkOptions, checkProduct } from '../options.js'
+import { checkBoolean, checkInteger, checkOptions, checkProduct, checkSeed } from '../options.js'
 import type { DenseParameter } from '../parameter.js'
 import type { Tensor } from '../tensor.js'
 import {
@@ -79,14 +79,18 @@ export class Attention extends DenseModule implements ExplicitModule<Saved<Atten
     this.#headDim = headDim
     this.#causal = causal
     const [queries, keys] = [heads * headDim, kvHeads * headDim]
-    const projection = (name: string, rows: number, columns: number, offset: number) =>
-      uniformParameter(device, `${name}.weight`, [rows, columns], columns, 4 * seed + offset)
-    const { query, key, value, output } = disposeOnError(() => ({
-      query: projection('query', queries, dim, 1),
-      key: projection('key', keys, dim, 2),
-      value: projection('value', keys, dim, 3),
-      output: projection('output', dim, queries, 4),
-    }))
+    const create = (seed: number) => {
+      const projection = (name: string, rows: number, columns: number, offset: number) =>
+        uniformParameter(device, `${name}.weight`, [rows, columns], columns, 4 * seed + offset)
+      return {
+        query: projection('query', queries, dim, 1),
+        key: projection('key', keys, dim, 2),
+        value: projection('value', keys, dim, 3),
+        output: projection('output', dim, queries, 4),
+      }
+    }
+    const made = device.seeds.use(seed, (s) => disposeOnError(() => create(s)))
+    const { query, key, value, output } = made
     this.#query = query
     this.#key = key
     this.#value = value
@@ -176,7 +180,7 @@ function checkAttention(where: string, device: Device, options: AttentionOptions
   const { heads, kvHeads, headDim } = checkHeads(where, dim, checked, false)
   checkProduct(where, { heads, headDim })
   const causal = checkBoolean(where, 'causal', checked.causal ?? true)
-  const seed = checkInteger(where, 'seed', checked.seed ?? device.seeds.next(), 0)
+  const seed = checkSeed(where, checked.seed)
   return { dim, heads, kvHeads, headDim, causal, compute, seed }
 }
 

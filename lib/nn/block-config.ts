@@ -119,7 +119,7 @@ export function checkBlocks(
   layers: number,
   { feedForward, memory }: BlockOptions,
 ): BlockConfig[] {
-  const placed = memory && checkPlacement(where, dim, layers, memory)
+  const placed = memory === undefined ? undefined : checkPlacement(where, dim, layers, memory)
   return Array.from({ length: layers }, (_, layer) => {
     const perLayer = typeof feedForward === 'function'
     const name = perLayer ? `feedForward(${layer})` : 'feedForward'

@@ -2,9 +2,10 @@
 // JSON, what is no tensor.
 
 import { atomically } from '../atomically.js'
-import { describeValue, isObject } from '../describe.js'
+import { describeValue, isObject, shorten } from '../describe.js'
 import { fail, isArray, MemoryLayersError } from '../errors.js'
 import { collectTensors } from '../made-tensors.js'
+import { checkInteger } from '../options.js'
 import { readSafetensors, saveSafetensors } from '../safetensors.js'
 import type { StateDict } from '../state-dict.js'
 import type { Tensor } from '../tensor.js'
@@ -78,14 +79,18 @@ export async function saveCheckpoint(path: string, parts: CheckpointParts): Prom
   const { state, ...named } = checkParts(where, parts)
   const made: Tensor[] = []
   const tensors: StateDict = {}
-  const contents: Contents = { state: checkJson(where, state), positions: {}, seeds: {}, same: {} }
+  const positions = new Map<string, number>()
+  const seeds = new Map<string, number>()
+  const same = new Map<string, string>()
+  checkNames(where, Object.keys(named))
+  const kept = checkJson(where, state)
   const restore = collectTensors(made)
   try {
     const names = new Map<Tensor, string>()
     for (const [part, object] of Object.entries(named)) {
       for (const [at, { position, seed }] of resumables(part, object)) {
-        contents.positions[at] = position
-        if (typeof seed === 'number') contents.seeds[at] = seed
+        positions.set(at, checkInteger(where, `${at}.position`, position, 0))
+        if (isPosition(seed)) seeds.set(at, seed)
       }
       if (!isStateful(object)) continue
       for (const [key, tensor] of Object.entries(object.stateDict())) {
@@ -95,12 +100,18 @@ export async function saveCheckpoint(path: string, parts: CheckpointParts): Prom
           names.set(tensor, name)
           tensors[name] = tensor
         } else {
-          contents.same[name] = first
+          same.set(name, first)
         }
       }
     }
   } finally {
     restore()
+  }
+  const contents: Contents = {
+    state: kept,
+    positions: Object.fromEntries(positions),
+    seeds: Object.fromEntries(seeds),
+    same: Object.fromEntries(same),
   }
   try {
     await saveSafetensors(path, tensors, {
@@ -122,6 +133,19 @@ export async function loadCheckpoint(
   path: string,
   parts: CheckpointParts,
 ): Promise<{ state: unknown }> {
+  return { state: await loadCheckpointIf(path, parts, (state) => state) }
+}
+
+/**
+ * {@link loadCheckpoint} of a file whose state passes a check, which throws where it does not:
+ * nothing is loaded then.
+ * @returns what the check made of the state
+ */
+export async function loadCheckpointIf<T>(
+  path: string,
+  parts: CheckpointParts,
+  checkState: (state: unknown) => T,
+): Promise<T> {
   const where = 'loadCheckpoint'
   const { state: _, ...named } = checkParts(where, parts)
   const live = Object.values(named).flatMap((object) =>
@@ -131,20 +155,35 @@ export async function loadCheckpoint(
   const { tensors, metadata } = await readSafetensors(path, device && { device })
   try {
     const contents = readContents(where, path, metadata)
+    const state = checkState(contents.state)
     const states = Object.entries(named).map(([part, object]) => ({
       object,
-      state: isStateful(object) ? selectPart(where, part, tensors, contents) : {},
+      state: isStateful(object) ? selectPart(where, part, object, tensors, contents) : {},
       positions: positionsOf(where, part, object, contents),
     }))
     const load = () => {
       for (const { object, state } of states) if (isStateful(object)) object.loadStateDict(state)
+      setPositions(states.flatMap(({ positions }) => positions))
     }
     if (device) atomically(device, load)
-    for (const { positions } of states)
-      for (const [resumable, found] of positions) Object.assign(resumable, found)
-    return { state: contents.state }
+    else load()
+    return state
   } finally {
     for (const tensor of Object.values(tensors)) tensor.dispose()
+  }
+}
+
+/** Sets all positions, with their seeds, or none. */
+function setPositions(positions: readonly [Resumable, Resumable][]): void {
+  const before = positions.map(([resumable, { seed }]): [Resumable, Resumable] => {
+    const { position } = resumable
+    return [resumable, { position, ...(seed !== undefined && { seed: resumable.seed! }) }]
+  })
+  try {
+    for (const [resumable, found] of positions) Object.assign(resumable, found)
+  } catch (error) {
+    for (const [resumable, found] of before) Object.assign(resumable, found)
+    throw error
   }
 }
 
@@ -161,18 +200,13 @@ function firstTensor(object: Stateful): Tensor[] {
 }
 
 function isStateful(object: unknown): object is Stateful {
-  const { stateDict, loadStateDict } = (object ?? {}) as Partial<Stateful>
+  const { stateDict, loadStateDict } = (isObject(object) ? object : {}) as Partial<Stateful>
   return typeof stateDict === 'function' && typeof loadStateDict === 'function'
 }
 
 /** @internal */
 export function isResumable(object: unknown): object is Resumable {
-  return (
-    typeof object === 'object' &&
-    object !== null &&
-    'position' in object &&
-    typeof object.position === 'number'
-  )
+  return isObject(object) && 'position' in object && typeof object.position === 'number'
 }
 
 function checkParts(where: string, parts: unknown): CheckpointParts {
@@ -186,38 +220,41 @@ function checkParts(where: string, parts: unknown): CheckpointParts {
   return Object.fromEntries(named)
 }
 
-/** What JSON keeps of a state must be all of it. */
-function checkJson(where: string, state: unknown): unknown {
-  if (state === undefined) return null
-  const problem = findUnkept(state, 'state')
-  if (problem) fail('ERR_VALUE', where, problem.path, 'be a value of JSON', problem.value)
-  return state
+/** Tensors lie under `<part>.<name>`: no part may begin as another's tensors do. */
+function checkNames(where: string, names: readonly string[]): void {
+  for (const name of names) {
+    const outer = names.find((other) => name.startsWith(`${other}.`))
+    if (outer === undefined) continue
+    const hint = `The tensors of "${shorten(outer)}" begin so.`
+    fail('ERR_VALUE', where, shorten(name), `not begin with "${shorten(outer)}."`, 'both', hint)
+  }
 }
 
 const maxDepth = 100
 
-function findUnkept(
-  value: unknown,
-  path: string,
-  depth = 0,
-): { path: string; value: unknown } | undefined {
-  if (value === null || typeof value === 'string' || typeof value === 'boolean') return undefined
-  if (typeof value === 'number') return Number.isFinite(value) ? undefined : { path, value }
-  const plain = isObject(value) && Object.getPrototypeOf(value) === Object.prototype
-  if (depth > maxDepth || !(isArray(value) || plain)) return { path, value: describeValue(value) }
-  for (const [key, item] of Object.entries(value)) {
-    const found = findUnkept(item, `${path}.${key}`, depth + 1)
-    if (found) return found
+/** A copy of a state, each property read once: what JSON keeps of it must be all of it. */
+function checkJson(where: string, state: unknown): unknown {
+  const copy = (value: unknown, path: string, depth: number): unknown => {
+    if (value === null || typeof value === 'string' || typeof value === 'boolean') return value
+    if (Number.isFinite(value)) return value
+    const plain = isObject(value) && Object.getPrototypeOf(value) === Object.prototype
+    if (depth > maxDepth || !(isArray(value) || plain))
+      fail('ERR_VALUE', where, shorten(path), 'be a value of JSON', describeValue(value))
+    const item = (key: number | string, item: unknown) => copy(item, `${path}.${key}`, depth + 1)
+    if (isArray(value)) return Array.from(value, (element, i) => item(i, element))
+    return Object.fromEntries(Object.entries(value).map(([key, v]) => [key, item(key, v)]))
   }
-  return undefined
+  return state === undefined ? null : copy(state, 'state', 0)
 }
 
 function readContents(where: string, path: string, metadata: Record<string, string>): Contents {
   if (metadata['format'] === format)
     try {
       const contents: Partial<Contents> | null = JSON.parse(metadata['contents'] ?? '')
-      const { positions, same, seeds } = contents ?? {}
-      if (isObject(positions) && isObject(same) && isObject(seeds)) return contents as Contents
+      const { positions, seeds, same } = contents ?? {}
+      const hasNumbers = (numbers: unknown) =>
+        isObject(numbers) && Object.values(numbers).every(isPosition)
+      if (hasNumbers(positions) && hasNumbers(seeds) && isObject(same)) return contents as Contents
     } catch {
       // as another file
     }
@@ -225,15 +262,25 @@ function readContents(where: string, path: string, metadata: Record<string, stri
   fail('ERR_FILE_FORMAT', where, 'path', 'name a checkpoint of this package', path, hint)
 }
 
-function selectPart(where: string, part: string, all: StateDict, contents: Contents): StateDict {
+function selectPart(
+  where: string,
+  part: string,
+  object: Stateful,
+  all: StateDict,
+  contents: Contents,
+): StateDict {
   const prefix = `${part}.`
   const own = Object.entries(all).filter(([name]) => name.startsWith(prefix))
   const same = Object.entries(contents.same)
     .filter(([name]) => name.startsWith(prefix))
-    .map(([name, first]) => [name, all[first]] as const)
+    .map(([name, first]) => [name, Object.hasOwn(all, first) ? all[first] : undefined] as const)
   const entries = [...own, ...same]
-  if (entries.length === 0) missing(where, part, Object.keys(all))
+  if (entries.length === 0 && firstTensor(object).length > 0) missing(where, part, Object.keys(all))
   return Object.fromEntries(entries.map(([name, t]) => [name.slice(prefix.length), t as Tensor]))
+}
+
+function isPosition(position: unknown): position is number {
+  return Number.isSafeInteger(position) && (position as number) >= 0
 }
 
 /** A part and what is in it that has a position, by part and name in it. */
@@ -252,8 +299,8 @@ function positionsOf(
   { positions, seeds }: Contents,
 ): [Resumable, Resumable][] {
   return resumables(part, object).flatMap(([at, found]): [Resumable, Resumable][] => {
-    const position = positions[at]
-    const seed = typeof found.seed === 'number' ? seeds[at] : undefined
+    const position = Object.hasOwn(positions, at) ? positions[at] : undefined
+    const seed = isPosition(found.seed) && Object.hasOwn(seeds, at) ? seeds[at] : undefined
     if (position !== undefined) return [[found, { position, ...(seed !== undefined && { seed }) }]]
     if (at === part) missing(where, part, Object.keys(positions))
     return []

@@ -1,6 +1,7 @@
 // What a module is made of: how its children are found, and their parameters.
 
 import { isInstance, isObject } from '../describe.js'
+import { isArray } from '../errors.js'
 import { denseParameter, type Parameter, tableParameter } from '../parameter.js'
 import type { StateDict } from '../state-dict.js'
 import { Tensor } from '../tensor.js'
@@ -58,10 +59,21 @@ export function once(parameters: readonly Parameter[]): Parameter[] {
   return parameters.filter(({ value }) => !seen.has(value) && seen.add(value))
 }
 
-/** The children that a property leads to: itself, or those in an array or record. */
-export function childrenIn(name: string, value: unknown): [string, Child][] {
-  if (typeof value !== 'object' || value === null || Tensor.is(value)) return []
+const maxDepth = 32
+
+/**
+ * The children that a property leads to: itself, or those in an array or record, down to
+ * `maxDepth`, `within` which it is: one that leads back to itself is left out there.
+ */
+export function childrenIn(
+  name: string,
+  value: unknown,
+  within: readonly unknown[] = [],
+): [string, Child][] {
+  if (!(isObject(value) || isArray(value)) || Tensor.is(value)) return []
   if (isInstance(value, ValueTable) || isParameter(value) || isLayer(value)) return [[name, value]]
-  if (!Array.isArray(value) && !(isObject(value) && isRecord(value))) return []
-  return Object.entries(value).flatMap(([key, v]) => childrenIn(`${name}.${key}`, v))
+  if (!isArray(value) && !isRecord(value)) return []
+  if (within.includes(value) || within.length === maxDepth) return []
+  const path = [...within, value]
+  return Object.entries(value).flatMap(([key, v]) => childrenIn(`${name}.${key}`, v, path))
 }

@@ -1,3 +1,4 @@
+import { isObject } from '../describe.js'
 import type { Device } from '../device.js'
 import { fail, isArray } from '../errors.js'
 import * as ops from '../ops.js'
@@ -15,7 +16,7 @@ export interface AppliedModule {
 }
 
 function checkApplicable(where: string, name: string, value: unknown): void {
-  const { apply } = Object(value) as { apply?: unknown }
+  const apply: unknown = isObject(value) && 'apply' in value ? value.apply : undefined
   if (typeof value !== 'function' && typeof apply !== 'function')
     fail('ERR_VALUE', where, name, 'be a module, a layer or a function', value)
 }

@@ -1,7 +1,7 @@
 import type { Device } from '../device.js'
 import { fail } from '../errors.js'
 import * as ops from '../ops.js'
-import { checkInteger, checkNumber, checkOptions } from '../options.js'
+import { checkInteger, checkNumber, checkOptions, checkSeed } from '../options.js'
 import type { Tensor } from '../tensor.js'
 import { Module } from './module.js'
 
@@ -32,10 +32,9 @@ export interface DropoutOptions {
  */
 export class Dropout extends Module {
   readonly #p: number
-  /** Calls in training so far: the masks follow from it and the seed. */
-  position = 0
-  /** Of the masks. */
+  /** Of the masks, with the number of the call. */
   seed: number
+  #position = 0
 
   /** @throws ERR_DEVICE, ERR_OPTION, ERR_VALUE */
   constructor(device: Device, options?: DropoutOptions) {
@@ -43,12 +42,24 @@ export class Dropout extends Module {
     const { p, seed } = checkOptions('Dropout', options, ['p', 'seed'])
     this.#p = checkNumber('Dropout', 'p', p ?? 0.1, 0)
     if (this.#p >= 1) fail('ERR_VALUE', 'Dropout', 'p', 'be below 1', p, '0.1 would do.')
-    this.seed = checkInteger('Dropout', 'seed', seed ?? device.seeds.next(), 0)
+    this.seed = device.seeds.use(checkSeed('Dropout', seed), (drawn) => drawn)
+  }
+
+  /** Calls in training so far: the masks follow from it and the seed. @throws ERR_VALUE */
+  get position(): number {
+    return this.#position
+  }
+
+  /** The next call is the one after so many. */
+  set position(value: number) {
+    this.#position = checkInteger('Dropout', 'position', value, 0)
   }
 
   /** Of any shape, float32. @throws ERR_SHAPE, ERR_DTYPE */
   apply(x: Tensor): Tensor {
     if (!this.training || this.#p === 0) return x
-    return ops.dropout(x, { p: this.#p, seed: this.seed, step: this.position++ })
+    const y = ops.dropout(x, { p: this.#p, seed: this.seed, step: this.#position })
+    this.#position++
+    return y
   }
 }

@@ -8,7 +8,7 @@ import { inspect } from '../inspect.js'
 import { constantTensor } from '../new-tensor.js'
 import { toIndexTensor } from '../ops/indices.js'
 import * as ops from '../ops.js'
-import { checkInteger, checkNumber, checkOptions } from '../options.js'
+import { checkInteger, checkNumber, checkOptions, checkSeed } from '../options.js'
 import { type Parameter, stateEntries, tableParameter } from '../parameter.js'
 import { loadStateDict, type StateDict, stateDictOf } from '../state-dict.js'
 import { formatShape, Tensor, tensorHandle } from '../tensor.js'
@@ -56,12 +56,15 @@ export class Embedding {
     const where = 'Embedding'
     checkDevice(where, device)
     const checked = checkOptions(where, options, ['count', 'dim', 'std', 'seed'])
-    const seed = checkInteger(where, 'seed', checked.seed ?? device.seeds.next(), 0)
+    const seed = checkSeed(where, checked.seed)
     this.#device = device
     this.table = new ValueTable(device, {
       slots: checkInteger(where, 'count', checked.count),
       dim: checkInteger(where, 'dim', checked.dim),
-      init: { std: checkNumber(where, 'std', checked.std ?? 1, 0), seed },
+      init: {
+        std: checkNumber(where, 'std', checked.std ?? 1, 0),
+        ...(seed !== undefined && { seed }),
+      },
     })
     this.table.embedding = true
   }

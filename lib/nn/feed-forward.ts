@@ -3,7 +3,7 @@ import { type Compute, checkCompute } from '../compute.js'
 import { checkDevice, type Device } from '../device.js'
 import type { LayerInput } from '../layer-input.js'
 import * as ops from '../ops.js'
-import { checkInteger, checkOptions, choiceIndex } from '../options.js'
+import { checkInteger, checkOptions, checkSeed, choiceIndex } from '../options.js'
 import type { DenseParameter } from '../parameter.js'
 import type { Tensor } from '../tensor.js'
 import {
@@ -77,18 +77,20 @@ export class FeedForward extends DenseModule implements ExplicitModule<Saved<Fee
     this.#compute = checkCompute(where, device, checked.compute)
     const dim = checkInteger(where, 'dim', checked.dim)
     const hidden = checkInteger(where, 'hiddenDim', checked.hiddenDim)
-    const seed = 4 * checkInteger(where, 'seed', checked.seed ?? device.seeds.next(), 0)
+    const seed = checkSeed(where, checked.seed)
     const activation = checked.activation ?? 'gelu'
     choiceIndex(where, 'activation', activation, Object.keys(activations))
     this.#device = device
     this.#dim = dim
     this.#activation = activation
-    const { w1, b1, w2, b2 } = disposeOnError(() => ({
-      w1: uniformParameter(device, 'w1.weight', [hidden, dim], dim, seed + 1),
-      b1: uniformParameter(device, 'w1.bias', [hidden], dim, seed + 2),
-      w2: uniformParameter(device, 'w2.weight', [dim, hidden], hidden, seed + 3),
-      b2: uniformParameter(device, 'w2.bias', [dim], hidden, seed + 4),
-    }))
+    const create = (seed: number) => ({
+      w1: uniformParameter(device, 'w1.weight', [hidden, dim], dim, 4 * seed + 1),
+      b1: uniformParameter(device, 'w1.bias', [hidden], dim, 4 * seed + 2),
+      w2: uniformParameter(device, 'w2.weight', [dim, hidden], hidden, 4 * seed + 3),
+      b2: uniformParameter(device, 'w2.bias', [dim], hidden, 4 * seed + 4),
+    })
+    const made = device.seeds.use(seed, (s) => disposeOnError(() => create(s)))
+    const { w1, b1, w2, b2 } = made
     this.#w1 = w1
     this.#b1 = b1
     this.#w2 = w2

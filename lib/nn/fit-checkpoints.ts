@@ -1,10 +1,10 @@
 // The checkpoints of a run: the newest at its path, older ones beside it.
 
 import { basename, dirname, extname, join } from 'node:path'
-import { isObject } from '../describe.js'
+import { isObject, quotePath } from '../describe.js'
 import { fail } from '../errors.js'
 import { fileError, system, unlessAbsent } from '../files/system.js'
-import { loadCheckpoint, type Resumable, type Stateful, saveCheckpoint } from './checkpoint.js'
+import { loadCheckpointIf, type Resumable, type Stateful, saveCheckpoint } from './checkpoint.js'
 import type { CheckedFit } from './fit-options.js'
 
 /** What fit keeps in a checkpoint beside tensors. */
@@ -33,12 +33,7 @@ export class RunCheckpoints {
     if (typeof path !== 'string') return undefined
     // what else is wrong with the path, saving there will say
     if (resume === true && !(await system.stat(path).catch(() => undefined))) return undefined
-    const { state } = await loadCheckpoint(path, this.#parts)
-    const run = (state as { fit?: unknown } | null)?.fit as RunState | undefined
-    if (!isObject(run) || !Number.isInteger(run.step) || !Number.isInteger(run.taken)) {
-      const hint = 'Load it with loadCheckpoint instead.'
-      fail('ERR_FILE_FORMAT', 'fit', 'resume', 'name a checkpoint that fit wrote', path, hint)
-    }
+    const run = await loadCheckpointIf(path, this.#parts, (state) => runStateOf(path, state))
     if (!schedule) optimizer.lr = run.lr
     if (path === checkpoint?.path) this.#saved = run.step
     return run
@@ -57,6 +52,15 @@ export class RunCheckpoints {
   }
 }
 
+/** @throws ERR_FILE_FORMAT for a state that fit did not write */
+function runStateOf(path: string, state: unknown): RunState {
+  const run = (isObject(state) && 'fit' in state ? state.fit : undefined) as RunState | undefined
+  const counts = [run?.step, run?.taken].every((n) => Number.isSafeInteger(n) && (n as number) >= 0)
+  if (run && counts && Number.isFinite(run.lr) && run.lr >= 0) return run
+  const hint = 'Load it with loadCheckpoint instead.'
+  fail('ERR_FILE_FORMAT', 'fit', 'resume', 'name a checkpoint that fit wrote', path, hint)
+}
+
 /** 'run.safetensors' after step 20: 'run-20.safetensors'. */
 function olderName(path: string, step: number): string {
   const extension = extname(path)
@@ -69,7 +73,7 @@ async function keepAs(path: string, older: string): Promise<void> {
     await remove(older)
     await system.link(path, older).catch(() => system.copyFile(path, older))
   } catch (error) {
-    throw fileError({ where: 'fit', path }, `kept as "${older}"`, error)
+    throw fileError({ where: 'fit', path }, `kept as ${quotePath(older)}`, error)
   }
 }
 
@@ -78,7 +82,10 @@ async function removeOld(path: string, keep: number): Promise<void> {
   const extension = extname(path)
   const stem = basename(path, extension)
   const steps: number[] = []
-  for (const name of await system.readdir(folder)) {
+  const names = await system.readdir(folder).catch((error) => {
+    throw fileError({ where: 'fit', path: folder }, 'searched for older checkpoints', error)
+  })
+  for (const name of names) {
     const middle = name.slice(stem.length + 1, name.length - extension.length)
     if (
       /^\d+$/.test(middle) &&
@@ -91,5 +98,9 @@ async function removeOld(path: string, keep: number): Promise<void> {
 }
 
 async function remove(path: string): Promise<void> {
-  await unlessAbsent(() => system.unlink(path))
+  try {
+    await unlessAbsent(() => system.unlink(path))
+  } catch (error) {
+    throw fileError({ where: 'fit', path }, 'removed', error)
+  }
 }

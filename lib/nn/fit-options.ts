@@ -1,8 +1,9 @@
 // The options of fit, and their check.
 
-import { isObject } from '../describe.js'
+import { isInstance, isObject } from '../describe.js'
 import type { MemoryInfo } from '../device.js'
 import { fail } from '../errors.js'
+import { checkPath } from '../files/system.js'
 import type { ClipOptions } from '../optim.js'
 import { Optimizer } from '../optimizer.js'
 import { checkChoice, checkInteger, checkNumber, checkOptions } from '../options.js'
@@ -128,7 +129,7 @@ const names = [
 /** @throws ERR_OPTION, ERR_VALUE */
 export function checkFit(options: FitOptions): CheckedFit {
   const o = checkOptions(where, options, names)
-  if (!(o.optimizer instanceof Optimizer))
+  if (!isObject(o.optimizer) || !(o.optimizer instanceof Optimizer))
     fail('ERR_VALUE', where, 'optimizer', 'be an optimizer of this package', o.optimizer)
   checkFunction('schedule', o.schedule)
   checkFunction('evaluate', o.evaluate)
@@ -137,9 +138,10 @@ export function checkFit(options: FitOptions): CheckedFit {
   const resume: unknown = o.resume ?? false
   if (typeof resume !== 'boolean' && typeof resume !== 'string')
     fail('ERR_VALUE', where, 'resume', 'be true, false or the path of a checkpoint', resume)
+  if (typeof resume === 'string') checkPath(where, resume, 'resume')
   if (resume === true && !checkpoint)
     fail('ERR_VALUE', where, 'resume', 'be a path where there is no checkpoint.path', resume)
-  if (o.signal !== undefined && !(o.signal instanceof AbortSignal))
+  if (o.signal !== undefined && !isInstance(o.signal, AbortSignal))
     fail('ERR_VALUE', where, 'signal', 'be an AbortSignal', o.signal)
   return {
     optimizer: o.optimizer,
@@ -176,10 +178,8 @@ function checkCheckpoint(given: CheckpointOptions): Required<CheckpointOptions> 
     'every',
     'keep',
   ])
-  if (typeof path !== 'string' || path === '')
-    fail('ERR_VALUE', where, 'checkpoint.path', 'be a path', path)
   return {
-    path,
+    path: checkPath(where, path, 'checkpoint.path'),
     every: every === undefined ? Infinity : checkInteger(where, 'checkpoint.every', every),
     keep: checkInteger(where, 'checkpoint.keep', keep ?? 1, 1, 10_000),
   }

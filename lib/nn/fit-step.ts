@@ -5,6 +5,7 @@ import type { Device } from '../device.js'
 import { fail } from '../errors.js'
 import { TableLayer } from '../layer.js'
 import { clipGradNorm } from '../optim.js'
+import { checkNumber } from '../options.js'
 import { Tensor } from '../tensor.js'
 import type { SlotUsage } from '../usage.js'
 import type { CheckedFit, StepInfo, Trainable, TrainingBatch } from './fit-options.js'
@@ -49,7 +50,9 @@ export class Steps<Tokens, Targets> {
   /** @throws what the model throws; nothing but gradients has changed then */
   enqueue(step: number, batches: readonly TrainingBatch<Tokens, Targets>[]): PendingStep {
     const { optimizer, schedule, clip, every, onStep } = this.#options
-    if (schedule) optimizer.lr = optimizer.baseLr * schedule(step)
+    const before = optimizer.lr
+    const factor = schedule && checkNumber(where, `schedule(${step})`, schedule(step))
+    if (factor !== undefined) optimizer.lr = optimizer.baseLr * factor
     const { lr, tableLr } = optimizer
     try {
       const losses = batches.map((batch) => this.#backward(step, batch, 1 / batches.length))
@@ -64,6 +67,9 @@ export class Steps<Tokens, Targets> {
         norms: handled(Promise.resolve(norms)),
         usage: handled(onStep && step % every === 0 ? this.#usage() : Promise.resolve(undefined)),
       }
+    } catch (error) {
+      optimizer.lr = before
+      throw error
     } finally {
       optimizer.zeroGrad()
     }

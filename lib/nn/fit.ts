@@ -2,7 +2,8 @@
 
 import { isObject } from '../describe.js'
 import type { Device } from '../device.js'
-import { fail } from '../errors.js'
+import { fail, isArray } from '../errors.js'
+import { distinctParameters } from '../parameter-groups.js'
 import { isResumable, type Resumable } from './checkpoint.js'
 import { RunCheckpoints } from './fit-checkpoints.js'
 import {
@@ -72,15 +73,18 @@ export async function fit<Tokens, Targets>(
   const checked = checkFit(options)
   checkModel(model)
   checkBatches(batches)
-  const [parameter] = model.parameters()
-  if (!parameter) fail('ERR_VALUE', where, 'model', 'have parameters', model)
-  const run = new Run(model, batches, checked, parameter.value.device)
+  const { device } = distinctParameters(where, model.parameters(), 'model.parameters()')
+  const run = new Run(model, batches, checked, device)
   return run.train()
 }
 
 function checkBatches(batches: unknown): void {
-  const iterable = typeof batches === 'object' && batches !== null
-  if (iterable && (Symbol.iterator in batches || Symbol.asyncIterator in batches)) return
+  if (isObject(batches) || isArray(batches)) {
+    const { [Symbol.asyncIterator]: async, [Symbol.iterator]: sync } = batches as Partial<
+      AsyncIterable<unknown> & Iterable<unknown>
+    >
+    if (typeof (async ?? sync) === 'function') return
+  }
   fail('ERR_VALUE', where, 'batches', 'be iterable', batches)
 }
 
@@ -216,13 +220,20 @@ class Run<Tokens, Targets> {
 type BatchIterator<T, U> = Iterator<TrainingBatch<T, U>> | AsyncIterator<TrainingBatch<T, U>>
 
 function iteratorOf<T, U>(batches: Batches<T, U>): BatchIterator<T, U> {
-  return Symbol.asyncIterator in batches
-    ? batches[Symbol.asyncIterator]()
-    : batches[Symbol.iterator]()
+  const { [Symbol.asyncIterator]: async } = batches as Partial<AsyncIterable<TrainingBatch<T, U>>>
+  const iterator =
+    typeof async === 'function'
+      ? (batches as AsyncIterable<TrainingBatch<T, U>>)[Symbol.asyncIterator]()
+      : (batches as Iterable<TrainingBatch<T, U>>)[Symbol.iterator]()
+  if (!isObject(iterator) || typeof iterator.next !== 'function')
+    fail('ERR_VALUE', where, 'batches', 'have an iterator with next()', iterator)
+  return iterator
 }
 
 async function take<T, U>(iterator: BatchIterator<T, U>): Promise<TrainingBatch<T, U> | undefined> {
-  const { done, value } = await iterator.next()
+  const result: unknown = await iterator.next()
+  if (!isObject(result)) fail('ERR_VALUE', where, 'batches', 'give iterator results', result)
+  const { done, value } = result as IteratorResult<TrainingBatch<T, U>>
   if (done) return undefined
   if (isObject(value) && 'tokens' in value && 'targets' in value) return value
   const hint = 'TextDataset makes such batches.'

@@ -5,7 +5,7 @@ import { checkDevice, type Device } from '../device.js'
 import { fail } from '../errors.js'
 import type { LayerInput } from '../layer-input.js'
 import * as ops from '../ops.js'
-import { checkBoolean, checkInteger, checkOptions } from '../options.js'
+import { checkBoolean, checkInteger, checkOptions, checkSeed } from '../options.js'
 import { type DenseParameter, type Parameter, tableParameter } from '../parameter.js'
 import { formatShape, type Tensor, tensorHandle } from '../tensor.js'
 import { ValueTable } from '../value-table.js'
@@ -74,17 +74,23 @@ export class Linear extends DenseModule implements ExplicitModule<Saved<{ x: Ten
     this.#compute = checkCompute(where, device, checked.compute)
     const inputDim = checkInteger(where, 'inputDim', checked.inputDim)
     const outputDim = checkInteger(where, 'outputDim', checked.outputDim)
-    const seed = 2 * checkInteger(where, 'seed', checked.seed ?? device.seeds.next(), 0)
+    const seed = checkSeed(where, checked.seed)
     const hasBias = checkBoolean(where, 'bias', checked.bias ?? true)
     this.#device = device
     this.#inputDim = inputDim
     this.#outputDim = outputDim
     const shape = [outputDim, inputDim]
-    const table = checked.weight && checkTied(where, checked.weight, device, shape)
-    const { own, bias } = disposeOnError(() => ({
-      own: table ? undefined : uniformParameter(device, 'weight', shape, inputDim, seed + 1),
-      bias: hasBias ? uniformParameter(device, 'bias', [outputDim], inputDim, seed + 2) : undefined,
-    }))
+    const table =
+      checked.weight === undefined ? undefined : checkTied(where, checked.weight, device, shape)
+    const create = (seed: number) => {
+      const parameter = (name: string, shape: readonly number[], offset: number) =>
+        uniformParameter(device, name, shape, inputDim, 2 * seed + offset)
+      return {
+        own: table ? undefined : parameter('weight', shape, 1),
+        bias: hasBias ? parameter('bias', [outputDim], 2) : undefined,
+      }
+    }
+    const { own, bias } = device.seeds.use(seed, (s) => disposeOnError(() => create(s)))
     this.#own = own
     this.#table = table
     this.#value = table?.weight ?? own!.value

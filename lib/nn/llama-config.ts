@@ -1,6 +1,6 @@
 // config.json of a Llama checkpoint, as options of a Transformer and back.
 
-import { isObject } from '../describe.js'
+import { describeValue, isObject, quotePath, shorten } from '../describe.js'
 import { fail, isArray, MemoryLayersError } from '../errors.js'
 import type { BlockConfig, FeedForwardSpec, MemoryPlacement } from './block-config.js'
 import type { TransformerConfig, TransformerOptions } from './transformer-config.js'
@@ -44,17 +44,22 @@ class Reader {
 
   /** Of `rope_parameters`, where newer files have theta, or of the field itself. */
   theta(): number {
-    const { rope_theta: theta } = Object(this.#json['rope_parameters']) as ConfigJson
-    return theta === undefined
-      ? this.number('rope_theta', 10_000)
-      : new Reader(this.#where, { rope_theta: theta }).number('rope_theta')
+    const theta = this.number('rope_theta', 10_000)
+    const { rope_theta: newer } = this.#rope('rope_parameters')
+    return new Reader(this.#where, { rope_theta: newer }).number('rope_theta', theta)
   }
 
   refuse(name: string, wanted: readonly unknown[], found: unknown): never {
     const list = wanted.map((value) => JSON.stringify(value)).join(' or ')
     const hint = 'The model would not compute what its files say.'
-    const text = JSON.stringify(found) ?? 'nothing'
-    fail('ERR_UNSUPPORTED', this.#where, name, `be ${list} in config.json`, text, hint)
+    fail(
+      'ERR_UNSUPPORTED',
+      this.#where,
+      name,
+      `be ${list} in config.json`,
+      describeValue(found),
+      hint,
+    )
   }
 
   check(): void {
@@ -70,12 +75,19 @@ class Reader {
 
   /** Positions that are scaled, as older files say it and as newer ones do. */
   #checkRope(): void {
-    const { rope_scaling: scaling, rope_parameters: parameters } = this.#json
+    const scaling = this.#json['rope_scaling'] ?? undefined
     const { rope_type: type, type: olderType } = Object(scaling) as ConfigJson
-    const unscaled = scaling === undefined || scaling === null || (type ?? olderType) === 'default'
-    if (!unscaled) this.refuse('rope_scaling', [null], scaling)
-    const { rope_type: newerType = 'default' } = Object(parameters) as ConfigJson
+    if (scaling !== undefined && (type ?? olderType) !== 'default')
+      this.refuse('rope_scaling', [null], scaling)
+    const { rope_type: newerType = 'default' } = this.#rope('rope_parameters')
     if (newerType !== 'default') this.refuse('rope_parameters.rope_type', ['default'], newerType)
+  }
+
+  /** A field that is an object, or none. */
+  #rope(name: string): ConfigJson {
+    const value = this.#json[name] ?? {}
+    if (!isObject(value)) fail('ERR_FILE_FORMAT', this.#where, name, 'be an object', value)
+    return value as ConfigJson
   }
 }
 
@@ -93,7 +105,7 @@ export function optionsOfConfig(where: string, json: ConfigJson): TransformerOpt
   const specs = json['feed_forward']
   if (specs !== undefined && !isArray(specs))
     fail('ERR_FILE_FORMAT', where, 'feed_forward', 'be an array in config.json', specs)
-  const memory = json['memory_layers'] as MemoryPlacement | undefined
+  const memory = (json['memory_layers'] ?? undefined) as MemoryPlacement | undefined
   return {
     vocabSize: reader.number('vocab_size'),
     dim,
@@ -103,7 +115,7 @@ export function optionsOfConfig(where: string, json: ConfigJson): TransformerOpt
     headDim,
     feedForward: (layer) =>
       (specs?.[layer] as FeedForwardSpec | null | undefined) ?? { kind: 'swiglu', hiddenDim },
-    ...(memory && { memory }),
+    ...(memory !== undefined && { memory }),
     contextLength: reader.number('max_position_embeddings', 2048),
     rope: json['rope_theta'] === false ? false : { theta: reader.theta() },
     normEps: reader.number('rms_norm_eps', 1e-6),
@@ -187,10 +199,10 @@ export function parseConfig(where: string, path: string, text: string): ConfigJs
   try {
     json = JSON.parse(text)
   } catch (cause) {
-    const message = `${where}: "${path}" is not JSON: ${(cause as Error).message}.`
+    const message = `${where}: ${quotePath(path)} is not JSON: ${(cause as Error).message}.`
     throw new MemoryLayersError('ERR_FILE_FORMAT', message)
   }
   if (typeof json !== 'object' || json === null || isArray(json))
-    fail('ERR_FILE_FORMAT', where, path, 'hold an object', json)
+    fail('ERR_FILE_FORMAT', where, shorten(path), 'hold an object', json)
   return json as ConfigJson
 }

@@ -3,7 +3,7 @@ import { type Compute, checkCompute } from '../compute.js'
 import { checkDevice, type Device } from '../device.js'
 import type { LayerInput } from '../layer-input.js'
 import * as ops from '../ops.js'
-import { checkInteger, checkNumber, checkOptions, checkProduct } from '../options.js'
+import { checkInteger, checkNumber, checkOptions, checkProduct, checkSeed } from '../options.js'
 import type { DenseParameter } from '../parameter.js'
 import type { Tensor } from '../tensor.js'
 import { Experts, type ExpertsSaved, type Routing } from './experts.js'
@@ -81,19 +81,20 @@ export class MixtureOfExperts extends DenseModule implements ExplicitModule<Save
     this.#dim = dim
     this.#count = experts
     this.#capacity = checkNumber(where, 'capacity', checked.capacity ?? 2, 0)
-    const seed =
-      (1 + 4 * experts) * checkInteger(where, 'seed', checked.seed ?? device.seeds.next(), 0)
-    const made = disposeOnError(() => ({
+    const create = (first: number) => ({
       experts: new Experts(device, {
         dim,
         hiddenDim: hidden,
         perToken: this.#capacity,
         compute,
         prefix: 'experts.',
-        seeds: Array.from({ length: experts }, (_, e) => seed + 4 * e + 2),
+        seeds: Array.from({ length: experts }, (_, e) => first + 4 * e + 2),
       }),
-      router: uniformParameter(device, 'router.weight', [experts, dim], dim, seed + 1),
-    }))
+      router: uniformParameter(device, 'router.weight', [experts, dim], dim, first + 1),
+    })
+    const made = device.seeds.use(checkSeed(where, checked.seed), (seed) =>
+      disposeOnError(() => create((1 + 4 * experts) * seed)),
+    )
     this.#experts = made.experts
     this.#router = made.router
     this.dense = [this.#router, ...made.experts.parameters()]

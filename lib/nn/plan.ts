@@ -1,5 +1,6 @@
 // How large a model is and what a training step moves, before anything is allocated.
 
+import { isObject } from '../describe.js'
 import { fail } from '../errors.js'
 import { checkChoice, checkInteger, checkNumber, checkOptions } from '../options.js'
 import {
@@ -81,7 +82,7 @@ const exactBytes = { float32: 0, bfloat16: 2, float16: 4 } as const
 export function plan(config: TransformerOptions | Preset, options?: PlanOptions): Plan {
   const names = ['devices', 'link', 'batch', 'optimizer']
   const checked = checkOptions(where, options, names)
-  const model = 'config' in config ? config.config : config
+  const model = isObject(config) && 'config' in config ? config.config : config
   const c = checkTransformerOptions(where, model)
   const devices = checkInteger(where, 'devices', checked.devices ?? 1, 1, 2 ** 20)
   const batch = checkInteger(where, 'batch', checked.batch ?? 1)

@@ -1,8 +1,9 @@
 // Which token comes next, from the logits of all.
 
+import { isInstance } from '../describe.js'
 import { fail, isArray } from '../errors.js'
 import * as ops from '../ops.js'
-import { checkFloat32, checkInteger, checkNumber, checkOptions } from '../options.js'
+import { checkFloat32, checkInteger, checkNumber, checkOptions, checkSeed } from '../options.js'
 import type { Tensor } from '../tensor.js'
 
 /** Options of {@link Transformer.generate}. */
@@ -55,16 +56,17 @@ export function checkSampling(
   const share = checkNumber(where, 'topP', topP ?? 1, 0)
   if (share === 0 || share > 1)
     fail('ERR_VALUE', where, 'topP', 'be above 0 and at most 1', share, '0.9 would do.')
-  if (signal !== undefined && !(signal instanceof AbortSignal))
+  if (signal !== undefined && !isInstance(signal, AbortSignal))
     fail('ERR_VALUE', where, 'signal', 'be an AbortSignal', signal)
+  const stops = new Set(checkStop(where, stop, vocabSize))
   return {
     maxTokens,
     temperature: checkFloat32(where, 'temperature', temperature ?? 1, 0),
     topK: checkInteger(where, 'topK', topK ?? vocabSize, 1),
     topP: share,
-    seed: checkInteger(where, 'seed', seed ?? nextSeed(), 0),
-    stop: new Set(checkStop(where, stop, vocabSize)),
+    stop: stops,
     signal,
+    seed: checkSeed(where, seed) ?? nextSeed(), // drawn where all else is right
   }
 }
 

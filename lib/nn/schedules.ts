@@ -24,26 +24,31 @@ function rising(step: number, warmup: number): number {
   return step < warmup ? Math.max(0, step / warmup) : 1
 }
 
+/** A step is a finite number. */
+function checked(where: string, factor: Schedule): Schedule {
+  return (step) => factor(checkNumber(where, 'step', step))
+}
+
 /** shape(0) = 1, shape(1) = 0. */
 function falling(
   where: string,
   options: ScheduleOptions,
   shape: (done: number) => number,
 ): Schedule {
-  const checked = checkOptions(where, options, ['warmup', 'total', 'floor'])
-  const total = checkInteger(where, 'total', checked.total)
-  const warmup = checkInteger(where, 'warmup', checked.warmup ?? 0, 0)
-  const floor = checkNumber(where, 'floor', checked.floor ?? 0, 0)
+  const given = checkOptions(where, options, ['warmup', 'total', 'floor'])
+  const total = checkInteger(where, 'total', given.total)
+  const warmup = checkInteger(where, 'warmup', given.warmup ?? 0, 0)
+  const floor = checkNumber(where, 'floor', given.floor ?? 0, 0)
   if (floor > 1) fail('ERR_VALUE', where, 'floor', 'be at most 1: it is a factor', floor)
   if (warmup >= total) {
     const hint = `warmup ${Math.floor(total / 10)} would do.`
     fail('ERR_VALUE', where, 'warmup', `be below total ${total}`, warmup, hint)
   }
-  return (step) => {
+  return checked(where, (step) => {
     if (step < warmup) return rising(step, warmup)
     if (step >= total) return floor
     return floor + (1 - floor) * shape((step - warmup) / (total - warmup))
-  }
+  })
 }
 
 /** Learning rate schedules, as functions of the step that give a factor. */
@@ -66,6 +71,6 @@ export const schedules = {
     const where = 'constant'
     const { warmup } = checkOptions(where, options, ['warmup'])
     const steps = checkInteger(where, 'warmup', warmup ?? 0, 0)
-    return (step) => rising(step, steps)
+    return checked(where, (step) => rising(step, steps))
   },
 } as const

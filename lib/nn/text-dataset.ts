@@ -1,6 +1,9 @@
+import { disposeOnError } from '../atomically.js'
 import { checkDevice, type Device } from '../device.js'
-import { fail, isArray } from '../errors.js'
-import { checkPath, readText } from '../files/system.js'
+import { encodeNumbers, isNumericData, type NumericData, readNumbers } from '../encode.js'
+import { fail } from '../errors.js'
+import { readText } from '../files/read.js'
+import { checkPath } from '../files/system.js'
 import { inspect } from '../inspect.js'
 import { checkBoolean, checkInteger, checkOptions } from '../options.js'
 import type { Tensor } from '../tensor.js'
@@ -119,7 +122,7 @@ export class TextDataset implements Iterable<TokenBatch> {
   /**
    * The text of a file, UTF-8.
    * @throws ERR_FILE_FORMAT where the file can't be read, with the system's error as `cause`;
-   * ERR_VALUE for what is no path; and as the constructor
+   * ERR_VALUE for what is no path, or of no regular file; and as the constructor
    */
   static async load(path: string, options: TextDatasetOptions): Promise<TextDataset> {
     const where = 'TextDataset.load'
@@ -156,7 +159,10 @@ export class TextDataset implements Iterable<TokenBatch> {
       tokens.set(this.tokens.subarray(begin, begin + length), b * length)
       targets.set(this.tokens.subarray(begin + 1, begin + 1 + length), b * length)
     }
-    return new Batch(this.device.tensor(tokens, shape), this.device.tensor(targets, shape))
+    const { device } = this
+    return disposeOnError(
+      () => new Batch(device.tensor(tokens, shape), device.tensor(targets, shape)),
+    )
   }
 
   /** The window that is read as the `number`-th of all epochs. */
@@ -201,25 +207,25 @@ function tokenize(
   source: unknown,
   given: Tokenizer | undefined,
 ): { tokens: Int32Array; tokenizer: Tokenizer | undefined } {
-  let tokenizer = given && checkTokenizer(where, given)
+  let tokenizer = given === undefined ? undefined : checkTokenizer(where, given)
   if (typeof source === 'string') {
     if (source === '') fail('ERR_VALUE', where, 'source', 'be a text that is not empty', source)
     tokenizer ??= new CharacterTokenizer(source)
     return { tokens: checkTokens(where, encodeText(where, tokenizer, source)), tokenizer }
   }
-  if (!isArray(source) && !ArrayBuffer.isView(source))
+  if (!isNumericData(source))
     fail('ERR_VALUE', where, 'source', 'be a text or an array of tokens', source)
-  return { tokens: checkTokens(where, source as unknown as ArrayLike<number>), tokenizer }
+  return { tokens: checkTokens(where, source), tokenizer }
 }
 
 /** A copy as int32. */
-function checkTokens(where: string, source: ArrayLike<number>): Int32Array {
-  const tokens = new Int32Array(source.length)
-  for (let i = 0; i < tokens.length; i++) {
-    const token = Number(source[i])
-    tokens[i] = token
-    if (tokens[i] !== token || token < 0)
-      fail('ERR_VALUE', where, `tokens[${i}]`, 'be an integer from 0 to 2^31 - 1', source[i])
+function checkTokens(where: string, source: NumericData): Int32Array {
+  const numbers = readNumbers(where, 'tokens', source)
+  const { elements } = encodeNumbers(where, 'tokens', numbers, 'int32')
+  const negative = elements.findIndex((token) => token < 0)
+  if (negative >= 0) {
+    const requirement = 'be an integer from 0 to 2^31 - 1'
+    fail('ERR_VALUE', where, `tokens[${negative}]`, requirement, elements[negative])
   }
-  return tokens
+  return elements === source ? Int32Array.from(elements) : (elements as Int32Array)
 }

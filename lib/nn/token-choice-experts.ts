@@ -4,11 +4,12 @@ import { isRecording } from '../autograd/recording.js'
 import { type Compute, checkCompute } from '../compute.js'
 import type { Device } from '../device.js'
 import * as ops from '../ops.js'
-import { checkInteger, checkNumber, checkOptions, checkProduct } from '../options.js'
-import type { Tensor } from '../tensor.js'
+import { checkInteger, checkNumber, checkOptions, checkProduct, checkSeed } from '../options.js'
+import { type Tensor, tensorHandle } from '../tensor.js'
 import type { Layer } from './children.js'
 import { Experts, type ExpertsSaved, type Routing } from './experts.js'
 import { explicitly, Saved } from './explicit-module.js'
+import { toRows } from './input.js'
 import { Linear } from './linear.js'
 import { Module } from './module.js'
 
@@ -75,7 +76,7 @@ export class TokenChoiceExperts extends Module {
     const perToken = checkInteger(where, 'expertsPerToken', standard, 1, count)
     const compute = checkCompute(where, device, checked.compute)
     this.#balance = checkNumber(where, 'balance', checked.balance ?? 0.01, 0)
-    const { router, experts } = device.seeds.within(checked.seed, () =>
+    const { router, experts } = device.seeds.within(checkSeed(where, checked.seed), () =>
       disposeOnError(() => {
         const router = new Linear(device, { inputDim: dim, outputDim: count, bias: false })
         const seeds = Array.from({ length: count }, () => 4 * device.seeds.next() + 1)
@@ -97,7 +98,7 @@ export class TokenChoiceExperts extends Module {
    * @throws ERR_SHAPE, ERR_DTYPE
    */
   apply(x: Tensor): Tensor {
-    const { y, probabilities } = this.#run(x, false)
+    const { y, probabilities } = this.#run('TokenChoiceExperts.apply', x, false)
     probabilities.dispose()
     return y
   }
@@ -105,9 +106,11 @@ export class TokenChoiceExperts extends Module {
   /**
    * The output, and the load-balancing loss (Fedus et al. 2021, section 2.2) times its weight:
    * `E * sum over e of share of the choices that fell on e * mean probability of e`, at least 1.
+   * @param x as of {@link TokenChoiceExperts.apply}
+   * @throws ERR_SHAPE, ERR_DTYPE
    */
   applyBalanced(x: Tensor): { y: Tensor; loss: Tensor } {
-    const { y, probabilities, choices } = this.#run(x, true)
+    const { y, probabilities, choices } = this.#run('TokenChoiceExperts.applyBalanced', x, true)
     const means = ops.mean(probabilities, { axes: 0, keepDims: true })
     const factor = (this.#balance * this.#count) / (this.#perToken * probabilities.shape[0]!)
     const loss = ops.mul(ops.sum(ops.mul(choices!, means)).reshape([1]), factor)
@@ -116,8 +119,13 @@ export class TokenChoiceExperts extends Module {
   }
 
   /** y, the probabilities `[T, E]`, and if asked for how often each expert was chosen `[1, E]`. */
-  #run(x: Tensor, counted: boolean): { y: Tensor; probabilities: Tensor; choices?: Tensor } {
-    const rows = x.reshape([x.size / this.#dim, this.#dim])
+  #run(
+    where: string,
+    x: Tensor,
+    counted: boolean,
+  ): { y: Tensor; probabilities: Tensor; choices?: Tensor } {
+    tensorHandle(where, 'x', x, this.device)
+    const { rows } = toRows(where, 'x', x, this.device, this.#dim)
     const probabilities = ops.softmax(this.router.apply(rows))
     const { y, context, choices } = explicitly(() => {
       const routing = this.#route(probabilities)

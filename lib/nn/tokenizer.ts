@@ -1,5 +1,6 @@
 import { isObject } from '../describe.js'
-import { fail, isArray } from '../errors.js'
+import { isNumericData, type NumericData, readNumbers } from '../encode.js'
+import { fail } from '../errors.js'
 
 /**
  * What turns text into tokens and back: `gpt-tokenizer` and `@huggingface/tokenizers` fit, whose
@@ -13,16 +14,16 @@ export interface Tokenizer {
 }
 
 /** Calls `encode` and checks what it returns. @throws ERR_VALUE */
-export function encodeText(where: string, tokenizer: Tokenizer, text: string): ArrayLike<number> {
+export function encodeText(where: string, tokenizer: Tokenizer, text: string): NumericData {
   const result: unknown = tokenizer.encode(text)
   const ids = isObject(result) && 'ids' in result ? result.ids : result
-  if (isArray(ids) || ArrayBuffer.isView(ids)) return ids as ArrayLike<number>
+  if (isNumericData(ids)) return ids
   const hint = 'It must return an array of tokens, or an object with such an array as "ids".'
   fail('ERR_VALUE', where, 'tokenizer.encode', 'return tokens', result, hint)
 }
 
 export function checkTokenizer(where: string, value: unknown): Tokenizer {
-  const { encode, decode } = (value ?? {}) as Partial<Tokenizer>
+  const { encode, decode } = (isObject(value) ? value : {}) as Partial<Tokenizer>
   if (typeof encode !== 'function' || typeof decode !== 'function')
     fail('ERR_VALUE', where, 'tokenizer', 'have encode() and decode()', value)
   return value as Tokenizer
@@ -59,6 +60,8 @@ export class CharacterTokenizer implements Tokenizer {
 
   /** @throws ERR_VALUE for a character that is not known */
   encode(text: string): number[] {
+    if (typeof text !== 'string')
+      fail('ERR_VALUE', 'CharacterTokenizer.encode', 'text', 'be a string', text)
     return Array.from(text, (character) => {
       const token = this.#tokens.get(character)
       if (token === undefined)
@@ -69,12 +72,12 @@ export class CharacterTokenizer implements Tokenizer {
 
   /** The text of tokens. @throws ERR_VALUE */
   decode(tokens: ArrayLike<number>): string {
-    return Array.from(tokens, (token) => {
-      const character = this.characters[token]
-      if (character === undefined) {
-        const range = `be from 0 to ${this.vocabSize - 1}`
-        fail('ERR_VALUE', 'CharacterTokenizer.decode', 'tokens', range, token)
-      }
+    const where = 'CharacterTokenizer.decode'
+    const { values } = readNumbers(where, 'tokens', tokens)
+    return Array.from(values, (token) => {
+      const character = typeof token === 'number' ? this.characters[token] : undefined
+      if (character === undefined)
+        fail('ERR_VALUE', where, 'tokens', `be from 0 to ${this.vocabSize - 1}`, token)
       return character
     }).join('')
   }

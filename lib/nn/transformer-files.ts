@@ -5,11 +5,12 @@ import type { Compute } from '../compute.js'
 import { checkDevice, type Device } from '../device.js'
 import type { DType } from '../dtype.js'
 import { fail } from '../errors.js'
+import { isPresent, readText } from '../files/read.js'
 import { replaceFile } from '../files/replace.js'
-import { checkPath, fileError, readText, system, unlessAbsent } from '../files/system.js'
+import { checkPath, fileError, system } from '../files/system.js'
 import { openDevice } from '../open-device.js'
 import { checkOptions } from '../options.js'
-import { loadSafetensors, saveSafetensors } from '../safetensors.js'
+import { loadSafetensors, saveAround } from '../safetensors.js'
 import type { StateDict } from '../state-dict.js'
 import type { Tensor } from '../tensor.js'
 import type { MemoryPlacement } from './block-config.js'
@@ -45,14 +46,13 @@ const origins = new WeakMap<Transformer, Origin>()
 /** The files of the weights: one, or those that an index names. */
 async function weightFiles(where: string, folder: string): Promise<string[]> {
   const single = join(folder, weightsFile)
-  if (await unlessAbsent(() => system.stat(single))) return [single]
+  if (await isPresent({ where, path: single })) return [single]
   const path = join(folder, indexFile)
-  const text = await unlessAbsent(() => system.readFile(path))
-  if (text === undefined) {
+  if (!(await isPresent({ where, path }))) {
     const requirement = `hold ${weightsFile} or ${indexFile}`
     fail('ERR_FILE_FORMAT', where, 'folder', requirement, `neither in "${folder}"`)
   }
-  const { weight_map: map } = parseConfig(where, path, text)
+  const { weight_map: map } = parseConfig(where, path, await readText(where, path))
   if (typeof map !== 'object' || map === null)
     fail('ERR_FILE_FORMAT', where, 'weight_map', `be an object in ${indexFile}`, map)
   const files = new Set(Object.values(map))
@@ -70,10 +70,11 @@ async function readWeights(where: string, folder: string, device: Device): Promi
     for (const path of await weightFiles(where, folder)) {
       const tensors = await loadSafetensors(path, { device })
       for (const [name, tensor] of Object.entries(tensors)) {
-        const before = state.get(name)
+        if (state.has(name)) {
+          for (const t of Object.values(tensors)) t.dispose()
+          fail('ERR_FILE_FORMAT', where, name, 'be in one file', 'it in several')
+        }
         state.set(name, tensor)
-        before?.dispose()
-        if (before) fail('ERR_FILE_FORMAT', where, name, 'be in one file', 'it in several')
       }
     }
     return state
@@ -101,14 +102,14 @@ export async function loadTransformer(
   const device = checked.device ?? openDevice()
   const path = join(folder, configFile)
   const json = parseConfig(where, path, await readText(where, path))
-  if (memory && json['memory_layers'] !== undefined) {
+  if (memory !== undefined && (json['memory_layers'] ?? undefined) !== undefined) {
     const hint = 'Leave it out: the memory layers of the files are loaded.'
     fail('ERR_OPTION', where, 'memory', 'be left out for a model that has memory', memory, hint)
   }
   const transformer = {
     ...optionsOfConfig(where, json),
-    ...(memory && { memory }),
-    ...(compute && { compute }),
+    ...(memory !== undefined && { memory }),
+    ...(compute !== undefined && { compute }),
   }
   checkTransformerOptions(where, transformer) // before the weights are read
   const state = await readWeights(where, folder, device)
@@ -195,9 +196,15 @@ export async function saveTransformer(folder: string, model: Transformer): Promi
       throw fileError({ where, path: folder }, 'made', error)
     }
     const metadata = { format: 'pt' }
-    await saveSafetensors(join(folder, weightsFile), Object.fromEntries(state), { metadata })
-    const text = `${JSON.stringify(json, null, 2)}\n`
-    await replaceFile(file, (append) => append(Buffer.from(text)))
+    const text = Buffer.from(`${JSON.stringify(json, null, 2)}\n`)
+    // All that can fail comes before the weights are replaced, and saves take turns for both files.
+    const around = (saveWeights: () => Promise<void>) =>
+      replaceFile(file, async (append) => {
+        await append(text)
+        await saveWeights()
+      })
+    const tensors = Object.fromEntries(state)
+    await saveAround(join(folder, weightsFile), tensors, { metadata }, around)
   } finally {
     for (const tensor of made) tensor.dispose()
   }

@@ -4,7 +4,7 @@ import { checkCompute } from '../compute.js'
 import type { Device } from '../device.js'
 import { checkIgnoreIndex } from '../ops/target-weights.js'
 import * as ops from '../ops.js'
-import { checkOptions } from '../options.js'
+import { checkInteger, checkOptions } from '../options.js'
 import type { Tensor } from '../tensor.js'
 import { Linear } from './linear.js'
 import { LlamaModule } from './llama-module.js'
@@ -24,6 +24,9 @@ import {
 } from './transformer-files.js'
 import { type Generator, generate, type Prompt } from './transformer-generate.js'
 import { headLoss } from './transformer-loss.js'
+
+/** Dropout's numbers of steps, two for each pass, are integers. */
+const maxPosition = 2 ** 51
 
 /** Options of {@link Transformer.loss}. */
 export interface LossOptions {
@@ -63,13 +66,9 @@ export class Transformer extends LlamaModule {
   /** @internal */
   readonly lmHead: Linear
   readonly #limits: TokenLimits
-  /**
-   * Passes in training so far: dropout's masks follow from it and {@link Transformer.seed}, so that
-   * a run which is resumed with both goes on as it was.
-   */
-  position = 0
   /** Of dropout's masks; 0 without dropout. */
   seed: number
+  #position = 0
 
   /** @throws ERR_DEVICE, ERR_OPTION, ERR_VALUE, ERR_UNSUPPORTED, ERR_OUT_OF_MEMORY */
   constructor(device: Device, options: TransformerOptions) {
@@ -91,6 +90,20 @@ export class Transformer extends LlamaModule {
     this.lmHead = head
     this.seed = seed
     this.#limits = { device, vocabSize, contextLength }
+  }
+
+  /**
+   * Passes in training so far: dropout's masks follow from it and {@link Transformer.seed}, so that
+   * a run which is resumed with both goes on as it was.
+   * @throws ERR_VALUE
+   */
+  get position(): number {
+    return this.#position
+  }
+
+  /** The next pass is the one after so many. */
+  set position(value: number) {
+    this.#position = checkInteger('Transformer', 'position', value, 0, maxPosition)
   }
 
   /**
@@ -121,9 +134,10 @@ export class Transformer extends LlamaModule {
   apply(tokens: Tokens): Tensor<'float32'> {
     return tidy(() => {
       const batch = toTokens('Transformer.apply', tokens, this.#limits)
-      const hidden = this.#run(batch, this.#pass(batch))
-      const logits = this.lmHead.apply(hidden)
-      return logits.reshape([...batch.shape, this.config.vocabSize])
+      return this.#pass(batch, (pass) => {
+        const logits = this.lmHead.apply(this.#run(batch, pass))
+        return logits.reshape([...batch.shape, this.config.vocabSize])
+      })
     }) as Tensor<'float32'>
   }
 
@@ -144,11 +158,12 @@ export class Transformer extends LlamaModule {
       const batch = toTokens(where, tokens, this.#limits)
       const flat = toTargets(where, targets, batch, this.#limits, ignoreIndex)
       const { kept, weights } = ops.targetWeights(flat, { ignoreIndex })
-      const pass = this.#pass(batch)
-      const rows = this.#run(batch, pass)
-      const loss = headLoss(rows, this.lmHead.weight, kept, weights, this.config.compute)
-      const extra = this.training ? pass.losses : []
-      return extra.reduce((sum, balance) => ops.add(sum, balance), loss)
+      return this.#pass(batch, (pass) => {
+        const rows = this.#run(batch, pass)
+        const loss = headLoss(rows, this.lmHead.weight, kept, weights, this.config.compute)
+        const extra = this.training ? pass.losses : []
+        return extra.reduce((sum, balance) => ops.add(sum, balance), loss)
+      })
     }) as Tensor<'float32'>
   }
 
@@ -171,9 +186,12 @@ export class Transformer extends LlamaModule {
     return generate(this.#generator(), prompt, options)
   }
 
-  #pass({ tensor }: TokenBatch): Pass {
-    const dropout = this.training ? { seed: this.seed, pass: this.position++ } : undefined
-    return { batch: tensor.shape[0]!, dropout, losses: [] }
+  /** Runs `body` on a new pass; one in training counts once it has succeeded. */
+  #pass<T>({ tensor }: TokenBatch, body: (pass: Pass) => T): T {
+    const dropout = this.training ? { seed: this.seed, pass: this.#position } : undefined
+    const result = body({ batch: tensor.shape[0]!, dropout, losses: [] })
+    if (dropout) this.#position = dropout.pass + 1
+    return result
   }
 
   /** `[batch * time, dim]` */

@@ -1,8 +1,23 @@
-import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import {
+  copyFileSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import { type DType, loadSafetensors, type StateDict, saveSafetensors } from '../../lib/index.js'
-import { Transformer, type TransformerOptions } from '../../lib/nn/index.js'
+import {
+  type DType,
+  loadSafetensors,
+  openDevice,
+  type StateDict,
+  saveSafetensors,
+} from '../../lib/index.js'
+import { TextDataset, Transformer, type TransformerOptions } from '../../lib/nn/index.js'
 import { onEveryDevice } from '../support/devices.js'
 import { errorOf } from '../support/errors.js'
 import { temporaryFolder } from '../support/files.js'
@@ -241,5 +256,57 @@ onEveryDevice((device) => {
     if (!options.memory) return
     expect(configOf(folder)['memory_layers']).toMatchObject({ layers: options.memory.layers })
     await errorOf('ERR_OPTION', () => Transformer.load(folder, { device, memory }))
+  })
+})
+
+describe('files that can not be read or replaced', () => {
+  const device = openDevice('cpu')
+  const memory = () => device.memory().allocated
+
+  test('text in what is no regular file is refused, and nothing waits for it', async () => {
+    for (const name of ['config.json', 'model.safetensors.index.json', 'model.safetensors'])
+      for (const odd of ['FIFO', '/dev/zero', 'loop']) {
+        const folder = withConfig({})
+        const path = join(folder, name)
+        if (name.startsWith('model')) rmSync(join(folder, 'model.safetensors'))
+        rmSync(path, { force: true })
+        if (odd === 'FIFO') execFileSync('mkfifo', [path])
+        else symlinkSync(odd === 'loop' ? name : odd, path)
+        const code = odd === 'loop' ? 'ERR_FILE_FORMAT' : 'ERR_VALUE'
+        await errorOf(code, () => Transformer.load(folder, { device }))
+        await errorOf(code, () => TextDataset.load(path, { device, contextLength: 2 }))
+      }
+  })
+
+  test('a tensor that is in two files leaves nothing of either', async () => {
+    const folder = withConfig({})
+    const [a, b] = ['a.safetensors', 'b.safetensors']
+    renameSync(join(folder, 'model.safetensors'), join(folder, a))
+    copyFileSync(join(folder, a), join(folder, b))
+    const index = JSON.stringify({ weight_map: { a, b } })
+    writeFileSync(join(folder, 'model.safetensors.index.json'), index)
+    const before = memory()
+    await errorOf('ERR_FILE_FORMAT', () => Transformer.load(folder, { device }))
+    expect(memory()).toBe(before)
+  })
+
+  test('weights stay where config.json can not be replaced, and the last of two saves wins', async () => {
+    const folder = withConfig({})
+    const model = await Transformer.load(folder, { device })
+    const weights = readFileSync(join(folder, 'model.safetensors'))
+    model.lmHead.weight.write(new Float32Array(model.lmHead.weight.size))
+    rmSync(join(folder, 'config.json'))
+    mkdirSync(join(folder, 'config.json'))
+    await errorOf('ERR_VALUE', () => model.save(folder))
+    expect(readFileSync(join(folder, 'model.safetensors'))).toEqual(weights)
+    const two = newFolder()
+    const sizes = { layers: 1, heads: 1, contextLength: 2, feedForward: { kind: 'none' } } as const
+    const [large, small] = [20_000, 5].map(
+      (vocabSize) => new Transformer(device, { vocabSize, dim: 8, ...sizes }),
+    )
+    await Promise.all([large!.save(two), small!.save(two)])
+    expect((await Transformer.load(two, { device })).config.vocabSize).toBe(5)
+    await Promise.all([small!.save(two), large!.save(two)])
+    expect((await Transformer.load(two, { device })).config.vocabSize).toBe(20_000)
   })
 })

@@ -59,7 +59,10 @@ export type CheckedQuery = Required<Omit<QueryOptions, 'queryNorm' | 'compute'>>
 export function checkQuery(where: string, options: Partial<QueryOptions>): CheckedQuery {
   const { inputDim, heads, knn, nKeys, keyDim, queryBias, queryNorm, seed } = options
   const width = checkInteger(where, 'keyDim', keyDim ?? 512, 2)
-  if (width % 2 !== 0) fail('ERR_VALUE', where, 'keyDim', 'be even: a query is two halves', width)
+  if (width % 2 !== 0) {
+    const hint = `keyDim ${width + 1} would do.`
+    fail('ERR_VALUE', where, 'keyDim', 'be even: a query is two halves', width, hint)
+  }
   const checked = {
     inputDim: checkInteger(where, 'inputDim', inputDim),
     heads: checkInteger(where, 'heads', heads ?? 4),

@@ -100,7 +100,7 @@ function describe(name: string, preset: Preset, p: Plan): string {
     formatEntry(name, `${preset.source}${marks}`, name.length + 2),
     `Parameters\n${entries(p.parameters, count)}`,
     `Multiply-adds per token, forward\n${entries(p.multiplyAddsPerToken, count)}`,
-    `Bytes per device (activations: an estimate)\n${entries(p.bytesPerDevice, bytes)}`,
+    `Bytes per device (activations: what forward saves)\n${entries(p.bytesPerDevice, bytes)}`,
     ...link,
     `Tokens per step: ${p.tokensPerStep.toLocaleString('en-US')}`,
   ].join('\n\n')

@@ -1,7 +1,6 @@
 import { disposeOnError } from '../atomically.js'
 import { type Compute, checkCompute } from '../compute.js'
 import { checkDevice, type Device } from '../device.js'
-import { fail } from '../errors.js'
 import type { LayerInput } from '../layer-input.js'
 import * as ops from '../ops.js'
 import { checkBoolean, checkInteger, checkOptions, checkProduct, checkSeed } from '../options.js'
@@ -15,6 +14,7 @@ import {
   uniformParameter,
   valuesByName,
 } from './explicit-module.js'
+import { checkHeads } from './heads.js'
 import { toGradientRows, toRows } from './input.js'
 
 /** Options of {@link Attention}. */
@@ -177,12 +177,7 @@ function checkAttention(where: string, device: Device, options: AttentionOptions
   const checked = checkOptions(where, options, names)
   const compute = checkCompute(where, device, checked.compute)
   const dim = checkInteger(where, 'dim', checked.dim)
-  const heads = checkInteger(where, 'heads', checked.heads)
-  const kvHeads = checkInteger(where, 'kvHeads', checked.kvHeads ?? heads)
-  if (heads % kvHeads !== 0) fail('ERR_VALUE', where, 'kvHeads', `divide heads ${heads}`, kvHeads)
-  if (checked.headDim === undefined && dim % heads !== 0)
-    fail('ERR_VALUE', where, 'heads', `divide dim ${dim}, or headDim be given`, heads)
-  const headDim = checkInteger(where, 'headDim', checked.headDim ?? dim / heads, 1, 256)
+  const { heads, kvHeads, headDim } = checkHeads(where, dim, checked, false)
   checkProduct(where, { heads, headDim })
   const causal = checkBoolean(where, 'causal', checked.causal ?? true)
   const seed = checkSeed(where, checked.seed)

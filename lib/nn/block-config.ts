@@ -210,6 +210,10 @@ function checkSpec(where: string, name: string, dim: number, spec: FeedForwardSp
 }
 
 function checkKind(where: string, name: string, spec: unknown): (typeof kinds)[number] {
+  if (typeof spec === 'string') {
+    const hint = `{ kind: '${kinds.find((kind) => kind === spec) ?? 'swiglu'}' } would do.`
+    fail('ERR_VALUE', where, name, 'be an object with a kind', `'${spec}'`, hint)
+  }
   const { kind } = checkOptions(`${where}: ${name}`, spec as { kind?: unknown }, specNames)
   if (kind === undefined)
     fail('ERR_VALUE', where, `${name}.kind`, 'be given', kind, "'swiglu' would do.")

@@ -23,6 +23,8 @@ export interface Stateful {
 export interface Resumable {
   /** How much was taken so far. */
   position: number
+  /** What the random numbers at a position follow from, where there are any. */
+  seed?: number
 }
 
 /** Parts of a checkpoint by name. `state` is anything that JSON has. */
@@ -44,6 +46,8 @@ interface Contents {
   state: unknown
   /** By part and name in it: `data`, `model.blocks.0.dropout`. */
   positions: Record<string, number>
+  /** Of those that have one, likewise. */
+  seeds: Record<string, number>
   /** Names of tensors that are the same one under another name. */
   same: Record<string, string>
 }
@@ -76,6 +80,7 @@ export async function saveCheckpoint(path: string, parts: CheckpointParts): Prom
   const made: Tensor[] = []
   const tensors: StateDict = {}
   const positions = new Map<string, number>()
+  const seeds = new Map<string, number>()
   const same = new Map<string, string>()
   checkNames(where, Object.keys(named))
   const kept = checkJson(where, state)
@@ -83,8 +88,10 @@ export async function saveCheckpoint(path: string, parts: CheckpointParts): Prom
   try {
     const names = new Map<Tensor, string>()
     for (const [part, object] of Object.entries(named)) {
-      for (const [at, { position }] of resumables(part, object))
+      for (const [at, { position, seed }] of resumables(part, object)) {
         positions.set(at, checkInteger(where, `${at}.position`, position, 0))
+        if (isPosition(seed)) seeds.set(at, seed)
+      }
       if (!isStateful(object)) continue
       for (const [key, tensor] of Object.entries(object.stateDict())) {
         const name = `${part}.${key}`
@@ -103,6 +110,7 @@ export async function saveCheckpoint(path: string, parts: CheckpointParts): Prom
   const contents: Contents = {
     state: kept,
     positions: Object.fromEntries(positions),
+    seeds: Object.fromEntries(seeds),
     same: Object.fromEntries(same),
   }
   try {
@@ -165,13 +173,16 @@ export async function loadCheckpointIf<T>(
   }
 }
 
-/** Sets all positions or none. */
-function setPositions(positions: readonly [Resumable, number][]): void {
-  const before = positions.map(([resumable]) => [resumable, resumable.position] as const)
+/** Sets all positions, with their seeds, or none. */
+function setPositions(positions: readonly [Resumable, Resumable][]): void {
+  const before = positions.map(([resumable, { seed }]): [Resumable, Resumable] => {
+    const { position } = resumable
+    return [resumable, { position, ...(seed !== undefined && { seed: resumable.seed! }) }]
+  })
   try {
-    for (const [resumable, position] of positions) resumable.position = position
+    for (const [resumable, found] of positions) Object.assign(resumable, found)
   } catch (error) {
-    for (const [resumable, position] of before) resumable.position = position
+    for (const [resumable, found] of before) Object.assign(resumable, found)
     throw error
   }
 }
@@ -240,9 +251,10 @@ function readContents(where: string, path: string, metadata: Record<string, stri
   if (metadata['format'] === format)
     try {
       const contents: Partial<Contents> | null = JSON.parse(metadata['contents'] ?? '')
-      const { positions, same } = contents ?? {}
-      if (isObject(positions) && isObject(same) && Object.values(positions).every(isPosition))
-        return contents as Contents
+      const { positions, seeds, same } = contents ?? {}
+      const hasNumbers = (numbers: unknown) =>
+        isObject(numbers) && Object.values(numbers).every(isPosition)
+      if (hasNumbers(positions) && hasNumbers(seeds) && isObject(same)) return contents as Contents
     } catch {
       // as another file
     }
@@ -267,7 +279,7 @@ function selectPart(
   return Object.fromEntries(entries.map(([name, t]) => [name.slice(prefix.length), t as Tensor]))
 }
 
-function isPosition(position: unknown): boolean {
+function isPosition(position: unknown): position is number {
   return Number.isSafeInteger(position) && (position as number) >= 0
 }
 
@@ -284,11 +296,12 @@ function positionsOf(
   where: string,
   part: string,
   object: unknown,
-  { positions }: Contents,
-): [Resumable, number][] {
-  return resumables(part, object).flatMap(([at, found]): [Resumable, number][] => {
+  { positions, seeds }: Contents,
+): [Resumable, Resumable][] {
+  return resumables(part, object).flatMap(([at, found]): [Resumable, Resumable][] => {
     const position = Object.hasOwn(positions, at) ? positions[at] : undefined
-    if (position !== undefined) return [[found, position]]
+    const seed = isPosition(found.seed) && Object.hasOwn(seeds, at) ? seeds[at] : undefined
+    if (position !== undefined) return [[found, { position, ...(seed !== undefined && { seed }) }]]
     if (at === part) missing(where, part, Object.keys(positions))
     return []
   })

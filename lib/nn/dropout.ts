@@ -32,7 +32,8 @@ export interface DropoutOptions {
  */
 export class Dropout extends Module {
   readonly #p: number
-  readonly #seed: number
+  /** Of the masks, with the number of the call. */
+  seed: number
   #position = 0
 
   /** @throws ERR_DEVICE, ERR_OPTION, ERR_VALUE */
@@ -41,7 +42,7 @@ export class Dropout extends Module {
     const { p, seed } = checkOptions('Dropout', options, ['p', 'seed'])
     this.#p = checkNumber('Dropout', 'p', p ?? 0.1, 0)
     if (this.#p >= 1) fail('ERR_VALUE', 'Dropout', 'p', 'be below 1', p, '0.1 would do.')
-    this.#seed = device.seeds.use(checkSeed('Dropout', seed), (drawn) => drawn)
+    this.seed = device.seeds.use(checkSeed('Dropout', seed), (drawn) => drawn)
   }
 
   /** Calls in training so far: the masks follow from it and the seed. @throws ERR_VALUE */
@@ -57,7 +58,7 @@ export class Dropout extends Module {
   /** Of any shape, float32. @throws ERR_SHAPE, ERR_DTYPE */
   apply(x: Tensor): Tensor {
     if (!this.training || this.#p === 0) return x
-    const y = ops.dropout(x, { p: this.#p, seed: this.#seed, step: this.#position })
+    const y = ops.dropout(x, { p: this.#p, seed: this.seed, step: this.#position })
     this.#position++
     return y
   }

@@ -14,6 +14,7 @@ import { loadStateDict, type StateDict, stateDictOf } from '../state-dict.js'
 import { formatShape, Tensor, tensorHandle } from '../tensor.js'
 import { ValueTable } from '../value-table.js'
 import { explicitly, Saved } from './explicit-module.js'
+import { checkTokenTensor } from './tokens.js'
 
 /** Options of {@link Embedding}. */
 export interface EmbeddingOptions {
@@ -109,7 +110,7 @@ export class Embedding {
   infer(tokens: Tensor | NumericData): Tensor<'float32'> {
     return explicitly(() => {
       const where = 'Embedding.infer'
-      if (Tensor.is(tokens)) checkTokens(where, tokens, this.#device)
+      if (Tensor.is(tokens)) checkTokenTensor(where, 'tokens', tokens, this.#device)
       const indices = this.#toIndices(where, tokens)
       const output = ops.embedding(this.table.weight, indices)
       if (indices !== tokens) indices.dispose()
@@ -176,19 +177,11 @@ export class Embedding {
 
   // A copy of the caller's token numbers, which the step reads later.
   #copyTokens(where: string, tokens: Tensor): Tensor {
-    checkTokens(where, tokens, this.#device)
+    checkTokenTensor(where, 'tokens', tokens, this.#device)
     return this.#device.empty(tokens.shape, 'int32').copyFrom(tokens)
   }
 
   #toIndices(where: string, tokens: Tensor | NumericData): Tensor {
     return toIndexTensor(where, tokens, this.table.slots, this.#device, 'tokens').tensor
   }
-}
-
-function checkTokens(where: string, tokens: Tensor, device: Device): void {
-  tensorHandle(where, 'tokens', tokens, device)
-  const { shape, dtype } = tokens
-  if (shape.length !== 1 && shape.length !== 2)
-    fail('ERR_SHAPE', where, 'tokens', 'have shape [tokens] or [batch, time]', formatShape(shape))
-  if (dtype !== 'int32') fail('ERR_DTYPE', where, 'tokens', 'be int32', dtype)
 }

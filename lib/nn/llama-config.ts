@@ -13,7 +13,6 @@ const required: Record<string, readonly unknown[]> = {
   hidden_act: ['silu'],
   attention_bias: [false],
   mlp_bias: [false],
-  rope_scaling: [null],
   sliding_window: [null],
   quantization_config: [null],
   partial_rotary_factor: [1],
@@ -46,12 +45,7 @@ class Reader {
   /** Of `rope_parameters`, where newer files have theta, or of the field itself. */
   theta(): number {
     const theta = this.number('rope_theta', 10_000)
-    const parameters = this.#json['rope_parameters']
-    if (parameters === undefined || parameters === null) return theta
-    if (!isObject(parameters))
-      fail('ERR_FILE_FORMAT', this.#where, 'rope_parameters', 'be an object', parameters)
-    const { rope_type: type = 'default', rope_theta: newer } = parameters as ConfigJson
-    if (type !== 'default') this.refuse('rope_parameters.rope_type', ['default'], type)
+    const { rope_theta: newer } = this.#rope('rope_parameters')
     return new Reader(this.#where, { rope_theta: newer }).number('rope_theta', theta)
   }
 
@@ -76,6 +70,24 @@ class Reader {
       if (value === undefined || (value === null && !values.includes(null))) continue
       if (!values.includes(value)) this.refuse(name, values, value)
     }
+    this.#checkRope()
+  }
+
+  /** Positions that are scaled, as older files say it and as newer ones do. */
+  #checkRope(): void {
+    const scaling = this.#json['rope_scaling'] ?? undefined
+    const { rope_type: type, type: olderType } = Object(scaling) as ConfigJson
+    if (scaling !== undefined && (type ?? olderType) !== 'default')
+      this.refuse('rope_scaling', [null], scaling)
+    const { rope_type: newerType = 'default' } = this.#rope('rope_parameters')
+    if (newerType !== 'default') this.refuse('rope_parameters.rope_type', ['default'], newerType)
+  }
+
+  /** A field that is an object, or none. */
+  #rope(name: string): ConfigJson {
+    const value = this.#json[name] ?? {}
+    if (!isObject(value)) fail('ERR_FILE_FORMAT', this.#where, name, 'be an object', value)
+    return value as ConfigJson
   }
 }
 
@@ -124,7 +136,7 @@ export function configOfModel(
   const hiddenDim = widths.find((width) => width !== undefined) ?? 4 * config.dim
   const { specs, memory } = describeBlocks(blocks)
   const isPlain = specs.every((s) => !s || (s.kind === 'swiglu' && s.hiddenDim === hiddenDim))
-  const { memory_layers: _, feed_forward: __, rope_parameters: ___, ...others } = loaded
+  const { memory_layers: _, feed_forward: __, rope_parameters: rope, ...others } = loaded
   return {
     architectures: ['LlamaForCausalLM'],
     model_type: 'llama',
@@ -141,6 +153,7 @@ export function configOfModel(
     head_dim: config.headDim,
     vocab_size: config.vocabSize,
     rope_theta: config.rope ? config.rope.theta : false,
+    ...(isObject(rope) && { rope_parameters: rope }),
     rms_norm_eps: config.normEps,
     max_position_embeddings: config.contextLength,
     tie_word_embeddings: config.tieEmbeddings,
@@ -155,26 +168,29 @@ interface Blocks {
   memory: MemoryPlacement | undefined
 }
 
-/** As options: memory that is alike everywhere as a placement, other memory layer by layer. */
+/**
+ * As options. A placement has one kind of memory: the shared one, or one that stands beside
+ * feed-forwards, or the first; all other memory is of single layers.
+ */
 function describeBlocks(blocks: readonly BlockConfig[]): Blocks {
-  const placement = ({ feedForward, memory }: BlockConfig) =>
-    memory && { ...memory, beside: feedForward.kind !== 'none' }
-  const kinds = new Set(blocks.map((b) => JSON.stringify(placement(b))).filter(Boolean))
-  const isPlaced = (block: BlockConfig) => {
-    const placed = placement(block)
-    return placed !== undefined && (kinds.size === 1 || placed.shared || placed.beside)
-  }
+  const stands = ({ feedForward }: BlockConfig) => feedForward.kind !== 'none'
+  const chosen =
+    blocks.find(({ memory }) => memory?.shared) ??
+    blocks.find((block) => block.memory && stands(block)) ??
+    blocks.find(({ memory }) => memory)
+  if (!chosen?.memory) return { specs: blocks.map((b) => b.feedForward), memory: undefined }
+  const kind = JSON.stringify(chosen.memory)
+  const isPlaced = ({ memory }: BlockConfig) => JSON.stringify(memory) === kind
   const layers = [...blocks.keys()].filter((layer) => isPlaced(blocks[layer]!))
+  const beside = blocks.some((block) => isPlaced(block) && stands(block))
   const specs = blocks.map((block): FeedForwardSpec | null => {
     const { feedForward, memory } = block
-    if (isPlaced(block)) return feedForward.kind === 'none' ? null : feedForward
     if (!memory) return feedForward
+    if (isPlaced(block)) return beside ? feedForward : null
     const { shared, ...spec } = memory
     return { kind: 'memory', ...spec }
   })
-  const [first] = layers
-  const placed = first === undefined ? undefined : placement(blocks[first]!)
-  return { specs, memory: placed && { layers, ...placed } }
+  return { specs, memory: { layers, ...chosen.memory, beside } }
 }
 
 /** @throws ERR_FILE_FORMAT for what is no JSON object */

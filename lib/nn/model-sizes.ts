@@ -5,8 +5,8 @@ import type { TransformerConfig } from './transformer-config.js'
 
 /** A parameter of a model. */
 export interface ParameterSize {
-  /** 'embedding' and 'table' are tables of rows, whose gradients are sparse. */
-  kind: 'dense' | 'embedding' | 'table'
+  /** Rows: an 'embedding', one that is 'tied' to the head, or the 'table' of a memory. */
+  kind: 'dense' | 'embedding' | 'tied' | 'table'
   shape: readonly number[]
   dtype: 'float32' | 'bfloat16' | 'float16'
 }
@@ -32,7 +32,7 @@ export function parameterSizes(c: TransformerConfig): ParameterSize[] {
   const shared = c.blocks.find((b) => b.memory?.shared)?.memory
   return [
     {
-      kind: c.tieEmbeddings ? 'dense' : 'embedding',
+      kind: c.tieEmbeddings ? 'tied' : 'embedding',
       shape: [c.vocabSize, c.dim],
       dtype: 'float32',
     },
@@ -148,40 +148,59 @@ function memoryProducts(m: MemoryConfig, dim: number): number {
   return queryProducts(m, dim) + m.heads * m.knn * m.valueDim + projection + gates
 }
 
-/** Float32 numbers that one token's forward saves for its backward. */
-export function savedPerToken(c: TransformerConfig): number {
+/** How many numbers of four bytes each tensor has that a forward saves for its backward. */
+export function savedTensors(c: TransformerConfig, tokens: number): number[] {
   const { dim, heads, kvHeads, headDim } = c
-  const query = heads * headDim
-  const key = kvHeads * headDim
+  const [query, key] = [heads * headDim, kvHeads * headDim]
   // input, normed input, queries, keys and values, what the attention gives, its row sums
-  const attention = 2 * dim + query + 2 * key + query + heads
-  const blocks = c.blocks.reduce((sum, { feedForward, memory }) => {
-    const branches = feedForwardSaved(feedForward, dim) + (memory ? memorySaved(memory) : 0)
-    return sum + attention + (branches > 0 ? 2 * dim + branches : 0)
-  }, 0)
-  // the last norm, the gradient that the head has computed already, and the tokens
-  return blocks + 2 * dim + 1
+  const attention = [dim, dim, query, key, key, query, heads].map((width) => tokens * width)
+  const blocks = c.blocks.flatMap(({ feedForward, memory }) => {
+    const branches = feedForwardSaved(feedForward, dim, tokens)
+    if (memory) branches.push(...memorySaved(memory, dim, tokens))
+    // input and normed input
+    const norm = branches.length > 0 ? [tokens * dim, tokens * dim] : []
+    return [...attention, ...norm, ...branches]
+  })
+  // of the last norm its input; what the head has computed already: the loss, and the gradients of
+  // its input and weights; the tokens
+  return [...blocks, tokens * dim, 1, tokens * dim, c.vocabSize * dim, tokens]
 }
 
-function lookupSaved({ heads, knn, keyDim }: { heads: number; knn: number; keyDim: number }) {
-  return heads * keyDim + 3 * heads * knn // query; scores, indices, weights
+function lookupSaved(
+  { heads, knn, keyDim }: { heads: number; knn: number; keyDim: number },
+  tokens: number,
+): number[] {
+  const entries = tokens * heads * knn
+  return [tokens * heads * keyDim, entries, entries, entries] // query; scores, indices, weights
 }
 
-function feedForwardSaved(f: FeedForwardConfig, dim: number): number {
+function feedForwardSaved(f: FeedForwardConfig, dim: number, tokens: number): number[] {
   switch (f.kind) {
     case 'none':
-      return 0
+      return []
     case 'swiglu':
-      return 3 * f.hiddenDim
+      return Array<number>(3).fill(tokens * f.hiddenDim)
     case 'gelu':
-      return 2 * f.hiddenDim
-    case 'moe':
-      return f.experts + f.expertsPerToken * (2 * dim + 2 * f.hiddenDim + 5)
+      return Array<number>(2).fill(tokens * f.hiddenDim)
+    case 'moe': {
+      const ofExpert = Math.min(tokens, Math.ceil((f.expertsPerToken * tokens) / f.experts))
+      const token = f.routing === 'token'
+      const pairs = token ? f.expertsPerToken * tokens : f.experts * Math.max(1, ofExpert)
+      // probabilities, where each expert's pairs begin, and of the loss or of each token's pairs
+      const routing = [f.experts * tokens, f.experts + 1]
+      routing.push(...(token ? [f.experts, f.experts] : [tokens + 1]))
+      const widths = [1, 1, 1, 1, 1, dim, dim, f.hiddenDim, f.hiddenDim]
+      return [...routing, ...widths.map((width) => pairs * width)]
+    }
     case 'peer':
-      return lookupSaved(f) + f.heads * f.knn
+      return [...lookupSaved(f, tokens), tokens * f.heads * f.knn]
   }
 }
 
-function memorySaved(m: MemoryConfig): number {
-  return lookupSaved(m) + (m.gate === 'silu' ? 3 : 1) * m.valueDim + (m.outputGate ? 1 : 0)
+function memorySaved(m: MemoryConfig, dim: number, tokens: number): number[] {
+  const silu = m.gate === 'silu'
+  const values = Array<number>(silu ? 3 : 1).fill(tokens * m.valueDim)
+  // before the output gate, where that is none of the values
+  const projected = m.outputGate && (silu || m.valueDim !== dim) ? [tokens * dim] : []
+  return [...lookupSaved(m, tokens), ...values, ...projected, ...(m.outputGate ? [tokens] : [])]
 }

@@ -9,7 +9,7 @@ import {
   multiplyAdds,
   type ParameterSize,
   parameterSizes,
-  savedPerToken,
+  savedTensors,
 } from './model-sizes.js'
 import type { Preset } from './presets.js'
 import { checkTransformerOptions, type TransformerOptions } from './transformer-config.js'
@@ -44,7 +44,7 @@ export interface Plan {
   multiplyAddsPerToken: MultiplyAdds & { total: number }
   /**
    * On each device. Tables: rows, what 16-bit ones need beside them, and counters. Activations:
-   * what forward saves for backward, an estimate.
+   * what forward saves for backward; the gradients that backward has on its way are not counted.
    */
   bytesPerDevice: {
     weights: number
@@ -92,17 +92,18 @@ export function plan(config: TransformerOptions | Preset, options?: PlanOptions)
   const sizes = parameterSizes(c)
   const count = (kinds: ParameterSize['kind'][]) =>
     sizes.filter(({ kind }) => kinds.includes(kind)).reduce((sum, p) => sum + elements(p), 0)
-  const parameters = { dense: count(['dense', 'embedding']), tables: count(['table']) }
+  const parameters = { dense: count(['dense', 'embedding', 'tied']), tables: count(['table']) }
   const products = multiplyAdds(c)
   const tokens = batch * c.contextLength
   const reads = readsOf(c, tokens)
   const bytes = {
     ...stateBytes(sizes, devices, rule),
-    // and the gradient of the head's weights, which the loss computes
-    activations: 4 * tokens * savedPerToken(c) + allocated(4 * c.vocabSize * c.dim),
+    activations: savedTensors(c, tokens).reduce((sum, numbers) => sum + allocated(4 * numbers), 0),
   }
   for (const slots of countedSlots(c)) bytes.tables += allocated(4 * slots)
-  bytes.gradients += reads.reduce((sum, r) => sum + r.entries * 8 + 4 * tokens * r.width, 0)
+  // indices, weights, and the gradient of what was read
+  for (const { entries, width } of reads)
+    bytes.gradients += 2 * allocated(4 * entries) + allocated(4 * tokens * width)
   const step = stepBytes(parameters.dense, reads, tokens, devices)
   return {
     parameters: { ...parameters, total: parameters.dense + parameters.tables },
@@ -157,7 +158,7 @@ function stateBytes(
     if (rule === 'adagrad') bytes.states += state
     if (rule === 'rowwiseAdagrad') bytes.states += p.kind === 'dense' ? state : allocated(4 * rows)
     if (p.kind !== 'table') bytes.weights += allocated(4 * count)
-    if (p.kind === 'dense') bytes.gradients += allocated(4 * count)
+    if (p.kind === 'dense' || p.kind === 'tied') bytes.gradients += allocated(4 * count)
     if (p.kind === 'table') {
       bytes.tables += allocated(dtypeBytes[p.dtype] * count)
       if (exactBytes[p.dtype] > 0) bytes.tables += allocated(exactBytes[p.dtype] * count)
@@ -176,7 +177,7 @@ interface Reads {
 function readsOf(c: ReturnType<typeof checkTransformerOptions>, tokens: number): Reads[] {
   const embedding = { entries: tokens, width: c.dim, memory: false }
   return [
-    ...(c.tieEmbeddings ? [] : [embedding]),
+    embedding,
     ...c.blocks.flatMap(({ feedForward: f, memory: m }): Reads[] => {
       const peer = f.kind === 'peer' && {
         entries: tokens * f.heads * f.knn,

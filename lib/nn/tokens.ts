@@ -45,6 +45,21 @@ export function tokenRule(vocabSize: number, ignored: readonly number[]): IndexR
   }
 }
 
+/** @throws ERR_SHAPE, ERR_DTYPE, ERR_DISPOSED, ERR_DEVICE_MISMATCH */
+export function checkTokenTensor(
+  where: string,
+  name: string,
+  tokens: Tensor,
+  device: Device,
+): Tensor {
+  tensorHandle(where, name, tokens, device)
+  const { shape, dtype } = tokens
+  if (shape.length !== 1 && shape.length !== 2)
+    fail('ERR_SHAPE', where, name, 'have shape [time] or [batch, time]', formatShape(shape))
+  if (dtype !== 'int32') fail('ERR_DTYPE', where, name, 'be int32', dtype)
+  return tokens
+}
+
 /** @throws ERR_VALUE for more tokens than the model can see. */
 export function checkTime(where: string, name: string, time: number, contextLength: number): void {
   if (time <= contextLength) return
@@ -99,16 +114,13 @@ function toBatch(
     const { length } = numbers
     const ignores = (_: unknown, i: number) => ignored.includes(values[i]!)
     if (name === 'targets' && length > 0 && Array.from({ length }, ignores).every(Boolean)) {
-      const requirement = 'have at least one that counts'
-      fail('ERR_VALUE', where, name, requirement, `only ${[...new Set(ignored)].join(' and ')}`)
+      const marks = [...new Set(ignored)].join(' and ')
+      const hint = `A token from 0 to ${vocabSize - 1} counts; ${marks} are ignored.`
+      fail('ERR_VALUE', where, name, 'have at least one that counts', `only ${marks}`, hint)
     }
     const exact = { kind: 'Int32Array', length, values } as const
     return { tensor: tensorOf(where, name, exact, device, [1, length]), shape: [length] }
   }
-  tensorHandle(where, name, tokens, device)
-  const { shape } = tokens
-  if (shape.length !== 1 && shape.length !== 2)
-    fail('ERR_SHAPE', where, name, 'have shape [time] or [batch, time]', formatShape(shape))
-  if (tokens.dtype !== 'int32') fail('ERR_DTYPE', where, name, 'be int32', tokens.dtype)
+  const { shape } = checkTokenTensor(where, name, tokens, device)
   return { tensor: tokens.reshape(shape.length === 2 ? shape : [1, ...shape]), shape }
 }

@@ -18,7 +18,9 @@ class Block extends LlamaModule {
   readonly postAttentionLayernorm: RmsNorm | undefined
   readonly mlp: FeedForwardModule | undefined
   readonly memory: MemoryLayer | undefined
-  readonly #dropout: { p: number; seed: number } | undefined
+  readonly #dropout: number
+  /** Numbers of its two masks among those of a pass: the first, and how many a pass has. */
+  readonly #masks: { first: number; ofPass: number }
 
   constructor(device: Device, config: TransformerConfig, layer: number, memories: MemoryMaker) {
     super(device)
@@ -30,7 +32,8 @@ class Block extends LlamaModule {
       this.postAttentionLayernorm = new RmsNorm(device, { dim, eps })
     this.mlp = makeFeedForward(device, config, feedForward)
     this.memory = memory && memories.make(device, config, memory)
-    this.#dropout = dropout > 0 ? { p: dropout, seed: device.seeds.next() } : undefined
+    this.#dropout = dropout
+    this.#masks = { first: 2 * layer, ofPass: 2 * config.blocks.length }
   }
 
   run(x: Tensor, pass: Pass): Tensor {
@@ -53,9 +56,11 @@ class Block extends LlamaModule {
   }
 
   /** `index`: 0 or 1, which of the two outputs of the layer x is. */
-  #drop(x: Tensor, { trainingStep }: Pass, index: number): Tensor {
-    if (!this.#dropout || trainingStep === undefined) return x
-    return ops.dropout(x, { ...this.#dropout, step: 2 * trainingStep + index })
+  #drop(x: Tensor, { dropout }: Pass, index: number): Tensor {
+    if (this.#dropout === 0 || !dropout) return x
+    const { first, ofPass } = this.#masks
+    const step = dropout.pass * ofPass + first + index
+    return ops.dropout(x, { p: this.#dropout, seed: dropout.seed, step })
   }
 }
 

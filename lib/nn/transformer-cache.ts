@@ -41,8 +41,8 @@ export interface Segment {
 export interface Pass {
   /** Sequences of the same length, whose tokens the rows are; one with segments. */
   readonly batch: number
-  /** In training the number of the pass, from which dropout's masks follow; else nothing drops. */
-  readonly trainingStep: number | undefined
+  /** In training what dropout's masks follow from: a seed and the number of the pass. */
+  readonly dropout: { readonly seed: number; readonly pass: number } | undefined
   /** The weighted load-balancing losses of experts, which they add here. */
   readonly losses: Tensor[]
   /** With a cache: the tokens are those of all these. */

@@ -18,6 +18,7 @@ import {
   type FeedForwardSpec,
   type MemoryPlacement,
 } from './block-config.js'
+import { checkHeads } from './heads.js'
 
 /** Options of {@link Transformer} that say what it is made of. */
 export interface TransformerOptions {
@@ -104,7 +105,6 @@ export const transformerOptionNames = [
   'seed',
 ] as const satisfies readonly (keyof TransformerOptions)[]
 
-const maxHeadDim = 256
 const maxLayers = 10_000
 
 /**
@@ -134,54 +134,6 @@ export function checkTransformerOptions(
     seed: checked.seed === undefined ? undefined : checkInteger(where, 'seed', checked.seed, 0),
     blocks: checkBlocks(where, dim, layers, checked),
   }
-}
-
-/** The divisor of `n` that is nearest to `wanted`. */
-function nearestDivisor(n: number, wanted: number): number {
-  let nearest = 1
-  for (let d = 1; d <= n; d++)
-    if (n % d === 0 && Math.abs(d - wanted) < Math.abs(nearest - wanted)) nearest = d
-  return nearest
-}
-
-function checkHeads(
-  where: string,
-  dim: number,
-  options: Partial<TransformerOptions>,
-  rotates: boolean,
-): Pick<TransformerConfig, 'heads' | 'kvHeads' | 'headDim'> {
-  const heads = checkInteger(where, 'heads', options.heads, 1, 2 ** 16)
-  const kvHeads = checkInteger(where, 'kvHeads', options.kvHeads ?? heads)
-  if (options.headDim === undefined && dim % heads !== 0) {
-    const hint = `heads ${nearestDivisor(dim, heads)} would do, or headDim to set the width itself.`
-    fail('ERR_VALUE', where, 'heads', `divide dim ${dim}`, heads, hint)
-  }
-  if (heads % kvHeads !== 0) {
-    const hint = `kvHeads ${nearestDivisor(heads, kvHeads)} would do.`
-    fail('ERR_VALUE', where, 'kvHeads', `divide heads ${heads}`, kvHeads, hint)
-  }
-  const headDim = checkInteger(where, 'headDim', options.headDim ?? dim / heads)
-  if (headDim > maxHeadDim) {
-    const name = options.headDim === undefined ? 'dim / heads' : 'headDim'
-    const hint =
-      options.headDim === undefined
-        ? `heads ${moreHeads(dim)} would do, or headDim ${maxHeadDim}.`
-        : `headDim ${maxHeadDim} would do.`
-    fail('ERR_VALUE', where, name, `be at most ${maxHeadDim}`, headDim, hint)
-  }
-  if (rotates && headDim % 2 !== 0) {
-    const name = options.headDim === undefined ? 'dim / heads' : 'headDim'
-    const hint = `headDim ${headDim + 1} would do, or rope: false.`
-    fail('ERR_VALUE', where, name, 'be even: rope turns pairs', headDim, hint)
-  }
-  return { heads, kvHeads, headDim }
-}
-
-/** The fewest heads that divide `dim` into even widths of at most maxHeadDim. */
-function moreHeads(dim: number): number {
-  let heads = Math.ceil(dim / maxHeadDim)
-  while (heads < dim && (dim % heads !== 0 || (dim / heads) % 2 !== 0)) heads++
-  return heads
 }
 
 function checkRope(where: string, rope: unknown): TransformerConfig['rope'] {

@@ -145,7 +145,7 @@ function lastOfFresh(model: Generator, growing: readonly Growing[]): Tensor {
     segments.push({ begin, end: begin + fresh.length, sequence: cache! })
   }
   const fresh = growing.flatMap((sequence) => sequence.fresh)
-  const pass = { batch: 1, trainingStep: undefined, losses: [], segments }
+  const pass = { batch: 1, dropout: undefined, losses: [], segments }
   const rows = model.run(int32(device, fresh), pass)
   if (fresh.length === growing.length) return rows
   const last = segments.map(({ end }) => end - 1)
@@ -157,7 +157,7 @@ function lastOfAll({ limits, run }: Generator, growing: readonly Growing[]): Ten
   const last = growing.map(({ tokens }) => {
     const { length } = tokens
     const whole = int32(limits.device, tokens)
-    const rows = run(whole, { batch: 1, trainingStep: undefined, losses: [] })
+    const rows = run(whole, { batch: 1, dropout: undefined, losses: [] })
     return rows.rows(length - 1, length)
   })
   return ops.concat(last, 0)

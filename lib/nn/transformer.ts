@@ -66,6 +66,8 @@ export class Transformer extends LlamaModule {
   /** @internal */
   readonly lmHead: Linear
   readonly #limits: TokenLimits
+  /** Of dropout's masks; 0 without dropout. */
+  seed: number
   #position = 0
 
   /** @throws ERR_DEVICE, ERR_OPTION, ERR_VALUE, ERR_UNSUPPORTED, ERR_OUT_OF_MEMORY */
@@ -73,24 +75,26 @@ export class Transformer extends LlamaModule {
     super(device)
     const config = checkTransformerOptions('Transformer', options)
     checkCompute('Transformer', device, config.compute)
-    const { vocabSize, dim, contextLength, tieEmbeddings, compute } = config
-    const { model, head } = disposeOnError(() =>
+    const { vocabSize, dim, contextLength, tieEmbeddings, compute, dropout } = config
+    const { model, head, seed } = disposeOnError(() =>
       device.seeds.within(config.seed, () => {
         const model = new Decoder(device, config)
         const sizes = { inputDim: dim, outputDim: vocabSize, bias: false, compute }
         const weight = tieEmbeddings ? { weight: model.embedTokens.table } : {}
-        return { model, head: new Linear(device, { ...sizes, ...weight }) }
+        const head = new Linear(device, { ...sizes, ...weight })
+        return { model, head, seed: dropout > 0 ? device.seeds.next() : 0 }
       }),
     )
     this.config = config
     this.model = model
     this.lmHead = head
+    this.seed = seed
     this.#limits = { device, vocabSize, contextLength }
   }
 
   /**
-   * Passes in training so far: dropout's masks follow from it and the seed, so that a run which is
-   * resumed with it goes on as it was.
+   * Passes in training so far: dropout's masks follow from it and {@link Transformer.seed}, so that
+   * a run which is resumed with both goes on as it was.
    * @throws ERR_VALUE
    */
   get position(): number {
@@ -184,9 +188,9 @@ export class Transformer extends LlamaModule {
 
   /** Runs `body` on a new pass; one in training counts once it has succeeded. */
   #pass<T>({ tensor }: TokenBatch, body: (pass: Pass) => T): T {
-    const trainingStep = this.training ? this.#position : undefined
-    const result = body({ batch: tensor.shape[0]!, trainingStep, losses: [] })
-    if (trainingStep !== undefined) this.#position = trainingStep + 1
+    const dropout = this.training ? { seed: this.seed, pass: this.#position } : undefined
+    const result = body({ batch: tensor.shape[0]!, dropout, losses: [] })
+    if (dropout) this.#position = dropout.pass + 1
     return result
   }
 

@@ -3,7 +3,7 @@
 
 import { native, type TensorHandle } from '../binding.js'
 import type { Device } from '../device.js'
-import { checkOptions } from '../options.js'
+import { checkBoolean, checkOptions } from '../options.js'
 import { optionalTensorHandle, Tensor, tensorHandle } from '../tensor.js'
 
 /** `out`: a tensor of the result's shape and dtype to write into, instead of a new one. */
@@ -56,6 +56,29 @@ export function outputHandles<Name extends string>(
     handles[name] = optionalTensorHandle(where, `out.${name}`, given[name], device)
   return handles
 }
+
+/**
+ * @internal The options of a backward of x, a weight and a bias: which gradients to compute, and
+ * what those of the parameters are added to. In the order in which native calls take them.
+ */
+export function neededGradients(
+  where: string,
+  options: { needs?: object; into?: object },
+  device: Device,
+  weight: 'weight' | 'weights',
+  weightNeeded = true,
+) {
+  const needs: Named<unknown> = checkOptions(where, options.needs, ['x', weight, 'bias'], 'needs')
+  const into: Named<Tensor> = checkOptions(where, options.into, [weight, 'bias'], 'into')
+  const need = (name: string, standard = true) =>
+    checkBoolean(where, `needs.${name}`, needs[name] ?? standard)
+  const handle = (name: string) => optionalTensorHandle(where, `into.${name}`, into[name], device)
+  const [ofWeight, ofBias] = [handle(weight), handle('bias')]
+  const args = [need('x'), need(weight, weightNeeded), need('bias'), ofWeight, ofBias] as const
+  return { args, intoWeight: into[weight], intoBias: into['bias'] }
+}
+
+type Named<T> = Partial<Record<string, T>>
 
 /** @internal The tensor of a result: `out`, if the caller gave it. */
 export function resultTensor(

@@ -1,9 +1,10 @@
 import { recorded } from '../autograd/record.js'
 import { native } from '../binding.js'
-import { checkBoolean, checkInteger, checkOptions } from '../options.js'
+import { checkInteger, checkOptions } from '../options.js'
 import { optionalTensorHandle, type Tensor } from '../tensor.js'
 import {
   checkTensors,
+  neededGradients,
   type OutOptions,
   type Outputs,
   outputHandles,
@@ -79,25 +80,16 @@ export function causalConv1dBackward(
   const where = 'causalConv1dBackward'
   const names = ['dilation', 'needs', 'into', 'out']
   const { dilation, out, ...rest } = checkOptions(where, options, names)
-  const needs = checkOptions(where, rest.needs, ['x', 'weight', 'bias'], 'needs')
-  const into = checkOptions(where, rest.into, ['weight', 'bias'], 'into')
   const { handles, device } = checkTensors(where, { dy, x, weight })
   const { dx: outX } = outputHandles(where, out, device, ['dx'])
+  const { args, intoWeight, intoBias } = neededGradients(where, rest, device, 'weight')
   const gradients = native.causalConv1dBackward(
     outX,
     handles.dy,
     handles.x,
     handles.weight,
     checkInteger(where, 'dilation', dilation ?? 1),
-    checkBoolean(where, 'needs.x', needs.x ?? true),
-    checkBoolean(where, 'needs.weight', needs.weight ?? true),
-    checkBoolean(where, 'needs.bias', needs.bias ?? true),
-    optionalTensorHandle(where, 'into.weight', into.weight, device),
-    optionalTensorHandle(where, 'into.bias', into.bias, device),
+    ...args,
   )
-  return resultTensors(device, gradients, {
-    dx: out?.dx,
-    dWeight: into.weight,
-    dBias: into.bias,
-  })
+  return resultTensors(device, gradients, { dx: out?.dx, dWeight: intoWeight, dBias: intoBias })
 }

@@ -1,10 +1,11 @@
 import { recorded } from '../autograd/record.js'
 import { native } from '../binding.js'
 import { type Compute, computeCode } from '../compute.js'
-import { checkBoolean, checkOptions } from '../options.js'
+import { checkOptions } from '../options.js'
 import { optionalTensorHandle, type Tensor } from '../tensor.js'
 import {
   checkTensors,
+  neededGradients,
   type OutOptions,
   type Outputs,
   outputHandles,
@@ -105,26 +106,17 @@ export function groupedLinearBackward(
 ): { dx?: Tensor<'float32'>; dWeights?: Tensor<'float32'>; dBias?: Tensor<'float32'> } {
   const where = 'groupedLinearBackward'
   const { out, ...rest } = checkOptions(where, options, ['needs', 'into', 'compute', 'out'])
-  const needs = checkOptions(where, rest.needs, ['x', 'weights', 'bias'], 'needs')
-  const into = checkOptions(where, rest.into, ['weights', 'bias'], 'into')
   const { handles, device } = checkTensors(where, { dy, x, weights, offsets })
   const { dx: outX } = outputHandles(where, out, device, ['dx'])
+  const { args, intoWeight, intoBias } = neededGradients(where, rest, device, 'weights')
   const gradients = native.groupedLinearBackward(
     outX,
     handles.dy,
     handles.x,
     handles.weights,
     handles.offsets,
-    checkBoolean(where, 'needs.x', needs.x ?? true),
-    checkBoolean(where, 'needs.weights', needs.weights ?? true),
-    checkBoolean(where, 'needs.bias', needs.bias ?? true),
-    optionalTensorHandle(where, 'into.weights', into.weights, device),
-    optionalTensorHandle(where, 'into.bias', into.bias, device),
+    ...args,
     computeCode(where, device, rest.compute),
   )
-  return resultTensors(device, gradients, {
-    dx: out?.dx,
-    dWeights: into.weights,
-    dBias: into.bias,
-  })
+  return resultTensors(device, gradients, { dx: out?.dx, dWeights: intoWeight, dBias: intoBias })
 }

@@ -37,11 +37,17 @@ export function toIndexTensor(
   const values = encodeIndices(where, argument, numbers, {
     limit: slots,
     ignored: [-1],
-    hint: () => '-1 marks a padding entry.',
+    hint: (index) => `-1 marks a padding entry${rowsFor(index, slots)}.`,
   })
   const exact = { kind: 'Int32Array', length, values } as const
   const temporary = tensorOf(where, argument, exact, device, shape)
   return { tensor: temporary, temporary }
+}
+
+/** For an index that is too large, as core/index_error.h has it. */
+function rowsFor(index: unknown, slots: number): string {
+  if (!(Number.isInteger(index) && (index as number) >= slots)) return ''
+  return `; ${(index as number) + 1} rows (a model's vocabSize) would do`
 }
 
 /** @internal The rows of a table that a user gave. */

@@ -1,9 +1,10 @@
 import { recorded } from '../autograd/record.js'
 import { native } from '../binding.js'
-import { checkBoolean, checkFloat32, checkOptions } from '../options.js'
+import { checkFloat32, checkOptions } from '../options.js'
 import { optionalTensorHandle, type Tensor } from '../tensor.js'
 import {
   checkTensors,
+  neededGradients,
   type OutOptions,
   type Outputs,
   outputHandles,
@@ -76,25 +77,22 @@ export function layerNormBackward(
 ): { dx?: Tensor<'float32'>; dWeight?: Tensor<'float32'>; dBias?: Tensor<'float32'> } {
   const where = 'layerNormBackward'
   const { eps, out, ...rest } = checkOptions(where, options, ['eps', 'needs', 'into', 'out'])
-  const needs = checkOptions(where, rest.needs, ['x', 'weight', 'bias'], 'needs')
-  const into = checkOptions(where, rest.into, ['weight', 'bias'], 'into')
   const { handles, device } = checkTensors(where, { dy, x })
   const { dx: outX } = outputHandles(where, out, device, ['dx'])
+  const { args, intoWeight, intoBias } = neededGradients(
+    where,
+    rest,
+    device,
+    'weight',
+    weight !== undefined,
+  )
   const gradients = native.layerNormBackward(
     outX,
     handles.dy,
     handles.x,
     optionalTensorHandle(where, 'weight', weight, device),
     checkFloat32(where, 'eps', eps ?? 1e-5, 0),
-    checkBoolean(where, 'needs.x', needs.x ?? true),
-    checkBoolean(where, 'needs.weight', needs.weight ?? weight !== undefined),
-    checkBoolean(where, 'needs.bias', needs.bias ?? true),
-    optionalTensorHandle(where, 'into.weight', into.weight, device),
-    optionalTensorHandle(where, 'into.bias', into.bias, device),
+    ...args,
   )
-  return resultTensors(device, gradients, {
-    dx: out?.dx,
-    dWeight: into.weight,
-    dBias: into.bias,
-  })
+  return resultTensors(device, gradients, { dx: out?.dx, dWeight: intoWeight, dBias: intoBias })
 }

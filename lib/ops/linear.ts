@@ -1,10 +1,11 @@
 import { recorded } from '../autograd/record.js'
 import { native } from '../binding.js'
 import { type Compute, computeCode } from '../compute.js'
-import { checkBoolean, checkOptions } from '../options.js'
+import { checkOptions } from '../options.js'
 import { optionalTensorHandle, type Tensor } from '../tensor.js'
 import {
   checkTensors,
+  neededGradients,
   type OutOptions,
   type Outputs,
   outputHandles,
@@ -98,25 +99,16 @@ export function linearBackward(
 ): { dx?: Tensor<'float32'>; dWeight?: Tensor<'float32'>; dBias?: Tensor<'float32'> } {
   const where = 'linearBackward'
   const { out, ...rest } = checkOptions(where, options, ['needs', 'into', 'compute', 'out'])
-  const needs = checkOptions(where, rest.needs, ['x', 'weight', 'bias'], 'needs')
-  const into = checkOptions(where, rest.into, ['weight', 'bias'], 'into')
   const { handles, device } = checkTensors(where, { dy, x, weight })
   const { dx: outX } = outputHandles(where, out, device, ['dx'])
+  const { args, intoWeight, intoBias } = neededGradients(where, rest, device, 'weight')
   const gradients = native.linearBackward(
     outX,
     handles.dy,
     handles.x,
     handles.weight,
     computeCode(where, device, rest.compute),
-    checkBoolean(where, 'needs.x', needs.x ?? true),
-    checkBoolean(where, 'needs.weight', needs.weight ?? true),
-    checkBoolean(where, 'needs.bias', needs.bias ?? true),
-    optionalTensorHandle(where, 'into.weight', into.weight, device),
-    optionalTensorHandle(where, 'into.bias', into.bias, device),
+    ...args,
   )
-  return resultTensors(device, gradients, {
-    dx: out?.dx,
-    dWeight: into.weight,
-    dBias: into.bias,
-  })
+  return resultTensors(device, gradients, { dx: out?.dx, dWeight: intoWeight, dBias: intoBias })
 }

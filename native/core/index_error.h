@@ -32,20 +32,27 @@ ML_HOST_DEVICE constexpr bool is_finite_float(int32_t bits) {
   return (bits & kExponent) != kExponent;
 }
 
-inline constexpr const char* kPaddingEntry = "a padding entry";
-inline constexpr const char* kIgnoredToken = "a token to ignore";
+// What -1 means, and what there are too few of for an index that is too large.
+struct IndexWords {
+  const char* padding;
+  const char* counted;
+};
+inline constexpr IndexWords kRows{"a padding entry", "rows"};
+inline constexpr IndexWords kClasses{"a token to ignore", "classes"};
 
 // "embeddingBag: "indices"[3]"
 inline std::string element(const char* op, const char* argument, int64_t position) {
   return std::string(op) + ": \"" + argument + "\"[" + std::to_string(position) + "]";
 }
 
-// For a value that is neither -1, which means `padding`, nor in [0, limit).
+// For a value that is neither -1 nor in [0, limit).
 inline Error index_error(const char* op, const char* argument, int64_t position, int32_t value,
-                         int64_t limit, const char* padding) {
-  return Error(Code::index_range, element(op, argument, position) + " is " + std::to_string(value) +
-                                      ", outside [0, " + std::to_string(limit) + ").\n  -1 marks " +
-                                      padding + ".");
+                         int64_t limit, const IndexWords& words) {
+  const std::string needed = std::to_string(int64_t{value} + 1) + " " + words.counted;
+  return Error(Code::index_range,
+               element(op, argument, position) + " is " + std::to_string(value) + ", outside [0, " +
+                   std::to_string(limit) + ").\n  -1 marks " + words.padding +
+                   (value < 0 ? "." : "; " + needed + " (a model's vocabSize) would do."));
 }
 
 // For targets of a mean that are all to be ignored.

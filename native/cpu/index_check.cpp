@@ -25,8 +25,7 @@ void validate_indices(KernelContext& ctx, const char* op, const char* argument, 
   });
   if (in_range.load(std::memory_order_relaxed)) return;
   for (int64_t i = 0; i < indices.size(); ++i) {
-    if (!is_index(index[i], slots))
-      throw index_error(op, argument, i, index[i], slots, kPaddingEntry);
+    if (!is_index(index[i], slots)) throw index_error(op, argument, i, index[i], slots, kRows);
   }
 }
 

@@ -27,7 +27,7 @@ inline Error error_of(const FaultSite& site, const FaultRecord& record) {
     return offset_error(site.op, site.argument, position, record.value, record.before, site.limit);
   if (site.kind == FaultSite::Kind::some_target) return no_target_error(site.op);
   return index_error(site.op, site.argument, position, record.value, site.limit,
-                     site.kind == FaultSite::Kind::indices ? kPaddingEntry : kIgnoredToken);
+                     site.kind == FaultSite::Kind::indices ? kRows : kClasses);
 }
 
 }  // namespace ml::ML_CUDA_NAMESPACE

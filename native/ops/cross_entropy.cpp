@@ -69,7 +69,7 @@ int64_t rows_per_task(int64_t classes) {
 void validate(const char* op, const View& targets, int64_t classes) {
   const int32_t* t = targets.as<int32_t>();
   for (int64_t i = 0; i < targets.size(); ++i) {
-    if (!is_index(t[i], classes)) throw index_error(op, "targets", i, t[i], classes, kIgnoredToken);
+    if (!is_index(t[i], classes)) throw index_error(op, "targets", i, t[i], classes, kClasses);
   }
 }
 

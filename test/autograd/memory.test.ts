@@ -46,7 +46,7 @@ onEveryDevice((device) => {
     ['waiting for each step', 1, false],
     ['seldom waiting', 20, false],
     ['inside of tidy', 20, true],
-  ])('200 steps, %s', async (_, wait, tidied) => {
+  ])('500 steps, %s', async (_, wait, tidied) => {
     const { loss, parameters, modules } = model()
     const optimizer = new AdamW(parameters, { lr: 1e-3 })
     const tokens = Int32Array.from({ length: 12 }, (_, i) => (7 * i) % 20)
@@ -63,7 +63,7 @@ onEveryDevice((device) => {
     }
     for (let i = 0; i < 2; i++) run()
     const before = await settledMemory(device)
-    const steps = device.kind === 'simt' ? 2 : 200
+    const steps = device.kind === 'simt' ? 2 : 500
     for (let i = 1; i <= steps; i++) {
       run()
       if (i % wait !== 0 && i !== steps) continue

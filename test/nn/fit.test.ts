@@ -7,9 +7,11 @@ import { describe, expect, test } from 'vitest'
 import { AdamW, clipGradNorm, type Device, type StateDict } from '../../lib/index.js'
 import {
   type FitOptions,
+  type Stateful,
   type StepInfo,
   schedules,
   TextDataset,
+  Transformer,
   fit as train,
 } from '../../lib/nn/index.js'
 import { onEveryDevice } from '../support/devices.js'
@@ -33,7 +35,7 @@ async function bits(state: StateDict): Promise<Record<string, number[]>> {
   return Object.fromEntries(await Promise.all(entries))
 }
 
-async function stateOf({ model, optimizer }: ReturnType<typeof make>) {
+async function stateOf({ model, optimizer }: Record<'model' | 'optimizer', Stateful>) {
   return { model: await bits(model.stateDict()), optimizer: await bits(optimizer.stateDict()) }
 }
 
@@ -228,6 +230,31 @@ describe('on the CPU', () => {
     })
     expect(most).toBe(3)
     expect(Math.max(...memory) - Math.min(...memory)).toBeLessThan(64 * 1024)
+  })
+
+  test('masks of dropout go on as they were, though the new model has other seeds', async () => {
+    const device = await open()
+    const path = join(folder, 'dropout.safetensors')
+    const begin = () => {
+      const sizes = { vocabSize: tinyVocab, dim: 8, layers: 2, heads: 2, contextLength: 5 }
+      const model = new Transformer(device, {
+        ...sizes,
+        feedForward: { kind: 'gelu', hiddenDim: 8 },
+        dropout: 0.3,
+      })
+      return { ...make(device), model, optimizer: new AdamW(model.parameters(), { lr: 0.02 }) }
+    }
+    const stopped = begin()
+    const checkpoint = { path, every: 2 }
+    await train(stopped.model, stopped.data, { optimizer: stopped.optimizer, steps: 2, checkpoint })
+    const resumed = begin()
+    await train(resumed.model, resumed.data, {
+      optimizer: resumed.optimizer,
+      steps: 4,
+      resume: path,
+    })
+    await train(stopped.model, stopped.data, { optimizer: stopped.optimizer, steps: 2 })
+    expect(await stateOf(resumed)).toEqual(await stateOf(stopped))
   })
 
   test('keeps as many checkpoints as it is told', async () => {

@@ -4,7 +4,7 @@ import { spawnSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, test } from 'vitest'
 import type { MemoryLayersError } from '../../lib/errors.js'
-import { AdamW, openDevice } from '../../lib/index.js'
+import { AdamW, openDevice, RowwiseAdagrad } from '../../lib/index.js'
 import { Transformer } from '../../lib/nn/index.js'
 import { links, type PlanOptions, plan } from '../../lib/nn/plan.js'
 import { type Preset, type PresetName, presets } from '../../lib/nn/presets.js'
@@ -70,12 +70,20 @@ describe('what a small model allocates', () => {
     ['memory', { memory }],
     ['bfloat16 memory', { memory: { ...memory, shared: false, dtype: 'bfloat16' } }],
     ['memory beside', { memory: { ...memory, beside: true, gate: 'none', outputGate: true } }],
-  ])('%s: within 2 %', async (_, changes) => {
+    ['odd widths, tied', { dim: 90, heads: 3, vocabSize: 333, tieEmbeddings: true }],
+    [
+      'more choices than experts',
+      { feedForward: { ...moe, routing: 'expert', experts: 2, expertsPerToken: 3 } },
+    ],
+    ['narrow values', { memory: { ...memory, valueDim: 40, outputGate: true, dtype: 'float16' } }],
+  ])('%s: within 2 %', async (name, changes) => {
     const device = openDevice('cpu')
     const options = { ...base, ...changes }
     const before = device.memory().allocated
     const model = new Transformer(device, options)
-    const optimizer = new AdamW(model.parameters(), { lr: 1e-3 })
+    const rowwise = name.includes('tied')
+    const rule = rowwise ? RowwiseAdagrad : AdamW
+    const optimizer = new rule(model.parameters(), { lr: 1e-3 })
     const tokens = device.tensor(new Int32Array(4 * 64), [4, 64])
     const still = device.memory().allocated - before
     const loss = model.loss(tokens, tokens)
@@ -83,7 +91,8 @@ describe('what a small model allocates', () => {
     loss.backward()
     const queued = device.memory().allocated - before - still
 
-    const { parameters, bytesPerDevice: b } = plan(options, { batch: 4 })
+    const planned = plan(options, { batch: 4, optimizer: rowwise ? 'rowwiseAdagrad' : 'adamw' })
+    const { parameters, bytesPerDevice: b } = planned
     expect(parameters.total).toBe(model.countParameters())
     const expectNear = (planned: number, real: number) =>
       expect(Math.abs(planned / real - 1)).toBeLessThan(0.02)

@@ -6,6 +6,7 @@ import {
   checkTransformerOptions,
   type TransformerOptions,
 } from '../../lib/nn/transformer-config.js'
+import { integers } from '../support/random.js'
 
 const base: TransformerOptions = { vocabSize: 97, dim: 96, layers: 6, heads: 4, contextLength: 64 }
 
@@ -89,6 +90,35 @@ test('a feed-forward of every kind, by layer', () => {
   expect(blocks[3]!.memory).toMatchObject({ nKeys: 8, knn: 4, shared: false })
 })
 
+/** The options that a chain of messages leads to. */
+function mended(options: Record<string, unknown>, messages: string[] = []): string[] {
+  try {
+    check(options)
+    return messages
+  } catch (error) {
+    const { message } = error as MemoryLayersError
+    const [, name, value] = /\n {2}(\w+) (\d+) would do/.exec(message) ?? []
+    if (!name || messages.length > 3) throw error
+    return mended({ ...options, [name]: Number(value) }, [...messages, message])
+  }
+}
+
+test('the values that messages about heads say would do, do', () => {
+  let refused = 0
+  for (let seed = 0; seed < 500; seed++) {
+    const [dim = 1, heads = 1, kvHeads = 1, headDim = 1] = integers(4, 1, 700, seed)
+    const options = {
+      dim,
+      heads: 1 + (heads % 12),
+      kvHeads: seed % 3 ? undefined : 1 + (kvHeads % 5),
+      headDim: seed % 4 ? undefined : headDim,
+      rope: seed % 5 ? undefined : false,
+    }
+    if (mended(options).length > 0) refused++
+  }
+  expect(refused).toBeGreaterThan(100)
+})
+
 describe('refusals', () => {
   test.each([
     [{ heads: 5 }, 'ERR_VALUE', ['"heads" must divide dim 96', 'got 5', 'heads 4']],
@@ -103,7 +133,13 @@ describe('refusals', () => {
       'ERR_VALUE',
       ['memory.knn', 'at most nKeys 16', 'got 17', 'knn 16 would do'],
     ],
-    [{ memory: { layers: [2], keyDim: 33 } }, 'ERR_VALUE', ['memory', 'keyDim', 'even']],
+    [{ dim: 9, heads: 2 }, 'ERR_VALUE', ['"heads" must divide dim 9', 'headDim 256 would do']],
+    [
+      { memory: { layers: [2], keyDim: 33 } },
+      'ERR_VALUE',
+      ['memory', 'even', 'keyDim 34 would do'],
+    ],
+    [{ feedForward: 'gelu' }, 'ERR_VALUE', ['"feedForward"', "{ kind: 'gelu' } would do"]],
     [
       { feedForward: () => ({ kind: 'memory' }), memory: { layers: [2] } },
       'ERR_OPTION',

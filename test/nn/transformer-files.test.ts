@@ -170,9 +170,20 @@ onEveryDevice((device) => {
     using model = await load(folder)
     using whole = await load(tied)
     expect(await logitsOf(model)).toEqual(await logitsOf(whole))
-    const newer = { rope_theta: undefined, rope_parameters: { rope_theta: 5e5 } }
-    using other = await load(withConfig(newer, tied))
+  })
+
+  test.each<[string, Record<string, unknown>]>([
+    ['in rope_parameters', { rope_theta: undefined, rope_parameters: { rope_theta: 5e5 } }],
+    ['beside rope_parameters', { rope_parameters: { rope_type: 'default' } }],
+    ['with a scaling that is none', { rope_scaling: { type: 'default' } }],
+  ])('theta of rope %s; saving keeps where it stands', async (_, changes) => {
+    const folder = withConfig(changes, tied)
+    using other = await load(folder)
+    using whole = await load(tied)
     expect(await logitsOf(other)).toEqual(await logitsOf(whole))
+    const saved = newFolder()
+    await other.save(saved)
+    expect(configOf(saved)).toMatchObject(configOf(folder))
   })
 
   test('files that are no files, or no JSON', async () => {
@@ -221,6 +232,14 @@ onEveryDevice((device) => {
             undefined,
             { kind: 'memory', nKeys: 3, heads: 1, knn: 2, keyDim: 2 } as const,
           ][layer],
+      },
+    ],
+    [
+      'memory beside a feed-forward and alone',
+      {
+        memory: { ...memory, layers: [0, 2], beside: true },
+        feedForward: (layer) =>
+          layer === 0 ? { kind: 'none' } : { kind: 'swiglu', hiddenDim: 6 + layer },
       },
     ],
     ['experts, tied', { feedForward: { kind: 'moe', experts: 2 }, tieEmbeddings: true }],

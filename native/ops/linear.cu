@@ -1,9 +1,10 @@
-// Linear (ops/linear.h): matrix products over tiles, and a sum of columns for dbias. The depth is
-// the dimension that is summed over.
+// Linear (ops/linear.h): matrix products over tiles, or of few rows, and a sum of columns for
+// dbias. The depth is the dimension that is summed over.
 
 #include "ops/linear.h"
 
 #include "cuda/column_sums.cuh"
+#include "cuda/few_rows_product.cuh"
 #include "cuda/matrix_product.cuh"
 #include "ops/bfloat16_operand.cuh"
 #include "ops/linear_products.cuh"
@@ -24,6 +25,29 @@ void forward(CudaStream& stream, const Linear& a) {
                .K = in,
                .bias = a.bias ? a.bias.as<float>() : nullptr,
                .accumulate = false});
+}
+
+template <class A, class B>
+void few_rows(CudaStream& stream, const Linear& a) {
+  multiply_few_rows<A, B>(stream, {.y = a.y.as<float>(),
+                                   .x = a.x.as<A>(),
+                                   .weight = a.weight.as<B>(),
+                                   .bias = a.bias ? a.bias.as<float>() : nullptr,
+                                   .rows = a.x.dim(0),
+                                   .in = a.x.dim(1),
+                                   .out = a.weight.dim(0)});
+}
+
+// In bfloat16: operands of float32 are rounded as they are loaded, others first where they need it.
+void few_rounded_rows(CudaStream& stream, Linear a) {
+  if (a.x.dtype != DType::f32) {
+    a.x = bfloat16_operand(stream, a.x);
+    a.weight = bfloat16_operand(stream, a.weight);
+    return few_rows<BFloat16, BFloat16>(stream, a);
+  }
+  if (a.weight.dtype == DType::f32) return few_rows<RoundedFloat, RoundedFloat>(stream, a);
+  a.weight = bfloat16_operand(stream, a.weight);
+  few_rows<RoundedFloat, BFloat16>(stream, a);
 }
 
 template <class D, class T>
@@ -59,6 +83,11 @@ void backward(CudaStream& stream, const LinearBackward& a) {
 
 void linear(CudaStream& stream, const Linear& args) {
   Linear a = args;
+  if (a.x.dim(0) <= kFewRows) {
+    if (a.compute == Compute::bfloat16) return few_rounded_rows(stream, a);
+    dispatch_float(a.x.dtype, [&](auto t) { few_rows<decltype(t), decltype(t)>(stream, a); });
+    return;
+  }
   if (a.compute == Compute::bfloat16) {
     a.x = bfloat16_operand(stream, args.x);
     a.weight = bfloat16_operand(stream, args.weight);

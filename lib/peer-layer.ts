@@ -3,6 +3,7 @@ import { native } from './binding.js'
 import { computeCode } from './compute.js'
 import { isInstance } from './describe.js'
 import { checkDevice, type Device } from './device.js'
+import { fail } from './errors.js'
 import { checkSharedTable, type LayerConfig, TableLayer } from './layer.js'
 import { activationCode } from './ops.js'
 import { checkInteger, checkOptions, choiceIndex } from './options.js'
@@ -16,6 +17,10 @@ import {
 } from './query-options.js'
 import { ValueTable } from './value-table.js'
 
+const tableDTypes = ['float32', 'bfloat16', 'float16'] as const
+/** Dtypes of PEER's tables. */
+type PeerTableDType = (typeof tableDTypes)[number]
+
 /** Options of {@link PeerLayer}. */
 export interface PeerLayerOptions extends QueryOptions {
   /** Width of the output. Default: the shared `up` table's, else inputDim. */
@@ -26,8 +31,8 @@ export interface PeerLayerOptions extends QueryOptions {
   down?: ValueTable
   /** A table `[nKeys*nKeys, outputDim]` to share. Left out: one of its own. */
   up?: ValueTable
-  /** Of tables of its own. Default 'float32'. */
-  dtype?: 'float32'
+  /** Of tables of its own; both have one dtype. Default: the shared table's, else 'float32'. */
+  dtype?: PeerTableDType
 }
 
 /**
@@ -68,7 +73,9 @@ export class PeerLayer extends TableLayer {
     const query = checkQuery(where, checked)
     const activation = checked.activation ?? 'gelu'
     choiceIndex(where, 'activation', activation, ['gelu', 'relu'])
-    choiceIndex(where, 'dtype', checked.dtype ?? 'float32', ['float32'])
+    const sharedDType = [checked.down, checked.up].find((t) => isInstance(t, ValueTable))?.dtype
+    const dtype = (checked.dtype ?? sharedDType ?? 'float32') as PeerTableDType
+    choiceIndex(where, 'dtype', dtype, tableDTypes)
     const shared = isInstance(checked.up, ValueTable) ? checked.up : undefined
     const width = checked.outputDim ?? shared?.dim ?? query.inputDim
     const outputDim = checkInteger(where, 'outputDim', width)
@@ -76,8 +83,13 @@ export class PeerLayer extends TableLayer {
     const own: ValueTable[] = []
     const sharedOrNewTable = (name: 'down' | 'up', dim: number, seed: number): ValueTable => {
       const shared = checked[name]
-      if (shared !== undefined) return checkSharedTable(where, shared, device, slots, dim, name)
-      const table = new ValueTable(device, { slots, dim, init: { std: 1 / Math.sqrt(dim), seed } })
+      if (shared !== undefined) {
+        const table = checkSharedTable(where, shared, device, slots, dim, name)
+        if (table.dtype !== dtype) fail('ERR_DTYPE', where, name, `be ${dtype}`, table.dtype)
+        return table
+      }
+      const init = { std: 1 / Math.sqrt(dim), seed }
+      const table = new ValueTable(device, { slots, dim, dtype, init })
       own.push(table)
       return table
     }
@@ -107,7 +119,7 @@ export class PeerLayer extends TableLayer {
     this.down = down
     this.up = up
     this.#own = own
-    this.config = { ...queryConfig(query), outputDim, activation }
+    this.config = { ...queryConfig(query), outputDim, activation, dtype }
   }
 
   /** @internal */

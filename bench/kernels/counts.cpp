@@ -90,13 +90,14 @@ std::vector<int32_t> to_host(const Tensor& indices) {
 // head) its row is read for dquery and the row of the query for dkeys; dquery is written; each
 // touched row of dkeys is read and written; score, index, weight and dweight of each winner are
 // read. On a GPU most of these gathers come from L2: DRAM moves query, keys and dkeys once.
-void lookups(DType dtype, int64_t n, int64_t half) {
-  const int64_t T = 64, H = 1, k = 32, width = bytes_of(dtype);
+void lookups(DType dtype, int64_t n, int64_t half, int64_t T = 64) {
+  const int64_t H = 1, k = 32, width = bytes_of(dtype);
   const Tensor query = normal({T, H, 2, half}, dtype), keys = normal({H, 2, n, half}, dtype, 2);
   const Tensor scores = empty(*device, {T, H, k}), indices = empty(*device, {T, H, k}, DType::i32),
                weights = empty(*device, {T, H, k});
   const std::string label = std::string(" ") + name_of(dtype) + ", n " + std::to_string(n) +
-                            ", half " + std::to_string(half);
+                            ", half " + std::to_string(half) +
+                            (T == 64 ? "" : ", tokens " + std::to_string(T));
   count("product_key_lookup" + label, (query.size() + keys.size()) * width + T * H * k * 12,
         ProductKeyLookup{.scores = scores.view(),
                          .indices = indices.view(),
@@ -104,6 +105,7 @@ void lookups(DType dtype, int64_t n, int64_t half) {
                          .query = query.view(),
                          .keys = keys.view(),
                          .k = k});
+  if (T == 1) return;
   int64_t gathered = 0;
   std::set<int64_t> rows;
   const std::vector<int32_t> slots = to_host(indices);
@@ -169,6 +171,7 @@ int main() {
   tables(256);
   for (int64_t n : {16, 128, 512}) lookups(DType::f32, n, 64);
   lookups(DType::bf16, 512, 64);
+  lookups(DType::f32, 512, 64, 1);
   lookups(DType::f32, 509, 62);  // nothing is a multiple of 16 bytes
   lookups(DType::f16, 509, 62);
   dense_counts();

@@ -20,6 +20,7 @@ void products(DType dtype, int64_t R, int64_t I, int64_t O, Compute compute = Co
       "linear" + label, (R * I + O * I) * width + (O + R * O) * 4,
       Linear{
           .y = y.view(), .x = x.view(), .weight = w.view(), .bias = b.view(), .compute = compute});
+  if (R <= 16) return;  // of few rows only the forward has a schedule of its own
   count("linear_backward" + label,
         (R * I + O * I) * width + (R * I + 2 * O * I + R * O + 2 * O) * 4,
         LinearBackward{.dx = dx.view(),
@@ -171,7 +172,9 @@ void dense_counts() {
       products(dtype, 127, 254, 253, Compute::bfloat16);
     }
     matrix_products(dtype);
+    for (const int64_t R : {1, 16}) products(dtype, R, 512, 512);
   }
+  products(DType::f32, 1, 512, 512, Compute::bfloat16);
   rows();
   axes();
   probabilities(32, 1024, "");

@@ -17,8 +17,8 @@ export interface PeerOptions {
  * `output[t] = sum_l weights[t, l] * f(u[t, l]) * up[indices[t, l]]`, with
  * `u[t, l] = <x[t], down[indices[t, l]]>`. An index of -1 is a padding entry.
  * @param x `[T, C]` float32
- * @param down `[N, C]` float32
- * @param up `[N, Co]` float32
+ * @param down `[N, C]` float32, float16 or bfloat16
+ * @param up `[N, Co]` of down's dtype
  * @param indices `[T, L]` int32
  * @param weights `[T, L]` float32
  * @returns output `[T, Co]`, and u `[T, L]` for the backward, float32

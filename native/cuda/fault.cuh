@@ -32,13 +32,20 @@ struct CheckState {
   FaultRecord records[kChecks];
 };
 
+// What a stream has on the device.
+inline constexpr uint32_t kArrivals = 4096;  // at least the blocks of a grid-stride grid
+struct StreamState : CheckState {
+  uint32_t arrivals[kArrivals];  // blocks of the running kernel (last_block.cuh), 0 between kernels
+};
+
 struct Guard {
-  CheckState* state;
-  uint32_t checks;  // that the kernel depends on, as bits
+  CheckState* state;  // of a StreamState
+  uint32_t checks;    // that the kernel depends on, as bits
 
   // Uniform over the grid: a bit changes between kernels, or after all blocks of a check have read
   // the guard.
   __device__ bool aborted() const { return (state->failed & checks) != 0; }
+  __device__ uint32_t* arrivals() const { return static_cast<StreamState*>(state)->arrivals; }
 };
 
 }  // namespace ml::ML_CUDA_NAMESPACE

@@ -6,6 +6,7 @@
 
 #include "cuda/gemm_fma.cuh"
 #include "cuda/gemm_mma.cuh"
+#include "cuda/rounded_float.cuh"
 #include "cuda/tuning.h"
 
 namespace ml::ML_CUDA_NAMESPACE {
@@ -19,6 +20,10 @@ template <bool kAKMajor, bool kBKMajor, int kRows, int kColumns>
 struct TileProduct<float, kAKMajor, kBKMajor, kRows, kColumns> {
   using type = FmaProduct<float, float, kAKMajor, kBKMajor, kRows, kColumns>;
 };
+template <bool kAKMajor, bool kBKMajor, int kRows, int kColumns>
+struct TileProduct<RoundedFloat, kAKMajor, kBKMajor, kRows, kColumns> {
+  using type = FmaProduct<RoundedFloat, RoundedFloat, kAKMajor, kBKMajor, kRows, kColumns>;
+};
 
 // Of x [rows, depth] and y [columns, depth].
 template <class T, int kRows, int kColumns>
@@ -27,7 +32,7 @@ using KMajorProduct = TileProduct<T, true, true, kRows, kColumns>;
 // One block: p's sums = rows row0 … of A times columns column0 … of B, over the depths k0 …
 // k1, where k0 is a multiple of kDepth. `ring` has kStages stages; all threads may reuse it
 // after the return.
-template <class Product, class A, class B>
+template <int kStages = ::ml::ML_CUDA_NAMESPACE::kStages, class Product, class A, class B>
 __device__ inline void multiply_tile(Product& p, typename Product::Stage* ring, const Operand<A>& a,
                                      int64_t row0, int64_t rows, const Operand<B>& b,
                                      int64_t column0, int64_t columns, int64_t k0, int64_t k1) {

@@ -75,10 +75,10 @@ void CudaStream::start() {
   limits_ = limits_of(device_);
   check_cuda(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking),
              "cudaStreamCreateWithFlags");
-  void* checks = nullptr;
-  check_cuda(cudaMalloc(&checks, sizeof(CheckState)), "cudaMalloc");
-  checks_ = static_cast<CheckState*>(checks);
-  check_cuda(cudaMemsetAsync(checks_, 0, sizeof(CheckState), stream_), "cudaMemsetAsync");
+  void* state = nullptr;
+  check_cuda(cudaMalloc(&state, sizeof(StreamState)), "cudaMalloc");
+  checks_ = static_cast<StreamState*>(state);
+  check_cuda(cudaMemsetAsync(state, 0, sizeof(StreamState), stream_), "cudaMemsetAsync");
   enqueue_clear(*this, kAllChecks);
   launch_thread_ = start_thread("ml-launch", "the launch thread", [this] { launch_loop(); });
   completion_thread_ =

@@ -73,6 +73,13 @@ constexpr int64_t kLargeTilesPerMultiprocessor = 1;
 constexpr int64_t kTargetThreads = 1 << 17;
 constexpr int64_t kMinSplitDepth = 256, kMaxSplits = 64;  // of K
 
+// ---- Products with few rows (cuda/few_rows_product.cuh)
+constexpr int kFewRows = 16;
+// Rows and columns of a block at most: 32 sums of a thread, with operands in 128 registers. More
+// rows read W again, from L2.
+constexpr int kFewRowsOfBlock = 8, kFewRowsColumns = 4;
+constexpr int kFewRowsMinBlocks = 2;  // of a multiprocessor: 128 registers
+
 // ---- Bags (ops/embedding_bag.cu)
 // With fewer bags than this their entries are cut into chunks, so that the device is not idle. The
 // number of chunks depends on the shape alone, not on the device or the width: bitwise identical
@@ -103,12 +110,13 @@ constexpr int64_t kTopKWarpsPerMultiprocessor = 16;  // rows are cut until so ma
 
 // ---- Product-key lookup (ops/half_lists.cuh, ops/product_key_lookup.cu)
 constexpr int kKeyColumns = 128;  // half-keys of a tile
-// tokens of a tile: fewer leave more shared memory to long lists
+// Tokens of a tile. A large one has four warps in 48 KB of shared memory, so that a multiprocessor
+// of 100 KB holds two, and each key is read for 64 tokens.
 constexpr int kLargeTileTokens = 64, kSmallTileTokens = 32;
-// of a multiprocessor: at most that its shared memory holds, and each gets its share of registers
-constexpr int kHalfListsMinBlocks = 3;
-constexpr int kCombineWarps = 4;      // of a block
-constexpr int kCombineMinBlocks = 8;  // of a multiprocessor: bounds the registers
+constexpr int kHalfListsStages = 2;     // of its ring: a third would make it larger than the scores
+constexpr int kHalfListsMinBlocks = 3;  // of a multiprocessor: more would spill registers
+constexpr int kCombineWarps = 4;        // of a block
+constexpr int kCombineMinBlocks = 8;    // of a multiprocessor: bounds the registers
 // shared memory of a block; longer lists work in global memory
 constexpr size_t kCombineSharedBytes = 48 << 10;
 constexpr int64_t kCombineWarpsPerMultiprocessor = 8;  // of those in global memory

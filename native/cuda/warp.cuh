@@ -22,6 +22,8 @@ __device__ inline int lane() { return thread_of_block() % kWarp; }
 __device__ inline int warp_of_block() { return thread_of_block() / kWarp; }
 
 __device__ inline int popcount(uint32_t bits) { return __popc(bits); }
+// the first lane of a mask that is not 0
+__device__ inline int first_lane(uint32_t mask) { return __ffs(static_cast<int>(mask)) - 1; }
 // mask of the lanes before this one
 __device__ inline uint32_t lanes_below() { return (1u << lane()) - 1u; }
 

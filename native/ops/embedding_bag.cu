@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "cuda/gather.cuh"
+#include "cuda/last_block.cuh"
 #include "cuda/launch.cuh"
 #include "cuda/stream.h"
 #include "cuda/tuning.h"
@@ -53,12 +54,45 @@ struct BagTable {
 template <class Slice>
 constexpr int kMinBlocks = Slice::n * Slice::vectors >= 16 ? 2 : 3;
 
+// The slices that a block has of rows of y: `columns` from `column` on, of `bags` bags from `bag`.
+struct BagSlices {
+  int64_t bag, bags;
+  int column, columns;
+};
+template <class Slice>
+__device__ inline BagSlices slices_of_block(int64_t block, const Slicing& slicing, int64_t bags,
+                                            int width) {
+  const int64_t bag = block / slicing.slices * (kThreads / slicing.lanes);
+  const int64_t left = bags - bag;
+  const int size = slicing.lanes * Slice::n * Slice::vectors,
+            column = static_cast<int>(block % slicing.slices) * size;
+  return {.bag = bag,
+          .bags = left < kThreads / slicing.lanes ? left : kThreads / slicing.lanes,
+          .column = column,
+          .columns = width - column < size ? width - column : size};
+}
+
+// The block adds the sums of all chunks in order; one thread adds every kThreads-th element.
+__device__ inline void add_chunks(float* y, const float* partials, const BagSlices& at,
+                                  int64_t bags, int width, int chunks) {
+  const int64_t size = bags * width;
+  for (int64_t i = threadIdx.x; i < at.bags * at.columns; i += kThreads) {
+    const int64_t element = (at.bag + i / at.columns) * width + at.column + i % at.columns;
+    float sum = partials[element];
+#pragma unroll 8  // loads in flight
+    for (int c = 1; c < chunks; ++c) sum += partials[c * size + element];
+    y[element] = sum;
+  }
+}
+
 // One block: kThreads / lanes bags. One lane group: one slice of one chunk of a bag. Slices of a
-// bag are in neighbouring blocks, so that its indices come from L2.
+// bag are in neighbouring blocks, so that its indices come from L2. The chunks are summed to
+// `partials` [chunks, bags, width], or without them to y; the last block adds them. Blocks whose
+// numbers leave the same remainder by kArrivals share a counter.
 template <class T, class Slice>
 __global__ void __launch_bounds__(kThreads, kMinBlocks<Slice>)
-    embedding_bag_kernel(Guard guard, float* y, BagTable<T> table, Bags bags, const float* weights,
-                         Slicing slicing, bool aligned) {
+    embedding_bag_kernel(Guard guard, float* y, float* partials, BagTable<T> table, Bags bags,
+                         const float* weights, Slicing slicing, bool aligned) {
   if (guard.aborted()) return;
   const LaneGroup group = lane_group(slicing.lanes);
   const int slice = blockIdx.x % slicing.slices;
@@ -75,21 +109,17 @@ __global__ void __launch_bounds__(kThreads, kMinBlocks<Slice>)
   add_rows<L1Policy::no_allocate, T>(sum, group, count, max_count, column, table.width, [&](int i) {
     return table.entry(bags.indices[span.begin + i], weights[span.begin + i]);
   });
-  float* row = row_at(y, chunk * bags.count + bag, table.width);
+  float* row = row_at(partials ? partials : y, chunk * bags.count + bag, table.width);
 #pragma unroll
   for (int v = 0; v < Slice::vectors; ++v)
     store_floats(row, sum.v[v], column + v * group.lanes * Slice::n, table.width, active, aligned);
-}
-
-// One thread adds the chunks of one element of y, in order.
-__global__ void __launch_bounds__(kThreads)
-    add_bag_chunks_kernel(Guard guard, float* y, const float* partials, int64_t size, int chunks) {
-  if (guard.aborted()) return;
-  const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
-  if (i >= size) return;
-  float sum = partials[i];
-  for (int c = 1; c < chunks; ++c) sum += partials[c * size + i];
-  y[i] = sum;
+  if (!partials) return;
+  const uint32_t counter = blockIdx.x % kArrivals;
+  const auto blocks = static_cast<uint32_t>((gridDim.x - counter + kArrivals - 1) / kArrivals);
+  if (!arrives_last(guard, shared<LastBlock>(), counter, blocks * gridDim.y)) return;
+  for (int64_t block = counter; block < gridDim.x; block += kArrivals)
+    add_chunks(y, partials, slices_of_block<Slice>(block, slicing, bags.count, table.width),
+               bags.count, table.width, static_cast<int>(chunks));
 }
 
 // One block: kThreads / lanes bags. One lane group: all slices of the rows of one chunk of a bag,
@@ -190,20 +220,18 @@ void embedding_bag(CudaStream& stream, const EmbeddingBag& a) {
   const int64_t average = (entries + B - 1) / B;
   const int64_t chunks =
       std::clamp<int64_t>(average / kMinChunkEntries, 1, std::max<int64_t>(1, kFewBags / B));
-  float* target = chunks == 1 ? a.y.as<float>() : stream.scratch<float>(chunks * B * V);
+  float *y = a.y.as<float>(),
+        *partials = chunks == 1 ? nullptr : stream.scratch<float>(chunks * B * V);
   dispatch_table(a.table.dtype, [&](auto t) {
     using T = decltype(t);
     const BagTable<T> table = table_of<T>(a.table, a.scales);
     with_slice<T>(widest(table.rows, V), V, [&]<class Slice>(Slice, Slicing s) {
       const dim3 grid(s.slices * blocks_for(B, kThreads / s.lanes), static_cast<unsigned>(chunks));
-      launch(embedding_bag_kernel<T, Slice>, grid, dim3(kThreads), 0, stream, target, table,
-             bags_of(a.indices, a.offsets, B), a.weights.as<float>(), s,
-             vec_aligned(target, Slice::n));
+      launch(embedding_bag_kernel<T, Slice>, grid, dim3(kThreads), partials ? sizeof(LastBlock) : 0,
+             stream, y, partials, table, bags_of(a.indices, a.offsets, B), a.weights.as<float>(), s,
+             vec_aligned(partials ? partials : y, Slice::n));
     });
   });
-  if (chunks > 1)
-    launch(add_bag_chunks_kernel, dim3(blocks_for(B * V, kThreads)), dim3(kThreads), 0, stream,
-           a.y.as<float>(), target, B * V, static_cast<int>(chunks));
 }
 
 void embedding_bag_weights_backward(CudaStream& stream, const EmbeddingBagWeightsBackward& a) {

@@ -1,7 +1,8 @@
 #pragma once
 // The first half of a product-key lookup: the k best half-keys of each (token, head, half), as
 // order keys (core/order.h). Scores exist in shared memory only, one tile of tokens by half-keys at
-// a time: the tile's best go to the lists, and the next tile overwrites it.
+// a time: the tile's best go to the lists, and the next tile overwrites it. The lists are in global
+// memory, since few tiles change them: shared memory decides how many warps a multiprocessor has.
 //   query [T, H, 2, d], keys [H, 2, n, d] in   mask [H, 2, n] uint8 in, optional: 0 excludes a key
 //   lists [T, H, 2, list_capacity(k)] uint64 out, descending, 0 past the selectable half-keys
 
@@ -10,6 +11,7 @@
 #include "cuda/select.cuh"
 #include "cuda/stream.h"
 #include "cuda/tuning.h"
+#include "ops/product_key_lookup.h"
 
 namespace ml::ML_CUDA_NAMESPACE {
 
@@ -18,6 +20,7 @@ struct HalfLists {
   const uint8_t* mask;  // [H, 2, n], or nullptr
   int64_t T, H, n, d, k;
   int64_t chunk;  // half-keys for one block: n, or fewer where tokens are few
+  int64_t chunks;
 };
 
 namespace {
@@ -31,46 +34,68 @@ struct HalfListsStorage {
   static constexpr int kPitch = kKeyColumns + 8;
   static constexpr int kWarps = Product::kThreads / kWarp;
   union {
-    typename Product::Stage ring[kStages];
+    typename Product::Stage ring[kHalfListsStages];
     alignas(16) float scores[kRows * kPitch];
   };
-  uint64_t buffers[kRows][kWarp];
+  uint32_t buffered_bits[kRows][kWarp];
+  uint16_t buffered_keys[kRows][kWarp];
   uint32_t thresholds[kRows];
   int counts[kRows];
   uint32_t selectable[kKeyColumns / kWarp];  // one bit for each half-key of the tile
 };
+static_assert(kMaxHalfKeys < 1 << 16);
 
+using RowSelection = Selection<ShortKeyBuffer>;
 template <class Storage>
-__device__ inline Selection selection(Storage& s, int row, uint64_t* list, int64_t capacity,
-                                      int64_t k) {
+__device__ inline RowSelection selection(Storage& s, int row, uint64_t* list, int64_t k) {
   return {.list = list,
-          .buffer = s.buffers[row],
-          .capacity = capacity,
+          .buffer = {s.buffered_bits[row], s.buffered_keys[row]},
+          .capacity = list_capacity(k),
           .k = k,
           .count = s.counts[row],
           .threshold = s.thresholds[row]};
 }
 
+constexpr int kTileWords = kKeyColumns / kWarp;
+
+// The first tile of a row gives most of a list of at most 32: it is sorted in registers.
+__device__ inline void sort_first_tile(RowSelection& best, const uint32_t (&bits)[kTileWords],
+                                       uint32_t first) {
+  uint64_t sorted[kTileWords];
+#pragma unroll
+  for (int word = 0; word < kTileWords; ++word)
+    sorted[word] = sort_descending(
+        bits[word] > best.threshold ? order_key(bits[word], first + word * kWarp) : 0);
+#pragma unroll
+  for (int words = kTileWords / 2; words > 0; words /= 2)
+#pragma unroll
+    for (int word = 0; word < words; ++word)
+      sorted[word] = merge_sorted(sorted[word], sorted[word + words]);
+  best.replace(sorted[0]);
+}
+
 // Offers the scores of the tile, whose first half-key is column0, to the lists of its rows. One
 // warp has every kWarps-th row.
 template <class Storage, class List>
-__device__ inline void select_from_tile(Storage& s, int rows, int64_t capacity, int64_t k,
-                                        int64_t column0, const List& list) {
+__device__ inline void select_from_tile(Storage& s, int rows, int64_t k, int64_t column0,
+                                        bool first_tile, const List& list) {
   for (int row = warp_of_block(); row < rows; row += Storage::kWarps) {
-    Selection best = selection(s, row, list(row), capacity, k);
-    const auto bits = [&](int word) {
-      return s.selectable[word] >> lane() & 1
-                 ? ordered_bits(s.scores[row * Storage::kPitch + word * kWarp + lane()])
-                 : 0;
-    };
-    uint32_t max = 0;
+    RowSelection best = selection(s, row, list(row), k);
+    uint32_t bits[kTileWords], max = 0;
 #pragma unroll
-    for (int word = 0; word < kKeyColumns / kWarp; ++word)
-      max = bits(word) > max ? bits(word) : max;
+    for (int word = 0; word < kTileWords; ++word) {
+      const float score = s.scores[row * Storage::kPitch + word * kWarp + lane()];
+      bits[word] = s.selectable[word] >> lane() & 1 ? ordered_bits(score) : 0;
+      max = bits[word] > max ? bits[word] : max;
+    }
     if (!any(max > best.threshold)) continue;  // true of most tiles, once the list is good
-#pragma unroll 1
-    for (int word = 0; word < kKeyColumns / kWarp; ++word)
-      best.offer(bits(word), static_cast<uint32_t>(column0 + word * kWarp + lane()));
+    const uint32_t first = static_cast<uint32_t>(column0) + lane();
+    if (first_tile && k <= kWarp) {
+      sort_first_tile(best, bits, first);
+    } else {
+#pragma unroll
+      for (int word = 0; word < kTileWords; ++word) best.offer(bits[word], first + word * kWarp);
+    }
     warp_sync();
     if (lane() == 0) {
       s.thresholds[row] = best.threshold;
@@ -81,12 +106,10 @@ __device__ inline void select_from_tile(Storage& s, int rows, int64_t capacity, 
 
 // One block lists the best of one chunk of the half-keys for kRows tokens and one (head, half); one
 // warp has the lists of every kWarps-th token. blockIdx: x token tile, those of one (head, half)
-// next to each other so that its keys stay in L2; y chunk. The lists are in shared memory behind
-// the storage, or in global memory where they are too long.
+// next to each other so that its keys stay in L2; y chunk.
 template <class T, int kRows>
 __global__ void __launch_bounds__(kRows* kKeyColumns / 64, kHalfListsMinBlocks)
-    half_lists_kernel(Guard guard, HalfLists a, Operand<T> query, Operand<T> keys,
-                      bool shared_lists) {
+    half_lists_kernel(Guard guard, HalfLists a, Operand<T> query, Operand<T> keys) {
   if (guard.aborted()) return;
   using Storage = HalfListsStorage<T, kRows>;
   Storage& s = shared<Storage>();
@@ -96,12 +119,8 @@ __global__ void __launch_bounds__(kRows* kKeyColumns / 64, kHalfListsMinBlocks)
   const int rows = a.T - t0 < kRows ? static_cast<int>(a.T - t0) : kRows;
   query.data += hp * a.d;
   keys.data += hp * a.n * a.d;
-  uint64_t* own_lists = reinterpret_cast<uint64_t*>(&s + 1);
-  const auto result = [&](int row) {
-    return a.lists + ((blockIdx.y * a.T + t0 + row) * 2 * a.H + hp) * capacity;
-  };
   const auto list = [&](int row) {
-    return shared_lists ? own_lists + row * capacity : result(row);
+    return a.lists + ((blockIdx.y * a.T + t0 + row) * 2 * a.H + hp) * capacity;
   };
 
   for (int row = warp_of_block(); row < rows; row += Storage::kWarps) {
@@ -113,7 +132,7 @@ __global__ void __launch_bounds__(kRows* kKeyColumns / 64, kHalfListsMinBlocks)
   }
   for (int64_t column0 = begin; column0 < end; column0 += kKeyColumns) {
     typename Storage::Product product;
-    multiply_tile(product, s.ring, query, t0, a.T, keys, column0, end, 0, a.d);
+    multiply_tile<kHalfListsStages>(product, s.ring, query, t0, a.T, keys, column0, end, 0, a.d);
     product.for_each_run([&](int row, int column, const float* sums) {
       constexpr int kRun = Storage::Product::kRun;
       Pack<float, kRun> run;
@@ -121,79 +140,52 @@ __global__ void __launch_bounds__(kRows* kKeyColumns / 64, kHalfListsMinBlocks)
       for (int e = 0; e < kRun; ++e) run.v[e] = sums[e];
       store<kRun>(s.scores + row * Storage::kPitch + column, run);
     });
-    for (int word = warp_of_block(); word < kKeyColumns / kWarp; word += Storage::kWarps) {
+    for (int word = warp_of_block(); word < kTileWords; word += Storage::kWarps) {
       const int64_t j = column0 + word * kWarp + lane();
       const uint32_t bits = ballot(j < end && (!a.mask || a.mask[hp * a.n + j] != 0));
       if (lane() == 0) s.selectable[word] = bits;
     }
     block_sync();
-    select_from_tile(s, rows, capacity, a.k, column0, list);
+    select_from_tile(s, rows, a.k, column0, column0 == begin, list);
     block_sync();
   }
   for (int row = warp_of_block(); row < rows; row += Storage::kWarps) {
     warp_sync();
-    Selection best = selection(s, row, list(row), capacity, a.k);
+    RowSelection best = selection(s, row, list(row), a.k);
     if (best.count > 0) best.merge();
-    if (shared_lists)
-      for (int64_t i = lane(); i < capacity; i += kWarp) result(row)[i] = best.list[i];
   }
-}
-
-// One warp merges the lists of all chunks of one row into the first.
-__global__ void __launch_bounds__(kThreads)
-    merge_lists_kernel(Guard guard, uint64_t* lists, int64_t rows, int64_t capacity,
-                       int64_t chunks) {
-  if (guard.aborted()) return;
-  // [0, rows) and past it
-  const int64_t row = static_cast<int64_t>(blockIdx.x) * (kThreads / kWarp) + warp_of_block();
-  if (row < rows)
-    for (int64_t c = 1; c < chunks; ++c)
-      insert_list(lists + row * capacity, capacity, lists + (c * rows + row) * capacity);
 }
 
 template <class T, int kRows>
 void launch_half_lists(CudaStream& stream, const HalfLists& a, const Operand<T>& query,
-                       const Operand<T>& keys, int64_t chunks) {
+                       const Operand<T>& keys) {
   using Storage = HalfListsStorage<T, kRows>;
-  const size_t bytes_with_lists =
-      sizeof(Storage) + static_cast<size_t>(kRows * list_capacity(a.k)) * sizeof(uint64_t);
-  const bool fits = bytes_with_lists <= static_cast<size_t>(stream.limits().shared_per_block);
   const int64_t tiles = (a.T + kRows - 1) / kRows;
   launch(half_lists_kernel<T, kRows>,
-         dim3(grid_width(tiles * 2 * a.H), static_cast<unsigned>(chunks)),
-         dim3(Storage::Product::kThreads), fits ? bytes_with_lists : sizeof(Storage), stream, a,
-         query, keys, fits);
+         dim3(grid_width(tiles * 2 * a.H), static_cast<unsigned>(a.chunks)),
+         dim3(Storage::Product::kThreads), sizeof(Storage), stream, a, query, keys);
 }
 
-// The lists of the best min(k, n) half-keys. The result does not depend on how the work is cut.
+// Finds the lists of the best half-keys of each chunk; sets a's lists, chunk and chunks. The best
+// of all chunks do not depend on how the work is cut.
 template <class T>
-const uint64_t* half_lists(CudaStream& stream, const T* query, const T* keys, HalfLists a) {
+void find_half_lists(CudaStream& stream, const T* query, const T* keys, HalfLists& a) {
   Operand<T> q = Operand<T>::of(query, a.d);
   q.stride = 2 * a.H * a.d;
   const int64_t rows = a.T * 2 * a.H, capacity = list_capacity(a.k),
                 multiprocessors = stream.limits().multiprocessors;
-  const size_t large_bytes = sizeof(HalfListsStorage<T, kLargeTileTokens>) +
-                             static_cast<size_t>(kLargeTileTokens * capacity) * sizeof(uint64_t);
-  const bool large =
-      a.T > kSmallTileTokens &&
-      2 * large_bytes <= static_cast<size_t>(stream.limits().shared_per_multiprocessor);
+  const bool large = a.T > kSmallTileTokens;
   const int64_t tile = large ? kLargeTileTokens : kSmallTileTokens;
   const int64_t blocks = (a.T + tile - 1) / tile * 2 * a.H;
   int64_t chunks = blocks < multiprocessors ? 2 * multiprocessors / blocks : 1;
   const int64_t max_chunks = (a.n + kKeyColumns - 1) / kKeyColumns;
   if (chunks > max_chunks) chunks = max_chunks;
   a.chunk = ((a.n + chunks - 1) / chunks + kKeyColumns - 1) / kKeyColumns * kKeyColumns;
-  chunks = (a.n + a.chunk - 1) / a.chunk;
-  a.lists = stream.scratch<uint64_t>(chunks * rows * capacity);
-  if (large) {
-    launch_half_lists<T, kLargeTileTokens>(stream, a, q, Operand<T>::of(keys, a.d), chunks);
-  } else {
-    launch_half_lists<T, kSmallTileTokens>(stream, a, q, Operand<T>::of(keys, a.d), chunks);
-  }
-  if (chunks > 1)
-    launch(merge_lists_kernel, dim3(blocks_for(rows, kThreads / kWarp)), dim3(kThreads), 0, stream,
-           a.lists, rows, capacity, chunks);
-  return a.lists;
+  a.chunks = (a.n + a.chunk - 1) / a.chunk;
+  a.lists = stream.scratch<uint64_t>(a.chunks * rows * capacity);
+  const Operand<T> k = Operand<T>::of(keys, a.d);
+  large ? launch_half_lists<T, kLargeTileTokens>(stream, a, q, k)
+        : launch_half_lists<T, kSmallTileTokens>(stream, a, q, k);
 }
 
 }  // namespace

@@ -1,9 +1,10 @@
-// Linear (ops/linear.h): matrix products over tiles, and a sum of columns for dbias. The depth is
-// the dimension that is summed over.
+// Linear (ops/linear.h): matrix products over tiles, or of few rows, and a sum of columns for
+// dbias. The depth is the dimension that is summed over.
 
 #include "ops/linear.h"
 
 #include "cuda/column_sums.cuh"
+#include "cuda/few_rows_product.cuh"
 #include "cuda/matrix_product.cuh"
 #include "ops/compute_operand.cuh"
 #include "ops/linear_products.cuh"
@@ -24,6 +25,28 @@ void forward(CudaStream& stream, const Linear& a) {
                .K = in,
                .bias = a.bias ? a.bias.as<float>() : nullptr,
                .accumulate = false});
+}
+
+template <class A, class B>
+void few_rows(CudaStream& stream, const Linear& a) {
+  multiply_few_rows<A, B>(stream, {.y = a.y.as<float>(),
+                                   .x = a.x.as<A>(),
+                                   .weight = a.weight.as<B>(),
+                                   .bias = a.bias ? a.bias.as<float>() : nullptr,
+                                   .rows = a.x.dim(0),
+                                   .in = a.x.dim(1),
+                                   .out = a.weight.dim(0)});
+}
+
+// In bfloat16: operands of float32 are rounded as they are loaded, others first where they need it.
+void few_rounded_rows(CudaStream& stream, Linear a) {
+  if (a.x.dtype != DType::f32) {
+    compute_operands(stream, a.compute, {&a.x, &a.weight});
+    return few_rows<BFloat16, BFloat16>(stream, a);
+  }
+  if (a.weight.dtype == DType::f32) return few_rows<RoundedFloat, RoundedFloat>(stream, a);
+  compute_operands(stream, a.compute, {&a.weight});
+  few_rows<RoundedFloat, BFloat16>(stream, a);
 }
 
 template <class D, class T>
@@ -59,8 +82,13 @@ void backward(CudaStream& stream, const LinearBackward& a) {
 
 void linear(CudaStream& stream, const Linear& args) {
   Linear a = args;
+  const bool few = a.x.dim(0) <= kFewRows;
+  if (few && a.compute == Compute::bfloat16) return few_rounded_rows(stream, a);
   compute_operands(stream, a.compute, {&a.x, &a.weight});
-  dispatch_operand(a.compute, a.x.dtype, [&](auto t) { forward<decltype(t)>(stream, a); });
+  dispatch_operand(a.compute, a.x.dtype, [&](auto t) {
+    using T = decltype(t);
+    few ? few_rows<T, T>(stream, a) : forward<T>(stream, a);
+  });
 }
 
 void linear_backward(CudaStream& stream, const LinearBackward& a) {

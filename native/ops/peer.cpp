@@ -15,10 +15,10 @@ inline BagEntries weighted(BagEntries bag, const float* weights) {
 }
 
 // out and u of tokens t0 … t1. coefficient [T, L]: workspace for weight * activation(u).
-void peer_tokens(const Peer& a, float* coefficient, int64_t t0, int64_t t1) {
+template <class T>
+void peer_tokens_of(const Peer& a, float* coefficient, int64_t t0, int64_t t1) {
   const int64_t C = a.x.dim(1), out = a.out.dim(1), L = a.indices.dim(1);
-  const Table<float> down{.rows = a.down.as<float>(), .width = C},
-      up{.rows = a.up.as<float>(), .width = out};
+  const Table<T> down{.rows = a.down.as<T>(), .width = C}, up{.rows = a.up.as<T>(), .width = out};
   const int32_t* indices = a.indices.as<int32_t>();
   const float* weights = a.weights.as<float>();
   float* u = a.u.as<float>();
@@ -37,10 +37,10 @@ void peer_tokens(const Peer& a, float* coefficient, int64_t t0, int64_t t1) {
 }
 
 // dx, dweights, du and coefficient of tokens t0 … t1
-void peer_backward_tokens(const PeerBackward& a, int64_t t0, int64_t t1) {
+template <class T>
+void peer_backward_tokens_of(const PeerBackward& a, int64_t t0, int64_t t1) {
   const int64_t C = a.x.dim(1), out = a.dout.dim(1), L = a.indices.dim(1);
-  const Table<float> down{.rows = a.down.as<float>(), .width = C},
-      up{.rows = a.up.as<float>(), .width = out};
+  const Table<T> down{.rows = a.down.as<T>(), .width = C}, up{.rows = a.up.as<T>(), .width = out};
   const int32_t* indices = a.indices.as<int32_t>();
   const float *weights = a.weights.as<float>(), *u = a.u.as<float>();
   float *dweights = a.dweights.as<float>(), *du = a.du.as<float>(),
@@ -63,6 +63,15 @@ void peer_backward_tokens(const PeerBackward& a, int64_t t0, int64_t t1) {
     });
     bag_sum(down, weighted(bag, du), 0, C, a.dx.as<float>() + t * C, true, next);
   }
+}
+
+void peer_tokens(const Peer& a, float* coefficient, int64_t t0, int64_t t1) {
+  dispatch_float(a.down.dtype,
+                 [&](auto t) { peer_tokens_of<decltype(t)>(a, coefficient, t0, t1); });
+}
+
+void peer_backward_tokens(const PeerBackward& a, int64_t t0, int64_t t1) {
+  dispatch_float(a.down.dtype, [&](auto t) { peer_backward_tokens_of<decltype(t)>(a, t0, t1); });
 }
 
 }  // namespace

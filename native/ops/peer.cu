@@ -27,33 +27,34 @@ __device__ inline TokenGroup token_group_of(int warps) {
   return {threads, thread % threads, int64_t{blockIdx.x} * (kThreads / threads) + thread / threads};
 }
 
+template <class T>
 struct Experts {
-  const float *down, *up;
+  const T *down, *up;
   const int32_t* indices;  // [tokens, size]
   const float* weights;
   int64_t tokens;
   int size, inner, outer;  // down [N, inner], up [N, outer]
 };
 
-__device__ inline RowEntry<float> entry_of(const float* table, int32_t index, float weight,
-                                           int width) {
+template <class T>
+__device__ inline RowEntry<T> entry_of(const T* table, int32_t index, float weight, int width) {
   if (index < 0) return {nullptr, 0.0f};
   return {row_at(table, index, width), weight};
 }
 
 // then(i, exists, <vector, table row of entry i>) for every entry i of the group's token, on one
 // thread each; false for a padding entry. A lane group has `lanes` entries at a time.
-template <class Slice, class F>
-__device__ inline void for_products(const TokenGroup& t, const Experts& e, const float* vector,
-                                    const float* table, int width, Slicing slicing, F then) {
+template <class Slice, class T, class F>
+__device__ inline void for_products(const TokenGroup& t, const Experts<T>& e, const float* vector,
+                                    const T* table, int width, Slicing slicing, F then) {
   const LaneGroup group = lane_group(slicing.lanes);
   const int64_t first = t.token * e.size, last = t.token < e.tokens ? first + e.size : first;
   const float* x_row = row_at(vector, t.token, width);
   for (int64_t warp_begin = first + t.thread / kWarp * kWarp; warp_begin < last;
        warp_begin += t.threads) {
     const int64_t begin = warp_begin + group.first, i = begin + group.lane;
-    const RowEntry<float> own =
-        i < last ? entry_of(table, e.indices[i], 1.0f, width) : RowEntry<float>{nullptr, 0.0f};
+    const RowEntry<T> own =
+        i < last ? entry_of(table, e.indices[i], 1.0f, width) : RowEntry<T>{nullptr, 0.0f};
     const int count =
         static_cast<int>(last - warp_begin < group.lanes ? last - warp_begin : group.lanes);
     float product = 0;
@@ -63,7 +64,7 @@ __device__ inline void for_products(const TokenGroup& t, const Experts& e, const
 #pragma unroll
       for (int v = 0; v < Slice::vectors; ++v)
         load_floats(x.v[v], x_row, column + v * group.lanes * Slice::n, width, true, true);
-      product += dot_rows<float>(x, group, own, count, column, width);
+      product += dot_rows<T>(x, group, own, count, column, width);
     }
     if (i < last) then(i, own.row != nullptr, product);
   }
@@ -71,9 +72,9 @@ __device__ inline void for_products(const TokenGroup& t, const Experts& e, const
 
 // row (+)= sum of coefficient * table row over the entries of the group's token. A lane group has
 // one slice of the columns at a time.
-template <class Slice>
-__device__ inline void add_experts(const TokenGroup& t, const Experts& e, float* rows,
-                                   const float* coefficient, const float* table, int width,
+template <class Slice, class T>
+__device__ inline void add_experts(const TokenGroup& t, const Experts<T>& e, float* rows,
+                                   const float* coefficient, const T* table, int width,
                                    Slicing slicing, bool accumulate) {
   const LaneGroup group = lane_group(slicing.lanes);
   const int groups = t.threads / slicing.lanes;
@@ -91,7 +92,7 @@ __device__ inline void add_experts(const TokenGroup& t, const Experts& e, float*
       for (int v = 0; v < Slice::vectors; ++v)
         load_floats(sum.v[v], row, column + v * group.lanes * Slice::n, width, true, true);
     }
-    add_rows<L1Policy::no_allocate, float>(
+    add_rows<L1Policy::no_allocate, T>(
         sum, group, active ? e.size : 0, max_count, column, width, [&](int i) {
           return entry_of(table, e.indices[first + i], coefficient[first + i], width);
         });
@@ -102,9 +103,9 @@ __device__ inline void add_experts(const TokenGroup& t, const Experts& e, float*
 }
 
 // One token group computes one token. What its warps write before the barrier they read after it.
-template <class Slice>
+template <class Slice, class T>
 __global__ void __launch_bounds__(kThreads, kPeerMinBlocks)
-    peer_kernel(Guard guard, float* out, float* u, float* coefficient, const float* x, Experts e,
+    peer_kernel(Guard guard, float* out, float* u, float* coefficient, const float* x, Experts<T> e,
                 Activation activation, int warps, Slicing inner, Slicing outer) {
   if (guard.aborted()) return;
   const TokenGroup t = token_group_of(warps);
@@ -118,10 +119,10 @@ __global__ void __launch_bounds__(kThreads, kPeerMinBlocks)
 
 // One token group computes the gradients of one token, with the tables swapped: products of dout
 // with rows of `up`, then rows of `down` added to dx.
-template <class Slice>
+template <class Slice, class T>
 __global__ void __launch_bounds__(kThreads, kPeerMinBlocks)
     peer_backward_kernel(Guard guard, float* dx, float* dweights, float* du, float* coefficient,
-                         const float* dout, const float* u, Experts e, Activation activation,
+                         const float* dout, const float* u, Experts<T> e, Activation activation,
                          int warps, Slicing inner, Slicing outer) {
   if (guard.aborted()) return;
   const TokenGroup t = token_group_of(warps);
@@ -135,9 +136,10 @@ __global__ void __launch_bounds__(kThreads, kPeerMinBlocks)
   add_experts<Slice>(t, e, dx, du, e.down, e.inner, inner, true);
 }
 
-Experts experts_of(const View& down, const View& up, const View& indices, const View& weights) {
-  return {.down = down.as<float>(),
-          .up = up.as<float>(),
+template <class T>
+Experts<T> experts_of(const View& down, const View& up, const View& indices, const View& weights) {
+  return {.down = down.as<T>(),
+          .up = up.as<T>(),
           .indices = indices.as<int32_t>(),
           .weights = weights.as<float>(),
           .tokens = indices.dim(0),
@@ -146,14 +148,17 @@ Experts experts_of(const View& down, const View& up, const View& indices, const 
           .outer = static_cast<int>(up.dim(1))};
 }
 
+// Whether rows can be accessed in packs of four.
 bool vec4_aligned(const View& rows) {
-  return rows.dim(1) % 4 == 0 && reinterpret_cast<uintptr_t>(rows.data) % 16 == 0;
+  return rows.dim(1) % 4 == 0 &&
+         reinterpret_cast<uintptr_t>(rows.data) % static_cast<size_t>(4 * bytes_of(rows.dtype)) ==
+             0;
 }
 
 // Calls f(RowSlice{}, inner, outer, warps, grid). A token has one warp for each slice, and eight
 // where there are too few tokens to fill the device.
-template <class F>
-void with_token_groups(CudaStream& stream, const Experts& e, bool vec4, F f) {
+template <class T, class F>
+void with_token_groups(CudaStream& stream, const Experts<T>& e, bool vec4, F f) {
   const auto with = [&]<class Slice>(Slice slice) {
     const Slicing inner = slicing(e.inner / Slice::n, Slice::vectors),
                   outer = slicing(e.outer / Slice::n, Slice::vectors);
@@ -174,29 +179,37 @@ void with_token_groups(CudaStream& stream, const Experts& e, bool vec4, F f) {
 void peer(CudaStream& stream, const Peer& a) {
   if (!a.indices_known) stream.check_indices("peer", "indices", a.indices, a.down.dim(0));
   if (a.out.size() == 0 && a.u.size() == 0) return;
-  const Experts e = experts_of(a.down, a.up, a.indices, a.weights);
   float* coefficient = stream.scratch<float>(a.indices.size());
   const bool vec4 =
       vec4_aligned(a.x) && vec4_aligned(a.out) && vec4_aligned(a.down) && vec4_aligned(a.up);
-  with_token_groups(
-      stream, e, vec4, [&]<class Slice>(Slice, Slicing inner, Slicing outer, int warps, dim3 grid) {
-        launch(peer_kernel<Slice>, grid, dim3(kThreads), 0, stream, a.out.as<float>(),
-               a.u.as<float>(), coefficient, a.x.as<float>(), e, a.activation, warps, inner, outer);
-      });
+  dispatch_float(a.down.dtype, [&](auto element) {
+    using T = decltype(element);
+    const Experts<T> e = experts_of<T>(a.down, a.up, a.indices, a.weights);
+    with_token_groups(stream, e, vec4,
+                      [&]<class Slice>(Slice, Slicing inner, Slicing outer, int warps, dim3 grid) {
+                        launch(peer_kernel<Slice, T>, grid, dim3(kThreads), 0, stream,
+                               a.out.as<float>(), a.u.as<float>(), coefficient, a.x.as<float>(), e,
+                               a.activation, warps, inner, outer);
+                      });
+  });
 }
 
 void peer_backward(CudaStream& stream, const PeerBackward& a) {
   if (!a.indices_known) stream.check_indices("peerBackward", "indices", a.indices, a.down.dim(0));
   if (a.u.size() == 0) return;
-  const Experts e = experts_of(a.down, a.up, a.indices, a.weights);
   const bool vec4 =
       vec4_aligned(a.dx) && vec4_aligned(a.dout) && vec4_aligned(a.down) && vec4_aligned(a.up);
-  with_token_groups(
-      stream, e, vec4, [&]<class Slice>(Slice, Slicing inner, Slicing outer, int warps, dim3 grid) {
-        launch(peer_backward_kernel<Slice>, grid, dim3(kThreads), 0, stream, a.dx.as<float>(),
-               a.dweights.as<float>(), a.du.as<float>(), a.coefficient.as<float>(),
-               a.dout.as<float>(), a.u.as<float>(), e, a.activation, warps, inner, outer);
-      });
+  dispatch_float(a.down.dtype, [&](auto element) {
+    using T = decltype(element);
+    const Experts<T> e = experts_of<T>(a.down, a.up, a.indices, a.weights);
+    with_token_groups(stream, e, vec4,
+                      [&]<class Slice>(Slice, Slicing inner, Slicing outer, int warps, dim3 grid) {
+                        launch(peer_backward_kernel<Slice, T>, grid, dim3(kThreads), 0, stream,
+                               a.dx.as<float>(), a.dweights.as<float>(), a.du.as<float>(),
+                               a.coefficient.as<float>(), a.dout.as<float>(), a.u.as<float>(), e,
+                               a.activation, warps, inner, outer);
+                      });
+  });
 }
 
 }  // namespace ml::ML_CUDA_NAMESPACE

@@ -11,8 +11,8 @@
 // coefficient, dout) of up: ops/sparse_grad.h.
 //
 //   x         [T, C]   float32  in         indices                     [T, L]  int32    in
-//   down      [N, C]   float32  in         weights                     [T, L]  float32  in
-//   up        [N, Co]  float32  in         u                           [T, L]  float32  out
+//   down      [N, C]   a float dtype  in   weights                     [T, L]  float32  in
+//   up        [N, Co]  as down  in         u                           [T, L]  float32  out
 //   out       [T, Co]  float32  out        backward: u                 [T, L]  float32  in
 //   dout      [T, Co]  float32  in         dweights, du, coefficient   [T, L]  float32  out
 //   dx        [T, C]   float32  added to
@@ -61,8 +61,10 @@ Shape check_peer(const char* op, const Args& a) {
   if (a.indices.dim(1) >= kIndexLimit)
     fail(Code::shape, op, "indices", "have fewer than 2^31 entries a token",
          to_string(a.indices.shape));
-  expect_float32(op, "down", a.down, {a.down.dim(0), a.x.dim(1)});
-  expect_float32(op, "up", a.up, {a.down.dim(0), a.up.dim(1)});
+  expect_float(op, "down", a.down);
+  expect_dtype(op, "up", a.up, a.down.dtype);
+  expect_shape(op, "down", a.down, {a.down.dim(0), a.x.dim(1)});
+  expect_shape(op, "up", a.up, {a.down.dim(0), a.up.dim(1)});
   expect_int32(op, "indices", a.indices, {a.x.dim(0), a.indices.dim(1)});
   expect_float32(op, "weights", a.weights, a.indices.shape);
   return {a.x.dim(0), a.up.dim(1)};

@@ -23,12 +23,12 @@ __global__ void __launch_bounds__(kTopKWarps* kWarp)
   // [0, rows * chunks) and past it
   const int64_t item = static_cast<int64_t>(blockIdx.x) * kTopKWarps + warp_of_block();
   if (item < rows * chunks) {
-    Selection s{.list = own,
-                .buffer = own + capacity,
-                .capacity = capacity,
-                .k = k,
-                .count = 0,
-                .threshold = 0};
+    Selection<KeyBuffer> s{.list = own,
+                           .buffer = {own + capacity},
+                           .capacity = capacity,
+                           .k = k,
+                           .count = 0,
+                           .threshold = 0};
     for (int64_t i = lane(); i < capacity; i += kWarp) s.list[i] = 0;
     const float* row = x + item / chunks * n;
     const int64_t begin = item % chunks * chunk_size;

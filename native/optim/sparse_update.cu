@@ -1,11 +1,13 @@
 // SparseUpdate (optim/sparse_update.h): one lane group sums the gradient of a slice of a row and
-// applies the rule to it, in registers; the gradient never reaches global memory.
+// applies the rule to it, in registers; the gradient never reaches global memory. Row-wise Adagrad
+// sums that of rows of several slices twice: for the state, then for the update.
 
 #include "optim/sparse_update.h"
 
 #include <type_traits>
 
 #include "core/split_float.h"
+#include "cuda/last_block.cuh"
 #include "cuda/launch.cuh"
 #include "cuda/stream.h"
 #include "ops/sparse_grad.cuh"
@@ -105,6 +107,18 @@ __device__ inline void store_exact(const TableState& a, const Slice& x, const La
     store_rounded(row_at(static_cast<Half*>(a.table), u, a.width), x, group, column, a.width);
 }
 
+// The lane's part of the sum of squares, which neither overflows nor vanishes where the gradient
+// does not.
+template <class Slice>
+__device__ inline double squares_of(const Slice& g) {
+  double sum = 0;
+#pragma unroll
+  for (int v = 0; v < Slice::vectors; ++v)
+#pragma unroll
+    for (int e = 0; e < Slice::n; ++e) sum += static_cast<double>(g.v[v][e]) * g.v[v][e];
+  return sum;
+}
+
 // Updates one slice of row u of the table, whose gradient is that of touched row r, or 0 where
 // r < 0. u < 0: no row.
 template <class Slice, class Rule>
@@ -128,40 +142,54 @@ __device__ inline void update_row(const Rule& rule, const TableState& a, const R
   if (a.state2) store_slice(row_at(a.state2, u, a.width), second, group, column, a.width);
 }
 
-// All slices, as the one state of the row depends on all of the gradient. A gradient of more than
-// one slice does not fit in registers: it is summed twice.
+// The state of a row depends on all of its gradient. Rows of one slice sum both here; wider ones
+// have had their state updated by row_states_kernel.
 template <class Slice>
 __device__ inline void update_row(const RowwiseAdagradRule& rule, const TableState& a,
                                   const ResolvedRows& t, const LaneGroup& group, int64_t u,
                                   int64_t r, int slices) {
-  const int steps = slices == 1 ? 1 : 2 * slices;
-  double squares = 0;  // neither overflows nor vanishes where the gradient does not
-  float root = 0;
-  for (int k = 0; k < steps; ++k) {
-    const int column = Slice::column(group, k % slices);
-    const bool last = k >= slices - 1, apply = steps == 1 || k >= slices;
-    Slice x, g;
-    if (apply) load_exact(x, a, group, u, column);
-    row_gradient(g, t, group, r, column);
-    if (k < slices) {
-#pragma unroll
-      for (int v = 0; v < Slice::vectors; ++v)
-#pragma unroll
-        for (int e = 0; e < Slice::n; ++e) squares += static_cast<double>(g.v[v][e]) * g.v[v][e];
-    }
-    if (last && k < slices) {
-      const float mean = static_cast<float>(group_sum(group, squares) / a.width);
-      float sum = 0;
-      if (u >= 0 && group.lane == 0) a.state1[u] = sum = a.state1[u] + mean;
-      root = sqrtf(shuffle(sum, group.at(0))) + rule.eps;
-    }
-    if (!apply || u < 0) continue;
-#pragma unroll
-    for (int v = 0; v < Slice::vectors; ++v)
-#pragma unroll
-      for (int e = 0; e < Slice::n; ++e) rule(x.v[v][e], g.v[v][e], root);
-    store_exact(a, x, group, u, column);
+  const int column = Slice::column(group, blockIdx.y);
+  Slice x, g;
+  load_exact(x, a, group, u, column);
+  row_gradient(g, t, group, r, column);
+  float state = u >= 0 ? a.state1[u] : 0;
+  if (slices == 1) {
+    state += static_cast<float>(group_sum(group, squares_of(g)) / a.width);
+    warp_sync();  // all lanes have read the state
+    if (u >= 0 && group.lane == 0) a.state1[u] = state;
   }
+  if (u < 0) return;
+  const float root = sqrtf(state) + rule.eps;
+#pragma unroll
+  for (int v = 0; v < Slice::vectors; ++v)
+#pragma unroll
+    for (int e = 0; e < Slice::n; ++e) rule(x.v[v][e], g.v[v][e], root);
+  store_exact(a, x, group, u, column);
+}
+
+// Row-wise Adagrad's states of touched rows of several slices: one lane group sums the squares of
+// one slice (blockIdx.y) of every gridDim-th row, and the last block of some rows adds those of
+// their slices in order. squares [slices, capacity]
+template <class Slice>
+__global__ void __launch_bounds__(kThreads, kSparseUpdateMinBlocks)
+    row_states_kernel(Guard guard, float* states, double* squares, int64_t capacity, ResolvedRows t,
+                      int lanes) {
+  if (guard.aborted()) return;
+  const LaneGroup group = lane_group(lanes);
+  const int64_t R = t.count[0];
+  for_rows(group, R, [&](int64_t r) {
+    Slice g;
+    row_gradient(g, t, group, r, Slice::column(group, blockIdx.y));
+    const double sum = group_sum(group, squares_of(g));
+    if (r >= 0 && group.lane == 0) squares[blockIdx.y * capacity + r] = sum;
+  });
+  if (!arrives_last(guard, shared<LastBlock>(), blockIdx.x, gridDim.y)) return;
+  for_rows(group, R, [&](int64_t r) {
+    if (r < 0 || group.lane != 0) return;
+    double sum = 0;
+    for (unsigned slice = 0; slice < gridDim.y; ++slice) sum += squares[slice * capacity + r];
+    states[t.rows[r]] += static_cast<float>(sum / t.width);
+  });
 }
 
 // The first r in [0, R) with rows[r] >= u, or R.
@@ -178,15 +206,18 @@ __device__ inline int64_t first_from(const int32_t* rows, int64_t R, int64_t u) 
   return low;
 }
 
-// One lane group updates one slice (row-wise Adagrad: all slices) of every gridDim-th touched row,
-// or with every_row of every gridDim-th chunk of kRowsPerChunk rows. The slice is blockIdx.y, the
-// slowest index: all rows read one slice of dy, which is then resident in L2, before the next.
+// One lane group updates one slice of every gridDim-th touched row, or with every_row of every
+// gridDim-th chunk of kRowsPerChunk rows. The slice is blockIdx.y, the slowest index: all rows read
+// one slice of dy, which is then resident in L2, before the next. One thread computes the rule,
+// whose bias corrections are float64.
 template <class Rule, class Slice>
 __global__ void __launch_bounds__(kThreads, kSparseUpdateMinBlocks)
     sparse_update_kernel(Guard guard, TableState a, ResolvedRows t, const int32_t* step,
                          Hyper hyper, bool every_row, Slicing slicing) {
   if (guard.aborted()) return;
-  const Rule rule(hyper, next_step(*step));
+  if (threadIdx.x == 0) shared<Rule>() = Rule(hyper, next_step(*step));
+  block_sync();
+  const Rule rule = shared<Rule>();
   const LaneGroup group = lane_group(slicing.lanes);
   const int64_t R = t.count[0];
   const int size = every_row ? kRowsPerChunk : 1;
@@ -217,17 +248,26 @@ void update_with(CudaStream& stream, const SparseUpdate& a) {
                          .dtype = a.table.dtype,
                          .slots = slots,
                          .width = static_cast<int>(width)};
-  constexpr bool whole_rows = std::is_same_v<Rule, RowwiseAdagradRule>;
+  constexpr bool by_row = std::is_same_v<Rule, RowwiseAdagradRule>;
   const bool vec4 = vec4_aligned(a.reads, width) && vec4_aligned(a.table, width) &&
-                    vec4_aligned(a.exact, width) && (whole_rows || vec4_aligned(a.state1, width)) &&
+                    vec4_aligned(a.exact, width) && (by_row || vec4_aligned(a.state1, width)) &&
                     vec4_aligned(a.state2, width);
   with_gradient_slice(vec4, width, [&]<class Slice>(Slice, Slicing s) {
     const int64_t chunks =
         a.every_row ? (slots + kRowsPerChunk - 1) / kRowsPerChunk : a.rows.dim(0);
-    const dim3 grid(striding_blocks(chunks, kThreads / s.lanes, stream.limits().multiprocessors),
-                    whole_rows ? 1 : s.slices);
-    launch(sparse_update_kernel<Rule, Slice>, grid, dim3(kThreads), 0, stream, state, t,
-           a.step.as<int32_t>(), a.hyper, a.every_row, s);
+    const int multiprocessors = stream.limits().multiprocessors;
+    if constexpr (by_row) {
+      const int64_t touched = a.rows.dim(0);
+      if (s.slices > 1)
+        launch(row_states_kernel<Slice>,
+               dim3(striding_blocks(touched, kThreads / s.lanes, multiprocessors), s.slices),
+               dim3(kThreads), sizeof(LastBlock), stream, state.state1,
+               stream.scratch<double>(s.slices * touched), touched, t, s.lanes);
+    }
+    launch(sparse_update_kernel<Rule, Slice>,
+           dim3(striding_blocks(chunks, kThreads / s.lanes, multiprocessors), s.slices),
+           dim3(kThreads), sizeof(Rule), stream, state, t, a.step.as<int32_t>(), a.hyper,
+           a.every_row, s);
   });
 }
 

@@ -40,6 +40,29 @@ onEveryDevice((device) => {
     expect(names).toContain('values_v.weight')
   })
 
+  test.each(['bfloat16', 'float16'] as const)('%s tables learn', async (dtype) => {
+    const layer = new PeerLayer(device, { ...small, dtype })
+    expect([layer.down.dtype, layer.up.dtype]).toEqual([dtype, dtype])
+    const optimizer = new Sgd(layer.parameters(), { lr: 0.2 })
+    const x = device.normal([6, 10], { seed: 1 })
+    const loss = async () => {
+      const { output, context } = layer.forward(x)
+      const y = await output.data()
+      const error = y.map((v, i) => v - Math.sin(i))
+      layer.backward(context, device.tensor(error, [6, 10]))
+      optimizer.step()
+      optimizer.zeroGrad()
+      return error.reduce((sum, e) => sum + e * e, 0)
+    }
+    const first = await loss()
+    for (let i = 0; i < 20; i++) await loss()
+    expect(await loss()).toBeLessThan(first / 2)
+    await errorOf('ERR_DTYPE', () => {
+      const up = new ValueTable(device, { slots: 25, dim: 10 })
+      return new PeerLayer(device, { ...small, down: layer.down, up })
+    })
+  })
+
   test('inputs, contexts and options are checked', async () => {
     const layer = new PeerLayer(device, small)
     const zeros = (tokens: number) => device.zeros([tokens, 10])

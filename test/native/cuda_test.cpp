@@ -279,6 +279,33 @@ void steady_steps_allocate_nothing() {
   ::simt::set(exact);
 }
 
+// Every product reads its weights once, and nothing is added by a launch of its own.
+void one_token_is_few_launches() {
+  const auto d = ml::simt::open(0);
+  for (const Compute compute : {Compute::float32, Compute::bfloat16}) {
+    MemoryLayerOptions o{.query = {.input_dim = 512,
+                                   .heads = 2,
+                                   .knn = 32,
+                                   .n_keys = 256,
+                                   .key_dim = 64,
+                                   .compute = compute},
+                         .output_dim = 512};
+    MemoryLayer layer(
+        d, o, std::make_shared<ValueTable>(random_normal(*d, {256 * 256, 512}, 2), Tensor{}));
+    const Tensor x = random_normal(*d, {1, 512}, 3);
+    const auto launches = [&](bool save) {
+      d->stream().wait();
+      const uint64_t before = ::simt::calls().launches;
+      layer.forward(x, save);
+      d->stream().wait();
+      return ::simt::calls().launches - before;
+    };
+    // query, half lists, pairs, check of the slots, bag, gate, product with it, projection
+    require(launches(false) <= 8, "infer of one token");
+    require(launches(true) <= 9, "forward of one token, which counts its reads");
+  }
+}
+
 // What was freed and is cached makes way for the memory of operations.
 void scratch_memory_takes_what_is_cached() {
   const ::simt::Settings exact = ::simt::settings();
@@ -337,6 +364,7 @@ int main() {
   too_old_is_named_with_its_driver();
   steady_steps_allocate_nothing();
   scratch_memory_takes_what_is_cached();
+  one_token_is_few_launches();
   faults_void_what_depends_on_them();
   recorded_faults();
   host_errors_are_faults();

@@ -49,6 +49,33 @@ onEveryDevice((device) => {
     }
   })
 
+  test.each(['bfloat16', 'float16'] as const)('%s tables equal the reference', async (dtype) => {
+    for (const s of [
+      { T: 3, L: 5, C: 9, O: 7 },
+      { T: 4, L: 16, C: 64, O: 128 },
+    ]) {
+      const { data, ...t } = inputs(s, 9, s.T)
+      const [down, up] = [t.down.to(dtype), t.up.to(dtype)]
+      const rounded = { down: await down.to('float32').data(), up: await up.to('float32').data() }
+      const { output, u } = ops.peer(t.x, down, up, t.indices, t.weights)
+      const { x, indices, weights } = data
+      const wanted = reference.peer(x, rounded.down, rounded.up, indices, weights, s, 'gelu')
+      expectClose('u', await u.data(), wanted.u, 3e-6)
+      expectClose('output', await output.data(), wanted.out, 3e-6)
+      // The gradients are those of float32 tables with the same numbers.
+      const dOut = randomTensor(device, [s.T, s.O], 9).tensor
+      const saved = { x: t.x, indices: t.indices, weights: t.weights, u }
+      const half = ops.peerBackward(dOut, { ...saved, down, up })
+      const whole = ops.peerBackward(dOut, {
+        ...saved,
+        down: down.to('float32'),
+        up: up.to('float32'),
+      })
+      expect(await half.dx.data()).toEqual(await whole.dx.data())
+      expect(await half.dWeights.data()).toEqual(await whole.dWeights.data())
+    }
+  })
+
   test.each(['gelu', 'silu'] as const)(
     '%s: the gradients equal finite differences',
     async (activation) => {

@@ -115,11 +115,14 @@ void on_both(Pair& p, Make make) {
 
 void linear_in(Pair& p, Compute compute) {
   for (DType dtype : {DType::f32, DType::bf16, DType::f16})
-    for (const auto& [R, I, O] :
-         {std::array<int64_t, 3>{70, 80, 75}, {5, 97, 3}, {66, 1030, 65}, {72, 80, 88}}) {
-      const Both x = numbers(p, {R, I}, 1, dtype, compute),
-                 w = numbers(p, {O, I}, 2, dtype, compute), bias = numbers(p, {O}, 3),
-                 y = output(p, {R, O});
+    for (const auto& [R, I, O] : {std::array<int64_t, 3>{70, 80, 75},
+                                  {5, 97, 3},
+                                  {66, 1030, 65},
+                                  {72, 80, 88},
+                                  {1, 1032, 9},
+                                  {16, 2200, 7}}) {
+      const Both x = numbers(p, {R, I}, 1, dtype, compute), w = numbers(p, {O, I}, 2, dtype, compute),
+                 bias = numbers(p, {O}, 3), y = output(p, {R, O});
       on_both(p, [&](auto v) {
         return Linear{.y = v(y), .x = v(x), .weight = v(w), .bias = v(bias), .compute = compute};
       });
@@ -151,21 +154,23 @@ void linear() {
 void rounded_products(Compute compute) {
   Pair p;
   linear_in(p, compute);
-  const int64_t T = 70, H = 2, n = 130, d = 24, k = 8;
-  const Both query = numbers(p, {T, H, 2, d}, 1, DType::f32, compute),
-             keys = numbers(p, {H, 2, n, d}, 2, DType::f32, compute), scores = output(p, {T, H, k}),
-             indices = output(p, {T, H, k}, DType::i32), weights = output(p, {T, H, k});
-  on_both(p, [&](auto v) {
-    return ProductKeyLookup{.scores = v(scores),
-                            .indices = v(indices),
-                            .weights = v(weights),
-                            .query = v(query),
-                            .keys = v(keys),
-                            .k = k,
-                            .compute = compute};
-  });
-  compare(scores, "scores of a rounded lookup", 1e-4);
-  compare(weights, "weights of a rounded lookup", 1e-4);
+  const int64_t H = 2, n = 130, d = 24, k = 8;
+  for (const int64_t T : {70, 3}) {
+    const Both query = numbers(p, {T, H, 2, d}, 1, DType::f32, compute), keys = numbers(p, {H, 2, n, d}, 2, DType::f32, compute),
+               scores = output(p, {T, H, k}), indices = output(p, {T, H, k}, DType::i32),
+               weights = output(p, {T, H, k});
+    on_both(p, [&](auto v) {
+      return ProductKeyLookup{.scores = v(scores),
+                              .indices = v(indices),
+                              .weights = v(weights),
+                              .query = v(query),
+                              .keys = v(keys),
+                              .k = k,
+                              .compute = compute};
+    });
+    compare(scores, "scores of a rounded lookup", 1e-4);
+    compare(weights, "weights of a rounded lookup", 1e-4);
+  }
 }
 
 void rounded_products() {
@@ -311,8 +316,11 @@ void topk() {
 
 void lookup() {
   Pair p;
-  for (const auto& [T, H, n, half, k] :
-       {std::array<int64_t, 5>{5, 2, 70, 16, 8}, {40, 1, 33, 9, 33}, {70, 1, 9, 20, 12}}) {
+  for (const auto& [T, H, n, half, k] : {std::array<int64_t, 5>{5, 2, 70, 16, 8},
+                                         {40, 1, 33, 9, 33},
+                                         {70, 1, 9, 20, 12},
+                                         {2, 2, 500, 8, 32},
+                                         {3, 1, 300, 8, 40}}) {
     const Both query = numbers(p, {T, H, 2, half}, 6), keys = numbers(p, {H, 2, n, half}, 7),
                scores = output(p, {T, H, k}), ids = output(p, {T, H, k}, DType::i32),
                weights = output(p, {T, H, k});
@@ -444,7 +452,8 @@ void attention() {
 // are no multiple of four.
 void tables() {
   Pair p;
-  for (const auto& [B, L, V, N] : {std::array<int64_t, 4>{2, 400, 20, 2}, {9, 33, 7, 40}}) {
+  for (const auto& [B, L, V, N] :
+       {std::array<int64_t, 4>{2, 400, 20, 2}, {9, 33, 7, 40}, {3, 20, 300, 12}}) {
     const Both table = numbers(p, {N, V}, 30), ids = indices(p, {B, L}, N, 31),
                weights = numbers(p, {B, L}, 32), dy = numbers(p, {B, V}, 33);
     const Both y = output(p, {B, V}), dw = output(p, {B, L});

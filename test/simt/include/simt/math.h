@@ -8,6 +8,7 @@
 namespace simt::toolkit {
 
 inline int __popc(unsigned v) { return std::popcount(v); }
+inline int __ffs(int v) { return v == 0 ? 0 : std::countr_zero(static_cast<unsigned>(v)) + 1; }
 inline float __uint_as_float(unsigned v) { return std::bit_cast<float>(v); }
 
 template <class T>

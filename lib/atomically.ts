@@ -2,24 +2,28 @@
 
 import { native } from './binding.js'
 import type { Device } from './device.js'
-import { collectTensors } from './made-tensors.js'
+import { collectOwners, collectTensors } from './made-tensors.js'
 import type { Tensor } from './tensor.js'
 
 /**
- * Runs `body`. If it throws, disposes the tensors that it made, and what is in `owned` by then:
- * what could not be made whole holds no memory.
+ * Runs `body`. If it throws, disposes the tensors, tables and layers that it made: what could not
+ * be made whole holds no memory.
  */
-export function disposeOnError<T>(body: () => T, owned: readonly { dispose(): void }[] = []): T {
+export function disposeOnError<T>(body: () => T): T {
   const made: Tensor[] = []
-  const restore = collectTensors(made)
+  const owners: { dispose(): void }[] = []
+  const restoreTensors = collectTensors(made)
+  const restoreOwners = collectOwners(owners)
   try {
     return body()
   } catch (error) {
-    for (const o of [...owned, ...made]) o.dispose()
+    for (const o of [...owners, ...made]) o.dispose()
+    owners.length = 0
     made.length = 0
     throw error
   } finally {
-    restore()
+    restoreOwners()
+    restoreTensors()
   }
 }
 

@@ -9,6 +9,7 @@ import type { Device } from './device.js'
 import { fail } from './errors.js'
 import { inspect } from './inspect.js'
 import { type LayerInput, toInputTensor } from './layer-input.js'
+import { noteOwner } from './made-tensors.js'
 import {
   type DenseParameter,
   denseParameters,
@@ -60,6 +61,7 @@ export abstract class TableLayer {
     this.#name = name
     this.#native = layer
     this.#dense = denseParameters(device, layer.parameters)
+    noteOwner(this)
   }
 
   /**

@@ -1,4 +1,5 @@
-// Which tensors a piece of code makes, so that they can be disposed if it fails.
+// Which tensors a piece of code makes, and which objects with memory beside them, so that they can
+// be disposed if it fails.
 
 import type { Tensor } from './tensor.js'
 
@@ -10,6 +11,23 @@ let made: Tensor[] | undefined
 /** Every tensor tells that it was made. */
 export function noteTensor(tensor: Tensor): void {
   made?.push(tensor)
+}
+
+let owners: { dispose(): void }[] | undefined
+
+/** Every layer and table, which hold more memory than their tensors', tells that it was made. */
+export function noteOwner(owner: { dispose(): void }): void {
+  owners?.push(owner)
+}
+
+/** As {@link collectTensors}, of layers and tables. */
+export function collectOwners(list: { dispose(): void }[]): () => void {
+  const outer = owners
+  owners = list
+  return () => {
+    owners = outer
+    outer?.push(...list)
+  }
 }
 
 /**

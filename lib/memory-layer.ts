@@ -75,10 +75,8 @@ export class MemoryLayer extends TableLayer {
     const outputDim = checkInteger(where, 'outputDim', checked.outputDim ?? query.inputDim)
     const siluGate = choiceIndex(where, 'gate', checked.gate ?? 'silu', ['none', 'silu']) === 1
     const outputGate = checkBoolean(where, 'outputGate', checked.outputGate ?? false)
-    const own: ValueTable[] = []
     const create = (seed: number) => {
       const values = sharedOrNewTable(where, device, checked, { ...query, seed }, outputDim)
-      if (checked.values === undefined) own.push(values)
       checkProduct(where, { valueDim: values.dim, inputDim: query.inputDim })
       checkProduct(where, { valueDim: values.dim, outputDim })
       const handle = native.memoryLayerCreate(
@@ -92,7 +90,7 @@ export class MemoryLayer extends TableLayer {
       return { values, handle }
     }
     const { values, handle } = device.seeds.use(checked.seed, (seed) =>
-      disposeOnError(() => create(seed), own),
+      disposeOnError(() => create(seed)),
     )
     super(where, device, query.inputDim, outputDim, {
       parameters: handle.parameters,

@@ -94,7 +94,7 @@ export class PeerLayer extends TableLayer {
       return { down, up, handle }
     }
     const { down, up, handle } = device.seeds.use(checked.seed, (seed) =>
-      disposeOnError(() => create(seed), own),
+      disposeOnError(() => create(seed)),
     )
     super(where, device, query.inputDim, outputDim, {
       parameters: handle.parameters,

@@ -1,4 +1,3 @@
-import { disposeOnError } from './atomically.js'
 import { native, type SnapshotHandle } from './binding.js'
 import type { Tensor } from './tensor.js'
 
@@ -28,14 +27,15 @@ export class Snapshot {
 
   constructor(where: string, named: readonly (readonly [name: string, tensor: Tensor])[]) {
     this.#handle = native.snapshotCreate()
-    this.#parts = disposeOnError(
-      () =>
-        named.map(([name, tensor]) => {
-          native.snapshotAdd(this.#handle, tensor.handle(where, name))
-          return { name, left: tensor.byteLength }
-        }),
-      [this],
-    )
+    try {
+      this.#parts = named.map(([name, tensor]) => {
+        native.snapshotAdd(this.#handle, tensor.handle(where, name))
+        return { name, left: tensor.byteLength }
+      })
+    } catch (error) {
+      this.dispose()
+      throw error
+    }
   }
 
   /**

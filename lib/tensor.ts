@@ -124,13 +124,13 @@ export class Tensor<D extends DType = DType> extends TensorMemory {
    */
   write(data: NumericData): this {
     const where = 'Tensor.write'
-    const handle = this.handle(where, 'this')
     const numbers = readNumbers(where, 'data', data)
     if (numbers.length !== this.size) {
       const requirement = `have ${this.size} elements for shape ${formatShape(this.shape)}`
       fail('ERR_SHAPE', where, 'data', requirement, String(numbers.length))
     }
     const encoded = encodeNumbers(where, 'data', numbers, this.dtype)
+    const handle = this.handle(where, 'this')
     if (encoded.dtype === this.dtype) {
       native.tensorWrite(handle, 0, encoded.elements)
       return this
@@ -218,8 +218,8 @@ export class Tensor<D extends DType = DType> extends TensorMemory {
    */
   reshape(shape: readonly number[]): Tensor<D> {
     const where = 'Tensor.reshape'
-    const handle = this.handle(where, 'this')
     const sizes = checkShape(where, shape)
+    const handle = this.handle(where, 'this')
     if (countElements(sizes) !== this.size) {
       const requirement = `have ${this.size} elements as ${formatShape(this.shape)} has`
       fail('ERR_SHAPE', where, 'shape', requirement, formatShape(sizes))

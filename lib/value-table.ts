@@ -6,6 +6,7 @@ import { checkDevice, type Device } from './device.js'
 import { convertible, type DType } from './dtype.js'
 import { fail } from './errors.js'
 import { inspect } from './inspect.js'
+import { noteOwner } from './made-tensors.js'
 import { constantTensor } from './new-tensor.js'
 import { SparseGrad } from './ops.js'
 import { checkInteger, checkNumber, checkOptions, checkSeed, choiceIndex } from './options.js'
@@ -185,6 +186,7 @@ export class ValueTable {
     this.scales = rows.scales
     this.mapped = rows.mapped
     this.handle = handle
+    noteOwner(this)
     if (!this.mapped && this.dtype !== 'int8')
       this.weight.setLeaf({
         grad: undefined,

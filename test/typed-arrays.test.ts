@@ -3,7 +3,7 @@
 import { runInNewContext } from 'node:vm'
 import { describe, expect, test } from 'vitest'
 import { MemoryLayer, ops, type TypedArray } from '../lib/index.js'
-import { Embedding, Linear } from '../lib/nn/index.js'
+import { CharacterTokenizer, Embedding, Linear, TextDataset, Transformer } from '../lib/nn/index.js'
 import { onEveryDevice } from './support/devices.js'
 import { errorOf } from './support/errors.js'
 
@@ -44,6 +44,45 @@ onEveryDevice((device) => {
       expect(await device.zeros([1], dtype).write(bits).bits()).toEqual(Uint16Array.of(one))
       await errorOf('ERR_DTYPE', () => device.tensor(bits))
     }
+  })
+
+  test('models and data take the elements that are there, whatever a subclass says', async () => {
+    class Odd extends Int32Array {
+      override get length() {
+        return 99
+      }
+      override every() {
+        return true
+      }
+      override [Symbol.iterator]() {
+        return [7].values()
+      }
+    }
+    const odd = () => new Odd([1, 2, 0]) as Int32Array
+    const options = { vocabSize: 8, dim: 4, layers: 1, heads: 1, contextLength: 8 }
+    const model = new Transformer(device, { ...options, feedForward: { kind: 'none' } })
+    const own = [1, 2, 0]
+    expect(await model.apply(odd()).data()).toEqual(await model.apply(own).data())
+    expect(await model.loss(odd(), odd()).data()).toEqual(await model.loss(own, own).data())
+    const first = async (prompt: Int32Array | number[]) =>
+      (await model.generate(prompt, { maxTokens: 1, seed: 1 }).next()).value
+    expect(await first(odd())).toBe(await first(own))
+    const { tokens } = new TextDataset(odd(), { device, contextLength: 1 })
+    expect(tokens).toEqual(Int32Array.from(own))
+    expect(new CharacterTokenizer('abc').decode(odd())).toBe('bca')
+  })
+
+  test('an array of numbers whose getter disposes the tensor is not written to it', async () => {
+    const tensor = device.zeros([1])
+    const data = Object.defineProperty([1], 0, {
+      get() {
+        tensor.dispose()
+        return 1
+      },
+    })
+    expect(await errorOf('ERR_DISPOSED', () => tensor.write(data))).toContain(
+      'Tensor.write: "this"',
+    )
   })
 
   test('layers and operations take them, too', async () => {

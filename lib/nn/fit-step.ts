@@ -89,22 +89,27 @@ export class Steps<Tokens, Targets> {
     const loss: unknown = this.#model.loss(tokens, targets)
     if (!Tensor.is(loss) || loss.size !== 1)
       fail('ERR_VALUE', where, 'model.loss', 'return a tensor of one element', loss)
-    const { values, unit } = this.#check(step, loss, false, scale)
-    const one = new Tensor(this.#device, native.tensorView(unit, 0, loss.shape))
     try {
-      loss.backward(one)
+      const { values, unit } = this.#check(step, loss, false, scale)
+      const one = new Tensor(this.#device, native.tensorView(unit, 0, loss.shape))
+      try {
+        loss.backward(one)
+      } finally {
+        one.dispose()
+      }
+      return values
     } finally {
-      one.dispose()
       loss.dispose()
     }
-    return values
   }
 
   #clip(step: number, { maxNorm, tables }: NonNullable<CheckedFit['clip']>): Promise<number[]> {
     const norms = clipGradNorm(this.#model.parameters(), maxNorm, { tables })
-    const { values } = this.#check(step, norms, true, 1)
-    norms.dispose()
-    return values
+    try {
+      return this.#check(step, norms, true, 1).values
+    } finally {
+      norms.dispose()
+    }
   }
 
   #check(step: number, x: Tensor, norm: boolean, scale: number): Checked {
@@ -112,9 +117,12 @@ export class Steps<Tokens, Targets> {
     const { values, unit } = native.requireFinite(handle, this.#passed, norm, step, scale)
     if (this.#passed) native.tensorDispose(this.#passed)
     this.#passed = unit
-    const read = native.tensorRead(values).then((bytes) => [...new Float32Array(bytes)])
-    native.tensorDispose(values)
-    return { values: handled(read), unit }
+    try {
+      const read = native.tensorRead(values).then((bytes) => [...new Float32Array(bytes)])
+      return { values: handled(read), unit }
+    } finally {
+      native.tensorDispose(values)
+    }
   }
 
   async #usage(): Promise<Record<string, SlotUsage>> {

@@ -222,10 +222,11 @@ function tokenize(
 function checkTokens(where: string, source: NumericData): Int32Array {
   const numbers = readNumbers(where, 'tokens', source)
   const { elements } = encodeNumbers(where, 'tokens', numbers, 'int32')
-  const negative = elements.findIndex((token) => token < 0)
+  const tokens = elements === source ? new Int32Array(elements) : (elements as Int32Array)
+  const negative = tokens.findIndex((token) => token < 0)
   if (negative >= 0) {
     const requirement = 'be an integer from 0 to 2^31 - 1'
-    fail('ERR_VALUE', where, `tokens[${negative}]`, requirement, elements[negative])
+    fail('ERR_VALUE', where, `tokens[${negative}]`, requirement, tokens[negative])
   }
-  return elements === source ? Int32Array.from(elements) : (elements as Int32Array)
+  return tokens
 }

@@ -73,8 +73,9 @@ export class CharacterTokenizer implements Tokenizer {
   /** The text of tokens. @throws ERR_VALUE */
   decode(tokens: ArrayLike<number>): string {
     const where = 'CharacterTokenizer.decode'
-    const { values } = readNumbers(where, 'tokens', tokens)
-    return Array.from(values, (token) => {
+    const { values, length } = readNumbers(where, 'tokens', tokens)
+    return Array.from({ length }, (_, i) => {
+      const token = values[i]
       const character = typeof token === 'number' ? this.characters[token] : undefined
       if (character === undefined)
         fail('ERR_VALUE', where, 'tokens', `be from 0 to ${this.vocabSize - 1}`, token)

@@ -111,8 +111,9 @@ function toBatch(
     }
     const numbers = readNumbers(where, name, tokens)
     const values = encodeIndices(where, name, numbers, tokenRule(vocabSize, ignored))
-    const { length } = values
-    if (name === 'targets' && length > 0 && values.every((v) => ignored.includes(v))) {
+    const { length } = numbers
+    const ignores = (_: unknown, i: number) => ignored.includes(values[i]!)
+    if (name === 'targets' && length > 0 && Array.from({ length }, ignores).every(Boolean)) {
       const marks = [...new Set(ignored)].join(' and ')
       const hint = `A token from 0 to ${vocabSize - 1} counts; ${marks} are ignored.`
       fail('ERR_VALUE', where, name, 'have at least one that counts', `only ${marks}`, hint)

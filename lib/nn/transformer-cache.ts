@@ -1,5 +1,6 @@
 // Keys and values of the tokens that a model has seen, so that a token is computed with once.
 
+import { disposeOnError } from '../atomically.js'
 import type { Device } from '../device.js'
 import type { Tensor } from '../tensor.js'
 
@@ -16,10 +17,12 @@ export class Sequence {
   readonly layers: readonly LayerCache[]
 
   constructor(device: Device, layers: number, shape: readonly [number, number, number]) {
-    this.layers = Array.from({ length: layers }, () => ({
-      keys: device.empty(shape),
-      values: device.empty(shape),
-    }))
+    this.layers = disposeOnError(() =>
+      Array.from({ length: layers }, () => ({
+        keys: device.empty(shape),
+        values: device.empty(shape),
+      })),
+    )
   }
 
   dispose(): void {

@@ -52,8 +52,8 @@ function checkPrompts(
     const numbers = readNumbers(where, name, tokens)
     if (numbers.length === 0) fail('ERR_VALUE', where, name, 'have at least one token', 'none')
     const encoded = encodeIndices(where, name, numbers, tokenRule(limits.vocabSize, []))
-    checkTime(where, name, encoded.length, limits.contextLength)
-    return Array.from(encoded)
+    checkTime(where, name, numbers.length, limits.contextLength)
+    return Array.from({ length: numbers.length }, (_, at) => encoded[at]!)
   })
   return { prompts, several }
 }

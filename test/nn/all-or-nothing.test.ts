@@ -10,16 +10,19 @@ import * as nn from '../../lib/nn/index.js'
 import { onEveryDevice } from '../support/devices.js'
 import { errorOf } from '../support/errors.js'
 import { failNext, stopFailing } from '../support/failures.js'
+import { reportAll } from '../support/faults.js'
 import { valuesOf } from '../support/layers.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'all-or-nothing-'))
 afterAll(() => rmSync(folder, { recursive: true }))
 
-const decoder = { vocabSize: 10, dim: 4, layers: 2, heads: 2, contextLength: 4, dropout: 0.5 }
+const feedForward = { kind: 'gelu', hiddenDim: 4 } as const
+const sizes = { vocabSize: 10, dim: 4, layers: 1, heads: 2, contextLength: 4 }
+const decoder = { ...sizes, dropout: 0.5, feedForward }
 const lookup = { inputDim: 4, nKeys: 4, heads: 1, knn: 2, keyDim: 4 }
 
 /** Constructors that draw a seed, with options that are right. */
-const constructors: Record<string, [new (device: Device, options: never) => unknown, object]> = {
+const constructors: Record<string, [new (device: Device, options: never) => Disposable, object]> = {
   ValueTable: [ValueTable, { slots: 4, dim: 4 }],
   MemoryLayer: [MemoryLayer, lookup],
   PeerLayer: [PeerLayer, lookup],
@@ -68,14 +71,16 @@ onEveryDevice((device) => {
       }
     })
 
-    test('draws no seed if an allocation fails', () => {
+    test('draws no seed and holds no memory if an allocation fails', async () => {
       const build = () => new Constructor(device, options as never)
       for (let after = 0; ; after++) {
         let failed = true
+        await device.synchronize()
+        const held = device.memory().allocated
         const next = nextSeedAfter(() => {
           failNext({ kind: 'allocation', after })
           try {
-            build()
+            build()[Symbol.dispose]()
             failed = false
           } catch {
           } finally {
@@ -84,6 +89,8 @@ onEveryDevice((device) => {
         })
         if (!failed) return expect(next).not.toBe(first)
         expect(next).toBe(first)
+        await device.synchronize()
+        expect(device.memory().allocated).toBeLessThanOrEqual(held)
       }
     })
   })
@@ -160,6 +167,30 @@ onEveryDevice((device) => {
       await errorOf('ERR_VALUE', () => nn.saveCheckpoint(path, { data: { position: wrong } }))
     for (const wrong of [Array(1), 1n, [undefined], { f() {} }, new Map()])
       await errorOf('ERR_VALUE', () => nn.saveCheckpoint(path, { model, state: wrong }))
+  })
+
+  test('generation and training that have no memory hold none', async () => {
+    const model = new nn.Transformer(device, decoder)
+    const optimizer = new Sgd(model.parameters(), { lr: 0.1 })
+    const generate = async () => {
+      for await (const _ of model.generate([[1, 2], [3]], { maxTokens: 1, seed: 1 }));
+    }
+    const batch = { tokens: [1, 2], targets: [2, 3] }
+    const train = async () => void (await nn.fit(model, [batch], { optimizer, clip: 1 }))
+    for (const call of [generate, train]) {
+      await call()
+      for (let after = 0; ; after += device.kind === 'cpu' ? 1 : 9) {
+        await reportAll(device)
+        const held = device.memory().allocated
+        failNext({ kind: 'allocation', after })
+        const error = await call().catch((e) => e)
+        stopFailing('allocation')
+        if (!error) break
+        expect(error.code).toBe('ERR_OUT_OF_MEMORY')
+        await reportAll(device)
+        expect(device.memory().allocated).toBeLessThanOrEqual(held)
+      }
+    }
   })
 
   test('batches that can not be read are refused', async () => {

@@ -9,7 +9,7 @@ import { checkInteger } from '../options.js'
 import { readSafetensors, saveSafetensors } from '../safetensors.js'
 import type { StateDict } from '../state-dict.js'
 import type { Tensor } from '../tensor.js'
-import { partsOf } from './parts.js'
+import { isPosition, isResumable, type Resumable, resumables, setPositions } from './resumable.js'
 
 /** What has tensors to keep: a model, a layer, an optimizer. */
 export interface Stateful {
@@ -17,14 +17,6 @@ export interface Stateful {
   stateDict(): StateDict
   /** Copies tensors in, all or nothing. */
   loadStateDict(state: StateDict): void
-}
-
-/** What has a position to go on from: a {@link TextDataset}, a `Dropout`. */
-export interface Resumable {
-  /** How much was taken so far. */
-  position: number
-  /** What the random numbers at a position follow from, where there are any. */
-  seed?: number
 }
 
 /** Parts of a checkpoint by name. `state` is anything that JSON has. */
@@ -173,20 +165,6 @@ export async function loadCheckpointIf<T>(
   }
 }
 
-/** Sets all positions, with their seeds, or none. */
-function setPositions(positions: readonly [Resumable, Resumable][]): void {
-  const before = positions.map(([resumable, { seed }]): [Resumable, Resumable] => {
-    const { position } = resumable
-    return [resumable, { position, ...(seed !== undefined && { seed: resumable.seed! }) }]
-  })
-  try {
-    for (const [resumable, found] of positions) Object.assign(resumable, found)
-  } catch (error) {
-    for (const [resumable, found] of before) Object.assign(resumable, found)
-    throw error
-  }
-}
-
 function firstTensor(object: Stateful): Tensor[] {
   const made: Tensor[] = []
   const restore = collectTensors(made)
@@ -202,11 +180,6 @@ function firstTensor(object: Stateful): Tensor[] {
 function isStateful(object: unknown): object is Stateful {
   const { stateDict, loadStateDict } = (isObject(object) ? object : {}) as Partial<Stateful>
   return typeof stateDict === 'function' && typeof loadStateDict === 'function'
-}
-
-/** @internal */
-export function isResumable(object: unknown): object is Resumable {
-  return isObject(object) && 'position' in object && typeof object.position === 'number'
 }
 
 function checkParts(where: string, parts: unknown): CheckpointParts {
@@ -277,18 +250,6 @@ function selectPart(
   const entries = [...own, ...same]
   if (entries.length === 0 && firstTensor(object).length > 0) missing(where, part, Object.keys(all))
   return Object.fromEntries(entries.map(([name, t]) => [name.slice(prefix.length), t as Tensor]))
-}
-
-function isPosition(position: unknown): position is number {
-  return Number.isSafeInteger(position) && (position as number) >= 0
-}
-
-/** A part and what is in it that has a position, by part and name in it. */
-function resumables(part: string, object: unknown): [string, Resumable][] {
-  return [...partsOf(object, isResumable)].map(([at, found]) => [
-    at ? `${part}.${at}` : part,
-    found,
-  ])
 }
 
 /** What is deeper in a part may be missing in the file: it is no part of its own. */

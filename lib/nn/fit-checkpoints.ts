@@ -4,8 +4,9 @@ import { basename, dirname, extname, join } from 'node:path'
 import { isObject, quotePath } from '../describe.js'
 import { fail } from '../errors.js'
 import { fileError, system, unlessAbsent } from '../files/system.js'
-import { loadCheckpointIf, type Resumable, type Stateful, saveCheckpoint } from './checkpoint.js'
+import { loadCheckpointIf, type Stateful, saveCheckpoint } from './checkpoint.js'
 import type { CheckedFit } from './fit-options.js'
+import type { Resumable } from './resumable.js'
 
 /** What fit keeps in a checkpoint beside tensors. */
 interface RunState {

@@ -4,7 +4,6 @@ import { isObject } from '../describe.js'
 import type { Device } from '../device.js'
 import { fail, isArray } from '../errors.js'
 import { distinctParameters } from '../parameter-groups.js'
-import { isResumable, type Resumable } from './checkpoint.js'
 import { RunCheckpoints } from './fit-checkpoints.js'
 import {
   type CheckedFit,
@@ -16,6 +15,7 @@ import {
   type TrainingBatch,
 } from './fit-options.js'
 import { finished, type PendingStep, Steps } from './fit-step.js'
+import { isResumable, type Resumable } from './resumable.js'
 
 const where = 'fit'
 /** So that the device has work while a step is read back, and memory stays bounded. */

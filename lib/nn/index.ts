@@ -18,7 +18,6 @@ export type {
 export {
   type CheckpointParts,
   loadCheckpoint,
-  type Resumable,
   type Stateful,
   saveCheckpoint,
 } from './checkpoint.js'
@@ -43,6 +42,7 @@ export type { MultiplyAdds } from './model-sizes.js'
 export { Module, type ModuleOptions } from './module.js'
 export { type Plan, type PlanOptions, plan } from './plan.js'
 export { type Preset, type PresetName, presets, type Recipe } from './presets.js'
+export type { Resumable } from './resumable.js'
 export { RmsNorm, type RmsNormOptions } from './rms-norm.js'
 export type { GenerateOptions } from './sampling.js'
 export {

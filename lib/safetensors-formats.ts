@@ -106,9 +106,10 @@ export const formatBytes = 512
 /** Throws ERR_FILE_FORMAT. `begin`: the file's first bytes, if they may tell what it is instead. */
 export function failFormat({ where, path }: FileContext, reason: string, begin?: Buffer): never {
   const other = begin && formats.find((format) => format.is(begin))
+  const subject = `${where}: ${quotePath(path)}`
   const text = other
-    ? `${where}: ${quotePath(path)} is not a safetensors file: it is ${other.name}.\n  ${other.hint}`
-    : `${where}: ${quotePath(path)} is not a valid safetensors file: ${reason}.\n  ` +
+    ? `${subject} is not a safetensors file: it is ${other.name}.\n  ${other.hint}`
+    : `${subject} is not a valid safetensors file: ${reason}.\n  ` +
       'It may be truncated or not a safetensors file; write it again.'
   throw new MemoryLayersError('ERR_FILE_FORMAT', text)
 }

@@ -91,7 +91,8 @@ function isSystemError(error: unknown): error is NodeJS.ErrnoException {
 export function fileError({ where, path }: FileContext, verb: string, cause: unknown): unknown {
   if (!isSystemError(cause)) return cause
   const reason = getSystemErrorMap().get(cause.errno ?? 0)?.[1] ?? cause.message
-  const text = `${where}: ${quotePath(path)} can't be ${verb}: ${reason} (${cause.code}, ${cause.syscall}).`
+  const call = `(${cause.code}, ${cause.syscall})`
+  const text = `${where}: ${quotePath(path)} can't be ${verb}: ${reason} ${call}.`
   const hint = hints[cause.code ?? '']
   const error = new MemoryLayersError('ERR_FILE_FORMAT', hint ? `${text}\n  ${hint}` : text)
   error.cause = cause

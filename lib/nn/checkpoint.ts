@@ -197,9 +197,8 @@ function checkParts(where: string, parts: unknown): CheckpointParts {
 function checkNames(where: string, names: readonly string[]): void {
   for (const name of names) {
     const outer = names.find((other) => name.startsWith(`${other}.`))
-    if (outer === undefined) continue
-    const hint = `The tensors of "${shorten(outer)}" begin so.`
-    fail('ERR_VALUE', where, shorten(name), `not begin with "${shorten(outer)}."`, 'both', hint)
+    const wanted = `not begin as the tensors of "${shorten(outer ?? '')}" do`
+    if (outer !== undefined) fail('ERR_VALUE', where, shorten(name), wanted, 'such a name')
   }
 }
 

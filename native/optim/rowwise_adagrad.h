@@ -3,6 +3,8 @@
 //   v[row] = v[row] + mean over the row of g^2, summed in float64
 //   x = x (1 - lr wd) - lr g / (sqrt(v[row]) + eps)
 
+#include <cfloat>
+
 #include "optim/rule.h"
 
 namespace ml {
@@ -17,7 +19,9 @@ struct RowwiseAdagradRule {
   template <class F>
   [[gnu::always_inline]]
   ML_HOST_DEVICE void operator()(F& x, F g, float root) const {
-    x = x * keep - g * (lr / root);
+    // A rate beyond the largest float would make a gradient of 0 NaN.
+    const float rate = lr / root;
+    x = x * keep - g * (rate > FLT_MAX ? FLT_MAX : rate);
   }
 };
 

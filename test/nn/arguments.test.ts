@@ -16,6 +16,12 @@ const lookup = { nKeys: 4, heads: 1, knn: 2, keyDim: 4 }
 const folder = mkdtempSync(join(tmpdir(), 'arguments-'))
 afterAll(() => rmSync(folder, { recursive: true }))
 
+/** Calls with a path that is taken within the folder. */
+const within =
+  (call: (path: never, ...rest: never[]) => unknown) =>
+  (path: unknown, ...rest: never[]) =>
+    call((typeof path === 'string' && path ? join(folder, path) : path) as never, ...rest)
+
 const made =
   (make: (...args: never[]) => { dispose(): void }) =>
   (...args: never[]) =>
@@ -100,7 +106,7 @@ function trainingCalls(device: Device): Record<string, Call> {
   const fitted = (o: object) => nn.fit(decoder, [batch], { optimizer, ...o } as never)
   const group = { params: [weight], lr: 0.1, tableLr: 0.2, weightDecay: 0, constant: true }
   const schedule = nn.schedules.warmupCosine({ warmup: 3, total: 10 })
-  const path = join(folder, `${device.kind}.safetensors`)
+  const path = `${device.kind}.safetensors`
   const parts = { model, data: { position: 3 }, state: { a: [1] } }
   return {
     TextDataset: [[text, { ...options, tokenizer: characters }], dataset],
@@ -130,7 +136,11 @@ function trainingCalls(device: Device): Record<string, Call> {
         }),
     ],
     'clip of fit': [[{ maxNorm: 1, tables: 'apart' }], (clip) => fitted({ clip })],
-    'checkpoint of fit': [[{ path, every: 1, keep: 1 }], (checkpoint) => fitted({ checkpoint })],
+    'checkpoint of fit': [[undefined], (checkpoint) => fitted({ checkpoint })],
+    'checkpoints of fit': [
+      [path, 1, 2],
+      within((at, every, keep) => fitted({ checkpoint: { path: at, every, keep } })),
+    ],
     'a schedule': [[2], schedule],
     warmupLinear: [[{ warmup: 1, total: 4, floor: 0.1 }], nn.schedules.warmupLinear],
     'a group': [
@@ -146,17 +156,20 @@ function trainingCalls(device: Device): Record<string, Call> {
       },
     ],
     plan: [[sizes, { devices: 2, link: 'pcie-4', batch: 2, optimizer: 'sgd' }], nn.plan],
-    saveCheckpoint: [[path, parts], nn.saveCheckpoint],
-    loadCheckpoint: [[path, parts], nn.loadCheckpoint],
-    saveSafetensors: [[path, { w: weight!.value }, { metadata: { a: 'b' } }], saveSafetensors],
-    'model.save': [[join(folder, device.kind)], decoder.save.bind(decoder)],
+    saveCheckpoint: [[path, parts], within(nn.saveCheckpoint)],
+    loadCheckpoint: [[path, parts], within(nn.loadCheckpoint)],
+    saveSafetensors: [
+      [path, { w: weight!.value }, { metadata: { a: 'b' } }],
+      within(saveSafetensors),
+    ],
+    'model.save': [[device.kind], within(decoder.save.bind(decoder))],
     'Transformer.load': [
-      [join(folder, device.kind), { device, memory: { layers: [0], ...lookup } }],
-      async (at, o) => (await nn.Transformer.load(at, o)).dispose(),
+      [device.kind, { device, memory: { layers: [0], ...lookup } }],
+      within(async (at, o) => (await nn.Transformer.load(at, o)).dispose()),
     ],
     'ValueTable.map': [
       [path, 'w', { device, scales: undefined }],
-      (at, name, o) => ValueTable.map(at, name, o).dispose(),
+      within((at, name, o) => ValueTable.map(at, name, o).dispose()),
     ],
   }
 }

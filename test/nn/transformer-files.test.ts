@@ -290,7 +290,7 @@ describe('files that can not be read or replaced', () => {
     expect(memory()).toBe(before)
   })
 
-  test('weights stay where config.json can not be replaced, and the last of two saves wins', async () => {
+  test('weights stay with their config.json, and the last of two saves wins', async () => {
     const folder = withConfig({})
     const model = await Transformer.load(folder, { device })
     const weights = readFileSync(join(folder, 'model.safetensors'))

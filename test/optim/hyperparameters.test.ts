@@ -2,7 +2,7 @@
 
 import { describe, expect, test } from 'vitest'
 import { Adagrad, AdamW, RowwiseAdagrad, Sgd } from '../../lib/index.js'
-import { Linear } from '../../lib/nn/index.js'
+import { Embedding, Linear } from '../../lib/nn/index.js'
 import { onEveryDevice } from '../support/devices.js'
 import { errorOf } from '../support/errors.js'
 
@@ -65,9 +65,16 @@ onEveryDevice((device) => {
 
     test('the extremes that it takes keep parameters finite', async () => {
       const { parameters, weight, bias } = make()
-      const optimizer = new Optimizer(parameters, { lr: 1e-3, ...extremes })
+      const embedding = new Embedding(device, { count: 2, dim: 2 })
+      const [rows] = embedding.parameters()
+      const optimizer = new Optimizer([...parameters, rows!], { lr: 1e-3, ...extremes })
+      for (const dy of [
+        [0, 0],
+        [1e-30, 0],
+      ])
+        embedding.backward(embedding.forward([0]).context, device.tensor(dy, [1, 2]))
       for (let step = 0; step < 3; step++) optimizer.step()
-      for (const p of [weight, bias])
+      for (const p of [weight, bias, rows!])
         expect((await p.value.data()).every((v) => Number.isFinite(v))).toBe(true)
     })
   })

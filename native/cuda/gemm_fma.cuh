@@ -29,12 +29,8 @@ struct ThreadPosition {
 template <class A, class B, bool kAKMajor, bool kBKMajor, int kRows, int kColumns>
 struct FmaProduct {
   static constexpr int kThreads = kRows * kColumns / 64, kDepth = 16;
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
   // Copies that are not asynchronous take registers, too: two blocks of this tile would spill.
-  static constexpr bool kAlone = kRows == kLargeTile && kAKMajor && !kBKMajor;
-#else
-  static constexpr bool kAlone = false;
-#endif
+  static constexpr bool kAlone = !kAsyncCopies && kRows == kLargeTile && kAKMajor && !kBKMajor;
   static constexpr int kThreadsPerMultiprocessor = kAlone ? kThreads : kFmaThreadsPerMultiprocessor;
   static constexpr int kRun = kBKMajor ? 1 : 4;  // neighbouring columns in a thread's sums
 

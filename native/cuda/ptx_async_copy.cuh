@@ -10,6 +10,13 @@
 
 namespace ml::ML_CUDA_NAMESPACE {
 
+// Whether the copies below are asynchronous: from sm_80 on.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+inline constexpr bool kAsyncCopies = false;
+#else
+inline constexpr bool kAsyncCopies = true;
+#endif
+
 namespace detail {
 template <int kBytes>
 __device__ inline void copy_async(void* shared, const void* global, int bytes,

@@ -1,7 +1,7 @@
 #pragma once
 // Block sizes and thresholds of all kernels, each with its reason. The same for every architecture:
-// `npm run bench:kernels -- --check` compiles them for sm_80, sm_90 and sm_100 and limits spills
-// and sectors moved to those of bench/kernels/budgets.json. "Multiprocessor" is an SM.
+// `npm run bench:kernels -- --check` compiles them for each and limits spills and sectors moved to
+// those of bench/kernels/budgets.json. "Multiprocessor" is an SM.
 
 #include <cstddef>
 #include <cstdint>

@@ -70,6 +70,22 @@ const mutations = [
     to: 'r[m] &= 0xffffe000u;',
   },
   {
+    what: 'chunk of the tensor before it',
+    file: 'native/cuda/tensor_list.cuh',
+    unit: 'native/ops/bfloat16_operand.cu',
+    test: 'rounded_products',
+    from: 'if (list.end[middle] > chunk) {',
+    to: 'if (list.end[middle] >= chunk) {',
+  },
+  {
+    what: 'element past the end of a tensor',
+    file: 'native/cuda/tensor_list.cuh',
+    unit: 'native/ops/bfloat16_operand.cu',
+    test: 'rounded_products',
+    from: 'i < end; i += kThreads) at(i, Width<1>{});',
+    to: 'i <= end; i += kThreads) at(i, Width<1>{});',
+  },
+  {
     what: 'float16 taken for bfloat16',
     file: 'native/ops/compute_operand.cu',
     test: 'rounded_products',

@@ -230,7 +230,7 @@ void CpuStream::run_queue_on_caller() {
     between_work_.wait(lock, [this] { return !running_.load(std::memory_order_relaxed); });
   }
   if (!queue_.empty() || !taken_.empty()) WaitingThread::expect();
-  run_taken(lock, [] { return true; });
+  while (!queue_.empty() || !taken_.empty()) run_taken(lock, [] { return true; });
   caller_runs_queue_ = false;
 }
 

@@ -133,6 +133,41 @@ void reports(Device& d) {
   require(read_now(t, &host) != nullptr, "but what they have made void stays void");
 }
 
+// What an open batch keeps runs in order after its commit, on memory that is its own until then.
+void batches(Device& d) {
+  const Shape shape{1000};
+  const Tensor sum = zeros(d, shape), t = empty(d, shape);
+  wait(d);
+  const Ticket before = d.stream().submitted();
+  const void* memory;
+  {
+    Batch batch(d);
+    {
+      const Tensor gone = empty(d, shape);
+      memory = gone.view().data;
+      fill(gone, 5);
+      run(d, Copy{.out = sum.view(), .in = gone.view()});
+    }
+    for (int i = 0; i < 300; ++i) {
+      fill(t, i);
+      if (i == 200) run(d, Copy{.out = sum.view(), .in = t.view()});
+    }
+    const Tensor next = empty(d, shape);
+    require(next.view().data != memory, "memory that kept work uses is not given away");
+    require(d.stream().submitted() == before, "work is kept until the commit");
+    batch.commit();
+    require(d.stream().submitted() == before + 303, "and then enqueued");
+  }
+  float host[1000];
+  require(!read_now(sum, host) && host[999] == 200, "in the order of its calls");
+  require(empty(d, shape).view().data == memory, "the memory ends with the batch");
+  {
+    Batch batch(d);
+    fill(sum, 7);
+  }
+  require(!read_now(sum, host) && host[0] == 200, "a batch without commit drops its work");
+}
+
 // While work runs, what is written waits in host memory, which is bounded.
 void staging(Device& d) {
   const std::vector<float> data(1000);
@@ -192,6 +227,7 @@ int main() {
     writes(*device);
     order(*device);
     completions(*device);
+    batches(*device);
   }
   report();
 }

@@ -57,15 +57,21 @@ __device__ inline RowSelection selection(Storage& s, int row, uint64_t* list, in
 }
 
 constexpr int kTileWords = kKeyColumns / kWarp;
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+constexpr int kMinBlocks = 1;  // Turing's shared memory holds no more
+#else
+constexpr int kMinBlocks = kHalfListsMinBlocks;
+#endif
 
 // The first tile of a row gives most of a list of at most 32: it is sorted in registers.
-__device__ inline void sort_first_tile(RowSelection& best, const uint32_t (&bits)[kTileWords],
-                                       uint32_t first) {
+// bits(word): of half-key first + word * 32 of the lane.
+template <class Bits>
+__device__ inline void sort_first_tile(RowSelection& best, const Bits& bits, uint32_t first) {
   uint64_t sorted[kTileWords];
 #pragma unroll
   for (int word = 0; word < kTileWords; ++word)
     sorted[word] = sort_descending(
-        bits[word] > best.threshold ? order_key(bits[word], first + word * kWarp) : 0);
+        bits(word) > best.threshold ? order_key(bits(word), first + word * kWarp) : 0);
 #pragma unroll
   for (int words = kTileWords / 2; words > 0; words /= 2)
 #pragma unroll
@@ -81,20 +87,22 @@ __device__ inline void select_from_tile(Storage& s, int rows, int64_t k, int64_t
                                         bool first_tile, const List& list) {
   for (int row = warp_of_block(); row < rows; row += Storage::kWarps) {
     RowSelection best = selection(s, row, list(row), k);
-    uint32_t bits[kTileWords], max = 0;
+    const auto bits = [&](int word) {
+      return s.selectable[word] >> lane() & 1
+                 ? ordered_bits(s.scores[row * Storage::kPitch + word * kWarp + lane()])
+                 : 0;
+    };
+    uint32_t max = 0;
 #pragma unroll
-    for (int word = 0; word < kTileWords; ++word) {
-      const float score = s.scores[row * Storage::kPitch + word * kWarp + lane()];
-      bits[word] = s.selectable[word] >> lane() & 1 ? ordered_bits(score) : 0;
-      max = bits[word] > max ? bits[word] : max;
-    }
-    if (!any(max > best.threshold)) continue;  // true of most tiles, once the list is good
+    for (int word = 0; word < kTileWords; ++word) max = bits(word) > max ? bits(word) : max;
+    const bool begins = first_tile && k <= kWarp;         // also a list of nothing is written
+    if (!begins && !any(max > best.threshold)) continue;  // true of most tiles
     const uint32_t first = static_cast<uint32_t>(column0) + lane();
-    if (first_tile && k <= kWarp) {
+    if (begins) {
       sort_first_tile(best, bits, first);
     } else {
-#pragma unroll
-      for (int word = 0; word < kTileWords; ++word) best.offer(bits[word], first + word * kWarp);
+#pragma unroll 1
+      for (int word = 0; word < kTileWords; ++word) best.offer(bits(word), first + word * kWarp);
     }
     warp_sync();
     if (lane() == 0) {
@@ -108,7 +116,7 @@ __device__ inline void select_from_tile(Storage& s, int rows, int64_t k, int64_t
 // warp has the lists of every kWarps-th token. blockIdx: x token tile, those of one (head, half)
 // next to each other so that its keys stay in L2; y chunk.
 template <class T, int kRows>
-__global__ void __launch_bounds__(kRows* kKeyColumns / 64, kHalfListsMinBlocks)
+__global__ void __launch_bounds__(kRows* kKeyColumns / 64, kMinBlocks)
     half_lists_kernel(Guard guard, HalfLists a, Operand<T> query, Operand<T> keys) {
   if (guard.aborted()) return;
   using Storage = HalfListsStorage<T, kRows>;
@@ -124,7 +132,8 @@ __global__ void __launch_bounds__(kRows* kKeyColumns / 64, kHalfListsMinBlocks)
   };
 
   for (int row = warp_of_block(); row < rows; row += Storage::kWarps) {
-    for (int64_t i = lane(); i < capacity; i += kWarp) list(row)[i] = 0;
+    if (a.k > kWarp)
+      for (int64_t i = lane(); i < capacity; i += kWarp) list(row)[i] = 0;
     if (lane() == 0) {
       s.thresholds[row] = kUnselectable;
       s.counts[row] = 0;

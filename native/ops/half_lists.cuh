@@ -8,6 +8,7 @@
 
 #include "cuda/gemm.cuh"
 #include "cuda/launch.cuh"
+#include "cuda/ptx_architecture.cuh"
 #include "cuda/select.cuh"
 #include "cuda/stream.h"
 #include "cuda/tuning.h"
@@ -57,11 +58,8 @@ __device__ inline RowSelection selection(Storage& s, int row, uint64_t* list, in
 }
 
 constexpr int kTileWords = kKeyColumns / kWarp;
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
-constexpr int kMinBlocks = 1;  // Turing's shared memory holds no more
-#else
-constexpr int kMinBlocks = kHalfListsMinBlocks;
-#endif
+// Turing's shared memory holds no more than one.
+constexpr int kMinBlocks = kForTuring ? 1 : kHalfListsMinBlocks;
 
 // The first tile of a row gives most of a list of at most 32: it is sorted in registers.
 // bits(word): of half-key first + word * 32 of the lane.

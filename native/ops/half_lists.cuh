@@ -81,7 +81,7 @@ __device__ inline void sort_first_tile(RowSelection& best, const Bits& bits, uin
 // Offers the scores of the tile, whose first half-key is column0, to the lists of its rows. One
 // warp has every kWarps-th row.
 template <class Storage, class List>
-__device__ inline void select_from_tile(Storage& s, int rows, int64_t k, int64_t column0,
+__device__ inline void select_from_tile(Storage& s, int rows, int64_t k, int column0,
                                         bool first_tile, const List& list) {
   for (int row = warp_of_block(); row < rows; row += Storage::kWarps) {
     RowSelection best = selection(s, row, list(row), k);
@@ -119,9 +119,10 @@ __global__ void __launch_bounds__(kRows* kKeyColumns / 64, kMinBlocks)
   if (guard.aborted()) return;
   using Storage = HalfListsStorage<T, kRows>;
   Storage& s = shared<Storage>();
-  const int64_t capacity = list_capacity(a.k), tiles = (a.T + kRows - 1) / kRows;
-  const int64_t hp = blockIdx.x / tiles, t0 = blockIdx.x % tiles * kRows;
-  const int64_t begin = blockIdx.y * a.chunk, end = begin + a.chunk < a.n ? begin + a.chunk : a.n;
+  const int64_t tiles = (a.T + kRows - 1) / kRows, t0 = blockIdx.x % tiles * kRows;
+  const auto capacity = static_cast<int>(list_capacity(a.k)),  // k <= n < 2^16
+      hp = static_cast<int>(blockIdx.x / tiles), begin = static_cast<int>(blockIdx.y * a.chunk),
+             end = static_cast<int>(begin + a.chunk < a.n ? begin + a.chunk : a.n);
   const int rows = a.T - t0 < kRows ? static_cast<int>(a.T - t0) : kRows;
   query.data += hp * a.d;
   keys.data += hp * a.n * a.d;
@@ -131,13 +132,13 @@ __global__ void __launch_bounds__(kRows* kKeyColumns / 64, kMinBlocks)
 
   for (int row = warp_of_block(); row < rows; row += Storage::kWarps) {
     if (a.k > kWarp)
-      for (int64_t i = lane(); i < capacity; i += kWarp) list(row)[i] = 0;
+      for (int i = lane(); i < capacity; i += kWarp) list(row)[i] = 0;
     if (lane() == 0) {
       s.thresholds[row] = kUnselectable;
       s.counts[row] = 0;
     }
   }
-  for (int64_t column0 = begin; column0 < end; column0 += kKeyColumns) {
+  for (int column0 = begin; column0 < end; column0 += kKeyColumns) {
     typename Storage::Product product;
     multiply_tile<kHalfListsStages>(product, s.ring, query, t0, a.T, keys, column0, end, 0, a.d);
     product.for_each_run([&](int row, int column, const float* sums) {
@@ -148,7 +149,7 @@ __global__ void __launch_bounds__(kRows* kKeyColumns / 64, kMinBlocks)
       store<kRun>(s.scores + row * Storage::kPitch + column, run);
     });
     for (int word = warp_of_block(); word < kTileWords; word += Storage::kWarps) {
-      const int64_t j = column0 + word * kWarp + lane();
+      const int j = column0 + word * kWarp + lane();
       const uint32_t bits = ballot(j < end && (!a.mask || a.mask[hp * a.n + j] != 0));
       if (lane() == 0) s.selectable[word] = bits;
     }

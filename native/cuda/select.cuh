@@ -43,10 +43,12 @@ __device__ inline uint64_t sort_descending(uint64_t key) {
   return key;
 }
 
+__device__ inline uint64_t reversed(uint64_t key) { return shuffle(key, kWarp - 1 - lane()); }
+
 // The 32 largest of two sets of 32 keys in descending order, themselves so.
 __device__ inline uint64_t merge_sorted(uint64_t own, uint64_t key) {
   // own descends, the reversed keys ascend: the maxima of the 32 pairs are the 32 largest of 64.
-  const uint64_t other = shuffle(key, kWarp - 1 - lane());
+  const uint64_t other = reversed(key);
   return merge_bitonic(own > other ? own : other);
 }
 
@@ -57,8 +59,7 @@ __device__ inline void insert_sorted(uint64_t* list, int64_t capacity, uint64_t 
     if (max == 0) break;
     const uint64_t own = list[at];
     if (shuffle(own, kWarp - 1) > max) continue;
-    // own descends, the reversed keys ascend: the maxima of the 32 pairs are the 32 largest of 64.
-    const uint64_t other = shuffle(key, kWarp - 1 - lane());
+    const uint64_t other = reversed(key);  // as in merge_sorted
     list[at] = merge_bitonic(own > other ? own : other);
     key = merge_bitonic(own > other ? other : own);
   }

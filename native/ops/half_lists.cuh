@@ -8,6 +8,7 @@
 
 #include "cuda/gemm.cuh"
 #include "cuda/launch.cuh"
+#include "cuda/ptx_architecture.cuh"
 #include "cuda/select.cuh"
 #include "cuda/stream.h"
 #include "cuda/tuning.h"
@@ -57,15 +58,18 @@ __device__ inline RowSelection selection(Storage& s, int row, uint64_t* list, in
 }
 
 constexpr int kTileWords = kKeyColumns / kWarp;
+// Turing's shared memory holds no more than one.
+constexpr int kMinBlocks = kForTuring ? 1 : kHalfListsMinBlocks;
 
 // The first tile of a row gives most of a list of at most 32: it is sorted in registers.
-__device__ inline void sort_first_tile(RowSelection& best, const uint32_t (&bits)[kTileWords],
-                                       uint32_t first) {
+// bits(word): of half-key first + word * 32 of the lane.
+template <class Bits>
+__device__ inline void sort_first_tile(RowSelection& best, const Bits& bits, uint32_t first) {
   uint64_t sorted[kTileWords];
 #pragma unroll
   for (int word = 0; word < kTileWords; ++word)
     sorted[word] = sort_descending(
-        bits[word] > best.threshold ? order_key(bits[word], first + word * kWarp) : 0);
+        bits(word) > best.threshold ? order_key(bits(word), first + word * kWarp) : 0);
 #pragma unroll
   for (int words = kTileWords / 2; words > 0; words /= 2)
 #pragma unroll
@@ -77,24 +81,26 @@ __device__ inline void sort_first_tile(RowSelection& best, const uint32_t (&bits
 // Offers the scores of the tile, whose first half-key is column0, to the lists of its rows. One
 // warp has every kWarps-th row.
 template <class Storage, class List>
-__device__ inline void select_from_tile(Storage& s, int rows, int64_t k, int64_t column0,
+__device__ inline void select_from_tile(Storage& s, int rows, int64_t k, int column0,
                                         bool first_tile, const List& list) {
   for (int row = warp_of_block(); row < rows; row += Storage::kWarps) {
     RowSelection best = selection(s, row, list(row), k);
-    uint32_t bits[kTileWords], max = 0;
+    const auto bits = [&](int word) {
+      return s.selectable[word] >> lane() & 1
+                 ? ordered_bits(s.scores[row * Storage::kPitch + word * kWarp + lane()])
+                 : 0;
+    };
+    uint32_t max = 0;
 #pragma unroll
-    for (int word = 0; word < kTileWords; ++word) {
-      const float score = s.scores[row * Storage::kPitch + word * kWarp + lane()];
-      bits[word] = s.selectable[word] >> lane() & 1 ? ordered_bits(score) : 0;
-      max = bits[word] > max ? bits[word] : max;
-    }
-    if (!any(max > best.threshold)) continue;  // true of most tiles, once the list is good
+    for (int word = 0; word < kTileWords; ++word) max = bits(word) > max ? bits(word) : max;
+    const bool begins = first_tile && k <= kWarp;         // also a list of nothing is written
+    if (!begins && !any(max > best.threshold)) continue;  // true of most tiles
     const uint32_t first = static_cast<uint32_t>(column0) + lane();
-    if (first_tile && k <= kWarp) {
+    if (begins) {
       sort_first_tile(best, bits, first);
     } else {
-#pragma unroll
-      for (int word = 0; word < kTileWords; ++word) best.offer(bits[word], first + word * kWarp);
+#pragma unroll 1
+      for (int word = 0; word < kTileWords; ++word) best.offer(bits(word), first + word * kWarp);
     }
     warp_sync();
     if (lane() == 0) {
@@ -108,14 +114,15 @@ __device__ inline void select_from_tile(Storage& s, int rows, int64_t k, int64_t
 // warp has the lists of every kWarps-th token. blockIdx: x token tile, those of one (head, half)
 // next to each other so that its keys stay in L2; y chunk.
 template <class T, int kRows>
-__global__ void __launch_bounds__(kRows* kKeyColumns / 64, kHalfListsMinBlocks)
+__global__ void __launch_bounds__(kRows* kKeyColumns / 64, kMinBlocks)
     half_lists_kernel(Guard guard, HalfLists a, Operand<T> query, Operand<T> keys) {
   if (guard.aborted()) return;
   using Storage = HalfListsStorage<T, kRows>;
   Storage& s = shared<Storage>();
-  const int64_t capacity = list_capacity(a.k), tiles = (a.T + kRows - 1) / kRows;
-  const int64_t hp = blockIdx.x / tiles, t0 = blockIdx.x % tiles * kRows;
-  const int64_t begin = blockIdx.y * a.chunk, end = begin + a.chunk < a.n ? begin + a.chunk : a.n;
+  const int64_t tiles = (a.T + kRows - 1) / kRows, t0 = blockIdx.x % tiles * kRows;
+  const auto capacity = static_cast<int>(list_capacity(a.k)),  // k <= n < 2^16
+      hp = static_cast<int>(blockIdx.x / tiles), begin = static_cast<int>(blockIdx.y * a.chunk),
+             end = static_cast<int>(begin + a.chunk < a.n ? begin + a.chunk : a.n);
   const int rows = a.T - t0 < kRows ? static_cast<int>(a.T - t0) : kRows;
   query.data += hp * a.d;
   keys.data += hp * a.n * a.d;
@@ -124,13 +131,14 @@ __global__ void __launch_bounds__(kRows* kKeyColumns / 64, kHalfListsMinBlocks)
   };
 
   for (int row = warp_of_block(); row < rows; row += Storage::kWarps) {
-    for (int64_t i = lane(); i < capacity; i += kWarp) list(row)[i] = 0;
+    if (a.k > kWarp)
+      for (int i = lane(); i < capacity; i += kWarp) list(row)[i] = 0;
     if (lane() == 0) {
       s.thresholds[row] = kUnselectable;
       s.counts[row] = 0;
     }
   }
-  for (int64_t column0 = begin; column0 < end; column0 += kKeyColumns) {
+  for (int column0 = begin; column0 < end; column0 += kKeyColumns) {
     typename Storage::Product product;
     multiply_tile<kHalfListsStages>(product, s.ring, query, t0, a.T, keys, column0, end, 0, a.d);
     product.for_each_run([&](int row, int column, const float* sums) {
@@ -141,7 +149,7 @@ __global__ void __launch_bounds__(kRows* kKeyColumns / 64, kHalfListsMinBlocks)
       store<kRun>(s.scores + row * Storage::kPitch + column, run);
     });
     for (int word = warp_of_block(); word < kTileWords; word += Storage::kWarps) {
-      const int64_t j = column0 + word * kWarp + lane();
+      const int j = column0 + word * kWarp + lane();
       const uint32_t bits = ballot(j < end && (!a.mask || a.mask[hp * a.n + j] != 0));
       if (lane() == 0) s.selectable[word] = bits;
     }

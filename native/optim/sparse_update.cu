@@ -37,7 +37,7 @@ __device__ inline void load_slice(Slice& slice, const float* table, const LaneGr
 #pragma unroll
   for (int v = 0; v < Slice::vectors; ++v) {
     const int c = column + v * group.lanes * Slice::n;
-    if (table == nullptr || u < 0 || c >= width) continue;
+    if (u < 0 || c >= width) continue;
     const Pack<float, Slice::n> p = load<Slice::n>(row_at(table, u, width) + c);
 #pragma unroll
     for (int e = 0; e < Slice::n; ++e) slice.v[v][e] = p.v[e];
@@ -128,8 +128,8 @@ __device__ inline void update_row(const Rule& rule, const TableState& a, const R
   const auto root = [](float v) { return sqrtf(v); };
   Slice x, first, second, g;
   load_exact(x, a, group, u, column);
-  load_slice(first, a.state1, group, u, column, a.width);
-  load_slice(second, a.state2, group, u, column, a.width);
+  if constexpr (Rule::kStates > 0) load_slice(first, a.state1, group, u, column, a.width);
+  if constexpr (Rule::kStates > 1) load_slice(second, a.state2, group, u, column, a.width);
   row_gradient(g, t, group, r, column);
   if (u < 0) return;
 #pragma unroll
@@ -138,8 +138,10 @@ __device__ inline void update_row(const Rule& rule, const TableState& a, const R
     for (int e = 0; e < Slice::n; ++e)
       rule(x.v[v][e], first.v[v][e], second.v[v][e], g.v[v][e], root);
   store_exact(a, x, group, u, column);
-  if (a.state1) store_slice(row_at(a.state1, u, a.width), first, group, column, a.width);
-  if (a.state2) store_slice(row_at(a.state2, u, a.width), second, group, column, a.width);
+  if constexpr (Rule::kStates > 0)
+    store_slice(row_at(a.state1, u, a.width), first, group, column, a.width);
+  if constexpr (Rule::kStates > 1)
+    store_slice(row_at(a.state2, u, a.width), second, group, column, a.width);
 }
 
 // The state of a row depends on all of its gradient. Rows of one slice sum both here; wider ones

@@ -319,7 +319,7 @@ void lookup() {
   for (const auto& [T, H, n, half, k] : {std::array<int64_t, 5>{5, 2, 70, 16, 8},
                                          {40, 1, 33, 9, 33},
                                          {70, 1, 9, 20, 12},
-                                         {2, 2, 500, 8, 32},
+                                         {2, 1, 500, 8, 32},
                                          {3, 1, 300, 8, 40}}) {
     const Both query = numbers(p, {T, H, 2, half}, 6), keys = numbers(p, {H, 2, n, half}, 7),
                scores = output(p, {T, H, k}), ids = output(p, {T, H, k}, DType::i32),

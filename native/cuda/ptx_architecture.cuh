@@ -1,0 +1,15 @@
+#pragma once
+// Which GPUs a kernel is being compiled for, where a bound depends on it.
+
+#include "cuda/namespace.h"
+
+namespace ml::ML_CUDA_NAMESPACE {
+
+// sm_75: 64 KB of shared memory a multiprocessor
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+inline constexpr bool kForTuring = true;
+#else
+inline constexpr bool kForTuring = false;
+#endif
+
+}  // namespace ml::ML_CUDA_NAMESPACE

@@ -13,7 +13,7 @@
 
 #include "core/half.h"
 #include "cuda/namespace.h"
-#include "cuda/tf32.cuh"
+#include "cuda/ptx_tf32.cuh"
 
 namespace ml::ML_CUDA_NAMESPACE {
 

@@ -6,7 +6,7 @@
 #include "core/compute.h"
 #include "core/view.h"
 #include "cuda/namespace.h"
-#include "cuda/tf32.cuh"
+#include "cuda/ptx_tf32.cuh"
 
 namespace ml::ML_CUDA_NAMESPACE {
 

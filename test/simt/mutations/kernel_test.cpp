@@ -121,8 +121,9 @@ void linear_in(Pair& p, Compute compute) {
                                   {72, 80, 88},
                                   {1, 1032, 9},
                                   {16, 2200, 7}}) {
-      const Both x = numbers(p, {R, I}, 1, dtype, compute), w = numbers(p, {O, I}, 2, dtype, compute),
-                 bias = numbers(p, {O}, 3), y = output(p, {R, O});
+      const Both x = numbers(p, {R, I}, 1, dtype, compute),
+                 w = numbers(p, {O, I}, 2, dtype, compute), bias = numbers(p, {O}, 3),
+                 y = output(p, {R, O});
       on_both(p, [&](auto v) {
         return Linear{.y = v(y), .x = v(x), .weight = v(w), .bias = v(bias), .compute = compute};
       });
@@ -156,7 +157,8 @@ void rounded_products(Compute compute) {
   linear_in(p, compute);
   const int64_t H = 2, n = 130, d = 24, k = 8;
   for (const int64_t T : {70, 3}) {
-    const Both query = numbers(p, {T, H, 2, d}, 1, DType::f32, compute), keys = numbers(p, {H, 2, n, d}, 2, DType::f32, compute),
+    const Both query = numbers(p, {T, H, 2, d}, 1, DType::f32, compute),
+               keys = numbers(p, {H, 2, n, d}, 2, DType::f32, compute),
                scores = output(p, {T, H, k}), indices = output(p, {T, H, k}, DType::i32),
                weights = output(p, {T, H, k});
     on_both(p, [&](auto v) {

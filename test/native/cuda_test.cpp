@@ -301,8 +301,8 @@ void one_token_is_few_launches() {
       return ::simt::calls().launches - before;
     };
     // query, half lists, pairs, check of the slots, bag, gate, product with it, projection
-    require(launches(false) <= 8, "infer of one token");
-    require(launches(true) <= 9, "forward of one token, which counts its reads");
+    require(launches(false) <= 7, "infer of one token");
+    require(launches(true) <= 8, "forward of one token, which counts its reads");
   }
 }
 

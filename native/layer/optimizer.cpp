@@ -45,7 +45,8 @@ std::vector<std::vector<DenseParameter>> grouped_by_needs(std::vector<DenseParam
     const auto same = std::find(needs.begin(), needs.end(), own);
     if (same == needs.end()) {
       needs.push_back(own);
-      groups.push_back({std::move(p)});
+      groups.emplace_back().reserve(parameters.size());
+      groups.back().push_back(std::move(p));
     } else {
       groups[static_cast<size_t>(same - needs.begin())].push_back(std::move(p));
     }
@@ -132,6 +133,7 @@ void Optimizer::step(std::span<const Hyper> hyper, bool every_row, const Tensor&
 void Optimizer::zero_grad() {
   Batch batch(*device_);
   FillEach zero;
+  zero.fills.reserve(dense_.size());
   for (const Dense& d : dense_) zero.fills.push_back({.out = d.grad.view(), .value = 0});
   if (!dense_.empty()) run(*device_, zero);
   for (const auto& t : tables_) Batch::submit(*device_, [t] { t->clear(); });

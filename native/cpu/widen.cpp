@@ -62,7 +62,7 @@ View widened(KernelContext& ctx, const View& v) {
 }
 
 View product_operand(KernelContext& ctx, const View& v, Compute compute) {
-  if (compute == Compute::float32 || v.dtype == DType::bf16) return widened(ctx, v);
+  if (compute != Compute::bfloat16 || v.dtype == DType::bf16) return widened(ctx, v);
   return float32_copy(ctx, v, ML_DISPATCH(round_range));
 }
 

@@ -72,7 +72,7 @@ const mutations = [
   {
     what: 'chunk of the tensor before it',
     file: 'native/cuda/tensor_list.cuh',
-    unit: 'native/ops/bfloat16_operand.cu',
+    unit: 'native/ops/compute_operand.cu',
     test: 'rounded_products',
     from: 'if (list.end[middle] > chunk) {',
     to: 'if (list.end[middle] >= chunk) {',
@@ -80,7 +80,7 @@ const mutations = [
   {
     what: 'element past the end of a tensor',
     file: 'native/cuda/tensor_list.cuh',
-    unit: 'native/ops/bfloat16_operand.cu',
+    unit: 'native/ops/compute_operand.cu',
     test: 'rounded_products',
     from: 'i < end; i += kThreads) at(i, Width<1>{});',
     to: 'i <= end; i += kThreads) at(i, Width<1>{});',

@@ -19,7 +19,7 @@ struct TensorFloat32 {
 __device__ inline uint32_t round_to_tf32(uint32_t bits) {
 #if !defined(ML_SIMT) && __CUDA_ARCH__ >= 800
   uint32_t rounded;
-  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(rounded) : "f"(std::bit_cast<float>(bits)));
+  asm volatile("cvt.rna.tf32.f32 %0, %1;" : "=r"(rounded) : "f"(std::bit_cast<float>(bits)));
   return rounded;
 #else
   const bool nan = (bits & 0x7fffffffu) > 0x7f800000u;

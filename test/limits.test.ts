@@ -109,8 +109,12 @@ onEveryDevice((device) => {
     ],
     'a norm of 2^52': ['ERR_SHAPE', () => new nn.RmsNorm(device, { dim: 2 ** 52 })],
     'an attention of 2^80': [
-      'ERR_SHAPE',
+      'ERR_VALUE',
       () => new nn.Attention(device, { dim: 2 ** 40, heads: 2 ** 32 }),
+    ],
+    'an attention of width 2^52': [
+      'ERR_VALUE',
+      () => new nn.Attention(device, { dim: 2 ** 52, heads: 3 }),
     ],
   }
   test.each(Object.entries(refused))('%s is refused', async (_, [code, call]) => {

@@ -14,11 +14,12 @@ interface Heads {
 }
 
 const maxHeadDim = 256
+const maxHeads = 2 ** 16
 
-/** The divisor of `n` that is nearest to `wanted`. */
+/** A divisor of `n` that is nearest to `wanted`, of those that are numbers of heads; 0: none. */
 function nearestDivisor(n: number, wanted: number, isRight: (d: number) => boolean): number {
   let nearest = 0
-  for (let d = 1; d <= n; d++)
+  for (let d = 1; d <= Math.min(n, maxHeads); d++)
     if (
       n % d === 0 &&
       isRight(d) &&
@@ -39,7 +40,7 @@ export function checkHeads(
   options: Partial<Heads>,
   rotates: boolean,
 ): Heads {
-  const heads = checkInteger(where, 'heads', options.heads, 1, 2 ** 16)
+  const heads = checkInteger(where, 'heads', options.heads, 1, maxHeads)
   const kvHeads = checkInteger(where, 'kvHeads', options.kvHeads ?? heads)
   const fits = (headDim: number) => headDim <= maxHeadDim && !(rotates && headDim % 2 !== 0)
   const suggestHeads = () => {

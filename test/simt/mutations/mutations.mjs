@@ -3,7 +3,7 @@
 // emulator or in the tests. Usage: node mutations.mjs BUILD_FOLDER
 
 import { execFileSync, spawn } from 'node:child_process'
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
@@ -573,6 +573,7 @@ const anySpace = (text) =>
 // Whether the mistake was caught; throws where it could not be tried.
 async function caught(mutation, number) {
   const folder = join(build, 'mutants', String(number))
+  rmSync(folder, { recursive: true, force: true }) // another mistake's files, of a run before
   const text = readFileSync(join(root, mutation.file), 'utf8')
   const from = anySpace(mutation.from)
   if (text.match(from)?.length !== 1)

@@ -6,6 +6,15 @@ import type { TokenShape } from './shapes.js'
 /** A result differs from the reference. */
 export class WrongResult extends Error {}
 
+function checkLength(
+  what: string,
+  got: ArrayLike<number> | undefined,
+  { length }: ArrayLike<number>,
+): asserts got is ArrayLike<number> {
+  if (got?.length !== length)
+    throw new WrongResult(`${what} has ${got?.length ?? 'no'} numbers, wanted ${length}`)
+}
+
 /** Every number within `tolerance` of the reference, relative to the largest magnitude of that. */
 export function expectNear(
   what: string,
@@ -13,8 +22,7 @@ export function expectNear(
   reference: ArrayLike<number>,
   tolerance: number,
 ): void {
-  if (got?.length !== reference.length)
-    throw new WrongResult(`${what} has ${got?.length ?? 'no'} numbers, wanted ${reference.length}`)
+  checkLength(what, got, reference)
   let scale = 0
   for (let i = 0; i < reference.length; i++) scale = Math.max(scale, Math.abs(reference[i]!))
   for (let i = 0; i < reference.length; i++) {
@@ -33,8 +41,7 @@ export function expectNearInTheMean(
   reference: ArrayLike<number>,
   tolerance: number,
 ): void {
-  if (got?.length !== reference.length)
-    throw new WrongResult(`${what} has ${got?.length ?? 'no'} numbers, wanted ${reference.length}`)
+  checkLength(what, got, reference)
   let [error, scale] = [0, 0]
   for (let i = 0; i < reference.length; i++) {
     error += (got[i]! - reference[i]!) ** 2

@@ -18,7 +18,7 @@ import {
   type Sizes,
   type Work,
   work,
-} from './cuda-cases.js'
+} from './cuda-work.js'
 
 /** A memory layer, x and dy, made and freed together. */
 function trained(device: Device, sizes: Sizes, compute: Compute, tokens = sizes.tokens) {

@@ -7,7 +7,8 @@
 
 import { type Device, type DeviceName, openDevice } from '../lib/index.js'
 import { expectNear, expectNearInTheMean } from './check.js'
-import { type Case, cudaCases, type Sizes } from './cuda-cases.js'
+import { cudaCases } from './cuda-cases.js'
+import type { Case, Sizes } from './cuda-work.js'
 import { median } from './harness.js'
 import { textTable } from './report.js'
 

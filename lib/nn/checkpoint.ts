@@ -223,10 +223,11 @@ function readContents(where: string, path: string, metadata: Record<string, stri
   if (metadata['format'] === format)
     try {
       const contents: Partial<Contents> | null = JSON.parse(metadata['contents'] ?? '')
-      const { positions, seeds, same } = contents ?? {}
+      const { positions, seeds = {}, same } = contents ?? {}
       const hasNumbers = (numbers: unknown) =>
         isObject(numbers) && Object.values(numbers).every(isPosition)
-      if (hasNumbers(positions) && hasNumbers(seeds) && isObject(same)) return contents as Contents
+      if (hasNumbers(positions) && hasNumbers(seeds) && isObject(same))
+        return { ...contents, seeds } as Contents
     } catch {
       // as another file
     }

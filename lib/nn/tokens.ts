@@ -112,8 +112,9 @@ function toBatch(
     const numbers = readNumbers(where, name, tokens)
     const values = encodeIndices(where, name, numbers, tokenRule(vocabSize, ignored))
     const { length } = numbers
-    const ignores = (_: unknown, i: number) => ignored.includes(values[i]!)
-    if (name === 'targets' && length > 0 && Array.from({ length }, ignores).every(Boolean)) {
+    let ignoredFirst = 0 // how many, before the first that counts
+    while (ignoredFirst < length && ignored.includes(values[ignoredFirst]!)) ignoredFirst++
+    if (name === 'targets' && length > 0 && ignoredFirst === length) {
       const marks = [...new Set(ignored)].join(' and ')
       const hint = `A token from 0 to ${vocabSize - 1} counts; ${marks} are ignored.`
       fail('ERR_VALUE', where, name, 'have at least one that counts', `only ${marks}`, hint)

@@ -5,7 +5,7 @@
 
 namespace ml::ML_CUDA_NAMESPACE {
 
-// sm_75: 64 KB of shared memory a multiprocessor
+// sm_75: 64 KB of shared memory a multiprocessor, and no asynchronous copies
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
 inline constexpr bool kForTuring = true;
 #else

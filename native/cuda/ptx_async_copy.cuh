@@ -7,15 +7,12 @@
 #include <type_traits>
 
 #include "cuda/namespace.h"
+#include "cuda/ptx_architecture.cuh"
 
 namespace ml::ML_CUDA_NAMESPACE {
 
-// Whether the copies below are asynchronous: from sm_80 on.
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
-inline constexpr bool kAsyncCopies = false;
-#else
-inline constexpr bool kAsyncCopies = true;
-#endif
+// Whether the copies below are asynchronous.
+inline constexpr bool kAsyncCopies = !kForTuring;
 
 namespace detail {
 template <int kBytes>

@@ -7,6 +7,7 @@
 
 #include "cuda/stream.h"
 #include "cuda/tuning.h"
+#include "cuda/vec.cuh"
 
 namespace ml::ML_CUDA_NAMESPACE {
 
@@ -48,6 +49,12 @@ __device__ inline void for_chunks(const TensorList<Item>& list, int64_t chunk_si
     const int64_t left = list.size[low] - begin;
     body(list.item[low], chunk, begin, begin + (left < chunk_size ? left : chunk_size));
   }
+}
+
+// Whether packs of four can be accessed from here on.
+template <class T>
+bool has_packs_of_four(const T* from) {
+  return widest(from, 4) == 4;
 }
 
 template <int n>

@@ -2,7 +2,6 @@
 
 #include "ops/compute_operand.cuh"
 
-#include <algorithm>
 #include <vector>
 
 #include "cuda/launch.cuh"
@@ -52,9 +51,8 @@ void round_operands(CudaStream& stream, std::initializer_list<View*> views) {
     if (!v || v->dtype == DType::bf16) continue;
     const bool half = v->dtype == DType::f16;
     auto* out = stream.scratch<BFloat16>(v->size());
-    const int aligned = half ? widest<Half>(reinterpret_cast<uintptr_t>(v->data), 4)
-                             : widest<float>(reinterpret_cast<uintptr_t>(v->data), 4);
-    tensors.push_back({{.out = out, .in = v->data, .half = half, .vec4 = aligned == 4}, v->size()});
+    const bool vec4 = half ? has_packs_of_four(v->as<Half>()) : has_packs_of_four(v->as<float>());
+    tensors.push_back({{.out = out, .in = v->data, .half = half, .vec4 = vec4}, v->size()});
     v->dtype = DType::bf16;
     v->data = out;
   }

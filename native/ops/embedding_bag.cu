@@ -175,7 +175,8 @@ void with_slice(int n, int64_t width, F f) {
       if (idle_packs(4) <= idle_packs(1))
         return f(RowSlice<kVec16, 4, 2>{}, slicing(width / kVec16, 4));
     // of int8, four rows: as floats eight would be more than the registers of a sm_75
-    return f(RowSlice < kVec16, 1, sizeof(T) == 1 ? 4 : 8 > {}, slicing(width / kVec16, 1));
+    constexpr int kRows = sizeof(T) == 1 ? 4 : 8;
+    return f(RowSlice<kVec16, 1, kRows>{}, slicing(width / kVec16, 1));
   }
   // Rows that are no multiple of 16 bytes: by 4 bytes, or by single elements.
   if constexpr (sizeof(T) < 4) {

@@ -61,7 +61,7 @@ void fill_each(CudaStream& stream, const FillEach& a) {
             {.out = f.out.as<uint32_t>(),
              .bits = floats ? std::bit_cast<uint32_t>(static_cast<float>(f.value))
                             : static_cast<uint32_t>(static_cast<int32_t>(f.value)),
-             .vec4 = aligned<float>(f.out) >= 4},
+             .vec4 = has_packs_of_four(f.out.as<uint32_t>())},
             f.out.size()};
       },
       [&](const TensorList<FilledTensor>& list, dim3 grid, int64_t) {

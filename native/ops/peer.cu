@@ -158,7 +158,7 @@ bool vec4_aligned(const View& rows) {
 // Calls f(RowSlice{}, inner, outer, warps, grid). A token has one warp for each slice, and eight
 // where there are too few tokens to fill the device.
 template <class T, class F>
-void with_token_groups(CudaStream& stream, const Experts<T>& e, bool vec4, F f) {
+void with_slices(CudaStream& stream, const Experts<T>& e, bool vec4, F f) {
   const auto with = [&]<class Slice>(Slice slice) {
     const Slicing inner = slicing(e.inner / Slice::n, Slice::vectors),
                   outer = slicing(e.outer / Slice::n, Slice::vectors);
@@ -174,6 +174,15 @@ void with_token_groups(CudaStream& stream, const Experts<T>& e, bool vec4, F f) 
   with(RowSlice<1, 4, 4>{});
 }
 
+// Calls f(experts, RowSlice{}, inner, outer, warps, grid), with the experts of a call.
+template <class Args, class F>
+void with_experts(CudaStream& stream, const Args& a, bool vec4, F f) {
+  dispatch_float(a.down.dtype, [&](auto element) {
+    const auto e = experts_of<decltype(element)>(a.down, a.up, a.indices, a.weights);
+    with_slices(stream, e, vec4, [&](auto... how) { f(e, how...); });
+  });
+}
+
 }  // namespace
 
 void peer(CudaStream& stream, const Peer& a) {
@@ -182,16 +191,13 @@ void peer(CudaStream& stream, const Peer& a) {
   float* coefficient = stream.scratch<float>(a.indices.size());
   const bool vec4 =
       vec4_aligned(a.x) && vec4_aligned(a.out) && vec4_aligned(a.down) && vec4_aligned(a.up);
-  dispatch_float(a.down.dtype, [&](auto element) {
-    using T = decltype(element);
-    const Experts<T> e = experts_of<T>(a.down, a.up, a.indices, a.weights);
-    with_token_groups(stream, e, vec4,
-                      [&]<class Slice>(Slice, Slicing inner, Slicing outer, int warps, dim3 grid) {
-                        launch(peer_kernel<Slice, T>, grid, dim3(kThreads), 0, stream,
-                               a.out.as<float>(), a.u.as<float>(), coefficient, a.x.as<float>(), e,
-                               a.activation, warps, inner, outer);
-                      });
-  });
+  with_experts(stream, a, vec4,
+               [&]<class T, class Slice>(const Experts<T>& e, Slice, Slicing inner, Slicing outer,
+                                         int warps, dim3 grid) {
+                 launch(peer_kernel<Slice, T>, grid, dim3(kThreads), 0, stream, a.out.as<float>(),
+                        a.u.as<float>(), coefficient, a.x.as<float>(), e, a.activation, warps,
+                        inner, outer);
+               });
 }
 
 void peer_backward(CudaStream& stream, const PeerBackward& a) {
@@ -199,17 +205,14 @@ void peer_backward(CudaStream& stream, const PeerBackward& a) {
   if (a.u.size() == 0) return;
   const bool vec4 =
       vec4_aligned(a.dx) && vec4_aligned(a.dout) && vec4_aligned(a.down) && vec4_aligned(a.up);
-  dispatch_float(a.down.dtype, [&](auto element) {
-    using T = decltype(element);
-    const Experts<T> e = experts_of<T>(a.down, a.up, a.indices, a.weights);
-    with_token_groups(stream, e, vec4,
-                      [&]<class Slice>(Slice, Slicing inner, Slicing outer, int warps, dim3 grid) {
-                        launch(peer_backward_kernel<Slice, T>, grid, dim3(kThreads), 0, stream,
-                               a.dx.as<float>(), a.dweights.as<float>(), a.du.as<float>(),
-                               a.coefficient.as<float>(), a.dout.as<float>(), a.u.as<float>(), e,
-                               a.activation, warps, inner, outer);
-                      });
-  });
+  with_experts(stream, a, vec4,
+               [&]<class T, class Slice>(const Experts<T>& e, Slice, Slicing inner, Slicing outer,
+                                         int warps, dim3 grid) {
+                 launch(peer_backward_kernel<Slice, T>, grid, dim3(kThreads), 0, stream,
+                        a.dx.as<float>(), a.dweights.as<float>(), a.du.as<float>(),
+                        a.coefficient.as<float>(), a.dout.as<float>(), a.u.as<float>(), e,
+                        a.activation, warps, inner, outer);
+               });
 }
 
 }  // namespace ml::ML_CUDA_NAMESPACE

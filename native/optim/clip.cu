@@ -40,10 +40,7 @@ __global__ void __launch_bounds__(kThreads, kSparseUpdateMinBlocks)
     for (int k = 0; k < slicing.slices; ++k) {
       Slice g;
       row_gradient(g, t, group, r, Slice::column(group, k));
-#pragma unroll
-      for (int v = 0; v < Slice::vectors; ++v)
-#pragma unroll
-        for (int e = 0; e < Slice::n; ++e) sum += static_cast<double>(g.v[v][e]) * g.v[v][e];
+      add_squares(sum, g);
     }
     sum = group_sum(group, sum);
     if (r >= 0 && group.lane == 0) squares[r] = sum;
@@ -127,10 +124,8 @@ void clip_scale(CudaStream& stream, const ClipScale& a) {
   launch_lists<ScaledTensor>(
       stream, kListChunk, a.xs,
       [](const View& x) {
-        return Listed<ScaledTensor>{
-            {.x = x.as<float>(),
-             .vec4 = widest<float>(reinterpret_cast<uintptr_t>(x.data), 4) == 4},
-            x.size()};
+        return Listed<ScaledTensor>{{.x = x.as<float>(), .vec4 = has_packs_of_four(x.as<float>())},
+                                    x.size()};
       },
       scale);
 }

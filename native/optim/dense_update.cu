@@ -60,7 +60,6 @@ __global__ void __launch_bounds__(kThreads, kDenseUpdateMinBlocks)
 template <class Rule>
 void update_with(CudaStream& stream, const DenseUpdate& a) {
   const auto data = [](const View& v) { return v ? v.as<float>() : nullptr; };
-  const auto vec4_aligned = [](const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; };
   launch_lists<UpdatedTensor>(
       stream, kListChunk, a.parameters,
       [&](const DenseParameter& p) {
@@ -70,8 +69,8 @@ void update_with(CudaStream& stream, const DenseUpdate& a) {
                         .grad = data(p.grad),
                         .hyper = p.hyper,
                         .vec4 = false};
-        t.vec4 = vec4_aligned(t.x) && vec4_aligned(t.state1) && vec4_aligned(t.state2) &&
-                 vec4_aligned(t.grad);
+        t.vec4 = has_packs_of_four(t.x) && has_packs_of_four(t.state1) &&
+                 has_packs_of_four(t.state2) && has_packs_of_four(t.grad);
         return Listed<UpdatedTensor>{t, p.param.size()};
       },
       [&](const TensorList<UpdatedTensor>& list, dim3 grid, int64_t) {

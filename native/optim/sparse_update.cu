@@ -107,18 +107,6 @@ __device__ inline void store_exact(const TableState& a, const Slice& x, const La
     store_rounded(row_at(static_cast<Half*>(a.table), u, a.width), x, group, column, a.width);
 }
 
-// The lane's part of the sum of squares, which neither overflows nor vanishes where the gradient
-// does not.
-template <class Slice>
-__device__ inline double squares_of(const Slice& g) {
-  double sum = 0;
-#pragma unroll
-  for (int v = 0; v < Slice::vectors; ++v)
-#pragma unroll
-    for (int e = 0; e < Slice::n; ++e) sum += static_cast<double>(g.v[v][e]) * g.v[v][e];
-  return sum;
-}
-
 // Updates one slice of row u of the table, whose gradient is that of touched row r, or 0 where
 // r < 0. u < 0: no row.
 template <class Slice, class Rule>
@@ -156,7 +144,9 @@ __device__ inline void update_row(const RowwiseAdagradRule& rule, const TableSta
   row_gradient(g, t, group, r, column);
   float state = u >= 0 ? a.state1[u] : 0;
   if (slices == 1) {
-    state += static_cast<float>(group_sum(group, squares_of(g)) / a.width);
+    double squares = 0;
+    add_squares(squares, g);
+    state += static_cast<float>(group_sum(group, squares) / a.width);
     warp_sync();  // all lanes have read the state
     if (u >= 0 && group.lane == 0) a.state1[u] = state;
   }
@@ -182,7 +172,9 @@ __global__ void __launch_bounds__(kThreads, kSparseUpdateMinBlocks)
   for_rows(group, R, [&](int64_t r) {
     Slice g;
     row_gradient(g, t, group, r, Slice::column(group, blockIdx.y));
-    const double sum = group_sum(group, squares_of(g));
+    double sum = 0;
+    add_squares(sum, g);
+    sum = group_sum(group, sum);
     if (r >= 0 && group.lane == 0) squares[blockIdx.y * capacity + r] = sum;
   });
   if (!arrives_last(guard, shared<LastBlock>(), blockIdx.x, gridDim.y)) return;

@@ -1,4 +1,4 @@
-// Whatever is in the place of an argument or option of a whole model, its data, its training and
+// Whatever an argument or option is of a whole model, its data, its training and
 // its files: the call works or throws a MemoryLayersError, and the device goes on.
 
 import { mkdtempSync, rmSync } from 'node:fs'

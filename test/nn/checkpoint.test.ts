@@ -44,6 +44,21 @@ onEveryDevice((device) => {
       ),
     )
 
+  test('a checkpoint without seeds, as those of before were, is loaded', async () => {
+    const whole = make(1)
+    whole.data.position = 17
+    await saveCheckpoint(path, whole)
+    const { tensors, metadata } = await readSafetensors(path, { device })
+    const { seeds: _, ...contents } = JSON.parse(metadata['contents']!)
+    await saveSafetensors(path, tensors, {
+      metadata: { ...metadata, contents: JSON.stringify(contents) },
+    })
+    const resumed = make(9)
+    await loadCheckpoint(path, resumed)
+    expect(resumed.data.position).toBe(17)
+    expect(await numbers(resumed)).toEqual(await numbers(whole))
+  })
+
   test('a resumed run has the bits of one that was not interrupted', async () => {
     const whole = make(1)
     train(whole, [1, 2, 3, 4])

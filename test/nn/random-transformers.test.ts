@@ -3,13 +3,15 @@
 
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { type Device, noGrad, type Parameter } from '../../lib/index.js'
+import { type Device, noGrad } from '../../lib/index.js'
 import { Transformer } from '../../lib/nn/index.js'
-import { logits, loss, type State } from '../reference/transformer.js'
+import { logits, loss } from '../reference/transformer.js'
 import { expectClose, magnitude } from '../support/close.js'
 import { onEveryDevice } from '../support/devices.js'
 import { temporaryFolder } from '../support/files.js'
 import { dot } from '../support/finite-differences.js'
+import { stateOfModel } from '../support/model-numbers.js'
+import { gradientOf } from '../support/optimizer.js'
 import { integers, uniform } from '../support/random.js'
 import { randomDecoder } from '../support/random-decoders.js'
 
@@ -23,19 +25,6 @@ function make(device: Device, seed: number): Transformer {
   return model
 }
 
-async function numbersOf(model: Transformer): Promise<State> {
-  const entries = Object.entries(model.stateDict()).map(
-    async ([name, tensor]) => [name, Float64Array.from(await tensor.data())] as const,
-  )
-  return Object.fromEntries(await Promise.all(entries))
-}
-
-async function gradientOf(p: Parameter): Promise<Float32Array> {
-  if (p.kind === 'dense') return p.grad.data()
-  using gradient = p.grad
-  return gradient.toDense().data()
-}
-
 onEveryDevice((device) => {
   const seeds = Array.from({ length: device.kind === 'cpu' ? 40 : 4 }, (_, seed) => seed)
 
@@ -43,7 +32,7 @@ onEveryDevice((device) => {
     for (const seed of seeds) {
       using model = make(device, seed)
       const { vocabSize, contextLength: time } = model.config
-      const state = await numbersOf(model)
+      const state = await stateOfModel(model)
       const batch = { tokens: integers(2 * time, 0, vocabSize, seed), batch: 2 }
       const targets = integers(2 * time, -1, vocabSize, seed + 1)
       targets[0] = 0
@@ -100,7 +89,7 @@ onEveryDevice((device) => {
       await model.save(path)
       using again = await Transformer.load(path, { device })
       expect({ ...again.config, seed }).toEqual(model.config)
-      expect(await numbersOf(again)).toEqual(await numbersOf(model))
+      expect(await stateOfModel(again)).toEqual(await stateOfModel(model))
     }
   })
 })

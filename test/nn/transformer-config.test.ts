@@ -91,7 +91,7 @@ test('a feed-forward of every kind, by layer', () => {
 })
 
 /** The options that a chain of messages leads to. */
-function mended(options: Record<string, unknown>, messages: string[] = []): string[] {
+function followHints(options: Record<string, unknown>, messages: string[] = []): string[] {
   try {
     check(options)
     return messages
@@ -99,7 +99,7 @@ function mended(options: Record<string, unknown>, messages: string[] = []): stri
     const { message } = error as MemoryLayersError
     const [, name, value] = /\n {2}(\w+) (\d+) would do/.exec(message) ?? []
     if (!name || messages.length > 3) throw error
-    return mended({ ...options, [name]: Number(value) }, [...messages, message])
+    return followHints({ ...options, [name]: Number(value) }, [...messages, message])
   }
 }
 
@@ -114,7 +114,7 @@ test('the values that messages about heads say would do, do', () => {
       headDim: seed % 4 ? undefined : headDim,
       rope: seed % 5 ? undefined : false,
     }
-    if (mended(options).length > 0) refused++
+    if (followHints(options).length > 0) refused++
   }
   expect(refused).toBeGreaterThan(100)
 })

@@ -1,12 +1,14 @@
 import { describe, expect, test } from 'vitest'
-import { AdamW, type Device, type Parameter } from '../../lib/index.js'
+import { AdamW, type Device } from '../../lib/index.js'
 import { Transformer, type TransformerOptions } from '../../lib/nn/index.js'
-import { type Batch, logits, loss, type State } from '../reference/transformer.js'
+import { type Batch, logits, loss } from '../reference/transformer.js'
 import { expectClose } from '../support/close.js'
 import { onEveryDevice } from '../support/devices.js'
 import { errorOf } from '../support/errors.js'
 import { expectGradient } from '../support/finite-differences.js'
 import { settledMemory } from '../support/garbage.js'
+import { stateOfModel } from '../support/model-numbers.js'
+import { gradientOf } from '../support/optimizer.js'
 import { integers } from '../support/random.js'
 
 const base = { vocabSize: 7, dim: 8, layers: 2, heads: 2, contextLength: 6, seed: 4 }
@@ -46,19 +48,6 @@ const models: Record<string, Partial<TransformerOptions>> = {
 const make = (device: Device, name: string) =>
   new Transformer(device, { ...base, ...models[name]! } as TransformerOptions)
 
-async function stateOf(model: Transformer): Promise<State> {
-  const entries = Object.entries(model.stateDict()).map(
-    async ([name, tensor]) => [name, Float64Array.from(await tensor.data())] as const,
-  )
-  return Object.fromEntries(await Promise.all(entries))
-}
-
-async function gradientOf(p: Parameter): Promise<Float32Array> {
-  if (p.kind === 'dense') return p.grad.data()
-  using gradient = p.grad
-  return gradient.toDense().data()
-}
-
 const batch: Batch = { tokens: integers(10, 0, 7, 3), batch: 2 }
 const targets = integers(10, 0, 7, 4)
 targets[2] = -100
@@ -71,7 +60,7 @@ onEveryDevice((device) => {
   describe.each(Object.keys(models))('%s', (name) => {
     test('logits, loss and every gradient equal the reference', async () => {
       using model = make(device, name)
-      const state = await stateOf(model)
+      const state = await stateOfModel(model)
       const { logits: expected } = logits(state, model.config, batch)
       const got = model.apply(tokens())
       expect(got.shape).toEqual([2, 5, 7])
@@ -164,7 +153,7 @@ onEveryDevice((device) => {
   test('two models of one seed are one, others are not', async () => {
     const numbers = async (seed?: number) => {
       using model = new Transformer(device, { ...base, seed } as TransformerOptions)
-      return (await stateOf(model))['model.layers.1.self_attn.q_proj.weight']
+      return (await stateOfModel(model))['model.layers.1.self_attn.q_proj.weight']
     }
     expect(await numbers(3)).toEqual(await numbers(3))
     expect(await numbers(3)).not.toEqual(await numbers(4))

@@ -3,7 +3,7 @@
 import type { FeedForwardSpec, MemorySpec, TransformerOptions } from '../../lib/nn/index.js'
 import { uniform } from './random.js'
 
-/** Draws integers in [low, high], and elements of lists. */
+/** Random integers in [low, high], and elements of lists. */
 function drawer(seed: number) {
   const numbers = uniform(200, seed)
   let next = 0

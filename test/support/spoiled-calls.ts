@@ -7,8 +7,8 @@ import { junk } from './junk.js'
 export type Call = [args: unknown[], call: (...args: never[]) => unknown]
 
 /** The arguments with one of them, or one of its properties, replaced. */
-function spoil(args: unknown[], place: number, deep: boolean, property: number, value: unknown) {
-  const at = place % args.length
+function spoil(args: unknown[], index: number, deep: boolean, property: number, value: unknown) {
+  const at = index % args.length
   const spoilt = [...args]
   const original = args[at]
   const names =
@@ -19,15 +19,15 @@ function spoil(args: unknown[], place: number, deep: boolean, property: number, 
   return spoilt
 }
 
-/** Whatever is in an argument's place: the call works or is refused, and the device goes on. */
+/** Whatever an argument is: the call works or is refused, and the device goes on. */
 export function testSpoiledCalls(device: Device, calls: Record<string, Call>): void {
   const runs = device.kind === 'cpu' ? 100 : 10
 
   describe.each(Object.entries(calls))('%s', (_, [args, call]) => {
     test('takes it, or throws a MemoryLayersError', async () => {
-      const place = fc.tuple(fc.nat(20), fc.boolean(), fc.nat(20), junk(device))
+      const arbitrary = fc.tuple(fc.nat(20), fc.boolean(), fc.nat(20), junk(device))
       await fc.assert(
-        fc.asyncProperty(place, async ([at, deep, property, value]) => {
+        fc.asyncProperty(arbitrary, async ([at, deep, property, value]) => {
           try {
             await call(...(spoil(args, at, deep, property, value()) as never[]))
             await device.synchronize()

@@ -11,6 +11,7 @@ import { constantTensor } from './new-tensor.js'
 import { SparseGrad } from './ops.js'
 import { checkInteger, checkNumber, checkOptions, checkSeed, choiceIndex } from './options.js'
 import { overwrite } from './overwrite.js'
+import { diffOf, RowPatch, replaceRows } from './row-patch.js'
 import { mapTensors } from './safetensors.js'
 import { formatShape, optionalTensorHandle, Tensor, tensorHandle } from './tensor.js'
 
@@ -162,6 +163,8 @@ export class ValueTable {
   /** @internal */
   readonly handle: TableHandle
   #dense: Tensor | undefined
+  #tracked = false
+  #counting = false
 
   /** @throws ERR_OPTION, ERR_VALUE, ERR_OUT_OF_MEMORY */
   constructor(device: Device, options: ValueTableOptions)
@@ -262,9 +265,97 @@ export class ValueTable {
     overwrite(this.weight, weight)
   }
 
+  /** Whether the table is tracked: {@link ValueTable.track}. */
+  get tracked(): boolean {
+    return this.#tracked
+  }
+
+  /**
+   * From here on the rows that change are journaled as they were before, with the exact values of a
+   * 16-bit table, which it gets if it has none: for {@link ValueTable.diff}. A table that is tracked
+   * starts anew. It takes one byte a slot, and the bytes of each row that is written; while steps
+   * are in flight, of those that they may write. What overwrites the table journals all of its rows.
+   * @throws ERR_UNSUPPORTED for an int8 table and one mapped from a file; ERR_DISPOSED,
+   * ERR_OUT_OF_MEMORY
+   */
+  track(): void {
+    tensorHandle('ValueTable.track', 'this', this.weight)
+    native.tableTrack(this.handle)
+    this.#tracked = true
+  }
+
+  /** Ends {@link ValueTable.track} and frees its journal. */
+  untrack(): void {
+    native.tableUntrack(this.handle)
+    this.#tracked = false
+  }
+
+  /**
+   * What has changed since {@link ValueTable.track}, which goes on: rows that have their old bits
+   * again are left out. Takes time for the rows that were written alone.
+   * @throws ERR_VALUE for a table that is not tracked, ERR_DISPOSED, ERR_OUT_OF_MEMORY, and the
+   * fault of a void table
+   */
+  async diff(): Promise<RowPatch> {
+    const where = 'ValueTable.diff'
+    tensorHandle(where, 'this', this.weight)
+    return diffOf(where, this)
+  }
+
+  /**
+   * Writes what a patch changed into the table: rows that have the patch's old bits get its new
+   * ones, and rows that have the new ones stay. Nothing is written if any row has others. Rows are
+   * compared with all their bits, of a 16-bit table that is trained with its exact values.
+   * @throws ERR_CONFLICT with the rows that have other bits in `rows`; ERR_SHAPE or ERR_DTYPE for a
+   * patch of another kind of table, ERR_UNSUPPORTED for one that is mapped from a file, ERR_VALUE,
+   * ERR_DISPOSED, and the fault of a void table
+   */
+  apply(patch: RowPatch): Promise<void> {
+    return this.#replace('ValueTable.apply', patch, false)
+  }
+
+  /**
+   * Undoes a patch: {@link ValueTable.apply} from its new bits to its old ones. Of patches that
+   * were made one after another, the last comes first.
+   * @throws as apply
+   */
+  revert(patch: RowPatch): Promise<void> {
+    return this.#replace('ValueTable.revert', patch, true)
+  }
+
+  async #replace(where: string, patch: RowPatch, back: boolean): Promise<void> {
+    if (!isInstance(patch, RowPatch)) fail('ERR_VALUE', where, 'patch', 'be a RowPatch', patch)
+    tensorHandle(where, 'this', this.weight)
+    if (this.mapped)
+      fail('ERR_UNSUPPORTED', where, 'this', 'be writable', 'rows that are mapped from a file')
+    await replaceRows(where, this, patch, back)
+  }
+
+  /** @internal After a step: tells the journal how many rows it has, so that it grows no further. */
+  countJournal(): void {
+    if (!this.#tracked || this.#counting) return
+    const journal = native.tableJournalCount(this.handle)
+    if (!journal) return
+    const { count, added } = journal
+    this.#counting = true
+    const known = async () => {
+      try {
+        const [rows = 0] = new Int32Array(await native.tensorRead(count))
+        if (!this.weight.disposed) native.tableJournalKnown(this.handle, count, rows, added)
+      } catch {
+        // The device was closed: there is nothing to grow.
+      } finally {
+        native.tensorDispose(count)
+        this.#counting = false
+      }
+    }
+    void known()
+  }
+
   /** Frees the rows. Layers that read the table throw ERR_DISPOSED afterwards. */
   dispose(): void {
     native.tableDispose(this.handle)
+    this.#tracked = false
     this.#dense?.dispose()
     this.weight.dispose()
     this.scales?.dispose()

@@ -105,8 +105,8 @@ export abstract class Optimizer {
    * {@link Optimizer.zeroGrad}. With `rows` only those of them that were touched are updated: other
    * rows, tables without rows, dense parameters and their moments keep every bit. That takes time
    * for the reads and the rows, however many rows a table has.
-   * @throws ERR_VALUE, ERR_DISPOSED; with `rows` also ERR_INDEX_RANGE, of a tensor at the next wait,
-   * ERR_DTYPE, ERR_OPTION, ERR_DEVICE_MISMATCH, and ERR_UNSUPPORTED with `tableMode: 'dense'`
+   * @throws ERR_VALUE, ERR_DISPOSED, ERR_OPTION; with `rows` also ERR_INDEX_RANGE, of a tensor at
+   * the next wait, ERR_DTYPE, ERR_DEVICE_MISMATCH, and ERR_UNSUPPORTED with `tableMode: 'dense'`
    */
   step(options?: StepOptions): void {
     const where = `${this.#name}.step`

@@ -8,6 +8,7 @@ import {
   type Device,
   MemoryLayer,
   type Optimizer,
+  type ops,
   type Parameter,
   RowwiseAdagrad,
   Sgd,
@@ -18,6 +19,8 @@ import { onEveryDevice } from '../support/devices.js'
 import { errorOf } from '../support/errors.js'
 import { accumulate, small } from '../support/optimizer.js'
 import { parametersOf, queueRows } from '../support/table-reads.js'
+
+type Indices = ops.Indices
 
 const slots = 40
 const dim = 20 // no multiple of a vector
@@ -119,7 +122,8 @@ onEveryDevice((device) => {
     using optimizer = new Sgd(parametersOf(a, b, c), { lr: 0.1 })
     const before = await Promise.all(tables.map((t) => rowBits(t, optimizer)))
     for (const table of tables) queueRows(table, touched, 4)
-    optimizer.step({ rows: new Map([[a, [1]], [c, [2, 5]]]) }) // biome-ignore format: one line
+    const rows = new Map([[a, [1]]]).set(c, [2, 5])
+    optimizer.step({ rows })
     const after = await Promise.all(tables.map((t) => rowBits(t, optimizer)))
     const changed = after.map((rows, t) =>
       [...rows.keys()].filter((row) => rows[row] !== before[t]![row]),
@@ -150,7 +154,7 @@ onEveryDevice((device) => {
     using optimizer = new AdamW(parametersOf(a, b), { lr: 0.1 })
     const before = await bitsOf({ a: a.weight, b: b.weight, ...optimizer.stateDict() })
     for (const table of [a, b]) queueRows(table, touched, 4)
-    const at = (rows: unknown) => new Map([[a, [1, 2]], [b, rows as number[]]]) // biome-ignore format: one line
+    const at = (rows: Indices) => new Map<ValueTable, Indices>([[a, [1, 2]]]).set(b, rows)
     const early = await errorOf('ERR_INDEX_RANGE', () => optimizer.step({ rows: at([3, 40]) }))
     expect(early).toContain('"rows"[1]')
     optimizer.step({ rows: at(device.tensor(Int32Array.of(1, 2, -2))) })

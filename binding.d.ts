@@ -185,9 +185,14 @@ export function countReads(
   batches: TensorHandle,
   marks: TensorHandle,
   total: TensorHandle,
+  touched: TensorHandle,
+  sums: TensorHandle,
   indices: TensorHandle,
   batch: number,
 ): void
+export function listReads(touched: TensorHandle, sums: TensorHandle, reads: TensorHandle): void
+/** The bytes of rows, `[R, bytes of a row]` uint8. */
+export function readRows(table: TensorHandle, rows: TensorHandle): TensorHandle
 export function productKeyLookup(
   outScores: OptionalTensor,
   outIndices: OptionalTensor,
@@ -572,6 +577,37 @@ export function tableDense(table: TableHandle): TensorHandle
 export function tableDenseAdded(table: TableHandle): void
 export function tableExact(table: TableHandle): TensorHandle
 export function tableSetExact(table: TableHandle, values: TensorHandle): void
+/** What is written to the table from here on is journaled. */
+export function tableTrack(table: TableHandle): void
+export function tableUntrack(table: TableHandle): void
+/** The rows that were written, and their bits before: the first `count` `[1]` of each. */
+export function tableJournal(
+  table: TableHandle,
+):
+  | { rows?: TensorHandle; bits?: TensorHandle; exact?: TensorHandle; count: TensorHandle }
+  | undefined
+/** `added`: how many rows were written, one by one. */
+export function tableJournalCount(
+  table: TableHandle,
+): { count: TensorHandle; added: number } | undefined
+/** The journal of that count had so many rows when `added` was what it was. */
+export function tableJournalKnown(
+  table: TableHandle,
+  count: TensorHandle,
+  rows: number,
+  added: number,
+): void
+/** The bytes of rows, and of their exact values if the table has them. */
+export function tableReadRows(
+  table: TableHandle,
+  rows: TensorHandle,
+): { bits: TensorHandle; exact?: TensorHandle }
+export function tableWriteRows(
+  table: TableHandle,
+  rows: TensorHandle,
+  bits: TensorHandle,
+  exact: OptionalTensor,
+): void
 export function tableClear(table: TableHandle): void
 export function tableDispose(table: TableHandle): void
 export function tablePending(table: TableHandle): number
@@ -650,7 +686,7 @@ export function optimizerCreate(
 ): OptimizerHandle
 /**
  * `rates`: learning rate and weight decay of each parameter, dense ones first. If `condition` is
- * void, nothing is updated.
+ * void, nothing is updated. `rows`: those that may be updated of each table; then nothing else is.
  */
 export function optimizerStep(
   optimizer: OptimizerHandle,
@@ -660,6 +696,7 @@ export function optimizerStep(
   eps: number,
   everyRow: boolean,
   condition: OptionalTensor,
+  rows?: (TensorHandle | undefined)[],
 ): void
 export function optimizerZeroGrad(optimizer: OptimizerHandle): void
 export function optimizerDispose(optimizer: OptimizerHandle): void

@@ -13,6 +13,7 @@ export type ErrorCode =
   | 'ERR_DEVICE'
   | 'ERR_DEVICE_MISMATCH'
   | 'ERR_CONTEXT'
+  | 'ERR_CONFLICT'
   | 'ERR_STATE_DICT'
   | 'ERR_FILE_FORMAT'
   | 'ERR_OUT_OF_MEMORY'
@@ -32,10 +33,13 @@ const brand = Symbol.for('memory-layers.error')
 export class MemoryLayersError extends Error {
   /** Stable: for programs to compare. */
   readonly code: ErrorCode
+  /** Of ERR_CONFLICT: the rows that conflict, ascending. */
+  declare readonly rows?: Int32Array
 
   /** @internal */
-  constructor(code: ErrorCode, message: string) {
+  constructor(code: ErrorCode, message: string, details: { rows?: Int32Array } = {}) {
     super(message)
+    Object.assign(this, details)
     this.name = `MemoryLayersError [${code}]`
     this.code = code
     Object.defineProperty(this, brand, { value: true })

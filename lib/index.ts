@@ -35,11 +35,12 @@ export {
   Sgd,
   type SgdOptions,
 } from './optim.js'
-export { Optimizer } from './optimizer.js'
+export { Optimizer, type StepOptions } from './optimizer.js'
 export type { DenseParameter, Parameter, TableParameter } from './parameter.js'
 export type { ParameterGroup } from './parameter-groups.js'
 export { PeerLayer, type PeerLayerOptions } from './peer-layer.js'
 export type { QueryOptions } from './query-options.js'
+export { RowPatch } from './row-patch.js'
 export {
   type FileProgress,
   type LoadedTensors,

@@ -3,12 +3,16 @@
 import { disposeOnError } from './atomically.js'
 import { keep } from './autograd/tidy.js'
 import { native, type OptimizerHandle, type TensorHandle } from './binding.js'
+import { chosenRows } from './chosen-rows.js'
 import { describeValue } from './describe.js'
 import type { Device } from './device.js'
 import { isHalf } from './dtype.js'
+import { fail } from './errors.js'
 import type { Hyperparameters } from './hyperparameters.js'
 import { inspect } from './inspect.js'
 import { LearningRates } from './learning-rates.js'
+import type { Indices } from './ops/indices.js'
+import { checkOptions } from './options.js'
 import { overwrite } from './overwrite.js'
 import type { DenseParameter, Parameter } from './parameter.js'
 import {
@@ -42,6 +46,15 @@ export function gradHandles(where: string, dense: readonly DenseParameter[]): Te
   return dense.map((p) => p.grad.handle(where, `${p.name}.grad`))
 }
 
+/** Options of {@link Optimizer.step}. */
+export interface StepOptions {
+  /**
+   * Rows that may be updated: slots below N, or -1, which counts for nothing. An optimizer of
+   * several tables takes a Map of them by table; a table that is not in it stays as it is.
+   */
+  rows?: Indices | ReadonlyMap<ValueTable, Indices>
+}
+
 /**
  * What all optimizers share. A step is one native call: every dense parameter, then each table's
  * touched rows once.
@@ -57,6 +70,7 @@ export abstract class Optimizer {
   readonly #device: Device
   readonly #states: readonly StateEntry[]
   readonly #masters: readonly Master[]
+  readonly #tables: readonly ValueTable[]
 
   /** @internal */
   protected constructor(
@@ -83,19 +97,42 @@ export abstract class Optimizer {
     )
     this.#states = nameStates(group, this.#handle, stateNames[rule])
     this.#masters = nameMasters(group)
+    this.#tables = group.tables.map((p) => p.table)
   }
 
   /**
    * Updates every dense parameter and every touched row from the gradients so far, which stay until
-   * {@link Optimizer.zeroGrad}.
-   * @throws ERR_VALUE, ERR_DISPOSED
+   * {@link Optimizer.zeroGrad}. With `rows` only those of them that were touched are updated: other
+   * rows, tables without rows, dense parameters and their moments keep every bit. That takes time
+   * for the reads and the rows, however many rows a table has.
+   * @throws ERR_VALUE, ERR_DISPOSED, ERR_OPTION; with `rows` also ERR_INDEX_RANGE, of a tensor at
+   * the next wait, ERR_DTYPE, ERR_DEVICE_MISMATCH, and ERR_UNSUPPORTED with `tableMode: 'dense'`
    */
-  step(): void {
-    this.stepIf(undefined)
+  step(options?: StepOptions): void {
+    const where = `${this.#name}.step`
+    const { rows } = checkOptions(where, options, ['rows'])
+    if (rows === undefined) {
+      this.stepIf(undefined)
+      return
+    }
+    if (this.#hyperparameters.everyRow) {
+      const hint = 'Make an optimizer with the default, lazy.'
+      fail('ERR_UNSUPPORTED', where, 'rows', "be left out with tableMode 'dense'", rows, hint)
+    }
+    const chosen = chosenRows(where, rows, this.#tables, this.#device)
+    try {
+      this.#step(undefined, chosen.handles)
+    } finally {
+      for (const tensor of chosen.temporary) tensor.dispose()
+    }
   }
 
   /** @internal A step that updates nothing if the tensor `condition` turns out to be void. */
   stepIf(condition: TensorHandle | undefined): void {
+    this.#step(condition, undefined)
+  }
+
+  #step(condition: TensorHandle | undefined, rows: (TensorHandle | undefined)[] | undefined): void {
     const { betas, eps, everyRow } = this.#hyperparameters
     const rates = this.#rates.current()
     const perParameter = this.#perParameter
@@ -107,7 +144,8 @@ export abstract class Optimizer {
       this.#filled = rates
     }
     const [beta1, beta2] = betas
-    native.optimizerStep(this.#handle, perParameter, beta1, beta2, eps, everyRow, condition)
+    native.optimizerStep(this.#handle, perParameter, beta1, beta2, eps, everyRow, condition, rows)
+    for (const table of this.#tables) table.countJournal()
   }
 
   /**

@@ -1,7 +1,7 @@
 // Which slots of a table are read, over many batches, and which of them matter to new ones: for
 // finetuning the rows of a few slots (arXiv 2510.15103).
 
-import { disposeOnError } from './atomically.js'
+import { atomically, disposeOnError } from './atomically.js'
 import { native } from './binding.js'
 import { isInstance } from './describe.js'
 import { checkDevice, type Device } from './device.js'
@@ -11,6 +11,7 @@ import { inspect } from './inspect.js'
 import { checkInteger, checkOptions, choiceIndex } from './options.js'
 import { loadStateDict, type StateDict, stateDictOf } from './state-dict.js'
 import { Tensor, tensorHandle } from './tensor.js'
+import { readUnwritten } from './unwritten.js'
 
 /** Options of {@link SlotCounter}. */
 export interface SlotCounterOptions {
@@ -43,6 +44,8 @@ export class SlotCounter {
   readonly total: Tensor<'int32'>
   readonly #device: Device
   readonly #marks: Tensor
+  readonly #touched: Tensor // the slots with reads, as many as #sums says
+  readonly #sums: Tensor // ReadSums of native/ops/slot_usage.h
   #added = 0
 
   /** @throws ERR_DEVICE, ERR_OPTION, ERR_VALUE */
@@ -56,7 +59,8 @@ export class SlotCounter {
       const marks = new Tensor(device, native.tensorEmpty(device.handle, [slots, 2], code, where))
       native.tensorFill(marks.handle(where, 'marks'), -1)
       const zeros = (n: number) => device.zeros([n], 'int32')
-      return { reads: zeros(slots), batches: zeros(slots), total: zeros(1), marks }
+      const counts = { reads: zeros(slots), batches: zeros(slots), total: zeros(1) }
+      return { ...counts, marks, touched: device.empty([slots], 'int32'), sums: zeros(4) }
     })
     this.slots = slots
     this.reads = made.reads
@@ -64,6 +68,8 @@ export class SlotCounter {
     this.total = made.total
     this.#device = device
     this.#marks = made.marks
+    this.#touched = made.touched
+    this.#sums = made.sums
   }
 
   /**
@@ -78,24 +84,81 @@ export class SlotCounter {
       this.batches.handle(where, 'batches'),
       this.#marks.handle(where, 'marks'),
       this.total.handle(where, 'total'),
+      this.#touched.handle(where, 'touched'),
+      this.#sums.handle(where, 'sums'),
       tensorHandle(where, 'indices', indices, this.#device),
       ++this.#added,
     )
   }
 
-  /** `reads`, `batches` and `total`, live: for a checkpoint. */
+  /**
+   * `reads`, `batches` and `total`, live. A counter is a part of a checkpoint like any other:
+   * `saveCheckpoint(path, { model, background })`.
+   */
   stateDict(): StateDict {
     return stateDictOf(this.#entries())
   }
 
   /** Goes on from the counts of another counter of as many slots. @throws ERR_STATE_DICT */
   loadStateDict(state: StateDict): void {
-    loadStateDict('SlotCounter.loadStateDict', this.#entries(), state)
+    const where = 'SlotCounter.loadStateDict'
+    atomically(this.#device, () => {
+      loadStateDict(where, this.#entries(), state)
+      const handles = [this.#touched, this.#sums, this.reads].map((t) => t.handle(where, 'this'))
+      native.listReads(handles[0]!, handles[1]!, handles[2]!)
+    })
+  }
+
+  /**
+   * @internal What was read: the slots, in any order, their reads, those of all slots, and what
+   * `also` reads of the same slots, all at one time.
+   */
+  async readCounts<T>(
+    where: string,
+    also: (slots: Tensor) => Promise<T>,
+  ): Promise<Counts & { also: T }> {
+    const reads = this.reads.handle(where, 'counts')
+    const sums = await readUnwritten(
+      reads,
+      async () => new BigUint64Array(await native.tensorRead(this.#sums.handle(where, 'counts'))),
+      ([slots, entries]) => ({ slots: this.#touched.rows(0, Number(slots)), entries }),
+    )
+    const { slots, entries } = sums
+    try {
+      const [list, counts, found] = await Promise.all([
+        slots.data() as Promise<Int32Array>,
+        this.readAt(where, 'reads', slots),
+        also(slots),
+      ])
+      return { slots: list, reads: counts, entries: Number(entries), also: found }
+    } finally {
+      slots.dispose()
+    }
+  }
+
+  /** @internal The counts of some slots. */
+  async readAt(where: string, which: 'reads' | 'batches', slots: Tensor): Promise<Int32Array> {
+    const counts = this[which].reshape([this.slots, 1])
+    try {
+      const read = native.readRows(counts.handle(where, which), slots.handle(where, 'slots'))
+      const bits = native.tensorRead(read, where)
+      native.tensorDispose(read)
+      return new Int32Array(await bits)
+    } finally {
+      counts.dispose()
+    }
+  }
+
+  /** @internal Reads of all slots. */
+  async readEntries(where: string): Promise<number> {
+    const sums = await native.tensorRead(this.#sums.handle(where, 'background'), where)
+    return Number(new BigUint64Array(sums)[1])
   }
 
   /** Frees the counts. */
   dispose(): void {
-    for (const t of [this.reads, this.batches, this.total, this.#marks]) t.dispose()
+    const { reads, batches, total } = this
+    for (const t of [reads, batches, total, this.#marks, this.#touched, this.#sums]) t.dispose()
   }
 
   /** For `using`: the same as dispose(). */
@@ -113,6 +176,14 @@ export class SlotCounter {
     const { reads, batches, total } = this
     return Object.entries({ reads, batches, total }).map(([name, value]) => ({ name, value }))
   }
+}
+
+/** Of the slots with reads. */
+interface Counts {
+  readonly slots: Int32Array
+  readonly reads: Int32Array
+  /** Of all slots. */
+  readonly entries: number
 }
 
 /** Options of {@link rankSlots}. */
@@ -141,7 +212,8 @@ export interface RankedSlots {
  * - `'kl'` (arXiv 2604.05248): `p(i) * ln(p(i) / q(i))`, where q(i) is the share of the reads of
  *   the background, of which each of the N slots gets one more, so that q(i) > 0
  *
- * Equal scores are in the order of the slots. Reads the counts of all slots back.
+ * Equal scores are in the order of the slots. Takes time for the slots that were read alone,
+ * however many there are.
  * @throws ERR_VALUE, ERR_OPTION, ERR_DISPOSED
  */
 export async function rankSlots(
@@ -162,36 +234,40 @@ export async function rankSlots(
     )
   const most = checkInteger(where, 'top', top, 1)
   const rule = choiceIndex(where, 'by', by ?? 'tfidf', ['tfidf', 'kl'])
-  const reads = await counts.reads.data()
-  const score = rule === 0 ? await tfidf(reads, background) : await divergence(reads, background)
-  const scores = new Map<number, number>()
-  for (const [slot, count] of reads.entries()) if (count > 0) scores.set(slot, score(slot, count))
-  const ranked = [...scores].sort(([i, a], [j, b]) => b - a || i - j).slice(0, most)
+  const { slots, scores } =
+    rule === 0 ? await tfidf(counts, background) : await divergence(counts, background)
+  const order = [...slots.keys()].sort((a, b) => scores[b]! - scores[a]! || slots[a]! - slots[b]!)
+  const ranked = order.slice(0, most)
   return {
-    slots: Int32Array.from(ranked, ([slot]) => slot),
-    scores: Float64Array.from(ranked, ([, value]) => value),
+    slots: Int32Array.from(ranked, (i) => slots[i]!),
+    scores: Float64Array.from(ranked, (i) => scores[i]!),
   }
 }
 
-/** From a slot and its reads to its score. */
-type Score = (slot: number, count: number) => number
-
-async function tfidf(reads: Int32Array, background: SlotCounter): Promise<Score> {
-  const [batches, [total = 0]] = [await background.batches.data(), await background.total.data()]
-  const all = sum(reads)
-  return (slot, count) => (count / all) * Math.log((total + 1) / (batches[slot]! + 1))
+async function tfidf(counts: SlotCounter, background: SlotCounter): Promise<RankedSlots> {
+  const { slots, reads, entries, also } = await counts.readCounts('rankSlots', (touched) =>
+    Promise.all([background.readAt('rankSlots', 'batches', touched), background.total.data()]),
+  )
+  const [batches, [total = 0]] = also
+  const score = (count: number, i: number) =>
+    (count / entries) * Math.log((total + 1) / (batches[i]! + 1))
+  return { slots, scores: Float64Array.from(reads, score) }
 }
 
-async function divergence(reads: Int32Array, background: SlotCounter): Promise<Score> {
-  const others = await background.reads.data()
-  const [all, allOthers] = [sum(reads), sum(others) + others.length]
-  return (slot, count) => {
-    const p = count / all
-    return p * Math.log(p / ((others[slot]! + 1) / allOthers))
+async function divergence(counts: SlotCounter, background: SlotCounter): Promise<RankedSlots> {
+  const { slots, reads, entries, also } = await counts.readCounts('rankSlots', (touched) =>
+    Promise.all([
+      background.readAt('rankSlots', 'reads', touched),
+      background.readEntries('rankSlots'),
+    ]),
+  )
+  const [others, allOthers] = also
+  const score = (count: number, i: number) => {
+    const p = count / entries
+    return p * Math.log(p / ((others[i]! + 1) / (allOthers + background.slots)))
   }
+  return { slots, scores: Float64Array.from(reads, score) }
 }
-
-const sum = (numbers: Int32Array) => numbers.reduce((total, n) => total + n, 0)
 
 function checkCounter(argument: string, value: unknown): void {
   if (!isInstance(value, SlotCounter))

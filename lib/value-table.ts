@@ -7,126 +7,20 @@ import { convertible, type DType } from './dtype.js'
 import { fail } from './errors.js'
 import { inspect } from './inspect.js'
 import { noteOwner } from './made-tensors.js'
-import { constantTensor } from './new-tensor.js'
 import { SparseGrad } from './ops.js'
-import { checkInteger, checkNumber, checkOptions, checkSeed, choiceIndex } from './options.js'
 import { overwrite } from './overwrite.js'
-import { mapTensors } from './safetensors.js'
+import { RowPatch } from './row-patch.js'
+import { diffOf, replaceRows } from './table-patch.js'
+import {
+  allocateRows,
+  type MapOptions,
+  mapRows,
+  TableRows,
+  type ValueTableOptions,
+} from './table-rows.js'
 import { formatShape, optionalTensorHandle, Tensor, tensorHandle } from './tensor.js'
 
-/** Options of {@link ValueTable}. */
-export interface ValueTableOptions {
-  /** Rows, N. A memory layer with `nKeys` n reads a table of n*n slots. */
-  slots: number
-  /** Width of a row, V. */
-  dim: number
-  /**
-   * Default 'float32'. A 16-bit table is trained through exact float32 values, which it keeps from
-   * its first optimizer on: 2 bytes more a number for bfloat16, 4 for float16. int8 is read only.
-   */
-  dtype?: 'float32' | 'bfloat16' | 'float16' | 'int8'
-  /**
-   * Normal rows with mean 0. Default: std 1/sqrt(dim), the next seed of the device's counter. int8
-   * tables start at zero: write `weight` and `scales`.
-   */
-  init?: { std?: number; seed?: number }
-}
-
-/** Options of {@link ValueTable.map}. */
-export interface MapOptions {
-  /** The CPU. */
-  device: Device
-  /** Name of the tensor `[slots]` float32 with the factor of each int8 row. */
-  scales?: string
-}
-
-const rowTypes: readonly DType[] = ['float32', 'bfloat16', 'float16', 'int8']
-
-/** @internal The rows of a table, in memory of their own or in a file. */
-export class TableRows {
-  readonly slots: number
-  readonly dim: number
-  readonly weight: Tensor
-  readonly scales: Tensor<'float32'> | undefined
-  readonly mapped: boolean
-
-  constructor(rows: TableRows) {
-    this.slots = rows.slots
-    this.dim = rows.dim
-    this.weight = rows.weight
-    this.scales = rows.scales
-    this.mapped = rows.mapped
-  }
-}
-
-/** New rows in memory, as the options say. */
-function allocateRows(where: string, device: Device, options: ValueTableOptions): TableRows {
-  const checked = checkOptions(where, options, ['slots', 'dim', 'dtype', 'init'])
-  const slots = checkInteger(where, 'slots', checked.slots, 1, 2 ** 31 - 1)
-  const dim = checkInteger(where, 'dim', checked.dim, 1, 2 ** 24)
-  const dtype = checked.dtype ?? 'float32'
-  choiceIndex(where, 'dtype', dtype, rowTypes)
-  const init = checkOptions(`${where}: init`, checked.init, ['std', 'seed'])
-  const std = checkNumber(where, 'init.std', init.std ?? 1 / Math.sqrt(dim), 0)
-  const seed = checkSeed(where, init.seed, 'init.seed')
-  const shape = [slots, dim]
-  if (dtype !== 'int8') {
-    const weight = device.seeds.use(seed, (seed) => device.normal(shape, { std, seed, dtype }))
-    return new TableRows({ slots, dim, weight, scales: undefined, mapped: false })
-  }
-  if (checked.init) {
-    const requirement = 'be left out for an int8 table'
-    const hint = 'Write its weight and scales.'
-    fail('ERR_UNSUPPORTED', where, 'init', requirement, checked.init, hint)
-  }
-  const weight = device.zeros(shape, 'int8')
-  const scales = constantTensor(where, device, [slots], 1)
-  return new TableRows({ slots, dim, weight, scales, mapped: false })
-}
-
-/** Rows that stay in a file. */
-function mapRows(where: string, path: string, name: string, options: MapOptions): TableRows {
-  const { device, scales } = checkOptions(where, options, ['device', 'scales'])
-  checkDevice(where, device)
-  if (typeof name !== 'string') fail('ERR_VALUE', where, 'name', 'be a string', name)
-  if (scales !== undefined && typeof scales !== 'string')
-    fail('ERR_VALUE', where, 'scales', 'be a string', scales)
-  const mapped = mapTensors(where, device, path, { name, scales })
-  try {
-    return checkMapped(where, name, mapped.rows, scales, mapped.scales)
-  } catch (error) {
-    mapped.rows.dispose()
-    mapped.scales?.dispose()
-    throw error
-  }
-}
-
-function isFloat32(tensor: Tensor): tensor is Tensor<'float32'> {
-  return tensor.dtype === 'float32'
-}
-
-function checkMapped(
-  where: string,
-  name: string,
-  weight: Tensor,
-  scalesName: string | undefined,
-  scales: Tensor | undefined,
-): TableRows {
-  const [slots, dim, ...rest] = weight.shape
-  if (slots === undefined || dim === undefined || rest.length > 0)
-    fail('ERR_SHAPE', where, name, 'have shape [slots, dim]', formatShape(weight.shape))
-  if (!rowTypes.includes(weight.dtype))
-    fail('ERR_DTYPE', where, name, `be one of ${rowTypes.join(', ')}`, weight.dtype)
-  if ((weight.dtype === 'int8') !== (scales !== undefined)) {
-    const requirement = weight.dtype === 'int8' ? 'name the scales of the int8 rows' : 'be left out'
-    fail('ERR_VALUE', where, 'scales', requirement, scalesName)
-  }
-  if (scales === undefined) return new TableRows({ slots, dim, weight, scales, mapped: true })
-  const [wanted, found] = [formatShape([slots]), formatShape(scales.shape)]
-  if (!isFloat32(scales) || found !== wanted)
-    fail('ERR_SHAPE', where, scalesName ?? '', `be float32 ${wanted}`, `${scales.dtype} ${found}`)
-  return new TableRows({ slots, dim, weight, scales, mapped: true })
-}
+export type { MapOptions, ValueTableOptions } from './table-rows.js'
 
 /**
  * A table of value rows `[slots, dim]`, shared by any number of layers. Its gradient is never
@@ -162,6 +56,8 @@ export class ValueTable {
   /** @internal */
   readonly handle: TableHandle
   #dense: Tensor | undefined
+  #tracked = false
+  #counting = false
 
   /** @throws ERR_OPTION, ERR_VALUE, ERR_OUT_OF_MEMORY */
   constructor(device: Device, options: ValueTableOptions)
@@ -262,9 +158,97 @@ export class ValueTable {
     overwrite(this.weight, weight)
   }
 
+  /** Whether the table is tracked: {@link ValueTable.track}. */
+  get tracked(): boolean {
+    return this.#tracked
+  }
+
+  /**
+   * From here on the rows that change are journaled as they were before, with the exact values of a
+   * 16-bit table, which it gets if it has none: for {@link ValueTable.diff}. A tracked table starts
+   * anew. It takes one byte a slot, and the bytes of each row that is written; while steps are in
+   * flight, of those that they may write. What overwrites the table journals all of its rows.
+   * @throws ERR_UNSUPPORTED for an int8 table and one mapped from a file; ERR_DISPOSED,
+   * ERR_OUT_OF_MEMORY
+   */
+  track(): void {
+    tensorHandle('ValueTable.track', 'this', this.weight)
+    native.tableTrack(this.handle)
+    this.#tracked = true
+  }
+
+  /** Ends {@link ValueTable.track} and frees its journal. */
+  untrack(): void {
+    native.tableUntrack(this.handle)
+    this.#tracked = false
+  }
+
+  /**
+   * What has changed since {@link ValueTable.track}, which goes on: rows that have their old bits
+   * again are left out. Takes time for the rows that were written alone.
+   * @throws ERR_VALUE for a table that is not tracked, ERR_DISPOSED, ERR_OUT_OF_MEMORY, and the
+   * fault of a void table
+   */
+  async diff(): Promise<RowPatch> {
+    const where = 'ValueTable.diff'
+    tensorHandle(where, 'this', this.weight)
+    return diffOf(where, this)
+  }
+
+  /**
+   * Writes what a patch changed into the table: rows that have the patch's old bits get its new
+   * ones, and rows that have the new ones stay. Nothing is written if any row has others. Rows are
+   * compared with all their bits, of a 16-bit table that is trained with its exact values.
+   * @throws ERR_CONFLICT with the rows that have other bits in `rows`; ERR_SHAPE or ERR_DTYPE for a
+   * patch of another kind of table, ERR_UNSUPPORTED for one that is mapped from a file, ERR_VALUE,
+   * ERR_DISPOSED, and the fault of a void table
+   */
+  apply(patch: RowPatch): Promise<void> {
+    return this.#replace('ValueTable.apply', patch, false)
+  }
+
+  /**
+   * Undoes a patch: {@link ValueTable.apply} from its new bits to its old ones. Of patches that
+   * were made one after another, the last comes first.
+   * @throws as apply
+   */
+  revert(patch: RowPatch): Promise<void> {
+    return this.#replace('ValueTable.revert', patch, true)
+  }
+
+  async #replace(where: string, patch: RowPatch, back: boolean): Promise<void> {
+    if (!isInstance(patch, RowPatch)) fail('ERR_VALUE', where, 'patch', 'be a RowPatch', patch)
+    tensorHandle(where, 'this', this.weight)
+    if (this.mapped)
+      fail('ERR_UNSUPPORTED', where, 'this', 'be writable', 'rows that are mapped from a file')
+    await replaceRows(where, this, patch, back)
+  }
+
+  /** @internal After a step: tells the journal how many rows it has, so that it grows no more. */
+  countJournal(): void {
+    if (!this.#tracked || this.#counting) return
+    const journal = native.tableJournalCount(this.handle)
+    if (!journal) return
+    const { count, added } = journal
+    this.#counting = true
+    const known = async () => {
+      try {
+        const [rows = 0] = new Int32Array(await native.tensorRead(count))
+        if (!this.weight.disposed) native.tableJournalKnown(this.handle, count, rows, added)
+      } catch {
+        // The device was closed: there is nothing to grow.
+      } finally {
+        native.tensorDispose(count)
+        this.#counting = false
+      }
+    }
+    void known()
+  }
+
   /** Frees the rows. Layers that read the table throw ERR_DISPOSED afterwards. */
   dispose(): void {
     native.tableDispose(this.handle)
+    this.#tracked = false
     this.#dense?.dispose()
     this.weight.dispose()
     this.scales?.dispose()

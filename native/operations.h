@@ -15,8 +15,10 @@
 #include "ops/embedding.h"
 #include "ops/embedding_bag.h"
 #include "ops/fill.h"
+#include "ops/filter_read.h"
 #include "ops/group_by_index.h"
 #include "ops/grouped_linear.h"
+#include "ops/journal_rows.h"
 #include "ops/layer_norm.h"
 #include "ops/linear.h"
 #include "ops/matmul.h"
@@ -32,6 +34,7 @@
 #include "ops/require_finite.h"
 #include "ops/rms_norm.h"
 #include "ops/rope.h"
+#include "ops/row_bits.h"
 #include "ops/sigmoid_gate.h"
 #include "ops/silu_gate.h"
 #include "ops/slice.h"
@@ -80,6 +83,7 @@
   OPERATION(EmbeddingBag, embedding_bag)                                 \
   OPERATION(EmbeddingBagWeightsBackward, embedding_bag_weights_backward) \
   OPERATION(QueueRead, queue_read)                                       \
+  OPERATION(FilterRead, filter_read)                                     \
   OPERATION(SortRows, sort_rows)                                         \
   OPERATION(GroupByIndex, group_by_index)                                \
   OPERATION(SparseGradValues, sparse_grad_values)                        \
@@ -103,6 +107,7 @@
   OPERATION(Peer, peer)                                                  \
   OPERATION(PeerBackward, peer_backward)                                 \
   OPERATION(CountReads, count_reads)                                     \
+  OPERATION(ListReads, list_reads)                                       \
   OPERATION(SlotUsage, slot_usage)                                       \
   OPERATION(RequireFinite, require_finite)                               \
   OPERATION(StepAdvance, step_advance)                                   \
@@ -110,6 +115,9 @@
   OPERATION(SparseUpdate, sparse_update)                                 \
   OPERATION(ExactValues, exact_values)                                   \
   OPERATION(SetExactValues, set_exact_values)                            \
+  OPERATION(ReadRows, read_rows)                                         \
+  OPERATION(WriteRows, write_rows)                                       \
+  OPERATION(JournalRows, journal_rows)                                   \
   OPERATION(SumSquares, sum_squares)                                     \
   OPERATION(SparseSquares, sparse_squares)                               \
   OPERATION(ClipScale, clip_scale)

@@ -112,6 +112,7 @@ describe.skipIf(!executablePath && !process.env['CI'])('in a browser', () => {
     const guides = [
       'Training',
       'Sharing tables',
+      'Teach a trained model new facts',
       'Choosing sizes',
       'Devices and GPUs',
       'Memory and dispose',

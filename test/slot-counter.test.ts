@@ -1,8 +1,11 @@
+import { join } from 'node:path'
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { MemoryLayer, rankSlots, SlotCounter, type Tensor } from '../lib/index.js'
+import { loadCheckpoint, saveCheckpoint } from '../lib/nn/index.js'
 import { onEveryDevice } from './support/devices.js'
 import { errorOf } from './support/errors.js'
+import { temporaryFolder } from './support/files.js'
 import { integers } from './support/random.js'
 
 onEveryDevice((device) => {
@@ -62,6 +65,27 @@ onEveryDevice((device) => {
     expect(await numbers(other.total)).toEqual([2])
     using wrong = new SlotCounter(device, { slots: 4 })
     await errorOf('ERR_STATE_DICT', () => wrong.loadStateDict(counter.stateDict()))
+  })
+
+  test('it is saved with a model, and ranks after it was loaded', async () => {
+    const path = join(temporaryFolder(), 'model.safetensors')
+    using background = new SlotCounter(device, { slots: 9 })
+    background.add(tensor([0, 2, 2]))
+    background.add(tensor([2]))
+    await saveCheckpoint(path, { background })
+    using kept = new SlotCounter(device, { slots: 9 })
+    kept.add(tensor([7, 8]))
+    await loadCheckpoint(path, { background: kept })
+    using counts = new SlotCounter(device, { slots: 9 })
+    counts.loadStateDict(background.stateDict())
+    counts.add(tensor([8, 8, 2]))
+    for (const by of ['tfidf', 'kl'] as const) {
+      const [a, b] = await Promise.all(
+        [background, kept].map((of) => rankSlots(counts, { background: of, top: 9, by })),
+      )
+      expect(a).toEqual(b)
+      expect([...a!.slots].sort()).toEqual([0, 2, 8])
+    }
   })
 
   test('what a memory layer reads', async () => {

@@ -92,6 +92,20 @@ std::vector<Tensor> Arguments::tensors(const char* name) {
   return tensors;
 }
 
+std::optional<std::vector<Tensor>> Arguments::optional_list_of_optional(const char* name) {
+  if (at_ < kMost && Napi::Value(env_, values_[at_]).IsUndefined()) {
+    ++at_;
+    return std::nullopt;
+  }
+  const Napi::Array list = array(name);
+  std::vector<Tensor> tensors;
+  for (uint32_t i = 0; i < list.Length(); ++i) {
+    const Napi::Value value = list.Get(i);
+    tensors.push_back(value.IsUndefined() ? Tensor{} : checked(value, name));
+  }
+  return tensors;
+}
+
 std::vector<std::shared_ptr<ValueTable>> Arguments::tables(const char* name) {
   const Napi::Array list = array(name);
   std::vector<std::shared_ptr<ValueTable>> tables;

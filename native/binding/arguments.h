@@ -35,6 +35,8 @@ class Arguments {
   Tensor output(const char* name);
   Tensor optional_output(const char* name);
   std::vector<Tensor> tensors(const char* name);
+  // undefined, or an array of tensors and undefined
+  std::optional<std::vector<Tensor>> optional_list_of_optional(const char* name);
   Napi::Array array(const char* name);
   std::shared_ptr<ValueTable> table(const char* name);
   std::shared_ptr<ValueTable> optional_table(const char* name);

@@ -79,7 +79,8 @@ std::span<const double> rates(Arguments& a, size_t parameters) {
   return {static_cast<const double*>(data), length};
 }
 
-// (optimizer, rates, beta1, beta2, eps, every row, condition)
+// (optimizer, rates, beta1, beta2, eps, every row, condition, chosen rows of each table: tensors,
+// or undefined for a table that stays; undefined: all rows)
 Napi::Value optimizer_step(Arguments& a) {
   Optimizer& optimizer =
       live(unwrap<OptimizerBox>(a.next(), "optimizer").optimizer, "optimizer.step");
@@ -92,7 +93,15 @@ Napi::Value optimizer_step(Arguments& a) {
     hyper[i].weight_decay = static_cast<float>(given[2 * i + 1]);
   }
   const bool every_row = a.boolean("everyRow");
-  optimizer.step(hyper, every_row, a.optional_tensor("condition"));
+  const Tensor condition = a.optional_tensor("condition");
+  const auto rows = a.optional_list_of_optional("rows");
+  if (!rows) {
+    optimizer.step(hyper, every_row, condition);
+    return a.undefined();
+  }
+  if (every_row || condition || rows->size() != optimizer.tables())
+    throw Error(Code::value, "binding: \"rows\" are of each table, without a condition.");
+  optimizer.step_rows(hyper, *rows);
   return a.undefined();
 }
 

@@ -61,6 +61,75 @@ Napi::Value table_set_exact(Arguments& a) {
   return a.undefined();
 }
 
+// (table): what is written from here on is journaled
+Napi::Value table_track(Arguments& a) {
+  a.table("table")->track();
+  return a.undefined();
+}
+
+Napi::Value table_untrack(Arguments& a) {
+  a.table("table")->untrack();
+  return a.undefined();
+}
+
+// (table): its journal, undefined without one
+Napi::Value table_journal(Arguments& a) {
+  const auto table = a.table("table");
+  if (!table->journal()) return a.undefined();
+  const RowJournal& journal = *table->journal();
+  return to_js(a.env(), {{"rows", journal.rows()},
+                         {"bits", journal.bits()},
+                         {"exact", journal.exact_bits()},
+                         {"count", journal.count()}});
+}
+
+// (table): the count of its journal and `added`, undefined without one
+Napi::Value table_journal_count(Arguments& a) {
+  const auto table = a.table("table");
+  if (!table->journal()) return a.undefined();
+  const Napi::Value object = to_js(a.env(), {{"count", table->journal()->count()}});
+  object.As<Napi::Object>().Set("added", to_js(a.env(), table->journal()->added()));
+  return object;
+}
+
+// (table, count, rows, added): the journal with this count had so many rows at that time
+Napi::Value table_journal_known(Arguments& a) {
+  const auto table = a.table("table");
+  const Tensor count = a.tensor("count");
+  const int64_t rows = a.integer("rows"), added = a.integer("added");
+  RowJournal* journal = table->journal().get();
+  if (journal && journal->count().storage == count.storage) journal->know(rows, added);
+  return a.undefined();
+}
+
+// (table, rows): the bits of the rows, and of their exact values if the table has them
+Napi::Value table_read_rows(Arguments& a) {
+  const auto table = a.table("table");
+  const Tensor rows = a.tensor("rows"), weight = table->live_weight("tableReadRows");
+  const auto read = [&](const Tensor& t) {
+    return t.storage ? compute(t.device(), ReadRows{.table = t.view(), .rows = rows.view()})
+                     : Tensor{};
+  };
+  return to_js(a.env(), {{"bits", read(weight)}, {"exact", read(exact_rows(weight))}});
+}
+
+// (table, rows, bits, exact bits if the table has exact values)
+Napi::Value table_write_rows(Arguments& a) {
+  const auto table = a.table("table");
+  const Tensor rows = a.tensor("rows"), bits = a.tensor("bits"),
+               exact_bits = a.optional_tensor("exact bits"),
+               weight = table->live_weight("tableWriteRows"), exact = exact_rows(weight);
+  if (static_cast<bool>(exact.storage) != static_cast<bool>(exact_bits))
+    throw Error(Code::value, "binding: \"exact bits\" are those of a table that has exact values.");
+  table->expect_write(rows, {});
+  run(table->device(), WriteRows{.table = weight.view(),
+                                 .exact = exact.view(),
+                                 .rows = rows.view(),
+                                 .bits = bits.view(),
+                                 .exact_bits = exact_bits.view()});
+  return a.undefined();
+}
+
 Napi::Value table_clear(Arguments& a) {
   a.table("table")->clear();
   return a.undefined();
@@ -85,6 +154,13 @@ void define_value_table(Napi::Object exports) {
   define<table_push>(exports, "tablePush", "ValueTable.push");
   define<table_exact>(exports, "tableExact", "optimizer.stateDict");
   define<table_set_exact>(exports, "tableSetExact", "optimizer.loadStateDict");
+  define<table_track>(exports, "tableTrack", "ValueTable.track");
+  define<table_untrack>(exports, "tableUntrack", "ValueTable.untrack");
+  define<table_journal>(exports, "tableJournal", "ValueTable.diff");
+  define<table_journal_count>(exports, "tableJournalCount", "optimizer.step");
+  define<table_journal_known>(exports, "tableJournalKnown", "ValueTable.diff");
+  define<table_read_rows>(exports, "tableReadRows", "RowPatch");
+  define<table_write_rows>(exports, "tableWriteRows", "RowPatch");
   define<table_clear>(exports, "tableClear", "ValueTable.zeroGrad");
   define<table_dispose, Makes::nothing>(exports, "tableDispose", "ValueTable.dispose");
   define<table_pending>(exports, "tablePending", "ValueTable.pendingReads");

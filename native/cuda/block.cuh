@@ -68,13 +68,22 @@ __device__ inline uint64_t atomic_min(uint64_t* at, uint64_t v,
 #endif
 }
 
-// Adds to a counter, relaxed, device scope: a sum of integers does not depend on the order.
-__device__ inline void atomic_add(uint32_t* at, uint32_t v,
+// Adds to a counter and returns the old value; relaxed, device scope. A sum of integers does not
+// depend on the order.
+__device__ inline uint32_t atomic_add(uint32_t* at, uint32_t v,
+                                      [[maybe_unused]] CallSite site = CallSite::here()) {
+#ifdef ML_SIMT
+  return static_cast<uint32_t>(::simt::atomic(::simt::Atomic::add, at, 4, v, false, site));
+#else
+  return atomicAdd(at, v);
+#endif
+}
+__device__ inline void atomic_add(uint64_t* at, uint64_t v,
                                   [[maybe_unused]] CallSite site = CallSite::here()) {
 #ifdef ML_SIMT
-  ::simt::atomic(::simt::Atomic::add, at, 4, v, false, site);
+  ::simt::atomic(::simt::Atomic::add, at, sizeof(*at), v, false, site);
 #else
-  atomicAdd(at, v);
+  atomicAdd(reinterpret_cast<unsigned long long*>(at), static_cast<unsigned long long>(v));
 #endif
 }
 

@@ -85,18 +85,9 @@ Optimizer::Optimizer(std::shared_ptr<Device> device, Rule rule, std::vector<Dens
     if (exact[i]) tables_[i]->weight().storage->exact = exact[i];
 }
 
-void Optimizer::step(std::span<const Hyper> hyper, bool every_row, const Tensor& condition) {
-  Device& device = *device_;
-  for (const auto& t : tables_) t->live_weight("optimizer.step");
-  const OnCondition depend(device, condition.view());
-  Batch batch(device);
-  std::vector<std::optional<TouchedRows>> touched;
-  for (const auto& t : tables_) {
-    touched.emplace_back();
-    if (every_row || !t->pending().empty()) touched.back() = t->touched_rows();
-  }
+void Optimizer::update_dense(std::span<const Hyper> hyper) {
   // An elementwise rule for dense parameters: row-wise Adagrad is meant for tables.
-  const Rule dense_rule = rule_ == Rule::rowwise_adagrad ? Rule::adagrad : rule_;
+  const Rule rule = rule_ == Rule::rowwise_adagrad ? Rule::adagrad : rule_;
   std::vector<DenseParameter> parameters;
   for (size_t i = 0; i < dense_.size(); ++i)
     parameters.push_back({.param = dense_[i].value.view(),
@@ -105,28 +96,63 @@ void Optimizer::step(std::span<const Hyper> hyper, bool every_row, const Tensor&
                           .state2 = dense_states_[i].state2.view(),
                           .hyper = hyper[i]});
   for (auto& group : grouped_by_needs(std::move(parameters)))
-    run(device,
-        DenseUpdate{.step = step_.view(), .parameters = std::move(group), .rule = dense_rule});
-  for (size_t i = 0; i < tables_.size(); ++i) {
-    if (!touched[i]) continue;
-    const OptimizerState& s = table_states_[i];
-    const TouchedRows& t = *touched[i];
-    const Tensor& table = tables_[i]->weight();
-    run(device, SparseUpdate{.table = table.view(),
+    run(*device_, DenseUpdate{.step = step_.view(), .parameters = std::move(group), .rule = rule});
+}
+
+void Optimizer::update_table(size_t i, const Hyper& hyper, const TouchedRows& touched,
+                             bool every_row) {
+  const OptimizerState& s = table_states_[i];
+  const Tensor& table = tables_[i]->weight();
+  if (!every_row) tables_[i]->expect_write(touched.rows, touched.count);
+  run(*device_, SparseUpdate{.table = table.view(),
                              .exact = exact_rows(table).view(),
                              .state1 = s.state1.view(),
                              .state2 = s.state2.view(),
                              .step = step_.view(),
-                             .rows = t.rows.view(),
-                             .starts = t.starts.view(),
-                             .order = t.order.view(),
-                             .count = t.count.view(),
-                             .reads = t.reads,
+                             .rows = touched.rows.view(),
+                             .starts = touched.starts.view(),
+                             .order = touched.order.view(),
+                             .count = touched.count.view(),
+                             .reads = touched.reads,
                              .rule = rule_,
-                             .hyper = hyper[dense_.size() + i],
+                             .hyper = hyper,
                              .every_row = every_row});
+}
+
+void Optimizer::step(std::span<const Hyper> hyper, bool every_row, const Tensor& condition) {
+  for (const auto& t : tables_) t->live_weight("optimizer.step");
+  const OnCondition depend(*device_, condition.view());
+  Batch batch(*device_);
+  std::vector<std::optional<TouchedRows>> touched;
+  for (const auto& t : tables_) {
+    touched.emplace_back();
+    if (every_row || !t->pending().empty()) touched.back() = t->touched_rows();
   }
-  run(device, StepAdvance{.step = step_.view()});
+  update_dense(hyper);
+  for (size_t i = 0; i < tables_.size(); ++i)
+    if (touched[i]) update_table(i, hyper[dense_.size() + i], *touched[i], every_row);
+  run(*device_, StepAdvance{.step = step_.view()});
+  batch.commit();
+}
+
+void Optimizer::step_rows(std::span<const Hyper> hyper, const std::vector<Tensor>& rows) {
+  for (const auto& t : tables_) t->live_weight("optimizer.step");
+  Batch batch(*device_);
+  // How many rows were chosen in each table. All updates depend on all of these numbers: one row
+  // outside its table voids the step.
+  const Tensor counts = zeros(*device_, {static_cast<int64_t>(tables_.size())}, DType::i32);
+  std::vector<std::optional<TouchedRows>> chosen(tables_.size());
+  for (size_t i = 0; i < tables_.size(); ++i) {
+    if (!rows[i]) continue;
+    const int64_t at = static_cast<int64_t>(i * sizeof(int32_t));
+    chosen[i] = find_chosen_rows(rows[i], tables_[i]->slots(),
+                                 {counts.storage, counts.offset + at, DType::i32, {1}});
+  }
+  const OnCondition depend(*device_, counts.view());
+  for (size_t i = 0; i < tables_.size(); ++i)
+    if (chosen[i] && !tables_[i]->pending().empty())
+      update_table(i, hyper[dense_.size() + i], tables_[i]->touched_among(*chosen[i]), false);
+  run(*device_, StepAdvance{.step = step_.view()});
   batch.commit();
 }
 

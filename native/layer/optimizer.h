@@ -27,8 +27,13 @@ class Optimizer {
   // `hyper`: of each parameter, dense ones first. If the condition is given and void, nothing is
   // updated.
   void step(std::span<const Hyper> hyper, bool every_row, const Tensor& condition);
+  // Updates only those touched rows of each table that are among rows[its number], int32; without
+  // them the table stays, and so do dense parameters. ERR_INDEX_RANGE, found by the work, for a row
+  // outside a table: then nothing is updated.
+  void step_rows(std::span<const Hyper> hyper, const std::vector<Tensor>& rows);
   void zero_grad();
   size_t parameters() const { return dense_.size() + tables_.size(); }
+  size_t tables() const { return tables_.size(); }
   Device& device() const { return *device_; }
 
   const Tensor& step_count() const { return step_; }
@@ -36,6 +41,9 @@ class Optimizer {
   const OptimizerState& table_state(size_t i) const { return table_states_[i]; }
 
  private:
+  void update_dense(std::span<const Hyper> hyper);
+  void update_table(size_t i, const Hyper& hyper, const TouchedRows& touched, bool every_row);
+
   std::shared_ptr<Device> device_;
   Rule rule_;
   std::vector<Dense> dense_;

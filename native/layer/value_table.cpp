@@ -117,6 +117,33 @@ TouchedRows ValueTable::touched_rows() {
   return rows;
 }
 
+TouchedRows ValueTable::touched_among(const TouchedRows& chosen) {
+  std::vector<Read> reads = pending();
+  for (Read& r : reads)
+    r.indices = compute(device(), FilterRead{.indices = r.indices.view(),
+                                             .chosen = chosen.rows.view(),
+                                             .count = chosen.count.view()});
+  return find_touched_rows(device(), reads, slots());
+}
+
+void ValueTable::expect_write(const Tensor& rows, const Tensor& count) {
+  if (!journal_) return;
+  journal_->reserve(rows.size());
+  Batch::submit(device(), [journal = journal_, rows, count] { journal->expect(rows, count); });
+}
+
+TouchedRows find_chosen_rows(const Tensor& rows, int64_t slots, const Tensor& count) {
+  Tensor indices = rows;
+  indices.shape = {rows.size(), 1};
+  const Tensor weights = empty(rows.device(), indices.shape);  // not read
+  const TableRead read{
+      .indices = indices.view(), .weights = weights.view(), .dy = {}, .offsets = {}};
+  const SortRows sort{.reads = {read}, .slots = slots, .op = "optimizer.step", .argument = "rows"};
+  const auto [sorted, starts, order, counted] =
+      compute(rows.device(), sort, {Target(), Target(), Target(), Target(count)});
+  return {sorted, starts, order, counted, {}};
+}
+
 TouchedRows find_touched_rows(Device& device, std::span<const ValueTable::Read> reads,
                               int64_t slots) {
   std::vector<TableRead> views;

@@ -10,6 +10,7 @@
 #include <span>
 #include <vector>
 
+#include "layer/row_journal.h"
 #include "layer/run.h"
 
 namespace ml {
@@ -57,6 +58,16 @@ class ValueTable : public std::enable_shared_from_this<ValueTable> {
   // Of the pending reads. They are sorted once, for clipping and the step, until others are
   // pending.
   TouchedRows touched_rows();
+  // Those of them that are among chosen.rows.
+  TouchedRows touched_among(const TouchedRows& chosen);
+
+  // From here on the rows that are written are kept as they were: in a new journal.
+  void track() { journal_ = std::make_shared<RowJournal>(live_weight("ValueTable.track")); }
+  void untrack() { journal_ = nullptr; }
+  const std::shared_ptr<RowJournal>& journal() const { return journal_; }  // or nullptr
+  // The next work that writes to the table writes to the first `count` [1] of `rows` alone, or to
+  // all of them.
+  void expect_write(const Tensor& rows, const Tensor& count);
   void dispose() { *this = ValueTable(Tensor{}, Tensor{}); }
   // The rows, for a layer that reads them; ERR_DISPOSED after dispose().
   const Tensor& live_weight(const char* where) const {
@@ -90,10 +101,14 @@ class ValueTable : public std::enable_shared_from_this<ValueTable> {
   Read dense_;
   bool has_dense_ = false;  // since clear()
   Sorted sorted_;
+  std::shared_ptr<RowJournal> journal_;
 };
 
 TouchedRows find_touched_rows(Device& device, std::span<const ValueTable::Read> reads,
                               int64_t slots);
+// The distinct ones of `rows`, int32 of any shape, ascending. `count`: where their number goes,
+// [1]. ERR_INDEX_RANGE, found by the work, for a row outside the table; -1 counts for nothing.
+TouchedRows find_chosen_rows(const Tensor& rows, int64_t slots, const Tensor& count);
 SparseGrad sparse_grad(Device& device, std::span<const ValueTable::Read> reads, int64_t slots,
                        int64_t dim);
 

@@ -15,17 +15,37 @@ void count_reads(KernelContext& ctx, const CountReads& a) {
   if (a.batches) validate_indices(ctx, "SlotCounter.add", "indices", a.indices, slot_count);
   auto *counts = a.counts.as<uint32_t>(), *batches = a.batches.as<uint32_t>();
   auto* marks = a.marks.as<uint64_t>();
+  auto* touched = a.touched.as<int32_t>();
   const auto* indices = a.indices.as<int32_t>();
   const auto slots = static_cast<uint32_t>(slot_count);
+  ReadSums sums = a.sums ? *a.sums.as<ReadSums>() : ReadSums{};
   for (int64_t i = 0; i < n; ++i) {
     const auto slot = static_cast<uint32_t>(indices[i]);
     if (slot >= slots) continue;
-    ++counts[slot];
-    if (!batches || marks[slot] == batch_mark(a)) continue;
+    const bool first = counts[slot]++ == 0;
+    if (!batches) continue;
+    ++sums.entries;
+    if (first) touched[sums.slots++] = indices[i];
+    if (marks[slot] == batch_mark(a)) continue;
     marks[slot] = batch_mark(a);
     ++batches[slot];
   }
-  if (a.total) ++*a.total.as<uint32_t>();
+  if (!batches) return;
+  ++*a.total.as<uint32_t>();
+  *a.sums.as<ReadSums>() = sums;
+}
+
+void list_reads(KernelContext&, const ListReads& a) {
+  const auto* counts = a.counts.as<uint32_t>();
+  auto* touched = a.touched.as<int32_t>();
+  const int64_t n = a.counts.size();
+  ReadSums sums{};
+  for (int64_t i = 0; i < n; ++i) {
+    if (counts[i] == 0) continue;
+    touched[sums.slots++] = static_cast<int32_t>(i);
+    sums.entries += counts[i];
+  }
+  *a.sums.as<ReadSums>() = sums;
 }
 
 void slot_usage(KernelContext& ctx, const SlotUsage& a) {

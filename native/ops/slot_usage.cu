@@ -1,4 +1,4 @@
-// CountReads and SlotUsage (ops/slot_usage.h).
+// CountReads, ListReads and SlotUsage (ops/slot_usage.h).
 
 #include "ops/slot_usage.h"
 
@@ -18,7 +18,21 @@ struct BatchCounts {
   uint32_t *batches, *total;
   uint64_t* marks;
   uint64_t mark;  // of this batch: less than those before
+  int32_t* touched;
+  ReadSums* sums;
 };
+
+// Adds the entries of all lanes of a warp.
+__device__ inline void add_entries(ReadSums* sums, uint64_t entries) {
+#pragma unroll
+  for (int bits = kWarp / 2; bits > 0; bits /= 2) entries += shuffle_xor(entries, bits);
+  if (lane() == 0 && entries > 0) atomic_add(&sums->entries, entries);
+}
+
+// slots is below 2^31: its low half counts.
+__device__ inline void add_touched(int32_t* touched, ReadSums* sums, uint32_t slot) {
+  touched[atomic_add(reinterpret_cast<uint32_t*>(&sums->slots), 1u)] = static_cast<int32_t>(slot);
+}
 
 // One thread counts every (gridDim.x * kThreads)-th entry. Of the entries that read a slot, the one
 // that finds the mark of an earlier batch counts the slot's batch.
@@ -27,14 +41,39 @@ __global__ void __launch_bounds__(kThreads)
                        int64_t n, uint32_t slots) {
   if (guard.aborted()) return;
   if (batch.total && blockIdx.x == 0 && threadIdx.x == 0) ++*batch.total;
+  uint64_t entries = 0;
   for (int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x; i < n;
        i += int64_t{gridDim.x} * kThreads) {
     const auto slot = static_cast<uint32_t>(indices[i]);
     if (slot >= slots) continue;
-    atomic_add(counts + slot, 1u);
-    if (batch.batches && atomic_min(batch.marks + slot, batch.mark) > batch.mark)
+    const bool first = atomic_add(counts + slot, 1u) == 0;
+    if (!batch.batches) continue;
+    ++entries;
+    if (first) add_touched(batch.touched, batch.sums, slot);
+    if (atomic_min(batch.marks + slot, batch.mark) > batch.mark)
       atomic_add(batch.batches + slot, 1u);
   }
+  if (batch.batches) add_entries(batch.sums, entries);
+}
+
+__global__ void clear_sums_kernel(Guard guard, ReadSums* sums) {
+  if (guard.aborted()) return;
+  if (threadIdx.x == 0) *sums = {};
+}
+
+// One thread takes every (gridDim.x * kThreads)-th slot.
+__global__ void __launch_bounds__(kThreads)
+    list_reads_kernel(Guard guard, int32_t* touched, ReadSums* sums, const uint32_t* counts,
+                      int64_t slots) {
+  if (guard.aborted()) return;
+  uint64_t entries = 0;
+  for (int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x; i < slots;
+       i += int64_t{gridDim.x} * kThreads) {
+    const uint32_t count = counts[i];
+    entries += count;
+    if (count > 0) add_touched(touched, sums, static_cast<uint32_t>(i));
+  }
+  add_entries(sums, entries);
 }
 
 // The sums over the block, in every thread.
@@ -94,8 +133,18 @@ void count_reads(CudaStream& stream, const CountReads& a) {
          BatchCounts{.batches = a.batches.as<uint32_t>(),
                      .total = a.total.as<uint32_t>(),
                      .marks = a.marks.as<uint64_t>(),
-                     .mark = batch_mark(a)},
+                     .mark = batch_mark(a),
+                     .touched = a.touched.as<int32_t>(),
+                     .sums = a.sums.as<ReadSums>()},
          a.indices.as<int32_t>(), n, static_cast<uint32_t>(a.counts.size()));
+}
+
+void list_reads(CudaStream& stream, const ListReads& a) {
+  const int64_t slots = a.counts.size();
+  auto* sums = a.sums.as<ReadSums>();
+  launch(clear_sums_kernel, dim3(1), dim3(kWarp), 0, stream, sums);
+  launch(list_reads_kernel, dim3(striding_blocks(slots, kThreads, stream.limits().multiprocessors)),
+         dim3(kThreads), 0, stream, a.touched.as<int32_t>(), sums, a.counts.as<uint32_t>(), slots);
 }
 
 void slot_usage(CudaStream& stream, const SlotUsage& a) {

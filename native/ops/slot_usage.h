@@ -6,9 +6,12 @@
 //     before batches  [N]    int32  updated, optional, and with it:
 //     marks    [N, 2] int32  updated: the bits of ~(the last batch that read the slot), a uint64
 //     total    [1]    int32  updated
+//     touched  [N]    int32  updated: the slots with reads, each once, in any order
+//     sums     [4]    int32  updated: the bits of the uint64 numbers of ReadSums
 //     indices  [any]  int32  in: in [0, N), or -1, which counts for nothing. Any other index is
 //     skipped where they are those of a lookup; with `batches` it is ERR_INDEX_RANGE, found before
 //     anything is written.
+//   ListReads    touched and sums, as above, of counts [N] int32 that were loaded: in O(N)
 //   SlotUsage    statistics of the counts, which start at 0 again; their high bits remember
 //     counts   [N]    int32  updated, as above
 //     stats    [8]    int32  out: the bits of the float64 numbers of SlotStatistics
@@ -31,12 +34,22 @@ struct SlotStatistics {
 };
 inline constexpr int kSlotStatistics = sizeof(SlotStatistics) / sizeof(double);
 
+// What is known of the reads without going through the slots.
+struct ReadSums {
+  uint64_t slots;    // with reads: so many elements of `touched` count
+  uint64_t entries;  // reads of all slots
+};
+
 struct CountReads {
-  View counts, batches, marks, total, indices;
+  View counts, batches, marks, total, touched, sums, indices;
   int64_t batch = 0;  // ascends from call to call, from 1 on
 };
 
 inline uint64_t batch_mark(const CountReads& a) { return ~static_cast<uint64_t>(a.batch); }
+
+struct ListReads {
+  View touched, sums, counts;
+};
 
 struct SlotUsage {
   View stats, counts;
@@ -53,6 +66,8 @@ constexpr void outputs(const CountReads& a, Output&& output) {
   output("batches", a.batches, Write::updated);
   output("marks", a.marks, Write::updated);
   output("total", a.total, Write::updated);
+  output("touched", a.touched, Write::updated);
+  output("sums", a.sums, Write::updated);
 }
 
 // The counts are made by a layer, which counts the indices of its lookup, or by a SlotCounter.
@@ -66,6 +81,26 @@ inline void check(const CountReads& a) {
   expect_int32(op, "batches", a.batches, {slots});
   expect_int32(op, "marks", a.marks, {slots, 2});
   expect_int32(op, "total", a.total, {1});
+  expect_int32(op, "touched", a.touched, {slots});
+  expect_int32(op, "sums", a.sums, {4});
+}
+
+template <class Input>
+constexpr void inputs(const ListReads& a, Input&& input) {
+  input("counts", a.counts);
+}
+
+template <class Output>
+constexpr void outputs(const ListReads& a, Output&& output) {
+  output("touched", a.touched, Write::updated);
+  output("sums", a.sums, Write::updated);
+}
+
+inline void check(const ListReads& a) {
+  const char* op = "SlotCounter.loadStateDict";
+  expect_dtype(op, "reads", a.counts, DType::i32);
+  expect_int32(op, "touched", a.touched, {a.counts.size()});
+  expect_int32(op, "sums", a.sums, {4});
 }
 
 template <class Input>

@@ -122,7 +122,7 @@ Key* partition_entries(KernelContext& ctx, const SortRows& a, const RadixPlan& s
     });
   });
   for (const TableRead& r : a.reads) {
-    if (!in_range) validate_indices(ctx, a.op, "indices", r.indices, a.slots);
+    if (!in_range) validate_indices(ctx, a.op, a.argument, r.indices, a.slots);
     if (r.offsets) validate_offsets(a.op, r.offsets, r.indices.size());
   }
   int64_t sum = 0;

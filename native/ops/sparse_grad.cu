@@ -205,7 +205,7 @@ void sort_rows(CudaStream& stream, const SortRows& a) {
   uint64_t* pairs = stream.scratch<uint64_t>(entries);
   int64_t first = 0;
   for (const TableRead& r : a.reads) {
-    if (!r.indices_known) stream.check_indices(a.op, "indices", r.indices, a.slots);
+    if (!r.indices_known) stream.check_indices(a.op, a.argument, r.indices, a.slots);
     if (r.offsets) stream.check_offsets(a.op, r.offsets, r.indices.size());
     const int64_t count = r.indices.size();
     launch(pairs_kernel, dim3(blocks_for(count, kThreads)), dim3(kThreads), 0, stream, pairs,

@@ -49,6 +49,7 @@ struct SortRows {
   std::vector<TableRead> reads;
   int64_t slots = 0;                        // N
   const char* op = "embeddingBagBackward";  // in messages
+  const char* argument = "indices";         // likewise
 };
 
 template <class Known>

@@ -56,17 +56,35 @@ Napi::Value product_key_lookup_backward(Arguments& a) {
   return to_js(a.env(), {{"dQuery", dquery}, {"dKeys", dkeys}});
 }
 
-// (counts, batches, marks and total of a SlotCounter, indices, number of the batch)
+// (counts, batches, marks, total, touched and sums of a SlotCounter, indices, number of the batch)
 Napi::Value count_reads(Arguments& a) {
   const Tensor counts = a.tensor("reads"), batches = a.tensor("batches"), marks = a.tensor("marks"),
-               total = a.tensor("total"), indices = a.tensor("indices");
+               total = a.tensor("total"), touched = a.tensor("touched"), sums = a.tensor("sums"),
+               indices = a.tensor("indices");
   run(counts.device(), CountReads{.counts = counts.view(),
                                   .batches = batches.view(),
                                   .marks = marks.view(),
                                   .total = total.view(),
+                                  .touched = touched.view(),
+                                  .sums = sums.view(),
                                   .indices = indices.view(),
                                   .batch = a.integer("batch")});
-  return a.env().Undefined();
+  return a.undefined();
+}
+
+// (touched and sums of a SlotCounter, its counts)
+Napi::Value list_reads(Arguments& a) {
+  const Tensor touched = a.tensor("touched"), sums = a.tensor("sums"), counts = a.tensor("reads");
+  run(counts.device(),
+      ListReads{.touched = touched.view(), .sums = sums.view(), .counts = counts.view()});
+  return a.undefined();
+}
+
+// (table, rows): the bits of its rows, uint8 [R, bytes of a row]
+Napi::Value read_rows(Arguments& a) {
+  const Tensor table = a.tensor("table"), rows = a.tensor("rows");
+  return to_js(a.env(),
+               compute(table.device(), ReadRows{.table = table.view(), .rows = rows.view()}));
 }
 
 }  // namespace
@@ -75,6 +93,8 @@ void define_lookup(Napi::Object exports) {
   define<product_key_scores>(exports, "productKeyScores");
   define<topk>(exports, "topK");
   define<count_reads>(exports, "countReads", "SlotCounter.add");
+  define<list_reads>(exports, "listReads", "SlotCounter.loadStateDict");
+  define<read_rows>(exports, "readRows");
   define<product_key_lookup>(exports, "productKeyLookup");
   define<product_key_lookup_backward>(exports, "productKeyLookupBackward");
 }

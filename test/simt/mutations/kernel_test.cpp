@@ -229,7 +229,9 @@ void counts() {
   const Both reads = from_host(p, {80}, DType::i32, none.data()),
              batches = from_host(p, {80}, DType::i32, none.data()),
              mark = from_host(p, {80, 2}, DType::i32, marks.data()),
-             total = from_host(p, {1}, DType::i32, none.data());
+             total = from_host(p, {1}, DType::i32, none.data()),
+             touched = from_host(p, {80}, DType::i32, none.data()),
+             sums = from_host(p, {4}, DType::i32, none.data());
   for (int64_t batch = 1; batch <= 2; ++batch) {
     const Both ids = indices(p, {900}, batch == 1 ? 3 : 80, 7);
     on_both(p, [&](auto v) {
@@ -237,11 +239,13 @@ void counts() {
                         .batches = v(batches),
                         .marks = v(mark),
                         .total = v(total),
+                        .touched = v(touched),
+                        .sums = v(sums),
                         .indices = v(ids),
                         .batch = batch};
     });
   }
-  for (const Both* b : {&reads, &batches, &mark, &total}) compare(*b, "counts");
+  for (const Both* b : {&reads, &batches, &mark, &total, &sums}) compare(*b, "counts");
 }
 
 void axes() {

@@ -1,0 +1,124 @@
+// The rows of a value table: in memory of their own, or in a file.
+
+import type { Device } from './device.js'
+import { checkDevice } from './device.js'
+import type { DType } from './dtype.js'
+import { fail } from './errors.js'
+import { constantTensor } from './new-tensor.js'
+import { checkInteger, checkNumber, checkOptions, checkSeed, choiceIndex } from './options.js'
+import { mapTensors } from './safetensors.js'
+import { formatShape, type Tensor } from './tensor.js'
+
+/** Options of `ValueTable`. */
+export interface ValueTableOptions {
+  /** Rows, N. A memory layer with `nKeys` n reads a table of n*n slots. */
+  slots: number
+  /** Width of a row, V. */
+  dim: number
+  /**
+   * Default 'float32'. A 16-bit table is trained through exact float32 values, which it keeps from
+   * its first optimizer on: 2 bytes more a number for bfloat16, 4 for float16. int8 is read only.
+   */
+  dtype?: 'float32' | 'bfloat16' | 'float16' | 'int8'
+  /**
+   * Normal rows with mean 0. Default: std 1/sqrt(dim), the next seed of the device's counter. int8
+   * tables start at zero: write `weight` and `scales`.
+   */
+  init?: { std?: number; seed?: number }
+}
+
+/** Options of `ValueTable.map`. */
+export interface MapOptions {
+  /** The CPU. */
+  device: Device
+  /** Name of the tensor `[slots]` float32 with the factor of each int8 row. */
+  scales?: string
+}
+
+const rowTypes: readonly DType[] = ['float32', 'bfloat16', 'float16', 'int8']
+
+/** @internal The rows of a table, in memory of their own or in a file. */
+export class TableRows {
+  readonly slots: number
+  readonly dim: number
+  readonly weight: Tensor
+  readonly scales: Tensor<'float32'> | undefined
+  readonly mapped: boolean
+
+  constructor(rows: TableRows) {
+    this.slots = rows.slots
+    this.dim = rows.dim
+    this.weight = rows.weight
+    this.scales = rows.scales
+    this.mapped = rows.mapped
+  }
+}
+
+/** New rows in memory, as the options say. */
+export function allocateRows(where: string, device: Device, options: ValueTableOptions): TableRows {
+  const checked = checkOptions(where, options, ['slots', 'dim', 'dtype', 'init'])
+  const slots = checkInteger(where, 'slots', checked.slots, 1, 2 ** 31 - 1)
+  const dim = checkInteger(where, 'dim', checked.dim, 1, 2 ** 24)
+  const dtype = checked.dtype ?? 'float32'
+  choiceIndex(where, 'dtype', dtype, rowTypes)
+  const init = checkOptions(`${where}: init`, checked.init, ['std', 'seed'])
+  const std = checkNumber(where, 'init.std', init.std ?? 1 / Math.sqrt(dim), 0)
+  const seed = checkSeed(where, init.seed, 'init.seed')
+  const shape = [slots, dim]
+  if (dtype !== 'int8') {
+    const weight = device.seeds.use(seed, (seed) => device.normal(shape, { std, seed, dtype }))
+    return new TableRows({ slots, dim, weight, scales: undefined, mapped: false })
+  }
+  if (checked.init) {
+    const requirement = 'be left out for an int8 table'
+    const hint = 'Write its weight and scales.'
+    fail('ERR_UNSUPPORTED', where, 'init', requirement, checked.init, hint)
+  }
+  const weight = device.zeros(shape, 'int8')
+  const scales = constantTensor(where, device, [slots], 1)
+  return new TableRows({ slots, dim, weight, scales, mapped: false })
+}
+
+/** Rows that stay in a file. */
+export function mapRows(where: string, path: string, name: string, options: MapOptions): TableRows {
+  const { device, scales } = checkOptions(where, options, ['device', 'scales'])
+  checkDevice(where, device)
+  if (typeof name !== 'string') fail('ERR_VALUE', where, 'name', 'be a string', name)
+  if (scales !== undefined && typeof scales !== 'string')
+    fail('ERR_VALUE', where, 'scales', 'be a string', scales)
+  const mapped = mapTensors(where, device, path, { name, scales })
+  try {
+    return checkMapped(where, name, mapped.rows, scales, mapped.scales)
+  } catch (error) {
+    mapped.rows.dispose()
+    mapped.scales?.dispose()
+    throw error
+  }
+}
+
+function isFloat32(tensor: Tensor): tensor is Tensor<'float32'> {
+  return tensor.dtype === 'float32'
+}
+
+function checkMapped(
+  where: string,
+  name: string,
+  weight: Tensor,
+  scalesName: string | undefined,
+  scales: Tensor | undefined,
+): TableRows {
+  const [slots, dim, ...rest] = weight.shape
+  if (slots === undefined || dim === undefined || rest.length > 0)
+    fail('ERR_SHAPE', where, name, 'have shape [slots, dim]', formatShape(weight.shape))
+  if (!rowTypes.includes(weight.dtype))
+    fail('ERR_DTYPE', where, name, `be one of ${rowTypes.join(', ')}`, weight.dtype)
+  if ((weight.dtype === 'int8') !== (scales !== undefined)) {
+    const requirement = weight.dtype === 'int8' ? 'name the scales of the int8 rows' : 'be left out'
+    fail('ERR_VALUE', where, 'scales', requirement, scalesName)
+  }
+  if (scales === undefined) return new TableRows({ slots, dim, weight, scales, mapped: true })
+  const [wanted, found] = [formatShape([slots]), formatShape(scales.shape)]
+  if (!isFloat32(scales) || found !== wanted)
+    fail('ERR_SHAPE', where, scalesName ?? '', `be float32 ${wanted}`, `${scales.dtype} ${found}`)
+  return new TableRows({ slots, dim, weight, scales, mapped: true })
+}

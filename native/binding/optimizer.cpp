@@ -79,7 +79,7 @@ std::span<const double> rates(Arguments& a, size_t parameters) {
   return {static_cast<const double*>(data), length};
 }
 
-// (optimizer, rates, beta1, beta2, eps, every row, condition)
+// (optimizer, rates, beta1, beta2, eps, every row, condition, learning rates on the device)
 Napi::Value optimizer_step(Arguments& a) {
   Optimizer& optimizer =
       live(unwrap<OptimizerBox>(a.next(), "optimizer").optimizer, "optimizer.step");
@@ -92,7 +92,8 @@ Napi::Value optimizer_step(Arguments& a) {
     hyper[i].weight_decay = static_cast<float>(given[2 * i + 1]);
   }
   const bool every_row = a.boolean("everyRow");
-  optimizer.step(hyper, every_row, a.optional_tensor("condition"));
+  const Tensor condition = a.optional_tensor("condition");
+  optimizer.step(hyper, every_row, condition, a.optional_tensor("deviceRates"));
   return a.undefined();
 }
 

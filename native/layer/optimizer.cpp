@@ -26,7 +26,7 @@ std::vector<const Outcome*> needs_of(const DenseParameter& p) {
   for (const View& v : {p.param, p.grad, p.state1, p.state2}) {
     if (!v.storage) continue;
     const auto [begin, end] = byte_range(v);
-    v.storage->validity.collect(begin, end, needs);
+    collect_needs(*v.storage, begin, end, needs);
   }
   std::vector<const Outcome*> list;
   needs.each([&](const OutcomePtr& o) { list.push_back(o.get()); });
@@ -52,6 +52,12 @@ std::vector<std::vector<DenseParameter>> grouped_by_needs(std::vector<DenseParam
     }
   }
   return groups;
+}
+
+View element(const Tensor& t, size_t i) {
+  if (!t) return {};
+  const auto offset = static_cast<int64_t>(i) * bytes_of(t.dtype);
+  return Tensor{t.storage, t.offset + offset, t.dtype, {1}}.view();
 }
 
 }  // namespace
@@ -85,8 +91,11 @@ Optimizer::Optimizer(std::shared_ptr<Device> device, Rule rule, std::vector<Dens
     if (exact[i]) tables_[i]->weight().storage->exact = exact[i];
 }
 
-void Optimizer::step(std::span<const Hyper> hyper, bool every_row, const Tensor& condition) {
+void Optimizer::step(std::span<const Hyper> hyper, bool every_row, const Tensor& condition,
+                     const Tensor& rates) {
   Device& device = *device_;
+  if (rates)
+    expect_float32("optimizer.step", "rates", rates.view(), {static_cast<int64_t>(parameters())});
   for (const auto& t : tables_) t->live_weight("optimizer.step");
   const OnCondition depend(device, condition.view());
   Batch batch(device);
@@ -103,10 +112,13 @@ void Optimizer::step(std::span<const Hyper> hyper, bool every_row, const Tensor&
                           .grad = dense_[i].grad.view(),
                           .state1 = dense_states_[i].state1.view(),
                           .state2 = dense_states_[i].state2.view(),
-                          .hyper = hyper[i]});
+                          .hyper = hyper[i],
+                          .rate = static_cast<int64_t>(i)});
   for (auto& group : grouped_by_needs(std::move(parameters)))
-    run(device,
-        DenseUpdate{.step = step_.view(), .parameters = std::move(group), .rule = dense_rule});
+    run(device, DenseUpdate{.step = step_.view(),
+                            .rates = rates.view(),
+                            .parameters = std::move(group),
+                            .rule = dense_rule});
   for (size_t i = 0; i < tables_.size(); ++i) {
     if (!touched[i]) continue;
     const OptimizerState& s = table_states_[i];
@@ -117,6 +129,7 @@ void Optimizer::step(std::span<const Hyper> hyper, bool every_row, const Tensor&
                              .state1 = s.state1.view(),
                              .state2 = s.state2.view(),
                              .step = step_.view(),
+                             .rate = element(rates, dense_.size() + i),
                              .rows = t.rows.view(),
                              .starts = t.starts.view(),
                              .order = t.order.view(),
@@ -177,11 +190,8 @@ Tensor clip_grad_norm(Device& device, const std::vector<Tensor>& dense_grads, co
                       double max_norm, const Tables* apart) {
   Batch batch(device);
   const Tensor norms = empty(device, {apart ? 2 : 1});
-  const auto norm = [&](int64_t i) {
-    return Tensor{norms.storage, i * static_cast<int64_t>(sizeof(float)), DType::f32, {1}}.view();
-  };
-  clip(device, dense_grads, tables, max_norm, norm(0));
-  if (apart) clip(device, {}, *apart, max_norm, norm(1));
+  clip(device, dense_grads, tables, max_norm, element(norms, 0));
+  if (apart) clip(device, {}, *apart, max_norm, element(norms, 1));
   batch.commit();
   return norms;
 }

@@ -25,8 +25,10 @@ class Optimizer {
             std::vector<std::shared_ptr<ValueTable>> tables);
 
   // `hyper`: of each parameter, dense ones first. If the condition is given and void, nothing is
-  // updated.
-  void step(std::span<const Hyper> hyper, bool every_row, const Tensor& condition);
+  // updated. `rates`: learning rates on the device, of each parameter, in place of those in
+  // `hyper`; empty: none.
+  void step(std::span<const Hyper> hyper, bool every_row, const Tensor& condition,
+            const Tensor& rates = {});
   void zero_grad();
   size_t parameters() const { return dense_.size() + tables_.size(); }
   Device& device() const { return *device_; }

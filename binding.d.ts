@@ -31,6 +31,9 @@ export interface PeerHandle {
 export interface ContextHandle {
   readonly [native]: 'context'
 }
+export interface CaptureHandle {
+  readonly [native]: 'capture'
+}
 export interface SnapshotHandle {
   readonly [native]: 'snapshot'
 }
@@ -110,6 +113,20 @@ export function deviceSynchronize(device: DeviceHandle): Promise<void>
 /** Work on the device is kept, and enqueued by the matching batchEnd with `commit`, or dropped. */
 export function batchBegin(device: DeviceHandle): void
 export function batchEnd(device: DeviceHandle, commit: boolean): void
+
+/** From here on the device's work is recorded, until captureFinish, or captureDispose. */
+export function captureBegin(device: DeviceHandle): CaptureHandle
+/** A tensor of 4-byte numbers, which each replay writes before the work runs. */
+export function captureNumbers(
+  capture: CaptureHandle,
+  shape: readonly number[],
+  dtype: number,
+): TensorHandle
+export function captureFinish(capture: CaptureHandle): void
+/** `numbers`: the bytes of all captureNumbers, in their order. */
+export function captureReplay(capture: CaptureHandle, numbers: Uint8Array): void
+/** Of one that was not finished, too: nothing has changed then. */
+export function captureDispose(capture: CaptureHandle): void
 
 /** `file`: an open descriptor; `path` is for messages. */
 export function tensorMap(
@@ -413,6 +430,7 @@ export function dropout(
   p: number,
   seed: number,
   step: number,
+  numbers?: TensorHandle,
 ): TensorHandle
 export function dropoutBackward(
   out: OptionalTensor,
@@ -420,6 +438,7 @@ export function dropoutBackward(
   p: number,
   seed: number,
   step: number,
+  numbers?: TensorHandle,
 ): TensorHandle
 export function multinomial(
   out: OptionalTensor,
@@ -686,7 +705,8 @@ export function optimizerCreate(
 ): OptimizerHandle
 /**
  * `rates`: learning rate and weight decay of each parameter, dense ones first. If `condition` is
- * void, nothing is updated. `rows`: those that may be updated of each table; then nothing else is.
+ * void, nothing is updated. `deviceRates`: float32 learning rates in place of those in `rates`.
+ * `rows`: those that may be updated of each table; then nothing else is.
  */
 export function optimizerStep(
   optimizer: OptimizerHandle,
@@ -696,6 +716,7 @@ export function optimizerStep(
   eps: number,
   everyRow: boolean,
   condition: OptionalTensor,
+  deviceRates: OptionalTensor,
   rows?: (TensorHandle | undefined)[],
 ): void
 export function optimizerZeroGrad(optimizer: OptimizerHandle): void

@@ -1,4 +1,5 @@
 import { type ContextHandle, native } from './binding.js'
+import { captureId, checkCaptureId } from './capturing.js'
 import type { Device } from './device.js'
 import { MemoryLayersError } from './errors.js'
 import { inspect } from './inspect.js'
@@ -11,6 +12,7 @@ import { Tensor } from './tensor.js'
 export class Context {
   readonly #device: Device
   readonly #handle: ContextHandle
+  readonly #capture = captureId()
 
   /** @internal */
   constructor(device: Device, handle: ContextHandle) {
@@ -26,6 +28,7 @@ export class Context {
         `${where}: "context" must be the context that forward returned.`,
       )
     }
+    checkCaptureId(where, context.#capture)
     return context.#handle
   }
 

@@ -1,5 +1,7 @@
 import { disposeOnError } from './atomically.js'
 import { type DeviceHandle, type MemoryInfo, native, type TensorHandle } from './binding.js'
+import { type Capture, capture } from './capture.js'
+import { refuseInCapture } from './capturing.js'
 import { type DType, type DTypeOfData, dtypeCode, isHalf } from './dtype.js'
 import { type NumericData, readNumbers } from './encode.js'
 import { fail } from './errors.js'
@@ -106,6 +108,7 @@ export class Device {
    * nothing.
    */
   close(): Promise<void> {
+    refuseInCapture('device.close', this)
     return native.deviceClose(this.handle)
   }
 
@@ -130,7 +133,26 @@ export class Device {
    * reported, by this or by the `data()` of a tensor that depends on it.
    */
   synchronize(): Promise<void> {
+    refuseInCapture('device.synchronize', this)
     return native.deviceSynchronize(this.handle)
+  }
+
+  /**
+   * Captures the work that a function makes on this device, a training step for instance, without
+   * running it: each {@link Capture.replay} enqueues all of it in one call, on a GPU as one launch.
+   * Tensors made in it come from memory of its own, and have no value before the first replay.
+   * Tensors made outside are read and written where they are, so inputs change by `write()`.
+   * Learning rates that are set between replays, and the counters of dropout, take effect; all else
+   * that the function does in JavaScript is done once, now. If it throws, nothing has changed.
+   * @param fn synchronous; where it queues reads of value tables (a memory layer's backward),
+   * `optimizer.zeroGrad()` is its last call
+   * @throws ERR_UNSUPPORTED naming the call that can't be captured: whatever waits (`data()`,
+   * `synchronize()`), copies from the host (`write()`, inputs of numbers), or makes parameters; and
+   * where a table has reads pending at the beginning or at the end; ERR_VALUE for a function that
+   * returns a promise; ERR_DEVICE, ERR_OUT_OF_MEMORY
+   */
+  capture<T>(fn: () => T): Capture<T> {
+    return capture(this, fn)
   }
 
   /** @internal Whether this is a device, and no Proxy of one. */

@@ -5,6 +5,7 @@
 
 export { noGrad } from './autograd/recording.js'
 export { keep, tidy } from './autograd/tidy.js'
+export { Capture } from './capture.js'
 export type { Compute } from './compute.js'
 export { Context } from './context.js'
 export { Device, type MemoryInfo, type NormalOptions, type UniformOptions } from './device.js'

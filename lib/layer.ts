@@ -3,6 +3,7 @@
 
 import { applied } from './autograd/apply.js'
 import type { ContextHandle, ParameterHandle, TensorHandle } from './binding.js'
+import { capturing, noteParameters, refuseInCapture } from './capturing.js'
 import { Context } from './context.js'
 import { isInstance } from './describe.js'
 import type { Device } from './device.js'
@@ -128,7 +129,8 @@ export abstract class TableLayer {
    * counter for each entry, under 1 % of a training step.
    * @throws ERR_DISPOSED
    */
-  async usage(): Promise<SlotUsage> {
+  usage(): Promise<SlotUsage> {
+    refuseInCapture(`${this.#name}.usage`, this.device)
     const [table] = this.tables()
     return readUsage(table!.parameter.table.slots, this.#native.usage())
   }
@@ -184,6 +186,8 @@ export abstract class TableLayer {
     call: (handle: TensorHandle) => T,
   ): T {
     const where = `${this.#name}.${method}`
+    if (capturing(this.device))
+      noteParameters([...this.#dense, ...this.tables().map(({ parameter }) => parameter)])
     const width = name === 'x' ? this.inputDim : this.outputDim
     const { tensor, temporary } = toInputTensor(where, name, input, this.device, width)
     try {

@@ -4,6 +4,7 @@ import { disposeOnError } from './atomically.js'
 import { keep } from './autograd/tidy.js'
 import { native, type OptimizerHandle, type TensorHandle } from './binding.js'
 import { chosenRows } from './chosen-rows.js'
+import { capturing, noteParameters, refuseInCapture, type UsedParameter } from './capturing.js'
 import { describeValue } from './describe.js'
 import type { Device } from './device.js'
 import { isHalf } from './dtype.js'
@@ -13,6 +14,7 @@ import { inspect } from './inspect.js'
 import { LearningRates } from './learning-rates.js'
 import type { Indices } from './ops/indices.js'
 import { checkOptions } from './options.js'
+import { makesParameters } from './made-tensors.js'
 import { overwrite } from './overwrite.js'
 import type { DenseParameter, Parameter } from './parameter.js'
 import {
@@ -71,6 +73,7 @@ export abstract class Optimizer {
   readonly #states: readonly StateEntry[]
   readonly #masters: readonly Master[]
   readonly #tables: readonly ValueTable[]
+  readonly #parameters: readonly UsedParameter[]
 
   /** @internal */
   protected constructor(
@@ -80,6 +83,8 @@ export abstract class Optimizer {
     hyperparameters: Hyperparameters,
   ) {
     const group = groupedParameters(name, params)
+    refuseInCapture(`new ${name}`, group.device, ...makesParameters)
+    this.#parameters = [...group.dense, ...group.tables]
     this.#name = name
     this.#hyperparameters = hyperparameters
     this.#device = group.device
@@ -134,6 +139,25 @@ export abstract class Optimizer {
 
   #step(condition: TensorHandle | undefined, rows: (TensorHandle | undefined)[] | undefined): void {
     const { betas, eps, everyRow } = this.#hyperparameters
+    const rates = this.#currentRates()
+    const onDevice = this.#capturedRates()
+    const [beta1, beta2] = betas
+    native.optimizerStep(
+      this.#handle,
+      rates,
+      beta1,
+      beta2,
+      eps,
+      everyRow,
+      condition,
+      onDevice,
+      rows,
+    )
+    for (const table of this.#tables) table.countJournal()
+  }
+
+  /** Rate and weight decay of each parameter. */
+  #currentRates(): Float64Array {
     const rates = this.#rates.current()
     const perParameter = this.#perParameter
     if (rates !== this.#filled) {
@@ -143,9 +167,29 @@ export abstract class Optimizer {
       }
       this.#filled = rates
     }
-    const [beta1, beta2] = betas
-    native.optimizerStep(this.#handle, perParameter, beta1, beta2, eps, everyRow, condition, rows)
-    for (const table of this.#tables) table.countJournal()
+    return perParameter
+  }
+
+  /** In a capture, where the rates are on the device: each replay writes them as they are then. */
+  #capturedRates(): TensorHandle | undefined {
+    this.#noteUse()
+    const count = this.#parameters.length
+    if (count === 0) return undefined
+    return capturing(this.#device)?.numbersOf(this, 'float32', count, (into) => {
+      const rates = this.#currentRates()
+      for (let i = 0; i < count; i++) into.setFloat32(4 * i, rates[2 * i]!, true)
+    })
+  }
+
+  #noteUse(): void {
+    if (!capturing(this.#device)) return
+    noteParameters(this.#parameters)
+    for (const { value } of this.#states) value.handle(this.#name, 'state')
+  }
+
+  #refuseInCapture(name: string): void {
+    const hint = 'Set it before, or between replays.'
+    refuseInCapture(`optimizer.${name}`, this.#device, 'it is set on the host', hint)
   }
 
   /**
@@ -158,6 +202,7 @@ export abstract class Optimizer {
 
   /** From the next step on. */
   set lr(value: number) {
+    this.#refuseInCapture('lr')
     this.#rates.lr = value
   }
 
@@ -176,11 +221,13 @@ export abstract class Optimizer {
 
   /** From the next step on. */
   set tableLr(value: number | undefined) {
+    this.#refuseInCapture('tableLr')
     this.#rates.tableLr = value
   }
 
   /** Sets the dense gradients to zero and empties the tables' queues. */
   zeroGrad(): void {
+    this.#noteUse()
     native.optimizerZeroGrad(this.#handle)
   }
 

@@ -1,7 +1,9 @@
 import { keep } from './autograd/tidy.js'
 import type { ParameterHandle } from './binding.js'
+import { refuseInCapture } from './capturing.js'
 import type { Device } from './device.js'
 import { inspectable } from './inspect.js'
+import { makesParameters } from './made-tensors.js'
 import type { SparseGrad } from './ops.js'
 import type { StateEntry } from './state-dict.js'
 import { formatShape, Tensor } from './tensor.js'
@@ -46,6 +48,7 @@ export function denseParameter(
   value: Tensor<'float32'>,
   grad: Tensor<'float32'>,
 ): DenseParameter {
+  refuseInCapture(`new parameter "${name}"`, value.device, ...makesParameters)
   value.setLeaf({ grad, into: () => grad })
   keep(value)
   keep(grad)

@@ -3,6 +3,7 @@
 
 import { atomically, disposeOnError } from './atomically.js'
 import { native } from './binding.js'
+import { refuseInCapture } from './capturing.js'
 import { isInstance } from './describe.js'
 import { checkDevice, type Device } from './device.js'
 import { dtypeCode } from './dtype.js'
@@ -79,6 +80,7 @@ export class SlotCounter {
    */
   add(indices: Tensor): void {
     const where = 'SlotCounter.add'
+    refuseInCapture(where, this.#device, 'each call has a number of its own')
     native.countReads(
       this.reads.handle(where, 'reads'),
       this.batches.handle(where, 'batches'),

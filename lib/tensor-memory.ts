@@ -3,6 +3,7 @@
 
 import { Edge, edgeDisposed, type Leaf } from './autograd/graph.js'
 import { native, type TensorHandle } from './binding.js'
+import { noteUse } from './capturing.js'
 import { type DType, dtypeInfo } from './dtype.js'
 import { fail, MemoryLayersError } from './errors.js'
 import { formatShape } from './shape.js'
@@ -95,6 +96,7 @@ export abstract class TensorMemory {
           ]
       throw new MemoryLayersError('ERR_DISPOSED', `${where}: ${tensor} ${fate}.\n  ${hint}`)
     }
+    noteUse(this)
     return this.#handle
   }
 

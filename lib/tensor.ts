@@ -3,6 +3,7 @@ import { runBackward } from './autograd/backward.js'
 import { recorded } from './autograd/record.js'
 import { isRecording } from './autograd/recording.js'
 import { native, type TensorHandle } from './binding.js'
+import { refuseInCapture } from './capturing.js'
 import type { Device } from './device.js'
 import {
   convertible,
@@ -85,12 +86,18 @@ export class Tensor<D extends DType = DType> extends TensorMemory {
    * bfloat16, Int32Array, Int8Array, Uint8Array. Waits without blocking the event loop. Rejects
    * with the fault that this tensor depends on (ERR_INDEX_RANGE, …), each time it is read.
    */
-  async data(): Promise<TensorData<D>> {
+  data(): Promise<TensorData<D>> {
+    refuseInCapture('Tensor.data', this.device)
+    return this.#readData()
+  }
+
+  async #readData(): Promise<TensorData<D>> {
     return typedArray(numberDType(this.dtype), await this.#read('Tensor.data', native.tensorRead))
   }
 
   /** The same as {@link Tensor.data}, blocking the thread: for synchronous bridges. */
   dataSync(): TensorData<D> {
+    refuseInCapture('Tensor.dataSync', this.device)
     return typedArray(numberDType(this.dtype), this.#read('Tensor.dataSync', native.tensorReadSync))
   }
 
@@ -98,8 +105,13 @@ export class Tensor<D extends DType = DType> extends TensorMemory {
    * The raw elements, in a fresh typed array: Uint16Array with the bits of float16 and bfloat16,
    * else the array of {@link Tensor.data}. Waits and rejects as that does.
    */
-  async bits(): Promise<TensorBits<D>> {
+  bits(): Promise<TensorBits<D>> {
     const where = 'Tensor.bits'
+    refuseInCapture(where, this.device)
+    return this.#readBits(where)
+  }
+
+  async #readBits(where: string): Promise<TensorBits<D>> {
     return typedArray(this.dtype, await native.tensorRead(this.handle(where, 'this'), where))
   }
 
@@ -124,6 +136,7 @@ export class Tensor<D extends DType = DType> extends TensorMemory {
    */
   write(data: NumericData): this {
     const where = 'Tensor.write'
+    refuseInCapture(where, this.device)
     const numbers = readNumbers(where, 'data', data)
     if (numbers.length !== this.size) {
       const requirement = `have ${this.size} elements for shape ${formatShape(this.shape)}`
@@ -187,6 +200,7 @@ export class Tensor<D extends DType = DType> extends TensorMemory {
       fail('ERR_DEVICE', where, 'target', 'be a Device or a dtype', target)
     const code = dtypeCode(where, this.dtype)
     if (target === this.device) return this.to(this.dtype)
+    for (const device of [this.device, target]) refuseInCapture(where, device)
     if (isRecording() && this.edge?.node) {
       const hint = 'Run it inside of noGrad() for a copy without a gradient.'
       fail('ERR_UNSUPPORTED', where, 'target', 'be the device of what is recorded', target, hint)
@@ -296,5 +310,6 @@ export function upload(
   { elements, dtype }: Encoded,
   shape: readonly number[],
 ): TensorHandle {
+  refuseInCapture(where, device)
   return native.tensorFrom(device.handle, elements, shape, dtypeCode(where, dtype))
 }

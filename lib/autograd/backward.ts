@@ -2,6 +2,7 @@
 
 import { atomically, whenCommitted } from '../atomically.js'
 import { native } from '../binding.js'
+import { checkCaptureId } from '../capturing.js'
 import { fail } from '../errors.js'
 import { checkUnwritten, contextError } from '../reads.js'
 import { formatShape } from '../shape.js'
@@ -68,6 +69,7 @@ function reachableNodes({ node: last }: Edge): Node[] {
     if (node.visit === visit) continue
     node.visit = visit
     if (!node.backward) throw contextError(where, `the graph was spent or freed at "${node.where}"`)
+    checkCaptureId(where, node.capture)
     nodes.push(node)
     for (const input of node.inputs) if (input?.node) open.push(input.node)
   }

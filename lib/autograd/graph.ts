@@ -3,6 +3,7 @@
 // reachable from its results alone, so that the collector frees one that was dropped.
 
 import { native, type TableHandle } from '../binding.js'
+import { captureId } from '../capturing.js'
 import type { Tensor } from '../tensor.js'
 import type { Hold } from '../tensor-memory.js'
 
@@ -62,6 +63,7 @@ let count = 0
 export class Node {
   /** Ascends in the order of recording: a node comes after those that it reads from. */
   readonly id = ++count
+  readonly capture = captureId()
   readonly where: string
   /** The inputs' names, and the edges of those that require a gradient. */
   names: readonly string[]

@@ -1,8 +1,9 @@
 import type { Device } from '../device.js'
 import { fail } from '../errors.js'
-import * as ops from '../ops.js'
+import { maskedDropout } from '../ops/dropout.js'
 import { checkInteger, checkNumber, checkOptions, checkSeed } from '../options.js'
 import type { Tensor } from '../tensor.js'
+import { MaskCounter } from './mask-counter.js'
 import { Module } from './module.js'
 
 /** Options of {@link Dropout}. */
@@ -34,7 +35,7 @@ export class Dropout extends Module {
   readonly #p: number
   /** Of the masks, with the number of the call. */
   seed: number
-  #position = 0
+  readonly #calls = new MaskCounter(this, 1)
 
   /** @throws ERR_DEVICE, ERR_OPTION, ERR_VALUE */
   constructor(device: Device, options?: DropoutOptions) {
@@ -47,19 +48,20 @@ export class Dropout extends Module {
 
   /** Calls in training so far: the masks follow from it and the seed. @throws ERR_VALUE */
   get position(): number {
-    return this.#position
+    return this.#calls.value
   }
 
   /** The next call is the one after so many. */
   set position(value: number) {
-    this.#position = checkInteger('Dropout', 'position', value, 0)
+    this.#calls.set('Dropout.position', checkInteger('Dropout', 'position', value, 0))
   }
 
   /** Of any shape, float32. @throws ERR_SHAPE, ERR_DTYPE */
   apply(x: Tensor): Tensor {
     if (!this.training || this.#p === 0) return x
-    const y = ops.dropout(x, { p: this.#p, seed: this.seed, step: this.#position })
-    this.#position++
+    const { seed, step, onDevice } = this.#calls.pass()(0)
+    const y = maskedDropout(x, { p: this.#p, seed, step }, onDevice)
+    this.#calls.value++
     return y
   }
 }

@@ -5,6 +5,7 @@ import { applied, type ExplicitLayer } from '../autograd/apply.js'
 import { type HeldTensor, lending, releaseHold } from '../autograd/graph.js'
 import { unrecorded } from '../autograd/recording.js'
 import { native } from '../binding.js'
+import { captureId, checkCaptureId } from '../capturing.js'
 import type { Device } from '../device.js'
 import { describeValue } from '../errors.js'
 import { inspect } from '../inspect.js'
@@ -136,6 +137,7 @@ export class Saved<T extends Record<string, Tensor>> {
   readonly #owner: object
   readonly #reads: readonly Read[]
   readonly #held: readonly HeldTensor[]
+  readonly #capture = captureId()
   #tensors: T | undefined
 
   /**
@@ -178,6 +180,7 @@ export class Saved<T extends Record<string, Tensor>> {
     const tensors = context.#tensors
     if (!tensors)
       throw contextError(where, '"context" was spent by an earlier backward or disposed')
+    checkCaptureId(where, context.#capture)
     const result = lending(context.#held, () => {
       for (const { name, tensor, writes } of context.#reads)
         checkUnwritten(where, `"${name}"`, tensor.handle(where, name), writes)

@@ -1,5 +1,6 @@
 import type { Device } from '../device.js'
 import type { MemoryLayer } from '../memory-layer.js'
+import { maskedDropout } from '../ops/dropout.js'
 import * as ops from '../ops.js'
 import type { Tensor } from '../tensor.js'
 import { Embedding } from './embedding.js'
@@ -19,8 +20,8 @@ class Block extends LlamaModule {
   readonly mlp: FeedForwardModule | undefined
   readonly memory: MemoryLayer | undefined
   readonly #dropout: number
-  /** Numbers of its two masks among those of a pass: the first, and how many a pass has. */
-  readonly #masks: { first: number; ofPass: number }
+  /** The number of the first of its two masks among those of a pass. */
+  readonly #firstMask: number
 
   constructor(device: Device, config: TransformerConfig, layer: number, memories: MemoryMaker) {
     super(device)
@@ -33,7 +34,7 @@ class Block extends LlamaModule {
     this.mlp = makeFeedForward(device, config, feedForward)
     this.memory = memory && memories.make(device, config, memory)
     this.#dropout = dropout
-    this.#masks = { first: 2 * layer, ofPass: 2 * config.blocks.length }
+    this.#firstMask = 2 * layer
   }
 
   run(x: Tensor, pass: Pass): Tensor {
@@ -58,9 +59,8 @@ class Block extends LlamaModule {
   /** `index`: 0 or 1, which of the two outputs of the layer x is. */
   #drop(x: Tensor, { dropout }: Pass, index: number): Tensor {
     if (this.#dropout === 0 || !dropout) return x
-    const { first, ofPass } = this.#masks
-    const step = dropout.pass * ofPass + first + index
-    return ops.dropout(x, { p: this.#dropout, seed: dropout.seed, step })
+    const { seed, step, onDevice } = dropout(this.#firstMask + index)
+    return maskedDropout(x, { p: this.#dropout, seed, step }, onDevice)
   }
 }
 

@@ -2,6 +2,7 @@
 
 import { disposeOnError } from '../atomically.js'
 import type { Device } from '../device.js'
+import type { MaskNumbers } from '../ops/dropout.js'
 import type { Tensor } from '../tensor.js'
 
 /** Of one layer and sequence: `[capacity, kvHeads, headDim]` each, the first rows filled. */
@@ -41,8 +42,8 @@ export interface Segment {
 export interface Pass {
   /** Sequences of the same length, whose tokens the rows are; one with segments. */
   readonly batch: number
-  /** In training what dropout's masks follow from: a seed and the number of the pass. */
-  readonly dropout: { readonly seed: number; readonly pass: number } | undefined
+  /** In training what dropout's masks follow from, by their numbers in the pass. */
+  readonly dropout: ((mask: number) => MaskNumbers) | undefined
   /** The weighted load-balancing losses of experts, which they add here. */
   readonly losses: Tensor[]
   /** With a cache: the tokens are those of all these. */

@@ -8,6 +8,7 @@ import { checkInteger, checkOptions } from '../options.js'
 import type { Tensor } from '../tensor.js'
 import { Linear } from './linear.js'
 import { LlamaModule } from './llama-module.js'
+import { MaskCounter } from './mask-counter.js'
 import type { GenerateOptions } from './sampling.js'
 import { type TokenBatch, type TokenLimits, type Tokens, toTargets, toTokens } from './tokens.js'
 import { Decoder } from './transformer-block.js'
@@ -68,7 +69,7 @@ export class Transformer extends LlamaModule {
   readonly #limits: TokenLimits
   /** Of dropout's masks; 0 without dropout. */
   seed: number
-  #position = 0
+  readonly #passes: MaskCounter
 
   /** @throws ERR_DEVICE, ERR_OPTION, ERR_VALUE, ERR_UNSUPPORTED, ERR_OUT_OF_MEMORY */
   constructor(device: Device, options: TransformerOptions) {
@@ -89,6 +90,7 @@ export class Transformer extends LlamaModule {
     this.model = model
     this.lmHead = head
     this.seed = seed
+    this.#passes = new MaskCounter(this, 2 * config.blocks.length)
     this.#limits = { device, vocabSize, contextLength }
   }
 
@@ -98,12 +100,13 @@ export class Transformer extends LlamaModule {
    * @throws ERR_VALUE
    */
   get position(): number {
-    return this.#position
+    return this.#passes.value
   }
 
   /** The next pass is the one after so many. */
   set position(value: number) {
-    this.#position = checkInteger('Transformer', 'position', value, 0, maxPosition)
+    const passes = checkInteger('Transformer', 'position', value, 0, maxPosition)
+    this.#passes.set('Transformer.position', passes)
   }
 
   /**
@@ -188,9 +191,10 @@ export class Transformer extends LlamaModule {
 
   /** Runs `body` on a new pass; one in training counts once it has succeeded. */
   #pass<T>({ tensor }: TokenBatch, body: (pass: Pass) => T): T {
-    const dropout = this.training ? { seed: this.seed, pass: this.#position } : undefined
+    const dropout = this.training ? this.#passes.pass() : undefined
+    const passes = this.#passes.value
     const result = body({ batch: tensor.shape[0]!, dropout, losses: [] })
-    if (dropout) this.#position = dropout.pass + 1
+    if (dropout) this.#passes.value = passes + 1
     return result
   }
 

@@ -1,5 +1,5 @@
 import { recorded } from '../autograd/record.js'
-import { native } from '../binding.js'
+import { native, type TensorHandle } from '../binding.js'
 import { fail } from '../errors.js'
 import { checkInteger, checkNumber, checkOptions } from '../options.js'
 import type { Tensor } from '../tensor.js'
@@ -40,13 +40,31 @@ function checkDropout(where: string, x: Tensor, name: string, options: DropoutOp
  * @throws ERR_DTYPE, ERR_SHAPE, ERR_VALUE for p outside [0, 1)
  */
 export function dropout(x: Tensor, options: DropoutOptions): Tensor<'float32'> {
+  return maskedDropout(x, options)
+}
+
+/** @internal Which random words a mask is made of. */
+export interface MaskNumbers {
+  seed: number
+  step: number
+  /** In a capture the seed, and what the step is added to, on the device. */
+  onDevice?: TensorHandle | undefined
+}
+
+/** @internal {@link dropout}, with numbers that may be on the device. */
+export function maskedDropout(
+  x: Tensor,
+  options: DropoutOptions,
+  onDevice?: TensorHandle,
+): Tensor<'float32'> {
   const where = 'dropout'
   const c = checkDropout(where, x, 'x', options)
   const { p, seed, step, given } = c
-  const forward = () => resultTensor(c.device, native.dropout(c.out, c.x, p, seed, step), given)
+  const forward = () =>
+    resultTensor(c.device, native.dropout(c.out, c.x, p, seed, step, onDevice), given)
   return recorded(where, { x }, given, forward, () => ({
     saved: {},
-    backward: (dy) => ({ x: dropoutBackward(dy, { p, seed, step }) }),
+    backward: (dy) => ({ x: maskedBackward(dy, { p, seed, step }, onDevice) }),
   }))
 }
 
@@ -57,6 +75,19 @@ export function dropout(x: Tensor, options: DropoutOptions): Tensor<'float32'> {
  * @throws ERR_DTYPE, ERR_SHAPE, ERR_VALUE for p outside [0, 1)
  */
 export function dropoutBackward(dy: Tensor, options: DropoutOptions): Tensor<'float32'> {
-  const c = checkDropout('dropoutBackward', dy, 'dy', options)
-  return resultTensor(c.device, native.dropoutBackward(c.out, c.x, c.p, c.seed, c.step), c.given)
+  return maskedBackward(dy, options)
+}
+
+function maskedBackward(
+  dy: Tensor,
+  options: DropoutOptions,
+  onDevice?: TensorHandle,
+): Tensor<'float32'> {
+  const { out, x, p, seed, step, device, given } = checkDropout(
+    'dropoutBackward',
+    dy,
+    'dy',
+    options,
+  )
+  return resultTensor(device, native.dropoutBackward(out, x, p, seed, step, onDevice), given)
 }

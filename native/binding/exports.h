@@ -28,6 +28,7 @@ void define(Napi::Object exports, const char* name, const char* operation = null
 }
 
 // One for each file of binding/ and binding/ops/.
+void define_capture(Napi::Object exports);
 void define_device(Napi::Object exports);
 void define_files(Napi::Object exports);
 void define_tensor(Napi::Object exports);

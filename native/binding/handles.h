@@ -9,6 +9,7 @@
 
 #include "binding/addon.h"
 #include "device/batch.h"
+#include "device/recording.h"
 #include "layer/memory_layer.h"
 #include "layer/optimizer.h"
 #include "layer/peer_layer.h"
@@ -49,6 +50,9 @@ struct ContextBox {
 struct OptimizerBox {
   std::unique_ptr<Optimizer> optimizer;
 };
+struct CaptureBox {
+  std::unique_ptr<Recording> recording;
+};
 struct SnapshotBox {
   std::vector<std::unique_ptr<Snapshot>> snapshots;  // of one tensor each
 };
@@ -69,6 +73,7 @@ ML_TAG(PeerLayerBox, 5)
 ML_TAG(ContextBox, 6)
 ML_TAG(OptimizerBox, 7)
 ML_TAG(SnapshotBox, 8)
+ML_TAG(CaptureBox, 9)
 #undef ML_TAG
 
 // A box lies in a block of its own.

@@ -5,6 +5,7 @@ namespace {
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   using namespace ml::binding;
   start(env);
+  define_capture(exports);
   define_device(exports);
   define_files(exports);
   define_tensor(exports);

@@ -79,8 +79,8 @@ std::span<const double> rates(Arguments& a, size_t parameters) {
   return {static_cast<const double*>(data), length};
 }
 
-// (optimizer, rates, beta1, beta2, eps, every row, condition, chosen rows of each table: tensors,
-// or undefined for a table that stays; undefined: all rows)
+// (optimizer, rates, beta1, beta2, eps, every row, condition, learning rates on the device, chosen
+// rows of each table: tensors, or undefined for a table that stays; undefined: all rows)
 Napi::Value optimizer_step(Arguments& a) {
   Optimizer& optimizer =
       live(unwrap<OptimizerBox>(a.next(), "optimizer").optimizer, "optimizer.step");
@@ -94,14 +94,15 @@ Napi::Value optimizer_step(Arguments& a) {
   }
   const bool every_row = a.boolean("everyRow");
   const Tensor condition = a.optional_tensor("condition");
+  const Tensor device_rates = a.optional_tensor("deviceRates");
   const auto rows = a.optional_list_of_optional("rows");
   if (!rows) {
-    optimizer.step(hyper, every_row, condition);
+    optimizer.step(hyper, every_row, condition, device_rates);
     return a.undefined();
   }
   if (every_row || condition || rows->size() != optimizer.tables())
     throw Error(Code::value, "binding: \"rows\" are of each table, without a condition.");
-  optimizer.step_rows(hyper, *rows);
+  optimizer.step_rows(hyper, *rows, device_rates);
   return a.undefined();
 }
 

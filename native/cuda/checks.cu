@@ -67,17 +67,14 @@ __global__ void clear_kernel(Guard guard, uint32_t checks) {
   state->candidate = kNoPosition;
 }
 
-// One thread: the graph is void where the replay is.
-__global__ void replay_begin_kernel(Guard guard) {
-  if (guard.aborted()) guard.state->failed |= bit_of(kRecordedCheck);
-}
-
-// One thread: a failure inside the graph becomes that of `check`.
-__global__ void replay_end_kernel(Guard guard, uint32_t check) {
+// One thread copies the failures of a graph.
+__global__ void failures_kernel(Guard guard, const CheckState* graph, CheckMap map) {
   CheckState* state = guard.state;
-  if (!(state->failed & bit_of(kRecordedCheck))) return;
-  state->records[check] = state->records[kRecordedCheck];
-  state->failed = (state->failed & ~bit_of(kRecordedCheck)) | bit_of(check);
+  for (uint32_t i = 0; i < map.count; ++i) {
+    if (!(graph->failed & bit_of(i))) continue;
+    state->records[map.check[i]] = graph->records[i];
+    state->failed |= bit_of(map.check[i]);
+  }
 }
 
 struct UploadArgument {
@@ -113,10 +110,8 @@ void enqueue_clear(CudaStream& stream, uint32_t checks) {
   launch(clear_kernel, 1, 1, 0, stream, checks);
 }
 
-void enqueue_replay_begin(CudaStream& stream) { launch(replay_begin_kernel, 1, 1, 0, stream); }
-
-void enqueue_replay_end(CudaStream& stream, uint32_t check) {
-  launch(replay_end_kernel, 1, 1, 0, stream, check);
+void enqueue_failures(CudaStream& stream, const CheckState* graph, const CheckMap& map) {
+  launch(failures_kernel, 1, 1, 0, stream, graph, map);
 }
 
 void enqueue_upload(CudaStream& stream, void* target, const void* source, int64_t bytes) {

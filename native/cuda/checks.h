@@ -1,6 +1,6 @@
 #pragma once
-// The stream's own kernels: checks of indices and offsets, the replay of recorded graphs, and small
-// copies.
+// The stream's own kernels: checks of indices and offsets, the failures in recorded graphs, and
+// small copies.
 
 #include "cuda/fault_site.h"
 #include "cuda/stream.h"
@@ -15,10 +15,8 @@ void enqueue_check(CudaStream& stream, const FaultSite& site, uint32_t number, u
 // The checks of these bits have not failed. kAllChecks: at the very beginning
 void enqueue_clear(CudaStream& stream, uint32_t checks);
 
-// Around a recorded graph: its work is void where the replay depends on a check that has failed,
-// and what fails inside is the failure of `check`.
-void enqueue_replay_begin(CudaStream& stream);
-void enqueue_replay_end(CudaStream& stream, uint32_t check);
+// What has failed in a graph, by its own checks, has failed on the stream by those of the map.
+void enqueue_failures(CudaStream& stream, const CheckState* graph, const CheckMap& map);
 
 // target[0 … bytes) = source[0 … bytes) from host memory, in the arguments of kernels: for few
 // bytes.

@@ -11,9 +11,9 @@
 
 namespace ml::ML_CUDA_NAMESPACE {
 
-inline constexpr int kChecks = 32;                       // bits
-inline constexpr uint32_t kRecordedCheck = kChecks - 1;  // the one of all recorded graphs
-inline constexpr uint32_t kAllChecks = ~uint32_t{0};     // bits
+inline constexpr int kChecks = 32;                    // bits
+inline constexpr uint32_t kGraphChecks = 16;          // at most, of a graph
+inline constexpr uint32_t kAllChecks = ~uint32_t{0};  // bits
 inline constexpr uint64_t kNoPosition = ~uint64_t{0};
 
 ML_HOST_DEVICE constexpr uint32_t bit_of(uint32_t check) { return uint32_t{1} << check; }
@@ -32,7 +32,13 @@ struct CheckState {
   FaultRecord records[kChecks];
 };
 
-// What a stream has on the device.
+// Which checks of the stream those of a graph are.
+struct CheckMap {
+  uint8_t check[kGraphChecks];
+  uint32_t count;
+};
+
+// What a stream or a graph has on the device.
 inline constexpr uint32_t kArrivals = 4096;  // at least the blocks of a grid-stride grid
 struct StreamState : CheckState {
   uint32_t arrivals[kArrivals];  // blocks of the running kernel (last_block.cuh), 0 between kernels

@@ -48,10 +48,6 @@ class Function final : public Work {
  private:
   const std::function<void(CudaStream&)> f_;
 };
-struct Unconditional final : Work {
-  explicit Unconditional(std::function<void(Ticket)> f) : action(std::move(f)) {}
-  const std::function<void(Ticket)> action;
-};
 
 }  // namespace
 
@@ -149,7 +145,7 @@ void CudaStream::collect_times() {
 WorkPtr CudaStream::next() {
   for (int spin = 0; spin < kSpins && pushed_.load(std::memory_order_acquire) == current_; ++spin)
     pause_cpu();
-  if (synced_ != current_ && !recording_ && pushed_.load(std::memory_order_acquire) == current_) {
+  if (synced_ != current_ && pushed_.load(std::memory_order_acquire) == current_) {
     SyncPoint point;
     point.ticket = current_;
     enqueue(std::move(point));
@@ -161,7 +157,13 @@ WorkPtr CudaStream::next() {
 
 void CudaStream::launch_loop() {
   (void)attempt(1, [&] { check_cuda(cudaSetDevice(device_), "cudaSetDevice"); });
-  while (const WorkPtr work = next()) perform(*work, ++current_);
+  while (const WorkPtr work = next()) {
+    ++current_;
+    if (work->outcome)
+      run_work(*work, work->outcome);
+    else
+      static_cast<Unconditional&>(*work).action(current_);
+  }
 }
 
 // Cached memory makes way for scratch memory. What an earlier piece of work has used is idle once
@@ -173,25 +175,20 @@ void CudaStream::make_room() {
 
 // A sync point where much work, or many checks, would go without.
 void CudaStream::enqueue_if_due() {
-  if (recording_) return;
   if (current_ - synced_ < kMaxUnsynced && unsynced_checks_ < kMaxUnsyncedChecks) return;
   SyncPoint point;
   point.ticket = current_;
   enqueue(std::move(point));
 }
 
-void CudaStream::perform(Work& work, Ticket ticket) {
-  if (!work.outcome) return static_cast<Unconditional&>(work).action(ticket);
-  if (recording_) {
-    work_checks_ = bit_of(kRecordedCheck);
-    if (!recording_->fault) recording_->fault = attempt(ticket, [&] { work.run(this); });
-  } else if (begin(work.outcome, ticket)) {
-    FaultPtr fault = attempt(ticket, [&] {
+void CudaStream::run_work(Work& work, const OutcomePtr& outcome) {
+  if (begin(outcome, current_)) {
+    FaultPtr fault = attempt(current_, [&] {
       timer_.start(stream_);
       work.run(this);
       timer_.stop(stream_, work.name);
     });
-    if (fault) settle(*work.outcome, std::move(fault));
+    if (fault) settle(*outcome, std::move(fault));
   }
   scratch_->reset();
   enqueue_if_due();

@@ -64,13 +64,9 @@ class CudaStream final : public Stream {
 
   void launch(WorkPtr work) noexcept override;
 
-  // Everything launched between the two is recorded instead of run. The memory it uses must stay.
-  // Reads and writes can't be recorded.
-  void begin_capture();
-  struct Graph;
-  std::shared_ptr<Graph> end_capture();  // waits until all of it is recorded
-  void abandon_capture();
-  void replay(std::shared_ptr<Graph> graph, OutcomePtr outcome);
+  // As a graph, one launch, where that does the same.
+  void replay(const std::shared_ptr<Program>& program,
+              const std::vector<OutcomePtr>& outcomes) override;
 
   // ---- For operations
 
@@ -124,6 +120,9 @@ class CudaStream final : public Stream {
     Completion finished;
   };
 
+  struct Graph;
+  struct Unconditional;
+
   void launch_own(const char* name, std::function<void(CudaStream&)> operation, OutcomePtr outcome);
   void launch_unconditional(std::function<void(Ticket)> action);
   void collect_times() override;
@@ -136,19 +135,28 @@ class CudaStream final : public Stream {
                     const std::vector<PinnedPool::Block>& blocks);
   void launch_loop();
   WorkPtr next();
-  void perform(Work& work, Ticket ticket);
+  void run_work(Work& work, const OutcomePtr& outcome);
+  void run_program(Program& program, const std::vector<OutcomePtr>& outcomes);
+  std::shared_ptr<Graph> make_graph(const Program& program);
+  void make_checks(Graph& graph);
+  void record_steps(const Program& program);
+  void record_step(const Program& program, size_t i);
+  uint32_t recorded_check();
+  bool depends_on_no_check(const std::vector<OutcomePtr>& outcomes);
+  CheckMap take_checks(uint32_t count);
+  void add_launched(const Graph& graph, const CheckMap& map,
+                    const std::vector<OutcomePtr>& outcomes);
+  void launch_graph(const Graph& graph, const std::vector<OutcomePtr>& outcomes);
   void read_chunks(Ticket ticket, void* target, const void* source, size_t bytes,
                    const OutcomePtr& outcome, const Completion& done);
   void produce_chunks(Ticket ticket, void* target, size_t bytes, const OutcomePtr& outcome,
                       const Producer& fill);
   void copy_to_device(void* target, const PinnedPool::Block& block, size_t bytes);
-  void expect_no_recording() const;
   bool begin(const OutcomePtr& outcome, Ticket ticket);
   bool take_check();
   void depend_on(uint32_t check);
   void enqueue(SyncPoint point);
   void enqueue_if_due();
-  void end_recording(Graph& graph);
   void check(FaultSite site, const View& values);
   void check(FaultSite site, const int32_t* values, int64_t count);
 
@@ -177,7 +185,7 @@ class CudaStream final : public Stream {
   const int device_;
   DeviceLimits limits_;
   cudaStream_t stream_ = nullptr;
-  CheckState* checks_ = nullptr;  // on the device
+  StreamState* checks_ = nullptr;  // on the device
   EventPool sync_events_, timing_events_;
   OperationTimer timer_;
   // two, so that neither thread waits for memory that is queued behind it
@@ -188,12 +196,13 @@ class CudaStream final : public Stream {
 
   // Launch thread
   std::unique_ptr<Scratch> scratch_;
-  uint32_t work_checks_ = 0;       // of the work that is being launched
-  Launched* launching_ = nullptr;  // that work
-  Ticket current_ = 0;             // and its ticket
-  Ticket synced_ = 0;              // the newest work with a sync point
-  int unsynced_checks_ = 0;        // since then
-  std::shared_ptr<Graph> recording_;
+  uint32_t work_checks_ = 0;          // of the work that is being launched
+  Launched* launching_ = nullptr;     // that work
+  Ticket current_ = 0;                // and its ticket
+  Ticket synced_ = 0;                 // the newest work with a sync point
+  int unsynced_checks_ = 0;           // since then
+  std::shared_ptr<Graph> recording_;  // that is made from a program
+  size_t recorded_step_ = 0;
 
   std::atomic<Ticket> pushed_{0};  // the newest work in the queue
 
@@ -205,27 +214,41 @@ class CudaStream final : public Stream {
 
   std::mutex outcomes_mutex_;  // guards what follows, and the outcomes that are not settled
   std::condition_variable checks_freed_;
-  std::deque<Launched> launched_;                                // in the order of their tickets
-  uint32_t free_checks_ = kAllChecks & ~bit_of(kRecordedCheck);  // bits
-  uint32_t failed_checks_ = 0;  // of free checks, those whose bit is still set on the device
+  std::deque<Launched> launched_;      // in the order of their tickets
+  uint32_t free_checks_ = kAllChecks;  // bits
+  uint32_t failed_checks_ = 0;         // of free checks, those whose bit is still set on the device
 
   std::thread launch_thread_, completion_thread_;
 };
 
-// What was recorded, and what it uses.
+// Work that runs whatever is void.
+struct CudaStream::Unconditional final : Work {
+  explicit Unconditional(std::function<void(Ticket)> f) : action(std::move(f)) {}
+  const std::function<void(Ticket)> action;
+};
+
+// A program as a graph, and what it uses.
 struct CudaStream::Graph {
-  explicit Graph(std::shared_ptr<ScratchUse> use)
-      : scratch(std::make_unique<Scratch>(std::move(use))) {}
+  struct Step {
+    uint32_t checks = 0;             // that it depends on, as bits of the graph's
+    uint32_t check = kChecks;        // its own; kChecks: none
+    std::vector<FaultSite> sites{};  // of its own
+  };
+
+  Graph(int on, std::shared_ptr<ScratchUse> use)
+      : device(on), scratch(std::make_unique<Scratch>(std::move(use))) {}
   ~Graph();
   Graph(const Graph&) = delete;
   Graph& operator=(const Graph&) = delete;
 
+  const int device;
   cudaGraph_t graph = nullptr;
   cudaGraphExec_t executable = nullptr;
+  StreamState* checks = nullptr;  // on the device
   std::unique_ptr<Scratch> scratch;
   std::vector<std::shared_ptr<void>> kept;
-  std::vector<FaultSite> sites;  // of the checks inside
-  FaultPtr fault;                // of the recording
+  std::vector<Step> steps;
+  uint32_t check_count = 0;
 };
 
 }  // namespace ml::ML_CUDA_NAMESPACE

@@ -72,7 +72,10 @@ void CudaStream::check(FaultSite site, const int32_t* values, int64_t count) {
     sites.push_back(site);
     enqueue_check(*this, site, static_cast<uint32_t>(sites.size() - 1), check, values, count);
   };
-  if (recording_) return enqueue_into(recording_->sites, kRecordedCheck);
+  if (recording_) {
+    const uint32_t number = recorded_check();
+    return enqueue_into(recording_->steps[recorded_step_].sites, number);
+  }
   if (!take_check()) return;
   enqueue_into(launching_->sites, launching_->check);
   depend_on(launching_->check);

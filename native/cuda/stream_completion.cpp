@@ -42,23 +42,21 @@ Error error_from(const F& make) noexcept {
 
 // ---- Launch thread
 
-// Hands a sync point to the completion thread, with a copy of the checks at that point. A graph
-// that is being recorded has none: what it records has not run.
+// Hands a sync point to the completion thread, with a copy of the checks at that point.
 void CudaStream::enqueue(SyncPoint point) {
-  if (!recording_)
-    point.fault = attempt(point.ticket, [&] {
-      if (!point.block.data) {
-        point.pool = &launch_staging_;
-        insist([&] { point.block = launch_staging_.acquire(kStateBytes); });
-      }
-      cudaEvent_t event = nullptr;
-      insist([&] { event = sync_events_.acquire(); });
-      check_cuda(cudaMemcpyAsync(point.block.data, checks_, sizeof(CheckState),
-                                 cudaMemcpyDeviceToHost, stream_),
-                 "cudaMemcpyAsync of the checks");
-      check_cuda(cudaEventRecord(event, stream_), "cudaEventRecord");
-      point.event = event;
-    });
+  point.fault = attempt(point.ticket, [&] {
+    if (!point.block.data) {
+      point.pool = &launch_staging_;
+      insist([&] { point.block = launch_staging_.acquire(kStateBytes); });
+    }
+    cudaEvent_t event = nullptr;
+    insist([&] { event = sync_events_.acquire(); });
+    check_cuda(cudaMemcpyAsync(point.block.data, checks_, sizeof(CheckState),
+                               cudaMemcpyDeviceToHost, stream_),
+               "cudaMemcpyAsync of the checks");
+    check_cuda(cudaEventRecord(event, stream_), "cudaEventRecord");
+    point.event = event;
+  });
   if (point.last) {
     synced_ = point.ticket;
     unsynced_checks_ = 0;

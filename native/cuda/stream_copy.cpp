@@ -34,7 +34,7 @@ void CudaStream::write(void* target, const void* source, size_t bytes, OutcomePt
   const OnDevice current(device_);
   if (!caller_staging_.has_room(bytes / kCopyChunk * kChunkBlock + kChunkBlock))
     return launch_unconditional([=, this, data = stage(source, bytes)](Ticket ticket) {
-      if (!recording_) begin(outcome, ticket);
+      begin(outcome, ticket);
       const auto* staged = static_cast<const char*>(data.get());
       for (size_t at = 0; at < bytes; at += kCopyChunk) {
         const size_t chunk = std::min(kCopyChunk, bytes - at);
@@ -87,7 +87,7 @@ void CudaStream::produce(void* target, size_t bytes, OutcomePtr outcome, Produce
 // Each block holds a chunk of the data.
 void CudaStream::write_chunks(Ticket ticket, void* target, size_t bytes, const OutcomePtr& outcome,
                               const std::vector<PinnedPool::Block>& blocks) {
-  if (!recording_) begin(outcome, ticket);
+  begin(outcome, ticket);
   for (size_t i = 0; i < blocks.size(); ++i) {
     const size_t at = i * kCopyChunk, chunk = std::min(kCopyChunk, bytes - at);
     SyncPoint point;
@@ -134,7 +134,7 @@ void CudaStream::produce_chunks(Ticket ticket, void* target, size_t bytes,
 
 void CudaStream::read_chunks(Ticket ticket, void* target, const void* source, size_t bytes,
                              const OutcomePtr& outcome, const Completion& done) {
-  if (!recording_) begin(outcome, ticket);
+  begin(outcome, ticket);
   size_t at = 0;
   do {
     const size_t chunk = std::min(kCopyChunk, bytes - at);
@@ -147,7 +147,6 @@ void CudaStream::read_chunks(Ticket ticket, void* target, const void* source, si
     FaultPtr fault;
     if (!outcome->known())
       fault = attempt(ticket, [&] {
-        expect_no_recording();
         point.block = launch_staging_.acquire(kStateBytes + chunk);
         if (chunk)
           check_cuda(
@@ -165,16 +164,9 @@ void CudaStream::read_chunks(Ticket ticket, void* target, const void* source, si
 
 // Copies the data of a block to the device.
 void CudaStream::copy_to_device(void* target, const PinnedPool::Block& block, size_t bytes) {
-  expect_no_recording();
   check_cuda(
       cudaMemcpyAsync(target, block.data + kStateBytes, bytes, cudaMemcpyHostToDevice, stream_),
       "cudaMemcpyAsync to the device");
-}
-
-void CudaStream::expect_no_recording() const {
-  if (recording_)
-    throw Error(Code::unsupported,
-                "a graph is being recorded: nothing can be read or written before it ends.");
 }
 
 }  // namespace ml::ML_CUDA_NAMESPACE

@@ -81,8 +81,12 @@ void Allocator::add_block(int64_t size, Bucket& bucket, Block& block, Lock& lock
   } while (!allocate_block(size, block) && in_order_ > 0 && std::chrono::steady_clock::now() < end);
 }
 
+int64_t Allocator::block_size(int64_t bytes) const {
+  return source_.exact ? std::max<int64_t>(bytes, 1) : rounded(bytes);
+}
+
 Block Allocator::allocate(int64_t bytes) {
-  const int64_t size = source_.exact ? std::max<int64_t>(bytes, 1) : rounded(bytes);
+  const int64_t size = block_size(bytes);
   Lock lock = hold();
   if (size > stats_.total || fails(Failure::allocation)) throw none_left(bytes);
   Bucket& bucket = buckets_[size];
@@ -110,7 +114,6 @@ Block Allocator::allocate(int64_t bytes) {
 }
 
 void Allocator::free(Block block) noexcept {
-  if (deferred_) return deferred_->push_back(block);
   const Lock lock = hold();
   stats_.allocated -= block.bytes;
   block.last_use = stream_.submitted();

@@ -52,15 +52,13 @@ class Allocator {
   Allocator(MemorySource source, Stream& stream);
   ~Allocator() { release_cached(); }
   Block allocate(int64_t bytes);
+  int64_t block_size(int64_t bytes) const;  // of the block that such an allocation gives
   void free(Block block) noexcept;
   // At the end, when the stream is gone: the memory of a block, and of all that are cached.
   void release(const Block& block) noexcept { source_.release(block.data, block.bytes); }
   void release_cached() noexcept;
   // Releases the cached blocks that work after `last` has not used; all work up to it has run.
   void release_idle(Ticket last) noexcept;
-  // Until called with nullptr, free() appends blocks to `list` instead, since recorded work still
-  // uses them; the owner of the list frees them later.
-  void defer_frees(std::vector<Block>* list) { deferred_ = list; }
   MemoryStats stats() const {
     const Lock lock = hold();
     return stats_;
@@ -88,7 +86,6 @@ class Allocator {
   MemoryStats stats_;
   std::map<int64_t, Bucket> buckets_;  // by size
   std::atomic<int64_t> in_order_{0};   // bytes that enqueued work is to release
-  std::vector<Block>* deferred_ = nullptr;
 };
 
 }  // namespace ml

@@ -1,19 +1,13 @@
 #pragma once
 // What work depends on and what depends on it, by the memory that it reads and overwrites; and the
-// copies between host and device with that bookkeeping. While work is recorded, a trace takes it
-// down instead.
+// copies between host and device with that bookkeeping, which can't be recorded.
 
 #include "device/device.h"
 
 namespace ml {
 
-// Appends what bytes begin … end - 1 depend on.
-inline void collect_needs(Storage& storage, int64_t begin, int64_t end, Needs& needs) {
-  if (Trace* trace = storage.device().trace)
-    trace->read(storage, begin, end);
-  else
-    storage.validity.collect(begin, end, needs);
-}
+// Appends what bytes begin … end - 1 depend on: of what is recorded, the stand-ins for it.
+void collect_needs(Storage& storage, int64_t begin, int64_t end, Needs& needs);
 
 // To be called before overwrite(), which can't fail then.
 inline void reserve(Storage& storage, int64_t begin, int64_t end) {
@@ -22,10 +16,7 @@ inline void reserve(Storage& storage, int64_t begin, int64_t end) {
 
 // From here on those bytes depend on `outcome` alone; reserve() went before.
 inline void overwrite(Storage& storage, int64_t begin, int64_t end, const OutcomePtr& outcome) {
-  if (Trace* trace = storage.device().trace)
-    trace->overwrite(storage, begin, end);
-  else
-    storage.validity.overwrite(begin, end, outcome);
+  storage.validity.overwrite(begin, end, outcome);
 }
 
 // Stream::write, read and produce of the bytes of a view. `fresh`: its storage is new.

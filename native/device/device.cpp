@@ -2,6 +2,8 @@
 
 #include <exception>
 
+#include "device/recording.h"
+
 namespace ml {
 
 void Device::end() noexcept {
@@ -9,7 +11,16 @@ void Device::end() noexcept {
   if (ended()) return;
   stream_.reset();  // runs what is enqueued, and joins its threads
   for (Storage* s = storages_; s; s = s->next_) s->abandon();
+  for (const auto& weak : pools_)
+    if (const auto pool = weak.lock()) pool->release_idle();
   allocator_.release_cached();
+}
+
+std::shared_ptr<Pool> Device::new_pool() {
+  std::erase_if(pools_, [](const auto& weak) { return weak.expired(); });
+  auto pool = std::make_shared<Pool>(allocator_);
+  pools_.push_back(pool);
+  return pool;
 }
 
 void Device::end(Storage& storage) noexcept {
@@ -27,6 +38,14 @@ void Device::close_batch() noexcept {
     const std::weak_ptr<Storage> memory = storage->weak_from_this();  // until it has ended
     storage->~Storage();
   }
+}
+
+std::shared_ptr<Pool> Storage::open_pool() const {
+  return device_->recording ? device_->recording->pool() : nullptr;
+}
+
+Block Storage::allocate(int64_t bytes) const {
+  return pool_ ? pool_->allocate(bytes) : device_->allocator().allocate(bytes);
 }
 
 void Storage::link() {
@@ -47,7 +66,10 @@ Storage::~Storage() {
   if (next_) next_->previous_ = previous_;
   if (!device_->stream_) return;  // abandoned
   if (!release_) {
-    device_->allocator_.free(block_);
+    if (pool_)
+      pool_->free(block_);
+    else
+      device_->allocator_.free(block_);
     return;
   }
   try {

@@ -10,8 +10,8 @@
 #include "core/check.h"
 #include "core/view.h"
 #include "device/allocator.h"
+#include "device/pool.h"
 #include "device/stream.h"
-#include "device/trace.h"
 #include "device/validity.h"
 #include "device/writes.h"
 
@@ -19,6 +19,7 @@ namespace ml {
 
 struct Operations;
 class Batch;
+class Recording;
 class Storage;
 
 class Device : public std::enable_shared_from_this<Device> {
@@ -47,7 +48,11 @@ class Device : public std::enable_shared_from_this<Device> {
   Allocator& allocator() { return allocator_; }
   WorkMemory& work_memory() { return *work_memory_; }
 
-  Trace* trace = nullptr;  // set while work is recorded instead of run
+  Recording* recording = nullptr;  // open now: device/recording.h
+  std::shared_ptr<Pool> new_pool();
+  // f(storage): of all tensors.
+  template <class F>
+  void each_storage(const F& f);
 
   // While a batch is open, work that it keeps may use any memory: no storage ends before the
   // outermost batch has.
@@ -73,6 +78,7 @@ class Device : public std::enable_shared_from_this<Device> {
   Storage* storages_ = nullptr;  // the first of a list
   int open_batches_ = 0;
   Storage* unused_ = nullptr;  // the first of a list: they end with the outermost batch
+  std::vector<std::weak_ptr<Pool>> pools_;
 };
 
 // While it lives, all work that is enqueued depends on the condition as well, so updates are
@@ -103,13 +109,14 @@ class Storage : public std::enable_shared_from_this<Storage> {
   // First, since `validity` has memory of the device, and since the end of a storage touches its
   // neighbours here, which most often end next.
   std::shared_ptr<Device> device_;
+  const std::shared_ptr<Pool> pool_;  // that the block is from, if it is recorded work's
   Block block_;
   const int64_t size_;
   Storage *previous_ = nullptr, *next_ = nullptr;  // of the device
 
  public:
   Storage(std::shared_ptr<Device> device, int64_t bytes)
-      : device_(std::move(device)), block_(device_->allocator().allocate(bytes)), size_(bytes) {
+      : device_(std::move(device)), pool_(open_pool()), block_(allocate(bytes)), size_(bytes) {
     link();
   }
   // Memory that the device reads but does not write. `release` runs in stream order, after the last
@@ -130,6 +137,7 @@ class Storage : public std::enable_shared_from_this<Storage> {
   int64_t bytes() const { return block_.bytes; }  // as rounded up
   int64_t size() const { return size_; }          // bytes that were wanted
   bool read_only() const { return static_cast<bool>(release_); }
+  const Pool* pool() const { return pool_.get(); }
   // No enqueued work uses this memory yet.
   bool idle() const { return device_->stream().completed() >= block_.last_use; }
 
@@ -142,12 +150,19 @@ class Storage : public std::enable_shared_from_this<Storage> {
 
  private:
   friend class Device;
+  std::shared_ptr<Pool> open_pool() const;
+  Block allocate(int64_t bytes) const;
   void link();
   void abandon() noexcept;  // at the end of the device
 
   std::function<void()> release_;
   Storage* next_unused_ = nullptr;
 };
+
+template <class F>
+void Device::each_storage(const F& f) {
+  for (Storage* s = storages_; s; s = s->next_) f(*s);
+}
 
 // Ends a storage after its last use: at once, or with the open batch.
 template <class T>

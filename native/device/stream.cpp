@@ -14,6 +14,21 @@ namespace {
 // how long a write may block the event loop
 constexpr std::chrono::milliseconds kLongestWait{50};
 
+// A step of a program.
+class Again final : public Work {
+ public:
+  Again(Work& work, OutcomePtr settled) : work_(work) {
+    name = work.name;
+    outcome = std::move(settled);
+  }
+  void run(void* context) override { work_.run(context); }
+
+  std::shared_ptr<Program> program;  // kept by the last
+
+ private:
+  Work& work_;
+};
+
 }  // namespace
 
 Stream::Stream()
@@ -58,6 +73,19 @@ void Stream::complete(Ticket ticket) {
     completed_.store(ticket, std::memory_order_release);
   }
   progress_.notify_all();
+}
+
+void Stream::replay(const std::shared_ptr<Program>& program,
+                    const std::vector<OutcomePtr>& outcomes) {
+  WorkList list;
+  for (size_t i = 0; i < outcomes.size(); ++i) {
+    auto* again = new (*work_memory_) Again(*program->steps[i].work, outcomes[i]);
+    if (i + 1 == outcomes.size()) again->program = program;
+    list.push(WorkPtr(again));
+  }
+  hold(true);
+  while (!list.empty()) launch(list.pop());
+  hold(false);
 }
 
 // By the system clock, since a wait by the steady clock (pthread_cond_clockwait) is newer than the

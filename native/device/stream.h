@@ -19,6 +19,7 @@
 
 #include "device/operation_times.h"
 #include "device/outcome.h"
+#include "device/program.h"
 #include "device/work.h"
 
 namespace ml {
@@ -37,6 +38,9 @@ class Stream {
 
   // Enqueues a kernel, with its outcome.
   virtual void launch(WorkPtr work) noexcept = 0;
+  // Enqueues all of a program, with an outcome for each step.
+  virtual void replay(const std::shared_ptr<Program>& program,
+                      const std::vector<OutcomePtr>& outcomes);
   // hold(true): work comes one right after the other, and may be enqueued together at hold(false).
   // Whoever waits for work calls that first.
   virtual void hold(bool /*holding*/) noexcept {}

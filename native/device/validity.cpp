@@ -21,9 +21,9 @@ void Validity::collect(int64_t begin, int64_t end, Needs& needs) {
 }
 
 // Drops what has passed before it takes more memory.
-void Validity::grow() {
+void Validity::grow(size_t more) {
   std::erase_if(parts_, [](const Part& p) { return p.outcome->passed(); });
-  parts_.reserve(2 * parts_.size() + kRoom);
+  parts_.reserve(2 * parts_.size() + more);
 }
 
 void Validity::overwrite(int64_t begin, int64_t end, const OutcomePtr& outcome) {

@@ -32,6 +32,11 @@ class WriteLog {
   // It has been enqueued.
   void add(int64_t begin, int64_t end) noexcept { recent_[count_++ % kRecent] = {begin, end}; }
 
+  // For writes that were counted and will not come: restore() makes the counts those of mark().
+  struct Mark;
+  Mark mark() const;
+  void restore(const Mark& mark) noexcept;
+
   Watch watch(WriteWatcher* watcher) { return watchers_.insert(watchers_.end(), watcher); }
   void end_watch(Watch watch) { watchers_.erase(watch); }
 
@@ -55,5 +60,15 @@ class WriteLog {
   std::list<WriteWatcher*> watchers_;
   std::array<Range, kRecent> recent_{};
 };
+
+struct WriteLog::Mark {
+  uint64_t count;
+  std::array<Range, kRecent> recent;
+};
+inline WriteLog::Mark WriteLog::mark() const { return {count_, recent_}; }
+inline void WriteLog::restore(const Mark& mark) noexcept {
+  count_ = mark.count;
+  recent_ = mark.recent;
+}
 
 }  // namespace ml

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "device/dependence.h"
+#include "device/recording.h"
 
 namespace ml {
 namespace {
@@ -27,10 +28,19 @@ Operand Operation::condition_of(const Device& device) {
   return device.condition ? operand("condition", device.condition, Kind::read) : Operand{};
 }
 
-// What is recorded runs later, and again: it knows nothing of indices, and makes none that are
-// known.
+namespace {
+
+// What is recorded runs later, and again: others may have written to memory that it has not made.
+bool may_be_known(const View& indices) {
+  if (!indices.storage) return false;
+  const Recording* recording = indices.storage->device().recording;
+  return !recording || recording->made(*indices.storage);
+}
+
+}  // namespace
+
 bool indices_known(const View& indices, int64_t limit) {
-  if (!indices.storage || indices.storage->device().trace) return false;
+  if (!may_be_known(indices)) return false;
   const KnownIndices& known = indices.storage->known_indices;
   const auto [begin, end] = byte_range(indices);
   return known.limit > 0 && known.limit <= limit && known.begin <= begin && end <= known.end &&
@@ -38,13 +48,37 @@ bool indices_known(const View& indices, int64_t limit) {
 }
 
 void remember_indices(const View& indices, int64_t limit) {
-  if (!indices.storage || indices.storage->device().trace) return;
+  if (!may_be_known(indices)) return;
   const auto [begin, end] = byte_range(indices);
   indices.storage->known_indices = {begin, end, limit, indices.storage->writes.count()};
 }
 
+OutcomePtr Operation::record(WorkPtr& self) {
+  Recording& recording = *device_.recording;
+  find_known_indices();
+  const auto read = [&](Storage& s, int64_t begin, int64_t end) { recording.reads(s, begin, end); };
+  const std::span<const Operand> all = operands();
+  for (const Operand& o : all)
+    if (o.kind != Kind::overwritten) with_bytes(o, read);
+  with_bytes(condition_, read);
+  const OutcomePtr outcome = recording.add(self);
+  for (const Operand& o : all) {
+    if (!o.written()) break;
+    with_bytes(o, [&](Storage& s, int64_t begin, int64_t end) {
+      recording.writes(s, begin, end, voided(o));
+    });
+  }
+  remember_indices();
+  return outcome;
+}
+
 void Operation::enqueue(WorkPtr& work, OutcomePtr* outcome) {
   auto& operation = static_cast<Operation&>(*work);
+  if (operation.device_.recording) {
+    OutcomePtr recorded = operation.record(work);
+    if (outcome) *outcome = std::move(recorded);
+    return;
+  }
   operation.find_known_indices();
   const std::span<const Operand> all = operation.operands();
   for (const Operand& o : all) {

@@ -16,6 +16,7 @@ namespace ml {
 class Operation : public Work {
  public:
   // Enqueues the work, which is the stream's from here on. `outcome`: of the work, if it is wanted.
+  // While a recording is open, records it.
   static void enqueue(WorkPtr& work, OutcomePtr* outcome = nullptr);
   void submit(WorkPtr& self) override { enqueue(self); }
 
@@ -30,6 +31,7 @@ class Operation : public Work {
 
  private:
   static Operand condition_of(const Device& device);
+  OutcomePtr record(WorkPtr& self);
 
   const Operand condition_;  // OnCondition
 };

@@ -26,7 +26,7 @@ std::vector<const Outcome*> needs_of(const DenseParameter& p) {
   for (const View& v : {p.param, p.grad, p.state1, p.state2}) {
     if (!v.storage) continue;
     const auto [begin, end] = byte_range(v);
-    v.storage->validity.collect(begin, end, needs);
+    collect_needs(*v.storage, begin, end, needs);
   }
   std::vector<const Outcome*> list;
   needs.each([&](const OutcomePtr& o) { list.push_back(o.get()); });
@@ -52,6 +52,12 @@ std::vector<std::vector<DenseParameter>> grouped_by_needs(std::vector<DenseParam
     }
   }
   return groups;
+}
+
+View element(const Tensor& t, size_t i) {
+  if (!t) return {};
+  const auto offset = static_cast<int64_t>(i) * bytes_of(t.dtype);
+  return Tensor{t.storage, t.offset + offset, t.dtype, {1}}.view();
 }
 
 }  // namespace
@@ -85,7 +91,7 @@ Optimizer::Optimizer(std::shared_ptr<Device> device, Rule rule, std::vector<Dens
     if (exact[i]) tables_[i]->weight().storage->exact = exact[i];
 }
 
-void Optimizer::update_dense(std::span<const Hyper> hyper) {
+void Optimizer::update_dense(std::span<const Hyper> hyper, const Tensor& rates) {
   // An elementwise rule for dense parameters: row-wise Adagrad is meant for tables.
   const Rule rule = rule_ == Rule::rowwise_adagrad ? Rule::adagrad : rule_;
   std::vector<DenseParameter> parameters;
@@ -94,13 +100,17 @@ void Optimizer::update_dense(std::span<const Hyper> hyper) {
                           .grad = dense_[i].grad.view(),
                           .state1 = dense_states_[i].state1.view(),
                           .state2 = dense_states_[i].state2.view(),
-                          .hyper = hyper[i]});
+                          .hyper = hyper[i],
+                          .rate = static_cast<int64_t>(i)});
   for (auto& group : grouped_by_needs(std::move(parameters)))
-    run(*device_, DenseUpdate{.step = step_.view(), .parameters = std::move(group), .rule = rule});
+    run(*device_, DenseUpdate{.step = step_.view(),
+                              .rates = rates.view(),
+                              .parameters = std::move(group),
+                              .rule = rule});
 }
 
-void Optimizer::update_table(size_t i, const Hyper& hyper, const TouchedRows& touched,
-                             bool every_row) {
+void Optimizer::update_table(size_t i, const Hyper& hyper, const Tensor& rates,
+                             const TouchedRows& touched, bool every_row) {
   const OptimizerState& s = table_states_[i];
   const Tensor& table = tables_[i]->weight();
   if (!every_row) tables_[i]->expect_write(touched.rows, touched.count);
@@ -109,6 +119,7 @@ void Optimizer::update_table(size_t i, const Hyper& hyper, const TouchedRows& to
                              .state1 = s.state1.view(),
                              .state2 = s.state2.view(),
                              .step = step_.view(),
+                             .rate = element(rates, dense_.size() + i),
                              .rows = touched.rows.view(),
                              .starts = touched.starts.view(),
                              .order = touched.order.view(),
@@ -119,7 +130,14 @@ void Optimizer::update_table(size_t i, const Hyper& hyper, const TouchedRows& to
                              .every_row = every_row});
 }
 
-void Optimizer::step(std::span<const Hyper> hyper, bool every_row, const Tensor& condition) {
+void Optimizer::expect_rates(const Tensor& rates) const {
+  if (rates)
+    expect_float32("optimizer.step", "rates", rates.view(), {static_cast<int64_t>(parameters())});
+}
+
+void Optimizer::step(std::span<const Hyper> hyper, bool every_row, const Tensor& condition,
+                     const Tensor& rates) {
+  expect_rates(rates);
   for (const auto& t : tables_) t->live_weight("optimizer.step");
   const OnCondition depend(*device_, condition.view());
   Batch batch(*device_);
@@ -128,14 +146,16 @@ void Optimizer::step(std::span<const Hyper> hyper, bool every_row, const Tensor&
     touched.emplace_back();
     if (every_row || !t->pending().empty()) touched.back() = t->touched_rows();
   }
-  update_dense(hyper);
+  update_dense(hyper, rates);
   for (size_t i = 0; i < tables_.size(); ++i)
-    if (touched[i]) update_table(i, hyper[dense_.size() + i], *touched[i], every_row);
+    if (touched[i]) update_table(i, hyper[dense_.size() + i], rates, *touched[i], every_row);
   run(*device_, StepAdvance{.step = step_.view()});
   batch.commit();
 }
 
-void Optimizer::step_rows(std::span<const Hyper> hyper, const std::vector<Tensor>& rows) {
+void Optimizer::step_rows(std::span<const Hyper> hyper, const std::vector<Tensor>& rows,
+                          const Tensor& rates) {
+  expect_rates(rates);
   for (const auto& t : tables_) t->live_weight("optimizer.step");
   Batch batch(*device_);
   // How many rows were chosen in each table. All updates depend on all of these numbers: one row
@@ -151,7 +171,8 @@ void Optimizer::step_rows(std::span<const Hyper> hyper, const std::vector<Tensor
   const OnCondition depend(*device_, counts.view());
   for (size_t i = 0; i < tables_.size(); ++i)
     if (chosen[i] && !tables_[i]->pending().empty())
-      update_table(i, hyper[dense_.size() + i], tables_[i]->touched_among(*chosen[i]), false);
+      update_table(i, hyper[dense_.size() + i], rates, tables_[i]->touched_among(*chosen[i]),
+                   false);
   run(*device_, StepAdvance{.step = step_.view()});
   batch.commit();
 }
@@ -203,11 +224,8 @@ Tensor clip_grad_norm(Device& device, const std::vector<Tensor>& dense_grads, co
                       double max_norm, const Tables* apart) {
   Batch batch(device);
   const Tensor norms = empty(device, {apart ? 2 : 1});
-  const auto norm = [&](int64_t i) {
-    return Tensor{norms.storage, i * static_cast<int64_t>(sizeof(float)), DType::f32, {1}}.view();
-  };
-  clip(device, dense_grads, tables, max_norm, norm(0));
-  if (apart) clip(device, {}, *apart, max_norm, norm(1));
+  clip(device, dense_grads, tables, max_norm, element(norms, 0));
+  if (apart) clip(device, {}, *apart, max_norm, element(norms, 1));
   batch.commit();
   return norms;
 }

@@ -25,12 +25,15 @@ class Optimizer {
             std::vector<std::shared_ptr<ValueTable>> tables);
 
   // `hyper`: of each parameter, dense ones first. If the condition is given and void, nothing is
-  // updated.
-  void step(std::span<const Hyper> hyper, bool every_row, const Tensor& condition);
+  // updated. `rates`: learning rates on the device, of each parameter, in place of those in
+  // `hyper`; empty: none.
+  void step(std::span<const Hyper> hyper, bool every_row, const Tensor& condition,
+            const Tensor& rates = {});
   // Updates only those touched rows of each table that are among rows[its number], int32; without
   // them the table stays, and so do dense parameters. ERR_INDEX_RANGE, found by the work, for a row
   // outside a table: then nothing is updated.
-  void step_rows(std::span<const Hyper> hyper, const std::vector<Tensor>& rows);
+  void step_rows(std::span<const Hyper> hyper, const std::vector<Tensor>& rows,
+                 const Tensor& rates = {});
   void zero_grad();
   size_t parameters() const { return dense_.size() + tables_.size(); }
   size_t tables() const { return tables_.size(); }
@@ -41,8 +44,10 @@ class Optimizer {
   const OptimizerState& table_state(size_t i) const { return table_states_[i]; }
 
  private:
-  void update_dense(std::span<const Hyper> hyper);
-  void update_table(size_t i, const Hyper& hyper, const TouchedRows& touched, bool every_row);
+  void expect_rates(const Tensor& rates) const;
+  void update_dense(std::span<const Hyper> hyper, const Tensor& rates);
+  void update_table(size_t i, const Hyper& hyper, const Tensor& rates, const TouchedRows& touched,
+                    bool every_row);
 
   std::shared_ptr<Device> device_;
   Rule rule_;

@@ -9,6 +9,7 @@
 
 #include "device/batch.h"
 #include "device/dependence.h"
+#include "device/recording.h"
 #include "layer/exact_rows.h"
 #include "layer/operation.h"
 #include "operations.h"
@@ -37,8 +38,8 @@ template <class Args, class Rule>
 OperationPtr<Args> prepare(Device& device, const Args& args, const Rule& rule,
                            std::span<const View> results) {
   static_assert(sizeof(OperationOf<Args>) <= WorkMemory::kLargest);
-  return OperationPtr<Args>(new (device.work_memory())
-                                OperationOf<Args>(device, args, rule, results));
+  WorkMemory& memory = device.recording ? device.recording->work_memory() : device.work_memory();
+  return OperationPtr<Args>(new (memory) OperationOf<Args>(device, args, rule, results));
 }
 
 // The one way to a kernel, now or when the open batch commits, in which case there is no outcome

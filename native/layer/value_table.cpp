@@ -33,8 +33,34 @@ bool is_void(const Tensor& t) {
 
 }  // namespace
 
+void ValueTable::begin_recorded() {
+  Recording* recording = weight_ ? device().recording : nullptr;
+  if (!recording) return;
+  const auto ready = [self = weak_from_this()] {
+    const auto table = self.lock();
+    if (!table) return;
+    table->live_weight("Capture.replay");
+    std::erase_if(table->queue_, [](const QueuedRead& q) { return q.outcome->fault() != nullptr; });
+    if (table->queue_.empty() && !table->has_dense_) return;
+    throw Error(Code::unsupported,
+                "device.capture: a value table has reads pending where the captured work begins or "
+                "ends.\n  Call optimizer.zeroGrad() before it, and as the last call in it.");
+  };
+  recording->depend_on_state(this, ready, [self = weak_from_this()] {
+    const auto table = self.lock();
+    if (!table) return;
+    table->queue_.clear();
+    table->has_dense_ = false;
+    table->sorted_ = {};
+  });
+}
+
 void ValueTable::push(const Read& read) {
   if (read_only()) return;
+  begin_recorded();
+  // It is read by its address, not as an operand.
+  if (Recording* recording = device().recording; recording && !recording->made(*read.dy.storage))
+    recording->hold(read.dy.storage);
   const Read queued{
       .indices = empty(device(), read.indices.shape, DType::i32),
       .weights = empty(device(), read.weights.shape),
@@ -65,6 +91,7 @@ void ValueTable::queue(const Read& read, const Read& queued) {
 const Tensor& ValueTable::dense_gradient() {
   if (dense_.dy) return dense_.dy;
   Device& device = live_weight("ValueTable.gradient").device();
+  const RecordingPause stays(device);
   const Read dense{.indices = empty(device, {slots(), 1}, DType::i32),
                    .weights = empty(device, {slots(), 1}),
                    .dy = empty(device, {slots(), dim()}),
@@ -82,10 +109,12 @@ const Tensor& ValueTable::dense_gradient() {
 }
 
 void ValueTable::dense_added() {
+  begin_recorded();
   Batch::submit(device(), [self = shared_from_this()] { self->has_dense_ = true; });
 }
 
 void ValueTable::clear() {
+  begin_recorded();
   if (has_dense_) fill(dense_.dy, 0);
   has_dense_ = false;
   queue_.clear();
@@ -93,6 +122,7 @@ void ValueTable::clear() {
 }
 
 std::vector<ValueTable::Read> ValueTable::pending() {
+  begin_recorded();
   std::erase_if(queue_, [](const QueuedRead& q) { return q.outcome->fault() != nullptr; });
   std::vector<Read> reads;
   for (const QueuedRead& q : queue_) reads.push_back(q.read);

@@ -95,6 +95,8 @@ class ValueTable : public std::enable_shared_from_this<ValueTable> {
     TouchedRows rows;
   };
   void queue(const Read& read, const Read& queued);
+  // Work on the queue can be recorded where it begins and ends with an empty queue.
+  void begin_recorded();
 
   Tensor weight_, scales_;
   std::vector<QueuedRead> queue_;

@@ -7,7 +7,7 @@ namespace ml::cpu::ML_ISA {
 namespace {
 
 // words[4 * i + j] is word j of counter first + i: philox() of many counters, in vectors.
-inline void random_words(const Dropout& a, uint64_t first, uint32_t* words) {
+inline void random_words(const DropoutNumbers& a, uint64_t first, uint32_t* words) {
   uint32_t c0[kDropoutCounters], c1[kDropoutCounters], c2[kDropoutCounters], c3[kDropoutCounters];
   for (int i = 0; i < kDropoutCounters; ++i) {
     const uint64_t counter = first + static_cast<uint64_t>(i);
@@ -40,10 +40,12 @@ void dropout_blocks(const Dropout& a, int64_t begin, int64_t end) {
   constexpr int64_t kBlock = 4 * kDropoutCounters;
   const uint32_t threshold = dropout_threshold(a.p);
   const float scale = dropout_scale(a.p);
+  const DropoutNumbers numbers =
+      dropout_numbers({a.seed, a.step}, a.numbers ? a.numbers.as<uint32_t>() : nullptr);
   const int64_t size = a.x.size();
   for (int64_t b = begin; b < end; ++b) {
     uint32_t words[kBlock];
-    random_words(a, static_cast<uint64_t>(b * kDropoutCounters), words);
+    random_words(numbers, static_cast<uint64_t>(b * kDropoutCounters), words);
     const float* x = a.x.as<float>() + b * kBlock;
     float* out = a.out.as<float>() + b * kBlock;
     const int64_t count = size - b * kBlock < kBlock ? size - b * kBlock : kBlock;

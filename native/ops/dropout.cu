@@ -13,9 +13,11 @@ namespace {
 // One thread takes every (gridDim.x * blockDim.x)-th four elements. `vec4`: they are aligned in
 // both tensors, so that four elements are one access.
 __global__ void __launch_bounds__(kThreads)
-    dropout_kernel(Guard guard, float* out, const float* x, uint64_t seed, uint64_t step,
-                   uint32_t threshold, float scale, int64_t size, bool vec4) {
+    dropout_kernel(Guard guard, float* out, const float* x, DropoutNumbers own,
+                   const uint32_t* numbers, uint32_t threshold, float scale, int64_t size,
+                   bool vec4) {
   if (guard.aborted()) return;
+  const auto [seed, step] = dropout_numbers(own, numbers);
   const int64_t stride = int64_t{gridDim.x} * blockDim.x;
   for (int64_t g = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; 4 * g < size; g += stride) {
     const Random4 random = philox(static_cast<uint64_t>(g), seed, RandomUse::dropout, step);
@@ -41,7 +43,8 @@ void dropout(CudaStream& stream, const Dropout& a) {
   const float* x = a.x.as<float>();
   float* out = a.out.as<float>();
   const unsigned grid = striding_blocks(a.x.size(), 4 * kThreads, stream.limits().multiprocessors);
-  launch(dropout_kernel, dim3(grid), dim3(kThreads), 0, stream, out, x, a.seed, a.step,
+  launch(dropout_kernel, dim3(grid), dim3(kThreads), 0, stream, out, x,
+         DropoutNumbers{a.seed, a.step}, a.numbers ? a.numbers.as<uint32_t>() : nullptr,
          dropout_threshold(a.p), dropout_scale(a.p), a.x.size(), is_vec4(x) && is_vec4(out));
 }
 

@@ -29,11 +29,12 @@ void update_range(const Rule& rule, const DenseParameter& a, int64_t begin, int6
 
 void dense_range(const DenseUpdate& a, const DenseParameter& p, int64_t begin, int64_t end) {
   const int32_t step = next_step(*a.step.as<int32_t>());
+  const Hyper hyper = with_rate(p.hyper, a.rates ? a.rates.as<float>() + p.rate : nullptr);
   switch (a.rule) {
-    case Rule::sgd: return update_range(SgdRule(p.hyper, step), p, begin, end);
-    case Rule::adamw: return update_range(AdamWRule(p.hyper, step), p, begin, end);
+    case Rule::sgd: return update_range(SgdRule(hyper, step), p, begin, end);
+    case Rule::adamw: return update_range(AdamWRule(hyper, step), p, begin, end);
     case Rule::adagrad:
-    case Rule::rowwise_adagrad: return update_range(AdagradRule(p.hyper, step), p, begin, end);
+    case Rule::rowwise_adagrad: return update_range(AdagradRule(hyper, step), p, begin, end);
   }
 }
 

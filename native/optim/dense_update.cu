@@ -26,6 +26,7 @@ __global__ void step_advance_kernel(Guard guard, int32_t* step) {
 struct UpdatedTensor {
   float *x, *state1, *state2;
   const float* grad;
+  const float* rate;  // in place of that in hyper, or nullptr
   Hyper hyper;
   bool vec4;
 };
@@ -40,7 +41,7 @@ __global__ void __launch_bounds__(kThreads, kDenseUpdateMinBlocks)
   for_chunks(list, kListChunk, [&](const UpdatedTensor& t, int64_t, int64_t begin, int64_t end) {
     Rule& rule = shared<Rule>();
     block_sync();  // threads may still read the rule of the last chunk
-    if (threadIdx.x == 0) rule = Rule(t.hyper, now);
+    if (threadIdx.x == 0) rule = Rule(with_rate(t.hyper, t.rate), now);
     block_sync();
     const auto root = [](float v) { return sqrtf(v); };
     for_packs(t.vec4, begin, end, [&]<int n>(int64_t i, Width<n>) {
@@ -67,6 +68,7 @@ void update_with(CudaStream& stream, const DenseUpdate& a) {
                         .state1 = data(p.state1),
                         .state2 = data(p.state2),
                         .grad = data(p.grad),
+                        .rate = a.rates ? a.rates.as<float>() + p.rate : nullptr,
                         .hyper = p.hyper,
                         .vec4 = false};
         t.vec4 = has_packs_of_four(t.x) && has_packs_of_four(t.state1) &&

@@ -7,7 +7,9 @@
 //     param          [any]         float32  in, out
 //     grad           [as param]    float32  in
 //     state1, state2 [as param]    float32  in, out, as the rule needs
-// The count lives on the device, so that a recorded graph advances it.
+//     rates          [any]         float32  in, optional: rates[rate] is the learning rate of a
+//                    parameter, in place of that in its hyper
+// The count lives on the device, so that recorded work advances it; so do rates that change.
 
 #include <vector>
 
@@ -23,13 +25,14 @@ struct StepAdvance {
 struct DenseParameter {
   View param, grad, state1, state2;
   Hyper hyper;
+  int64_t rate = 0;
 };
 
 struct DenseUpdate {
   // The optimizer has seen to it that the parameters share no memory.
   static constexpr bool kApart = true;
 
-  View step;
+  View step, rates;
   std::vector<DenseParameter> parameters;
   Rule rule = Rule::sgd;
 };
@@ -48,6 +51,7 @@ inline void check(const StepAdvance&) {}
 template <class Input>
 constexpr void inputs(const DenseUpdate& a, Input&& input) {
   input("step", a.step);
+  input("rates", a.rates);
   for (const DenseParameter& p : a.parameters) input("grad", p.grad);
 }
 

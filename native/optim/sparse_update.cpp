@@ -14,6 +14,12 @@
 namespace ml::cpu::ML_ISA {
 namespace {
 
+template <class Rule>
+inline Rule rule_of(const SparseUpdate& a) {
+  return Rule(with_rate(a.hyper, a.rate ? a.rate.as<float>() : nullptr),
+              next_step(*a.step.as<int32_t>()));
+}
+
 template <class T, class Rule>
 inline void update_row(const Rule& rule, const TableRow<T>& row, const PrefetchTargets<T>& targets,
                        const UpdateGradient& g, int64_t V) {
@@ -30,7 +36,7 @@ inline void update_row(const Rule& rule, const TableRow<T>& row, const PrefetchT
 template <class T, class Rule>
 void update_touched_rows(const SparseUpdate& a, const HotRows& gradients, const double* means,
                          int64_t begin, int64_t end, float* g) {
-  const Rule rule(a.hyper, next_step(*a.step.as<int32_t>()));
+  const Rule rule = rule_of<Rule>(a);
   const TableRows<T, Rule> table(a);
   const RowEntries entries = gradients.entries();
   const int32_t* rows = a.rows.as<int32_t>();
@@ -77,7 +83,7 @@ void update_touched_rows(const SparseUpdate& a, const HotRows& gradients, const 
 template <class T, class Rule>
 void update_every_row(const SparseUpdate& a, const HotRows& gradients, const double* means,
                       int64_t begin, int64_t end, int64_t first, float* g) {
-  const Rule rule(a.hyper, next_step(*a.step.as<int32_t>()));
+  const Rule rule = rule_of<Rule>(a);
   const TableRows<T, Rule> table(a);
   const RowEntries entries = gradients.entries();
   const int32_t* rows = a.rows.as<int32_t>();

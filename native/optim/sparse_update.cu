@@ -207,9 +207,9 @@ __device__ inline int64_t first_from(const int32_t* rows, int64_t R, int64_t u) 
 template <class Rule, class Slice>
 __global__ void __launch_bounds__(kThreads, kSparseUpdateMinBlocks)
     sparse_update_kernel(Guard guard, TableState a, ResolvedRows t, const int32_t* step,
-                         Hyper hyper, bool every_row, Slicing slicing) {
+                         const float* rate, Hyper hyper, bool every_row, Slicing slicing) {
   if (guard.aborted()) return;
-  if (threadIdx.x == 0) shared<Rule>() = Rule(hyper, next_step(*step));
+  if (threadIdx.x == 0) shared<Rule>() = Rule(with_rate(hyper, rate), next_step(*step));
   block_sync();
   const Rule rule = shared<Rule>();
   const LaneGroup group = lane_group(slicing.lanes);
@@ -260,8 +260,8 @@ void update_with(CudaStream& stream, const SparseUpdate& a) {
     }
     launch(sparse_update_kernel<Rule, Slice>,
            dim3(striding_blocks(chunks, kThreads / s.lanes, multiprocessors), s.slices),
-           dim3(kThreads), sizeof(Rule), stream, state, t, a.step.as<int32_t>(), a.hyper,
-           a.every_row, s);
+           dim3(kThreads), sizeof(Rule), stream, state, t, a.step.as<int32_t>(),
+           a.rate ? a.rate.as<float>() : nullptr, a.hyper, a.every_row, s);
   });
 }
 

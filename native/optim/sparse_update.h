@@ -6,6 +6,7 @@
 //                            in, out
 //     state1, state2 [N, V]  float32  in, out, as the rule needs (row-wise Adagrad: state1 [N])
 //     step           [1]     int32    in; s = next_step(step[0])
+//     rate           [1]     float32  in, optional: the learning rate, in place of that in hyper
 //     rows, starts, order, count, reads  in: ops/sparse_grad.h
 // Each touched row is updated once. `every_row`: the rows that were not touched are updated too,
 // with gradient 0 (AdamW's tableMode 'dense'), in O(N).
@@ -19,7 +20,7 @@
 namespace ml {
 
 struct SparseUpdate {
-  View table, exact, state1, state2, step;
+  View table, exact, state1, state2, step, rate;
   View rows, starts, order, count;
   std::vector<TableRead> reads;
   Rule rule = Rule::sgd;
@@ -30,6 +31,7 @@ struct SparseUpdate {
 template <class Input>
 constexpr void inputs(const SparseUpdate& a, Input&& input) {
   input("step", a.step);
+  input("rate", a.rate);
   input("rows", a.rows);
   input("starts", a.starts);
   input("order", a.order);

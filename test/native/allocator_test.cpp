@@ -5,6 +5,7 @@
 #include <deque>
 #include <map>
 
+#include "device/pool.h"
 #include "require.h"
 
 using namespace ml;
@@ -163,20 +164,22 @@ void cached_blocks_make_way() {
   require(memory.blocks.empty(), "all is released");
 }
 
-void frees_are_deferred() {
+void a_pool_keeps_its_blocks() {
   FakeMemory memory;
   ManualStream stream;
   Allocator allocator(memory.source(), stream);
-  std::vector<Block> deferred;
-  allocator.defer_frees(&deferred);
-  const Block a = allocator.allocate(300);
-  allocator.free(a);
-  const Block b = allocator.allocate(300);
-  require(b.data != a.data && deferred.size() == 1, "recorded work keeps its memory");
-  allocator.defer_frees(nullptr);
-  allocator.free(b);
-  allocator.free(deferred[0]);
-  require(allocator.stats().allocated == 0 && deferred.size() == 1, "until its owner frees it");
+  Pool pool(allocator);
+  const Block a = pool.allocate(300), b = pool.allocate(300);
+  pool.free(a);
+  require(pool.allocate(310).data == a.data, "what was freed is used again");
+  pool.free(a);
+  const Block other = allocator.allocate(300);
+  require(other.data != a.data && other.data != b.data, "by nothing else");
+  pool.close();
+  require(allocator.stats().allocated == 2 * other.bytes, "until it is closed");
+  pool.free(b);
+  allocator.free(other);
+  require(allocator.stats().allocated == 0, "which those in use outlive");
 }
 
 void exact_blocks_are_used_once() {
@@ -198,7 +201,7 @@ int main() {
   large_blocks_are_released_in_order();
   cached_blocks_make_way_for_other_memory();
   cached_blocks_make_way();
-  frees_are_deferred();
+  a_pool_keeps_its_blocks();
   exact_blocks_are_used_once();
   report();
 }

@@ -39,13 +39,16 @@ Napi::Value embedding_backward(Arguments& a) {
   return to_js(a.env(), sparse_grad(table.device(), {&read, 1}, table.shape[0], V));
 }
 
-// (out, x, p, seed, step)
+// (out, x, p, seed, step, numbers or undefined)
 Napi::Value drop(Arguments& a, bool backward) {
   const Tensor out = a.optional_output("out"), x = a.tensor(backward ? "dy" : "x");
+  const double p = a.number("p");
+  const uint64_t seed = a.seed("seed"), step = a.seed("step");
   const Dropout args{.x = x.view(),
-                     .p = a.number("p"),
-                     .seed = a.seed("seed"),
-                     .step = a.seed("step"),
+                     .numbers = a.optional_tensor("numbers").view(),
+                     .p = p,
+                     .seed = seed,
+                     .step = step,
                      .backward = backward};
   return to_js(a.env(), compute(x.device(), args, {out}));
 }

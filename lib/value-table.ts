@@ -1,4 +1,5 @@
 import { disposeOnError } from './atomically.js'
+import { unrecorded } from './autograd/recording.js'
 import { keep } from './autograd/tidy.js'
 import { native, type TableHandle } from './binding.js'
 import { isInstance } from './describe.js'
@@ -8,10 +9,12 @@ import { fail } from './errors.js'
 import { inspect } from './inspect.js'
 import { noteOwner } from './made-tensors.js'
 import { constantTensor } from './new-tensor.js'
-import { SparseGrad } from './ops.js'
+import { SparseGrad, slice } from './ops.js'
 import { checkInteger, checkNumber, checkOptions, checkSeed, choiceIndex } from './options.js'
 import { overwrite } from './overwrite.js'
 import { mapTensors } from './safetensors.js'
+import { type ColumnShard, checkShard, type ShardOptions } from './sharding/columns.js'
+import { noteShard } from './sharding/shard-of.js'
 import { formatShape, optionalTensorHandle, Tensor, tensorHandle } from './tensor.js'
 
 /** Options of {@link ValueTable}. */
@@ -30,6 +33,12 @@ export interface ValueTableOptions {
    * tables start at zero: write `weight` and `scales`.
    */
   init?: { std?: number; seed?: number }
+  /**
+   * Divides the table among the ranks of a group, which must make it with the same options: this
+   * one then holds some columns of every row, with the numbers that they have in the whole table.
+   * Layers run on it unchanged; every rank must run them, each with its own tokens. Not for int8.
+   */
+  shard?: ShardOptions
 }
 
 /** Options of {@link ValueTable.map}. */
@@ -42,6 +51,9 @@ export interface MapOptions {
 
 const rowTypes: readonly DType[] = ['float32', 'bfloat16', 'float16', 'int8']
 
+/** In native/ops/random_fill.h. */
+const normal = 1
+
 /** @internal The rows of a table, in memory of their own or in a file. */
 export class TableRows {
   readonly slots: number
@@ -49,6 +61,7 @@ export class TableRows {
   readonly weight: Tensor
   readonly scales: Tensor<'float32'> | undefined
   readonly mapped: boolean
+  readonly shard: ColumnShard | undefined
 
   constructor(rows: TableRows) {
     this.slots = rows.slots
@@ -56,12 +69,13 @@ export class TableRows {
     this.weight = rows.weight
     this.scales = rows.scales
     this.mapped = rows.mapped
+    this.shard = rows.shard
   }
 }
 
 /** New rows in memory, as the options say. */
 function allocateRows(where: string, device: Device, options: ValueTableOptions): TableRows {
-  const checked = checkOptions(where, options, ['slots', 'dim', 'dtype', 'init'])
+  const checked = checkOptions(where, options, ['slots', 'dim', 'dtype', 'init', 'shard'])
   const slots = checkInteger(where, 'slots', checked.slots, 1, 2 ** 31 - 1)
   const dim = checkInteger(where, 'dim', checked.dim, 1, 2 ** 24)
   const dtype = checked.dtype ?? 'float32'
@@ -70,10 +84,20 @@ function allocateRows(where: string, device: Device, options: ValueTableOptions)
   const std = checkNumber(where, 'init.std', init.std ?? 1 / Math.sqrt(dim), 0)
   const seed = checkSeed(where, init.seed, 'init.seed')
   const shape = [slots, dim]
+  const shard = checkShard(where, checked.shard, dim)
+  const whole = { slots, dim, mapped: false, shard }
   if (dtype !== 'int8') {
-    const weight = device.seeds.use(seed, (seed) => device.normal(shape, { std, seed, dtype }))
-    return new TableRows({ slots, dim, weight, scales: undefined, mapped: false })
+    const weight = device.seeds.use(seed, (seed) => {
+      if (!shard) return device.normal(shape, { std, seed, dtype })
+      const columns = device.empty([slots, shard.columns()], dtype)
+      const handle = columns.handle(where, 'weight')
+      native.tensorRandom(handle, normal, 0, std, seed, shard.begin, dim)
+      return columns
+    })
+    return new TableRows({ ...whole, weight, scales: undefined })
   }
+  if (shard)
+    fail('ERR_UNSUPPORTED', where, 'shard', 'be left out for an int8 table', checked.shard)
   if (checked.init) {
     const requirement = 'be left out for an int8 table'
     const hint = 'Write its weight and scales.'
@@ -81,7 +105,12 @@ function allocateRows(where: string, device: Device, options: ValueTableOptions)
   }
   const weight = device.zeros(shape, 'int8')
   const scales = constantTensor(where, device, [slots], 1)
-  return new TableRows({ slots, dim, weight, scales, mapped: false })
+  return new TableRows({ ...whole, weight, scales })
+}
+
+/** The columns of this rank, of a whole table. */
+function columnsOf(weight: Tensor, shard: ColumnShard): Tensor {
+  return slice(weight, { begin: [0, shard.begin], end: [undefined, shard.end] })
 }
 
 /** Rows that stay in a file. */
@@ -121,11 +150,12 @@ function checkMapped(
     const requirement = weight.dtype === 'int8' ? 'name the scales of the int8 rows' : 'be left out'
     fail('ERR_VALUE', where, 'scales', requirement, scalesName)
   }
-  if (scales === undefined) return new TableRows({ slots, dim, weight, scales, mapped: true })
+  const whole = { slots, dim, weight, mapped: true, shard: undefined }
+  if (scales === undefined) return new TableRows({ ...whole, scales })
   const [wanted, found] = [formatShape([slots]), formatShape(scales.shape)]
   if (!isFloat32(scales) || found !== wanted)
     fail('ERR_SHAPE', where, scalesName ?? '', `be float32 ${wanted}`, `${scales.dtype} ${found}`)
-  return new TableRows({ slots, dim, weight, scales, mapped: true })
+  return new TableRows({ ...whole, scales })
 }
 
 /**
@@ -151,12 +181,14 @@ export class ValueTable {
   readonly dim: number
   /** Of the rows. */
   readonly dtype: DType
-  /** `[slots, dim]`, the live rows. */
+  /** `[slots, dim]`, the live rows; of a table with `shard` the columns of this rank. */
   readonly weight: Tensor
   /** `[slots]` float32: the factor of each row of an int8 table. */
   readonly scales: Tensor<'float32'> | undefined
   /** @internal Whether the rows are in a file, which is never written to. */
   readonly mapped: boolean
+  /** @internal How it is divided among ranks. */
+  readonly shard: ColumnShard | undefined
   /** @internal The rows are an embedding's: they follow `lr`, and clip with the dense rest. */
   embedding = false
   /** @internal */
@@ -177,6 +209,7 @@ export class ValueTable {
       return { rows, handle: native.tableCreate(weight, scales) }
     })
     keep(rows.weight)
+    noteShard(rows.weight, rows.shard)
     if (rows.scales) keep(rows.scales)
     this.device = device
     this.slots = rows.slots
@@ -185,6 +218,7 @@ export class ValueTable {
     this.weight = rows.weight
     this.scales = rows.scales
     this.mapped = rows.mapped
+    this.shard = rows.shard
     this.handle = handle
     noteOwner(this)
     if (!this.mapped && this.dtype !== 'int8')
@@ -235,6 +269,13 @@ export class ValueTable {
     return native.tablePending(this.handle)
   }
 
+  /** @internal Queues a read of bags, as a layer's backward does. `dy` is not written to later. */
+  queue(indices: Tensor, weights: Tensor, dy: Tensor): void {
+    const where = 'ValueTable.queue'
+    const [i, w, d] = [indices, weights, dy].map((t) => t.handle(where, 'read'))
+    native.tablePush(this.handle, i!, w!, d!, undefined)
+  }
+
   /** The merged gradient of all queued reads, for inspection: the queue stays. */
   gradient(): SparseGrad {
     tensorHandle('ValueTable.gradient', 'weight', this.weight)
@@ -248,18 +289,24 @@ export class ValueTable {
 
   /**
    * Overwrites the rows with a `[slots, dim]` tensor, which may be on another device or of another
-   * float dtype.
+   * float dtype. A table with `shard` takes its columns of it.
    * @throws ERR_SHAPE, ERR_DTYPE
    */
   load(weight: Tensor): void {
     const where = 'ValueTable.load'
     tensorHandle(where, 'weight', weight)
     tensorHandle(where, 'this', this.weight)
-    const [wanted, found] = [formatShape(this.weight.shape), formatShape(weight.shape)]
+    const [wanted, found] = [formatShape([this.slots, this.dim]), formatShape(weight.shape)]
     if (found !== wanted) fail('ERR_SHAPE', where, 'weight', `have shape ${wanted}`, found)
     if (!convertible(weight.dtype, this.dtype))
       fail('ERR_DTYPE', where, 'weight', `be ${this.dtype}`, weight.dtype)
-    overwrite(this.weight, weight)
+    if (!this.shard) return overwrite(this.weight, weight)
+    const columns = unrecorded(() => columnsOf(weight, this.shard!))
+    try {
+      overwrite(this.weight, columns)
+    } finally {
+      columns.dispose()
+    }
   }
 
   /** Frees the rows. Layers that read the table throw ERR_DISPOSED afterwards. */
@@ -277,7 +324,9 @@ export class ValueTable {
 
   /** @internal */
   [inspect](): string {
-    const state = `${this.mapped ? ', mapped' : ''}${this.weight.disposed ? ', disposed' : ''}`
+    const { shard } = this
+    const columns = shard ? `, columns ${shard.begin} to ${shard.end}` : ''
+    const state = `${columns}${this.mapped ? ', mapped' : ''}${this.weight.disposed ? ', disposed' : ''}`
     return `ValueTable ${this.dtype} [${this.slots}, ${this.dim}] on ${this.device.name}${state}`
   }
 }

@@ -34,6 +34,20 @@ export interface ContextHandle {
 export interface SnapshotHandle {
   readonly [native]: 'snapshot'
 }
+/** The table of functions that memory_layers_mpi.node exports. */
+export interface TransportHandle {
+  readonly [native]: 'transport'
+}
+/** Ranks that exchange data, this one among them. */
+export interface GroupHandle {
+  readonly [native]: 'group'
+  readonly rank: number
+  readonly size: number
+}
+/** A collective on its way. */
+export interface PendingHandle {
+  readonly [native]: 'pending'
+}
 /** An optimizer's states of one parameter. */
 export interface StateHandle {
   state1?: TensorHandle
@@ -766,3 +780,51 @@ export function requireFinite(
   step: number,
   scale: number,
 ): { values: TensorHandle; unit: TensorHandle }
+
+/** Name and version of the MPI library. */
+export function transportLibrary(transport: TransportHandle): string
+/** Joins the ranks that the launcher has started. `timeout` in milliseconds. */
+export function worldStart(transport: TransportHandle, timeout: number): Promise<GroupHandle>
+/** Leaves them; the group, which must be that of all ranks, can't be used after the call. */
+export function worldFinish(group: GroupHandle): Promise<void>
+/** `members`: ranks of the world; groups with a rank in common have different numbers. */
+export function groupMake(
+  group: GroupHandle,
+  members: readonly number[],
+  number: number,
+): GroupHandle
+/** Equally many bytes of every rank, between hosts: those of all, in the order of the ranks. */
+export function groupExchange(group: GroupHandle, data: ArrayBufferView): Promise<ArrayBuffer>
+export function groupExchangeSync(group: GroupHandle, data: ArrayBufferView): ArrayBuffer
+export function groupTraffic(
+  group: GroupHandle,
+): Record<string, { calls: number; sent: number; received: number }>
+/** combine 0: sum; 1: mean. */
+export function allReduce(group: GroupHandle, x: TensorHandle, combine: number): void
+export function allReduceStart(
+  group: GroupHandle,
+  x: TensorHandle,
+  combine: number,
+): PendingHandle
+export function broadcast(group: GroupHandle, x: TensorHandle, root: number): void
+/** `rows`: of every rank. The tensor is defined from pendingWait() on. */
+export function allGather(
+  group: GroupHandle,
+  x: TensorHandle,
+  rows: readonly number[],
+): { tensor: TensorHandle; pending: PendingHandle }
+export function allToAll(
+  group: GroupHandle,
+  x: TensorHandle,
+  send: readonly number[],
+  receive: readonly number[],
+): { tensor: TensorHandle; pending: PendingHandle }
+export function reduceScatter(
+  group: GroupHandle,
+  x: TensorHandle,
+  rows: readonly number[],
+): TensorHandle
+/** Sums what has arrived and sends the sums on. */
+export function pendingAdvance(pending: PendingHandle): void
+/** Work that follows finds what was received. */
+export function pendingWait(pending: PendingHandle): void

@@ -19,6 +19,7 @@ export type ErrorCode =
   | 'ERR_NO_BINARY'
   | 'ERR_UNSUPPORTED'
   | 'ERR_CUDA'
+  | 'ERR_DISTRIBUTED'
 
 // The addon throws the class of the copy that was loaded last: a test runner that resets its
 // modules loads several.
@@ -32,12 +33,15 @@ const brand = Symbol.for('memory-layers.error')
 export class MemoryLayersError extends Error {
   /** Stable: for programs to compare. */
   readonly code: ErrorCode
+  /** Of ERR_DISTRIBUTED: the rank of the world that it is about, where it is about one. */
+  readonly rank?: number
 
   /** @internal */
-  constructor(code: ErrorCode, message: string) {
+  constructor(code: ErrorCode, message: string, rank?: number) {
     super(message)
     this.name = `MemoryLayersError [${code}]`
     this.code = code
+    if (rank !== undefined) this.rank = rank
     Object.defineProperty(this, brand, { value: true })
   }
 

@@ -9,6 +9,7 @@
 
 #include "binding/addon.h"
 #include "device/batch.h"
+#include "layer/collectives.h"
 #include "layer/memory_layer.h"
 #include "layer/optimizer.h"
 #include "layer/peer_layer.h"
@@ -52,6 +53,14 @@ struct OptimizerBox {
 struct SnapshotBox {
   std::vector<std::unique_ptr<Snapshot>> snapshots;  // of one tensor each
 };
+struct GroupBox {
+  GroupPtr group;
+};
+// One of them.
+struct PendingBox {
+  Pending exchange;
+  std::unique_ptr<PendingReduce> reduce;
+};
 
 template <class Box>
 struct Tag;
@@ -69,6 +78,8 @@ ML_TAG(PeerLayerBox, 5)
 ML_TAG(ContextBox, 6)
 ML_TAG(OptimizerBox, 7)
 ML_TAG(SnapshotBox, 8)
+ML_TAG(GroupBox, 9)
+ML_TAG(PendingBox, 10)
 #undef ML_TAG
 
 // A box lies in a block of its own.

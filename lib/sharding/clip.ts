@@ -8,8 +8,7 @@ import * as ops from '../ops.js'
 import type { DenseParameter } from '../parameter.js'
 import { Tensor } from '../tensor.js'
 import type { ValueTable } from '../value-table.js'
-import { TokenRows } from './columns.js'
-import type { Group } from './group.js'
+import type { World } from '../world.js'
 
 interface Part {
   dense: readonly DenseParameter[]
@@ -34,7 +33,7 @@ export function clipOverRanks(
 
 function clipPart(device: Device, { dense, tables }: Part, maxNorm: number): Tensor {
   const grads = dense.map((p) => p.grad.handle(where, `${p.name}.grad`))
-  const groups = new Map<Group | undefined, ValueTable[]>([[undefined, []]])
+  const groups = new Map<World | undefined, ValueTable[]>([[undefined, []]])
   for (const { table } of tables) {
     const group = table.shard?.group
     groups.set(group, [...(groups.get(group) ?? []), table])
@@ -51,8 +50,8 @@ function clipPart(device: Device, { dense, tables }: Part, maxNorm: number): Ten
 }
 
 /** `[2 size]` int32: the sum of each rank, in order. */
-function gatherSums(group: Group, sum: Tensor<'int32'>): Tensor<'int32'> {
-  return TokenRows.same(group, 1).gather('norms', sum.reshape([1, 2])).reshape([2 * group.size])
+function gatherSums(group: World, sum: Tensor<'int32'>): Tensor<'int32'> {
+  return (group.size === 1 ? sum : group.allGather(sum)) as Tensor<'int32'>
 }
 
 function handlesOf(tables: readonly ValueTable[]) {

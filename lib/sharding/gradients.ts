@@ -7,10 +7,11 @@ import { fail } from '../errors.js'
 import * as ops from '../ops.js'
 import { distinctParameters } from '../parameter-groups.js'
 import type { Parameter } from '../parameter.js'
+import type { PendingReduce } from '../pending.js'
 import { Tensor } from '../tensor.js'
 import type { ValueTable } from '../value-table.js'
-import { shares, TokenRows } from './columns.js'
-import { exchange, type Group } from './group.js'
+import type { World } from '../world.js'
+import { TokenRows } from './columns.js'
 
 const where = 'fit'
 /** Numbers of a bucket: large enough that a message's own cost is small. */
@@ -21,20 +22,23 @@ const bucketSize = 2 ** 20
  * that every rank holds, the reads of all ranks are queued at each; of those that are divided among
  * the ranks, each has the reads of all already.
  */
-export function sumGradients(world: Group, params: readonly Parameter[]): void {
+export function sumGradients(world: World, params: readonly Parameter[]): void {
   if (world.size === 1) return
   unrecorded(() =>
     tidy(() => {
       const { dense, tables } = distinctParameters(where, params)
       const grads = dense.map(({ grad }) => grad as Tensor)
       for (const { name, table } of tables) grads.push(...gatherReads(world, name, table))
-      for (const bucket of buckets(grads)) sumBucket(world, bucket)
+      // Each bucket travels while the ones before it are added.
+      const sums = buckets(grads).map((bucket) => startSum(world, bucket))
+      for (const { pending } of sums) pending.advance()
+      for (const sum of sums) finishSum(sum)
     }),
   )
 }
 
 /** Queues the reads of all ranks; returns the dense part of the gradient, if it counts. */
-function gatherReads(world: Group, name: string, table: ValueTable): Tensor[] {
+function gatherReads(world: World, name: string, table: ValueTable): Tensor[] {
   if (table.shard) {
     if (table.shard.group === world) return []
     const hint = 'Divide it among the ranks of the world, or among none.'
@@ -49,7 +53,7 @@ function gatherReads(world: Group, name: string, table: ValueTable): Tensor[] {
     }
     const indices = new Tensor<'int32'>(device, read.indices)
     const tokens = TokenRows.agree(world, indices.shape[0]!)
-    const gather = (tensor: Tensor) => tokens.gather('table reads', tensor)
+    const gather = (tensor: Tensor) => tokens.gather(tensor)
     const weights = gather(new Tensor(device, read.weights))
     table.queue(gather(indices), weights, gather(new Tensor(device, read.dy)))
   }
@@ -70,33 +74,27 @@ function buckets(grads: readonly Tensor[]): Tensor[][] {
   return list
 }
 
-/** The sums take the gradients' own memory. */
-function sumBucket(world: Group, grads: readonly Tensor[]): void {
+/** Of a bucket on its way. */
+interface Sum {
+  grads: readonly Tensor[]
+  flat: Tensor
+  pending: PendingReduce
+}
+
+function startSum(world: World, grads: readonly Tensor[]): Sum {
   const flat = ops.concat(
     grads.map((grad) => grad.reshape([grad.size])),
     0,
   )
-  allReduce(world, 'dense gradients', flat)
+  return { grads, flat, pending: world.startAllReduce(flat) }
+}
+
+/** The sums take the gradients' own memory. */
+function finishSum({ grads, flat, pending }: Sum): void {
+  pending.wait()
   let begin = 0
   for (const grad of grads) {
     grad.copyFrom(flat.rows(begin, begin + grad.size).reshape(grad.shape))
     begin += grad.size
   }
-}
-
-/**
- * The sum of `flat` over the ranks, in its place: each rank adds up its share of the elements in
- * the order of the ranks, and all get the sums.
- */
-export function allReduce(group: Group, name: string, flat: Tensor): void {
-  const begins = shares(flat.size, group.size)
-  const share = (rank: number) => flat.rows(begins[rank]!, begins[rank + 1]!)
-  const own = share(group.rank)
-  const parts = Array.from({ length: group.size }, (_, rank) =>
-    rank === group.rank ? own : own.device.empty(own.shape),
-  )
-  exchange(group, name, share, (rank) => parts[rank]!)
-  const sum = parts.reduce((sum, part) => ops.add(sum, part))
-  exchange(group, name, () => sum, share)
-  own.copyFrom(sum)
 }

@@ -36,11 +36,11 @@ export function shardedMemoryLayer(
     const output = composed(() => {
       const indices = new Tensor<'int32'>(device, lookup.indices)
       const tokens = TokenRows.agree(shard.group, indices.shape[0]!)
-      const all = tokens.gather('indices', indices)
-      const weights = tokens.gather('weights', tensor(lookup.weights))
+      const all = tokens.gather(indices)
+      const weights = tokens.gather(tensor(lookup.weights))
       const scales = table.scales && { scales: table.scales }
       const columns = ops.embeddingBag(table.weight, all, weights, scales)
-      const y = tokens.toOwners('outputs', shard, columns)
+      const y = tokens.toOwners(shard, columns)
       tokensOf.set(context, tokens)
       const kept = [all, weights].map((t) => t.handle('layer', 'kept'))
       const rows = y.handle('layer', 'y')
@@ -62,12 +62,12 @@ export function shardedMemoryLayer(
         const tokens = tokensOf.get(context)!
         const indices = new Tensor<'int32'>(device, kept[0]!)
         const weights = tensor(kept[1]!)
-        const columns = tokens.toColumns('output gradients', shard, tensor(rows))
+        const columns = tokens.toColumns(shard, tensor(rows))
         const { dWeights } = ops.embeddingBagBackward(columns, table.weight, indices, weights, {
           needs: { table: false },
           ...(table.scales && { scales: table.scales }),
         })
-        const own = tokens.sum('weight gradients', dWeights)
+        const own = tokens.sum(dWeights)
         const dx = native.memoryLayerBackwardLookup(layer, context, own.handle('layer', 'dWeights'))
         table.queue(indices, weights, columns)
         return tensor(dx)

@@ -45,13 +45,13 @@ export function shardedPeerLayer(
       const weights = tensor(lookup.weights)
       const x = tensor(native.tensorView(input, 0, [own.shape[0]!, columnsOfDown.width]))
       const tokens = TokenRows.agree(columnsOfDown.group, own.shape[0]!)
-      const indices = tokens.gather('indices', own)
-      const columns = tokens.toColumns('inputs', columnsOfDown, x)
+      const indices = tokens.gather(own)
+      const columns = tokens.toColumns(columnsOfDown, x)
       const partial = products(columns, down.weight, indices, device.empty(indices.shape))
-      const u = tokens.sum('expert sums', partial)
-      const coefficients = tokens.gather('weights', ops.mul(weights, activate(u)))
+      const u = tokens.sum(partial)
+      const coefficients = tokens.gather(ops.mul(weights, activate(u)))
       const sums = ops.embeddingBag(up.weight, indices, coefficients)
-      const y = tokens.toOwners('outputs', columnsOfUp, sums)
+      const y = tokens.toOwners(columnsOfUp, sums)
       tokensOf.set(context, tokens)
       if (save) {
         // A group of one reads x where it is: what the queue holds must outlive the caller's.
@@ -83,13 +83,13 @@ export function shardedPeerLayer(
           Tensor,
         ]
         const dout = tensor(rows)
-        const columns = tokens.toColumns('output gradients', columnsOfUp, dout)
+        const columns = tokens.toColumns(columnsOfUp, dout)
         const partial = products(columns, up.weight, indices, coefficients)
-        const c = tokens.sum('expert gradients', partial)
+        const c = tokens.sum(partial)
         const dWeights = ops.mul(activate(u), c)
-        const du = tokens.gather('weight gradients', activateBackward(ops.mul(weights, c), u))
+        const du = tokens.gather(activateBackward(ops.mul(weights, c), u))
         const sums = ops.embeddingBag(down.weight, indices, du)
-        const dx = tokens.toOwners('input gradients', columnsOfDown, sums)
+        const dx = tokens.toOwners(columnsOfDown, sums)
         const [dw, sum] = handles([dWeights, dx]) as [TensorHandle, TensorHandle]
         const result = native.peerLayerBackwardLookup(layer, context, dw, sum)
         down.queue(indices, du, x)

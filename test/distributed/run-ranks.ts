@@ -1,7 +1,9 @@
 // Runs a program on several ranks of one machine, under the MPI that the addon was built for.
 
 import { spawn } from 'node:child_process'
-import { existsSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
@@ -10,7 +12,7 @@ const addon = `${root}/build/mpi/openmpi/memory_layers_mpi.node`
 /** Why these tests can't run here; undefined: they can. */
 export const missing = existsSync(addon) ? undefined : 'no MPI addon'
 
-/** What each rank has printed, a line of JSON. */
+/** What each rank has written to the file `RANK_RESULT`-<rank>, as JSON, in order. */
 export async function runRanks(
   size: number,
   program: string,
@@ -18,21 +20,24 @@ export async function runRanks(
 ): Promise<Record<string, unknown>[]> {
   const flags = ['--allow-run-as-root', '--oversubscribe', '-n', String(size)]
   const node = [process.execPath, '--import', 'tsx', `test/distributed/programs/${program}`]
-  const child = spawn('mpirun.openmpi', [...flags, ...node, ...args], {
-    cwd: root,
-    env: { ...process.env, MEMORY_LAYERS_MPI: addon },
-  })
-  let [out, err] = ['', '']
-  child.stdout.on('data', (data) => {
-    out += data
-  })
-  child.stderr.on('data', (data) => {
-    err += data
-  })
-  const code = await new Promise((resolve) => child.on('close', resolve))
-  if (code !== 0) throw new Error(`mpirun ended with ${code}:\n${err}\n${out}`)
-  return out
-    .trim()
-    .split('\n')
-    .map((line) => JSON.parse(line) as Record<string, unknown>)
+  const folder = mkdtempSync(join(tmpdir(), 'ml-results-'))
+  const result = join(folder, 'rank')
+  try {
+    const child = spawn('mpirun.openmpi', [...flags, ...node, ...args], {
+      cwd: root,
+      env: { ...process.env, MEMORY_LAYERS_MPI: addon, RANK_RESULT: result },
+    })
+    let text = ''
+    const note = (data: Buffer) => {
+      text += data
+    }
+    child.stdout.on('data', note)
+    child.stderr.on('data', note)
+    const code = await new Promise((resolve) => child.on('close', resolve))
+    if (code !== 0) throw new Error(`mpirun ended with ${code}:\n${text}`)
+    const read = (rank: number) => JSON.parse(readFileSync(`${result}-${rank}`, 'utf8'))
+    return Array.from({ length: size }, (_, rank) => read(rank))
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
 }

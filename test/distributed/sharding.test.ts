@@ -27,8 +27,8 @@ describe.skipIf(missing)('layers on divided tables', () => {
             expect(difference, `${layer}: ${name} of rank ${rank}`).toBeLessThan(1e-6)
       if (size === 1) continue
       const widths = (width: number) => columnsOf(width, size)
-      expect(memory!.sent).toEqual(memoryBytes(counts, rank, 8, widths(37)))
-      expect(peer!.sent).toEqual(peerBytes(counts, rank, 8, widths(24)))
+      expect(memory!.sent).toMatchObject(memoryBytes(counts, rank, 8, widths(37)))
+      expect(peer!.sent).toMatchObject(peerBytes(counts, rank, 8, widths(24)))
     }
   })
 })

@@ -1,16 +1,19 @@
 // One rank of test/distributed/training.test.ts: a small decoder that all ranks train, and the same
-// one in one process, with the batches of all. Prints the losses of both as JSON.
+// one in one process, with the batches of all. Writes the losses of both as JSON.
 
+import { writeFileSync } from 'node:fs'
 import { AdamW, openDevice } from '../../../lib/index.js'
 import { initDistributed } from '../../../lib/distributed/index.js'
 import { fit, TextDataset, Transformer, type TransformerOptions } from '../../../lib/nn/index.js'
 import type { World } from '../../../lib/world.js'
 
-const { kind, steps, path, resume, ...changes } = JSON.parse(process.argv[2] ?? '{}') as {
+const { kind, steps, path, resume, lr = 3e-3, whole, ...changes } = JSON.parse(process.argv[2] ?? '{}') as {
   kind: 'cpu' | 'simt'
   steps: number
   path?: string
   resume?: boolean
+  lr?: number
+  whole?: boolean // what is resumed is one process with a whole model
 } & Partial<TransformerOptions>
 const world = await initDistributed()
 const device = openDevice(kind, kind === 'cpu' ? { threads: 1 } : {})
@@ -31,9 +34,9 @@ const options: TransformerOptions = {
   ...changes,
 }
 
-async function losses(world: World | undefined, save: boolean): Promise<number[]> {
+async function losses(world: World | undefined, first: boolean): Promise<number[]> {
   const model = new Transformer(device, { ...options, ...(world && { world }) })
-  const optimizer = new AdamW(model.parameters(), { lr: 3e-3, tableLr: 1e-2 })
+  const optimizer = new AdamW(model.parameters(), { lr, tableLr: 3 * lr })
   const batchSize = batch / (world?.size ?? 1)
   const data = new TextDataset(text, {
     device,
@@ -48,8 +51,8 @@ async function losses(world: World | undefined, save: boolean): Promise<number[]
     steps,
     clip: { maxNorm: 1, tables: 'apart' },
     ...(world && { world }),
-    ...(path && save && { checkpoint: { path, every: 10 } }),
-    ...(path && resume && { resume: path }),
+    ...(path && first && !resume && { checkpoint: { path, every: 10 } }),
+    ...(path && first && resume && { resume: path }),
     onStep: ({ loss, norms }) => {
       found.push(loss, ...norms)
     },
@@ -59,8 +62,11 @@ async function losses(world: World | undefined, save: boolean): Promise<number[]
   return found
 }
 
-const together = await losses(world, true)
+const together = await losses(whole ? undefined : world, true)
 const again = path ? together : await losses(world, false)
 const alone = await losses(undefined, false)
-process.stdout.write(`${JSON.stringify({ rank: world.rank, together, again, alone })}\n`)
+writeFileSync(
+  `${process.env['RANK_RESULT']}-${world.rank}`,
+  JSON.stringify({ rank: world.rank, together, again, alone }),
+)
 await world.close()

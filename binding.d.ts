@@ -37,6 +37,20 @@ export interface CaptureHandle {
 export interface SnapshotHandle {
   readonly [native]: 'snapshot'
 }
+/** The table of functions that memory_layers_mpi.node exports. */
+export interface TransportHandle {
+  readonly [native]: 'transport'
+}
+/** Ranks that exchange data, this one among them. */
+export interface GroupHandle {
+  readonly [native]: 'group'
+  readonly rank: number
+  readonly size: number
+}
+/** A collective on its way. */
+export interface PendingHandle {
+  readonly [native]: 'pending'
+}
 /** An optimizer's states of one parameter. */
 export interface StateHandle {
   state1?: TensorHandle
@@ -160,13 +174,18 @@ export function tensorEmpty(
   operation?: string,
 ): TensorHandle
 export function tensorFill(tensor: TensorHandle, value: number): void
-/** kind 0: uniform in [a, b); 1: normal with mean a and standard deviation b. */
+/**
+ * kind 0: uniform in [a, b); 1: normal with mean a and standard deviation b. With a width above 0
+ * the tensor holds the columns from `first` on of one `[rows, width]`.
+ */
 export function tensorRandom(
   tensor: TensorHandle,
   kind: number,
   a: number,
   b: number,
   seed: number,
+  first: number,
+  width: number,
 ): void
 export function tensorRead(tensor: TensorHandle, operation?: string): Promise<ArrayBuffer>
 export function tensorReadSync(tensor: TensorHandle): ArrayBuffer
@@ -591,6 +610,16 @@ export function tablePush(
   dy: TensorHandle,
   offsets?: TensorHandle,
 ): void
+/** The queued reads, which leave the queue, and the dense part of the gradient, if it counts. */
+export function tableTake(table: TableHandle): {
+  reads: {
+    indices: TensorHandle
+    weights: TensorHandle
+    dy: TensorHandle
+    offsets?: TensorHandle
+  }[]
+  dense?: TensorHandle
+}
 /** The dense part of a table's gradient, `[N, V]` float32; counts from tableDenseAdded on. */
 export function tableDense(table: TableHandle): TensorHandle
 export function tableDenseAdded(table: TableHandle): void
@@ -648,6 +677,7 @@ export function memoryLayerCreate(
     device: DeviceHandle,
     values: TableHandle,
     ...query: QueryArguments,
+    valueDim: number,
     outputDim: number,
     siluGate: boolean,
     outputGate: boolean,
@@ -662,6 +692,58 @@ export function memoryLayerBackward(
   layer: LayerHandle,
   context: ContextHandle,
   dy: TensorHandle,
+): TensorHandle
+/**
+ * The parts of a forward and a backward around the reads of a table whose columns are divided among
+ * ranks. First: the query and its lookup, indices and weights `[T, L]`.
+ */
+export function memoryLayerLookUp(
+  layer: LayerHandle,
+  x: TensorHandle,
+  save: boolean,
+): { context: ContextHandle; indices: TensorHandle; weights: TensorHandle }
+/** Then, from the rows that were read, `[T, V]`: the output. The context keeps `kept`. */
+export function memoryLayerFinish(
+  layer: LayerHandle,
+  context: ContextHandle,
+  y: TensorHandle,
+  kept: readonly TensorHandle[],
+  save: boolean,
+): TensorHandle
+/** Back: the gradient of those rows, and what the context kept. */
+export function memoryLayerBackwardRows(
+  layer: LayerHandle,
+  context: ContextHandle,
+  dy: TensorHandle,
+): { rows: TensorHandle; kept: TensorHandle[] }
+/** At last, from the gradient of the weights: dx. Spends the context. */
+export function memoryLayerBackwardLookup(
+  layer: LayerHandle,
+  context: ContextHandle,
+  dWeights: TensorHandle,
+): TensorHandle
+export function peerLayerLookUp(
+  layer: PeerHandle,
+  x: TensorHandle,
+  save: boolean,
+): { context: ContextHandle; indices: TensorHandle; weights: TensorHandle }
+export function peerLayerKeep(
+  layer: PeerHandle,
+  context: ContextHandle,
+  kept: readonly TensorHandle[],
+): void
+/** Checks the context, and gives dy as rows, `[T, outputDim]`. */
+export function peerLayerBackwardRows(
+  layer: PeerHandle,
+  context: ContextHandle,
+  dy: TensorHandle,
+): { rows: TensorHandle; kept: TensorHandle[] }
+/** Adds to dx what the lookup makes of the gradient of its weights. Spends the context. */
+export function peerLayerBackwardLookup(
+  layer: PeerHandle,
+  context: ContextHandle,
+  dWeights: TensorHandle,
+  dx: TensorHandle,
 ): TensorHandle
 /** `[8]` int32: the bits of four float64 numbers, lib/usage.ts; counting starts anew. */
 export function memoryLayerUsage(layer: LayerHandle): TensorHandle
@@ -680,6 +762,7 @@ export function peerLayerCreate(
     down: TableHandle,
     up: TableHandle,
     ...query: QueryArguments,
+    outputDim: number,
     activation: number,
   ]
 ): PeerHandle
@@ -730,6 +813,20 @@ export function clipGradients(
   apart: TableHandle[] | undefined,
   maxNorm: number,
 ): TensorHandle
+/** `[2]` int32: the bits of the float64 sum of squares of gradients. */
+export function gradientSquares(
+  device: DeviceHandle,
+  grads: TensorHandle[],
+  tables: TableHandle[],
+): TensorHandle
+/** Clips by such sums of all parts, `[2 n]` int32; returns the norm. */
+export function clipBySquares(
+  device: DeviceHandle,
+  grads: TensorHandle[],
+  tables: TableHandle[],
+  sums: TensorHandle,
+  maxNorm: number,
+): TensorHandle
 /**
  * A copy of x and `[1]` scale, both void unless x is finite and `after`, if given, is not void.
  * `norm`: x is a gradient's norm, else a loss.
@@ -741,3 +838,51 @@ export function requireFinite(
   step: number,
   scale: number,
 ): { values: TensorHandle; unit: TensorHandle }
+
+/** Name and version of the MPI library. */
+export function transportLibrary(transport: TransportHandle): string
+/** Joins the ranks that the launcher has started. `timeout` in milliseconds. */
+export function worldStart(transport: TransportHandle, timeout: number): Promise<GroupHandle>
+/** Leaves them; the group, which must be that of all ranks, can't be used after the call. */
+export function worldFinish(group: GroupHandle): Promise<void>
+/** `members`: ranks of the world; groups with a rank in common have different numbers. */
+export function groupMake(
+  group: GroupHandle,
+  members: readonly number[],
+  number: number,
+): GroupHandle
+/** Equally many bytes of every rank, between hosts: those of all, in the order of the ranks. */
+export function groupExchange(group: GroupHandle, data: ArrayBufferView): Promise<ArrayBuffer>
+export function groupExchangeSync(group: GroupHandle, data: ArrayBufferView): ArrayBuffer
+export function groupTraffic(
+  group: GroupHandle,
+): Record<string, { calls: number; sent: number; received: number }>
+/** combine 0: sum; 1: mean. */
+export function allReduce(group: GroupHandle, x: TensorHandle, combine: number): void
+export function allReduceStart(
+  group: GroupHandle,
+  x: TensorHandle,
+  combine: number,
+): PendingHandle
+export function broadcast(group: GroupHandle, x: TensorHandle, root: number): void
+/** `rows`: of every rank. The tensor is defined from pendingWait() on. */
+export function allGather(
+  group: GroupHandle,
+  x: TensorHandle,
+  rows: readonly number[],
+): { tensor: TensorHandle; pending: PendingHandle }
+export function allToAll(
+  group: GroupHandle,
+  x: TensorHandle,
+  send: readonly number[],
+  receive: readonly number[],
+): { tensor: TensorHandle; pending: PendingHandle }
+export function reduceScatter(
+  group: GroupHandle,
+  x: TensorHandle,
+  rows: readonly number[],
+): TensorHandle
+/** Sums what has arrived and sends the sums on. */
+export function pendingAdvance(pending: PendingHandle): void
+/** Work that follows finds what was received. */
+export function pendingWait(pending: PendingHandle): void

@@ -2,7 +2,12 @@ import { writeFile } from 'node:fs/promises'
 import { defineConfig } from 'tsdown'
 
 const common = { platform: 'node', target: 'node20', shims: true, fixedExtension: false } as const
-const entry = { index: 'lib/index.ts', nn: 'lib/nn/index.ts', tfjs: 'lib/tfjs/index.ts' }
+const entry = {
+  index: 'lib/index.ts',
+  nn: 'lib/nn/index.ts',
+  tfjs: 'lib/tfjs/index.ts',
+  distributed: 'lib/distributed/index.ts',
+}
 
 // One copy of every class, whether a program says `import` or `require` or both: the ES modules
 // re-export the CommonJS modules.

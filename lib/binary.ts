@@ -59,6 +59,18 @@ export function findBinary(): string | undefined {
   return undefined
 }
 
+/**
+ * The addon for MPI, which `npx memory-layers build --mpi` compiles on the machine: the file that
+ * MEMORY_LAYERS_MPI names, or the build in the package. Undefined if there is none.
+ */
+export function findTransport(): string | undefined {
+  const file = process.env['MEMORY_LAYERS_MPI'] ?? transportTarget
+  return existsSync(file) ? file : undefined
+}
+
+/** Where a build of the addon for MPI goes. */
+export const transportTarget = join(root, 'build', 'Release', 'memory_layers_mpi.node')
+
 interface Locator {
   path(folder: string): string
 }
@@ -139,9 +151,18 @@ export function noBinary(file: string | undefined, cause?: unknown): string {
 }
 
 function isPackage(): boolean {
+  return packageFields().name === 'memory-layers'
+}
+
+/** This package's version; 'unknown' where a bundler has moved the code away from it. */
+export function packageVersion(): string {
+  return (isPackage() && packageFields().version) || 'unknown'
+}
+
+function packageFields(): { name?: string; version?: string } {
   try {
-    return JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')).name === 'memory-layers'
+    return JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
   } catch {
-    return false
+    return {}
   }
 }

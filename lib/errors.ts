@@ -20,6 +20,7 @@ export type ErrorCode =
   | 'ERR_NO_BINARY'
   | 'ERR_UNSUPPORTED'
   | 'ERR_CUDA'
+  | 'ERR_DISTRIBUTED'
 
 // The addon throws the class of the copy that was loaded last: a test runner that resets its
 // modules loads several.
@@ -34,14 +35,17 @@ export class MemoryLayersError extends Error {
   /** Stable: for programs to compare. */
   readonly code: ErrorCode
   /** Of ERR_CONFLICT: the rows that conflict, ascending. */
-  declare readonly rows?: Int32Array
+  readonly rows?: Int32Array
+  /** Of ERR_DISTRIBUTED: the rank of the world that it is about, where it is about one. */
+  readonly rank?: number
 
   /** @internal */
-  constructor(code: ErrorCode, message: string, details: { rows?: Int32Array } = {}) {
+  constructor(code: ErrorCode, message: string, rank?: number, rows?: Int32Array) {
     super(message)
-    Object.assign(this, details)
     this.name = `MemoryLayersError [${code}]`
     this.code = code
+    if (rank !== undefined) this.rank = rank
+    if (rows !== undefined) this.rows = rows
     Object.defineProperty(this, brand, { value: true })
   }
 

@@ -178,5 +178,5 @@ export function failConflict(where: string, conflicts: readonly number[], wanted
   const message =
     `${where}: the rows of the patch must be ${wanted}; ${rows.length} are not: ${shown}.\n` +
     '  Nothing was changed. Revert later patches first, the last one before the others.'
-  throw new MemoryLayersError('ERR_CONFLICT', message, { rows })
+  throw new MemoryLayersError('ERR_CONFLICT', message, undefined, rows)
 }

@@ -1,12 +1,13 @@
 // The rows of a value table: in memory of their own, or in a file.
 
-import type { Device } from './device.js'
-import { checkDevice } from './device.js'
+import { native } from './binding.js'
+import { checkDevice, type Device } from './device.js'
 import type { DType } from './dtype.js'
 import { fail } from './errors.js'
 import { constantTensor } from './new-tensor.js'
 import { checkInteger, checkNumber, checkOptions, checkSeed, choiceIndex } from './options.js'
 import { mapTensors } from './safetensors.js'
+import { type ColumnShard, checkShard, type ShardOptions } from './sharding/columns.js'
 import { formatShape, type Tensor } from './tensor.js'
 
 /** Options of `ValueTable`. */
@@ -25,6 +26,12 @@ export interface ValueTableOptions {
    * tables start at zero: write `weight` and `scales`.
    */
   init?: { std?: number; seed?: number }
+  /**
+   * Divides the table among the ranks of a group, which must make it with the same options: this
+   * one then holds some columns of every row, with the numbers that they have in the whole table.
+   * Layers run on it unchanged; every rank must run them, each with its own tokens. Not for int8.
+   */
+  shard?: ShardOptions
 }
 
 /** Options of `ValueTable.map`. */
@@ -37,6 +44,9 @@ export interface MapOptions {
 
 const rowTypes: readonly DType[] = ['float32', 'bfloat16', 'float16', 'int8']
 
+/** In native/ops/random_fill.h. */
+const normal = 1
+
 /** @internal The rows of a table, in memory of their own or in a file. */
 export class TableRows {
   readonly slots: number
@@ -44,6 +54,7 @@ export class TableRows {
   readonly weight: Tensor
   readonly scales: Tensor<'float32'> | undefined
   readonly mapped: boolean
+  readonly shard: ColumnShard | undefined
 
   constructor(rows: TableRows) {
     this.slots = rows.slots
@@ -51,12 +62,13 @@ export class TableRows {
     this.weight = rows.weight
     this.scales = rows.scales
     this.mapped = rows.mapped
+    this.shard = rows.shard
   }
 }
 
 /** New rows in memory, as the options say. */
 export function allocateRows(where: string, device: Device, options: ValueTableOptions): TableRows {
-  const checked = checkOptions(where, options, ['slots', 'dim', 'dtype', 'init'])
+  const checked = checkOptions(where, options, ['slots', 'dim', 'dtype', 'init', 'shard'])
   const slots = checkInteger(where, 'slots', checked.slots, 1, 2 ** 31 - 1)
   const dim = checkInteger(where, 'dim', checked.dim, 1, 2 ** 24)
   const dtype = checked.dtype ?? 'float32'
@@ -65,10 +77,20 @@ export function allocateRows(where: string, device: Device, options: ValueTableO
   const std = checkNumber(where, 'init.std', init.std ?? 1 / Math.sqrt(dim), 0)
   const seed = checkSeed(where, init.seed, 'init.seed')
   const shape = [slots, dim]
+  const shard = checkShard(where, checked.shard, dim)
+  const whole = { slots, dim, mapped: false, shard }
   if (dtype !== 'int8') {
-    const weight = device.seeds.use(seed, (seed) => device.normal(shape, { std, seed, dtype }))
-    return new TableRows({ slots, dim, weight, scales: undefined, mapped: false })
+    const weight = device.seeds.use(seed, (seed) => {
+      if (!shard) return device.normal(shape, { std, seed, dtype })
+      const columns = device.empty([slots, shard.columns()], dtype)
+      const handle = columns.handle(where, 'weight')
+      native.tensorRandom(handle, normal, 0, std, seed, shard.begin, dim)
+      return columns
+    })
+    return new TableRows({ ...whole, weight, scales: undefined })
   }
+  if (shard)
+    fail('ERR_UNSUPPORTED', where, 'shard', 'be left out for an int8 table', checked.shard)
   if (checked.init) {
     const requirement = 'be left out for an int8 table'
     const hint = 'Write its weight and scales.'
@@ -76,7 +98,7 @@ export function allocateRows(where: string, device: Device, options: ValueTableO
   }
   const weight = device.zeros(shape, 'int8')
   const scales = constantTensor(where, device, [slots], 1)
-  return new TableRows({ slots, dim, weight, scales, mapped: false })
+  return new TableRows({ ...whole, weight, scales })
 }
 
 /** Rows that stay in a file. */
@@ -116,9 +138,10 @@ function checkMapped(
     const requirement = weight.dtype === 'int8' ? 'name the scales of the int8 rows' : 'be left out'
     fail('ERR_VALUE', where, 'scales', requirement, scalesName)
   }
-  if (scales === undefined) return new TableRows({ slots, dim, weight, scales, mapped: true })
+  const whole = { slots, dim, weight, mapped: true, shard: undefined }
+  if (scales === undefined) return new TableRows({ ...whole, scales })
   const [wanted, found] = [formatShape([slots]), formatShape(scales.shape)]
   if (!isFloat32(scales) || found !== wanted)
     fail('ERR_SHAPE', where, scalesName ?? '', `be float32 ${wanted}`, `${scales.dtype} ${found}`)
-  return new TableRows({ slots, dim, weight, scales, mapped: true })
+  return new TableRows({ ...whole, scales })
 }

@@ -1,4 +1,5 @@
 import { disposeOnError } from './atomically.js'
+import { unrecorded } from './autograd/recording.js'
 import { keep } from './autograd/tidy.js'
 import { native, type TableHandle } from './binding.js'
 import { isInstance } from './describe.js'
@@ -7,9 +8,11 @@ import { convertible, type DType } from './dtype.js'
 import { fail } from './errors.js'
 import { inspect } from './inspect.js'
 import { noteOwner } from './made-tensors.js'
-import { SparseGrad } from './ops.js'
+import { SparseGrad, slice } from './ops.js'
 import { overwrite } from './overwrite.js'
 import { RowPatch } from './row-patch.js'
+import type { ColumnShard } from './sharding/columns.js'
+import { noteShard } from './sharding/shard-of.js'
 import { diffOf, replaceRows } from './table-patch.js'
 import {
   allocateRows,
@@ -21,6 +24,11 @@ import {
 import { formatShape, optionalTensorHandle, Tensor, tensorHandle } from './tensor.js'
 
 export type { MapOptions, ValueTableOptions } from './table-rows.js'
+
+/** The columns of this rank, of a whole table. */
+function columnsOf(weight: Tensor, shard: ColumnShard): Tensor {
+  return slice(weight, { begin: [0, shard.begin], end: [undefined, shard.end] })
+}
 
 /**
  * A table of value rows `[slots, dim]`, shared by any number of layers. Its gradient is never
@@ -45,12 +53,14 @@ export class ValueTable {
   readonly dim: number
   /** Of the rows. */
   readonly dtype: DType
-  /** `[slots, dim]`, the live rows. */
+  /** `[slots, dim]`, the live rows; of a table with `shard` the columns of this rank. */
   readonly weight: Tensor
   /** `[slots]` float32: the factor of each row of an int8 table. */
   readonly scales: Tensor<'float32'> | undefined
   /** @internal Whether the rows are in a file, which is never written to. */
   readonly mapped: boolean
+  /** @internal How it is divided among ranks. */
+  readonly shard: ColumnShard | undefined
   /** @internal The rows are an embedding's: they follow `lr`, and clip with the dense rest. */
   embedding = false
   /** @internal */
@@ -73,6 +83,7 @@ export class ValueTable {
       return { rows, handle: native.tableCreate(weight, scales) }
     })
     keep(rows.weight)
+    noteShard(rows.weight, rows.shard)
     if (rows.scales) keep(rows.scales)
     this.device = device
     this.slots = rows.slots
@@ -81,6 +92,7 @@ export class ValueTable {
     this.weight = rows.weight
     this.scales = rows.scales
     this.mapped = rows.mapped
+    this.shard = rows.shard
     this.handle = handle
     noteOwner(this)
     if (!this.mapped && this.dtype !== 'int8')
@@ -131,6 +143,13 @@ export class ValueTable {
     return native.tablePending(this.handle)
   }
 
+  /** @internal Queues a read of bags, as a layer's backward does. `dy` is not written to later. */
+  queue(indices: Tensor, weights: Tensor, dy: Tensor): void {
+    const where = 'ValueTable.queue'
+    const [i, w, d] = [indices, weights, dy].map((t) => t.handle(where, 'read'))
+    native.tablePush(this.handle, i!, w!, d!, undefined)
+  }
+
   /** The merged gradient of all queued reads, for inspection: the queue stays. */
   gradient(): SparseGrad {
     tensorHandle('ValueTable.gradient', 'weight', this.weight)
@@ -144,18 +163,24 @@ export class ValueTable {
 
   /**
    * Overwrites the rows with a `[slots, dim]` tensor, which may be on another device or of another
-   * float dtype.
+   * float dtype. A table with `shard` takes its columns of it.
    * @throws ERR_SHAPE, ERR_DTYPE
    */
   load(weight: Tensor): void {
     const where = 'ValueTable.load'
     tensorHandle(where, 'weight', weight)
     tensorHandle(where, 'this', this.weight)
-    const [wanted, found] = [formatShape(this.weight.shape), formatShape(weight.shape)]
+    const [wanted, found] = [formatShape([this.slots, this.dim]), formatShape(weight.shape)]
     if (found !== wanted) fail('ERR_SHAPE', where, 'weight', `have shape ${wanted}`, found)
     if (!convertible(weight.dtype, this.dtype))
       fail('ERR_DTYPE', where, 'weight', `be ${this.dtype}`, weight.dtype)
-    overwrite(this.weight, weight)
+    if (!this.shard) return overwrite(this.weight, weight)
+    const columns = unrecorded(() => columnsOf(weight, this.shard!))
+    try {
+      overwrite(this.weight, columns)
+    } finally {
+      columns.dispose()
+    }
   }
 
   /** Whether the table is tracked: {@link ValueTable.track}. */
@@ -261,7 +286,9 @@ export class ValueTable {
 
   /** @internal */
   [inspect](): string {
-    const state = `${this.mapped ? ', mapped' : ''}${this.weight.disposed ? ', disposed' : ''}`
+    const { shard } = this
+    const columns = shard ? `, columns ${shard.begin} to ${shard.end}` : ''
+    const state = `${columns}${this.mapped ? ', mapped' : ''}${this.weight.disposed ? ', disposed' : ''}`
     return `ValueTable ${this.dtype} [${this.slots}, ${this.dim}] on ${this.device.name}${state}`
   }
 }

@@ -1,5 +1,5 @@
 // Import directions (docs/architecture.md), read from include and import lines:
-// binding → layer → operations.h → optim → ops → core, and device → core beside them.
+// binding → layer → operations.h → optim → ops → core, and distributed → device → core beside them.
 
 import { readdirSync, readFileSync } from 'node:fs'
 import { dirname, extname, join, relative } from 'node:path'
@@ -11,15 +11,18 @@ const allowed = {
   compat: [],
   core: ['core'],
   device: ['core', 'device'],
+  distributed: ['core', 'device', 'distributed'],
+  mpi: ['distributed/transport.h'],
   ops: ['core', 'ops'],
   optim: ['core', 'ops', 'optim'],
   cpu: ['core', 'device', 'cpu'],
   cuda: ['core', 'device', 'cuda'],
   'operations.h': ['ops', 'optim'],
-  layer: ['device', 'operations.h', 'layer'],
+  layer: ['device', 'distributed', 'operations.h', 'layer'],
   binding: [
     'core',
     'device',
+    'distributed',
     'layer',
     'binding',
     'cpu/backend.h',

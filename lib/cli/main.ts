@@ -2,9 +2,7 @@
 // npx memory-layers build | doctor | plan. Works without a native binary: only --probe, a child
 // process, loads it.
 
-import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
-import { root } from '../binary.js'
+import { packageVersion } from '../binary.js'
 import { nearestName } from '../options.js'
 import { build } from './build.js'
 import { doctor } from './doctor.js'
@@ -32,7 +30,7 @@ async function main(args: string[]): Promise<number> {
     return command === undefined ? 2 : 0
   }
   if (command === '--version' || command === '-v') {
-    print(version())
+    print(packageVersion())
     return 0
   }
   if (command === '--probe') {
@@ -52,7 +50,7 @@ async function main(args: string[]): Promise<number> {
     return 0
   }
   if (command === 'build') return build(rest)
-  if (command === 'doctor') return refuse('doctor', rest) ?? doctor(version())
+  if (command === 'doctor') return refuse('doctor', rest) ?? doctor(packageVersion())
   const nearest = nearestName(command, ['build', 'doctor', 'plan'])
   const hint = nearest ? ` Did you mean "${nearest}"?` : ''
   printError(`memory-layers: unknown command "${command}".${hint}\n\n${usage}`)
@@ -63,10 +61,6 @@ function refuse(command: string, rest: string[]): number | undefined {
   if (rest.length === 0) return undefined
   printError(`memory-layers ${command}: takes no arguments, got "${rest[0]}".`)
   return 2
-}
-
-function version(): string {
-  return JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')).version
 }
 
 exitOnClosedPipe()

@@ -4,11 +4,21 @@
 import { atomically } from '../atomically.js'
 import { describeValue, isObject, shorten } from '../describe.js'
 import { fail, isArray, MemoryLayersError } from '../errors.js'
+import { checkPath } from '../files/system.js'
 import { collectTensors } from '../made-tensors.js'
-import { checkInteger } from '../options.js'
+import { checkInteger, checkOptions } from '../options.js'
 import { readSafetensors, saveSafetensors } from '../safetensors.js'
 import type { StateDict } from '../state-dict.js'
 import type { Tensor } from '../tensor.js'
+import { World } from '../world.js'
+import {
+  cutColumns,
+  dividedTensors,
+  loadParts,
+  type PartFiles,
+  partFilesOf,
+  saveParts,
+} from './checkpoint-parts.js'
 import { isPosition, isResumable, type Resumable, resumables, setPositions } from './resumable.js'
 
 /** What has tensors to keep: a model, a layer, an optimizer. */
@@ -29,6 +39,12 @@ export interface CheckpointParts {
   state?: unknown
   /** More parts: what has a state dict, a position or both. */
   [part: string]: unknown
+}
+
+/** Options of {@link saveCheckpoint}. */
+export interface SaveCheckpointOptions {
+  /** Of `initDistributed`: all its ranks save together. */
+  world?: World
 }
 
 const format = 'memory-layers checkpoint 1'
@@ -63,10 +79,31 @@ interface Contents {
  * await saveCheckpoint(path, { model, optimizer, state: { step: 1 } })
  * const { state } = await loadCheckpoint(path, { model, optimizer })
  * ```
+ *
+ * Ranks of a `world` all call it, and write one checkpoint: an index at the path, and beside it a
+ * file a rank, which holds its columns of divided tables. It may be loaded by any number of ranks,
+ * or by one process.
  * @throws ERR_VALUE for a part that has neither state dict nor position and a state that JSON does
- * not have; and as saveSafetensors
+ * not have; ERR_UNSUPPORTED for divided tables without their world; ERR_DISTRIBUTED where another
+ * rank can't write; and as saveSafetensors
  */
-export async function saveCheckpoint(path: string, parts: CheckpointParts): Promise<void> {
+export async function saveCheckpoint(
+  path: string,
+  parts: CheckpointParts,
+  options?: SaveCheckpointOptions,
+): Promise<void> {
+  const { world } = checkOptions('saveCheckpoint', options, ['world'])
+  if (world !== undefined && !World.is(world))
+    fail('ERR_VALUE', 'saveCheckpoint', 'world', 'be a world of initDistributed', world)
+  return saveCheckpointOf(path, parts, { world, keepOlder: false })
+}
+
+/** {@link saveCheckpoint}; `keepOlder`: the files of the one that was there stay. */
+export async function saveCheckpointOf(
+  path: string,
+  parts: CheckpointParts,
+  { world, keepOlder }: { world: World | undefined; keepOlder: boolean },
+): Promise<void> {
   const where = 'saveCheckpoint'
   const { state, ...named } = checkParts(where, parts)
   const made: Tensor[] = []
@@ -105,10 +142,19 @@ export async function saveCheckpoint(path: string, parts: CheckpointParts): Prom
     seeds: Object.fromEntries(seeds),
     same: Object.fromEntries(same),
   }
+  const metadata = { format, contents: JSON.stringify(contents) }
   try {
-    await saveSafetensors(path, tensors, {
-      metadata: { format, contents: JSON.stringify(contents) },
-    })
+    const [divided] = Object.keys(dividedTensors(tensors))
+    if (world) {
+      const index = (parts: PartFiles) => ({ ...metadata, parts: JSON.stringify(parts) })
+      await saveParts(world, checkPath(where, path), tensors, index, keepOlder)
+    } else if (divided !== undefined) {
+      const hint = 'Give the world to saveCheckpoint on every rank: { world }.'
+      const requirement = 'be whole, as there is no "world"'
+      fail('ERR_UNSUPPORTED', where, shorten(divided), requirement, 'columns of one rank', hint)
+    } else {
+      await saveSafetensors(path, tensors, { metadata })
+    }
   } finally {
     for (const tensor of made) tensor.dispose()
   }
@@ -146,6 +192,11 @@ export async function loadCheckpointIf<T>(
   const device = live[0]?.device
   const { tensors, metadata } = await readSafetensors(path, device && { device })
   try {
+    const files = partFilesOf(metadata)
+    if (files) {
+      if (files.files.length === 0) readContents(where, path, {})
+      Object.assign(tensors, await loadParts(path, files, liveTensors(named), device))
+    } else cutColumns(tensors, liveTensors(named))
     const contents = readContents(where, path, metadata)
     const state = checkState(contents.state)
     const states = Object.entries(named).map(([part, object]) => ({
@@ -162,6 +213,23 @@ export async function loadCheckpointIf<T>(
     return state
   } finally {
     for (const tensor of Object.values(tensors)) tensor.dispose()
+  }
+}
+
+/** The live tensors by the names that they have in a file; those made for it are disposed. */
+function liveTensors(parts: CheckpointParts): StateDict {
+  const live: StateDict = {}
+  const made: Tensor[] = []
+  const restore = collectTensors(made)
+  try {
+    for (const [part, object] of Object.entries(parts))
+      if (isStateful(object))
+        for (const [key, tensor] of Object.entries(object.stateDict()))
+          live[`${part}.${key}`] = tensor
+    return live
+  } finally {
+    restore()
+    for (const tensor of made) tensor.dispose()
   }
 }
 

@@ -5,18 +5,20 @@
 namespace ml::binding {
 namespace {
 
-// One finished wait on its way from the stream's thread to JavaScript.
+// One finished wait on its way from another thread to JavaScript.
 struct Delivery {
-  std::shared_ptr<Device> device;
+  std::shared_ptr<Device> device;  // whose stream it was for; else nullptr
   MakeValue value;
   Settles settles;
   napi_deferred deferred = nullptr;
   FaultPtr fault;
   Ticket synchronized = 0;  // work up to here was waited for, for its faults too
+  std::optional<Error> error{};  // of what no device did
 };
 
-void reject(Napi::Env env, const Delivery& d, const char* code, const char* message) noexcept {
-  napi_reject_deferred(env, d.deferred, make_error(env, code, message));
+void reject(Napi::Env env, const Delivery& d, const Error& error) noexcept {
+  napi_reject_deferred(env, d.deferred,
+                       make_error(env, error.code_name(), error.what(), error.rank()));
 }
 
 void settle(napi_env raw, napi_value, void*, void* data) noexcept {
@@ -36,13 +38,15 @@ void settle(napi_env raw, napi_value, void*, void* data) noexcept {
     d->fault = d->device->stream().report_fault(d->synchronized);
   try {
     if (d->fault) {
-      reject(env, *d, d->fault->error.code_name(), d->fault->error.what());
+      reject(env, *d, d->fault->error);
+    } else if (d->error) {
+      reject(env, *d, *d->error);
     } else {
       napi_resolve_deferred(env, d->deferred, d->value(env));
     }
   } catch (const Napi::Error&) {  // a worker is being terminated
   } catch (const std::exception&) {
-    reject(env, *d, "ERR_OUT_OF_MEMORY", kNoBookkeeping);
+    reject(env, *d, Error::without_memory(Code::out_of_memory, kNoBookkeeping));
   }
 }
 
@@ -111,15 +115,35 @@ Napi::Promise read_later(Napi::Env env, const std::shared_ptr<Device>& device, v
   return Napi::Promise(env, promise);
 }
 
-Napi::Value make_error(Napi::Env env, const char* code, const char* message) noexcept {
-  napi_value strings[2], error = nullptr;
+Napi::Promise promise_later(Napi::Env env, MakeValue value,
+                            const std::function<void(SettlePromise)>& start) {
+  Addon& addon = addon_of(env);
+  auto d = std::make_unique<Delivery>(nullptr, std::move(value), Settles::with_fault);
+  napi_value promise = nullptr;
+  check_napi(env, napi_create_promise(env, &d->deferred, &promise));
+  check_napi(env, napi_acquire_threadsafe_function(addon.deliver));
+  start([d = d.get(), deliver = addon.deliver](std::optional<Error> error) {
+    d->error = std::move(error);
+    // Where the environment goes, the call has released the function.
+    if (napi_call_threadsafe_function(deliver, d, napi_tsfn_nonblocking) == napi_ok)
+      (void)napi_release_threadsafe_function(deliver, napi_tsfn_release);
+  });
+  (void)d.release();
+  if (addon.waiting++ == 0) napi_ref_threadsafe_function(env, addon.deliver);
+  return Napi::Promise(env, promise);
+}
+
+Napi::Value make_error(Napi::Env env, const char* code, const char* message, int rank) noexcept {
+  napi_value strings[3], error = nullptr;
   if (napi_create_string_utf8(env, code, NAPI_AUTO_LENGTH, &strings[0]) != napi_ok ||
-      napi_create_string_utf8(env, message, NAPI_AUTO_LENGTH, &strings[1]) != napi_ok)
+      napi_create_string_utf8(env, message, NAPI_AUTO_LENGTH, &strings[1]) != napi_ok ||
+      napi_create_int32(env, rank, &strings[2]) != napi_ok)
     return {};
+  const size_t given = rank < 0 ? 2 : 3;
   const napi_ref reference = addon_of(env).error_class;
   napi_value error_class = nullptr;
   if (reference) (void)napi_get_reference_value(env, reference, &error_class);
-  if (!error_class || napi_new_instance(env, error_class, 2, strings, &error) != napi_ok)
+  if (!error_class || napi_new_instance(env, error_class, given, strings, &error) != napi_ok)
     (void)napi_create_error(env, strings[0], strings[1], &error);
   return Napi::Value(env, error);
 }

@@ -95,8 +95,15 @@ Napi::Promise read_later(Napi::Env env, const std::shared_ptr<Device>& device, v
                          const View& source, MakeValue value,
                          Settles settles = Settles::with_fault);
 
-// A MemoryLayersError, made without memory of the addon. Empty where the environment can't make
-// one: it is being torn down.
-Napi::Value make_error(Napi::Env env, const char* code, const char* message) noexcept;
+// A promise that any thread settles, once: with what `value` makes, or with an error. `start` gets
+// the function that settles it.
+using SettlePromise = std::function<void(std::optional<Error>)>;
+Napi::Promise promise_later(Napi::Env env, MakeValue value,
+                            const std::function<void(SettlePromise)>& start);
+
+// A MemoryLayersError, made without memory of the addon, about a rank if that is not -1. Empty
+// where the environment can't make one: it is being torn down.
+Napi::Value make_error(Napi::Env env, const char* code, const char* message,
+                       int rank = -1) noexcept;
 
 }  // namespace ml::binding

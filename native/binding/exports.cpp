@@ -9,7 +9,7 @@ namespace {
 
 // Throws a MemoryLayersError; takes no memory of the addon. What lacks memory does not know for
 // which operation: `operation` comes before the message.
-void throw_error(const Arguments& a, Code code, const char* text) noexcept {
+void throw_error(const Arguments& a, Code code, const char* text, int rank = -1) noexcept {
   char operation[64], message[2048];
   a.operation(operation, sizeof(operation));
   const bool named = (code != Code::out_of_memory && code != Code::device) ||
@@ -18,7 +18,7 @@ void throw_error(const Arguments& a, Code code, const char* text) noexcept {
     std::snprintf(message, sizeof(message), "%s: %s", operation, text);
     text = message;
   }
-  const Napi::Value error = make_error(a.env(), kCodeNames[static_cast<int>(code)], text);
+  const Napi::Value error = make_error(a.env(), kCodeNames[static_cast<int>(code)], text, rank);
   if (!error.IsEmpty()) (void)napi_throw(a.env(), error);
 }
 
@@ -44,7 +44,7 @@ napi_value call_export(napi_env env, napi_callback_info info) noexcept {
     addon.made_handles.forget(made);
     return result;
   } catch (const Error& error) {
-    throw_error(arguments, error.code(), error.what());
+    throw_error(arguments, error.code(), error.what(), error.rank());
   } catch (const std::bad_alloc&) {
     throw_error(arguments, Code::out_of_memory, kNoBookkeeping);
   } catch (const Napi::Error& error) {  // an exception of JavaScript

@@ -36,6 +36,7 @@ void define_value_table(Napi::Object exports);
 void define_layers(Napi::Object exports);
 void define_optimizer(Napi::Object exports);
 void define_attention(Napi::Object exports);
+void define_distributed(Napi::Object exports);
 void define_dense(Napi::Object exports);
 void define_elementwise(Napi::Object exports);
 void define_failures(Napi::Object exports);

@@ -10,6 +10,7 @@
 #include "binding/addon.h"
 #include "device/batch.h"
 #include "device/recording.h"
+#include "layer/collectives.h"
 #include "layer/memory_layer.h"
 #include "layer/optimizer.h"
 #include "layer/peer_layer.h"
@@ -56,6 +57,14 @@ struct CaptureBox {
 struct SnapshotBox {
   std::vector<std::unique_ptr<Snapshot>> snapshots;  // of one tensor each
 };
+struct GroupBox {
+  GroupPtr group;
+};
+// One of them.
+struct PendingBox {
+  Pending exchange;
+  std::unique_ptr<PendingReduce> reduce;
+};
 
 template <class Box>
 struct Tag;
@@ -74,6 +83,8 @@ ML_TAG(ContextBox, 6)
 ML_TAG(OptimizerBox, 7)
 ML_TAG(SnapshotBox, 8)
 ML_TAG(CaptureBox, 9)
+ML_TAG(GroupBox, 10)
+ML_TAG(PendingBox, 11)
 #undef ML_TAG
 
 // A box lies in a block of its own.

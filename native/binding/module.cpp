@@ -14,6 +14,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   define_optimizer(exports);
   define_attention(exports);
   define_dense(exports);
+  define_distributed(exports);
   define_elementwise(exports);
   define_embedding_bag(exports);
   define_layout(exports);

@@ -1,0 +1,76 @@
+import { findTransport, packageVersion, requireFrom, transportTarget } from '../binary.js'
+import { native, type TransportHandle } from '../binding.js'
+import { MemoryLayersError } from '../errors.js'
+import { checkNumber, checkOptions } from '../options.js'
+import { World } from '../world.js'
+import { findLauncher, mpiLibrary } from './launcher.js'
+
+/** Options of {@link initDistributed}. */
+export interface InitOptions {
+  /**
+   * Seconds that a rank may take no part in a collective, or in the start, before the others give
+   * up. Default 25. More for steps, or work between them, that take ranks longer than that.
+   */
+  timeout?: number
+}
+
+const where = 'initDistributed'
+
+/**
+ * Joins the processes that `mpirun`, `mpiexec` or `srun` has started: each becomes a rank. Called
+ * once in a process, by every rank. A process that no launcher has started is a world of one.
+ * @throws ERR_UNSUPPORTED where the addon for MPI is not built, with how to; ERR_DISTRIBUTED where
+ * ranks do not arrive in time, where launcher and addon are of different MPIs, where ranks have
+ * different versions of this package
+ */
+export async function initDistributed(options: InitOptions = {}): Promise<World> {
+  const { timeout = 25 } = checkOptions(where, options, ['timeout'])
+  const milliseconds = Math.ceil(checkNumber(where, 'timeout', timeout, 0.1) * 1000)
+  const transport = loadTransport()
+  const launcher = findLauncher()
+  const { kind, name } = mpiLibrary(native.transportLibrary(transport))
+  if (launcher?.kind && kind && launcher.kind !== kind) throw otherMpi(launcher.name, name)
+  const group = await native.worldStart(transport, milliseconds)
+  if (launcher && launcher.size !== group.size) throw otherMpi(launcher.name, name)
+  const world = new World(group, name)
+  await world.expectSame('the version of memory-layers', packageVersion())
+  return world
+}
+
+function loadTransport(): TransportHandle {
+  const file = findTransport()
+  if (!file) {
+    const named = process.env['MEMORY_LAYERS_MPI']
+    throw unsupported(
+      named
+        ? `there is no file ${named}, which MEMORY_LAYERS_MPI names.`
+        : `the addon for MPI has not been built: there is no ${transportTarget}.`,
+    )
+  }
+  try {
+    return (requireFrom(file)(file) as { transport: TransportHandle }).transport
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message.split('\n')[0] : String(cause)
+    const error = unsupported(`${file} can't be loaded: ${reason}.`)
+    error.cause = cause
+    throw error
+  }
+}
+
+function unsupported(problem: string): MemoryLayersError {
+  return new MemoryLayersError(
+    'ERR_UNSUPPORTED',
+    `${where}: ${problem}\n` +
+      '  Install an MPI with its compiler wrapper (Debian: apt-get install openmpi-bin ' +
+      'libopenmpi-dev),\n  then run: npx memory-layers build --mpi',
+  )
+}
+
+function otherMpi(launcher: string, library: string): MemoryLayersError {
+  return new MemoryLayersError(
+    'ERR_DISTRIBUTED',
+    `${where}: the ranks were started by ${launcher}, and the addon for MPI was built with ` +
+      `${library}.\n  Build it with the compiler wrapper of the MPI that starts them: ` +
+      'npx memory-layers build --mpi=/path/to/mpicxx',
+  )
+}

@@ -1,0 +1,303 @@
+// The ranks that one launcher has started, and groups of them.
+
+import { type GroupHandle, native } from './binding.js'
+import { describeValue } from './describe.js'
+import { fail, MemoryLayersError } from './errors.js'
+import { inspect } from './inspect.js'
+import { checkChoice, checkInteger, checkOptions } from './options.js'
+import { Arriving, PendingReduce } from './pending.js'
+import { Tensor, tensorHandle } from './tensor.js'
+
+// In the order of native/layer/collectives.h.
+const combinations = ['sum', 'mean'] as const
+
+/** Options of {@link World.allReduce}. */
+export interface AllReduceOptions {
+  /** Default 'sum'. */
+  combine?: 'sum' | 'mean'
+}
+
+/** Options of {@link World.split}. */
+export interface SplitOptions {
+  /** Ranks of one colour, an integer from 0, are a group. */
+  color: number
+  /** Orders the ranks of the group, those of one key by their rank here. Default: the rank here. */
+  key?: number
+}
+
+/** Calls of one collective so far, and the bytes that this rank has sent to and got from others. */
+export interface CollectiveTraffic {
+  calls: number
+  sent: number
+  received: number
+}
+
+/**
+ * Ranks that compute together, each a process with a device of its own. All of them make the same
+ * calls in the same order. Collectives on tensors are enqueued on the tensor's device like any
+ * operation and return at once; sums are taken in the order of the ranks, so every rank gets the
+ * same bits, in every run and with every MPI. A rank that is lost, or takes no part for longer than
+ * the timeout, makes all that depends on it ERR_DISTRIBUTED, with its `rank`.
+ *
+ * Costs are in bytes that a rank sends, with P ranks and a tensor of n bytes.
+ */
+export class World {
+  /** This process among the ranks, from 0. */
+  readonly rank: number
+  /** Number of ranks. */
+  readonly size: number
+  /** What carries the data: `'Open MPI 4.1.4, rank 0 of 4'`. */
+  readonly description: string
+  readonly #handle: GroupHandle
+  readonly #library: string
+  readonly #numbers: { next: number }
+  readonly #members: readonly number[]
+  readonly #whole: boolean
+  #closed = false
+
+  /** @internal Worlds are made by initDistributed and split. */
+  constructor(
+    handle: GroupHandle,
+    library: string,
+    numbers = { next: 1 },
+    members?: readonly number[],
+  ) {
+    this.#handle = handle
+    this.rank = handle.rank
+    this.size = handle.size
+    this.description = `${library}, rank ${handle.rank} of ${handle.size}`
+    this.#library = library
+    this.#numbers = numbers
+    this.#whole = members === undefined
+    this.#members = members ?? Array.from({ length: handle.size }, (_, rank) => rank)
+  }
+
+  /** @internal Whether this is a world, and no Proxy of one. */
+  static is(value: unknown): value is World {
+    return typeof value === 'object' && value !== null && #handle in value
+  }
+
+  /** @internal */
+  handle(where: string): GroupHandle {
+    if (this.#closed)
+      throw new MemoryLayersError(
+        'ERR_DISPOSED',
+        `${where}: "world" was closed.\n  Nothing can be sent after close().`,
+      )
+    return this.#handle
+  }
+
+  /**
+   * The group of the ranks that give the same colour, which every rank calls. Its ranks count from
+   * 0; errors name ranks of the whole world.
+   * @throws ERR_VALUE, ERR_OPTION; ERR_DISTRIBUTED
+   */
+  async split(options: SplitOptions): Promise<World> {
+    const where = 'world.split'
+    const { color, key } = checkOptions(where, options, ['color', 'key'])
+    const own = [
+      checkInteger(where, 'color', color, 0),
+      checkInteger(where, 'key', key ?? this.rank),
+      this.#numbers.next,
+    ]
+    const all = await this.exchange(own)
+    // Groups that have a rank in common must not have the same number.
+    const number = Math.max(...all.map(([, , next = 0]) => next))
+    this.#numbers.next = number + 1
+    const members = all
+      .map(([color, key = 0], rank) => ({ color, key, rank }))
+      .filter((other) => other.color === own[0])
+      .sort((a, b) => a.key - b.key || a.rank - b.rank)
+      .map(({ rank }) => this.#members[rank] as number)
+    const handle = native.groupMake(this.handle(where), members, number)
+    return new World(handle, this.#library, this.#numbers, members)
+  }
+
+  /** Resolves when every rank has called it. */
+  async barrier(): Promise<void> {
+    await this.exchange([])
+  }
+
+  /**
+   * Equally many numbers of every rank, between hosts: `result[r]` are those of rank r. For sizes
+   * that others need to know, ahead of the step that uses them. Costs 8 (P - 1) bytes a number.
+   * @throws ERR_DISTRIBUTED
+   */
+  async exchange(numbers: readonly number[]): Promise<number[][]> {
+    const handle = this.handle('world.exchange')
+    const all = await native.groupExchange(handle, Float64Array.from(numbers))
+    return this.#rows(all, numbers.length)
+  }
+
+  /** The same as {@link World.exchange}, blocking the thread. */
+  exchangeSync(numbers: readonly number[]): number[][] {
+    const handle = this.handle('world.exchangeSync')
+    return this.#rows(
+      native.groupExchangeSync(handle, Float64Array.from(numbers)),
+      numbers.length,
+    )
+  }
+
+  #rows(all: ArrayBuffer, count: number): number[][] {
+    const numbers = Array.from(new Float64Array(all))
+    return Array.from({ length: this.size }, (_, r) => numbers.slice(r * count, (r + 1) * count))
+  }
+
+  /**
+   * Has every rank give the same text, such as a configuration.
+   * @param what names it in the error
+   * @throws ERR_DISTRIBUTED on every rank, with the first `rank` that differs from rank 0
+   */
+  async expectSame(what: string, text: string): Promise<void> {
+    this.#compare(what, text, await this.exchange(digest(text)))
+  }
+
+  /** The same as {@link World.expectSame}, blocking the thread. */
+  expectSameSync(what: string, text: string): void {
+    this.#compare(what, text, this.exchangeSync(digest(text)))
+  }
+
+  #compare(what: string, text: string, digests: number[][]): void {
+    const [first] = digests
+    const other = digests.findIndex((digest) => String(digest) !== String(first))
+    if (other < 0) return
+    const rank = this.#members[other] as number
+    throw new MemoryLayersError(
+      'ERR_DISTRIBUTED',
+      `distributed: ${what} must be the same on every rank, and rank ${rank} has another than rank ` +
+        `${this.#members[0]}.\n  Here, on rank ${this.#members[this.rank]}: ${text.slice(0, 300)}`,
+      rank,
+    )
+  }
+
+  /**
+   * x, float32, becomes its sum or mean over the ranks, with the same bits on each. Sends about 2 n
+   * (P - 1) / P bytes.
+   * @throws ERR_DTYPE, ERR_OPTION
+   */
+  allReduce(x: Tensor, options: AllReduceOptions = {}): void {
+    const where = 'world.allReduce'
+    const combine = combination(where, options)
+    native.allReduce(this.handle(where), tensorHandle(where, 'x', x), combine)
+  }
+
+  /**
+   * As {@link World.allReduce}, beside the work that follows. x must not be used before `wait()`.
+   */
+  startAllReduce(x: Tensor, options: AllReduceOptions = {}): PendingReduce {
+    const where = 'world.startAllReduce'
+    const combine = combination(where, options)
+    return new PendingReduce(
+      native.allReduceStart(this.handle(where), tensorHandle(where, 'x', x), combine),
+    )
+  }
+
+  /** x of rank `root` becomes that of all. The root sends n (P - 1) bytes. @throws ERR_VALUE */
+  broadcast(x: Tensor, root = 0): void {
+    const where = 'world.broadcast'
+    const handle = tensorHandle(where, 'x', x)
+    native.broadcast(this.handle(where), handle, checkInteger(where, 'root', root, 0))
+  }
+
+  /**
+   * The rows of all ranks' x below each other, in the order of the ranks. Sends n (P - 1) bytes.
+   * @param rows of every rank, where they differ
+   * @throws ERR_SHAPE, ERR_VALUE
+   */
+  allGather(x: Tensor, rows?: readonly number[]): Tensor {
+    return this.startAllGather(x, rows).wait()
+  }
+
+  /** As {@link World.allGather}, beside the work that follows; x must stay until `wait()`. */
+  startAllGather(x: Tensor, rows?: readonly number[]): Arriving {
+    const where = 'world.allGather'
+    const handle = tensorHandle(where, 'x', x)
+    const counts = rows ?? new Array(this.size).fill(x.shape[0] ?? 0)
+    const { tensor, pending } = native.allGather(this.handle(where), handle, counts)
+    return new Arriving(new Tensor(x.device, tensor), pending)
+  }
+
+  /**
+   * x holds `send[r]` rows for each rank r; the result the rows that each rank has sent here, in
+   * the order of the ranks. Sends the rows for others.
+   * @param send rows for every rank; default: as many for each
+   * @param receive rows from every rank; default: as `send`
+   * @throws ERR_SHAPE, ERR_VALUE
+   */
+  allToAll(x: Tensor, send?: readonly number[], receive = send): Tensor {
+    return this.startAllToAll(x, send, receive).wait()
+  }
+
+  /** As {@link World.allToAll}, beside the work that follows; x must stay until `wait()`. */
+  startAllToAll(x: Tensor, send?: readonly number[], receive = send): Arriving {
+    const where = 'world.allToAll'
+    const handle = tensorHandle(where, 'x', x)
+    const sent = send ?? this.#equalParts(where, x)
+    const { tensor, pending } = native.allToAll(this.handle(where), handle, sent, receive ?? sent)
+    return new Arriving(new Tensor(x.device, tensor), pending)
+  }
+
+  /**
+   * x, float32, holds `rows[r]` rows for each rank r; the result is the sum over the ranks of those
+   * for this one. Sends the rows for others.
+   * @param rows for every rank; default: as many for each
+   * @throws ERR_SHAPE, ERR_VALUE, ERR_DTYPE
+   */
+  reduceScatter(x: Tensor, rows?: readonly number[]): Tensor<'float32'> {
+    const where = 'world.reduceScatter'
+    const handle = tensorHandle(where, 'x', x)
+    const counts = rows ?? this.#equalParts(where, x)
+    return new Tensor(x.device, native.reduceScatter(this.handle(where), handle, counts))
+  }
+
+  #equalParts(where: string, x: Tensor): number[] {
+    const rows = x.shape[0] ?? 0
+    if (rows % this.size !== 0) {
+      const requirement = `have rows that ${this.size} ranks divide, or a number for each`
+      fail('ERR_SHAPE', where, 'x', requirement, describeValue(x))
+    }
+    return new Array(this.size).fill(rows / this.size)
+  }
+
+  /**
+   * What this rank has sent and received through this group so far, by collective; 'exchange' is
+   * what went between hosts. Not counted: what stays on the rank, and what MPI adds.
+   */
+  traffic(): Record<string, CollectiveTraffic> {
+    return native.groupTraffic(this.handle('world.traffic'))
+  }
+
+  /**
+   * Leaves the other ranks, once all of them have called it; nothing can be sent after it. Groups
+   * that were split off need no close().
+   */
+  async close(): Promise<void> {
+    if (this.#closed || !this.#whole) return
+    try {
+      await this.barrier()
+    } finally {
+      this.#closed = true
+      await native.worldFinish(this.#handle).catch(() => {})
+    }
+  }
+
+  /** @internal */
+  [inspect](): string {
+    return `World ${this.description}`
+  }
+}
+
+function combination(where: string, options: AllReduceOptions): number {
+  const { combine } = checkOptions(where, options, ['combine'])
+  return combinations.indexOf(checkChoice(where, 'combine', combine ?? 'sum', combinations))
+}
+
+/** Numbers that differ where texts do: FNV-1a over UTF-16, twice, and the length. */
+function digest(text: string): number[] {
+  const hash = (seed: number): number => {
+    let h = seed
+    for (let i = 0; i < text.length; ++i) h = Math.imul(h ^ text.charCodeAt(i), 16777619)
+    return h >>> 0
+  }
+  return [hash(2166136261), hash(40503), text.length]
+}

@@ -52,8 +52,12 @@ class OperationOf final : public Operation {
 
  private:
   void find_known_indices() override {
-    if constexpr (requires { know_indices(args_, indices_known); })
-      know_indices(args_, indices_known);
+    const auto know = [this](auto& of) {
+      of.indices_known = of.indices_known || indices_known(of.indices, slots_of(args_));
+    };
+    if constexpr (requires { args_.indices_known; }) know(args_);
+    if constexpr (requires { args_.reads, args_.slots; })
+      for (auto& read : args_.reads) know(read);
   }
   void remember_indices() override {
     if constexpr (requires { made_indices(args_, ml::remember_indices); })

@@ -99,11 +99,6 @@ void made_indices(const ProductKeyLookup& a, Made&& made) {
   made(a.indices, a.keys.dim(2) * a.keys.dim(2));
 }
 
-template <class Known>
-void know_indices(ProductKeyLookupBackward& a, Known&& known) {
-  a.indices_known = known(a.indices, a.keys.dim(2) * a.keys.dim(2));
-}
-
 inline void check_lookup(const char* op, const View& query, const View& keys, Compute compute) {
   check_query(op, query, keys, compute);
   expect(keys.dim(2) >= 1 && keys.dim(2) <= kMaxHalfKeys, Code::shape, op, "keys",

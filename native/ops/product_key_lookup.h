@@ -91,6 +91,9 @@ struct ProductKeyLookupBackward {
   Gate gate = Gate::softmax;
   Compute compute = Compute::float32;
   bool indices_known = false;  // in range: they need no check
+  // Each row of indices is a lookup's winners. With a pair of half-keys (i, j), by rank, all before
+  // it in both halves win, so that k winners have at most k + 1 half-keys of both halves.
+  bool winners_known = false;
 };
 
 // made_indices(args, made): the indices that an operation makes, as made(view, limit).

@@ -19,13 +19,14 @@ if(ML_CUDA STREQUAL "OFF" OR NOT CMAKE_CUDA_COMPILER)
 endif()
 
 # Must be set before the language is enabled. By default one architecture, whose PTX the driver
-# compiles for later GPUs. A release has code for all, assembled from PTX for sm_75 and from PTX for
-# the later ones (bench/kernels/compiled.mjs); the latter is in the binary, too, for GPUs without
-# code of their own, such as sm_110.
+# compiles for later GPUs. A release runs on all from sm_75 on and stays below 8 MB: it has code for
+# sm_75, for sm_80, which sm_86 and sm_89 run as it is, and for sm_90; and the PTX that the latter
+# two are assembled from, which the driver compiles for newer GPUs, such as sm_100 and sm_120, when
+# a kernel is first used, and keeps.
 if(NOT CMAKE_CUDA_ARCHITECTURES AND NOT DEFINED ENV{CUDAARCHS})
   if(ML_CUDA_ALL)
     set(CMAKE_CUDA_ARCHITECTURES OFF)
-    set(release sm_80 sm_86 sm_89 sm_90 sm_100 sm_120)
+    set(release sm_80 sm_90)
   else()
     set(CMAKE_CUDA_ARCHITECTURES 80)
   endif()
@@ -43,7 +44,6 @@ if(CMAKE_CUDA_COMPILER_VERSION VERSION_LESS 12.4)
 endif()
 if(CMAKE_CUDA_COMPILER_VERSION VERSION_LESS 12.8)
   list(FILTER CMAKE_CUDA_ARCHITECTURES EXCLUDE REGEX "^1[0-9][0-9]")
-  list(FILTER release EXCLUDE REGEX "^sm_1[0-9][0-9]")
 endif()
 if(CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 12.9)
   set(compression --compress-mode=size)  # a seventh of the default's size

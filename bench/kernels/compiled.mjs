@@ -53,7 +53,10 @@ function sources() {
     }))
 }
 
-/** As a release compiles (cmake/cuda.cmake): PTX for sm_75, and for all later ones together. */
+/**
+ * As a release compiles (cmake/cuda.cmake): PTX for sm_75, and for all later ones together, those
+ * too whose code the driver makes of it.
+ */
 const targets = [
   '-gencode=arch=compute_75,code=sm_75',
   `-gencode=arch=compute_80,code=[${architectures

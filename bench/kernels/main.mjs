@@ -1,7 +1,7 @@
 // `npm run bench:kernels`: the performance record of kernels without a GPU.
 //   counted    by the emulator, at small shapes with the design's counts per token: bytes of all
 //              sectors over the byte floor, bank conflicts; calls of the runtime in a training step
-//   compiled   by ptxas, for every architecture of a release: registers, spills, shared memory,
+//   compiled   by ptxas, for every architecture: registers, spills, shared memory,
 //              and the warps that then fit a multiprocessor; by the PTX: generic accesses, the
 //              share of tensor-core products in loops, loads before their first use
 //   estimated  the time to move the sectors of a case at 3.0 TB/s (H100), if memory is the only

@@ -11,23 +11,20 @@
 
 namespace ml::ML_CUDA_NAMESPACE {
 
-// The product of two operands of one dtype, each K-major or not.
-template <class T, bool kAKMajor, bool kBKMajor, int kRows, int kColumns>
+// The product of two operands, each K-major or not: by tensor cores where they take both dtypes.
+template <class A, class B, bool kAKMajor, bool kBKMajor, int kRows, int kColumns>
 struct TileProduct {
+  using type = FmaProduct<A, B, kAKMajor, kBKMajor, kRows, kColumns>;
+};
+template <class T, bool kAKMajor, bool kBKMajor, int kRows, int kColumns>
+  requires kByTensorCores<T>
+struct TileProduct<T, T, kAKMajor, kBKMajor, kRows, kColumns> {
   using type = MmaProduct<T, kRows, kColumns, kAKMajor, kBKMajor>;
-};
-template <bool kAKMajor, bool kBKMajor, int kRows, int kColumns>
-struct TileProduct<float, kAKMajor, kBKMajor, kRows, kColumns> {
-  using type = FmaProduct<float, float, kAKMajor, kBKMajor, kRows, kColumns>;
-};
-template <bool kAKMajor, bool kBKMajor, int kRows, int kColumns>
-struct TileProduct<RoundedFloat, kAKMajor, kBKMajor, kRows, kColumns> {
-  using type = FmaProduct<RoundedFloat, RoundedFloat, kAKMajor, kBKMajor, kRows, kColumns>;
 };
 
 // Of x [rows, depth] and y [columns, depth].
 template <class T, int kRows, int kColumns>
-using KMajorProduct = TileProduct<T, true, true, kRows, kColumns>;
+using KMajorProduct = TileProduct<T, T, true, true, kRows, kColumns>;
 
 // One block: p's sums = rows row0 … of A times columns column0 … of B, over the depths k0 …
 // k1, where k0 is a multiple of kDepth. `ring` has kStages stages; all threads may reuse it
@@ -39,22 +36,26 @@ __device__ inline void multiply_tile(Product& p, typename Product::Stage* ring, 
   const int steps = static_cast<int>((k1 - k0 + Product::kDepth - 1) / Product::kDepth);
   typename decltype(Product::Stage::a)::Reader reader_a(a, row0, rows, k0, k1);
   typename decltype(Product::Stage::b)::Reader reader_b(b, column0, columns, k0, k1);
-  const auto fill = [&](int step, int stage) {
+  const auto fill = [&](int step, int to) {
     if (step < steps) {
-      ring[stage].a.fill(reader_a);
-      ring[stage].b.fill(reader_b);
+      ring[to].a.fill(reader_a);
+      ring[to].b.fill(reader_b);
     }
     copy_async_commit();  // also an empty group: the wait counts groups
   };
   p.clear();
-  for (int step = 0; step < kStages - 1; ++step) fill(step, step);
-  int stage = 0;
+  int stage = 0, filled = 0;
+  // the ring is filled in the first kStages - 1 rounds, so that there is one copy of `fill`
 #pragma unroll 1
-  for (int step = 0; step < steps; ++step) {
-    copy_async_wait<kStages - 2>();
-    block_sync();
+  for (int step = 1 - kStages; step < steps; ++step) {
+    if (step >= 0) {
+      copy_async_wait<kStages - 2>();
+      block_sync();
+    }
     // into the stage that all threads had finished at the barrier
-    fill(step + kStages - 1, stage == 0 ? kStages - 1 : stage - 1);
+    fill(step + kStages - 1, filled);
+    filled = filled == kStages - 1 ? 0 : filled + 1;
+    if (step < 0) continue;
     p.multiply(ring[stage]);
     stage = stage == kStages - 1 ? 0 : stage + 1;
   }

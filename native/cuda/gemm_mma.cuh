@@ -10,6 +10,10 @@
 
 namespace ml::ML_CUDA_NAMESPACE {
 
+template <class T>
+inline constexpr bool kByTensorCores =
+    std::is_same_v<T, Half> || std::is_same_v<T, BFloat16> || std::is_same_v<T, TensorFloat32>;
+
 // One warp has 64 x 64 sums of a large tile, so that shared memory gives half as many operands a
 // product, and 32 x 64 of a smaller one; as fragments of 16 x 8. kAKMajor, kBKMajor: the operand's
 // runs go along the depth, else along the rows of A or the columns of B. A run is stored in units

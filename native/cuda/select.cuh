@@ -25,15 +25,18 @@ __device__ inline uint64_t exchange(uint64_t key, int bits, bool descending) {
   return (key > other) == keeps_max ? key : other;
 }
 
+// The networks are functions that are called: inlined wherever they are needed, they would be most of
+// a kernel's code.
+
 // A bitonic sequence of 32 keys (ascending, then descending, or the reverse) into descending order.
-__device__ inline uint64_t merge_bitonic(uint64_t key) {
+[[gnu::noinline]] __device__ inline uint64_t merge_bitonic(uint64_t key) {
 #pragma unroll
   for (int bits = kWarp / 2; bits > 0; bits /= 2) key = exchange(key, bits, true);
   return key;
 }
 
 // Any 32 keys into descending order.
-__device__ inline uint64_t sort_descending(uint64_t key) {
+[[gnu::noinline]] __device__ inline uint64_t sort_descending(uint64_t key) {
 #pragma unroll
   for (int size = 2; size <= kWarp; size *= 2) {
 #pragma unroll

@@ -72,6 +72,9 @@ constexpr int64_t kLargeTilesPerMultiprocessor = 1;
 // K is split until so many threads work: 500 and more on each of 132 or 142 multiprocessors
 constexpr int64_t kTargetThreads = 1 << 17;
 constexpr int64_t kMinSplitDepth = 256, kMaxSplits = 64;  // of K
+// The last block of a tile adds so few splits; of more it would read so much alone that a launch is
+// quicker.
+constexpr int64_t kFusedSplits = 4;
 
 // ---- Products with few rows (cuda/few_rows_product.cuh)
 constexpr int kFewRows = 16;

@@ -47,10 +47,22 @@ bool indices_known(const View& indices, int64_t limit) {
          !indices.storage->writes.touched(known.writes, begin, end);
 }
 
+bool winners_known(const View& indices, int64_t limit) {
+  if (!indices_known(indices, limit)) return false;
+  const KnownIndices& known = indices.storage->known_indices;
+  const int64_t k = indices.shape[-1], begin = byte_range(indices).first;
+  return known.limit == limit && known.winners == k &&
+         (begin - known.begin) % (k * bytes_of(DType::i32)) == 0;
+}
+
 void remember_indices(const View& indices, int64_t limit) {
   if (!may_be_known(indices)) return;
   const auto [begin, end] = byte_range(indices);
-  indices.storage->known_indices = {begin, end, limit, indices.storage->writes.count()};
+  indices.storage->known_indices = {.begin = begin,
+                                    .end = end,
+                                    .limit = limit,
+                                    .winners = indices.shape[-1],
+                                    .writes = indices.storage->writes.count()};
 }
 
 OutcomePtr Operation::record(WorkPtr& self) {

@@ -39,6 +39,8 @@ class Operation : public Work {
 // Whether the int32 elements of a view are known to be -1 or in [0, limit), as an operation made
 // them so and nothing has written to them since.
 bool indices_known(const View& indices, int64_t limit);
+// Whether, besides, each row of the last axis is the winners of one lookup among exactly `limit`.
+bool winners_known(const View& indices, int64_t limit);
 void remember_indices(const View& indices, int64_t limit);
 
 template <class Args>
@@ -54,8 +56,14 @@ class OperationOf final : public Operation {
 
  private:
   void find_known_indices() override {
-    if constexpr (requires { know_indices(args_, indices_known); })
-      know_indices(args_, indices_known);
+    const auto know = [this](auto& of) {
+      of.indices_known = of.indices_known || indices_known(of.indices, slots_of(args_));
+    };
+    if constexpr (requires { args_.indices_known; }) know(args_);
+    if constexpr (requires { args_.winners_known; })
+      args_.winners_known = winners_known(args_.indices, slots_of(args_));
+    if constexpr (requires { args_.reads, args_.slots; })
+      for (auto& read : args_.reads) know(read);
   }
   void remember_indices() override {
     if constexpr (requires { made_indices(args_, ml::remember_indices); })

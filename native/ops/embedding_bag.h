@@ -33,18 +33,6 @@ struct EmbeddingBagWeightsBackward {
   bool indices_known = false;
 };
 
-// know_indices(args, known), of operations with indices: known(view, limit) says whether a lookup
-// made them (layer/operation.h), of slots in [0, limit).
-template <class Known>
-void know_indices(EmbeddingBag& a, Known&& known) {
-  a.indices_known = known(a.indices, a.table.dim(0));
-}
-
-template <class Known>
-void know_indices(EmbeddingBagWeightsBackward& a, Known&& known) {
-  a.indices_known = known(a.indices, a.table.dim(0));
-}
-
 inline void expect_slots(const char* op, int64_t slots) {
   if (slots >= kIndexLimit)
     fail(Code::shape, op, "table", "have fewer than 2^31 slots", std::to_string(slots));

@@ -68,7 +68,7 @@ void group_by_index(CudaStream& stream, const GroupByIndex& a) {
                      .starts = {.data = starts},
                      .order = a.order,
                      .count = {.data = count},
-                     .reads = {{.indices = a.indices, .weights = {}, .dy = {}, .offsets = {}}},
+                     .reads = {{.indices = a.indices}},
                      .slots = a.groups,
                      .op = "groupByIndex"});
   const ChosenGroups chosen{.rows = rows, .starts = starts, .count = count};

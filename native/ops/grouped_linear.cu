@@ -3,52 +3,60 @@
 
 #include "ops/grouped_linear.h"
 
-#include <type_traits>
-
 #include "cuda/column_sums.cuh"
-#include "cuda/grouped_product.cuh"
+#include "cuda/launch.cuh"
+#include "cuda/matrix_product.cuh"
+#include "cuda/stream.h"
 #include "ops/compute_operand.cuh"
-#include "ops/linear_products.cuh"
 
 namespace ml::ML_CUDA_NAMESPACE {
 namespace {
 
 template <class T>
-void forward(CudaStream& stream, const GroupedLinear& a, const RowGroups& groups) {
-  const int64_t out = a.weights.dim(1), in = a.weights.dim(2);
-  multiply_groups<LinearForward<T>::template Product, true, T, T>(
-      stream, {.c = a.y.as<float>(),
-               .a = Operand<T>::of(a.x.as<T>(), in),
-               .b = Operand<T>::of(a.weights.as<T>(), in),
-               .groups = groups,
-               .N = out,
-               .K = in,
-               .bias = a.bias ? a.bias.as<float>() : nullptr});
+void forward(CudaStream& stream, const GroupedLinear& a, RowGroups groups) {
+  const int64_t rows = a.x.dim(0), out = a.weights.dim(1), in = a.weights.dim(2);
+  multiply<true, true, T, T>(stream, {.c = a.y.as<float>(),
+                                      .ldc = out,
+                                      .a = Operand<T>::of(a.x.as<T>(), in),
+                                      .b = Operand<T>::of(a.weights.as<T>(), in),
+                                      .M = rows,
+                                      .N = out,
+                                      .K = in,
+                                      .bias = a.bias ? a.bias.as<float>() : nullptr,
+                                      .accumulate = false,
+                                      .b_batch = out * in,
+                                      .groups = groups});
 }
 
 template <class D, class T>
-void backward(CudaStream& stream, const GroupedLinearBackward& a, const RowGroups& groups) {
-  const int64_t out = a.weights.dim(1), in = a.weights.dim(2);
+void backward(CudaStream& stream, const GroupedLinearBackward& a, RowGroups groups) {
+  const int64_t rows = a.x.dim(0), out = a.weights.dim(1), in = a.weights.dim(2);
   const Operand<D> dy = Operand<D>::of(a.dy.as<D>(), out);
-  constexpr bool kWithLarge = sizeof(T) == sizeof(D);
   if (a.dx)
-    multiply_groups<LinearInputGradient<D, T>::template Product, kWithLarge, D, T>(
-        stream, {.c = a.dx.as<float>(),
-                 .a = dy,
-                 .b = Operand<T>::of(a.weights.as<T>(), in),
-                 .groups = groups,
-                 .N = in,
-                 .K = out,
-                 .bias = nullptr});
+    multiply<true, false, D, T>(stream, {.c = a.dx.as<float>(),
+                                         .ldc = in,
+                                         .a = dy,
+                                         .b = Operand<T>::of(a.weights.as<T>(), in),
+                                         .M = rows,
+                                         .N = in,
+                                         .K = out,
+                                         .bias = nullptr,
+                                         .accumulate = false,
+                                         .b_batch = out * in,
+                                         .groups = groups});
+  groups.of = RowGroups::Of::depth;
   if (a.dweights)
-    // float32 sums of large tiles need more registers than there are
-    add_group_sums<LinearWeightGradient<D, T>::template Product, !std::is_same_v<D, float>, D, T>(
-        stream, {.c = a.dweights.as<float>(),
-                 .a = dy,
-                 .b = Operand<T>::of(a.x.as<T>(), in),
-                 .groups = groups,
-                 .M = out,
-                 .N = in});
+    multiply<false, false, D, T>(stream, {.c = a.dweights.as<float>(),
+                                          .ldc = in,
+                                          .a = dy,
+                                          .b = Operand<T>::of(a.x.as<T>(), in),
+                                          .M = out,
+                                          .N = in,
+                                          .K = rows,
+                                          .bias = nullptr,
+                                          .accumulate = true,
+                                          .c_batch = out * in,
+                                          .groups = groups});
 }
 
 // One block sums 32 columns of one group: one thread one column of every eighth row of a chunk; the
@@ -88,10 +96,8 @@ __global__ void __launch_bounds__(kColumnSumsWarps* kWarp)
 
 void grouped_linear(CudaStream& stream, const GroupedLinear& args) {
   GroupedLinear a = args;
-  const int64_t rows = a.x.dim(0);
-  stream.check_offsets("groupedLinear", a.offsets, rows);
-  const RowGroups groups{
-      .offsets = a.offsets.as<int32_t>(), .count = a.weights.dim(0), .rows = rows};
+  stream.check_offsets("groupedLinear", a.offsets, a.x.dim(0));
+  const RowGroups groups{.offsets = a.offsets.as<int32_t>(), .count = a.weights.dim(0)};
   compute_operands(stream, a.compute, {&a.x, &a.weights});
   dispatch_operand(a.compute, a.x.dtype, [&](auto t) { forward<decltype(t)>(stream, a, groups); });
 }
@@ -99,8 +105,7 @@ void grouped_linear(CudaStream& stream, const GroupedLinear& args) {
 void grouped_linear_backward(CudaStream& stream, const GroupedLinearBackward& a) {
   const int64_t rows = a.x.dim(0), out = a.weights.dim(1);
   stream.check_offsets("groupedLinearBackward", a.offsets, rows);
-  const RowGroups groups{
-      .offsets = a.offsets.as<int32_t>(), .count = a.weights.dim(0), .rows = rows};
+  const RowGroups groups{.offsets = a.offsets.as<int32_t>(), .count = a.weights.dim(0)};
   if (a.compute == Compute::float32) {
     dispatch_float(a.x.dtype, [&](auto t) { backward<float, decltype(t)>(stream, a, groups); });
   } else {

@@ -7,7 +7,6 @@
 #include "cuda/few_rows_product.cuh"
 #include "cuda/matrix_product.cuh"
 #include "ops/compute_operand.cuh"
-#include "ops/linear_products.cuh"
 
 namespace ml::ML_CUDA_NAMESPACE {
 namespace {
@@ -15,16 +14,15 @@ namespace {
 template <class T>
 void forward(CudaStream& stream, const Linear& a) {
   const int64_t R = a.x.dim(0), in = a.x.dim(1), out = a.weight.dim(0);
-  multiply<LinearForward<T>::template Product, true, T, T>(
-      stream, {.c = a.y.as<float>(),
-               .ldc = out,
-               .a = Operand<T>::of(a.x.as<T>(), in),
-               .b = Operand<T>::of(a.weight.as<T>(), in),
-               .M = R,
-               .N = out,
-               .K = in,
-               .bias = a.bias ? a.bias.as<float>() : nullptr,
-               .accumulate = false});
+  multiply<true, true, T, T>(stream, {.c = a.y.as<float>(),
+                                      .ldc = out,
+                                      .a = Operand<T>::of(a.x.as<T>(), in),
+                                      .b = Operand<T>::of(a.weight.as<T>(), in),
+                                      .M = R,
+                                      .N = out,
+                                      .K = in,
+                                      .bias = a.bias ? a.bias.as<float>() : nullptr,
+                                      .accumulate = false});
 }
 
 template <class A, class B>
@@ -53,29 +51,26 @@ template <class D, class T>
 void backward(CudaStream& stream, const LinearBackward& a) {
   const int64_t R = a.x.dim(0), in = a.x.dim(1), out = a.weight.dim(0);
   const Operand<D> dy = Operand<D>::of(a.dy.as<D>(), out);
-  constexpr bool kWithLarge = sizeof(T) == sizeof(D);
   if (a.dx)
-    multiply<LinearInputGradient<D, T>::template Product, kWithLarge, D, T>(
-        stream, {.c = a.dx.as<float>(),
-                 .ldc = in,
-                 .a = dy,
-                 .b = Operand<T>::of(a.weight.as<T>(), in),
-                 .M = R,
-                 .N = in,
-                 .K = out,
-                 .bias = nullptr,
-                 .accumulate = a.accumulate_dx});
+    multiply<true, false, D, T>(stream, {.c = a.dx.as<float>(),
+                                         .ldc = in,
+                                         .a = dy,
+                                         .b = Operand<T>::of(a.weight.as<T>(), in),
+                                         .M = R,
+                                         .N = in,
+                                         .K = out,
+                                         .bias = nullptr,
+                                         .accumulate = a.accumulate_dx});
   if (a.dweight)
-    multiply<LinearWeightGradient<D, T>::template Product, kWithLarge, D, T>(
-        stream, {.c = a.dweight.as<float>(),
-                 .ldc = in,
-                 .a = dy,
-                 .b = Operand<T>::of(a.x.as<T>(), in),
-                 .M = out,
-                 .N = in,
-                 .K = R,
-                 .bias = nullptr,
-                 .accumulate = true});
+    multiply<false, false, D, T>(stream, {.c = a.dweight.as<float>(),
+                                          .ldc = in,
+                                          .a = dy,
+                                          .b = Operand<T>::of(a.x.as<T>(), in),
+                                          .M = out,
+                                          .N = in,
+                                          .K = R,
+                                          .bias = nullptr,
+                                          .accumulate = true});
 }
 
 }  // namespace

@@ -13,14 +13,8 @@ namespace ml::ML_CUDA_NAMESPACE {
 
 namespace {
 
-template <class T, bool kAKMajor, bool kBKMajor>
-struct Layout {
-  template <int kTile>
-  struct Product : TileProduct<T, kAKMajor, kBKMajor, kTile, kTile> {};
-};
-
 // The innermost axis of the batch is the grid's; what is summed over is added in order.
-template <template <int> class Product, class T>
+template <bool kAKMajor, bool kBKMajor, class T>
 void multiply_batch(CudaStream& stream, const MatrixProducts& m, float* c, const T* a, const T* b) {
   const int last = m.kept.rank - 1;
   const int64_t all = m.kept.count(), axis = last < 0 ? 1 : m.kept.size[last];
@@ -29,7 +23,7 @@ void multiply_batch(CudaStream& stream, const MatrixProducts& m, float* c, const
   for (int64_t i = 0, batches; i < all; i += batches) {
     batches = std::min(axis - i % axis, kMaxBatches);
     for (int64_t s = 0; s < m.summed.count(); ++s)
-      multiply<Product, true, T, T>(
+      multiply<kAKMajor, kBKMajor, T, T>(
           stream, {.c = c + m.kept.offset(0, i),
                    .ldc = m.N,
                    .a = Operand<T>::of(a + m.kept.offset(1, i) + m.summed.offset(0, s), m.a.stride),
@@ -49,14 +43,14 @@ void multiply_batch(CudaStream& stream, const MatrixProducts& m, float* c, const
 template <class T>
 void multiply_matrices(CudaStream& stream, const MatrixProducts& m, const View& c, const View& a,
                        const View& b) {
-  const auto run = [&]<class Layout>(Layout) {
-    multiply_batch<Layout::template Product>(stream, m, c.as<float>(), a.as<T>(), b.as<T>());
+  const auto run = [&]<bool kAKMajor, bool kBKMajor>() {
+    multiply_batch<kAKMajor, kBKMajor>(stream, m, c.as<float>(), a.as<T>(), b.as<T>());
   };
   // A is contiguous along the inner dimension where its rows are, B where its columns are.
   if (m.a.rows)
-    m.b.rows ? run(Layout<T, true, false>{}) : run(Layout<T, true, true>{});
+    m.b.rows ? run.template operator()<true, false>() : run.template operator()<true, true>();
   else
-    m.b.rows ? run(Layout<T, false, false>{}) : run(Layout<T, false, true>{});
+    m.b.rows ? run.template operator()<false, false>() : run.template operator()<false, true>();
 }
 
 }  // namespace

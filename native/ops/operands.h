@@ -26,6 +26,19 @@ enum class Write : uint8_t { overwritten, updated };
 // An output may be exactly this input: the same memory, shape and dtype.
 inline constexpr bool kInPlace = true;
 
+// How many slots the indices of an operation choose from.
+template <class Args>
+int64_t slots_of(const Args& a) {
+  if constexpr (requires { a.keys; })
+    return a.keys.dim(2) * a.keys.dim(2);  // pairs of half-keys
+  else if constexpr (requires { a.table; })
+    return a.table.dim(0);
+  else if constexpr (requires { a.down; })
+    return a.down.dim(0);
+  else
+    return a.slots;
+}
+
 // In place of the shape rule of an operation that has none.
 struct NoRule {};
 

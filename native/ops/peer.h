@@ -37,16 +37,6 @@ struct PeerBackward {
   bool indices_known = false;
 };
 
-template <class Known>
-void know_indices(Peer& a, Known&& known) {
-  a.indices_known = known(a.indices, a.down.dim(0));
-}
-
-template <class Known>
-void know_indices(PeerBackward& a, Known&& known) {
-  a.indices_known = known(a.indices, a.down.dim(0));
-}
-
 // Checks the inputs of both directions; returns the shape of out.
 template <class Args>
 Shape check_peer(const char* op, const Args& a) {

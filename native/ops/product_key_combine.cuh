@@ -26,9 +26,11 @@ namespace {
 __device__ inline float sigmoid_weight(float s) { return 1.0f / (1.0f + expf(-s)); }
 __device__ inline bool is_nan_key(uint64_t key) { return bits_of(key) == 0xffffffffu; }
 
+constexpr float kMinusInfinity = std::bit_cast<float>(0xff800000u);
+
 // ---- Lists in registers: lane i has entry i of each
 
-// The lists of a row, as clamped half scores, and half-keys.
+// The lists of a row, as clamped half scores, and half-keys. Past the last, scores are -Infinity.
 struct HalfList {
   float score;
   uint32_t half_key;
@@ -42,47 +44,61 @@ __device__ inline HalfList load_list(const Combination& a, int64_t row) {
     const uint64_t other = list[c * 2 * a.TH * kWarp + kWarp - 1 - lane()];
     key = merge_bitonic(key > other ? key : other);
   }
-  return {.score = clamp_finite(from_ordered_bits(bits_of(key))),
+  return {.score = key != 0 ? clamp_finite(from_ordered_bits(bits_of(key))) : kMinusInfinity,
           .half_key = index_of(key),
           .count = popcount(ballot(key != 0)),
           .nan = any(is_nan_key(key))};
 }
 
-// The next pair of this lane's row as ordered bits: never 0. Half scores are finite, or NaN, which
-// counts as the largest number.
-__device__ inline uint32_t candidate_bits(float first, float second) {
-  constexpr float kMaxFinite = 3.402823466e38f;
-  const float s = fmaxf(fminf(first + second, kMaxFinite), -kMaxFinite);
-  const auto bits = std::bit_cast<int32_t>(s);  // never -0: neither half is
+// A sum of two half scores as ordered bits (core/order.h); it is not -0, as no half is, nor NaN.
+__device__ inline uint32_t plain_bits(float score) {
+  const auto bits = std::bit_cast<int32_t>(score);
   return static_cast<uint32_t>(bits) ^ (static_cast<uint32_t>(bits >> 31) | 0x80000000u);
 }
 
-// The lane of the second half-key of a pair; of the pair after the last any lane.
-__device__ inline int lane_of(uint32_t pair) { return static_cast<int>(pair % kWarp); }
+// Whether no sum of a pair overflows, and none is NaN. It is what nearly all lists are.
+__device__ inline bool sums_are_plain(const HalfList& list) {
+  return !any(lane() < list.count && !(fabsf(list.score) <= 1e38f));
+}
 
-// The best `limit` pairs in order, each of the largest candidate, of equal ones that of the first
-// row. Lane r gets pair r: its position in the first list * 64 + that in the second. Returns the
-// number of pairs.
-__device__ inline int select_in_registers(const HalfList& first, const HalfList& second, int limit,
-                                          uint32_t& pair) {
+// What the selection gives: of each winner its position in the first list * 64 + that in the second.
+struct Winners {
+  uint32_t pairs[kWarp];
+};
+
+// Selects `count` pairs in order, each of the largest candidate, of equal ones that of the first
+// row, where there are so many. kPlain: sums_are_plain of both lists; others are clamped, and NaN
+// counts as the largest number.
+template <bool kPlain>
+__device__ inline void select_in_registers(const HalfList& first, const HalfList& second, int count,
+                                           Winners& winners) {
   uint32_t next = static_cast<uint32_t>(lane()) * 64;  // the row's next pair
-  const uint32_t end = next + static_cast<uint32_t>(second.count);
-  const float best = shuffle(second.score, 0);
-  uint32_t candidate =
-      lane() < first.count && second.count > 0 ? candidate_bits(first.score, best) : 0;
-  int found = 0;
+  [[maybe_unused]] const uint32_t end = next + static_cast<uint32_t>(second.count);
+  const auto candidate_of = [&](float score) {
+    const float sum = first.score + score;
+    if constexpr (kPlain) return plain_bits(sum);
+    constexpr float kMaxFinite = 3.402823466e38f;
+    const bool inside = lane() < first.count && next < end;
+    return inside ? plain_bits(fmaxf(fminf(sum, kMaxFinite), -kMaxFinite)) : 0;
+  };
+  const uint32_t below = lanes_below();
+  uint32_t candidate = candidate_of(shuffle(second.score, 0));
+  // In rounds of four: more than `count` are selected, and lanes take only those. A shuffle takes
+  // the lane of `next` modulo 32; a row that has had 32 pairs is the last winner's.
 #pragma unroll 1
-  for (; found < limit; ++found) {
-    const uint32_t top = reduce_max(candidate);
-    if (top == 0) break;
-    const int row = first_lane(ballot(candidate == top));
-    const uint32_t winner = shuffle(next, row);
-    if (lane() == found) pair = winner;
-    if (lane() == row) ++next;
-    const uint32_t own = candidate_bits(first.score, shuffle(second.score, lane_of(next)));
-    if (lane() == row) candidate = next < end ? own : 0;
+  for (int round = 0; round < count; round += 4) {
+#pragma unroll
+    for (int r = 0; r < 4; ++r) {
+      const bool best = candidate == reduce_max(candidate);
+      const uint32_t all_best = ballot(best);
+      const bool wins = best & ((all_best & below) == 0);
+      if (wins) winners.pairs[round + r] = next;
+      next += wins ? 1 : 0;
+      const uint32_t own = candidate_of(shuffle(second.score, static_cast<int>(next)));
+      candidate = wins ? own : candidate;
+    }
   }
-  return found;
+  warp_sync();
 }
 
 // Combines two lists of at most 32; k <= 32.
@@ -93,9 +109,15 @@ __global__ void __launch_bounds__(kCombineWarps* kWarp, kCombineMinBlocks)
   const int64_t th = static_cast<int64_t>(blockIdx.x) * kCombineWarps + warp_of_block();
   if (th >= a.TH) return;  // whole warps
   const HalfList first = load_list(a, th * 2), second = load_list(a, th * 2 + 1);
-  uint32_t pair = 0;
-  const int found = select_in_registers(first, second, static_cast<int>(a.k), pair);
-  const int i = static_cast<int>(pair / 64), j = lane_of(pair);
+  const int pairs = first.count * second.count,
+            found = a.k < pairs ? static_cast<int>(a.k) : pairs;
+  Winners& winners = shared<Winners[kCombineWarps]>()[warp_of_block()];
+  if (sums_are_plain(first) && sums_are_plain(second))
+    select_in_registers<true>(first, second, found, winners);
+  else
+    select_in_registers<false>(first, second, found, winners);
+  const uint32_t pair = lane() < found ? winners.pairs[lane()] : 0;
+  const int i = static_cast<int>(pair / 64), j = static_cast<int>(pair % 64);
   const float s = pair_score(shuffle(first.score, i), shuffle(second.score, j));
   const uint32_t row = shuffle(first.half_key, i), column = shuffle(second.half_key, j);
   const bool wins = lane() < found;
@@ -256,7 +278,7 @@ __global__ void __launch_bounds__(kCombineWarps* kWarp, kCombineMinBlocks)
 void combine(CudaStream& stream, const Combination& c) {
   if (c.k <= kWarp)
     return launch(combine_short_kernel, dim3(blocks_for(c.TH, kCombineWarps)),
-                  dim3(kCombineWarps * kWarp), 0, stream, c);
+                  dim3(kCombineWarps * kWarp), sizeof(Winners[kCombineWarps]), stream, c);
   const size_t bytes = kCombineWarps * static_cast<size_t>(Frontier::bytes(c.length, c.k));
   int64_t blocks = blocks_for(c.TH, kCombineWarps);
   char* workspace = nullptr;

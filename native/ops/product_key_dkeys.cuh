@@ -1,7 +1,7 @@
 #pragma once
 // dkeys of a product-key lookup (ops/product_key_lookup.h): the entries of all tokens are sorted
-// by half-key, stably, and each row of dkeys is summed over its entries, in ascending token
-// whatever the grid.
+// by half-key, stably, those without one last, and each row of dkeys is summed over its entries, in
+// ascending token whatever the grid.
 
 #include <bit>
 
@@ -12,37 +12,6 @@ namespace ml::ML_CUDA_NAMESPACE {
 namespace {
 
 constexpr int kDkeysWarps = kThreads / kWarp;  // of a block
-
-// An entry (t, h, p, rank) of the half-keys in one number: row of dkeys, then row of the query,
-// then rank. The number of bits of the last two:
-struct EntryBits {
-  int query, rank;
-
-  __host__ __device__ constexpr int total() const { return query + rank; }
-  __device__ int64_t query_of(uint64_t pair) const {
-    return static_cast<int64_t>((pair & ((uint64_t{1} << total()) - 1)) >> rank);
-  }
-  __device__ int64_t rank_of(uint64_t pair) const {
-    return static_cast<int64_t>(pair & ((uint64_t{1} << rank) - 1));
-  }
-};
-
-// One thread makes the pair of one entry. A stable sort by the row of dkeys then brings the entries
-// of a row together in ascending token; entries without a half-key get the row past the last.
-__global__ void __launch_bounds__(kThreads)
-    entry_pairs_kernel(Guard guard, uint64_t* pairs, HalfKeyGradients g, int64_t H,
-                       EntryBits bits) {
-  if (guard.aborted()) return;
-  // [0, TH * 2 * k) and past it
-  const int64_t entry = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-  if (entry < g.TH * 2 * g.k) {
-    const int32_t half_key = g.half_keys[entry];
-    const int64_t query = entry / g.k;  // [0, 2 TH): (t, h, p)
-    const int64_t row = half_key < 0 ? 2 * H * g.n : query % (2 * H) * g.n + half_key;
-    pairs[entry] = static_cast<uint64_t>(row) << bits.total() |
-                   static_cast<uint64_t>(query) << bits.rank | static_cast<uint64_t>(entry % g.k);
-  }
-}
 
 // starts[row]: where the entries of a row begin in the sorted pairs, for rows [0, rows]. One thread
 // has one pair, and writes the rows after that of the pair before, up to its own.
@@ -145,27 +114,30 @@ __global__ void __launch_bounds__(kThreads, kDkeysMinBlocks)
   }
 }
 
-template <class T, int kVec>
-void add_dkeys(CudaStream& stream, const HalfKeyGradients& g, const View& dkeys,
-               const View& query) {
-  const int64_t H = query.dim(1), d = query.dim(3), rows = 2 * H * g.n, entries = g.TH * 2 * g.k;
-  if (d == 0) return;
+inline EntryBits entry_bits(int64_t TH, int64_t k) {
   const auto bits_for = [](int64_t max) {
     return static_cast<int>(std::bit_width(static_cast<uint64_t>(max)));
   };
-  const EntryBits bits{.query = bits_for(2 * g.TH - 1), .rank = bits_for(g.k - 1)};
-  uint64_t* pairs = stream.scratch<uint64_t>(entries);
-  uint64_t* other = stream.scratch<uint64_t>(entries);
-  launch(entry_pairs_kernel, dim3(blocks_for(entries, kThreads)), dim3(kThreads), 0, stream, pairs,
-         g, H, bits);
+  return {.query = bits_for(2 * TH - 1), .rank = bits_for(k - 1)};
+}
+
+template <class T, int kVec>
+void add_dkeys(CudaStream& stream, const HalfKeyGradients& g, const View& dkeys,
+               const View& query) {
+  const int64_t H = query.dim(1), d = query.dim(3), rows = 2 * H * g.n,
+                entries = g.TH * g.entries;
+  if (d == 0) return;
+  const int bits = g.bits.total();
   const uint64_t* sorted =
-      sort_pairs(stream, pairs, other, entries, bits.total(), bits.total() + bits_for(rows));
+      sort_pairs(stream, g.pairs, stream.scratch<uint64_t>(entries), entries, bits,
+                 bits + static_cast<int>(std::bit_width(static_cast<uint64_t>(rows))));
   int64_t* starts = stream.scratch<int64_t>(rows + 1);
   launch(starts_kernel, dim3(blocks_for(entries + 1, kThreads)), dim3(kThreads), 0, stream, starts,
-         sorted, entries, rows, bits.total());
+         sorted, entries, rows, bits);
   const int64_t slices = (d + kWarp * kVec - 1) / (kWarp * kVec);
-  const SortedEntries e{.pairs = sorted, .starts = starts, .bits = bits};
-  if (entries <= rows * kFewEntries) {
+  const SortedEntries e{.pairs = sorted, .starts = starts, .bits = g.bits};
+  // by what there can be: not by g.entries, on which the bits would then depend
+  if (g.TH * 2 * g.k <= rows * kFewEntries) {
     launch(dkeys_by_warp_kernel<T, kVec>, dim3(blocks_for(rows * slices, kDkeysWarps)),
            dim3(kThreads), 0, stream, dkeys.as<float>(), g, e, query.as<T>(), d, rows);
   } else {

@@ -91,17 +91,15 @@ struct ProductKeyLookupBackward {
   Gate gate = Gate::softmax;
   Compute compute = Compute::float32;
   bool indices_known = false;  // in range: they need no check
+  // Each row of indices is a lookup's winners. With a pair of half-keys (i, j), by rank, all before
+  // it in both halves win, so that k winners have at most k + 1 half-keys of both halves.
+  bool winners_known = false;
 };
 
 // made_indices(args, made): the indices that an operation makes, as made(view, limit).
 template <class Made>
 void made_indices(const ProductKeyLookup& a, Made&& made) {
   made(a.indices, a.keys.dim(2) * a.keys.dim(2));
-}
-
-template <class Known>
-void know_indices(ProductKeyLookupBackward& a, Known&& known) {
-  a.indices_known = known(a.indices, a.keys.dim(2) * a.keys.dim(2));
 }
 
 inline void check_lookup(const char* op, const View& query, const View& keys, Compute compute) {

@@ -58,19 +58,24 @@ void product_key_lookup_backward(CudaStream& stream, const ProductKeyLookupBackw
   if (a.weights.size() == 0) return;
   if (!a.indices_known)
     stream.check_indices("productKeyLookupBackward", "lookup.indices", a.indices, n * n);
-  const int64_t TH = T * H, entries = TH * 2 * k;
-  const HalfKeyGradients g{.values = stream.scratch<float>(entries),
-                           .half_keys = stream.scratch<int32_t>(entries),
+  const int64_t TH = T * H, entries = a.winners_known && k <= kMaxMergedK ? k + 1 : 2 * k;
+  const HalfKeyGradients g{.values = stream.scratch<float>(TH * 2 * k),
+                           .half_keys = stream.scratch<int32_t>(TH * 2 * k),
+                           .pairs = a.dkeys ? stream.scratch<uint64_t>(TH * entries) : nullptr,
                            .dweights = a.dweights.as<float>(),
                            .weights = a.weights.as<float>(),
                            .scores = a.scores.as<float>(),
                            .indices = a.indices.as<int32_t>(),
                            .TH = TH,
+                           .H = H,
                            .k = k,
                            .n = n,
+                           .entries = entries,
+                           .bits = entry_bits(TH, k),
                            .gate = a.gate};
   half_key_gradients(stream, g);
-  dispatch_operand(a.compute, a.query.dtype, [&](auto t) {
+  // float32 as it is in tf32, too: there are no products of matrices
+  dispatch_float(a.query.dtype, [&](auto t) {
     using Element = decltype(t);
     const bool vec4 = widest(a.query.as<Element>(), d) % 4 == 0 &&
                       widest(a.keys.as<Element>(), d) % 4 == 0 &&

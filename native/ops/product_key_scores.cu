@@ -6,15 +6,6 @@
 #include "cuda/matrix_product.cuh"
 
 namespace ml::ML_CUDA_NAMESPACE {
-namespace {
-
-template <class T>
-struct Forward {
-  template <int kTile>
-  struct Product : KMajorProduct<T, kTile, kTile> {};
-};
-
-}  // namespace
 
 void product_key_scores(CudaStream& stream, const ProductKeyScores& a) {
   const int64_t T = a.query.dim(0), H = a.query.dim(1), d = a.query.dim(3), n = a.keys.dim(2);
@@ -35,7 +26,7 @@ void product_key_scores(CudaStream& stream, const ProductKeyScores& a) {
                                       .b_batch = n * d,
                                       .c_batch = n};
     p.a.stride = 2 * H * d;
-    multiply<Forward<Element>::template Product, false>(stream, p);
+    multiply<true, true>(stream, p);
   });
 }
 

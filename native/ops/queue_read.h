@@ -23,11 +23,6 @@ struct QueueRead {
   bool indices_known = false;  // in range: they need no check
 };
 
-template <class Known>
-void know_indices(QueueRead& a, Known&& known) {
-  a.indices_known = known(a.indices, a.slots);
-}
-
 template <class Input>
 constexpr void inputs(const QueueRead& a, Input&& input) {
   input("indices", a.indices);

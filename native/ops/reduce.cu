@@ -61,7 +61,19 @@ struct ReduceAxes {
   int64_t outputs, count, chunks;
 
   __device__ int64_t kept_offset(int64_t o) const { return at(kept, o); }
-  __device__ int64_t reduced_offset(int64_t p) const { return at(reduced, p); }
+
+  // f(p, offset) for every `step`-th reduced element of [begin, end). Axes that are not one loop
+  // take divisions: so much code is not unrolled.
+  template <int kUnroll, class F>
+  __device__ void for_reduced(int64_t begin, int64_t end, int step, F f) const {
+    if (reduced.rank == 1) {
+#pragma unroll(kUnroll)
+      for (int64_t p = begin; p < end; p += step) f(p, p * reduced.stride[0][0]);
+    } else {
+#pragma unroll 1
+      for (int64_t p = begin; p < end; p += step) f(p, at(reduced, p));
+    }
+  }
 
  private:
   __device__ static int64_t at(const Loops<1>& loops, int64_t i) {
@@ -89,9 +101,9 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t base = axes.kept_offset(o),
                 last = !exists ? begin : (end < axes.count ? end : axes.count);
   typename Rule::Value v = Rule::kNone;
-#pragma unroll 8
-  for (int64_t p = begin + group.lane; p < last; p += lanes)
-    v = Rule::combine(v, rule.element(o, p, base + axes.reduced_offset(p)));
+  axes.for_reduced<8>(begin + group.lane, last, lanes, [&](int64_t p, int64_t offset) {
+    v = Rule::combine(v, rule.element(o, p, base + offset));
+  });
   for (int bit = lanes / 2; bit > 0; bit /= 2) v = Rule::combine(v, shuffle_xor(v, bit));
   if (exists && group.lane == 0) to[unit] = axes.chunks == 1 ? rule.finish(v) : v;
 }
@@ -120,9 +132,9 @@ __global__ void __launch_bounds__(kColumnSumsWarps* kWarp, kReduceMinBlocks)
   typename Rule::Value v = Rule::kNone;
   if (column < columns) {
     const int64_t o = outer * columns + column, base = axes.kept_offset(o);
-#pragma unroll 2  // with more, registers spill
-    for (int64_t p = begin; p < end; p += kColumnSumsWarps)
-      v = Rule::combine(v, rule.element(o, p, base + axes.reduced_offset(p)));
+    axes.for_reduced<2>(begin, end, kColumnSumsWarps, [&](int64_t p, int64_t offset) {
+      v = Rule::combine(v, rule.element(o, p, base + offset));  // unrolled more, registers spill
+    });
   }
   s.v[warp_of_block()][lane()] = v;
   block_sync();

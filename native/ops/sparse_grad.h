@@ -52,11 +52,6 @@ struct SortRows {
   const char* argument = "indices";         // likewise
 };
 
-template <class Known>
-void know_indices(SortRows& a, Known&& known) {
-  for (TableRead& r : a.reads) r.indices_known = r.indices_known || known(r.indices, a.slots);
-}
-
 struct SparseGradValues {
   View values, rows, starts, order, count;
   std::vector<TableRead> reads;

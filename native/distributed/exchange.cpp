@@ -6,6 +6,7 @@
 #include "core/insist.h"
 #include "device/batch.h"
 #include "device/dependence.h"
+#include "device/recording.h"
 
 namespace ml {
 namespace {
@@ -252,9 +253,7 @@ CrossingPtr new_crossing(Group& group, const Exchange& exchange, bool staged) {
 
 Pending start_exchange(const GroupPtr& group, Device& device, const Exchange& exchange,
                        std::vector<Tensor> kept) {
-  if (device.trace)
-    throw Error(Code::unsupported,
-                std::string(exchange.name) + ": collectives can't be recorded in a graph.");
+  if (device.recording) device.recording->refuse(exchange.name);
   const bool staged = device.kind != "cpu";
   auto state = std::make_shared<Pending::State>();
   state->device = device.shared_from_this();

@@ -165,7 +165,8 @@ TouchedRows ValueTable::touched_among(const TouchedRows& chosen) {
 }
 
 void ValueTable::expect_write(const Tensor& rows, const Tensor& count) {
-  if (!journal_) return;
+  // A replay of captured work does not say which rows it writes.
+  if (!journal_ || device().recording) return;
   journal_->reserve(rows.size());
   Batch::submit(device(), [journal = journal_, rows, count] { journal->expect(rows, count); });
 }

@@ -2,8 +2,9 @@
 //
 //   y[c] (+)= sum over the entries of a bag of weight * row[c], in the order of the entries
 //
-// Columns are cut into blocks. The sums of a block stay in L1d and are loaded and stored once for
-// each group of rows (BlockSums), or stay in registers over the whole bag (RegisterSums).
+// The sums of narrow rows stay in registers over the whole bag (register_sum). Columns of others
+// are cut into blocks, whose sums stay in L1d and are loaded and stored once for each group of rows
+// (BlockSums).
 
 #if defined(ML_CPU_GATHER_SUM_H) == defined(ML_ISA_TOGGLE)
 #ifdef ML_CPU_GATHER_SUM_H
@@ -117,53 +118,18 @@ class BlockSums {
   alignas(64) float sum[kColumns];
 };
 
-// The sums of a few cache lines of columns, in registers from the first row of a bag to the last.
-// Rows are read one at a time, each prefetched in one go: two or four at a time are slower.
-// Unrolled early, or the compiler keeps a copy of the sums in memory.
-template <class T, int kLines>
-class RegisterSums {
- public:
-  static constexpr int kRows = 1;
-
-  void start(const float* y, int64_t) {
-#pragma GCC unroll 16
-    for (int v = 0; v < kVectors; ++v) sum[v] = y ? load(y + v * kWidth) : set1(0);
-  }
-  void finish(float* y, int64_t) const {
-#pragma GCC unroll 16
-    for (int v = 0; v < kVectors; ++v) store(y + v * kWidth, sum[v]);
-  }
-  void add(const RowGroup<T, kRows>& g, int64_t) {
-    if (g.count == 0) return;
-    for (int i = 0; i < kLines; ++i) prefetch_l2(g.ahead[0] + i * kCacheLine);
-    const Vec w = set1(g.weight[0]);
-#pragma GCC unroll 16
-    for (int v = 0; v < kVectors; ++v) sum[v] = fma(w, load(g.row[0] + v * kWidth), sum[v]);
-  }
-
- private:
-  static constexpr int kVectors = kLines * kCacheLine / static_cast<int>(sizeof(T)) / kWidth;
-  Vec sum[kVectors];
-};
-
-// Cache lines of a row whose sums RegisterSums may keep: for int8 the sums of 256 columns fill half
-// of the registers of AVX-512. Against the gather ceiling of one process, int8, 256 columns: 0.73
-// of it in place of 0.68 with BlockSums. Wider elements gain nothing.
+// y[0 … columns) (+)= sum over the entries of weight * row from `column` on.
 template <class T>
-constexpr int kMaxRegisterLines = kPrefetchIntoL2 && sizeof(T) == 1 ? 4 : 0;
-
-// y[0 … columns) (+)= sum over the entries of weight * row from `column` on, with sums of type S.
-template <class S, class T>
-inline void sum_with(const Table<T>& table, const BagEntries& p, int64_t column, int64_t columns,
-                     float* y, bool accumulate, const NextRows& next) {
+inline void block_sum(const Table<T>& table, const BagEntries& p, int64_t column, int64_t columns,
+                      float* y, bool accumulate, const NextRows& next) {
   // Else the stores at the end wait for one cache line of y after another.
   if constexpr (kPrefetchIntoL2)
     for (int64_t c = 0; c < columns; c += kCacheLine / static_cast<int64_t>(sizeof(float)))
       prefetch_l2(y + c);
   const int64_t distance = bag_prefetch_distance(columns * static_cast<int64_t>(sizeof(T)));
-  S sums;
+  BlockSums<T> sums;
   sums.start(accumulate ? y : nullptr, columns);
-  RowGroup<T, S::kRows> g;
+  RowGroup<T, BlockSums<T>::kRows> g;
   for (int64_t l = p.begin; l < p.end;) {
     l = next_group(table, p, next, column, distance, l, g);
     sums.add(g, columns);
@@ -171,22 +137,88 @@ inline void sum_with(const Table<T>& table, const BagEntries& p, int64_t column,
   sums.finish(y, columns);
 }
 
-// The same, in registers where the columns fit them.
-template <class T, int kLines = kMaxRegisterLines<T>>
-inline void block_sum(const Table<T>& table, const BagEntries& p, int64_t column, int64_t columns,
-                      float* y, bool accumulate, const NextRows& next) {
-  if constexpr (kLines == 0)
-    sum_with<BlockSums<T>>(table, p, column, columns, y, accumulate, next);
-  else if (columns == kLines * BlockSums<T>::kStep)
-    sum_with<RegisterSums<T, kLines>>(table, p, column, columns, y, accumulate, next);
-  else
-    block_sum<T, kLines - 1>(table, p, column, columns, y, accumulate, next);
+// Rows of at most so many cache lines keep their sums in registers.
+constexpr int kMaxRegisterLines = 8;
+
+// y = sum over the entries of weight * row, of whole rows of kLines cache lines, with the sums in
+// registers from the first row of the bag to the last. Rows are read one at a time, each prefetched
+// in one go; little else is done for a row, which may take less time than a RowGroup does. Unrolled
+// early, or the compiler keeps a copy of the sums in memory. `last`: the entries end there, those
+// of the bags behind this one included.
+template <class T, int kLines, bool kIntoL1d>
+inline void register_sum(const T* rows, const BagEntries& p, int64_t last, float* y) {
+  constexpr int64_t kRowBytes = kLines * kCacheLine;
+  constexpr int kVectors = kRowBytes / static_cast<int>(sizeof(T)) / kWidth;
+  constexpr int64_t kDistance = kIntoL1d ? kRegisterRowsIntoL1d : kRegisterRowsIntoL2;
+  const char* const base = reinterpret_cast<const char*>(rows);
+  const int32_t* const indices = p.indices;
+  const float *const weights = p.weights, *const scales = p.scales;
+  Vec sum[kVectors];
+#pragma GCC unroll 16
+  for (int v = 0; v < kVectors; ++v) sum[v] = set1(0);
+  const auto add = [&](int64_t l) __attribute__((always_inline)) {
+    const int64_t index = indices[l];
+    if (index < 0) return;
+    const T* row = reinterpret_cast<const T*>(base + index * kRowBytes);
+    const Vec w = set1(sizeof(T) == 1 ? weights[l] * scales[index] : weights[l]);
+    if constexpr (std::is_same_v<T, BFloat16>) {  // as in BlockSums
+#pragma GCC unroll 16
+      for (int v = 0; v < kVectors; v += 2) {
+        const IVec pair = load_bits(row + v * kWidth);
+        sum[v] = fma(w, as_float(pair << 16), sum[v]);
+        sum[v + 1] = fma(w, as_float(pair & static_cast<int32_t>(0xffff0000)), sum[v + 1]);
+      }
+    } else {
+#pragma GCC unroll 16
+      for (int v = 0; v < kVectors; ++v) sum[v] = fma(w, load(row + v * kWidth), sum[v]);
+    }
+  };
+  const int64_t prefetched = last - kDistance < p.end ? last - kDistance : p.end;
+  int64_t l = p.begin;
+  for (; l < prefetched; ++l) {
+    const int64_t ahead = indices[l + kDistance] < 0 ? 0 : indices[l + kDistance];
+    if (sizeof(T) == 1) prefetch_l2(scales + ahead);
+    for (int i = 0; i < kLines; ++i) {
+      const char* line = base + ahead * kRowBytes + i * kCacheLine;
+      kIntoL1d ? prefetch_l1d(line) : prefetch_l2(line);
+    }
+    add(l);
+  }
+  for (; l < p.end; ++l) add(l);
+#pragma GCC unroll 16
+  for (int v = 0; v < kVectors; ++v) {
+    if constexpr (!std::is_same_v<T, BFloat16>)
+      store(y + v * kWidth, sum[v]);
+    else if (v % 2 == 0)
+      interleave(y + v * kWidth, sum[v], sum[v + 1]);
+  }
+}
+
+// The same for rows of 1, 2, 4 or 8 lines; false, and nothing is written, for others.
+template <class T, int kLines = kMaxRegisterLines>
+inline bool register_sum(const Table<T>& table, const BagEntries& p, int64_t last, float* y) {
+  if constexpr (!kPrefetchIntoL2 || kLines == 0) {
+    return false;
+  } else {
+    if (table.width * static_cast<int64_t>(sizeof(T)) != kLines * kCacheLine)
+      return register_sum<T, kLines / 2>(table, p, last, y);
+    // weights are scaled where the elements are int8, and only there
+    if (!p.weights || (p.scales != nullptr) != (sizeof(T) == 1)) return false;
+    narrow_rows_into_l1d() ? register_sum<T, kLines, true>(table.rows, p, last, y)
+                           : register_sum<T, kLines, false>(table.rows, p, last, y);
+    return true;
+  }
 }
 
 // y[c0 … c1) (+)= sum over the entries of weight * row.
 template <class T>
 inline void bag_sum(const Table<T>& table, const BagEntries& p, int64_t c0, int64_t c1, float* y,
                     bool accumulate, const NextRows& next) {
+  // Where the entries of the next bags follow those of this one, they are of the same table.
+  const bool follow = next.indices == p.indices + p.end;
+  if (!accumulate && c1 - c0 == table.width &&
+      register_sum(table, p, p.end + (follow ? next.count : 0), y))
+    return;
   for (int64_t c = c0; c < c1; c += BlockSums<T>::kColumns) {
     const int64_t columns = c1 - c < BlockSums<T>::kColumns ? c1 - c : BlockSums<T>::kColumns;
     const NextRows then = c + columns < c1

@@ -31,6 +31,7 @@ namespace {
     const float* b = packed_b + j * kTileColumns * depth;
     for (int64_t i = i0; i < i1; ++i) {
       RegisterTile acc{};
+      prefetch_tile(p, i * kTileRows, j * kTileColumns);
       multiply_tile(acc, panel_a + (i - i0) * kTileRows * depth, b, kTileColumns, depth);
       write_tile(p, acc, i * kTileRows, j * kTileColumns, k0 == 0);
     }
@@ -45,7 +46,8 @@ struct BlockGrid {
       : row_tiles(divide_up(p.M, kTileRows)), column_panels(divide_up(p.N, kTileColumns)) {
     row_blocks = round_up(divide_up(row_tiles, kMaxBlockTiles), threads);
     if (row_blocks > row_tiles) row_blocks = row_tiles;
-    column_blocks = divide_up(kGemmTasksPerThread * threads, row_blocks);
+    // one thread needs no tasks to share, and each would pack its rows of A again
+    column_blocks = threads == 1 ? 1 : divide_up(kGemmTasksPerThread * threads, row_blocks);
     if (column_blocks > column_panels) column_blocks = column_panels;
   }
   int64_t max_block_tiles() const { return divide_up(row_tiles, row_blocks); }
@@ -61,7 +63,7 @@ struct BlockGrid {
   // Several blocks of K are packed at a time, so that a block of C takes them one after another
   // while it is in the cache.
   const int64_t block = grid.column_panels * kTileColumns * depth;  // floats
-  const int64_t fit = kMaxPackedFloats / block,
+  const int64_t fit = (p.K > p.M ? kMaxPackedFloatsLongK : kMaxPackedFloats) / block,
                 packed = fit < 1 ? 1 : (fit < blocks_k ? fit : blocks_k);
   float* packed_b = ctx.scratch<float>(packed * block);
   const int64_t panel_floats = grid.max_block_tiles() * kTileRows * depth;

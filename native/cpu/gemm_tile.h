@@ -12,6 +12,8 @@
 #endif
 
 #include "cpu/pack.h"
+#include "cpu/prefetch.h"
+#include "cpu/tuning.h"
 
 namespace ml::cpu::ML_ISA {
 namespace {
@@ -87,6 +89,9 @@ template <bool kRound>
     const int64_t whole = M / kTileRows < i1 ? M / kTileRows : i1;
     for (int64_t k = 0; k < depth; ++k) {
       const float* column = a.data + (k0 + k) * a.column_stride;
+      // beyond the last column of A too: a prefetch never faults
+      for (i = i0; i < whole; ++i)
+        prefetch_l1d(column + i * kTileRows + kPackAhead * a.column_stride);
       for (i = i0; i < whole; ++i)
         __builtin_memcpy(panels + ((i - i0) * depth + k) * kTileRows, column + i * kTileRows,
                          kTileRows * sizeof(float));
@@ -142,6 +147,15 @@ template <int64_t kStride>
       c[j] = sum;
     }
   }
+}
+
+// A whole tile of C, ahead of its sums: with rows a page apart no hardware does it.
+[[maybe_unused]] inline __attribute__((always_inline)) void prefetch_tile(const Product& p,
+                                                                          int64_t i0, int64_t j0) {
+  if (p.M - i0 < kTileRows || p.N - j0 < kTileColumns) return;
+  const float* c = p.c + i0 * p.ldc + j0;
+  for (int r = 0; r < kTileRows; ++r, c += p.ldc)
+    for (int v = 0; v < kTileColumns; v += kFloatsPerLine) prefetch_for_write(c + v);
 }
 
 // Adds a tile to C, or stores it with the bias if it is the `first` block of K.

@@ -19,6 +19,9 @@ namespace ml::cpu {
 constexpr int64_t kBagPrefetchBytes = 32768;
 constexpr int64_t kMaxBagPrefetchRows = 16;
 constexpr int64_t kMaxBagPrefetchRowsAvx512 = 24;
+// The same in rows where sums stay in registers: 32 rows and 64 are as fast, 16 and 128 slower.
+constexpr int64_t kRegisterRowsIntoL1d = 32;
+constexpr int64_t kRegisterRowsIntoL2 = 64;
 // A block of columns, whose sums stay in L1d while the rows pass: bytes of a row (Zen 3) or columns
 // (Zen 4). In smaller blocks, columns of rows that are whole pages apart share few sets of a cache.
 constexpr int64_t kSumBlockBytes = 2048;
@@ -30,8 +33,15 @@ constexpr int64_t kSumBlockColumnsAvx512 = 1024;
 constexpr int64_t kMaxBlockK = 320;
 // Row tiles of a block of C: it and its rows of A stay in a small L2.
 constexpr int64_t kMaxBlockTiles = 4;
-// Floats of B that are packed at a time, 8 MiB: they fit L3.
+// Floats of B that are packed at a time: 8 MiB fit L3. Where K is longer than C is high, as in the
+// gradient of a weight, 1 MiB fits L2 while all rows of C pass. Zen 5, one thread, 2,048 terms, 128
+// to 1,024 rows and columns, with prefetch_tile: 1.07 to 1.16 times as fast as with 8 MiB; where K
+// is the shorter side, up to 1.05 times slower.
 constexpr int64_t kMaxPackedFloats = int64_t{2} << 20;
+constexpr int64_t kMaxPackedFloatsLongK = int64_t{256} << 10;
+// Steps of K that rows of a transposed A are prefetched ahead while they are packed: up to 1.06
+// times as fast in the same products.
+constexpr int64_t kPackAhead = 8;
 // Tasks for each thread: with few, the slowest thread would decide.
 constexpr int kGemmTasksPerThread = 4;
 // B is not packed for fewer row tiles: packing costs about as much as two of them.
@@ -59,9 +69,12 @@ constexpr int64_t kMaxCandidates = 288;
 constexpr int kMaxLaneMaxima = 256;
 // Steps of the bisection for a threshold: they leave one or two maxima between its bounds.
 constexpr int kBisections = 8;
-// Columns from which int8 screening pays. Zen 4, one thread, 256 tokens, 4 heads, k = 32, against
-// float32: 256 columns 0.87 to 0.95 times as fast, 512 1.09 to 1.36 times (docs/decisions/0006).
-constexpr int64_t kMinScreenedColumns = 512;
+// Columns from which int8 screening pays, and those where rows are long. Against float32, one
+// thread, 256 tokens, 4 heads, k = 32: 512 columns, rows of 64, 128 and 256: Zen 5 0.93, 0.99 and
+// 0.98 times as fast, an Intel core 0.81 below 256 elements; 1,024 columns: 1.03, 1.25 and 1.20.
+constexpr int64_t kMinScreenedColumns = 1024;
+constexpr int64_t kMinScreenedColumnsLongRows = 512;
+constexpr int64_t kLongScreenedRow = 256;
 
 // radix_sort.h: the sort of positions by index
 

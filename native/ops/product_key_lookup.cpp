@@ -123,7 +123,8 @@ void lookup(KernelContext& ctx, const ProductKeyLookup& a) {
   const LookupWorkspace* workspaces = make_workspaces(ctx, plan, d);
   if (T <= kFewRows) return lookup_few(ctx, a, plan, workspaces);
 #if ML_ISA_LEVEL == 3
-  if (isa() == Isa::avx512vnni && plan.maxima_vectors && a.keys.dim(2) >= kMinScreenedColumns &&
+  const int64_t columns = d < kLongScreenedRow ? kMinScreenedColumns : kMinScreenedColumnsLongRows;
+  if (isa() == Isa::avx512vnni && plan.maxima_vectors && a.keys.dim(2) >= columns &&
       d <= kMaxScreenedDepth && lookup_screened(ctx, a, plan, workspaces))
     return;
 #endif

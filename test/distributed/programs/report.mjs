@@ -9,9 +9,20 @@ const { env } = process
 /** Of the launcher; before initDistributed too. */
 export const launchedRank = Number(env.OMPI_COMM_WORLD_RANK ?? env.PMI_RANK ?? 0)
 
+const write = (kind, value) =>
+  writeFileSync(join(env.TEST_RESULTS, `${launchedRank}.${kind}`), JSON.stringify(value))
+
+write('pid', process.pid)
+
 /** Writes a rank's result, which replaces an earlier one. */
 export function report(value) {
-  writeFileSync(join(env.TEST_RESULTS, `${launchedRank}.json`), JSON.stringify(value))
+  write('json', value)
+}
+
+/** Writes the last one. */
+export function reportLast(value) {
+  report(value)
+  write('last', true)
 }
 
 /** The device that the test wants, one thread on the CPU: ranks share the cores. */

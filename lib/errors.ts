@@ -37,7 +37,7 @@ export class MemoryLayersError extends Error {
   /** Of ERR_CONFLICT: the rows that conflict, ascending. */
   readonly rows?: Int32Array
   /** Of ERR_DISTRIBUTED: the rank of the world that it is about, where it is about one. */
-  readonly rank?: number
+  declare readonly rank?: number
 
   /** @internal */
   constructor(code: ErrorCode, message: string, rank?: number, rows?: Int32Array) {

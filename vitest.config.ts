@@ -3,7 +3,8 @@ import { defineConfig } from 'vitest/config'
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
-    exclude: ['test/package/**'], // has a configuration of its own
+    // have configurations of their own
+    exclude: ['test/package/**', 'test/distributed/**'],
     // A crash of the addon then fails one file, not the run.
     pool: 'forks',
     maxWorkers: 2,

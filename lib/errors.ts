@@ -34,7 +34,7 @@ export class MemoryLayersError extends Error {
   /** Stable: for programs to compare. */
   readonly code: ErrorCode
   /** Of ERR_DISTRIBUTED: the rank of the world that it is about, where it is about one. */
-  readonly rank?: number
+  declare readonly rank?: number
 
   /** @internal */
   constructor(code: ErrorCode, message: string, rank?: number) {

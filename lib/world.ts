@@ -97,7 +97,7 @@ export class World {
     const { color, key } = checkOptions(where, options, ['color', 'key'])
     const own = [
       checkInteger(where, 'color', color, 0),
-      checkInteger(where, 'key', key ?? this.rank),
+      checkInteger(where, 'key', key ?? this.rank, Number.MIN_SAFE_INTEGER),
       this.#numbers.next,
     ]
     const all = await this.exchange(own)

@@ -8,6 +8,11 @@ declare -A package=(
   [qemu-aarch64-static]=qemu-user-static        # runs it
   [clang-format-19]=clang-format-19             # npm run check
   [ccache]=ccache                               # the binaries of CI share most objects
+  [mpicxx.openmpi]=libopenmpi-dev # npm run test:distributed
+  [mpirun.openmpi]=openmpi-bin
+  [mpicxx.mpich]=libmpich-dev
+  [mpirun.mpich]=mpich
+  [ip]=iproute2 # two hosts in network namespaces
   [cmake]=cmake
   [ninja]=ninja-build
 )

@@ -13,6 +13,7 @@ const root = fileURLToPath(new URL('..', import.meta.url))
 const stages = [
   { name: 'check', run: 'npm run check', minutes: 5 },
   { name: 'tests', run: 'npm test', minutes: 30 },
+  { name: 'distributed', run: 'npm run test:distributed', minutes: 8 },
   { name: 'sanitizers', run: 'bash test/native/run', minutes: 30 },
   { name: 'emulator', run: 'bash test/simt/run', minutes: 20 },
   {

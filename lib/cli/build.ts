@@ -7,7 +7,8 @@ import { createRequire } from 'node:module'
 import { availableParallelism } from 'node:os'
 import { dirname, join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { findBinary, root } from '../binary.js'
+import { findBinary, root, transportTarget } from '../binary.js'
+import { compileTransport, probeTransport } from './mpi.js'
 import { probe } from './probe.js'
 import { print, printError } from './text.js'
 import { toolchain } from './toolchain.js'
@@ -19,7 +20,8 @@ import { toolchain } from './toolchain.js'
 const tools = ['cmake-js', 'node-addon-api'] as const
 
 export function build(args: string[]): number {
-  const options = parseOptions(args)
+  // parseArgs knows no option whose value may be left out.
+  const options = parseOptions(args.map((arg) => (arg === '--mpi' ? '--mpi=' : arg)))
   if ('problem' in options) return fail(options.problem, 2)
   if (!existsSync(join(root, 'CMakeLists.txt'))) return fail(`the sources are not in ${root}.`)
 
@@ -29,6 +31,7 @@ export function build(args: string[]): number {
 
   const found = findTools() ?? installTools()
   if (typeof found === 'string') return fail(found)
+  if (options.mpi !== undefined) return buildTransport(options.mpi, found.include)
 
   const start = performance.now()
   const problem = compile(found, options.definitions)
@@ -43,12 +46,30 @@ export function build(args: string[]): number {
   return 0
 }
 
-function parseOptions(args: string[]): { definitions: string[] } | { problem: string } {
+function buildTransport(wrapper: string, headers: readonly string[]): number {
+  const problem = compileTransport(wrapper, headers)
+  if (problem) return fail(problem)
+  const result = probeTransport()
+  if (result && 'library' in result) {
+    print(`\nBuilt ${transportTarget} with ${result.library}.`)
+    return 0
+  }
+  return fail(`it was compiled, but does not work: ${result?.problem ?? 'it is not there.'}`)
+}
+
+interface BuildOptions {
+  definitions: string[]
+  /** Build the addon for MPI with this wrapper; '': with the one that is found. */
+  mpi: string | undefined
+}
+
+function parseOptions(args: string[]): BuildOptions | { problem: string } {
   try {
     const { values } = parseArgs({
       args,
       options: {
         cuda: { type: 'string', default: 'auto' },
+        mpi: { type: 'string' },
         define: { type: 'string', short: 'D', multiple: true },
       },
     })
@@ -58,7 +79,7 @@ function parseOptions(args: string[]): { definitions: string[] } | { problem: st
     const wrong = defined.find((d) => !/^\w+=/.test(d))
     if (wrong) return { problem: `-D must be NAME=VALUE, got "${wrong}".` }
     const backends = [`ML_CUDA=${values.cuda.toUpperCase()}`, architectures(), 'ML_SIMT=OFF']
-    return { definitions: [...backends, ...defined] }
+    return { definitions: [...backends, ...defined], mpi: values.mpi }
   } catch (error) {
     return { problem: (error as Error).message }
   }

@@ -7,6 +7,7 @@ import { relative } from 'node:path'
 import { findBinary, noBinary, platform, prebuilds, root } from '../binary.js'
 import type { DeviceInfo } from '../binding.js'
 import { findDriver } from './driver.js'
+import { probeTransport } from './mpi.js'
 import { type CudaToolkit, type Probe, probe } from './probe.js'
 import { formatEntry, print } from './text.js'
 import { toolchain } from './toolchain.js'
@@ -15,6 +16,7 @@ const settings = [
   'MEMORY_LAYERS_DEVICE',
   'MEMORY_LAYERS_ISA',
   'MEMORY_LAYERS_PREBUILD',
+  'MEMORY_LAYERS_MPI',
   'PREBUILDS_ONLY',
   'CUDA_VISIBLE_DEVICES',
 ] as const
@@ -74,6 +76,7 @@ function reportDevices({ devices, sets, cuda }: Probe): number {
   } else if (process.platform === 'linux') {
     printDriver(gpu, cuda)
   }
+  print(formatEntry('MPI', describeMpi()))
   const cpu = devices.some((d) => d.kind === 'cpu' && d.available)
   const withoutGpu = cpu ? 'The CPU can be used; no GPU can.' : 'No device can be used.'
   print(`\n${gpu ? 'The GPU and the CPU can be used.' : withoutGpu}`)
@@ -84,6 +87,12 @@ function describe(device: DeviceInfo): string {
   if (!device.available) return `not usable: ${device.reason ?? 'no reason is known'}`
   const memory = device.totalMemory > 0 ? `, ${gigabytes(device.totalMemory)}` : ''
   return `usable: ${device.description}${memory}`
+}
+
+function describeMpi(): string {
+  const found = probeTransport()
+  if (!found) return 'not built: npx memory-layers build --mpi compiles the addon for it'
+  return 'library' in found ? `usable: ${found.library}` : `not usable: ${found.problem}`
 }
 
 /** Prints what the system shows of the driver, and why no GPU is usable if none is. */

@@ -3,6 +3,7 @@
 // process, loads it.
 
 import { packageVersion } from '../binary.js'
+import { mpiLibrary } from '../distributed/launcher.js'
 import { nearestName } from '../options.js'
 import { build } from './build.js'
 import { doctor } from './doctor.js'
@@ -18,6 +19,8 @@ const usage = `Usage: npx memory-layers <command>
             memory-layers plan --help
 
 Options of build:
+  --mpi[=mpicxx]       the addon for MPI instead, which memory-layers/distributed
+                       needs, with the compiler wrapper of the local MPI
   --cuda auto|on|off   the CUDA backend; auto (default) builds it where nvcc is
   -D NAME=VALUE        a CMake definition, may be repeated
 
@@ -42,6 +45,12 @@ async function main(args: string[]): Promise<number> {
         cuda: native.cudaToolkit(),
       }),
     )
+    return 0
+  }
+  if (command === '--probe-mpi') {
+    const { native } = await import('../binding.js')
+    const { loadTransport } = await import('../distributed/transport.js')
+    print(mpiLibrary(native.transportLibrary(loadTransport())).name)
     return 0
   }
   if (command === 'plan') return printPlan(rest)

@@ -31,7 +31,7 @@ export function probe(): { found: Probe } | { problem: string } {
 }
 
 /** The message out of what Node prints for an uncaught error. */
-function errorText(stderr: string): string {
+export function errorText(stderr: string): string {
   const lines = stderr.split('\n')
   const first = lines.findIndex((line) => /^\S*Error\b.*: /.test(line))
   if (first < 0) return stderr.trim()

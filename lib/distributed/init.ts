@@ -1,9 +1,10 @@
-import { findTransport, packageVersion, requireFrom, transportTarget } from '../binary.js'
-import { native, type TransportHandle } from '../binding.js'
+import { packageVersion } from '../binary.js'
+import { native } from '../binding.js'
 import { MemoryLayersError } from '../errors.js'
 import { checkNumber, checkOptions } from '../options.js'
 import { World } from '../world.js'
 import { findLauncher, mpiLibrary } from './launcher.js'
+import { loadTransport } from './transport.js'
 
 /** Options of {@link initDistributed}. */
 export interface InitOptions {
@@ -35,35 +36,6 @@ export async function initDistributed(options: InitOptions = {}): Promise<World>
   const world = new World(group, name)
   await world.expectSame('the version of memory-layers', packageVersion())
   return world
-}
-
-function loadTransport(): TransportHandle {
-  const file = findTransport()
-  if (!file) {
-    const named = process.env['MEMORY_LAYERS_MPI']
-    throw unsupported(
-      named
-        ? `there is no file ${named}, which MEMORY_LAYERS_MPI names.`
-        : `the addon for MPI has not been built: there is no ${transportTarget}.`,
-    )
-  }
-  try {
-    return (requireFrom(file)(file) as { transport: TransportHandle }).transport
-  } catch (cause) {
-    const reason = cause instanceof Error ? cause.message.split('\n')[0] : String(cause)
-    const error = unsupported(`${file} can't be loaded: ${reason}.`)
-    error.cause = cause
-    throw error
-  }
-}
-
-function unsupported(problem: string): MemoryLayersError {
-  return new MemoryLayersError(
-    'ERR_UNSUPPORTED',
-    `${where}: ${problem}\n` +
-      '  Install an MPI with its compiler wrapper (Debian: apt-get install openmpi-bin ' +
-      'libopenmpi-dev),\n  then run: npx memory-layers build --mpi',
-  )
 }
 
 function otherMpi(launcher: string, library: string): MemoryLayersError {

@@ -244,7 +244,7 @@ CrossingPtr new_crossing(Group& group, const Exchange& exchange, bool staged) {
   };
   add(transfer.receives, exchange.receives);
   add(transfer.sends, exchange.sends);
-  group.count(exchange.name, sent, received);
+  group.count(exchange.name, sent, received, exchange.continues ? 0 : 1);
   return crossing;
 }
 

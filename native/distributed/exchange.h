@@ -23,6 +23,7 @@ struct Piece {
 struct Exchange {
   const char* name;  // of the collective
   std::vector<Piece> sends, receives;
+  bool continues = false;  // a call that was counted
 };
 
 // An exchange on its way, which keeps its tensors. Ends with wait(), or when it is destroyed: both

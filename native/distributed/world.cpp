@@ -86,9 +86,9 @@ Group::Group(World& world, std::vector<int> members, int id)
                                        "  Keep a group instead of splitting again.");
 }
 
-void Group::count(const char* collective, int64_t sent, int64_t received) {
+void Group::count(const char* collective, int64_t sent, int64_t received, int calls) {
   Traffic& t = traffic_[collective];
-  ++t.calls;
+  t.calls += calls;
   t.sent += sent;
   t.received += received;
 }

@@ -71,7 +71,7 @@ class Group {
   int next_exchange_tag() { return tag(1, exchanges_++); }
 
   const std::map<std::string, Traffic>& traffic() const { return traffic_; }
-  void count(const char* collective, int64_t sent, int64_t received);
+  void count(const char* collective, int64_t sent, int64_t received, int calls = 1);
 
   // The same number of bytes of every rank to all, between hosts: in the order of the ranks.
   // `done` is called on the communication thread.

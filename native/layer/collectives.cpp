@@ -117,7 +117,7 @@ std::vector<int64_t> parts_of(int64_t n, int ranks) {
 // The own part of t to all others, and theirs into t.
 Pending start_spread(const GroupPtr& group, const char* name, const Tensor& t,
                      std::span<const int64_t> begins) {
-  Exchange e{name, {}, {}};
+  Exchange e{name, {}, {}, true};
   const int own = group->rank();
   for (int r = 0; r < group->size(); ++r) {
     if (r == own) continue;

@@ -702,6 +702,10 @@ export function memoryLayerLookUp(
   x: TensorHandle,
   save: boolean,
 ): { context: ContextHandle; indices: TensorHandle; weights: TensorHandle }
+/** What needs no rows, while they are on their way. */
+export function memoryLayerGate(layer: LayerHandle, context: ContextHandle): void
+/** Likewise, back: after memoryLayerBackwardRows. */
+export function memoryLayerBackwardGate(layer: LayerHandle, context: ContextHandle): void
 /** Then, from the rows that were read, `[T, V]`: the output. The context keeps `kept`. */
 export function memoryLayerFinish(
   layer: LayerHandle,

@@ -21,18 +21,28 @@ const partFormat = 'memory-layers checkpoint part 1'
 export interface PartFiles {
   /** Names in the folder of the index, by rank. */
   files: string[]
-  /** Of tensors whose columns are divided: where those of each rank begin, and the width. */
+  /** Of tensors whose columns are divided: where those in each file begin, or -1 for none. */
   columns: Record<string, readonly number[]>
 }
 
-/** Tensors of which each rank has some columns, by name. */
-export function dividedTensors(tensors: StateDict): PartFiles['columns'] {
-  return Object.fromEntries(
-    Object.entries(tensors).flatMap(([name, tensor]) => {
-      const shard = shardOf(tensor)
-      return shard ? [[name, shard.begins]] : []
-    }),
-  )
+/** Which file has which columns, by name: of ranks that hold the same, the first writes them. */
+function columnsOfFiles(world: World, tensors: StateDict): PartFiles['columns'] {
+  const ranks = new Map<World, number[]>()
+  const columns: Record<string, number[]> = {}
+  for (const [name, tensor] of Object.entries(tensors)) {
+    const shard = shardOf(tensor)
+    if (!shard) continue
+    const { group, begins } = shard
+    const ofGroup = ranks.get(group) ?? world.exchangeSync([group.rank]).map(([rank]) => rank!)
+    ranks.set(group, ofGroup)
+    columns[name] = ofGroup.map((rank, r) => (ofGroup.indexOf(rank) === r ? begins[rank]! : -1))
+  }
+  return columns
+}
+
+/** The first tensor of which this rank has some columns. */
+export function findDivided(tensors: StateDict): string | undefined {
+  return Object.entries(tensors).find(([, tensor]) => shardOf(tensor))?.[0]
 }
 
 /**
@@ -47,8 +57,11 @@ export async function saveParts(
   metadata: (parts: PartFiles) => Record<string, string>,
   keepOlder: boolean,
 ): Promise<void> {
-  const columns = dividedTensors(tensors)
-  const own = Object.entries(tensors).filter(([name]) => world.rank === 0 || columns[name])
+  const columns = columnsOfFiles(world, tensors)
+  const { rank } = world
+  const own = Object.entries(tensors).filter(([name]) =>
+    columns[name] ? columns[name][rank]! >= 0 : rank === 0,
+  )
   const number = randomInt(2 ** 47)
   const file = partName(path, number, world)
   const written = saveSafetensors(join(dirname(path), file), Object.fromEntries(own), {
@@ -116,13 +129,11 @@ export function partFilesOf(metadata: Record<string, string> | undefined): PartF
     const { files, columns } = JSON.parse(text) as Partial<PartFiles>
     const named = isArray(files) && files.every((f) => typeof f === 'string' && f === basename(f))
     const begins = isObject(columns) ? Object.values(columns) : []
-    const ascending = begins.every(
+    const whole = begins.every(
       (list) =>
-        isArray(list) &&
-        list.length === (files?.length ?? 0) + 1 &&
-        list.every((n, i) => Number.isSafeInteger(n) && (i === 0 ? n === 0 : n >= list[i - 1]!)),
+        isArray(list) && list.length === files?.length && list.every((n) => Number.isSafeInteger(n)),
     )
-    if (named && isObject(columns) && ascending) return { files, columns }
+    if (named && isObject(columns) && whole) return { files, columns }
   } catch {
     // as an index that says nothing
   }
@@ -140,7 +151,7 @@ export async function loadParts(
   device: Device | undefined,
 ): Promise<StateDict> {
   const loaded: StateDict = {}
-  const pieces = new Map<string, Tensor[]>()
+  const pieces = new Map<string, Piece[]>()
   try {
     for (const [rank, file] of files.entries()) {
       const at = join(dirname(path), file)
@@ -153,23 +164,31 @@ export async function loadParts(
         }
         const piece = columnsOf(tensor, begins[rank]!, live[name])
         tensor.dispose()
-        if (piece) pieces.set(name, [...(pieces.get(name) ?? []), piece])
+        const begin = begins[rank]!
+        if (piece) pieces.set(name, [...(pieces.get(name) ?? []), { begin, tensor: piece }])
       }
     }
     for (const [name, list] of pieces) loaded[name] = joined(list)
     return loaded
   } catch (error) {
-    for (const tensor of [...Object.values(loaded), ...[...pieces.values()].flat()])
-      tensor.dispose()
+    for (const tensor of Object.values(loaded)) tensor.dispose()
+    for (const { tensor } of [...pieces.values()].flat()) tensor.dispose()
     throw error
   }
 }
 
-function joined(list: Tensor[]): Tensor {
+/** Columns of one file. */
+interface Piece {
+  begin: number
+  tensor: Tensor
+}
+
+function joined(pieces: Piece[]): Tensor {
+  const list = pieces.sort((a, b) => a.begin - b.begin).map(({ tensor }) => tensor)
   const [first, ...more] = list
   if (more.length === 0) return first!
   const whole = unrecorded(() => ops.concat(list, 1))
-  for (const piece of list) piece.dispose()
+  for (const tensor of list) tensor.dispose()
   return whole
 }
 

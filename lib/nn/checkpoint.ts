@@ -13,7 +13,7 @@ import type { Tensor } from '../tensor.js'
 import { World } from '../world.js'
 import {
   cutColumns,
-  dividedTensors,
+  findDivided,
   loadParts,
   type PartFiles,
   partFilesOf,
@@ -144,7 +144,7 @@ export async function saveCheckpointOf(
   }
   const metadata = { format, contents: JSON.stringify(contents) }
   try {
-    const [divided] = Object.keys(dividedTensors(tensors))
+    const divided = findDivided(tensors)
     if (world) {
       const index = (parts: PartFiles) => ({ ...metadata, parts: JSON.stringify(parts) })
       await saveParts(world, checkPath(where, path), tensors, index, keepOlder)

@@ -7,7 +7,7 @@ import { TableLayer } from '../layer.js'
 import { mul } from '../ops.js'
 import { clipGradNorm } from '../optim.js'
 import { checkNumber } from '../options.js'
-import { sumGradients } from '../sharding/gradients.js'
+import { type Replicas, sumGradients } from '../sharding/gradients.js'
 import { worldLoss } from '../sharding/loss.js'
 import { Tensor } from '../tensor.js'
 import type { SlotUsage } from '../usage.js'
@@ -42,9 +42,16 @@ export class Steps<Tokens, Targets> {
   readonly #model: Trainable<Tokens, Targets>
   readonly #options: CheckedFit
   readonly #device: Device
+  readonly #replicas: Replicas
   #passed: TensorHandle | undefined
 
-  constructor(model: Trainable<Tokens, Targets>, options: CheckedFit, device: Device) {
+  constructor(
+    model: Trainable<Tokens, Targets>,
+    options: CheckedFit,
+    device: Device,
+    replicas: Replicas,
+  ) {
+    this.#replicas = replicas
     this.#model = model
     this.#options = options
     this.#device = device
@@ -63,7 +70,7 @@ export class Steps<Tokens, Targets> {
     const { lr, tableLr } = optimizer
     try {
       const losses = batches.map((batch) => this.#backward(step, batch, 1 / batches.length))
-      if (world) sumGradients(world, this.#model.parameters())
+      if (world) sumGradients(world, this.#model.parameters(), this.#replicas)
       const norms: number[] | Promise<number[]> = clip ? this.#clip(step, clip) : []
       optimizer.stepIf(this.#passed)
       return {

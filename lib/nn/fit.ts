@@ -4,6 +4,8 @@ import { isObject } from '../describe.js'
 import type { Device } from '../device.js'
 import { fail, isArray } from '../errors.js'
 import { distinctParameters } from '../parameter-groups.js'
+import { findReplicas, type Replicas } from '../sharding/gradients.js'
+import type { World } from '../world.js'
 import { RunCheckpoints } from './fit-checkpoints.js'
 import {
   type CheckedFit,
@@ -75,8 +77,10 @@ export async function fit<Tokens, Targets>(
   checkModel(model)
   checkBatches(batches)
   const { device } = distinctParameters(where, model.parameters(), 'model.parameters()')
-  if (checked.world) await checkRanks(checked.world, model, checked, device)
-  const run = new Run(model, batches, checked, device)
+  const { world } = checked
+  if (world) await checkRanks(world, model, checked, device)
+  const replicas = world ? await findReplicas(world, model.parameters()) : new Map<World, World>()
+  const run = new Run(model, batches, checked, device, replicas)
   return run.train()
 }
 
@@ -112,12 +116,13 @@ class Run<Tokens, Targets> {
     batches: Batches<Tokens, Targets>,
     options: CheckedFit,
     device: Device,
+    replicas: Replicas,
   ) {
     this.#model = model
     this.#batches = batches
     this.#options = options
     this.#device = device
-    this.#steps = new Steps(model, options, device)
+    this.#steps = new Steps(model, options, device, replicas)
     const data: Resumable | undefined = isResumable(batches) ? batches : undefined
     this.#checkpoints = new RunCheckpoints(model, options, data)
   }

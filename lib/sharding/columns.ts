@@ -91,7 +91,13 @@ export class TokenRows {
 
   /** All-gather: `[own tokens, …]` of every rank to `[all tokens, …]`. */
   gather<T extends Tensor>(own: T): T {
-    return this.group.size === 1 ? own : (this.group.allGather(own, this.counts) as T)
+    return this.startGather(own).wait() as T
+  }
+
+  /** It goes on beside the work that follows, until `wait()`. */
+  startGather(own: Tensor): { wait(): Tensor } {
+    if (this.group.size === 1) return { wait: () => own }
+    return this.group.startAllGather(own, this.counts)
   }
 
   /**
@@ -121,8 +127,13 @@ export class TokenRows {
 
   /** All-to-all, back: `[own tokens, width]` to my columns of all, `[all tokens, columns]`. */
   toColumns(shard: ColumnShard, rows: Tensor): Tensor {
+    return this.startColumns(shard, rows).wait()
+  }
+
+  /** It goes on beside the work that follows, until `wait()`. */
+  startColumns(shard: ColumnShard, rows: Tensor): { wait(): Tensor } {
     const { group, own } = this
-    if (group.size === 1) return rows
+    if (group.size === 1) return { wait: () => rows }
     const widths = this.counts.map((_, rank) => shard.columns(rank))
     const sent = rows.device.empty([rows.size])
     for (const [rank, width] of widths.entries()) {
@@ -133,11 +144,11 @@ export class TokenRows {
         out: sent.rows(begin, begin + own * width).reshape([own, width]),
       })
     }
-    const received = group.allToAll(
+    const received = group.startAllToAll(
       sent,
       widths.map((width) => own * width),
       this.counts.map((count) => count * shard.columns()),
     )
-    return received.reshape([this.total, shard.columns()])
+    return { wait: () => received.wait().reshape([this.total, shard.columns()]) }
   }
 }

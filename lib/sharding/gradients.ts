@@ -17,18 +17,51 @@ const where = 'fit'
 /** Numbers of a bucket: large enough that a message's own cost is small. */
 const bucketSize = 2 ** 20
 
+/** Of groups that divide tables, the ranks that hold the same columns as this one. */
+export type Replicas = ReadonlyMap<World, World>
+
 /**
- * Sums gradients over the ranks, in the order of the ranks. Dense ones travel in buckets. Of tables
- * that every rank holds, the reads of all ranks are queued at each; of those that are divided among
- * the ranks, each has the reads of all already.
+ * Finds them: every rank calls it. The world is a grid of such groups, all of one size.
+ * @throws ERR_UNSUPPORTED, ERR_DISTRIBUTED
  */
-export function sumGradients(world: World, params: readonly Parameter[]): void {
+export async function findReplicas(
+  world: World,
+  params: readonly Parameter[],
+): Promise<Replicas> {
+  const replicas = new Map<World, World>()
+  for (const { name, table } of distinctParameters(where, params).tables) {
+    const group = table.shard?.group
+    if (!group || group === world || replicas.has(group)) continue
+    const same = await world.split({ color: group.rank })
+    if (same.size * group.size !== world.size) {
+      const requirement = `be divided among groups of one size, which make up the ${world.size} ranks`
+      fail('ERR_UNSUPPORTED', where, name, requirement, `a group of ${group.size}`)
+    }
+    replicas.set(group, same)
+  }
+  return replicas
+}
+
+/**
+ * Sums gradients over the ranks, in the order of the ranks. Dense ones travel in buckets. The reads
+ * of a table are queued at every rank that holds the same of it; those of tokens of the ranks that
+ * divide it are there already.
+ */
+export function sumGradients(
+  world: World,
+  params: readonly Parameter[],
+  replicas: Replicas,
+): void {
   if (world.size === 1) return
   unrecorded(() =>
     tidy(() => {
       const { dense, tables } = distinctParameters(where, params)
       const grads = dense.map(({ grad }) => grad as Tensor)
-      for (const { name, table } of tables) grads.push(...gatherReads(world, name, table))
+      for (const { name, table } of tables) {
+        const group = table.shard?.group
+        const holders = group === world ? undefined : group ? replicas.get(group) : world
+        if (holders) grads.push(...gatherReads(holders, name, table))
+      }
       // Each bucket travels while the ones before it are added.
       const sums = buckets(grads).map((bucket) => startSum(world, bucket))
       for (const { pending } of sums) pending.advance()
@@ -38,12 +71,7 @@ export function sumGradients(world: World, params: readonly Parameter[]): void {
 }
 
 /** Queues the reads of all ranks; returns the dense part of the gradient, if it counts. */
-function gatherReads(world: World, name: string, table: ValueTable): Tensor[] {
-  if (table.shard) {
-    if (table.shard.group === world) return []
-    const hint = 'Divide it among the ranks of the world, or among none.'
-    fail('ERR_UNSUPPORTED', where, name, 'be divided among the ranks of "world"', 'another', hint)
-  }
+function gatherReads(holders: World, name: string, table: ValueTable): Tensor[] {
   const { device } = table
   const { reads, dense } = native.tableTake(table.handle)
   for (const read of reads) {
@@ -52,7 +80,7 @@ function gatherReads(world: World, name: string, table: ValueTable): Tensor[] {
       fail('ERR_UNSUPPORTED', where, name, 'have no ragged reads in a world', 'ragged bags', hint)
     }
     const indices = new Tensor<'int32'>(device, read.indices)
-    const tokens = TokenRows.agree(world, indices.shape[0]!)
+    const tokens = TokenRows.agree(holders, indices.shape[0]!)
     const gather = (tensor: Tensor) => tokens.gather(tensor)
     const weights = gather(new Tensor(device, read.weights))
     table.queue(gather(indices), weights, gather(new Tensor(device, read.dy)))

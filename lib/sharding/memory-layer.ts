@@ -36,8 +36,9 @@ export function shardedMemoryLayer(
     const output = composed(() => {
       const indices = new Tensor<'int32'>(device, lookup.indices)
       const tokens = TokenRows.agree(shard.group, indices.shape[0]!)
-      const all = tokens.gather(indices)
-      const weights = tokens.gather(tensor(lookup.weights))
+      const arriving = [tokens.startGather(indices), tokens.startGather(tensor(lookup.weights))]
+      native.memoryLayerGate(layer, context)
+      const [all, weights] = arriving.map((a) => a.wait()) as [Tensor<'int32'>, Tensor]
       const scales = table.scales && { scales: table.scales }
       const columns = ops.embeddingBag(table.weight, all, weights, scales)
       const y = tokens.toOwners(shard, columns)
@@ -62,7 +63,9 @@ export function shardedMemoryLayer(
         const tokens = tokensOf.get(context)!
         const indices = new Tensor<'int32'>(device, kept[0]!)
         const weights = tensor(kept[1]!)
-        const columns = tokens.toColumns(shard, tensor(rows))
+        const arriving = tokens.startColumns(shard, tensor(rows))
+        native.memoryLayerBackwardGate(layer, context)
+        const columns = arriving.wait()
         const { dWeights } = ops.embeddingBagBackward(columns, table.weight, indices, weights, {
           needs: { table: false },
           ...(table.scales && { scales: table.scales }),

@@ -202,6 +202,18 @@ C& next_context(Arguments& a, const Layer& layer, std::unique_ptr<C> ContextBox:
                         (*unwrap<ContextBox>(a.next(), "context").saved).*kind, layer.id());
 }
 
+Napi::Value memory_layer_gate(Arguments& a) {
+  MemoryLayer& layer = live_layer<MemoryLayerBox>(a);
+  layer.gate(next_context(a, layer, &ContextBox::Saved::memory));
+  return a.undefined();
+}
+
+Napi::Value memory_layer_backward_gate(Arguments& a) {
+  MemoryLayer& layer = live_layer<MemoryLayerBox>(a);
+  layer.backward_gate(next_context(a, layer, &ContextBox::Saved::memory));
+  return a.undefined();
+}
+
 Napi::Value memory_layer_finish(Arguments& a) {
   MemoryLayer& layer = live_layer<MemoryLayerBox>(a);
   MemoryContext& context = next_context(a, layer, &ContextBox::Saved::memory);
@@ -286,6 +298,8 @@ void define_layers(Napi::Object exports) {
   define<peer_layer_infer>(exports, "peerLayerInfer", "PeerLayer.infer");
   define<peer_layer_backward>(exports, "peerLayerBackward", "PeerLayer.backward");
   define<memory_layer_look_up>(exports, "memoryLayerLookUp", "MemoryLayer.forward");
+  define<memory_layer_gate>(exports, "memoryLayerGate", "MemoryLayer.forward");
+  define<memory_layer_backward_gate>(exports, "memoryLayerBackwardGate", "MemoryLayer.backward");
   define<memory_layer_finish>(exports, "memoryLayerFinish", "MemoryLayer.forward");
   define<memory_layer_backward_rows>(exports, "memoryLayerBackwardRows", "MemoryLayer.backward");
   define<memory_layer_backward_lookup>(exports, "memoryLayerBackwardLookup",

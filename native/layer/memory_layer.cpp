@@ -47,6 +47,7 @@ Tensor MemoryLayer::linear(const Tensor& x, const Parameter& weight, const Param
 
 ForwardResult MemoryLayer::forward(const Tensor& input, bool save) {
   auto c = look_up(input, save);
+  gate(*c);
   const Tensor y = compute(*device_, EmbeddingBag{.table = values_->weight().view(),
                                                   .indices = c->query.indices.reshaped(bags(*c)).view(),
                                                   .weights = c->query.weights.reshaped(bags(*c)).view(),
@@ -67,13 +68,16 @@ std::unique_ptr<MemoryContext> MemoryLayer::look_up(const Tensor& input, bool sa
   return c;
 }
 
+void MemoryLayer::gate(MemoryContext& c) const {
+  if (options_.silu_gate) c.a = linear(c.x, gate_weight_, gate_bias_);
+}
+
 Tensor MemoryLayer::finish(MemoryContext& c, const Tensor& y, bool save) {
   Device& device = *device_;
   expect_float32("MemoryLayer.forward", "y", y.view(), {c.x.shape[0], options_.value_dim});
   c.y = y;
   Tensor output = y;
   if (options_.silu_gate) {
-    c.a = linear(c.x, gate_weight_, gate_bias_);
     c.z = compute(device, SiluGate{.y = c.y.view(), .a = c.a.view()});
     output = c.z;
   }
@@ -113,6 +117,7 @@ void MemoryLayer::linear_backward(const Tensor& dx, bool accumulate, const Tenso
 Tensor MemoryLayer::backward(MemoryContext& c, const Tensor& dout) {
   Batch batch(*device_);
   const Tensor d = backward_rows(c, dout);
+  backward_gate(c);
   const Tensor indices = c.query.indices.reshaped(bags(c));
   const Tensor dweights =
       compute(*device_, EmbeddingBagWeightsBackward{.dy = d.view(),
@@ -155,14 +160,19 @@ Tensor MemoryLayer::backward_rows(MemoryContext& c, const Tensor& dy) {
   if (options_.silu_gate) {
     const auto [dvalues, da] =
         compute(device, SiluGateBackward{.dz = d.view(), .y = c.y.view(), .a = c.a.view()});
-    linear_backward(c.dx, c.dx_written, da, c.x, gate_weight_, gate_bias_);
-    c.dx_written = true;
+    c.da = da;
     d = dvalues;
   }
   // What the table's queue holds must outlive the caller's dy, which may be written to again.
   if (d.storage == dy.storage) d = float32_copy(d);
   batch.commit();
   return d;
+}
+
+void MemoryLayer::backward_gate(MemoryContext& c) const {
+  if (!options_.silu_gate) return;
+  linear_backward(c.dx, c.dx_written, c.da, c.x, gate_weight_, gate_bias_);
+  c.dx_written = true;
 }
 
 Tensor MemoryLayer::backward_lookup(MemoryContext& c, const Tensor& dweights) {

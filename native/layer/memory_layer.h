@@ -29,7 +29,7 @@ struct MemoryContext {
   Tensor x, y, a, z, out, g;  // a, z: silu gate; out, g: output gate
   QueryContext query;
   std::vector<Tensor> kept;  // of a table whose columns are divided among ranks
-  Tensor dx;                 // between the parts of a backward
+  Tensor dx, da;             // between the parts of a backward
   bool dx_written = false;
 };
 
@@ -47,10 +47,13 @@ class MemoryLayer {
   Tensor backward(MemoryContext& context, const Tensor& dy);
 
   // Their parts. A forward looks up, reads the rows, y [T, V], and finishes; a backward makes dy
-  // from dout, adds the read to the table, and ends with what the lookup's weights are due.
+  // from dout, adds the read to the table, and ends with what the lookup's weights are due. What
+  // the gate makes of x needs no rows, nor does what its gradient is: they come meanwhile.
   std::unique_ptr<MemoryContext> look_up(const Tensor& x, bool save);
+  void gate(MemoryContext& context) const;
   Tensor finish(MemoryContext& context, const Tensor& y, bool save);
   Tensor backward_rows(MemoryContext& context, const Tensor& dout);
+  void backward_gate(MemoryContext& context) const;
   Tensor backward_lookup(MemoryContext& context, const Tensor& dweights);
   Shape bags(const MemoryContext& context) const {
     return {context.x.shape[0], options_.query.heads * options_.query.knn};

@@ -28,11 +28,10 @@ const peer = { lr: 3e-4, feedForward: { kind: 'peer', nKeys: 16, heads: 2, knn: 
 
 describe.skipIf(missing)('training', () => {
   test.each([
-    [1, {}],
-    [2, {}],
+    [2, peer],
     [3, { tieEmbeddings: true }],
     [4, {}],
-    [2, peer],
+    [4, { columns: 2 }],
   ])('%i ranks, %j', async (size, options) => {
     for (const { together, again, alone } of await train(size, options)) {
       expect(again).toEqual(together)
@@ -48,15 +47,17 @@ describe.skipIf(missing)('checkpoints', () => {
   test('are loaded by another number of ranks, and by one process', async () => {
     const path = join(folder, 'run.safetensors')
     await train(3, { path, steps: 20 })
-    // the older ones are gone
     expect(readdirSync(folder).length).toBe(4)
-    for (const size of [1, 2, 4]) {
-      const whole = size === 1
-      const ranks = await train(size, { path, steps: 30, resume: true, whole })
-      for (const { together, alone } of ranks) {
+    const go = async (size: number, whole: boolean) => {
+      for (const { together, alone } of await train(size, { path, steps: 30, resume: true, whole })) {
         expect(together.length).toBe(3 * 10)
         expectNear(together, alone.slice(-together.length))
       }
     }
+    await go(2, false)
+    // two groups of two, which hold the same; the files before are removed
+    await train(4, { path, steps: 20, columns: 2 })
+    expect(readdirSync(folder).length).toBe(5)
+    await go(1, true)
   })
 })

@@ -64,9 +64,11 @@ async function memory(name: string, options: object, valueDim: number): Promise<
   const before = world.traffic()
   const expected = reference.forward(x)
   const found = layer.forward(mine(x))
+  const output = reference.infer(mine(x))
   const result: Record<string, unknown> = {
-    output: await same(found.output, mine(expected.output)),
-    infer: await same(layer.infer(mine(x)), mine(expected.output)),
+    output: await same(found.output, output),
+    infer: await same(layer.infer(mine(x)), output),
+    tokens: await difference(output, mine(expected.output)),
   }
   const afterForward = world.traffic()
   const dx = reference.backward(expected.context, dy)

@@ -7,15 +7,17 @@ import { initDistributed } from '../../../lib/distributed/index.js'
 import { fit, TextDataset, Transformer, type TransformerOptions } from '../../../lib/nn/index.js'
 import type { World } from '../../../lib/world.js'
 
-const { kind, steps, path, resume, lr = 3e-3, whole, ...changes } = JSON.parse(process.argv[2] ?? '{}') as {
+const { kind, steps, path, resume, lr = 3e-3, whole, columns, ...changes } = JSON.parse(process.argv[2] ?? '{}') as {
   kind: 'cpu' | 'simt'
   steps: number
   path?: string
   resume?: boolean
   lr?: number
+  columns?: number // ranks that divide the tables; default all
   whole?: boolean // what is resumed is one process with a whole model
 } & Partial<TransformerOptions>
 const world = await initDistributed()
+const group = columns ? await world.split({ color: Math.floor(world.rank / columns) }) : world
 const device = openDevice(kind, kind === 'cpu' ? { threads: 1 } : {})
 const text = 'the quick brown fox jumps over the lazy dog; '.repeat(40)
 const contextLength = 12
@@ -35,7 +37,7 @@ const options: TransformerOptions = {
 }
 
 async function losses(world: World | undefined, first: boolean): Promise<number[]> {
-  const model = new Transformer(device, { ...options, ...(world && { world }) })
+  const model = new Transformer(device, { ...options, ...(world && { world: group }) })
   const optimizer = new AdamW(model.parameters(), { lr, tableLr: 3 * lr })
   const batchSize = batch / (world?.size ?? 1)
   const data = new TextDataset(text, {

@@ -16,9 +16,6 @@ export interface Size {
   grid: Rates[]
   /** Recall over slots, and the ablations. */
   variants: boolean
-  /** Facts that are taught in study 3, and the most steps that are taken. */
-  taught: number
-  teachingSteps: number
 }
 
 /** `lr` and, as its multiple, the rate of tables. */
@@ -36,8 +33,6 @@ export const sizes: Record<Size['name'], Size> = {
     sets: ['cities', 'nouns'],
     grid: grid([1e-3, 3e-3, 1e-2], [1, 2, 4]),
     variants: true,
-    taught: 1000,
-    teachingSteps: 200,
   },
   quick: {
     name: 'quick',
@@ -48,8 +43,6 @@ export const sizes: Record<Size['name'], Size> = {
     sets: ['cities', 'nouns'],
     grid: grid([1e-3, 3e-3], [1, 4]),
     variants: true,
-    taught: 200,
-    teachingSteps: 100,
   },
   sample: {
     name: 'sample',
@@ -61,7 +54,5 @@ export const sizes: Record<Size['name'], Size> = {
     only: ['dense', 'dense x4', 'Memory+'],
     grid: grid([3e-3], [2]),
     variants: false,
-    taught: 50,
-    teachingSteps: 60,
   },
 }

@@ -49,12 +49,10 @@ Validity& Recording::validity(Storage& storage) {
 
 void Recording::reads(Storage& storage, int64_t begin, int64_t end) {
   validity(storage).each(begin, end, [&](int64_t from, int64_t to, const OutcomePtr& outcome) {
-    if (outcome) {
+    if (outcome)
       next_needs_.push_back(step_of_.at(outcome.get()));
-      return;
-    }
-    if (made(storage)) hold(storage.shared_from_this());
-    next_reads_.push_back({storage.weak_from_this(), from, to, 0});
+    else
+      next_reads_.push_back({storage.weak_from_this(), from, to, 0});
   });
 }
 
@@ -143,6 +141,23 @@ void Recording::list_overwritten(const std::shared_ptr<Storage>& storage,
   overwrites_.push_back({storage, overwritten_.size() - before});
 }
 
+// Of memory that was made here, only what no step writes can come from outside.
+std::vector<Recording::Range> Recording::reads_from_outside() {
+  std::vector<Range> reads;
+  for (const Range& r : read_) {
+    const auto storage = r.storage.lock();
+    if (!storage) continue;
+    if (!made(*storage)) {
+      reads.push_back(r);
+      continue;
+    }
+    storage->validity.each(r.begin, r.end, [&](int64_t from, int64_t to, const OutcomePtr& o) {
+      if (!o) reads.push_back({r.storage, from, to, r.step});
+    });
+  }
+  return reads;
+}
+
 void Recording::finish() {
   if (refused_) throw *refused_;
   for (const State& s : states_) s.ready();
@@ -154,6 +169,7 @@ void Recording::finish() {
     if (made(storage)) list_overwritten(storage.shared_from_this(), storage.validity);
   });
   std::erase_if(written_, [](const Range& r) { return r.storage.expired(); });
+  read_ = reads_from_outside();
   end();
   void_made(Error::without_memory(
       Code::context,

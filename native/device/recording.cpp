@@ -101,6 +101,8 @@ void Recording::depend_on_state(const void* owner, std::function<void()> ready,
 }
 
 Tensor Recording::numbers(const Shape& shape, DType dtype) {
+  // Not of the pool, whose memory earlier work may have used: that would overwrite them.
+  const RecordingPause stays(*device_);
   const Tensor tensor = empty(*device_, shape, dtype);
   numbers_.push_back({tensor, {}});
   return tensor;
@@ -141,7 +143,7 @@ void Recording::list_overwritten(const std::shared_ptr<Storage>& storage,
   overwrites_.push_back({storage, overwritten_.size() - before});
 }
 
-// Of memory that was made here, only what no step writes can come from outside.
+// Memory that was made here and that no step writes may share its block with what was freed here.
 std::vector<Recording::Range> Recording::reads_from_outside() {
   std::vector<Range> reads;
   for (const Range& r : read_) {
@@ -151,8 +153,12 @@ std::vector<Recording::Range> Recording::reads_from_outside() {
       reads.push_back(r);
       continue;
     }
-    storage->validity.each(r.begin, r.end, [&](int64_t from, int64_t to, const OutcomePtr& o) {
-      if (!o) reads.push_back({r.storage, from, to, r.step});
+    storage->validity.each(r.begin, r.end, [](int64_t, int64_t, const OutcomePtr& o) {
+      if (!o)
+        throw Error(
+            Code::unsupported,
+            "device.capture: a tensor that is made in the captured work is read and never "
+            "written there.\n  Make tensors that are written between replays outside of it.");
     });
   }
   return reads;

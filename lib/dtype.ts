@@ -96,3 +96,11 @@ export function convertible(from: DType, to: DType): boolean {
 export function numberDType(dtype: DType): DType {
   return isHalf(dtype) ? 'float32' : dtype
 }
+
+/** The typed array of a dtype over bytes. */
+export function typedArray<T extends TensorBits | TensorData>(
+  dtype: DType,
+  buffer: ArrayBuffer,
+): T {
+  return new (dtypeInfo(dtype).array)(buffer) as T
+}

@@ -13,7 +13,7 @@ let made: Tensor[] | undefined
 /** Every tensor tells that it was made. */
 export function noteTensor(tensor: Tensor): void {
   made?.push(tensor)
-  capturing()?.made.add(tensor)
+  capturing(tensor.device)?.made.add(tensor)
 }
 
 /** Why no parameter is made in a capture: each replay would make it anew. */

@@ -7,7 +7,8 @@ import { type DType, dtypeCode } from './dtype.js'
 import { defaultDType, encodeNumbers, type Numbers } from './encode.js'
 import { fail } from './errors.js'
 import { checkShape, countElements, formatShape } from './shape.js'
-import { Tensor, upload } from './tensor.js'
+import { Tensor } from './tensor.js'
+import { upload } from './upload.js'
 
 /**
  * A tensor of numbers that the user gave as `argument`. The dtype defaults to the data's own, the

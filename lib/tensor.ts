@@ -15,8 +15,9 @@ import {
   numberDType,
   type TensorBits,
   type TensorData,
+  typedArray,
 } from './dtype.js'
-import { type Encoded, encodeNumbers, type NumericData, readNumbers } from './encode.js'
+import { encodeNumbers, type NumericData, readNumbers } from './encode.js'
 import { fail } from './errors.js'
 import { inspect } from './inspect.js'
 import { noteTensor } from './made-tensors.js'
@@ -24,6 +25,7 @@ import { checkInteger } from './options.js'
 import { checkShape, countElements, formatShape } from './shape.js'
 import { tensorHandle } from './tensor-arguments.js'
 import { TensorMemory } from './tensor-memory.js'
+import { upload } from './upload.js'
 
 export { formatShape } from './shape.js'
 export { optionalTensorHandle, tensorHandle } from './tensor-arguments.js'
@@ -91,8 +93,8 @@ export class Tensor<D extends DType = DType> extends TensorMemory {
     return this.#readData()
   }
 
-  async #readData(): Promise<TensorData<D>> {
-    return typedArray(numberDType(this.dtype), await this.#read('Tensor.data', native.tensorRead))
+  async #readData(where = 'Tensor.data'): Promise<TensorData<D>> {
+    return typedArray(numberDType(this.dtype), await this.#read(where, native.tensorRead))
   }
 
   /** The same as {@link Tensor.data}, blocking the thread: for synchronous bridges. */
@@ -106,12 +108,11 @@ export class Tensor<D extends DType = DType> extends TensorMemory {
    * else the array of {@link Tensor.data}. Waits and rejects as that does.
    */
   bits(): Promise<TensorBits<D>> {
-    const where = 'Tensor.bits'
-    refuseInCapture(where, this.device)
-    return this.#readBits(where)
+    refuseInCapture('Tensor.bits', this.device)
+    return this.#readBits()
   }
 
-  async #readBits(where: string): Promise<TensorBits<D>> {
+  async #readBits(where = 'Tensor.bits'): Promise<TensorBits<D>> {
     return typedArray(this.dtype, await native.tensorRead(this.handle(where, 'this'), where))
   }
 
@@ -151,10 +152,10 @@ export class Tensor<D extends DType = DType> extends TensorMemory {
     const exact = upload(where, this.device, encoded, this.shape)
     try {
       native.tensorCopy(handle, exact)
-      return this
     } finally {
       native.tensorDispose(exact)
     }
+    return this
   }
 
   /**
@@ -200,7 +201,7 @@ export class Tensor<D extends DType = DType> extends TensorMemory {
       fail('ERR_DEVICE', where, 'target', 'be a Device or a dtype', target)
     const code = dtypeCode(where, this.dtype)
     if (target === this.device) return this.to(this.dtype)
-    for (const device of [this.device, target]) refuseInCapture(where, device)
+    for (const d of [this.device, target]) refuseInCapture(where, d)
     if (isRecording() && this.edge?.node) {
       const hint = 'Run it inside of noGrad() for a copy without a gradient.'
       fail('ERR_UNSUPPORTED', where, 'target', 'be the device of what is recorded', target, hint)
@@ -279,11 +280,10 @@ export class Tensor<D extends DType = DType> extends TensorMemory {
     view: () => TensorHandle,
     gradient: (dy: Tensor, shape: readonly number[]) => Tensor,
   ): Tensor<D> {
-    const { shape } = this
     const forward = (): Tensor => new Tensor(this.device, view())
     return recorded(where, { x: this as Tensor }, undefined, forward, () => ({
       saved: {},
-      backward: (dy) => ({ x: gradient(dy, shape) }),
+      backward: (dy) => ({ x: gradient(dy, this.shape) }),
     })) as Tensor<D>
   }
 
@@ -297,19 +297,4 @@ export class Tensor<D extends DType = DType> extends TensorMemory {
   [inspect](): string {
     return this.toString()
   }
-}
-
-function typedArray<T extends TensorBits | TensorData>(dtype: DType, buffer: ArrayBuffer): T {
-  return new (dtypeInfo(dtype).array)(buffer) as T
-}
-
-/** A new tensor's handle, of the dtype that the elements have. */
-export function upload(
-  where: string,
-  device: Device,
-  { elements, dtype }: Encoded,
-  shape: readonly number[],
-): TensorHandle {
-  refuseInCapture(where, device)
-  return native.tensorFrom(device.handle, elements, shape, dtypeCode(where, dtype))
 }

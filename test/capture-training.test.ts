@@ -186,9 +186,10 @@ onEveryDevice((device) => {
     const run = async (capture: boolean) => {
       const dropout = new Dropout(device, { p: 0.5, seed: 3 })
       const x = device.normal([4, 32], { seed: 1 }).requireGrad()
+      const dy = device.normal([4, 32], { seed: 2 })
       const work = () => {
         const y = dropout.apply(dropout.apply(x))
-        y.backward(x)
+        y.backward(dy)
         return [y, x.grad!]
       }
       const captured = capture ? device.capture(work) : undefined

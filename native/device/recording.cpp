@@ -49,12 +49,10 @@ Validity& Recording::validity(Storage& storage) {
 
 void Recording::reads(Storage& storage, int64_t begin, int64_t end) {
   validity(storage).each(begin, end, [&](int64_t from, int64_t to, const OutcomePtr& outcome) {
-    if (outcome) {
+    if (outcome)
       next_needs_.push_back(step_of_.at(outcome.get()));
-      return;
-    }
-    if (made(storage)) hold(storage.shared_from_this());
-    next_reads_.push_back({storage.weak_from_this(), from, to, 0});
+    else
+      next_reads_.push_back({storage.weak_from_this(), from, to, 0});
   });
 }
 
@@ -103,6 +101,8 @@ void Recording::depend_on_state(const void* owner, std::function<void()> ready,
 }
 
 Tensor Recording::numbers(const Shape& shape, DType dtype) {
+  // Not of the pool, whose memory earlier work may have used: that would overwrite them.
+  const RecordingPause stays(*device_);
   const Tensor tensor = empty(*device_, shape, dtype);
   numbers_.push_back({tensor, {}});
   return tensor;
@@ -143,6 +143,27 @@ void Recording::list_overwritten(const std::shared_ptr<Storage>& storage,
   overwrites_.push_back({storage, overwritten_.size() - before});
 }
 
+// Memory that was made here and that no step writes may share its block with what was freed here.
+std::vector<Recording::Range> Recording::reads_from_outside() {
+  std::vector<Range> reads;
+  for (const Range& r : read_) {
+    const auto storage = r.storage.lock();
+    if (!storage) continue;
+    if (!made(*storage)) {
+      reads.push_back(r);
+      continue;
+    }
+    storage->validity.each(r.begin, r.end, [](int64_t, int64_t, const OutcomePtr& o) {
+      if (!o)
+        throw Error(
+            Code::unsupported,
+            "device.capture: a tensor that is made in the captured work is read and never "
+            "written there.\n  Make tensors that are written between replays outside of it.");
+    });
+  }
+  return reads;
+}
+
 void Recording::finish() {
   if (refused_) throw *refused_;
   for (const State& s : states_) s.ready();
@@ -154,6 +175,7 @@ void Recording::finish() {
     if (made(storage)) list_overwritten(storage.shared_from_this(), storage.validity);
   });
   std::erase_if(written_, [](const Range& r) { return r.storage.expired(); });
+  read_ = reads_from_outside();
   end();
   void_made(Error::without_memory(
       Code::context,

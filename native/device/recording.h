@@ -94,6 +94,7 @@ class Recording {
   void end() noexcept;
   void void_made(Error error) noexcept;
   void list_overwritten(const std::shared_ptr<Storage>& storage, const Validity& validity);
+  std::vector<Range> reads_from_outside();
   void write_numbers(const char* numbers, size_t bytes);
   std::vector<OutcomePtr> new_outcomes();
 

@@ -22,8 +22,9 @@ export interface Ceilings {
   rowList(rows: Int32Array, slots: number): RowList
   /**
    * Reads the listed rows, and of each its float32 in `scales`. Prefetches `distance` rows ahead
-   * into `level`, and `l1Distance` rows ahead into L1d; 0 for none. Returns the sum of all 32-bit
-   * words of the last chunk.
+   * into `level`, and `l1Distance` rows ahead into L1d; 0 for none. `unrolled`: rows of 1, 2, 4, 8
+   * or 16 cache lines by a loop of their own, which leaves `l1Distance` out. Returns the sum of all
+   * 32-bit words of the last chunk.
    */
   gather(
     memory: Memory | TensorHandle,
@@ -33,6 +34,7 @@ export interface Ceilings {
     distance: number,
     l1Distance: number,
     level: Level,
+    unrolled: boolean,
     threads: number,
   ): number
   /**

@@ -16,7 +16,8 @@ const sections: readonly [string, string, string][] = [
     'bag/',
     'Embedding bag, forward',
     `Table / dtype / tokens x bag / sampled indices. The ceiling reads the same rows, and the scales
-of int8 rows, and adds them up. Whole rows, L1d prefetch: the same loop where it may prefetch into
+of int8 rows, and adds them up; up to 1 KiB, by the better of an unrolled loop and the plain one,
+which is the column beside it. Whole rows, L1d prefetch: the plain loop where it may prefetch into
 L1d alone.`,
   ],
   ['dweights/', "Gradient of the bag's weights", 'PyTorch: the backward alone.'],
@@ -36,7 +37,8 @@ half scores in float32 at the rate of the registers, which avx512vnni need not d
   [
     'gemm/',
     'Dense products',
-    'Rows x inner x columns. onnxruntime-node has its weights packed ahead.',
+    `Rows x inner x columns of y = x W^T; dx and dw, its gradients. The ceiling is the multiply-adds at
+the rate of the registers. onnxruntime-node has its weights packed ahead.`,
   ],
   [
     'token/',
@@ -71,7 +73,7 @@ Written by \`npm run bench -- --write-docs\`; do not edit. Run it on your machin
 \`npm run bench:peers\` installs onnxruntime-node into \`bench/peers\`, and PyTorch takes part where
 \`python3 -c "import torch"\` works.
 
-- machine: ${m.processor}, ${m.cores} cores, ${m.instructions}, ${system}
+- machine: ${m.processor} (${m.kind}), ${m.cores} cores, ${m.instructions}, ${system}
 - contenders: ${Object.entries(contenders)
     .map((pair) => pair.join(' '))
     .join('; ')}

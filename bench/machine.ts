@@ -8,6 +8,8 @@ import { openDevice } from '../lib/index.js'
 
 export interface Machine {
   processor: string
+  /** What tells processors of one name from each other: family, model, L2 of a core. */
+  kind: string
   cores: number
   memory: string
   system: string
@@ -26,11 +28,23 @@ function tried<T>(f: () => T, otherwise: T): T {
   }
 }
 
+function kind(): string {
+  const text = tried(() => readFileSync('/proc/cpuinfo', 'utf8'), '')
+  const field = (name: string) => new RegExp(`^${name}\\s*: (.*)$`, 'm').exec(text)?.[1]
+  const family = field('cpu family')
+  const l2 = tried(
+    () => readFileSync('/sys/devices/system/cpu/cpu0/cache/index2/size', 'utf8').trim(),
+    'unknown',
+  )
+  return `${family ? `family ${family} model ${field('model')}, ` : ''}L2 ${l2}`
+}
+
 export function machine(): Machine {
   const pages = tried(() => readFileSync('/sys/kernel/mm/transparent_hugepage/enabled', 'utf8'), '')
   const description = openDevice('cpu').description.split(', ')
   return {
     processor: cpus()[0]?.model.trim() ?? 'unknown',
+    kind: kind(),
     cores: availableParallelism(),
     memory: `${Math.round(totalmem() / 2 ** 30)} GiB`,
     system: `${process.platform} ${process.arch}`,

@@ -37,6 +37,7 @@ const titles = [
   'ceiling',
   'half scores alone',
   'whole rows, L1d prefetch',
+  'plain loop',
   'onnxruntime-node',
   'PyTorch',
 ]
@@ -108,13 +109,15 @@ export function textTable(rows: readonly Row[], right: readonly number[] = []): 
 
 export const caseText = (result: CaseResult) => `${result.name}\n${textTable(rowsOfCase(result))}\n`
 
-const targetTitles = ['operation', 'quantity', 'target', 'measured', 'reached']
+const targetTitles = ['operation', 'quantity', 'target', 'measured', 'worst', 'reached']
 
 function targetRow({ operation, quantity, bound, figures, reached }: Target): Row {
   const { median, min, max, count } = figures ?? { median: 0, min: 0, max: 0, count: 0 }
   const range = count > 1 ? ` (${number(min)} … ${number(max)}, ${count})` : ''
   const measured = count > 0 ? number(median) + range : 'not measured'
-  return [operation, quantity, bound, measured, reached === undefined ? '' : reached ? 'yes' : 'no']
+  const worst = count > 1 && bound ? number(bound.startsWith('>=') ? min : max) : ''
+  const verdict = reached === undefined ? '' : reached ? 'yes' : 'no'
+  return [operation, quantity, bound, measured, worst, verdict]
 }
 
 export const targetsTable = (results: Results): string[] =>

@@ -106,6 +106,8 @@ export const full: Shapes = {
     { rows: 2048, inner: 1024, columns: 1024 },
     { rows: 2048, inner: 256, columns: 1024 },
     { rows: 2048, inner: 256, columns: 256 },
+    { rows: 2048, inner: 128, columns: 128 },
+    { rows: 64, inner: 512, columns: 512 },
   ],
   layers: [
     { ...wide, valueDim: 64, nKeys: [1024, 2048, 4096] }, // 1, 4 and 16 million rows

@@ -144,13 +144,16 @@ test.each([
 // Every float of the memory is 1, and a list this short is one chunk: the sum of the bits counts
 // what was read.
 test.each([
-  [0, 0, 1],
-  [3, 0, 1],
-  [3, 1, 2],
-  [500, 200, 2],
+  [0, 0, 1, false],
+  [3, 0, 1, false],
+  [3, 1, 2, false],
+  [500, 200, 2, false],
+  [0, 0, 2, true],
+  [3, 0, 1, true],
+  [500, 0, 2, true],
 ] as const)(
-  'the gather ceiling reads every byte: distances %i and %i, level %i',
-  (distance, l1Distance, level) => {
+  'the gather ceiling reads every byte: distances %i and %i, level %i, unrolled %s',
+  (distance, l1Distance, level, unrolled) => {
     const ceilings = loadCeilings()
     const memory = ceilings.allocate(40 * 128)
     const scales = openDevice('cpu').tensor(new Float32Array(40).fill(1)).handle('test', 'scales')
@@ -158,7 +161,7 @@ test.each([
     const more = ceilings.rowList(Int32Array.of(0), 41)
     type Arguments = Parameters<typeof ceilings.gather>
     const gather = (from: Arguments[0], factors: Arguments[1], list = rows) =>
-      ceilings.gather(from, factors, list, 128, distance, l1Distance, level, 1)
+      ceilings.gather(from, factors, list, 128, distance, l1Distance, level, unrolled, 1)
     const sumOfOnes = (count: number) => Math.imul(count, 0x3f800000) >>> 0
     expect(gather(memory, undefined)).toBe(sumOfOnes(5 * 32))
     expect(gather(memory, scales)).toBe(sumOfOnes(5 * 33))
@@ -184,7 +187,7 @@ test.each([1, 2] as const)(
     const update = (list: typeof rows, count: number, step: number, states: boolean) =>
       ceilings.update(memory, list, rowBytes, count, step, states, 1, level, 1)
     const twos = () => {
-      const bits = ceilings.gather(memory, undefined, all, 64, 0, 0, 1, 1)
+      const bits = ceilings.gather(memory, undefined, all, 64, 0, 0, 1, false, 1)
       return ((bits - Math.imul(lines * 16, 0x3f800000)) >>> 0) / (0x40000000 - 0x3f800000)
     }
     expect(twos()).toBe(0)

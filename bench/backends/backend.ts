@@ -47,12 +47,19 @@ export interface LookupProblem {
   queries: readonly Float32Array[]
 }
 
-/** y = x W^T, W [columns, inner]; result `y` [rows, columns] */
+/**
+ * The products of a linear layer, W [columns, inner]: y = x W^T [rows, columns], dx = dy W [rows,
+ * inner], or dW = dy^T x [columns, inner]; result `out`.
+ */
+export type Product = 'y' | 'dx' | 'dw'
 export interface GemmProblem {
   shape: GemmShape
+  product: Product
   weight: Float32Array
   /** [rows, inner] each */
   inputs: readonly Float32Array[]
+  /** [rows, columns] */
+  dy: Float32Array
 }
 
 /** One token through a layer with gate; result `y` [inputDim] */

@@ -25,7 +25,11 @@ interface Prefetch {
   distance: number
   level: Level
   l1Distance: number
+  unrolled: boolean
 }
+
+/** Whether there is an unrolled loop for rows of so many bytes. */
+export const canUnroll = (rowBytes: number): boolean => [1, 2, 4, 8, 16].includes(rowBytes / 64)
 
 const levels: readonly Level[] = [1, 2]
 const distanceBytes = [0, 2048, 4096, 8192, 16384, 32768, 65536]
@@ -33,15 +37,16 @@ const distancesFor = (rowBytes: number) => [
   ...new Set(distanceBytes.map((bytes) => Math.ceil(bytes / rowBytes))),
 ]
 
-const prefetchesFor = (rowBytes: number, into: readonly Level[]): Prefetch[] =>
+const prefetchesFor = (rowBytes: number, into: readonly Level[], plain: boolean): Prefetch[] =>
   distancesFor(rowBytes).flatMap((distance) =>
-    into.flatMap((level) =>
-      [...new Set([0, Math.floor(distance / 4), Math.floor(distance / 2)])].map((l1Distance) => ({
-        distance,
-        level,
-        l1Distance,
-      })),
-    ),
+    into.flatMap((level) => {
+      const l1Distances = [...new Set([0, Math.floor(distance / 4), Math.floor(distance / 2)])]
+      const prefetch = { distance, level, l1Distance: 0, unrolled: false }
+      return [
+        ...l1Distances.map((l1Distance) => ({ ...prefetch, l1Distance })),
+        ...(canUnroll(rowBytes) && !plain ? [{ ...prefetch, unrolled: true }] : []),
+      ]
+    }),
   )
 
 const seconds = (f: () => void): number => {
@@ -109,10 +114,14 @@ export class Ceiling implements Backend {
     this.#ours = ours
   }
 
-  /** Reads the rows of a bag, with the best prefetches into these levels of the cache. */
+  /**
+   * Reads the rows of a bag, with the best prefetches into these levels of the cache. `plain`:
+   * without unrolled loops.
+   */
   gather(
     { table, sets, tokens, bag, distribution }: BagProblem,
     into: readonly Level[],
+    plain = false,
   ): Contender {
     const lists = sets.map((s) => this.#native.rowList(s.indices, table.slots))
     const rowBytes = rowBytesOf(table)
@@ -120,7 +129,7 @@ export class Ceiling implements Backend {
     this.#ours.wait()
     const rows = weight.handle('bench', 'table')
     const factors = scales?.handle('bench', 'scales')
-    const run = (set: number, { distance, level, l1Distance }: Prefetch) =>
+    const run = (set: number, { distance, level, l1Distance, unrolled }: Prefetch) =>
       this.#native.gather(
         rows,
         factors,
@@ -129,12 +138,14 @@ export class Ceiling implements Backend {
         distance,
         l1Distance,
         level,
+        unrolled,
         this.threads,
       )
     // The same for every problem of this kind: found once.
-    const key = `${table.key} ${tokens * bag} ${distribution} ${into}`
+    const key = `${table.key} ${tokens * bag} ${distribution} ${into} ${plain}`
     const best =
-      this.#prefetches.get(key) ?? fastest(prefetchesFor(rowBytes, into), (p, i) => run(i, p))
+      this.#prefetches.get(key) ??
+      fastest(prefetchesFor(rowBytes, into, plain), (p, i) => run(i, p))
     this.#prefetches.set(key, best)
     return { run: (set) => run(set, best), result: () => ({}) }
   }
@@ -213,8 +224,8 @@ export class Ceiling implements Backend {
     const lists = rows.map((r) => native.rowList(r, slots))
     const distance = Math.ceil(16384 / rowBytes)
     const run = (set: number) => {
-      native.gather(memory, undefined, lists[set]!, rowBytes, distance, 0, 1, this.threads)
-      native.gather(matrices, undefined, all, pageBytes, 2, 0, 1, this.threads)
+      native.gather(memory, undefined, lists[set]!, rowBytes, distance, 0, 1, false, this.threads)
+      native.gather(matrices, undefined, all, pageBytes, 2, 0, 1, false, this.threads)
     }
     return { run, result: () => ({}) }
   }

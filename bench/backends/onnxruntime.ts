@@ -203,7 +203,10 @@ export class OnnxRuntime implements Backend {
     }))
   }
 
-  async gemm({ shape: { rows, inner, columns }, weight, inputs }: GemmProblem): Promise<Contender> {
+  async gemm(problem: GemmProblem): Promise<Contender | undefined> {
+    if (problem.product !== 'y') return undefined
+    const { shape, weight, inputs } = problem
+    const { rows, inner, columns } = shape
     const graph: Graph = {
       inputs: [floats('x', rows, inner)],
       outputs: [floats('y', rows, columns)],
@@ -211,7 +214,7 @@ export class OnnxRuntime implements Backend {
       nodes: [node('Gemm', 'x weight', 'y', { transB: 1 })],
     }
     const feeds = inputs.map((x) => ({ x: this.#tensor('float32', x, [rows, inner]) }))
-    return this.#contender(graph, feeds, ({ y }) => ({ y: y!.data as ArrayLike<number> }))
+    return this.#contender(graph, feeds, ({ y }) => ({ out: y!.data as ArrayLike<number> }))
   }
 }
 

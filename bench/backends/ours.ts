@@ -181,16 +181,30 @@ export class Ours implements Backend {
     }
   }
 
-  async gemm({ shape, weight, inputs }: GemmProblem): Promise<Contender> {
-    const w = this.device.tensor(weight, [shape.columns, shape.inner])
-    const xs = inputs.map((x) => this.device.tensor(x, [shape.rows, shape.inner]))
-    const out = this.device.empty([shape.rows, shape.columns])
-    const run = (set: number) => ops.linear(xs[set]!, w, undefined, { out })
+  async gemm({ shape, product, weight, inputs, dy }: GemmProblem): Promise<Contender> {
+    const { rows, inner, columns } = shape
+    const w = this.device.tensor(weight, [columns, inner])
+    const xs = inputs.map((x) => this.device.tensor(x, [rows, inner]))
+    const grad = this.device.tensor(dy, [rows, columns])
+    const out = this.device.zeros(
+      { y: [rows, columns], dx: [rows, inner], dw: [columns, inner] }[product],
+    )
+    const runs = {
+      y: (x: Tensor) => ops.linear(x, w, undefined, { out }),
+      dx: (x: Tensor) =>
+        ops.linearBackward(grad, x, w, { out: { dx: out }, needs: { weight: false, bias: false } }),
+      dw: (x: Tensor) =>
+        ops.linearBackward(grad, x, w, { into: { weight: out }, needs: { x: false, bias: false } }),
+    }
+    const run = (set: number) => void runs[product](xs[set]!)
     return {
       run,
       wait: this.wait,
-      result: async () => ({ y: await run(0).data() }),
-      release: () => dispose(out, w, ...xs),
+      result: async () => {
+        run(0)
+        return { out: await out.data() }
+      },
+      release: () => dispose(out, w, grad, ...xs),
     }
   }
 

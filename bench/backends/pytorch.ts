@@ -270,11 +270,12 @@ export class PyTorch implements Backend {
   }
 
   async gemm(problem: GemmProblem): Promise<Contender> {
-    const { shape, weight, inputs } = problem
+    const { shape, product, weight, inputs, dy } = problem
     const { rows, inner, columns } = shape
-    return this.#python.contender(problem, 'gemm', this.threads, {}, [
+    return this.#python.contender(problem, 'gemm', this.threads, { product }, [
       { name: 'weight', dtype: 'float32', shape: [columns, inner], data: [weight] },
       { name: 'inputs', dtype: 'float32', shape: [inputs.length, rows, inner], data: inputs },
+      { name: 'dy', dtype: 'float32', shape: [rows, columns], data: [dy] },
     ])
   }
 

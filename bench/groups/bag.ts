@@ -1,7 +1,7 @@
 // Embedding bag forward, and the gradient of its weights: both read every row once.
 
 import type { BagWeightsProblem } from '../backends/backend.js'
-import { Ceiling } from '../backends/ceiling.js'
+import { Ceiling, canUnroll } from '../backends/ceiling.js'
 import { expectNear, rowsOf, spaced } from '../check.js'
 import { decodedRows, rowBytesOf, sampleIndices, uniform } from '../data.js'
 import type { Participant } from '../harness.js'
@@ -100,6 +100,17 @@ function bagCase(s: BagShape, group: 'bag' | 'dweights'): Case {
             ]
           : [],
       )
+      const plainLoop = env.backends.flatMap((ceiling): Participant[] =>
+        ceiling instanceof Ceiling && group === 'bag' && canUnroll(rowBytes)
+          ? [
+              {
+                name: 'plain loop',
+                threads: ceiling.threads,
+                contender: ceiling.gather(problem, [1, 2], true),
+              },
+            ]
+          : [],
+      )
       const times = await compare(
         env,
         problem.sets.length,
@@ -111,7 +122,7 @@ function bagCase(s: BagShape, group: 'bag' | 'dweights'): Case {
             reference[output],
             toleranceOf(s.dtype),
           ),
-        wholeRows,
+        [...wholeRows, ...plainLoop],
       )
       return { name, unit: 'GB/s', work: s.tokens * s.bag * rowBytes, ...times }
     },

@@ -162,7 +162,8 @@ async function productsAlone(backend: Backend, shape: GptShape): Promise<Contend
   for (const [gemm, count] of productsOf(shape)) {
     const weight = uniform(gemm.columns * gemm.inner, 1200)
     const inputs = [uniform(gemm.rows * gemm.inner, 1201)]
-    const contender = await backend.gemm!({ shape: gemm, weight, inputs })
+    const dy = new Float32Array(gemm.rows * gemm.columns)
+    const contender = await backend.gemm!({ shape: gemm, product: 'y', weight, inputs, dy })
     parts.push({ contender: contender!, count })
   }
   return {

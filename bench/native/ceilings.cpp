@@ -49,8 +49,49 @@ uint32_t gather_with(const bench::RowWalk& w, int64_t begin, int64_t end) {
   return scales;
 }
 
+// The same for rows of kLines cache lines, unrolled, with one prefetch a line.
+template <int level, int kLines>
+uint32_t gather_unrolled(const bench::RowWalk& w, int64_t begin, int64_t end) {
+  UVec sum[4] = {};
+  uint32_t scales = 0;
+  const auto add = [&](int64_t i, int64_t next) __attribute__((always_inline)) {
+    const char* row = w.data + int64_t{w.rows[i]} * kLines * kCacheLine;
+    const char* ahead = w.data + next * kLines * kCacheLine;
+    if (w.scales) {
+      prefetch_into<level>(w.scales + next);
+      scales += __builtin_bit_cast(uint32_t, w.scales[w.rows[i]]);
+    }
+#pragma GCC unroll 16
+    for (int l = 0; l < kLines; ++l) {
+      prefetch_into<level>(ahead + l * kCacheLine);
+      for (int v = 0; v < kLineVectors; ++v)
+        sum[(l * kLineVectors + v) % 4] += reinterpret_cast<UVec>(
+            load(reinterpret_cast<const float*>(row + l * kCacheLine + v * kVectorBytes)));
+    }
+  };
+  const int64_t prefetched = w.count - w.distance < end ? w.count - w.distance : end;
+  int64_t i = begin;
+  for (; i < prefetched; ++i) add(i, w.rows[i + w.distance]);
+  for (; i < end; ++i) add(i, w.rows[i]);
+  const UVec all = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+  for (int k = 0; k < kWidth; ++k) scales += all[k];
+  return scales;
+}
+
+template <int level>
+uint32_t gather_lines(const bench::RowWalk& w, int64_t begin, int64_t end) {
+  switch (w.unrolled ? w.row_bytes / kCacheLine : 0) {
+    case 1: return gather_unrolled<level, 1>(w, begin, end);
+    case 2: return gather_unrolled<level, 2>(w, begin, end);
+    case 4: return gather_unrolled<level, 4>(w, begin, end);
+    case 8: return gather_unrolled<level, 8>(w, begin, end);
+    case 16: return gather_unrolled<level, 16>(w, begin, end);
+  }
+  return gather_with<level>(w, begin, end);
+}
+
 uint32_t gather_range(const bench::RowWalk& w, int64_t begin, int64_t end) {
-  return w.level == 1 ? gather_with<1>(w, begin, end) : gather_with<2>(w, begin, end);
+  return w.level == 1 ? gather_lines<1>(w, begin, end) : gather_lines<2>(w, begin, end);
 }
 
 template <int level>

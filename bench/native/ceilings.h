@@ -50,6 +50,7 @@ struct RowWalk {
   int64_t distance = 0;           // rows from a read to the prefetch of its row; 0: none
   int level = 1;                  // the cache of that prefetch: 1 (L1d) or 2 (L2)
   int64_t l1_distance = 0;        // rows from a read to a second prefetch, into L1d; 0: none
+  bool unrolled = false;          // rows of 1, 2, 4, 8 or 16 lines: no l1_distance
 };
 
 // Returns the sum of all 32-bit words of the last chunk of rows.

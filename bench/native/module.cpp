@@ -76,7 +76,8 @@ ml::bench::RowWalk walk_of(const Napi::Env& env, const Bytes& bytes, const RowLi
           .count = static_cast<int64_t>(list.rows.size())};
 }
 
-// (memory, scales or undefined, row list, row bytes, distance, L1d distance, level, threads) -> sum
+// (memory, scales or undefined, row list, row bytes, distance, L1d distance, level, unrolled,
+// threads) -> sum
 Napi::Value gather(const Napi::CallbackInfo& info) {
   const RowList& list = unwrap<RowList>(info[2]);
   auto walk = walk_of(info.Env(), bytes_of(info[0]), list, integer(info[3]));
@@ -89,8 +90,9 @@ Napi::Value gather(const Napi::CallbackInfo& info) {
   walk.distance = integer(info[4]);
   walk.l1_distance = integer(info[5]);
   walk.level = static_cast<int>(integer(info[6]));
+  walk.unrolled = info[7].As<Napi::Boolean>();
   return Napi::Number::New(info.Env(),
-                           ml::bench::gather_rows(walk, static_cast<int>(integer(info[7]))));
+                           ml::bench::gather_rows(walk, static_cast<int>(integer(info[8]))));
 }
 
 // (memory, row list, row bytes, tables, stride, with row states, distance, level, threads)

@@ -172,13 +172,16 @@ class Lookup(Problem):
 class Gemm(Problem):
     def __init__(self, message, arrays):
         self.weight, self.inputs = arrays["weight"], list(arrays["inputs"])
+        self.product, self.dy = message["product"], arrays["dy"]
 
     def run(self, i):
         with torch.no_grad():
-            return F.linear(self.inputs[i], self.weight)
+            if self.product == "y":
+                return F.linear(self.inputs[i], self.weight)
+            return self.dy @ self.weight if self.product == "dx" else self.dy.t() @ self.inputs[i]
 
     def result(self):
-        return {"y": self.run(0)}
+        return {"out": self.run(0)}
 
 
 class Step(Problem):

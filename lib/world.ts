@@ -2,6 +2,7 @@
 
 import { type GroupHandle, native } from './binding.js'
 import { describeValue } from './describe.js'
+import { digest } from './digest.js'
 import { fail, MemoryLayersError } from './errors.js'
 import { inspect } from './inspect.js'
 import { checkChoice, checkInteger, checkOptions } from './options.js'
@@ -132,10 +133,7 @@ export class World {
   /** The same as {@link World.exchange}, blocking the thread. */
   exchangeSync(numbers: readonly number[]): number[][] {
     const handle = this.handle('world.exchangeSync')
-    return this.#rows(
-      native.groupExchangeSync(handle, Float64Array.from(numbers)),
-      numbers.length,
-    )
+    return this.#rows(native.groupExchangeSync(handle, Float64Array.from(numbers)), numbers.length)
   }
 
   #rows(all: ArrayBuffer, count: number): number[][] {
@@ -164,8 +162,9 @@ export class World {
     const rank = this.#members[other] as number
     throw new MemoryLayersError(
       'ERR_DISTRIBUTED',
-      `distributed: ${what} must be the same on every rank, and rank ${rank} has another than rank ` +
-        `${this.#members[0]}.\n  Here, on rank ${this.#members[this.rank]}: ${text.slice(0, 300)}`,
+      `distributed: ${what} must be the same on every rank, and rank ${rank} has another than ` +
+        `rank ${this.#members[0]}.\n` +
+        `  Here, on rank ${this.#members[this.rank]}: ${text.slice(0, 300)}`,
       rank,
     )
   }
@@ -290,14 +289,4 @@ export class World {
 function combination(where: string, options: AllReduceOptions): number {
   const { combine } = checkOptions(where, options, ['combine'])
   return combinations.indexOf(checkChoice(where, 'combine', combine ?? 'sum', combinations))
-}
-
-/** Numbers that differ where texts do: FNV-1a over UTF-16, twice, and the length. */
-function digest(text: string): number[] {
-  const hash = (seed: number): number => {
-    let h = seed
-    for (let i = 0; i < text.length; ++i) h = Math.imul(h ^ text.charCodeAt(i), 16777619)
-    return h >>> 0
-  }
-  return [hash(2166136261), hash(40503), text.length]
 }

@@ -14,12 +14,14 @@ const wrappers = ['mpicxx', 'mpic++', 'mpiCC', 'CC']
 /** Returns what went wrong; undefined if nothing did. `wrapper`: one by name, or '' for any. */
 export function compileTransport(wrapper: string, headers: readonly string[]): string | undefined {
   const compiler = (wrapper ? [wrapper] : wrappers).find((name) => works(name))
-  if (!compiler)
+  if (!compiler) {
+    const problem = wrapper ? `${wrapper} can't be run` : `none of ${wrappers.join(', ')} is there`
     return (
-      `${wrapper ? `${wrapper} can't be run` : `no compiler wrapper of an MPI was found: ${wrappers.join(', ')}`}.\n` +
-      '  Install an MPI (Debian: apt-get install openmpi-bin libopenmpi-dev), or name its wrapper:\n' +
-      '  npx memory-layers build --mpi=/path/to/mpicxx'
+      `no compiler wrapper of an MPI: ${problem}.\n` +
+      '  Install an MPI (Debian: apt-get install openmpi-bin libopenmpi-dev), or name its\n' +
+      '  wrapper: npx memory-layers build --mpi=/path/to/mpicxx'
     )
+  }
   mkdirSync(dirname(transportTarget), { recursive: true })
   const undefinedSymbols = process.platform === 'darwin' ? ['-undefined', 'dynamic_lookup'] : []
   const { status } = spawnSync(

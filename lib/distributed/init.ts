@@ -4,6 +4,7 @@ import { MemoryLayersError } from '../errors.js'
 import { checkNumber, checkOptions } from '../options.js'
 import { World } from '../world.js'
 import { findLauncher, mpiLibrary } from './launcher.js'
+import { announcePresence } from './presence.js'
 import { loadTransport } from './transport.js'
 
 /** Options of {@link initDistributed}. */
@@ -31,11 +32,25 @@ export async function initDistributed(options: InitOptions = {}): Promise<World>
   const launcher = findLauncher()
   const { kind, name } = mpiLibrary(native.transportLibrary(transport))
   if (launcher?.kind && kind && launcher.kind !== kind) throw otherMpi(launcher.name, name)
-  const group = await native.worldStart(transport, milliseconds)
+  const findAbsent = announcePresence()
+  const group = await native.worldStart(transport, milliseconds).catch(async (error) => {
+    const absent = error.rank === undefined ? await findAbsent() : undefined
+    throw absent === undefined ? error : notArrived(absent, timeout)
+  })
+  void findAbsent()
   if (launcher && launcher.size !== group.size) throw otherMpi(launcher.name, name)
   const world = new World(group, name)
   await world.expectSame('the version of memory-layers', packageVersion())
   return world
+}
+
+function notArrived(rank: number, timeout: number): MemoryLayersError {
+  return new MemoryLayersError(
+    'ERR_DISTRIBUTED',
+    `${where}: rank ${rank} must call it within ${timeout} s, and has not.\n` +
+      '  Every rank that the launcher starts must.',
+    rank,
+  )
 }
 
 function otherMpi(launcher: string, library: string): MemoryLayersError {

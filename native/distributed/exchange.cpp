@@ -7,52 +7,18 @@
 #include "device/batch.h"
 #include "device/dependence.h"
 #include "device/recording.h"
+#include "distributed/runs.h"
 
 namespace ml {
-namespace {
-
-// Bytes of device memory without a gap, made of the pieces that are received.
-struct Run {
-  View view;  // u8
-  int64_t staged = 0;
-};
-
-View bytes_of(const View& v) {
-  View bytes = v;
-  bytes.dtype = DType::u8;
-  bytes.shape = {v.bytes()};
-  return bytes;
-}
-
-char* end_of(const View& bytes) { return bytes.as<char>() + bytes.bytes(); }
-
-std::vector<Run> runs_of(const std::vector<Piece>& pieces) {
-  std::vector<Run> runs;
-  int64_t staged = 0;
-  for (const Piece& piece : pieces) {
-    if (piece.view.bytes() == 0) continue;
-    const View bytes = bytes_of(piece.view);
-    if (!runs.empty() && runs.back().view.storage == bytes.storage &&
-        end_of(runs.back().view) == bytes.data)
-      runs.back().view.shape = {runs.back().view.bytes() + bytes.bytes()};
-    else
-      runs.push_back({bytes, staged});
-    staged += bytes.bytes();
-  }
-  return runs;
-}
-
-}  // namespace
-
 // What the caller, the stream and the communication thread share.
 struct Crossing {
   World& world;
   Transfer transfer;
   Flight flight{};
-  OutcomePtr started{};              // of what is sent; caller's thread
+  OutcomePtr started{};               // of what is sent; caller's thread
   std::unique_ptr<char[]> staging{};  // host memory, for devices whose memory is elsewhere
-  FaultPtr fault{};                  // made once from the flight's error; the stream's thread
-  bool begun = false;                // the stream's thread
+  FaultPtr fault{};                   // made once from the flight's error; the stream's thread
+  bool begun = false;                 // the stream's thread
 
   // On the stream's thread, or where it completes a read.
   static void begin(const std::shared_ptr<Crossing>& self, bool is_void) {
@@ -232,14 +198,16 @@ CrossingPtr new_crossing(Group& group, const Exchange& exchange, bool staged) {
   for (const Piece& piece : exchange.receives) received += piece.view.bytes();
   for (const Piece& piece : exchange.sends) sent += piece.view.bytes();
   if (staged)
-    crossing->staging = std::make_unique_for_overwrite<char[]>(static_cast<size_t>(received + sent));
+    crossing->staging =
+        std::make_unique_for_overwrite<char[]>(static_cast<size_t>(received + sent));
   char* at = crossing->staging.get();
   const auto add = [&](std::vector<Message>& messages, const std::vector<Piece>& pieces) {
     messages.reserve(pieces.size());
     for (const Piece& piece : pieces) {
       const int64_t bytes = piece.view.bytes();
       if (bytes == 0) continue;
-      messages.push_back({group.world_rank(piece.peer), staged ? at : piece.view.as<char>(), bytes});
+      messages.push_back(
+          {group.world_rank(piece.peer), staged ? at : piece.view.as<char>(), bytes});
       if (staged) at += bytes;
     }
   };
@@ -254,7 +222,7 @@ CrossingPtr new_crossing(Group& group, const Exchange& exchange, bool staged) {
 Pending start_exchange(const GroupPtr& group, Device& device, const Exchange& exchange,
                        std::vector<Tensor> kept) {
   if (device.recording) device.recording->refuse(exchange.name);
-  const bool staged = device.kind != "cpu";
+  const bool staged = device.kind != "cpu";  // its memory is elsewhere
   auto state = std::make_shared<Pending::State>();
   state->device = device.shared_from_this();
   state->kept = std::move(kept);
@@ -271,9 +239,9 @@ Pending start_exchange(const GroupPtr& group, Device& device, const Exchange& ex
 
 void Pending::wait() {
   State& state = *state_;
-  WorkMemory& memory = state.device->work_memory();
-  submit(*state.device,
-         WorkPtr(new (memory) Wait(*state.device, std::move(state.runs), state.crossing)));
+  Device& device = *state.device;
+  submit(device,
+         WorkPtr(new (device.work_memory()) Wait(device, std::move(state.runs), state.crossing)));
   state_ = nullptr;
 }
 

@@ -87,9 +87,11 @@ export async function launch<Result>(
   void ended.then((code) => {
     status = code
   })
-  const done = () => (until ? reports('last').filter(Boolean).length >= until : status !== undefined)
+  const done = () =>
+    until ? reports('last').filter(Boolean).length >= until : status !== undefined
   while (!done() && performance.now() < end) await setTimeout(50)
-  for (const pid of reports('pid').filter((pid) => until || status === undefined)) kill(pid)
+  const outlived = until || status === undefined
+  for (const pid of outlived ? reports('pid').filter(Boolean) : []) kill(pid)
   if (status === undefined) kill(-(child.pid as number))
   await ended
   const results = reports('json')

@@ -24,7 +24,10 @@ if (refused) {
 }
 const device = openTestDevice()
 const { rank, size } = world
-const x = device.tensor(Float32Array.from({ length: 4096 }, (_, i) => i + rank), [4096])
+const x = device.tensor(
+  Float32Array.from({ length: 4096 }, (_, i) => i + rank),
+  [4096],
+)
 
 /** A step with a collective; what it is refused with. */
 const step = () =>
@@ -68,7 +71,9 @@ async function recoverable() {
     await world.barrier()
   }
   results.text = await errorOf(() => world.expectSame('the seed', guilty ? '7' : '1'))
-  results.textSync = await errorOf(async () => world.expectSameSync('shapes', guilty ? '[2]' : '[1]'))
+  results.textSync = await errorOf(async () =>
+    world.expectSameSync('shapes', guilty ? '[2]' : '[1]'),
+  )
   results.equal = await errorOf(() => world.expectSame('the seed', '1'))
   results.again = await errorOf(() => initDistributed())
   return results

@@ -24,7 +24,7 @@ const mostFrequent = 500
 
 /** The first `limit` facts of a set: the largest cities, or nouns in a fixed random order. */
 export function factSet(name: FactSet['name'], limit = Number.POSITIVE_INFINITY): FactSet {
-  const { names, answers, title } = name === 'cities' ? cities(limit) : nouns(limit)
+  const { names, answers, title } = namedFacts(name, limit)
   const rows = encode(names, 1)
   const same = collisions(rows)
   if (same > 0) throw new Error(`${same} names have the encoding of another`)
@@ -35,6 +35,11 @@ export function factSet(name: FactSet['name'], limit = Number.POSITIVE_INFINITY)
   for (const i of positions) counts[i]!++
   const majority = Math.max(...counts) / positions.length
   return { name, title, rows, answers: positions, classes: list.length, majority }
+}
+
+/** The names and answers of a set. */
+export function namedFacts(name: FactSet['name'], limit: number) {
+  return name === 'cities' ? cities(limit) : nouns(limit)
 }
 
 function cities(limit: number) {

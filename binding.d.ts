@@ -805,11 +805,7 @@ export function groupTraffic(
 ): Record<string, { calls: number; sent: number; received: number }>
 /** combine 0: sum; 1: mean. */
 export function allReduce(group: GroupHandle, x: TensorHandle, combine: number): void
-export function allReduceStart(
-  group: GroupHandle,
-  x: TensorHandle,
-  combine: number,
-): PendingHandle
+export function allReduceStart(group: GroupHandle, x: TensorHandle, combine: number): PendingHandle
 export function broadcast(group: GroupHandle, x: TensorHandle, root: number): void
 /** `rows`: of every rank. The tensor is defined from pendingWait() on. */
 export function allGather(

@@ -132,10 +132,7 @@ export class World {
   /** The same as {@link World.exchange}, blocking the thread. */
   exchangeSync(numbers: readonly number[]): number[][] {
     const handle = this.handle('world.exchangeSync')
-    return this.#rows(
-      native.groupExchangeSync(handle, Float64Array.from(numbers)),
-      numbers.length,
-    )
+    return this.#rows(native.groupExchangeSync(handle, Float64Array.from(numbers)), numbers.length)
   }
 
   #rows(all: ArrayBuffer, count: number): number[][] {

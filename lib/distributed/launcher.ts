@@ -34,7 +34,11 @@ export function mpiLibrary(text: string): { kind: MpiKind | undefined; name: str
   if (openMpi) return { kind: 'Open MPI', name: `Open MPI ${openMpi[1]}` }
   // MPICH and what is built on it, which share launchers and binaries.
   const version = /(?:MPICH|Intel\(R\) MPI|MVAPICH)[^\d]*(\d\S*)/.exec(text)
-  const name = /Intel\(R\) MPI/.test(text) ? 'Intel MPI' : /MVAPICH/.test(text) ? 'MVAPICH' : 'MPICH'
+  const name = /Intel\(R\) MPI/.test(text)
+    ? 'Intel MPI'
+    : /MVAPICH/.test(text)
+      ? 'MVAPICH'
+      : 'MPICH'
   if (version) return { kind: 'MPICH', name: `${name} ${version[1]}` }
   return { kind: undefined, name: text.split('\n')[0]?.trim() ?? '' }
 }

@@ -12,7 +12,7 @@ struct Delivery {
   Settles settles;
   napi_deferred deferred = nullptr;
   FaultPtr fault;
-  Ticket synchronized = 0;  // work up to here was waited for, for its faults too
+  Ticket synchronized = 0;       // work up to here was waited for, for its faults too
   std::optional<Error> error{};  // of what no device did
 };
 

@@ -159,7 +159,8 @@ Napi::Value all_reduce_start(Arguments& a) {
   const GroupPtr g = group(a);
   const Tensor t = a.output("x");
   const auto combine = a.choice<Combine>("combine");
-  return wrap(a.env(), PendingBox{{}, std::make_unique<PendingReduce>(start_all_reduce(g, t, combine))});
+  return wrap(a.env(),
+              PendingBox{{}, std::make_unique<PendingReduce>(start_all_reduce(g, t, combine))});
 }
 
 Napi::Value broadcast(Arguments& a) {

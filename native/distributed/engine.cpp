@@ -116,8 +116,7 @@ void Engine::loop(const std::function<void(std::optional<Error>, const Found&)>&
 // Begins what was submitted; sleeps while there is nothing to do. False at the end.
 bool Engine::take() {
   std::unique_lock<std::mutex> lock(mutex_);
-  if (active_.empty())
-    submitted_.wait(lock, [this] { return finish_ || !queue_.empty(); });
+  if (active_.empty()) submitted_.wait(lock, [this] { return finish_ || !queue_.empty(); });
   while (!queue_.empty()) {
     Transfer next = std::move(queue_.front());
     queue_.pop_front();
@@ -154,9 +153,8 @@ void Engine::post(Active& active, const Message& message, bool receive) {
     Part part{message.peer, receive, std::min(kPart, message.bytes - at)};
     const int64_t sent = t.is_void ? 0 : part.bytes;
     const int code =
-        receive
-            ? transport_.receive(part.peer, t.tag, message.data + at, part.bytes, &part.request)
-            : transport_.send(part.peer, t.tag, message.data + at, sent, &part.request);
+        receive ? transport_.receive(part.peer, t.tag, message.data + at, part.bytes, &part.request)
+                : transport_.send(part.peer, t.tag, message.data + at, sent, &part.request);
     if (code) return fail(transport_error(code, t.name));
     active.parts.push_back(part);
   }
@@ -191,16 +189,16 @@ void Engine::complete(Part& part, int code, int64_t bytes, Active& active) {
   }
   if (!part.received || active.error || (!code && bytes == part.bytes)) return;
   if (!code && bytes == 0) {
-    active.error = Error::of_rank(
-        part.peer, std::string(name) + ": what " + rank + " had to send is void: its own error " +
-                       "says why.");
+    active.error =
+        Error::of_rank(part.peer, std::string(name) + ": what " + rank +
+                                      " had to send is void: its own error " + "says why.");
     return;
   }
   const std::string sent = code ? "more" : std::to_string(bytes);
-  active.error = Error::of_rank(
-      part.peer, std::string(name) + ": " + rank + " must send " + std::to_string(part.bytes) +
-                     " bytes, sent " + sent + ".\n  All ranks call the same collectives in the " +
-                     "same order, with shapes that agree.");
+  active.error = Error::of_rank(part.peer, std::string(name) + ": " + rank + " must send " +
+                                               std::to_string(part.bytes) + " bytes, sent " + sent +
+                                               ".\n  All ranks call the same collectives in the " +
+                                               "same order, with shapes that agree.");
 }
 
 void Engine::check_progress(const Active& active, Clock::time_point now) {

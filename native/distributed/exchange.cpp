@@ -48,10 +48,10 @@ struct Crossing {
   World& world;
   Transfer transfer;
   Flight flight{};
-  OutcomePtr started{};              // of what is sent; caller's thread
+  OutcomePtr started{};               // of what is sent; caller's thread
   std::unique_ptr<char[]> staging{};  // host memory, for devices whose memory is elsewhere
-  FaultPtr fault{};                  // made once from the flight's error; the stream's thread
-  bool begun = false;                // the stream's thread
+  FaultPtr fault{};                   // made once from the flight's error; the stream's thread
+  bool begun = false;                 // the stream's thread
 
   // On the stream's thread, or where it completes a read.
   static void begin(const std::shared_ptr<Crossing>& self, bool is_void) {
@@ -231,14 +231,16 @@ CrossingPtr new_crossing(Group& group, const Exchange& exchange, bool staged) {
   for (const Piece& piece : exchange.receives) received += piece.view.bytes();
   for (const Piece& piece : exchange.sends) sent += piece.view.bytes();
   if (staged)
-    crossing->staging = std::make_unique_for_overwrite<char[]>(static_cast<size_t>(received + sent));
+    crossing->staging =
+        std::make_unique_for_overwrite<char[]>(static_cast<size_t>(received + sent));
   char* at = crossing->staging.get();
   const auto add = [&](std::vector<Message>& messages, const std::vector<Piece>& pieces) {
     messages.reserve(pieces.size());
     for (const Piece& piece : pieces) {
       const int64_t bytes = piece.view.bytes();
       if (bytes == 0) continue;
-      messages.push_back({group.world_rank(piece.peer), staged ? at : piece.view.as<char>(), bytes});
+      messages.push_back(
+          {group.world_rank(piece.peer), staged ? at : piece.view.as<char>(), bytes});
       if (staged) at += bytes;
     }
   };

@@ -99,8 +99,8 @@ int try_address(uint32_t address, const Liveness::Meeting& meeting, int rank) {
   const Greeting greeting{meeting.token, rank};
   uint64_t answer = 0;
   if ((::connect(s, reinterpret_cast<sockaddr*>(&to), sizeof(to)) == 0 || errno == EINPROGRESS) &&
-      wait_for(s, POLLOUT, kConnect) &&
-      getsockopt(s, SOL_SOCKET, SO_ERROR, &error, &size) == 0 && error == 0) {
+      wait_for(s, POLLOUT, kConnect) && getsockopt(s, SOL_SOCKET, SO_ERROR, &error, &size) == 0 &&
+      error == 0) {
     send_all(s, &greeting, sizeof(greeting));
     if (receive_all(s, &answer, sizeof(answer), kConnect) && answer == meeting.token) return s;
   }
@@ -208,18 +208,17 @@ void Liveness::loop(milliseconds silence) {
     }
     entries.clear();
     entries.push_back({wake_[0], POLLIN, 0});
-    for (const Peer& peer : peers_)
-      entries.push_back({peer.left ? -1 : peer.socket, POLLIN, 0});
+    for (const Peer& peer : peers_) entries.push_back({peer.left ? -1 : peer.socket, POLLIN, 0});
     const auto pause = std::chrono::duration_cast<milliseconds>(next_beat - Clock::now());
-    (void)::poll(entries.data(), entries.size(), static_cast<int>(std::max<int64_t>(pause.count(), 0)));
+    (void)::poll(entries.data(), entries.size(),
+                 static_cast<int>(std::max<int64_t>(pause.count(), 0)));
     char byte;
     while (::read(wake_[0], &byte, 1) > 0) continue;
     for (size_t i = 0; i < peers_.size(); ++i)
       if (entries[i + 1].revents) hear(peers_[i]);
     for (const Peer& peer : peers_)
       if (!peer.left && Clock::now() - peer.heard > silence)
-        lose(peer.rank, "it has been silent for " +
-                            std::to_string(silence.count() / 1000) +
+        lose(peer.rank, "it has been silent for " + std::to_string(silence.count() / 1000) +
                             " s: it was stopped, or the network was cut");
     if (reported_ >= 0) lose(reported_, "");
   }
@@ -252,7 +251,8 @@ void Liveness::lose(int rank, const std::string& why) {
   if (has_lost_) return;
   has_lost_ = true;
   tell_all({Note::lost, rank});
-  lost_(Error::of_rank(rank, "distributed: rank " + std::to_string(rank) + " is lost: " + why + "."));
+  lost_(
+      Error::of_rank(rank, "distributed: rank " + std::to_string(rank) + " is lost: " + why + "."));
 }
 
 void Liveness::tell_all(const Note& note) {

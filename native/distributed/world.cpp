@@ -19,13 +19,12 @@ void World::start(std::chrono::milliseconds timeout,
                   std::function<void(std::optional<Error>)> done) {
   auto joined = std::make_shared<Flight>();
   engine_.on_failure = [this](const Error& error) { liveness_.report(error); };
-  engine_.start(timeout,
-                [this, joined](std::optional<Error> error, const Engine::Found& found) {
-                  rank_ = found.rank;
-                  ranks_ = found.ranks;
-                  tags_ = found.tags;
-                  joined->end(std::move(error));
-                });
+  engine_.start(timeout, [this, joined](std::optional<Error> error, const Engine::Found& found) {
+    rank_ = found.rank;
+    ranks_ = found.ranks;
+    tags_ = found.tags;
+    joined->end(std::move(error));
+  });
   start_thread("ml-meet", "the thread that joins the ranks",
                [this, joined, timeout, done = std::move(done)] {
                  std::optional<Error> error;

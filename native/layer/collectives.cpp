@@ -102,9 +102,8 @@ Pending start_scatter(const GroupPtr& group, const char* name, const Tensor& t,
 std::vector<Tensor> addends_of(const Group& group, const Tensor& own, const Tensor& received) {
   std::vector<Tensor> addends;
   for (int r = 0; r < group.size(); ++r)
-    addends.push_back(r == group.rank()
-                          ? own
-                          : elements(received, r * own.size(), (r + 1) * own.size()));
+    addends.push_back(r == group.rank() ? own
+                                        : elements(received, r * own.size(), (r + 1) * own.size()));
   return addends;
 }
 

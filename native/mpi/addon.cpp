@@ -103,10 +103,17 @@ int is_truncation(int code) {
 
 int finish() { return MPI_Finalize(); }
 
-const ml_transport table{ML_TRANSPORT_MAGIC, ML_TRANSPORT_VERSION, sizeof(ml_transport),
-                         library,            error_text,           start,
-                         send,               receive,              test,
-                         is_truncation,      finish};
+const ml_transport table{ML_TRANSPORT_MAGIC,
+                         ML_TRANSPORT_VERSION,
+                         sizeof(ml_transport),
+                         library,
+                         error_text,
+                         start,
+                         send,
+                         receive,
+                         test,
+                         is_truncation,
+                         finish};
 
 }  // namespace
 

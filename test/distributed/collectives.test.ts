@@ -58,7 +58,9 @@ function checkReduces({ size, rank, results, traffic }: Report): void {
 function checkMoves({ size, rank, results }: Report): void {
   const all = ranksOf(size)
   expect(results['allGather']).toEqual(all.flatMap((r) => numbers(r, rowsOf(r) * 3)))
-  expect(results['allGatherBytes']).toEqual(all.flatMap((r) => [0, 1, 2, 3, 4].map((i) => r * 5 + i)))
+  expect(results['allGatherBytes']).toEqual(
+    all.flatMap((r) => [0, 1, 2, 3, 4].map((i) => r * 5 + i)),
+  )
   expect(results['allGatherHalf']).toHaveLength(size * 6)
   expect(results['allGatherHalf'].slice(rank * 6, rank * 6 + 6)).toEqual(
     numbers(rank, 6).map(bfloat16),

@@ -25,7 +25,10 @@ const traffic = world.traffic().allReduce
 {
   const x = device.tensor(numbers(rank, rowsOf(rank) * 3), [rowsOf(rank), 3])
   results.allGather = await list(world.allGather(x, rows))
-  const bytes = device.tensor(Uint8Array.from({ length: 5 }, (_, i) => rank * 5 + i), [5])
+  const bytes = device.tensor(
+    Uint8Array.from({ length: 5 }, (_, i) => rank * 5 + i),
+    [5],
+  )
   results.allGatherBytes = await list(world.allGather(bytes))
   const half = device.tensor(numbers(rank, 6), [2, 3], 'bfloat16')
   results.allGatherHalf = Array.from(await world.allGather(half).bits())
@@ -36,7 +39,10 @@ const traffic = world.traffic().allReduce
   const total = send.reduce((a, b) => a + b, 0)
   const x = device.tensor(numbers(rank, total * 2), [total, 2])
   results.allToAll = await list(world.allToAll(x, send, receive))
-  const one = device.tensor(Int32Array.from({ length: size }, (_, r) => rank * 100 + r), [size])
+  const one = device.tensor(
+    Int32Array.from({ length: size }, (_, r) => rank * 100 + r),
+    [size],
+  )
   results.transpose = await list(world.allToAll(one))
 }
 {

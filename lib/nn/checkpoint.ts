@@ -2,8 +2,8 @@
 // JSON, what is no tensor.
 
 import { atomically } from '../atomically.js'
-import { describeValue, isObject, shorten } from '../describe.js'
-import { fail, isArray, MemoryLayersError } from '../errors.js'
+import { isObject, shorten } from '../describe.js'
+import { fail, MemoryLayersError } from '../errors.js'
 import { checkPath } from '../files/system.js'
 import { collectTensors } from '../made-tensors.js'
 import { checkInteger, checkOptions } from '../options.js'

@@ -2,7 +2,7 @@
 
 import { isObject } from '../describe.js'
 import { fail } from '../errors.js'
-import { checkChoice, checkInteger, checkNumber, checkOptions } from '../options.js'
+import { checkInteger } from '../options.js'
 import {
   countedSlots,
   type MultiplyAdds,
@@ -18,7 +18,6 @@ import {
   type Grid,
   gridsOf,
   type TableReads,
-  type Topology,
   tableReads,
 } from './plan-collectives.js'
 import { type CheckedPlan, checkPlan, maxDevices, type PlanOptions } from './plan-options.js'

@@ -196,15 +196,10 @@ C& next_context(Arguments& a, const Layer& layer, std::unique_ptr<C> ContextBox:
                         (*unwrap<ContextBox>(a.next(), "context").saved).*kind, layer.id());
 }
 
-Napi::Value memory_layer_gate(Arguments& a) {
+template <auto part>
+Napi::Value memory_layer_part(Arguments& a) {
   MemoryLayer& layer = live_layer<MemoryLayerBox>(a);
-  layer.gate(next_context(a, layer, &ContextBox::Saved::memory));
-  return a.undefined();
-}
-
-Napi::Value memory_layer_backward_gate(Arguments& a) {
-  MemoryLayer& layer = live_layer<MemoryLayerBox>(a);
-  layer.backward_gate(next_context(a, layer, &ContextBox::Saved::memory));
+  (layer.*part)(next_context(a, layer, kMemory));
   return a.undefined();
 }
 
@@ -285,8 +280,9 @@ void define_layers(Napi::Object exports) {
   define<peer_layer_backward>(exports, "peerLayerBackward", "PeerLayer.backward");
   define<layer_look_up<MemoryLayerBox, kMemory>>(exports, "memoryLayerLookUp",
                                                  "MemoryLayer.forward");
-  define<memory_layer_gate>(exports, "memoryLayerGate", "MemoryLayer.forward");
-  define<memory_layer_backward_gate>(exports, "memoryLayerBackwardGate", "MemoryLayer.backward");
+  define<memory_layer_part<&MemoryLayer::gate>>(exports, "memoryLayerGate", "MemoryLayer.forward");
+  define<memory_layer_part<&MemoryLayer::backward_gate>>(exports, "memoryLayerBackwardGate",
+                                                         "MemoryLayer.backward");
   define<memory_layer_finish>(exports, "memoryLayerFinish", "MemoryLayer.forward");
   define<layer_backward_rows<MemoryLayerBox, kMemory>>(exports, "memoryLayerBackwardRows",
                                                        "MemoryLayer.backward");

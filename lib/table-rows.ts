@@ -1,10 +1,11 @@
-// The rows of a value table: in memory of their own, or in a file.
+// The rows of a value table: new ones in memory, all or some columns of them, or those of a file.
 
 import { native } from './binding.js'
 import { checkDevice, type Device } from './device.js'
 import type { DType } from './dtype.js'
 import { fail } from './errors.js'
 import { constantTensor } from './new-tensor.js'
+import { slice } from './ops.js'
 import { checkInteger, checkNumber, checkOptions, checkSeed, choiceIndex } from './options.js'
 import { mapTensors } from './safetensors.js'
 import { type ColumnShard, checkShard, type ShardOptions } from './sharding/columns.js'
@@ -89,8 +90,7 @@ export function allocateRows(where: string, device: Device, options: ValueTableO
     })
     return new TableRows({ ...whole, weight, scales: undefined })
   }
-  if (shard)
-    fail('ERR_UNSUPPORTED', where, 'shard', 'be left out for an int8 table', checked.shard)
+  if (shard) fail('ERR_UNSUPPORTED', where, 'shard', 'be left out for an int8 table', checked.shard)
   if (checked.init) {
     const requirement = 'be left out for an int8 table'
     const hint = 'Write its weight and scales.'
@@ -99,6 +99,11 @@ export function allocateRows(where: string, device: Device, options: ValueTableO
   const weight = device.zeros(shape, 'int8')
   const scales = constantTensor(where, device, [slots], 1)
   return new TableRows({ ...whole, weight, scales })
+}
+
+/** The columns of this rank, of a whole table. */
+export function columnsOf(weight: Tensor, shard: ColumnShard): Tensor {
+  return slice(weight, { begin: [0, shard.begin], end: [undefined, shard.end] })
 }
 
 /** Rows that stay in a file. */

@@ -8,7 +8,7 @@ import { convertible, type DType } from './dtype.js'
 import { fail } from './errors.js'
 import { inspect } from './inspect.js'
 import { noteOwner } from './made-tensors.js'
-import { SparseGrad, slice } from './ops.js'
+import { SparseGrad } from './ops.js'
 import { overwrite } from './overwrite.js'
 import { RowPatch } from './row-patch.js'
 import type { ColumnShard } from './sharding/columns.js'
@@ -16,6 +16,7 @@ import { noteShard } from './sharding/shard-of.js'
 import { diffOf, replaceRows } from './table-patch.js'
 import {
   allocateRows,
+  columnsOf,
   type MapOptions,
   mapRows,
   TableRows,
@@ -24,11 +25,6 @@ import {
 import { formatShape, optionalTensorHandle, Tensor, tensorHandle } from './tensor.js'
 
 export type { MapOptions, ValueTableOptions } from './table-rows.js'
-
-/** The columns of this rank, of a whole table. */
-function columnsOf(weight: Tensor, shard: ColumnShard): Tensor {
-  return slice(weight, { begin: [0, shard.begin], end: [undefined, shard.end] })
-}
 
 /**
  * A table of value rows `[slots, dim]`, shared by any number of layers. Its gradient is never
@@ -174,12 +170,12 @@ export class ValueTable {
     if (found !== wanted) fail('ERR_SHAPE', where, 'weight', `have shape ${wanted}`, found)
     if (!convertible(weight.dtype, this.dtype))
       fail('ERR_DTYPE', where, 'weight', `be ${this.dtype}`, weight.dtype)
-    if (!this.shard) return overwrite(this.weight, weight)
-    const columns = unrecorded(() => columnsOf(weight, this.shard!))
+    const { shard } = this
+    const own = shard ? unrecorded(() => columnsOf(weight, shard)) : weight
     try {
-      overwrite(this.weight, columns)
+      overwrite(this.weight, own)
     } finally {
-      columns.dispose()
+      if (shard) own.dispose()
     }
   }
 
@@ -288,7 +284,8 @@ export class ValueTable {
   [inspect](): string {
     const { shard } = this
     const columns = shard ? `, columns ${shard.begin} to ${shard.end}` : ''
-    const state = `${columns}${this.mapped ? ', mapped' : ''}${this.weight.disposed ? ', disposed' : ''}`
+    const disposed = this.weight.disposed ? ', disposed' : ''
+    const state = `${columns}${this.mapped ? ', mapped' : ''}${disposed}`
     return `ValueTable ${this.dtype} [${this.slots}, ${this.dim}] on ${this.device.name}${state}`
   }
 }

@@ -114,13 +114,14 @@ function describe(name: string, preset: Preset, p: Plan): string {
   const marks = preset.derived.length ? `; derived: ${preset.derived.join(', ')}` : ''
   const { columns, replicas } = p.grid
   const { compute, collectives, efficiency } = p.seconds
-  const sent = Object.fromEntries(p.collectives.map((c) => [c.name, c.bytes]))
+  const each = p.collectives.map((c) => [c.name, c.bytes])
+  const sent = { ...Object.fromEntries(each), total: p.bytesPerStep }
   const parallel =
     p.bytesPerStep === 0
       ? []
       : [
           `Grid: ${columns} devices divide the columns of the tables, ${replicas} such groups`,
-          `Bytes per step that a device sends\n${entries({ ...sent, total: p.bytesPerStep }, bytes)}`,
+          `Bytes per step that a device sends\n${entries(sent, bytes)}`,
           describeLink('devices of its machine', p.link),
           describeLink('other machines', p.network),
           `Seconds of a step\n${entries({ compute, collectives }, seconds)}`,

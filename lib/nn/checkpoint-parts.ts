@@ -1,5 +1,6 @@
-// A checkpoint of several ranks: an index, and beside it one file a rank. The index is written last,
-// so that a checkpoint is whole or not there; the files of the one before it are removed then.
+// A checkpoint of several ranks: an index, and beside it one file a rank. The index is written
+// last, so that a checkpoint is whole or not there; the files of the one before it are removed
+// then.
 
 import { randomInt } from 'node:crypto'
 import { basename, dirname, extname, join } from 'node:path'
@@ -131,7 +132,9 @@ export function partFilesOf(metadata: Record<string, string> | undefined): PartF
     const begins = isObject(columns) ? Object.values(columns) : []
     const whole = begins.every(
       (list) =>
-        isArray(list) && list.length === files?.length && list.every((n) => Number.isSafeInteger(n)),
+        isArray(list) &&
+        list.length === files?.length &&
+        list.every((n) => Number.isSafeInteger(n)),
     )
     if (named && isObject(columns) && whole) return { files, columns }
   } catch {

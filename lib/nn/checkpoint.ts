@@ -2,8 +2,8 @@
 // JSON, what is no tensor.
 
 import { atomically } from '../atomically.js'
-import { describeValue, isObject, shorten } from '../describe.js'
-import { fail, isArray, MemoryLayersError } from '../errors.js'
+import { isObject, shorten } from '../describe.js'
+import { fail, MemoryLayersError } from '../errors.js'
 import { checkPath } from '../files/system.js'
 import { collectTensors } from '../made-tensors.js'
 import { checkInteger, checkOptions } from '../options.js'
@@ -19,15 +19,11 @@ import {
   partFilesOf,
   saveParts,
 } from './checkpoint-parts.js'
+import { checkJson } from './json-state.js'
 import { isPosition, isResumable, type Resumable, resumables, setPositions } from './resumable.js'
+import { firstTensor, isStateful, liveTensors, type Stateful } from './stateful.js'
 
-/** What has tensors to keep: a model, a layer, an optimizer. */
-export interface Stateful {
-  /** The live tensors by name. */
-  stateDict(): StateDict
-  /** Copies tensors in, all or nothing. */
-  loadStateDict(state: StateDict): void
-}
+export type { Stateful } from './stateful.js'
 
 /** Parts of a checkpoint by name. `state` is anything that JSON has. */
 export interface CheckpointParts {
@@ -216,40 +212,6 @@ export async function loadCheckpointIf<T>(
   }
 }
 
-/** The live tensors by the names that they have in a file; those made for it are disposed. */
-function liveTensors(parts: CheckpointParts): StateDict {
-  const live: StateDict = {}
-  const made: Tensor[] = []
-  const restore = collectTensors(made)
-  try {
-    for (const [part, object] of Object.entries(parts))
-      if (isStateful(object))
-        for (const [key, tensor] of Object.entries(object.stateDict()))
-          live[`${part}.${key}`] = tensor
-    return live
-  } finally {
-    restore()
-    for (const tensor of made) tensor.dispose()
-  }
-}
-
-function firstTensor(object: Stateful): Tensor[] {
-  const made: Tensor[] = []
-  const restore = collectTensors(made)
-  try {
-    const [tensor] = Object.values(object.stateDict())
-    return tensor ? [tensor] : []
-  } finally {
-    restore()
-    for (const tensor of made) tensor.dispose()
-  }
-}
-
-function isStateful(object: unknown): object is Stateful {
-  const { stateDict, loadStateDict } = (isObject(object) ? object : {}) as Partial<Stateful>
-  return typeof stateDict === 'function' && typeof loadStateDict === 'function'
-}
-
 function checkParts(where: string, parts: unknown): CheckpointParts {
   if (!isObject(parts)) fail('ERR_VALUE', where, 'parts', 'be an object of parts by name', parts)
   const named = Object.entries(parts).filter(([, object]) => object !== undefined)
@@ -268,23 +230,6 @@ function checkNames(where: string, names: readonly string[]): void {
     const wanted = `not begin as the tensors of "${shorten(outer ?? '')}" do`
     if (outer !== undefined) fail('ERR_VALUE', where, shorten(name), wanted, 'such a name')
   }
-}
-
-const maxDepth = 100
-
-/** A copy of a state, each property read once: what JSON keeps of it must be all of it. */
-function checkJson(where: string, state: unknown): unknown {
-  const copy = (value: unknown, path: string, depth: number): unknown => {
-    if (value === null || typeof value === 'string' || typeof value === 'boolean') return value
-    if (Number.isFinite(value)) return value
-    const plain = isObject(value) && Object.getPrototypeOf(value) === Object.prototype
-    if (depth > maxDepth || !(isArray(value) || plain))
-      fail('ERR_VALUE', where, shorten(path), 'be a value of JSON', describeValue(value))
-    const item = (key: number | string, item: unknown) => copy(item, `${path}.${key}`, depth + 1)
-    if (isArray(value)) return Array.from(value, (element, i) => item(i, element))
-    return Object.fromEntries(Object.entries(value).map(([key, v]) => [key, item(key, v)]))
-  }
-  return state === undefined ? null : copy(state, 'state', 0)
 }
 
 function readContents(where: string, path: string, metadata: Record<string, string>): Contents {

@@ -47,7 +47,8 @@ export class RunCheckpoints {
     if (!checkpoint || this.#saved === step) return
     const { path, keep } = checkpoint
     const first = !world || world.rank === 0
-    if (first && keep > 1 && this.#saved !== undefined) await keepAs(path, olderName(path, this.#saved))
+    if (first && keep > 1 && this.#saved !== undefined)
+      await keepAs(path, olderName(path, this.#saved))
     const fit: RunState = { step, taken, lr: optimizer.lr }
     const parts = { ...this.#parts, state: { fit } }
     await saveCheckpointOf(path, parts, { world, keepOlder: keep > 1 })

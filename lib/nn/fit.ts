@@ -141,6 +141,8 @@ class Run<Tokens, Targets> {
         await this.#doStep(batches, targets)
       }
       await this.#drain()
+      // What the last step sends must have arrived before a world is closed.
+      if (this.#options.world) await this.#device.synchronize()
       await this.#checkpoints.save(this.#step, this.#taken)
     } catch (error) {
       await this.#settle()

@@ -84,9 +84,7 @@ export class Decoder extends LlamaModule {
     const shard = world && ({ group: world, by: 'columns' } as const)
     const memories = new MemoryMaker(shard)
     this.embedTokens = new Embedding(device, { count: vocabSize, dim, std: embeddingStd })
-    this.layers = config.blocks.map(
-      (_, layer) => new Block(device, config, layer, memories, shard),
-    )
+    this.layers = config.blocks.map((_, layer) => new Block(device, config, layer, memories, shard))
     this.norm = new RmsNorm(device, { dim, eps })
   }
 

@@ -82,7 +82,10 @@ export class TokenRows {
   /** Asks every rank how many it has: a few bytes between the hosts. */
   static agree(group: World, own: number): TokenRows {
     if (group.size === 1) return new TokenRows(group, [own])
-    return new TokenRows(group, group.exchangeSync([own]).map(([count]) => count!))
+    return new TokenRows(
+      group,
+      group.exchangeSync([own]).map(([count]) => count!),
+    )
   }
 
   get own(): number {

@@ -5,8 +5,8 @@ import { tidy } from '../autograd/tidy.js'
 import { native } from '../binding.js'
 import { fail } from '../errors.js'
 import * as ops from '../ops.js'
-import { distinctParameters } from '../parameter-groups.js'
 import type { Parameter } from '../parameter.js'
+import { distinctParameters } from '../parameter-groups.js'
 import type { PendingReduce } from '../pending.js'
 import { Tensor } from '../tensor.js'
 import type { ValueTable } from '../value-table.js'
@@ -24,17 +24,14 @@ export type Replicas = ReadonlyMap<World, World>
  * Finds them: every rank calls it. The world is a grid of such groups, all of one size.
  * @throws ERR_UNSUPPORTED, ERR_DISTRIBUTED
  */
-export async function findReplicas(
-  world: World,
-  params: readonly Parameter[],
-): Promise<Replicas> {
+export async function findReplicas(world: World, params: readonly Parameter[]): Promise<Replicas> {
   const replicas = new Map<World, World>()
   for (const { name, table } of distinctParameters(where, params).tables) {
     const group = table.shard?.group
     if (!group || group === world || replicas.has(group)) continue
     const same = await world.split({ color: group.rank })
     if (same.size * group.size !== world.size) {
-      const requirement = `be divided among groups of one size, which make up the ${world.size} ranks`
+      const requirement = `be divided among groups of one size, ${world.size} ranks in all`
       fail('ERR_UNSUPPORTED', where, name, requirement, `a group of ${group.size}`)
     }
     replicas.set(group, same)
@@ -47,11 +44,7 @@ export async function findReplicas(
  * of a table are queued at every rank that holds the same of it; those of tokens of the ranks that
  * divide it are there already.
  */
-export function sumGradients(
-  world: World,
-  params: readonly Parameter[],
-  replicas: Replicas,
-): void {
+export function sumGradients(world: World, params: readonly Parameter[], replicas: Replicas): void {
   if (world.size === 1) return
   unrecorded(() =>
     tidy(() => {

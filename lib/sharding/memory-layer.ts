@@ -1,9 +1,9 @@
-// A memory layer on a table whose columns are divided among ranks (Berges et al. 2024, section 2.3):
-// each rank looks up its own tokens, reads its own columns for the tokens of all, and gates and
-// projects what its own tokens have read.
+// A memory layer on a table whose columns are divided among ranks (Berges et al. 2024): each rank
+// looks up its own tokens, reads its own columns for the tokens of all, and gates and projects what
+// its own tokens have read.
 
-import { tidy } from '../autograd/tidy.js'
 import { unrecorded } from '../autograd/recording.js'
+import { tidy } from '../autograd/tidy.js'
 import { type ContextHandle, type LayerHandle, native, type TensorHandle } from '../binding.js'
 import type { Device } from '../device.js'
 import type { NativeLayer } from '../layer.js'

@@ -167,33 +167,27 @@ Napi::Value peer_layer_backward(Arguments& a) {
 }
 
 // The parts of a forward and a backward of a layer whose tables are divided among ranks.
+constexpr auto kMemory = &ContextBox::Saved::memory;
+constexpr auto kPeer = &ContextBox::Saved::peer;
 
 template <class Box>
 auto& live_layer(Arguments& a) {
   return live(unwrap<Box>(a.next(), "layer").layer, a.called().operation);
 }
 
-template <class Box, class C>
-Napi::Value layer_look_up(Arguments& a, std::unique_ptr<C> ContextBox::Saved::* kind) {
+template <class Box, auto kind>
+Napi::Value layer_look_up(Arguments& a) {
   auto& layer = live_layer<Box>(a);
   const Tensor x = a.tensor("x");
-  std::unique_ptr<C> context = layer.look_up(x, a.boolean("save"));
+  auto context = layer.look_up(x, a.boolean("save"));
   const Shape bags = layer.bags(*context);
   const QueryContext q = context->query;
   ContextBox::Saved saved;
   saved.*kind = std::move(context);
-  Napi::Object o = to_js(a.env(), {{"indices", q.indices.reshaped(bags)},
-                                   {"weights", q.weights.reshaped(bags)}});
+  Napi::Object o = to_js(
+      a.env(), {{"indices", q.indices.reshaped(bags)}, {"weights", q.weights.reshaped(bags)}});
   o.Set("context", wrap_context(a.env(), std::move(saved)));
   return o;
-}
-
-Napi::Value memory_layer_look_up(Arguments& a) {
-  return layer_look_up<MemoryLayerBox>(a, &ContextBox::Saved::memory);
-}
-
-Napi::Value peer_layer_look_up(Arguments& a) {
-  return layer_look_up<PeerLayerBox>(a, &ContextBox::Saved::peer);
 }
 
 template <class Layer, class C>
@@ -202,15 +196,10 @@ C& next_context(Arguments& a, const Layer& layer, std::unique_ptr<C> ContextBox:
                         (*unwrap<ContextBox>(a.next(), "context").saved).*kind, layer.id());
 }
 
-Napi::Value memory_layer_gate(Arguments& a) {
+template <auto part>
+Napi::Value memory_layer_part(Arguments& a) {
   MemoryLayer& layer = live_layer<MemoryLayerBox>(a);
-  layer.gate(next_context(a, layer, &ContextBox::Saved::memory));
-  return a.undefined();
-}
-
-Napi::Value memory_layer_backward_gate(Arguments& a) {
-  MemoryLayer& layer = live_layer<MemoryLayerBox>(a);
-  layer.backward_gate(next_context(a, layer, &ContextBox::Saved::memory));
+  (layer.*part)(next_context(a, layer, kMemory));
   return a.undefined();
 }
 
@@ -232,23 +221,15 @@ Napi::Value peer_layer_keep(Arguments& a) {
   return a.undefined();
 }
 
-template <class Box, class C>
-Napi::Value layer_backward_rows(Arguments& a, std::unique_ptr<C> ContextBox::Saved::* kind) {
+template <class Box, auto kind>
+Napi::Value layer_backward_rows(Arguments& a) {
   auto& layer = live_layer<Box>(a);
-  C& context = next_context(a, layer, kind);
+  auto& context = next_context(a, layer, kind);
   Napi::Object o = to_js(a.env(), {{"rows", layer.backward_rows(context, a.tensor("dy"))}});
   Napi::Array kept = Napi::Array::New(a.env());
   for (const Tensor& t : context.kept) kept.Set(kept.Length(), to_js(a.env(), t, false));
   o.Set("kept", kept);
   return o;
-}
-
-Napi::Value memory_layer_backward_rows(Arguments& a) {
-  return layer_backward_rows<MemoryLayerBox>(a, &ContextBox::Saved::memory);
-}
-
-Napi::Value peer_layer_backward_rows(Arguments& a) {
-  return layer_backward_rows<PeerLayerBox>(a, &ContextBox::Saved::peer);
 }
 
 template <class Box, class C, class Backward>
@@ -297,16 +278,20 @@ void define_layers(Napi::Object exports) {
   define<peer_layer_forward>(exports, "peerLayerForward", "PeerLayer.forward");
   define<peer_layer_infer>(exports, "peerLayerInfer", "PeerLayer.infer");
   define<peer_layer_backward>(exports, "peerLayerBackward", "PeerLayer.backward");
-  define<memory_layer_look_up>(exports, "memoryLayerLookUp", "MemoryLayer.forward");
-  define<memory_layer_gate>(exports, "memoryLayerGate", "MemoryLayer.forward");
-  define<memory_layer_backward_gate>(exports, "memoryLayerBackwardGate", "MemoryLayer.backward");
+  define<layer_look_up<MemoryLayerBox, kMemory>>(exports, "memoryLayerLookUp",
+                                                 "MemoryLayer.forward");
+  define<memory_layer_part<&MemoryLayer::gate>>(exports, "memoryLayerGate", "MemoryLayer.forward");
+  define<memory_layer_part<&MemoryLayer::backward_gate>>(exports, "memoryLayerBackwardGate",
+                                                         "MemoryLayer.backward");
   define<memory_layer_finish>(exports, "memoryLayerFinish", "MemoryLayer.forward");
-  define<memory_layer_backward_rows>(exports, "memoryLayerBackwardRows", "MemoryLayer.backward");
+  define<layer_backward_rows<MemoryLayerBox, kMemory>>(exports, "memoryLayerBackwardRows",
+                                                       "MemoryLayer.backward");
   define<memory_layer_backward_lookup>(exports, "memoryLayerBackwardLookup",
                                        "MemoryLayer.backward");
-  define<peer_layer_look_up>(exports, "peerLayerLookUp", "PeerLayer.forward");
+  define<layer_look_up<PeerLayerBox, kPeer>>(exports, "peerLayerLookUp", "PeerLayer.forward");
   define<peer_layer_keep>(exports, "peerLayerKeep", "PeerLayer.forward");
-  define<peer_layer_backward_rows>(exports, "peerLayerBackwardRows", "PeerLayer.backward");
+  define<layer_backward_rows<PeerLayerBox, kPeer>>(exports, "peerLayerBackwardRows",
+                                                   "PeerLayer.backward");
   define<peer_layer_backward_lookup>(exports, "peerLayerBackwardLookup", "PeerLayer.backward");
 }
 

@@ -52,12 +52,12 @@ Napi::Value table_take(Arguments& a) {
   table->live_weight("tableTake");
   Napi::Array reads = Napi::Array::New(a.env());
   for (const ValueTable::Read& r : table->take())
-    reads.Set(reads.Length(), to_js(a.env(),
-                                    {{"indices", r.indices},
-                                     {"weights", r.weights},
-                                     {"dy", r.dy},
-                                     {"offsets", r.offsets}},
-                                    false));
+    reads.Set(
+        reads.Length(),
+        to_js(
+            a.env(),
+            {{"indices", r.indices}, {"weights", r.weights}, {"dy", r.dy}, {"offsets", r.offsets}},
+            false));
   Napi::Object taken = Napi::Object::New(a.env());
   taken.Set("reads", reads);
   if (table->has_dense()) taken.Set("dense", to_js(a.env(), table->dense_gradient(), false));

@@ -48,10 +48,11 @@ Tensor MemoryLayer::linear(const Tensor& x, const Parameter& weight, const Param
 ForwardResult MemoryLayer::forward(const Tensor& input, bool save) {
   auto c = look_up(input, save);
   gate(*c);
-  const Tensor y = compute(*device_, EmbeddingBag{.table = values_->weight().view(),
-                                                  .indices = c->query.indices.reshaped(bags(*c)).view(),
-                                                  .weights = c->query.weights.reshaped(bags(*c)).view(),
-                                                  .scales = values_->scales().view()});
+  const Tensor y =
+      compute(*device_, EmbeddingBag{.table = values_->weight().view(),
+                                     .indices = c->query.indices.reshaped(bags(*c)).view(),
+                                     .weights = c->query.weights.reshaped(bags(*c)).view(),
+                                     .scales = values_->scales().view()});
   const Tensor output = finish(*c, y, save);
   if (!save) return {output, nullptr};
   return {output, std::move(c)};

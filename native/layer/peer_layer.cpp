@@ -15,12 +15,13 @@ PeerLayer::PeerLayer(std::shared_ptr<Device> device, const PeerLayerOptions& opt
 
 PeerLayer::Result PeerLayer::forward(const Tensor& input, bool saved) {
   auto c = look_up(input, saved);
-  const auto [out, u] = compute(*device_, Peer{.x = c->x.view(),
-                                               .down = down_->weight().view(),
-                                               .up = up_->weight().view(),
-                                               .indices = c->query.indices.reshaped(bags(*c)).view(),
-                                               .weights = c->query.weights.reshaped(bags(*c)).view(),
-                                               .activation = options_.activation});
+  const auto [out, u] =
+      compute(*device_, Peer{.x = c->x.view(),
+                             .down = down_->weight().view(),
+                             .up = up_->weight().view(),
+                             .indices = c->query.indices.reshaped(bags(*c)).view(),
+                             .weights = c->query.weights.reshaped(bags(*c)).view(),
+                             .activation = options_.activation});
   c->u = u;
   const Tensor output = out.reshaped(with_last_axis(input.shape, options_.output_dim));
   if (!saved) return {output, nullptr};

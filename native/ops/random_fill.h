@@ -3,8 +3,9 @@
 //   uniform   out[i] = a + (b - a) * u_i     u_i in [0, 1)
 //   normal    out[i] = a + b * z_i           z_i by Box-Muller
 //     out     [any]   float32 | float16 | bfloat16  out
-// Element i comes from core/philox.h with key `seed` and counter i / 4. With `width`, out holds some
-// columns of a tensor [rows, width], from column `first` on, with the numbers that they have there:
+// Element i comes from core/philox.h with key `seed` and counter i / 4. With `width`, out holds
+// some columns of a tensor [rows, width], from column `first` on, with the numbers that they have
+// there:
 //     out     [rows, columns]   first + columns <= width
 // The arithmetic is float
 // multiplication, addition and sqrt, each rounded once, with no library function and nothing fused,

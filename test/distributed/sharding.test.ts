@@ -13,34 +13,40 @@ const runs = kinds.flatMap((kind) =>
 
 describe.skipIf(missing)('layers on divided tables', () => {
   test.each(runs)('%s, %i ranks', async (kind, size) => {
-    const ranks = await runRanks(size, 'sharded-layers.ts', [kind])
+    const ranks = await runRanks<Results>(size, 'sharded-layers.ts', { kind })
     expect(ranks.length).toBe(size)
-    for (const { rank, counts, ...layers } of ranks as unknown as RankResult[]) {
-      const { peer, memory, plain } = layers as unknown as Record<string, Record<string, unknown>>
+    for (const { rank, counts, ...layers } of ranks) {
+      const { peer, memory, plain } = layers
       for (const [name, result] of Object.entries({ memory, plain })) {
-        expect(result!.output, `${name}: output`).toBe(true)
-        expect(result!.infer, `${name}: infer`).toBe(true)
+        expect(result.output, `${name}: output`).toBe(true)
+        expect(result.infer, `${name}: infer`).toBe(true)
       }
       for (const [layer, result] of Object.entries({ peer, memory, plain }))
-        for (const [name, difference] of Object.entries(result!))
+        for (const [name, difference] of Object.entries(result))
           if (typeof difference === 'number')
             expect(difference, `${layer}: ${name} of rank ${rank}`).toBeLessThan(1e-6)
       if (size === 1) continue
       const widths = (width: number) => columnsOf(width, size)
-      expect(memory!.sent).toMatchObject(memoryBytes(counts, rank, 8, widths(37)))
-      expect(peer!.sent).toMatchObject(peerBytes(counts, rank, 8, widths(24)))
+      expect(memory.sent).toMatchObject(memoryBytes(counts, rank, 8, widths(37)))
+      expect(peer.sent).toMatchObject(peerBytes(counts, rank, 8, widths(24)))
     }
   })
 })
 
-interface RankResult {
+interface Results {
   rank: number
   counts: number[]
+  peer: Record<string, unknown>
+  memory: Record<string, unknown>
+  plain: Record<string, unknown>
 }
 
 /** Columns of each rank. */
 function columnsOf(width: number, size: number): number[] {
-  return Array.from({ length: size }, (_, r) => Math.floor(width / size) + (r < width % size ? 1 : 0))
+  return Array.from(
+    { length: size },
+    (_, r) => Math.floor(width / size) + (r < width % size ? 1 : 0),
+  )
 }
 
 const sum = (numbers: number[]) => numbers.reduce((a, b) => a + b, 0)

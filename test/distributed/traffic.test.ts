@@ -28,28 +28,36 @@ describe.skipIf(missing)('a step sends what the planner says', () => {
     ['memory', 8, 8, memory],
     ['memory', 4, 2, memory],
     ['peer', 2, 2, peer],
-  ] as const)('%s, %i ranks, %i of which divide the tables', async (_, devices, columns, options) => {
-    const planned = plan(options, { devices, columns, batch: 2 })
-    const bytes = new Map(planned.collectives.map((c) => [c.name, c.bytes]))
-    const all = (...names: string[]) => names.reduce((sum, n) => sum + (bytes.get(n) ?? 0), 0)
-    const ranks = await runRanks(devices, 'traffic.ts', [JSON.stringify({ columns, options })])
-    for (const { world, columns } of ranks as unknown as Record<string, Sent>[]) {
-      expect(columns!.allToAll).toBe(
-        all('inputs', 'outputs', 'output gradients', 'input gradients'),
-      )
-      if (options.memory) {
-        expect(columns!.allGather).toBe(all('indices and weights'))
-        expect(columns!.reduceScatter).toBe(all('weight gradients'))
-      } else {
-        const gathered = all('indices and weights') + all('weight gradients') / 2
-        expect(columns!.allGather).toBe(gathered)
-        expect(columns!.reduceScatter).toBe(all('expert sums') + all('weight gradients') / 2)
+  ] as const)(
+    '%s, %i ranks, %i of which divide the tables',
+    async (_, devices, columns, options) => {
+      const planned = plan(options, { devices, columns, batch: 2 })
+      const bytes = new Map(planned.collectives.map((c) => [c.name, c.bytes]))
+      const all = (...names: string[]) => names.reduce((sum, n) => sum + (bytes.get(n) ?? 0), 0)
+      const ranks = await runRanks<Result>(devices, 'traffic.ts', { columns, options })
+      for (const { world, columns } of ranks) {
+        expect(columns.allToAll).toBe(
+          all('inputs', 'outputs', 'output gradients', 'input gradients'),
+        )
+        if (options.memory) {
+          expect(columns.allGather).toBe(all('indices and weights'))
+          expect(columns.reduceScatter).toBe(all('weight gradients'))
+        } else {
+          const gathered = all('indices and weights') + all('weight gradients') / 2
+          expect(columns.allGather).toBe(gathered)
+          expect(columns.reduceScatter).toBe(all('expert sums') + all('weight gradients') / 2)
+        }
+        expect(world.allReduce).toBe(all('dense gradients'))
+        // and of each rank its loss, and how many targets count
+        expect(world.allGather).toBe(all('embedding reads') + 8 * (devices - 1))
       }
-      expect(world!.allReduce).toBe(all('dense gradients'))
-      // and of each rank its loss, and how many targets count
-      expect(world!.allGather).toBe(all('embedding reads') + 8 * (devices - 1))
-    }
-  })
+    },
+  )
 })
 
 type Sent = Record<string, number>
+
+interface Result {
+  world: Sent
+  columns: Sent
+}

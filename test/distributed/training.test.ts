@@ -14,8 +14,7 @@ interface Losses {
 }
 
 async function train(size: number, options: object): Promise<Losses[]> {
-  const text = JSON.stringify({ kind: 'cpu', steps: 50, ...options })
-  return (await runRanks(size, 'training.ts', [text])) as unknown as Losses[]
+  return runRanks(size, 'training.ts', { kind: 'cpu', steps: 50, ...options })
 }
 
 function expectNear(found: readonly number[], wanted: readonly number[]): void {
@@ -49,7 +48,12 @@ describe.skipIf(missing)('checkpoints', () => {
     await train(3, { path, steps: 20 })
     expect(readdirSync(folder).length).toBe(4)
     const go = async (size: number, whole: boolean) => {
-      for (const { together, alone } of await train(size, { path, steps: 30, resume: true, whole })) {
+      for (const { together, alone } of await train(size, {
+        path,
+        steps: 30,
+        resume: true,
+        whole,
+      })) {
         expect(together.length).toBe(3 * 10)
         expectNear(together, alone.slice(-together.length))
       }

@@ -1,13 +1,13 @@
 // One rank of test/distributed/sharding.test.ts: layers on divided tables beside the same layers on
 // whole ones, which read the tokens of all ranks. Writes what it found as JSON.
 
-import { writeFileSync } from 'node:fs'
-import { AdamW, MemoryLayer, openDevice, PeerLayer, ValueTable } from '../../../lib/index.js'
 import { initDistributed } from '../../../lib/distributed/index.js'
-import type { Tensor } from '../../../lib/tensor.js'
+import { MemoryLayer, openDevice, PeerLayer, Sgd, ValueTable } from '../../../lib/index.js'
 import { clipGradNorm } from '../../../lib/optim.js'
+import type { Tensor } from '../../../lib/tensor.js'
+import { report } from './result.js'
 
-const kind = (process.argv[2] ?? 'cpu') as 'cpu' | 'simt'
+const { kind } = JSON.parse(process.argv[2] ?? '{}') as { kind: 'cpu' | 'simt' }
 const world = await initDistributed()
 const { rank, size } = world
 const device = openDevice(kind, kind === 'cpu' ? { threads: 1 } : {})
@@ -87,9 +87,7 @@ async function memory(name: string, options: object, valueDim: number): Promise<
   const norms = [clipGradNorm(layer.parameters().slice(-1), 0.5), undefined]
   norms[1] = clipGradNorm(reference.parameters().slice(-1), 0.5)
   result.norm = await difference(norms[0]!, norms[1])
-  const optimizers = [layer, reference].map(
-    (l) => new AdamW(l.parameters().slice(-1), { lr: 0.01 }),
-  )
+  const optimizers = [layer, reference].map((l) => new Sgd(l.parameters().slice(-1), { lr: 1 }))
   for (const optimizer of optimizers) optimizer.step()
   const columns = new ValueTable(device, { slots, dim: valueDim, init, shard })
   columns.load(whole.weight)
@@ -132,5 +130,5 @@ async function peer(): Promise<void> {
 }
 
 await peer()
-writeFileSync(`${process.env['RANK_RESULT']}-${rank}`, JSON.stringify(results))
+report(rank, results)
 await world.close()

@@ -1,9 +1,9 @@
 // One rank of test/distributed/traffic.test.ts: one step of training; writes what it has sent.
 
-import { writeFileSync } from 'node:fs'
 import { initDistributed } from '../../../lib/distributed/index.js'
 import { AdamW, openDevice } from '../../../lib/index.js'
 import { fit, TextDataset, Transformer, type TransformerOptions } from '../../../lib/nn/index.js'
+import { report } from './result.js'
 
 const { columns, options } = JSON.parse(process.argv[2] ?? '{}') as {
   columns: number
@@ -21,5 +21,5 @@ await fit(model, data, { optimizer, steps: 1, world })
 const sent = (of: typeof world) =>
   Object.fromEntries(Object.entries(of.traffic()).map(([name, { sent }]) => [name, sent]))
 const result = { world: sent(world), columns: sent(group) }
-writeFileSync(`${process.env['RANK_RESULT']}-${world.rank}`, JSON.stringify(result))
+report(world.rank, result)
 await world.close()

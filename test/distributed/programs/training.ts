@@ -1,13 +1,22 @@
 // One rank of test/distributed/training.test.ts: a small decoder that all ranks train, and the same
 // one in one process, with the batches of all. Writes the losses of both as JSON.
 
-import { writeFileSync } from 'node:fs'
-import { AdamW, openDevice } from '../../../lib/index.js'
 import { initDistributed } from '../../../lib/distributed/index.js'
+import { AdamW, openDevice } from '../../../lib/index.js'
 import { fit, TextDataset, Transformer, type TransformerOptions } from '../../../lib/nn/index.js'
 import type { World } from '../../../lib/world.js'
+import { report } from './result.js'
 
-const { kind, steps, path, resume, lr = 3e-3, whole, columns, ...changes } = JSON.parse(process.argv[2] ?? '{}') as {
+const {
+  kind,
+  steps,
+  path,
+  resume,
+  lr = 3e-3,
+  whole,
+  columns,
+  ...changes
+} = JSON.parse(process.argv[2] ?? '{}') as {
   kind: 'cpu' | 'simt'
   steps: number
   path?: string
@@ -67,8 +76,5 @@ async function losses(world: World | undefined, first: boolean): Promise<number[
 const together = await losses(whole ? undefined : world, true)
 const again = path ? together : await losses(world, false)
 const alone = await losses(undefined, false)
-writeFileSync(
-  `${process.env['RANK_RESULT']}-${world.rank}`,
-  JSON.stringify({ rank: world.rank, together, again, alone }),
-)
+report(world.rank, { rank: world.rank, together, again, alone })
 await world.close()

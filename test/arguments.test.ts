@@ -134,6 +134,9 @@ function layerCalls(device: Device): Record<string, Call> {
   const small = { inputDim: 4, heads: 1, knn: 2, nKeys: 4, keyDim: 4 }
   const layer = new main.MemoryLayer(device, small)
   const linear = new nn.Linear(device, { inputDim: 4, outputDim: 4 })
+  const embedded = new nn.Embedding(device, { count: 16, dim: 4 })
+  const { table } = embedded
+  const chosen = new main.Sgd(embedded.parameters(), { lr: 0.1 })
   const embedding = new nn.Embedding(device, { count: 4, dim: 4 })
   const loss = new nn.CrossEntropy(device)
   const sgd = new main.Sgd(linear.parameters(), { lr: 0.1 })
@@ -191,6 +194,14 @@ function layerCalls(device: Device): Record<string, Call> {
       made((p, o) => new main.AdamW(p, o)),
     ],
     clipGradNorm: [[linear.parameters(), 1], main.clipGradNorm],
+    'Optimizer.step': [[{ rows: [1, 2] }], (o) => chosen.step(o)],
+    'Optimizer.step by table': [
+      [table, [1]],
+      (t, rows) => chosen.step({ rows: new Map([[t, rows]]) }),
+    ],
+    'ValueTable.apply': [[{}], (patch) => table.apply(patch)],
+    'RowPatch.load': [['/nowhere/patch'], main.RowPatch.load],
+    'RowPatch.stack': [[[]], main.RowPatch.stack],
     'optimizer.loadStateDict': [[sgd.stateDict()], sgd.loadStateDict.bind(sgd) as never],
     'optimizer.lr': [
       [0.1],

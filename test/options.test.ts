@@ -44,6 +44,7 @@ const calls: Record<string, Call> = {
   Adagrad: (o) => new main.Adagrad(parameters, o),
   RowwiseAdagrad: (o) => new main.RowwiseAdagrad(parameters, o),
   AdamW: (o) => new main.AdamW(parameters, o),
+  'Optimizer.step': (o) => new main.Sgd(parameters, { lr: 1 }).step(o),
   Linear: (o) => new nn.Linear(device, o),
   FeedForward: (o) => new nn.FeedForward(device, o),
   RmsNorm: (o) => new nn.RmsNorm(device, o),

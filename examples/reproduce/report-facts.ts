@@ -18,10 +18,12 @@ export function finalRecall({ runs }: Measured): { mean: number; spread: number 
 export function reportFacts(folder: string, sets: readonly FactsOfSet[]): string {
   return [
     '## Study 1: facts',
-    'One residual block and a linear classifier, `logits = W (x + block(x)) + b`; a name comes as a ' +
-      'fixed random projection of its character n-grams, which nothing trains. Recall is of the ' +
-      'facts that were trained. All blocks have as many multiply-adds a fact, but for "dense x2" ' +
-      'and "dense x4".',
+    [
+      'One residual block and a linear classifier, `logits = W (x + block(x)) + b`; a name comes',
+      'as a fixed random projection of its character n-grams, which nothing trains. Recall is of',
+      'the facts that were trained. All blocks have as many multiply-adds a fact, but for',
+      '"dense x2" and "dense x4".',
+    ].join(' '),
     ...sets.map((set) => reportSet(folder, set)),
   ].join('\n\n')
 }

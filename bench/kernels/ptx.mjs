@@ -50,10 +50,40 @@ function loadsInFlight(block) {
   return most
 }
 
+const counted = { products: product, fmas: /^fma\.rn\.f32/, loads: load, votes: /^vote/ }
+
+/**
+ * The innermost loops of a kernel: from a label to the last branch back to it, without another such
+ * loop inside. Of each its instructions, and how many of them are of the counted kinds.
+ */
+function innermostLoops(lines) {
+  const code = lines.split('\n').map((line) => line.trim())
+  const labels = new Map()
+  for (const [at, line] of code.entries()) {
+    const label = /^(\$\w+):/.exec(line)?.[1]
+    if (label) labels.set(label, at)
+  }
+  const loops = new Map() // by the line of their label: that of the last branch
+  for (const [at, line] of code.entries()) {
+    const begin = labels.get(/\bbra(?:\.uni)?\s+(\$\w+)/.exec(line)?.[1])
+    if (begin < at) loops.set(begin, at)
+  }
+  return [...loops]
+    .filter(([begin, end]) => ![...loops].some(([b, e]) => b > begin && e < end))
+    .map(([begin, end]) => {
+      const body = instructions(code.slice(begin, end + 1).join('\n'))
+      const kinds = Object.entries(counted).map(([kind, pattern]) => [
+        kind,
+        body.filter((i) => pattern.test(i)).length,
+      ])
+      return { instructions: body.length, ...Object.fromEntries(kinds) }
+    })
+}
+
 /**
  * Of each kernel in the text of a PTX file, by its mangled name: generic accesses; the share of
- * tensor-core products among the instructions of the block that has most of them; and loads in
- * flight.
+ * tensor-core products among the instructions of the block that has most of them; loads in flight;
+ * and its innermost loops.
  */
 export function readPtx(text) {
   const found = new Map()
@@ -68,6 +98,7 @@ export function readPtx(text) {
       products: products[busiest],
       productShare: blocks[busiest].length ? products[busiest] / blocks[busiest].length : 0,
       loads: Math.max(...blocks.map(loadsInFlight)),
+      loops: innermostLoops(lines.replaceAll('; ', ';\n')),
     })
   }
   return found

@@ -1,4 +1,5 @@
 import { parseArgs } from 'node:util'
+import type { Compute } from '../../lib/index.js'
 
 /** A mistake of the user, said in one sentence. */
 export class UsageError extends Error {}
@@ -12,6 +13,7 @@ feed-forward block with as many multiply-adds, and shows what each of them remem
   --epochs N     passes over the facts (default 15)
   --seed N       of encoder, models and shuffles (default 1)
   --device NAME  auto, cpu, cuda, cuda:N (default auto)
+  --compute NAME of matrix products: float32, bfloat16, tf32 (default float32)
   --threads N    CPU threads (default: all cores)
   --out DIR      where chart and checkpoint go (default demo-output)
   --profile      print where the time of a training step goes
@@ -23,6 +25,7 @@ export interface Flags {
   epochs: number
   seed: number
   device: string
+  compute: Compute
   threads: number | undefined
   out: string
   ask: string | undefined
@@ -43,6 +46,15 @@ function parseInteger(
   return value
 }
 
+const computes: readonly Compute[] = ['float32', 'bfloat16', 'tf32']
+
+function parseCompute(text: string): Compute {
+  const found = computes.find((name) => name === text)
+  if (!found)
+    throw new UsageError(`--compute must be one of ${computes.join(', ')}, got "${text}".`)
+  return found
+}
+
 export function readFlags(args: readonly string[]): Flags {
   const string = { type: 'string' } as const
   let values: Record<string, string | boolean | undefined>
@@ -54,6 +66,7 @@ export function readFlags(args: readonly string[]): Flags {
         epochs: string,
         seed: string,
         device: string,
+        compute: string,
         threads: string,
         out: string,
         ask: string,
@@ -73,6 +86,7 @@ export function readFlags(args: readonly string[]): Flags {
     epochs: parseInteger('epochs', text('epochs'), 15, 1),
     seed: parseInteger('seed', text('seed'), 1, 0),
     device: text('device') ?? 'auto',
+    compute: parseCompute(text('compute') ?? 'float32'),
     threads: threads === undefined ? undefined : parseInteger('threads', threads, 0, 1),
     out: text('out') ?? 'demo-output',
     ask: text('ask'),

@@ -34,7 +34,7 @@ async function run(
   label: string,
   epochs: number,
 ): Promise<{ model: Model; result: Result }> {
-  const model = new Model(device, kind, data.facts.countries.length, flags.seed)
+  const model = new Model(device, kind, data.facts.countries.length, flags.seed, flags.compute)
   const format = `  ${label.padEnd(28)} {bar} epoch {epoch}/{epochs}  loss {loss}  {duration} s`
   const bar = new cliProgress.SingleBar(
     { format, noTTYOutput: false, hideCursor: true },

@@ -2,6 +2,7 @@
 // feed-forward, or a memory layer with as many multiply-adds.
 
 import {
+  type Compute,
   type Device,
   MemoryLayer,
   ops,
@@ -41,7 +42,13 @@ export class Model {
   readonly #head: Linear
   readonly #table: ValueTable | undefined
 
-  constructor(device: Device, kind: Kind, classes: number, seed: number) {
+  constructor(
+    device: Device,
+    kind: Kind,
+    classes: number,
+    seed: number,
+    compute: Compute = 'float32',
+  ) {
     this.kind = kind
     if (kind === 'memory') {
       this.#table = new ValueTable(device, {
@@ -58,6 +65,7 @@ export class Model {
         queryNorm: 'rms',
         values: this.#table,
         seed,
+        compute,
       } as const
       this.#block = new MemoryLayer(device, options) as ExplicitModule
     } else {
@@ -66,9 +74,15 @@ export class Model {
         hiddenDim: hidden,
         activation: 'gelu',
         seed,
+        compute,
       }) as ExplicitModule
     }
-    this.#head = new Linear(device, { inputDim: width, outputDim: classes, seed: seed + 1 })
+    this.#head = new Linear(device, {
+      inputDim: width,
+      outputDim: classes,
+      seed: seed + 1,
+      compute,
+    })
   }
 
   forward(x: Tensor): { logits: Tensor; saved: Saved } {

@@ -103,8 +103,7 @@ void multiply_few_rows(CudaStream& stream, const FewRowsProduct<A, B>& p) {
   if (p.rows == 0 || p.out == 0) return;
   constexpr int n = kDepthsOfThread<A, B>;
   if (widest(p.x, p.in) < n || widest(p.weight, p.in) < n)
-    return p.rows == 1 ? launch_few_rows<1, false>(stream, p)
-                       : launch_few_rows<4, false>(stream, p);  // 8 rows' loads don't fit registers
+    return launch_few_rows<4, false>(stream, p);  // the loads of 8 rows don't fit registers
   if (p.rows == 1) return launch_few_rows<1, true>(stream, p);
   p.rows <= 4 ? launch_few_rows<4, true>(stream, p)
               : launch_few_rows<kFewRowsOfBlock, true>(stream, p);

@@ -113,13 +113,14 @@ __device__ inline void add_splits(const OutputTile& to, const float* from, int64
 }
 
 // What a block computes: the rows [row0, rows) and the columns from column0 on of a matrix of C,
-// over the depths [k0, k1). There is none where `rows` or k1 is not larger.
+// over the depths [k0, k1). A tile of a group may have no rows; neither does a group without
+// depths.
 struct BlockTile {
   int64_t row0, rows, column0, k0, k1;
   int64_t b_matrix, c_matrix;  // of the batch, or the group
   bool grouped;
 
-  __device__ bool empty() const { return grouped && (row0 >= rows || k0 >= k1); }
+  __device__ bool empty() const { return grouped && row0 >= rows; }
 };
 
 // The rows of groups are cut into tiles at their beginnings: group g has the tiles from offsets[g]
@@ -162,6 +163,7 @@ __device__ inline BlockTile tile_of_block(const MatrixProduct<A, B>& p, int64_t 
     t.row0 = int64_t{tile % row_tiles} * kTile;
     t.k0 = p.groups.offsets[group];
     t.k1 = p.groups.offsets[group + 1];
+    t.rows = t.k0 < t.k1 ? p.M : 0;
     t.c_matrix = group;
   }
   return t;
@@ -273,10 +275,6 @@ void launch_product(CudaStream& stream, const MatrixProduct<A, B>& p, int64_t ma
            splits.partials, p.ldc, count, p.M, p.N, p.bias, p.accumulate);
 }
 
-// Whether there are large tiles of a product: not of mixed dtypes, which are rare.
-template <class A, class B>
-constexpr bool kWithLarge = std::is_same_v<A, B>;
-
 }  // namespace
 
 template <bool kAKMajor, bool kBKMajor, class A, class B>
@@ -286,7 +284,7 @@ void multiply(CudaStream& stream, const MatrixProduct<A, B>& p) {
   int64_t splits = p.batches > 1 || p.groups.offsets ? 1 : kTargetThreads / threads;
   splits = splits < p.K / kMinSplitDepth ? splits : p.K / kMinSplitDepth;
   splits = splits < 1 ? 1 : (splits < kMaxSplits ? splits : kMaxSplits);
-  if constexpr (kWithLarge<A, B>) {
+  if constexpr (std::is_same_v<A, B>) {  // products of mixed dtypes are rare
     using Large = typename TileProduct<A, B, kAKMajor, kBKMajor, kLargeTile, kLargeTile>::type;
     const int64_t large = blocks_of(p, kLargeTile) * splits * p.batches;
     if (large >= stream.limits().multiprocessors * kLargeTilesPerMultiprocessor)

@@ -25,8 +25,8 @@ __device__ inline uint64_t exchange(uint64_t key, int bits, bool descending) {
   return (key > other) == keeps_max ? key : other;
 }
 
-// The networks are functions that are called: inlined wherever they are needed, they would be most of
-// a kernel's code.
+// The networks are functions that are called: inlined wherever they are needed, they would be most
+// of a kernel's code.
 
 // A bitonic sequence of 32 keys (ascending, then descending, or the reverse) into descending order.
 [[gnu::noinline]] __device__ inline uint64_t merge_bitonic(uint64_t key) {

@@ -97,8 +97,8 @@ class OnCondition {
   const View outer_;
 };
 
-// int32 elements, in bytes begin … end - 1, that a lookup made as indices, in rows of `winners`: all
-// were -1 or in [0, limit) when the storage had been written `writes` times.
+// int32 elements, in bytes begin … end - 1, that a lookup made as indices, in rows of `winners`:
+// all were -1 or in [0, limit) when the storage had been written `writes` times.
 struct KnownIndices {
   int64_t begin = 0, end = 0, limit = 0, winners = 0;
   uint64_t writes = 0;

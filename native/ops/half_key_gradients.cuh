@@ -40,7 +40,6 @@ struct HalfKeyGradients {
   int64_t entries;  // of a (token, head) at most
   EntryBits bits;
   Gate gate;
-
 };
 
 namespace {
@@ -58,9 +57,9 @@ __device__ inline float mean_of(const HalfKeyGradients& a, int64_t th) {
   return warp_sum(sum);
 }
 
-// Appends the half-keys of the lanes with `own` to half p of a (token, head), in the order of lanes.
-// `count` is their number so far; their pairs begin at `first`. keys: row of dkeys [H, 2, n, d] of
-// the first key of the half.
+// Appends the half-keys of the lanes with `own` to half p of a (token, head), in the order of
+// lanes. `count` is their number so far; their pairs begin at `first`. keys: row of dkeys [H, 2, n,
+// d] of the first key of the half.
 __device__ inline void append(const HalfKeyGradients& a, int64_t th, int p, bool own, float value,
                               int32_t half_key, int64_t keys, int64_t first, int64_t& count) {
   const uint32_t mask = ballot(own);
@@ -68,8 +67,7 @@ __device__ inline void append(const HalfKeyGradients& a, int64_t th, int p, bool
     const int64_t query = th * 2 + p, rank = count + popcount(mask & lanes_below());
     a.values[query * a.k + rank] = value;
     a.half_keys[query * a.k + rank] = half_key;
-    if (a.pairs)
-      a.pairs[th * a.entries + first + rank] = a.bits.pair(keys + half_key, query, rank);
+    if (a.pairs) a.pairs[th * a.entries + first + rank] = a.bits.pair(keys + half_key, query, rank);
   }
   count += popcount(mask);
 }
@@ -88,8 +86,7 @@ __global__ void __launch_bounds__(kThreads)
   const int32_t n = static_cast<int32_t>(a.n);
   const int64_t keys = th % a.H * 2 * n;
   const auto end_half = [&](int p, int64_t count) {
-    for (int64_t r = count + lane(); r < a.k; r += kWarp)
-      a.half_keys[(th * 2 + p) * a.k + r] = -1;
+    for (int64_t r = count + lane(); r < a.k; r += kWarp) a.half_keys[(th * 2 + p) * a.k + r] = -1;
   };
   const auto pad = [&](int64_t begin, int64_t end) {  // the row past the last
     if (!a.pairs) return;

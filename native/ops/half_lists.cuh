@@ -42,7 +42,7 @@ struct HalfListsStorage {
   uint16_t buffered_keys[kRows][kWarp];
   uint32_t thresholds[kRows];
   int counts[kRows];
-  uint64_t* lists;                           // of the first row: registers are short in the product
+  int64_t list0;  // where the first row's list begins: registers are short in the product
   uint32_t selectable[kKeyColumns / kWarp];  // one bit for each half-key of the tile
 };
 static_assert(kMaxHalfKeys < 1 << 16);
@@ -127,16 +127,16 @@ __global__ void __launch_bounds__(kRows* kKeyColumns / 64, kMinBlocks)
   const int rows = a.T - t0 < kRows ? static_cast<int>(a.T - t0) : kRows;
   query.data += hp * a.d;
   keys.data += hp * a.n * a.d;
-  uint64_t* lists = a.lists + ((blockIdx.y * a.T + t0) * 2 * a.H + hp) * capacity;
-  if (threadIdx.x == 0) s.lists = lists;
-  const auto list_of = [&](uint64_t* first, int row) {
-    return first + row * 2 * a.H * capacity;
+  const int64_t list0 = ((blockIdx.y * a.T + t0) * 2 * a.H + hp) * capacity;
+  if (threadIdx.x == 0) s.list0 = list0;
+  const auto list_at = [&](int64_t first, int row) {
+    return a.lists + first + row * 2 * a.H * capacity;
   };
-  const auto list = [&](int row) { return list_of(s.lists, row); };
+  const auto list = [&](int row) { return list_at(s.list0, row); };
 
   for (int row = warp_of_block(); row < rows; row += Storage::kWarps) {
     if (a.k > kWarp)
-      for (int i = lane(); i < capacity; i += kWarp) list_of(lists, row)[i] = 0;
+      for (int i = lane(); i < capacity; i += kWarp) list_at(list0, row)[i] = 0;
     if (lane() == 0) {
       s.thresholds[row] = kUnselectable;
       s.counts[row] = 0;

@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "cuda/matrix_product.cuh"
+#include "cuda/tuning.h"
 #include "ops/compute_operand.cuh"
 
 namespace ml::ML_CUDA_NAMESPACE {

@@ -61,7 +61,8 @@ __device__ inline bool sums_are_plain(const HalfList& list) {
   return !any(lane() < list.count && !(fabsf(list.score) <= 1e38f));
 }
 
-// What the selection gives: of each winner its position in the first list * 64 + that in the second.
+// What the selection gives: of each winner its position in the first list * 64 + that in the
+// second.
 struct Winners {
   uint32_t pairs[kWarp];
 };
@@ -109,8 +110,7 @@ __global__ void __launch_bounds__(kCombineWarps* kWarp, kCombineMinBlocks)
   const int64_t th = static_cast<int64_t>(blockIdx.x) * kCombineWarps + warp_of_block();
   if (th >= a.TH) return;  // whole warps
   const HalfList first = load_list(a, th * 2), second = load_list(a, th * 2 + 1);
-  const int pairs = first.count * second.count,
-            found = a.k < pairs ? static_cast<int>(a.k) : pairs;
+  const int pairs = first.count * second.count, found = a.k < pairs ? static_cast<int>(a.k) : pairs;
   Winners& winners = shared<Winners[kCombineWarps]>()[warp_of_block()];
   if (sums_are_plain(first) && sums_are_plain(second))
     select_in_registers<true>(first, second, found, winners);

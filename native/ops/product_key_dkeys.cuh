@@ -124,8 +124,7 @@ inline EntryBits entry_bits(int64_t TH, int64_t k) {
 template <class T, int kVec>
 void add_dkeys(CudaStream& stream, const HalfKeyGradients& g, const View& dkeys,
                const View& query) {
-  const int64_t H = query.dim(1), d = query.dim(3), rows = 2 * H * g.n,
-                entries = g.TH * g.entries;
+  const int64_t H = query.dim(1), d = query.dim(3), rows = 2 * H * g.n, entries = g.TH * g.entries;
   if (d == 0) return;
   const int bits = g.bits.total();
   const uint64_t* sorted =

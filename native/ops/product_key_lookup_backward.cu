@@ -74,8 +74,7 @@ void product_key_lookup_backward(CudaStream& stream, const ProductKeyLookupBackw
                            .bits = entry_bits(TH, k),
                            .gate = a.gate};
   half_key_gradients(stream, g);
-  // float32 as it is in tf32, too: there are no products of matrices
-  dispatch_float(a.query.dtype, [&](auto t) {
+  dispatch_operand(a.compute, a.query.dtype, [&](auto t) {
     using Element = decltype(t);
     const bool vec4 = widest(a.query.as<Element>(), d) % 4 == 0 &&
                       widest(a.keys.as<Element>(), d) % 4 == 0 &&

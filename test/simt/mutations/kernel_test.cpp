@@ -119,6 +119,7 @@ void linear_in(Pair& p, Compute compute) {
                                   {5, 97, 3},
                                   {66, 1030, 65},
                                   {72, 80, 88},
+                                  {66, 520, 68},
                                   {1, 1032, 9},
                                   {16, 2200, 7}}) {
       const Both x = numbers(p, {R, I}, 1, dtype, compute),

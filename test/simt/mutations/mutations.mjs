@@ -152,8 +152,8 @@ const mutations = [
     file: 'native/ops/product_key_combine.cuh',
     unit: 'native/ops/product_key_lookup.cu',
     test: 'lookup',
-    from: 'if (lane() == row) ++next;',
-    to: '++next;',
+    from: 'next += wins ? 1 : 0;',
+    to: 'next += best ? 1 : 0;',
   },
   {
     what: 'row one element too long',
@@ -249,6 +249,14 @@ const mutations = [
     test: 'linear',
     from: 'block_sync();\n    vec4 ?',
     to: 'warp_sync();\n    vec4 ?',
+  },
+  {
+    what: 'splits added by a block that may not be the last',
+    file: 'native/cuda/product_kernel.cuh',
+    unit: 'native/cuda/matrix_product_fma.cu',
+    test: 'linear',
+    from: 'arrives_last(guard, shared<LastBlock>(), blockIdx.x, gridDim.y)',
+    to: 'blockIdx.y == gridDim.y - 1',
   },
   {
     what: 'a tile of the next group',

@@ -104,6 +104,39 @@ onEveryDevice((device) => {
     if (dtype !== 'int8') expectClose('dTable', await dTable!.toDense().data(), wanted.dTable, 2e-6)
   })
 
+  test.each<[number, DType]>([
+    [16, 'float32'],
+    [64, 'float32'],
+    [128, 'float32'],
+    [64, 'float16'],
+    [256, 'float16'],
+    [32, 'bfloat16'],
+    [256, 'bfloat16'],
+    [64, 'int8'],
+    [256, 'int8'],
+  ])('rows of whole cache lines, in ragged bags with padding: width %i, %s', async (V, dtype) => {
+    const [N, nnz] = [50, 150]
+    const table = await randomTensorOf(device, [N, V], V, dtype)
+    const indices = integers(nnz, -1, N, V).map((i, l) => (l % 7 === 3 || l > 146 ? -1 : i))
+    const weights = uniform(nnz, V + 1)
+    // A bag that is longer than rows are prefetched ahead, one of padding alone, an empty one.
+    const offsets = Int32Array.of(0, 1, 80, 80, 83, 130, 147, nnz)
+
+    const scales = randomTensor(device, [N], V + 2)
+    const scaled = dtype === 'int8'
+
+    const y = ops.embeddingBag(table.tensor, device.tensor(indices), device.tensor(weights), {
+      offsets: device.tensor(offsets),
+      ...(scaled && { scales: scales.tensor }),
+    })
+
+    const bags = { indices, weights, offsets, ...(scaled && { scales: scales.data }) }
+    const wanted = reference.embeddingBag(table.data, V, bags)
+    const got = await y.data()
+    expectClose('y', got, wanted, 4e-6)
+    expect(got.slice(-V)).toEqual(new Float32Array(V))
+  })
+
   describe('an index out of range, at every entry', () => {
     const [B, L, N, V] = [2, 3, 5, 8]
     const table = randomTensor(device, [N, V], 1)

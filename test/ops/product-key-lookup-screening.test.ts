@@ -9,7 +9,7 @@ import { expectExactly, lookupOf } from '../support/lookup.js'
 import { integers, uniform } from '../support/random.js'
 import { rowsOf, stack } from '../support/rows.js'
 
-const s = { T: 60, H: 2, n: 601, d: 37, k: 16 }
+const s = { T: 60, H: 2, n: 1027, d: 37, k: 16 }
 
 /** Element i of row j, of the queries or of the keys. */
 type Element = (j: number, i: number) => number
@@ -78,7 +78,7 @@ onEveryDevice((device) => {
   )
 
   test.each([1, 2, 3])('exact in every tie: small integers, seed %i', async (seed) => {
-    const shape = { T: 40, H: 1, n: 520, d: 6, k: 32 }
+    const shape = { T: 40, H: 1, n: 1030, d: 6, k: 32 }
     const q = Float32Array.from(integers(shape.T * 2 * shape.d, -9, 10, seed))
     const k = Float32Array.from(integers(2 * shape.n * shape.d, -9, 10, seed + 10))
     const found = await lookupOf(device, shape, q, k)

@@ -28,8 +28,11 @@ export interface SplitOptions {
 
 /** Calls of one collective so far, and the bytes that this rank has sent to and got from others. */
 export interface CollectiveTraffic {
+  /** Of this collective. */
   calls: number
+  /** Bytes to other ranks. */
   sent: number
+  /** Bytes from other ranks. */
   received: number
 }
 

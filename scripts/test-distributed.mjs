@@ -25,7 +25,7 @@ for (const mpi of found) {
   const { status } = spawnSync(
     `mpicxx.${mpi}`,
     [
-      ...['-std=c++20', '-O2', '-Wall', '-Wextra', '-fPIC', '-shared'],
+      ...['-std=c++20', '-O2', '-Wall', '-Wextra', '-fPIC', '-shared', '-Wl,-z,nodelete'],
       ...[`-I${join(root, 'native')}`, `-I${headers.include_dir}`],
       ...[join(root, 'native', 'mpi', 'addon.cpp'), '-o', join(folder, 'memory_layers_mpi.node')],
     ],

@@ -23,11 +23,13 @@ export function compileTransport(wrapper: string, headers: readonly string[]): s
     )
   }
   mkdirSync(dirname(transportTarget), { recursive: true })
-  const undefinedSymbols = process.platform === 'darwin' ? ['-undefined', 'dynamic_lookup'] : []
+  // Threads of MPI outlive the environment that loaded the addon: never unload it.
+  const linking =
+    process.platform === 'darwin' ? ['-undefined', 'dynamic_lookup'] : ['-Wl,-z,nodelete']
   const { status } = spawnSync(
     compiler,
     [
-      ...['-std=c++20', '-O2', '-fPIC', '-shared', ...undefinedSymbols],
+      ...['-std=c++20', '-O2', '-fPIC', '-shared', ...linking],
       ...[join(root, 'native'), ...headers].map((folder) => `-I${folder}`),
       join(root, 'native', 'mpi', 'addon.cpp'),
       ...['-o', transportTarget],

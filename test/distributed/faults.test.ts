@@ -132,7 +132,13 @@ it.each(mpis)('a rank that never arrives ends the others, under %s', async (mpi)
     mpi,
     3,
     'faults.mjs',
-    { args: ['absent'], env: { TEST_TIMEOUT: '5' }, until: 2, limit: 40 },
+    {
+      args: ['absent'],
+      env: { TEST_TIMEOUT: '5' },
+      flags: survivors[mpi].flags,
+      until: 2,
+      limit: 40,
+    },
   )
   for (const rank of [0, 2]) {
     expect(results[rank]?.refused, output).toMatchObject({ code: 'ERR_DISTRIBUTED', rank: 1 })

@@ -40,7 +40,16 @@ export { Linear, type LinearOptions } from './linear.js'
 export { MixtureOfExperts, type MixtureOfExpertsOptions } from './mixture-of-experts.js'
 export type { MultiplyAdds } from './model-sizes.js'
 export { Module, type ModuleOptions } from './module.js'
-export { type Plan, type PlanOptions, plan } from './plan.js'
+export {
+  type CollectiveCost,
+  type Link,
+  type LinkUse,
+  type Plan,
+  type PlanOptions,
+  plan,
+  planScaling,
+} from './plan.js'
+export type { Collective, Grid } from './plan-collectives.js'
 export { type Preset, type PresetName, presets, type Recipe } from './presets.js'
 export type { Resumable } from './resumable.js'
 export { RmsNorm, type RmsNormOptions } from './rms-norm.js'

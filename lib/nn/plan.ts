@@ -2,7 +2,7 @@
 
 import { isObject } from '../describe.js'
 import { fail } from '../errors.js'
-import { checkChoice, checkInteger, checkNumber, checkOptions } from '../options.js'
+import { checkInteger } from '../options.js'
 import {
   countedSlots,
   type MultiplyAdds,
@@ -11,29 +11,34 @@ import {
   parameterSizes,
   savedTensors,
 } from './model-sizes.js'
+import {
+  bytesByLink,
+  type Collective,
+  collectives,
+  type Grid,
+  gridsOf,
+  type TableReads,
+  tableReads,
+} from './plan-collectives.js'
+import { type CheckedPlan, checkPlan, maxDevices, type PlanOptions } from './plan-options.js'
 import type { Preset } from './presets.js'
-import { checkTransformerOptions, type TransformerOptions } from './transformer-config.js'
 
-/** Bytes per second of one direction of a device's link. */
-export const links = {
-  'pcie-4': 32e9,
-  'pcie-5': 64e9,
-  'nvlink-3': 300e9,
-  'nvlink-4': 450e9,
-  'nvlink-5': 900e9,
-  'ethernet-100g': 12.5e9,
-} as const
+import {
+  checkTransformerOptions,
+  type TransformerConfig,
+  type TransformerOptions,
+} from './transformer-config.js'
 
-/** Options of {@link plan}. */
-export interface PlanOptions {
-  /** Data parallel: each holds all dense parameters, and some columns of the tables. Default 1. */
-  devices?: number
-  /** Between devices: a name, or bytes per second. Default 'nvlink-4'. */
-  link?: keyof typeof links | number
-  /** Sequences of contextLength tokens a device and step. Default 1. */
-  batch?: number
-  /** Of states. Default 'adamw'. */
-  optimizer?: 'adamw' | 'adagrad' | 'rowwiseAdagrad' | 'sgd'
+/** A link, what a device sends over it in a step, and how long that takes. */
+export interface LinkUse {
+  bytesPerSecond: number
+  bytesPerStep: number
+  secondsPerStep: number
+}
+
+/** A kind of collective, over a step: it uses both links at once. */
+export interface CollectiveCost extends Collective {
+  seconds: number
 }
 
 /** What {@link plan} gives. */
@@ -54,13 +59,28 @@ export interface Plan {
     tables: number
     total: number
   }
+  /** Whether they are below `memory`. */
+  fits: boolean
+  /** How the devices divide the tables. */
+  grid: Grid
+  /** What a device sends in a step; none for one device. */
+  collectives: CollectiveCost[]
   /** What a device sends in a step; 0 for one device. */
-  bytesPerStep: { gradients: number; lookups: number; rows: number; total: number }
-  /** The link, and how long it takes a step's bytes. */
-  link: { bytesPerSecond: number; secondsPerStep: number }
+  bytesPerStep: number
+  /** Between the devices of a machine. */
+  link: LinkUse
+  /** Between machines. */
+  network: LinkUse
+  /**
+   * Of a step: what its multiply-adds take, what its collectives take one after the other, and the
+   * share of the first in both. A run whose collectives overlap its products does better.
+   */
+  seconds: { compute: number; collectives: number; efficiency: number }
   /** Of all devices. */
   tokensPerStep: number
 }
+
+export { type Link, links, type PlanOptions } from './plan-options.js'
 
 const where = 'plan'
 const dtypeBytes = { float32: 4, bfloat16: 2, float16: 2 } as const
@@ -80,39 +100,108 @@ const exactBytes = { float32: 0, bfloat16: 2, float16: 4 } as const
  * @throws ERR_OPTION, ERR_VALUE
  */
 export function plan(config: TransformerOptions | Preset, options?: PlanOptions): Plan {
-  const names = ['devices', 'link', 'batch', 'optimizer']
-  const checked = checkOptions(where, options, names)
   const model = isObject(config) && 'config' in config ? config.config : config
   const c = checkTransformerOptions(where, model)
-  const devices = checkInteger(where, 'devices', checked.devices ?? 1, 1, 2 ** 20)
-  const batch = checkInteger(where, 'batch', checked.batch ?? 1)
-  const optimizers = ['adamw', 'adagrad', 'rowwiseAdagrad', 'sgd'] as const
-  const rule = checkChoice(where, 'optimizer', checked.optimizer, optimizers)
-  const bytesPerSecond = checkLink(checked.link ?? 'nvlink-4')
+  const checked = checkPlan(options)
+  const plans = gridsFor(c, checked).map((grid) => planOf(c, checked, grid))
+  const fitting = plans.filter(({ fits }) => fits)
+  const bytes = (p: Plan) => p.bytesPerDevice.total
+  // Where none fits, the smallest says by how much.
+  if (fitting.length === 0) return plans.reduce((a, b) => (bytes(b) < bytes(a) ? b : a))
+  const time = (p: Plan) => p.seconds.collectives
+  return fitting.reduce((a, b) => (time(b) < time(a) ? b : a))
+}
+
+/**
+ * Plans for 1, 2, 4 … `devices` devices (default 1,024), each with its own best grid.
+ * @param config options of a `Transformer`, or a preset
+ * @throws ERR_OPTION, ERR_VALUE
+ */
+export function planScaling(
+  config: TransformerOptions | Preset,
+  options?: Omit<PlanOptions, 'columns'>,
+): Plan[] {
+  const { devices = 1024, ...rest } = { ...options }
+  const most = checkInteger('planScaling', 'devices', devices, 1, maxDevices)
+  const counts = Array.from({ length: Math.floor(Math.log2(most)) + 1 }, (_, i) => 2 ** i)
+  return counts.map((devices) => plan(config, { ...rest, devices }))
+}
+
+/** Those that the options allow: the narrowest table has columns for each device. */
+function gridsFor(c: TransformerConfig, { devices, columns }: CheckedPlan): Grid[] {
+  const widths = parameterSizes(c).flatMap(({ kind, shape }) =>
+    kind === 'table' ? [shape[1] ?? 1] : [],
+  )
+  const narrowest = Math.min(...widths)
+  if (widths.length === 0) return [{ columns: columns ?? 1, replicas: devices / (columns ?? 1) }]
+  if (columns === undefined) return gridsOf(devices, narrowest)
+  if (columns > narrowest)
+    fail('ERR_VALUE', where, 'columns', `be at most ${narrowest}, a table's width`, columns)
+  return [{ columns, replicas: devices / columns }]
+}
+
+function planOf(c: TransformerConfig, o: CheckedPlan, grid: Grid): Plan {
   const sizes = parameterSizes(c)
   const count = (kinds: ParameterSize['kind'][]) =>
     sizes.filter(({ kind }) => kinds.includes(kind)).reduce((sum, p) => sum + elements(p), 0)
   const parameters = { dense: count(['dense', 'embedding', 'tied']), tables: count(['table']) }
   const products = multiplyAdds(c)
-  const tokens = batch * c.contextLength
-  const reads = readsOf(c, tokens)
+  const tokens = o.batch * c.contextLength
+  const reads = tableReads(c, tokens)
   const bytes = {
-    ...stateBytes(sizes, devices, rule),
+    ...stateBytes(sizes, grid.columns, o.optimizer),
     activations: savedTensors(c, tokens).reduce((sum, numbers) => sum + allocated(4 * numbers), 0),
   }
   for (const slots of countedSlots(c)) bytes.tables += allocated(4 * slots)
-  // indices, weights, and the gradient of what was read
-  for (const { entries, width } of reads)
-    bytes.gradients += 2 * allocated(4 * entries) + allocated(4 * tokens * width)
-  const step = stepBytes(parameters.dense, reads, tokens, devices)
+  bytes.gradients += queuedBytes(reads, tokens, grid)
+  const total = sum(bytes)
+  const costs = collectives(count(['dense', 'tied']), reads, tokens, grid).map((collective) => ({
+    ...collective,
+    seconds: secondsOf(bytesByLink(collective, grid, o), o),
+  }))
+  const compute = (3 * sum(products) * tokens) / o.speed
+  const exchange = costs.reduce((sum, { seconds }) => sum + seconds, 0)
+  const [within, between] = (['within', 'between'] as const).map((link) =>
+    costs.reduce((sum, cost) => sum + bytesByLink(cost, grid, o)[link], 0),
+  )
   return {
     parameters: { ...parameters, total: parameters.dense + parameters.tables },
     multiplyAddsPerToken: { ...products, total: sum(products) },
-    bytesPerDevice: { ...bytes, total: sum(bytes) },
-    bytesPerStep: step,
-    link: { bytesPerSecond, secondsPerStep: step.total / bytesPerSecond },
-    tokensPerStep: tokens * devices,
+    bytesPerDevice: { ...bytes, total },
+    fits: total <= o.memory,
+    grid,
+    collectives: costs,
+    bytesPerStep: within! + between!,
+    link: linkUse(o.link, within!),
+    network: linkUse(o.network, between!),
+    seconds: { compute, collectives: exchange, efficiency: compute / (compute + exchange) },
+    tokensPerStep: tokens * o.devices,
   }
+}
+
+function secondsOf(
+  { within, between }: { within: number; between: number },
+  { link, network }: CheckedPlan,
+): number {
+  return Math.max(within / link, between / network)
+}
+
+function linkUse(bytesPerSecond: number, bytesPerStep: number): LinkUse {
+  return { bytesPerSecond, bytesPerStep, secondsPerStep: bytesPerStep / bytesPerSecond }
+}
+
+/** Indices, weights, and the gradient of what was read, of all tokens whose reads a device has. */
+function queuedBytes(reads: readonly TableReads[], tokens: number, grid: Grid): number {
+  const all = grid.columns * grid.replicas
+  let bytes = 0
+  for (const { kind, entries, inputDim, width } of reads) {
+    const widths = kind === 'peer' ? [inputDim, width] : [width]
+    for (const width of widths) {
+      const columns = kind === 'embedding' ? width : Math.ceil(width / grid.columns)
+      bytes += 2 * allocated(4 * all * entries) + allocated(4 * all * tokens * columns)
+    }
+  }
+  return bytes
 }
 
 function sum(numbers: object): number {
@@ -121,16 +210,6 @@ function sum(numbers: object): number {
 
 function elements({ shape }: ParameterSize): number {
   return shape.reduce((a, b) => a * b, 1)
-}
-
-function checkLink(link: unknown): number {
-  if (typeof link === 'number') {
-    const rate = checkNumber(where, 'link', link, 0)
-    if (rate === 0) fail('ERR_VALUE', where, 'link', 'be above 0 bytes per second', link)
-    return rate
-  }
-  const names = Object.keys(links) as [keyof typeof links, ...(keyof typeof links)[]]
-  return links[checkChoice(where, 'link', link, names)]
 }
 
 /** What the allocator takes for a tensor (native/device/allocator.cpp). */
@@ -144,14 +223,13 @@ function allocated(bytes: number): number {
 
 function stateBytes(
   sizes: readonly ParameterSize[],
-  devices: number,
+  columns: number,
   rule: NonNullable<PlanOptions['optimizer']>,
 ): Record<'weights' | 'states' | 'gradients' | 'tables', number> {
   const bytes = { weights: 0, states: allocated(4), gradients: 0, tables: 0 }
   for (const p of sizes) {
     const [rows = 1, ...row] = p.shape
-    // The columns of memory tables are divided among the devices.
-    const width = row.reduce((a, b) => a * b, 1) / (p.kind === 'table' ? devices : 1)
+    const width = row.reduce((a, b) => a * b, 1) / (p.kind === 'table' ? columns : 1)
     const count = rows * Math.ceil(width)
     const state = allocated(4 * count)
     if (rule === 'adamw') bytes.states += 2 * state
@@ -165,51 +243,4 @@ function stateBytes(
     }
   }
   return bytes
-}
-
-/** The reads of tables in a step of one device: entries of its bags, and the width of a row. */
-interface Reads {
-  entries: number
-  width: number
-  memory: boolean
-}
-
-function readsOf(c: ReturnType<typeof checkTransformerOptions>, tokens: number): Reads[] {
-  const embedding = { entries: tokens, width: c.dim, memory: false }
-  return [
-    embedding,
-    ...c.blocks.flatMap(({ feedForward: f, memory: m }): Reads[] => {
-      const peer = f.kind === 'peer' && {
-        entries: tokens * f.heads * f.knn,
-        width: c.dim,
-        memory: true,
-      }
-      const memory = m && { entries: tokens * m.heads * m.knn, width: m.valueDim, memory: true }
-      return [...(peer ? [peer, peer] : []), ...(memory ? [memory] : [])]
-    }),
-  ]
-}
-
-/**
- * Of one device: a ring sums the dense gradients; of each memory layer, indices and weights go to
- * all others, partial rows and their gradients to the devices whose tokens they are of, and the
- * gradients of the weights are summed.
- */
-function stepBytes(
-  dense: number,
-  reads: readonly Reads[],
-  tokens: number,
-  devices: number,
-): Plan['bytesPerStep'] {
-  const others = devices - 1
-  const share = others / devices
-  const gradients = 2 * share * 4 * dense
-  let lookups = 0
-  let rows = 0
-  for (const { entries, width, memory } of reads) {
-    if (!memory) continue
-    lookups += others * entries * 12
-    rows += 2 * share * 4 * tokens * width
-  }
-  return { gradients, lookups, rows, total: gradients + lookups + rows }
 }

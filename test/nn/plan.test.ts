@@ -6,7 +6,7 @@ import { describe, expect, test } from 'vitest'
 import type { MemoryLayersError } from '../../lib/errors.js'
 import { AdamW, openDevice, RowwiseAdagrad } from '../../lib/index.js'
 import { Transformer } from '../../lib/nn/index.js'
-import { links, type PlanOptions, plan } from '../../lib/nn/plan.js'
+import { links, type PlanOptions, plan, planScaling } from '../../lib/nn/plan.js'
 import { type Preset, type PresetName, presets } from '../../lib/nn/presets.js'
 import {
   checkTransformerOptions,
@@ -128,24 +128,70 @@ test('a small model, by hand', () => {
     head: 3200,
   })
   expect(p.tokensPerStep).toBe(32)
-  expect(p.bytesPerStep.total).toBe(0)
+  expect(p.bytesPerStep).toBe(0)
 })
 
 test('tables are divided among the devices, and their rows cross the link', () => {
   const options = { batch: 1, link: 1e9 } satisfies PlanOptions
   const one = plan(small, options)
-  const four = plan(small, { ...options, devices: 4 })
+  const four = plan(small, { ...options, devices: 4, columns: 4 })
   const rows = 4 * 64 * 32
   expect(one.bytesPerDevice.tables - four.bytesPerDevice.tables).toBe((rows * 3) / 4)
   expect(four.bytesPerDevice.weights).toBe(one.bytesPerDevice.weights)
   const entries = 16 * 2 * 4
-  expect(four.bytesPerStep).toMatchObject({
-    gradients: 2 * 0.75 * 4 * four.parameters.dense,
-    lookups: 3 * entries * 12,
-    rows: 2 * 0.75 * 4 * 16 * 32,
+  const bytes = Object.fromEntries(four.collectives.map((c) => [c.name, c.bytes]))
+  expect(bytes).toEqual({
+    'dense gradients': 2 * 0.75 * 4 * (four.parameters.dense - 100 * 32),
+    'embedding reads': 3 * 16 * (8 + 4 * 32),
+    'indices and weights': 3 * entries * 8,
+    outputs: 0.75 * 4 * 16 * 32,
+    'output gradients': 0.75 * 4 * 16 * 32,
+    'weight gradients': 3 * entries * 4,
   })
-  expect(four.link.secondsPerStep).toBeCloseTo(four.bytesPerStep.total / 1e9, 12)
+  const total = Object.values(bytes).reduce((a, b) => a + b)
+  expect(four.bytesPerStep).toBeCloseTo(total, 6)
+  expect(four.link.bytesPerStep).toBeCloseTo(total, 6)
+  expect(four.link.secondsPerStep).toBeCloseTo(total / 1e9, 12)
+  expect(four.network.bytesPerStep).toBe(0)
   expect(plan(small, { link: 'pcie-5' }).link.bytesPerSecond).toBe(links['pcie-5'])
+})
+
+test('replicas send what they read over the network, of which columns need nothing', () => {
+  const options = { devices: 4, perMachine: 2, link: 1e12, network: 1e9 } satisfies PlanOptions
+  const p = plan(small, { ...options, columns: 2 })
+  const entries = 16 * 2 * 4
+  const of = (name: string) => p.collectives.find((c) => c.name === name)!
+  expect(of('table reads')).toMatchObject({
+    group: 'replicas',
+    bytes: 8 * 2 * entries + 4 * 16 * 32,
+  })
+  expect(of('table reads').seconds).toBeCloseTo(of('table reads').bytes / 1e9, 15)
+  expect(of('outputs').seconds).toBeCloseTo(of('outputs').bytes / 1e12, 15)
+  // of all four devices one is on the same machine
+  const world = of('dense gradients').bytes + of('embedding reads').bytes
+  expect(p.network.bytesPerStep).toBeCloseTo((world * 2) / 3 + of('table reads').bytes, 6)
+})
+
+test('the grid is the fastest that fits, and the smallest where none does', () => {
+  const preset = presets['memory-plus-1.3b-1m']
+  const options = { devices: 16, batch: 8 }
+  const best = plan(preset, { ...options, memory: 10 ** 12 })
+  const grids = [1, 2, 4, 8, 16].map((columns) => plan(preset, { ...options, columns }))
+  const fastest = Math.min(...grids.map((p) => p.seconds.collectives))
+  expect(best.seconds.collectives).toBe(fastest)
+  const smallest = Math.min(...grids.map((p) => p.bytesPerDevice.total))
+  const none = plan(preset, { ...options, memory: 1 })
+  expect(none.fits).toBe(false)
+  expect(none.bytesPerDevice.total).toBe(smallest)
+})
+
+test('scaling has a plan for every power of two', () => {
+  const plans = planScaling(presets['memory-plus-373m-1m'])
+  expect(plans.map(({ grid }) => grid.columns * grid.replicas)).toEqual([
+    1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024,
+  ])
+  expect(plans[0]!.seconds.efficiency).toBe(1)
+  for (const { seconds } of plans.slice(1)) expect(seconds.efficiency).toBeLessThan(1)
 })
 
 test('bad options are refused', () => {
@@ -161,6 +207,8 @@ test('bad options are refused', () => {
   expect(code({ link: 'nvlink' })).toBe('ERR_VALUE')
   expect(code({ link: -1 })).toBe('ERR_VALUE')
   expect(code({ device: 2 })).toBe('ERR_OPTION')
+  expect(code({ devices: 4, columns: 3 })).toBe('ERR_VALUE')
+  expect(code({ devices: 64, columns: 64 })).toBe('ERR_VALUE') // rows are 32 wide
   expect(code({}, { ...small, heads: 5 })).toBe('ERR_VALUE')
 })
 
@@ -181,7 +229,10 @@ describe('npx memory-layers plan', () => {
     const text = run('--preset', name, '--devices', '8').stdout
     expect(text).toContain('reported; derived: memory.layers')
     expect(text).toContain('137.44B')
-    for (const line of text.split('\n')) expect(line.length).toBeLessThanOrEqual(80)
+    const scaling = run('--preset', name, '--scaling').stdout
+    expect(scaling).toContain('1024')
+    for (const line of `${text}\n${scaling}`.split('\n'))
+      expect(line.length).toBeLessThanOrEqual(80)
   })
 
   test('refuses what it does not know', () => {

@@ -157,13 +157,18 @@ export function tensorEmpty(
   operation?: string,
 ): TensorHandle
 export function tensorFill(tensor: TensorHandle, value: number): void
-/** kind 0: uniform in [a, b); 1: normal with mean a and standard deviation b. */
+/**
+ * kind 0: uniform in [a, b); 1: normal with mean a and standard deviation b. With a width above 0
+ * the tensor holds the columns from `first` on of one `[rows, width]`.
+ */
 export function tensorRandom(
   tensor: TensorHandle,
   kind: number,
   a: number,
   b: number,
   seed: number,
+  first: number,
+  width: number,
 ): void
 export function tensorRead(tensor: TensorHandle, operation?: string): Promise<ArrayBuffer>
 export function tensorReadSync(tensor: TensorHandle): ArrayBuffer
@@ -581,6 +586,16 @@ export function tablePush(
   dy: TensorHandle,
   offsets?: TensorHandle,
 ): void
+/** The queued reads, which leave the queue, and the dense part of the gradient, if it counts. */
+export function tableTake(table: TableHandle): {
+  reads: {
+    indices: TensorHandle
+    weights: TensorHandle
+    dy: TensorHandle
+    offsets?: TensorHandle
+  }[]
+  dense?: TensorHandle
+}
 /** The dense part of a table's gradient, `[N, V]` float32; counts from tableDenseAdded on. */
 export function tableDense(table: TableHandle): TensorHandle
 export function tableDenseAdded(table: TableHandle): void
@@ -607,6 +622,7 @@ export function memoryLayerCreate(
     device: DeviceHandle,
     values: TableHandle,
     ...query: QueryArguments,
+    valueDim: number,
     outputDim: number,
     siluGate: boolean,
     outputGate: boolean,
@@ -621,6 +637,62 @@ export function memoryLayerBackward(
   layer: LayerHandle,
   context: ContextHandle,
   dy: TensorHandle,
+): TensorHandle
+/**
+ * The parts of a forward and a backward around the reads of a table whose columns are divided among
+ * ranks. First: the query and its lookup, indices and weights `[T, L]`.
+ */
+export function memoryLayerLookUp(
+  layer: LayerHandle,
+  x: TensorHandle,
+  save: boolean,
+): { context: ContextHandle; indices: TensorHandle; weights: TensorHandle }
+/** What needs no rows, while they are on their way. */
+export function memoryLayerGate(layer: LayerHandle, context: ContextHandle): void
+/** Likewise, back: after memoryLayerBackwardRows. */
+export function memoryLayerBackwardGate(layer: LayerHandle, context: ContextHandle): void
+/** Then, from the rows that were read, `[T, V]`: the output. The context keeps `kept`. */
+export function memoryLayerFinish(
+  layer: LayerHandle,
+  context: ContextHandle,
+  y: TensorHandle,
+  kept: readonly TensorHandle[],
+  save: boolean,
+): TensorHandle
+/** Back: the gradient of those rows, and what the context kept. */
+export function memoryLayerBackwardRows(
+  layer: LayerHandle,
+  context: ContextHandle,
+  dy: TensorHandle,
+): { rows: TensorHandle; kept: TensorHandle[] }
+/** At last, from the gradient of the weights: dx. Spends the context. */
+export function memoryLayerBackwardLookup(
+  layer: LayerHandle,
+  context: ContextHandle,
+  dWeights: TensorHandle,
+): TensorHandle
+export function peerLayerLookUp(
+  layer: PeerHandle,
+  x: TensorHandle,
+  save: boolean,
+): { context: ContextHandle; indices: TensorHandle; weights: TensorHandle }
+export function peerLayerKeep(
+  layer: PeerHandle,
+  context: ContextHandle,
+  kept: readonly TensorHandle[],
+): void
+/** Checks the context, and gives dy as rows, `[T, outputDim]`. */
+export function peerLayerBackwardRows(
+  layer: PeerHandle,
+  context: ContextHandle,
+  dy: TensorHandle,
+): { rows: TensorHandle; kept: TensorHandle[] }
+/** Adds to dx what the lookup makes of the gradient of its weights. Spends the context. */
+export function peerLayerBackwardLookup(
+  layer: PeerHandle,
+  context: ContextHandle,
+  dWeights: TensorHandle,
+  dx: TensorHandle,
 ): TensorHandle
 /** `[8]` int32: the bits of four float64 numbers, lib/usage.ts; counting starts anew. */
 export function memoryLayerUsage(layer: LayerHandle): TensorHandle
@@ -639,6 +711,7 @@ export function peerLayerCreate(
     down: TableHandle,
     up: TableHandle,
     ...query: QueryArguments,
+    outputDim: number,
     activation: number,
   ]
 ): PeerHandle
@@ -684,6 +757,20 @@ export function clipGradients(
   grads: TensorHandle[],
   tables: TableHandle[],
   apart: TableHandle[] | undefined,
+  maxNorm: number,
+): TensorHandle
+/** `[2]` int32: the bits of the float64 sum of squares of gradients. */
+export function gradientSquares(
+  device: DeviceHandle,
+  grads: TensorHandle[],
+  tables: TableHandle[],
+): TensorHandle
+/** Clips by such sums of all parts, `[2 n]` int32; returns the norm. */
+export function clipBySquares(
+  device: DeviceHandle,
+  grads: TensorHandle[],
+  tables: TableHandle[],
+  sums: TensorHandle,
   maxNorm: number,
 ): TensorHandle
 /**

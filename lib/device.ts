@@ -218,7 +218,7 @@ export class Device {
     const handle = native.tensorEmpty(this.handle, sizes, code, where)
     return disposeOnError(() => {
       const random = new Tensor<D>(this, handle)
-      native.tensorRandom(handle, distributions.indexOf(kind), a, b, checkedSeed)
+      native.tensorRandom(handle, distributions.indexOf(kind), a, b, checkedSeed, 0, 0)
       return random
     })
   }

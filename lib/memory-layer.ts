@@ -14,6 +14,8 @@ import {
   queryConfig,
   queryOptionNames,
 } from './query-options.js'
+import type { ShardOptions } from './sharding/columns.js'
+import { shardedMemoryLayer } from './sharding/memory-layer.js'
 import { ValueTable } from './value-table.js'
 
 /** Options of {@link MemoryLayer}. */
@@ -30,6 +32,8 @@ export interface MemoryLayerOptions extends QueryOptions {
   outputGate?: boolean
   /** Of a table of its own. Default 'float32'. */
   dtype?: 'float32' | 'bfloat16' | 'float16'
+  /** Of a table of its own: divides it among ranks, as `shard` of a `ValueTable`. */
+  shard?: ShardOptions
 }
 
 /**
@@ -68,6 +72,7 @@ export class MemoryLayer extends TableLayer {
       'gate',
       'outputGate',
       'dtype',
+      'shard',
     ])
     checkDevice(where, device)
     const compute = computeCode(where, device, checked.compute)
@@ -83,6 +88,7 @@ export class MemoryLayer extends TableLayer {
         device.handle,
         values.handle,
         ...queryArguments({ ...query, seed }, compute),
+        values.dim,
         outputDim,
         siluGate,
         outputGate,
@@ -94,9 +100,13 @@ export class MemoryLayer extends TableLayer {
     )
     super(where, device, query.inputDim, outputDim, {
       parameters: handle.parameters,
-      forward: (x) => native.memoryLayerForward(handle, x),
-      infer: (x) => native.memoryLayerInfer(handle, x),
-      backward: (context, dy) => native.memoryLayerBackward(handle, context, dy),
+      ...(values.shard
+        ? shardedMemoryLayer(handle, device, values, values.shard)
+        : {
+            forward: (x) => native.memoryLayerForward(handle, x),
+            infer: (x) => native.memoryLayerInfer(handle, x),
+            backward: (context, dy) => native.memoryLayerBackward(handle, context, dy),
+          }),
       usage: () => native.memoryLayerUsage(handle),
       dispose: () => native.layerDispose(handle),
     })
@@ -126,14 +136,17 @@ function sharedOrNewTable(
   { nKeys, seed }: CheckedQuery,
   outputDim: number,
 ): ValueTable {
-  const { values, valueDim, dtype } = options
+  const { values, valueDim, dtype, shard } = options
   const slots = nKeys * nKeys
   const width = valueDim === undefined ? undefined : checkInteger(where, 'valueDim', valueDim)
   if (values === undefined) {
     const dim = width ?? outputDim
     choiceIndex(where, 'dtype', dtype ?? 'float32', ['float32', 'bfloat16', 'float16'])
-    return new ValueTable(device, { slots, dim, dtype, init: { std: 1 / Math.sqrt(dim), seed } })
+    const init = { std: 1 / Math.sqrt(dim), seed }
+    return new ValueTable(device, { slots, dim, dtype, init, ...(shard && { shard }) })
   }
+  if (shard !== undefined)
+    fail('ERR_OPTION', where, 'shard', 'be left out, as "values" says it', shard)
   const shared = checkSharedTable(where, values, device, slots, width)
   if (dtype !== undefined && dtype !== shared.dtype) {
     const requirement = `be left out or ${shared.dtype}, the shared table's`

@@ -6,6 +6,7 @@ import { gradHandles, namesOf, Optimizer } from './optimizer.js'
 import { checkChoice, checkFloat32, checkNumber, checkOptions } from './options.js'
 import type { Parameter } from './parameter.js'
 import { distinctParameters, type ParameterGroup } from './parameter-groups.js'
+import { clipOverRanks } from './sharding/clip.js'
 import { Tensor } from './tensor.js'
 import type { ValueTable } from './value-table.js'
 
@@ -130,7 +131,8 @@ export interface ClipOptions {
  * Scales all gradients, dense and of tables, by `min(1, maxNorm / norm)`, where norm is the 2-norm
  * of them all: computed in float64, so that gradients of any size are scaled rightly. A NaN or
  * infinite gradient is seen in the norm. The gradient of a table is summed row by row, and never
- * held.
+ * held. Of tables that are divided among ranks, the columns of all count: every rank must call it,
+ * with gradients that are otherwise the same (`fit` with `world` sees to that).
  * @returns the norm before, `[1]` float32: Infinity if it is more than a float32 can be; with
  * `tables: 'apart'` `[2]`: that of dense parameters and embeddings, and that of memory tables
  * @throws ERR_VALUE, also where two gradients share memory; ERR_DTYPE, ERR_UNSUPPORTED for a
@@ -147,6 +149,12 @@ export function clipGradNorm(
   const { device, dense, tables } = distinctParameters(where, params)
   checkNumber(where, 'maxNorm', maxNorm, 0)
   const isApart = (table: ValueTable) => mode === 'apart' && !table.embedding
+  if (tables.some(({ table }) => table.shard)) {
+    const parts = [{ dense, tables: tables.filter(({ table }) => !isApart(table)) }]
+    if (mode === 'apart')
+      parts.push({ dense: [], tables: tables.filter(({ table }) => isApart(table)) })
+    return clipOverRanks(device, parts, maxNorm)
+  }
   const handles = (apart: boolean) =>
     tables.filter(({ table }) => isApart(table) === apart).map(({ table }) => table.handle)
   const norm = native.clipGradients(

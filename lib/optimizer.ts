@@ -6,6 +6,7 @@ import { native, type OptimizerHandle, type TensorHandle } from './binding.js'
 import { describeValue } from './describe.js'
 import type { Device } from './device.js'
 import { isHalf } from './dtype.js'
+import { fail } from './errors.js'
 import type { Hyperparameters } from './hyperparameters.js'
 import { inspect } from './inspect.js'
 import { LearningRates } from './learning-rates.js'
@@ -17,6 +18,7 @@ import {
   groupedParameters,
   type ParameterGroup,
 } from './parameter-groups.js'
+import { noteShard } from './sharding/shard-of.js'
 import { loadStateDict, type StateDict, type StateEntry, stateDictOf } from './state-dict.js'
 import { Tensor } from './tensor.js'
 import type { ValueTable } from './value-table.js'
@@ -66,6 +68,12 @@ export abstract class Optimizer {
     hyperparameters: Hyperparameters,
   ) {
     const group = groupedParameters(name, params)
+    const divided = group.tables.find((p) => p.table.shard)
+    if (divided && rule === 'rowwiseAdagrad') {
+      const requirement = 'be whole, as the rule has one number of a whole row'
+      const hint = 'AdamW, Adagrad and Sgd train tables whose columns are divided.'
+      fail('ERR_UNSUPPORTED', name, divided.name, requirement, 'a table with "shard"', hint)
+    }
     this.#name = name
     this.#hyperparameters = hyperparameters
     this.#device = group.device
@@ -209,14 +217,21 @@ function nameStates(
 ): StateEntry[] {
   const parameters = [...dense, ...tables]
   const states = [...handle.dense, ...handle.tables].flatMap((state, position) => {
-    const prefix = `${position}.${parameters[position]?.name}`
+    const p = parameters[position]!
+    const prefix = `${position}.${p.name}`
+    const shard = p.kind === 'table' ? p.table.shard : undefined
     return [
-      { name: `${prefix}.${names.state1}`, handle: state.state1 },
-      { name: `${prefix}.${names.state2}`, handle: state.state2 },
+      { name: `${prefix}.${names.state1}`, handle: state.state1, shard },
+      { name: `${prefix}.${names.state2}`, handle: state.state2, shard },
     ]
   })
-  return [{ name: 'step', handle: handle.step }, ...states].flatMap(({ name, handle }) =>
-    handle ? [{ name, value: keep(new Tensor(device, handle)) }] : [],
+  return [{ name: 'step', handle: handle.step, shard: undefined }, ...states].flatMap(
+    ({ name, handle, shard }) => {
+      if (!handle) return []
+      const value = keep(new Tensor(device, handle))
+      noteShard(value, shard)
+      return [{ name, value }]
+    },
   )
 }
 
@@ -232,8 +247,10 @@ function nameMasters({ dense, tables }: DistinctParameters): Master[] {
   )
 }
 
-function exactValues({ device, handle }: ValueTable): Tensor {
-  return new Tensor(device, native.tableExact(handle))
+function exactValues({ device, handle, shard }: ValueTable): Tensor {
+  const values = new Tensor(device, native.tableExact(handle))
+  noteShard(values, shard)
+  return values
 }
 
 function masterEntry({ name, table }: Master): StateEntry {

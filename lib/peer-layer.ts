@@ -15,6 +15,8 @@ import {
   queryConfig,
   queryOptionNames,
 } from './query-options.js'
+import type { ShardOptions } from './sharding/columns.js'
+import { shardedPeerLayer } from './sharding/peer-layer.js'
 import { ValueTable } from './value-table.js'
 
 const tableDTypes = ['float32', 'bfloat16', 'float16'] as const
@@ -33,6 +35,8 @@ export interface PeerLayerOptions extends QueryOptions {
   up?: ValueTable
   /** Of tables of its own; both have one dtype. Default: the shared table's, else 'float32'. */
   dtype?: PeerTableDType
+  /** Of tables of its own: divides both among ranks, as `shard` of a `ValueTable`. */
+  shard?: ShardOptions
 }
 
 /**
@@ -67,6 +71,7 @@ export class PeerLayer extends TableLayer {
       'down',
       'up',
       'dtype',
+      'shard',
     ])
     checkDevice(where, device)
     const compute = computeCode(where, device, checked.compute)
@@ -89,18 +94,21 @@ export class PeerLayer extends TableLayer {
         return table
       }
       const init = { std: 1 / Math.sqrt(dim), seed }
-      const table = new ValueTable(device, { slots, dim, dtype, init })
+      const { shard } = checked
+      const table = new ValueTable(device, { slots, dim, dtype, init, ...(shard && { shard }) })
       own.push(table)
       return table
     }
     const create = (seed: number) => {
       const down = sharedOrNewTable('down', query.inputDim, 2 * seed)
       const up = sharedOrNewTable('up', outputDim, 2 * seed + 1)
+      checkOneGroup(where, down, up)
       const handle = native.peerLayerCreate(
         device.handle,
         down.handle,
         up.handle,
         ...queryArguments({ ...query, seed }, compute),
+        outputDim,
         activationCode(where, activation),
       )
       return { down, up, handle }
@@ -110,9 +118,20 @@ export class PeerLayer extends TableLayer {
     )
     super(where, device, query.inputDim, outputDim, {
       parameters: handle.parameters,
-      forward: (x) => native.peerLayerForward(handle, x),
-      infer: (x) => native.peerLayerInfer(handle, x),
-      backward: (context, dy) => native.peerLayerBackward(handle, context, dy),
+      ...(down.shard && up.shard
+        ? shardedPeerLayer(handle, device, {
+            down,
+            up,
+            columnsOfDown: down.shard,
+            columnsOfUp: up.shard,
+            outputDim,
+            activation,
+          })
+        : {
+            forward: (x) => native.peerLayerForward(handle, x),
+            infer: (x) => native.peerLayerInfer(handle, x),
+            backward: (context, dy) => native.peerLayerBackward(handle, context, dy),
+          }),
       usage: () => native.peerLayerUsage(handle),
       dispose: () => native.peerDispose(handle),
     })
@@ -130,4 +149,11 @@ export class PeerLayer extends TableLayer {
       { parameter: tableParameter('values_v.weight', up), own: this.#own.includes(up) },
     ]
   }
+}
+
+/** Both tables are divided among the ranks of one group, or neither. */
+function checkOneGroup(where: string, down: ValueTable, up: ValueTable): void {
+  if (down.shard?.group === up.shard?.group) return
+  const hint = 'Give both tables the same shard.group.'
+  fail('ERR_VALUE', where, 'up', 'be divided as "down" is', up, hint)
 }

@@ -1,4 +1,5 @@
 import { disposeOnError } from './atomically.js'
+import { unrecorded } from './autograd/recording.js'
 import { keep } from './autograd/tidy.js'
 import { native, type TableHandle } from './binding.js'
 import { isInstance } from './describe.js'
@@ -7,126 +8,21 @@ import { convertible, type DType } from './dtype.js'
 import { fail } from './errors.js'
 import { inspect } from './inspect.js'
 import { noteOwner } from './made-tensors.js'
-import { constantTensor } from './new-tensor.js'
 import { SparseGrad } from './ops.js'
-import { checkInteger, checkNumber, checkOptions, checkSeed, choiceIndex } from './options.js'
 import { overwrite } from './overwrite.js'
-import { mapTensors } from './safetensors.js'
+import type { ColumnShard } from './sharding/columns.js'
+import { noteShard } from './sharding/shard-of.js'
+import {
+  allocateRows,
+  columnsOf,
+  type MapOptions,
+  mapRows,
+  TableRows,
+  type ValueTableOptions,
+} from './table-rows.js'
 import { formatShape, optionalTensorHandle, Tensor, tensorHandle } from './tensor.js'
 
-/** Options of {@link ValueTable}. */
-export interface ValueTableOptions {
-  /** Rows, N. A memory layer with `nKeys` n reads a table of n*n slots. */
-  slots: number
-  /** Width of a row, V. */
-  dim: number
-  /**
-   * Default 'float32'. A 16-bit table is trained through exact float32 values, which it keeps from
-   * its first optimizer on: 2 bytes more a number for bfloat16, 4 for float16. int8 is read only.
-   */
-  dtype?: 'float32' | 'bfloat16' | 'float16' | 'int8'
-  /**
-   * Normal rows with mean 0. Default: std 1/sqrt(dim), the next seed of the device's counter. int8
-   * tables start at zero: write `weight` and `scales`.
-   */
-  init?: { std?: number; seed?: number }
-}
-
-/** Options of {@link ValueTable.map}. */
-export interface MapOptions {
-  /** The CPU. */
-  device: Device
-  /** Name of the tensor `[slots]` float32 with the factor of each int8 row. */
-  scales?: string
-}
-
-const rowTypes: readonly DType[] = ['float32', 'bfloat16', 'float16', 'int8']
-
-/** @internal The rows of a table, in memory of their own or in a file. */
-export class TableRows {
-  readonly slots: number
-  readonly dim: number
-  readonly weight: Tensor
-  readonly scales: Tensor<'float32'> | undefined
-  readonly mapped: boolean
-
-  constructor(rows: TableRows) {
-    this.slots = rows.slots
-    this.dim = rows.dim
-    this.weight = rows.weight
-    this.scales = rows.scales
-    this.mapped = rows.mapped
-  }
-}
-
-/** New rows in memory, as the options say. */
-function allocateRows(where: string, device: Device, options: ValueTableOptions): TableRows {
-  const checked = checkOptions(where, options, ['slots', 'dim', 'dtype', 'init'])
-  const slots = checkInteger(where, 'slots', checked.slots, 1, 2 ** 31 - 1)
-  const dim = checkInteger(where, 'dim', checked.dim, 1, 2 ** 24)
-  const dtype = checked.dtype ?? 'float32'
-  choiceIndex(where, 'dtype', dtype, rowTypes)
-  const init = checkOptions(`${where}: init`, checked.init, ['std', 'seed'])
-  const std = checkNumber(where, 'init.std', init.std ?? 1 / Math.sqrt(dim), 0)
-  const seed = checkSeed(where, init.seed, 'init.seed')
-  const shape = [slots, dim]
-  if (dtype !== 'int8') {
-    const weight = device.seeds.use(seed, (seed) => device.normal(shape, { std, seed, dtype }))
-    return new TableRows({ slots, dim, weight, scales: undefined, mapped: false })
-  }
-  if (checked.init) {
-    const requirement = 'be left out for an int8 table'
-    const hint = 'Write its weight and scales.'
-    fail('ERR_UNSUPPORTED', where, 'init', requirement, checked.init, hint)
-  }
-  const weight = device.zeros(shape, 'int8')
-  const scales = constantTensor(where, device, [slots], 1)
-  return new TableRows({ slots, dim, weight, scales, mapped: false })
-}
-
-/** Rows that stay in a file. */
-function mapRows(where: string, path: string, name: string, options: MapOptions): TableRows {
-  const { device, scales } = checkOptions(where, options, ['device', 'scales'])
-  checkDevice(where, device)
-  if (typeof name !== 'string') fail('ERR_VALUE', where, 'name', 'be a string', name)
-  if (scales !== undefined && typeof scales !== 'string')
-    fail('ERR_VALUE', where, 'scales', 'be a string', scales)
-  const mapped = mapTensors(where, device, path, { name, scales })
-  try {
-    return checkMapped(where, name, mapped.rows, scales, mapped.scales)
-  } catch (error) {
-    mapped.rows.dispose()
-    mapped.scales?.dispose()
-    throw error
-  }
-}
-
-function isFloat32(tensor: Tensor): tensor is Tensor<'float32'> {
-  return tensor.dtype === 'float32'
-}
-
-function checkMapped(
-  where: string,
-  name: string,
-  weight: Tensor,
-  scalesName: string | undefined,
-  scales: Tensor | undefined,
-): TableRows {
-  const [slots, dim, ...rest] = weight.shape
-  if (slots === undefined || dim === undefined || rest.length > 0)
-    fail('ERR_SHAPE', where, name, 'have shape [slots, dim]', formatShape(weight.shape))
-  if (!rowTypes.includes(weight.dtype))
-    fail('ERR_DTYPE', where, name, `be one of ${rowTypes.join(', ')}`, weight.dtype)
-  if ((weight.dtype === 'int8') !== (scales !== undefined)) {
-    const requirement = weight.dtype === 'int8' ? 'name the scales of the int8 rows' : 'be left out'
-    fail('ERR_VALUE', where, 'scales', requirement, scalesName)
-  }
-  if (scales === undefined) return new TableRows({ slots, dim, weight, scales, mapped: true })
-  const [wanted, found] = [formatShape([slots]), formatShape(scales.shape)]
-  if (!isFloat32(scales) || found !== wanted)
-    fail('ERR_SHAPE', where, scalesName ?? '', `be float32 ${wanted}`, `${scales.dtype} ${found}`)
-  return new TableRows({ slots, dim, weight, scales, mapped: true })
-}
+export type { MapOptions, ValueTableOptions } from './table-rows.js'
 
 /**
  * A table of value rows `[slots, dim]`, shared by any number of layers. Its gradient is never
@@ -151,12 +47,14 @@ export class ValueTable {
   readonly dim: number
   /** Of the rows. */
   readonly dtype: DType
-  /** `[slots, dim]`, the live rows. */
+  /** `[slots, dim]`, the live rows; of a table with `shard` the columns of this rank. */
   readonly weight: Tensor
   /** `[slots]` float32: the factor of each row of an int8 table. */
   readonly scales: Tensor<'float32'> | undefined
   /** @internal Whether the rows are in a file, which is never written to. */
   readonly mapped: boolean
+  /** @internal How it is divided among ranks. */
+  readonly shard: ColumnShard | undefined
   /** @internal The rows are an embedding's: they follow `lr`, and clip with the dense rest. */
   embedding = false
   /** @internal */
@@ -177,6 +75,7 @@ export class ValueTable {
       return { rows, handle: native.tableCreate(weight, scales) }
     })
     keep(rows.weight)
+    noteShard(rows.weight, rows.shard)
     if (rows.scales) keep(rows.scales)
     this.device = device
     this.slots = rows.slots
@@ -185,6 +84,7 @@ export class ValueTable {
     this.weight = rows.weight
     this.scales = rows.scales
     this.mapped = rows.mapped
+    this.shard = rows.shard
     this.handle = handle
     noteOwner(this)
     if (!this.mapped && this.dtype !== 'int8')
@@ -235,6 +135,13 @@ export class ValueTable {
     return native.tablePending(this.handle)
   }
 
+  /** @internal Queues a read of bags, as a layer's backward does. `dy` is not written to later. */
+  queue(indices: Tensor, weights: Tensor, dy: Tensor): void {
+    const where = 'ValueTable.queue'
+    const [i, w, d] = [indices, weights, dy].map((t) => t.handle(where, 'read'))
+    native.tablePush(this.handle, i!, w!, d!, undefined)
+  }
+
   /** The merged gradient of all queued reads, for inspection: the queue stays. */
   gradient(): SparseGrad {
     tensorHandle('ValueTable.gradient', 'weight', this.weight)
@@ -248,18 +155,24 @@ export class ValueTable {
 
   /**
    * Overwrites the rows with a `[slots, dim]` tensor, which may be on another device or of another
-   * float dtype.
+   * float dtype. A table with `shard` takes its columns of it.
    * @throws ERR_SHAPE, ERR_DTYPE
    */
   load(weight: Tensor): void {
     const where = 'ValueTable.load'
     tensorHandle(where, 'weight', weight)
     tensorHandle(where, 'this', this.weight)
-    const [wanted, found] = [formatShape(this.weight.shape), formatShape(weight.shape)]
+    const [wanted, found] = [formatShape([this.slots, this.dim]), formatShape(weight.shape)]
     if (found !== wanted) fail('ERR_SHAPE', where, 'weight', `have shape ${wanted}`, found)
     if (!convertible(weight.dtype, this.dtype))
       fail('ERR_DTYPE', where, 'weight', `be ${this.dtype}`, weight.dtype)
-    overwrite(this.weight, weight)
+    const { shard } = this
+    const own = shard ? unrecorded(() => columnsOf(weight, shard)) : weight
+    try {
+      overwrite(this.weight, own)
+    } finally {
+      if (shard) own.dispose()
+    }
   }
 
   /** Frees the rows. Layers that read the table throw ERR_DISPOSED afterwards. */
@@ -277,7 +190,10 @@ export class ValueTable {
 
   /** @internal */
   [inspect](): string {
-    const state = `${this.mapped ? ', mapped' : ''}${this.weight.disposed ? ', disposed' : ''}`
+    const { shard } = this
+    const columns = shard ? `, columns ${shard.begin} to ${shard.end}` : ''
+    const disposed = this.weight.disposed ? ', disposed' : ''
+    const state = `${columns}${this.mapped ? ', mapped' : ''}${disposed}`
     return `ValueTable ${this.dtype} [${this.slots}, ${this.dim}] on ${this.device.name}${state}`
   }
 }

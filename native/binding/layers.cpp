@@ -35,6 +35,7 @@ Napi::Value memory_layer_create(Arguments& a) {
   const auto device = a.shared_device();
   const auto table = a.table("values");
   const MemoryLayerOptions o{.query = query_options(a),
+                             .value_dim = a.integer("valueDim"),
                              .output_dim = a.integer("outputDim"),
                              .silu_gate = a.boolean("siluGate"),
                              .output_gate = a.boolean("outputGate")};
@@ -97,7 +98,7 @@ C& expect_context(const char* where, const std::unique_ptr<C>& context, uint64_t
 template <class Layer, class C>
 Napi::Value spend(Arguments& a, Layer& layer, const ContextBox& box,
                   std::unique_ptr<C> ContextBox::Saved::* kind, const char* where) {
-  const C& context = expect_context(where, (*box.saved).*kind, layer.id());
+  C& context = expect_context(where, (*box.saved).*kind, layer.id());
   Device& device = context.x.device();
   Batch batch(device);
   const Napi::Object dx = to_js(a.env(), layer.backward(context, a.tensor("dy")));
@@ -136,6 +137,7 @@ Napi::Value peer_layer_create(Arguments& a) {
   const auto device = a.shared_device();
   const auto down = a.table("down"), up = a.table("up");
   const PeerLayerOptions o{.query = query_options(a),
+                           .output_dim = a.integer("outputDim"),
                            .activation = a.choice<Activation>("activation")};
   PeerLayerBox box{std::make_unique<PeerLayer>(device, o, down, up)};
   Napi::Array list = parameters(a.env(), box.layer->parameters());
@@ -164,6 +166,100 @@ Napi::Value peer_layer_backward(Arguments& a) {
   return spend(a, layer, box, &ContextBox::Saved::peer, "PeerLayer.backward");
 }
 
+// The parts of a forward and a backward of a layer whose tables are divided among ranks.
+constexpr auto kMemory = &ContextBox::Saved::memory;
+constexpr auto kPeer = &ContextBox::Saved::peer;
+
+template <class Box>
+auto& live_layer(Arguments& a) {
+  return live(unwrap<Box>(a.next(), "layer").layer, a.called().operation);
+}
+
+template <class Box, auto kind>
+Napi::Value layer_look_up(Arguments& a) {
+  auto& layer = live_layer<Box>(a);
+  const Tensor x = a.tensor("x");
+  auto context = layer.look_up(x, a.boolean("save"));
+  const Shape bags = layer.bags(*context);
+  const QueryContext q = context->query;
+  ContextBox::Saved saved;
+  saved.*kind = std::move(context);
+  Napi::Object o = to_js(
+      a.env(), {{"indices", q.indices.reshaped(bags)}, {"weights", q.weights.reshaped(bags)}});
+  o.Set("context", wrap_context(a.env(), std::move(saved)));
+  return o;
+}
+
+template <class Layer, class C>
+C& next_context(Arguments& a, const Layer& layer, std::unique_ptr<C> ContextBox::Saved::* kind) {
+  return expect_context(a.called().operation,
+                        (*unwrap<ContextBox>(a.next(), "context").saved).*kind, layer.id());
+}
+
+template <auto part>
+Napi::Value memory_layer_part(Arguments& a) {
+  MemoryLayer& layer = live_layer<MemoryLayerBox>(a);
+  (layer.*part)(next_context(a, layer, kMemory));
+  return a.undefined();
+}
+
+Napi::Value memory_layer_finish(Arguments& a) {
+  MemoryLayer& layer = live_layer<MemoryLayerBox>(a);
+  MemoryContext& context = next_context(a, layer, &ContextBox::Saved::memory);
+  const Tensor y = a.tensor("y");
+  std::vector<Tensor> kept = a.tensors("kept");
+  const Tensor output = layer.finish(context, y, a.boolean("save"));
+  context.kept = std::move(kept);
+  return to_js(a.env(), output);
+}
+
+Napi::Value peer_layer_keep(Arguments& a) {
+  PeerLayer& layer = live_layer<PeerLayerBox>(a);
+  PeerContext& context = next_context(a, layer, &ContextBox::Saved::peer);
+  context.kept = a.tensors("kept");
+  layer.save(context);
+  return a.undefined();
+}
+
+template <class Box, auto kind>
+Napi::Value layer_backward_rows(Arguments& a) {
+  auto& layer = live_layer<Box>(a);
+  auto& context = next_context(a, layer, kind);
+  Napi::Object o = to_js(a.env(), {{"rows", layer.backward_rows(context, a.tensor("dy"))}});
+  Napi::Array kept = Napi::Array::New(a.env());
+  for (const Tensor& t : context.kept) kept.Set(kept.Length(), to_js(a.env(), t, false));
+  o.Set("kept", kept);
+  return o;
+}
+
+template <class Box, class C, class Backward>
+Napi::Value layer_backward_lookup(Arguments& a, std::unique_ptr<C> ContextBox::Saved::* kind,
+                                  const Backward& backward) {
+  auto& layer = live_layer<Box>(a);
+  const ContextBox& box = unwrap<ContextBox>(a.next(), "context");
+  C& context = expect_context(a.called().operation, (*box.saved).*kind, layer.id());
+  Batch batch(layer.device());
+  const Napi::Object dx = to_js(a.env(), backward(layer, context));
+  Batch::submit(layer.device(), [saved = box.saved] { saved->reset(); });
+  batch.commit();
+  return dx;
+}
+
+Napi::Value memory_layer_backward_lookup(Arguments& a) {
+  return layer_backward_lookup<MemoryLayerBox>(
+      a, &ContextBox::Saved::memory, [&](MemoryLayer& layer, MemoryContext& context) {
+        return layer.backward_lookup(context, a.tensor("dWeights"));
+      });
+}
+
+Napi::Value peer_layer_backward_lookup(Arguments& a) {
+  return layer_backward_lookup<PeerLayerBox>(
+      a, &ContextBox::Saved::peer, [&](PeerLayer& layer, PeerContext& context) {
+        const Tensor dweights = a.tensor("dWeights");
+        return layer.backward_lookup(context, dweights, a.output("dx"));
+      });
+}
+
 }  // namespace
 
 void define_layers(Napi::Object exports) {
@@ -182,6 +278,21 @@ void define_layers(Napi::Object exports) {
   define<peer_layer_forward>(exports, "peerLayerForward", "PeerLayer.forward");
   define<peer_layer_infer>(exports, "peerLayerInfer", "PeerLayer.infer");
   define<peer_layer_backward>(exports, "peerLayerBackward", "PeerLayer.backward");
+  define<layer_look_up<MemoryLayerBox, kMemory>>(exports, "memoryLayerLookUp",
+                                                 "MemoryLayer.forward");
+  define<memory_layer_part<&MemoryLayer::gate>>(exports, "memoryLayerGate", "MemoryLayer.forward");
+  define<memory_layer_part<&MemoryLayer::backward_gate>>(exports, "memoryLayerBackwardGate",
+                                                         "MemoryLayer.backward");
+  define<memory_layer_finish>(exports, "memoryLayerFinish", "MemoryLayer.forward");
+  define<layer_backward_rows<MemoryLayerBox, kMemory>>(exports, "memoryLayerBackwardRows",
+                                                       "MemoryLayer.backward");
+  define<memory_layer_backward_lookup>(exports, "memoryLayerBackwardLookup",
+                                       "MemoryLayer.backward");
+  define<layer_look_up<PeerLayerBox, kPeer>>(exports, "peerLayerLookUp", "PeerLayer.forward");
+  define<peer_layer_keep>(exports, "peerLayerKeep", "PeerLayer.forward");
+  define<layer_backward_rows<PeerLayerBox, kPeer>>(exports, "peerLayerBackwardRows",
+                                                   "PeerLayer.backward");
+  define<peer_layer_backward_lookup>(exports, "peerLayerBackwardLookup", "PeerLayer.backward");
 }
 
 }  // namespace ml::binding

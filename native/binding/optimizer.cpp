@@ -136,6 +136,22 @@ Napi::Value clip_gradients(Arguments& a) {
   return to_js(a.env(), clip_grad_norm(device, grads, tables, max_norm, apart ? &*apart : nullptr));
 }
 
+// (device, dense gradients, tables): the sum of their squares, a part of the whole
+Napi::Value gradient_squares(Arguments& a) {
+  Device& device = a.device();
+  const std::vector<Tensor> grads = a.tensors("grads");
+  return to_js(a.env(), grad_squares(device, grads, a.tables("tables")));
+}
+
+// (device, dense gradients, tables, sums of squares, max norm): the norm
+Napi::Value clip_by_sums(Arguments& a) {
+  Device& device = a.device();
+  const std::vector<Tensor> grads = a.tensors("grads");
+  const auto tables = a.tables("tables");
+  const Tensor sums = a.tensor("sums");
+  return to_js(a.env(), clip_by_squares(device, grads, tables, sums, a.number("maxNorm")));
+}
+
 }  // namespace
 
 void define_optimizer(Napi::Object exports) {
@@ -144,6 +160,8 @@ void define_optimizer(Napi::Object exports) {
   define<optimizer_zero_grad>(exports, "optimizerZeroGrad", "optimizer.zeroGrad");
   define<optimizer_dispose, Makes::nothing>(exports, "optimizerDispose", "optimizer.dispose");
   define<clip_gradients>(exports, "clipGradients", "clipGradNorm");
+  define<gradient_squares>(exports, "gradientSquares", "clipGradNorm");
+  define<clip_by_sums>(exports, "clipBySquares", "clipGradNorm");
   define<require_finite>(exports, "requireFinite");
 }
 

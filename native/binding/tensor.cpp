@@ -67,7 +67,9 @@ Napi::Value tensor_random(Arguments& a) {
                              .kind = a.choice<RandomFill::Kind>("kind"),
                              .a = a.float32("a"),
                              .b = a.float32("b"),
-                             .seed = a.seed("seed")});
+                             .seed = a.seed("seed"),
+                             .first = a.integer("first"),
+                             .width = a.integer("width")});
   return a.undefined();
 }
 

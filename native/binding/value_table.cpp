@@ -46,6 +46,24 @@ Napi::Value table_push(Arguments& a) {
   return a.undefined();
 }
 
+// (table): takes the reads out of its queue; with the dense part of its gradient, if it counts.
+Napi::Value table_take(Arguments& a) {
+  const auto table = a.table("table");
+  table->live_weight("tableTake");
+  Napi::Array reads = Napi::Array::New(a.env());
+  for (const ValueTable::Read& r : table->take())
+    reads.Set(
+        reads.Length(),
+        to_js(
+            a.env(),
+            {{"indices", r.indices}, {"weights", r.weights}, {"dy", r.dy}, {"offsets", r.offsets}},
+            false));
+  Napi::Object taken = Napi::Object::New(a.env());
+  taken.Set("reads", reads);
+  if (table->has_dense()) taken.Set("dense", to_js(a.env(), table->dense_gradient(), false));
+  return taken;
+}
+
 // The exact values of a 16-bit table that an optimizer trains, in a new float32 tensor.
 Napi::Value table_exact(Arguments& a) {
   const auto table = a.table("table");
@@ -83,6 +101,7 @@ void define_value_table(Napi::Object exports) {
   define<table_dense>(exports, "tableDense", "ValueTable.gradient");
   define<table_dense_added>(exports, "tableDenseAdded", "ValueTable.gradient");
   define<table_push>(exports, "tablePush", "ValueTable.push");
+  define<table_take>(exports, "tableTake", "ValueTable.gradient");
   define<table_exact>(exports, "tableExact", "optimizer.stateDict");
   define<table_set_exact>(exports, "tableSetExact", "optimizer.loadStateDict");
   define<table_clear>(exports, "tableClear", "ValueTable.zeroGrad");

@@ -13,7 +13,7 @@ MemoryLayer::MemoryLayer(std::shared_ptr<Device> device, const MemoryLayerOption
       values_(std::move(values)),
       init_(*device_, options.query.seed),
       query_(*device_, options.query, init_) {
-  const int64_t C = options.query.input_dim, V = values_->dim(), out = options.output_dim;
+  const int64_t C = options.query.input_dim, V = options.value_dim, out = options.output_dim;
   const float from_input = 1.0f / std::sqrt(static_cast<float>(C));
   const float from_values = 1.0f / std::sqrt(static_cast<float>(V));
   if (options.silu_gate) {
@@ -38,85 +38,118 @@ std::vector<Parameter*> MemoryLayer::parameters() {
   return list;
 }
 
-ForwardResult MemoryLayer::forward(const Tensor& input, bool save) {
-  Device& device = *device_;
-  const char* where = save ? "MemoryLayer.forward" : "MemoryLayer.infer";
-  const View table = values_->live_weight(where).view();
-  const Tensor x = token_rows(where, "x", input, options_.query.input_dim, "inputDim");
-  const int64_t T = x.shape[0];
-  auto c = std::make_unique<MemoryContext>();
-  c->layer = id_;
-  c->input_shape = input.shape;
-  c->x = x;
-  c->query = query_.forward(x);
-  const Shape bags{T, options_.query.heads * options_.query.knn};
-  c->y = compute(device, EmbeddingBag{.table = table,
-                                      .indices = c->query.indices.reshaped(bags).view(),
-                                      .weights = c->query.weights.reshaped(bags).view(),
-                                      .scales = values_->scales().view()});
-  const auto linear = [&](const Tensor& in, const Parameter& weight, const Parameter& bias) {
-    return compute(device, Linear{.x = in.view(),
+Tensor MemoryLayer::linear(const Tensor& x, const Parameter& weight, const Parameter& bias) const {
+  return compute(*device_, Linear{.x = x.view(),
                                   .weight = weight.value.view(),
                                   .bias = bias.value.view(),
                                   .compute = options_.query.compute});
-  };
-  Tensor output = c->y;
-  if (options_.silu_gate) {
-    c->a = linear(x, gate_weight_, gate_bias_);
-    c->z = compute(device, SiluGate{.y = c->y.view(), .a = c->a.view()});
-    output = c->z;
-  }
-  if (proj_weight_) output = linear(output, proj_weight_, proj_bias_);
-  if (options_.output_gate) {
-    c->out = output;
-    c->g = linear(x, out_gate_weight_, out_gate_bias_);
-    output = compute(device, SigmoidGate{.y = c->out.view(), .g = c->g.view()});
-  }
-  output = output.reshaped(with_last_axis(input.shape, options_.output_dim));
+}
+
+ForwardResult MemoryLayer::forward(const Tensor& input, bool save) {
+  auto c = look_up(input, save);
+  gate(*c);
+  const Tensor y =
+      compute(*device_, EmbeddingBag{.table = values_->weight().view(),
+                                     .indices = c->query.indices.reshaped(bags(*c)).view(),
+                                     .weights = c->query.weights.reshaped(bags(*c)).view(),
+                                     .scales = values_->scales().view()});
+  const Tensor output = finish(*c, y, save);
   if (!save) return {output, nullptr};
-  c->reads.add("x", x);
-  c->reads.add("values.weight", values_->weight());
-  if (values_->scales()) c->reads.add("values.scales", values_->scales());
-  query_.add_reads(c->reads);
-  for (const Parameter* p : {&gate_weight_, &proj_weight_, &out_gate_weight_}) c->reads.add(*p);
-  query_.count_reads(c->query);
   return {output, std::move(c)};
 }
 
-Tensor MemoryLayer::backward(const MemoryContext& c, const Tensor& dy) {
+std::unique_ptr<MemoryContext> MemoryLayer::look_up(const Tensor& input, bool save) {
+  const char* where = save ? "MemoryLayer.forward" : "MemoryLayer.infer";
+  values_->live_weight(where);
+  auto c = std::make_unique<MemoryContext>();
+  c->layer = id_;
+  c->input_shape = input.shape;
+  c->x = token_rows(where, "x", input, options_.query.input_dim, "inputDim");
+  c->query = query_.forward(c->x);
+  return c;
+}
+
+void MemoryLayer::gate(MemoryContext& c) const {
+  if (options_.silu_gate) c.a = linear(c.x, gate_weight_, gate_bias_);
+}
+
+Tensor MemoryLayer::finish(MemoryContext& c, const Tensor& y, bool save) {
   Device& device = *device_;
-  const View table = values_->live_weight("MemoryLayer.backward").view();
-  const Tensor dout =
-      token_rows("MemoryLayer.backward", "dy", dy, options_.output_dim, "outputDim");
+  expect_float32("MemoryLayer.forward", "y", y.view(), {c.x.shape[0], options_.value_dim});
+  c.y = y;
+  Tensor output = y;
+  if (options_.silu_gate) {
+    c.z = compute(device, SiluGate{.y = c.y.view(), .a = c.a.view()});
+    output = c.z;
+  }
+  if (proj_weight_) output = linear(output, proj_weight_, proj_bias_);
+  if (options_.output_gate) {
+    c.out = output;
+    c.g = linear(c.x, out_gate_weight_, out_gate_bias_);
+    output = compute(device, SigmoidGate{.y = c.out.view(), .g = c.g.view()});
+  }
+  output = output.reshaped(with_last_axis(c.input_shape, options_.output_dim));
+  if (!save) return output;
+  c.reads.add("x", c.x);
+  c.reads.add("values.weight", values_->weight());
+  if (values_->scales()) c.reads.add("values.scales", values_->scales());
+  query_.add_reads(c.reads);
+  for (const Parameter* p : {&gate_weight_, &proj_weight_, &out_gate_weight_}) c.reads.add(*p);
+  query_.count_reads(c.query);
+  return output;
+}
+
+void MemoryLayer::linear_backward(const Tensor& dx, bool accumulate, const Tensor& dy,
+                                  const Tensor& x, const Parameter& weight,
+                                  const Parameter& bias) const {
+  const View into = dx.view();
+  run(*device_,
+      LinearBackward{.dx = into,
+                     .dweight = weight.grad.view(),
+                     .dbias = bias.grad.view(),
+                     .dy = dy.view(),
+                     .x = x.view(),
+                     .weight = weight.value.view(),
+                     .accumulate_dx = accumulate,
+                     .compute = options_.query.compute},
+      {&into, 1});
+}
+
+Tensor MemoryLayer::backward(MemoryContext& c, const Tensor& dout) {
+  Batch batch(*device_);
+  const Tensor d = backward_rows(c, dout);
+  backward_gate(c);
+  const Tensor indices = c.query.indices.reshaped(bags(c));
+  const Tensor dweights =
+      compute(*device_, EmbeddingBagWeightsBackward{.dy = d.view(),
+                                                    .table = values_->weight().view(),
+                                                    .indices = indices.view(),
+                                                    .scales = values_->scales().view()});
+  const Tensor dx = backward_lookup(c, dweights);
+  values_->push({.indices = indices, .weights = c.query.weights.reshaped(bags(c)), .dy = d});
+  batch.commit();
+  return dx;
+}
+
+Tensor MemoryLayer::backward_rows(MemoryContext& c, const Tensor& dy) {
+  const char* where = "MemoryLayer.backward";
+  values_->live_weight(where);
+  const Tensor dout = token_rows(where, "dy", dy, options_.output_dim, "outputDim");
   if (dout.shape[0] != c.x.shape[0])
-    fail(Code::shape, "MemoryLayer.backward", "dy",
+    fail(Code::shape, where, "dy",
          "have shape " + to_string(with_last_axis(c.input_shape, options_.output_dim)),
          to_string(dy.shape), "It must be the gradient of the output that came with this context.");
-  c.reads.check("MemoryLayer.backward");
+  c.reads.check(where);
+  Device& device = *device_;
   Batch batch(device);
-  const Tensor dx = empty(device, c.x.shape);
-  bool accumulate = false;
-  const auto linear_backward = [&](const Tensor& into, bool add, const Tensor& dout,
-                                   const Tensor& in, const Parameter& weight,
-                                   const Parameter& bias) {
-    const View dx = into.view();
-    run(device,
-        LinearBackward{.dx = dx,
-                       .dweight = weight.grad.view(),
-                       .dbias = bias.grad.view(),
-                       .dy = dout.view(),
-                       .x = in.view(),
-                       .weight = weight.value.view(),
-                       .accumulate_dx = add,
-                       .compute = options_.query.compute},
-        {&dx, 1});
-  };
+  c.dx = empty(device, c.x.shape);
+  c.dx_written = false;
   Tensor d = dout;
   if (options_.output_gate) {
     const auto [ungated, dg] =
         compute(device, SigmoidGateBackward{.dout = d.view(), .y = c.out.view(), .g = c.g.view()});
-    linear_backward(dx, accumulate, dg, c.x, out_gate_weight_, out_gate_bias_);
-    accumulate = true;
+    linear_backward(c.dx, c.dx_written, dg, c.x, out_gate_weight_, out_gate_bias_);
+    c.dx_written = true;
     d = ungated;
   }
   if (proj_weight_) {
@@ -128,25 +161,24 @@ Tensor MemoryLayer::backward(const MemoryContext& c, const Tensor& dy) {
   if (options_.silu_gate) {
     const auto [dvalues, da] =
         compute(device, SiluGateBackward{.dz = d.view(), .y = c.y.view(), .a = c.a.view()});
-    linear_backward(dx, accumulate, da, c.x, gate_weight_, gate_bias_);
-    accumulate = true;
+    c.da = da;
     d = dvalues;
   }
-  const Shape bags{c.x.shape[0], options_.query.heads * options_.query.knn};
-  const Tensor indices = c.query.indices.reshaped(bags);
-  const Tensor dweights =
-      compute(device, EmbeddingBagWeightsBackward{.dy = d.view(),
-                                                  .table = table,
-                                                  .indices = indices.view(),
-                                                  .scales = values_->scales().view()});
-  query_.backward(c.query, c.x, dweights, dx, accumulate);
-  // The queued gradient must outlive the caller's dy, which may be written to again.
+  // What the table's queue holds must outlive the caller's dy, which may be written to again.
   if (d.storage == dy.storage) d = float32_copy(d);
-  const ValueTable::Read read{
-      .indices = indices, .weights = c.query.weights.reshaped(bags), .dy = d};
-  values_->push(read);
   batch.commit();
-  return dx.reshaped(c.input_shape);
+  return d;
+}
+
+void MemoryLayer::backward_gate(MemoryContext& c) const {
+  if (!options_.silu_gate) return;
+  linear_backward(c.dx, c.dx_written, c.da, c.x, gate_weight_, gate_bias_);
+  c.dx_written = true;
+}
+
+Tensor MemoryLayer::backward_lookup(MemoryContext& c, const Tensor& dweights) {
+  query_.backward(c.query, c.x, dweights, c.dx, c.dx_written);
+  return c.dx.reshaped(c.input_shape);
 }
 
 }  // namespace ml

@@ -15,6 +15,7 @@ namespace ml {
 
 struct MemoryLayerOptions {
   QueryOptions query;
+  int64_t value_dim = 0;  // of whole rows: a table may hold some of their columns
   int64_t output_dim = 0;
   bool silu_gate = true;
   bool output_gate = false;
@@ -27,6 +28,9 @@ struct MemoryContext {
   Shape input_shape;
   Tensor x, y, a, z, out, g;  // a, z: silu gate; out, g: output gate
   QueryContext query;
+  std::vector<Tensor> kept;  // of a table whose columns are divided among ranks
+  Tensor dx, da;             // between the parts of a backward
+  bool dx_written = false;
 };
 
 struct ForwardResult {
@@ -40,7 +44,20 @@ class MemoryLayer {
               std::shared_ptr<ValueTable> values);
 
   ForwardResult forward(const Tensor& x, bool save);  // x [T, C] or [batch, time, C]
-  Tensor backward(const MemoryContext& context, const Tensor& dy);
+  Tensor backward(MemoryContext& context, const Tensor& dy);
+
+  // Their parts. A forward looks up, reads the rows, y [T, V], and finishes; a backward makes dy
+  // from dout, adds the read to the table, and ends with what the lookup's weights are due. What
+  // the gate makes of x needs no rows, nor does what its gradient is: they come meanwhile.
+  std::unique_ptr<MemoryContext> look_up(const Tensor& x, bool save);
+  void gate(MemoryContext& context) const;
+  Tensor finish(MemoryContext& context, const Tensor& y, bool save);
+  Tensor backward_rows(MemoryContext& context, const Tensor& dout);
+  void backward_gate(MemoryContext& context) const;
+  Tensor backward_lookup(MemoryContext& context, const Tensor& dweights);
+  Shape bags(const MemoryContext& context) const {
+    return {context.x.shape[0], options_.query.heads * options_.query.knn};
+  }
   Tensor usage() const { return query_.usage(); }
   uint64_t id() const { return id_; }
   std::vector<Parameter*> parameters();
@@ -48,6 +65,10 @@ class MemoryLayer {
 
  private:
   const uint64_t id_ = new_layer_id();
+  Tensor linear(const Tensor& x, const Parameter& weight, const Parameter& bias) const;
+  void linear_backward(const Tensor& dx, bool accumulate, const Tensor& dy, const Tensor& x,
+                       const Parameter& weight, const Parameter& bias) const;
+
   std::shared_ptr<Device> device_;
   MemoryLayerOptions options_;
   std::shared_ptr<ValueTable> values_;

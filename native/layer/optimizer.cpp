@@ -142,17 +142,30 @@ void Optimizer::zero_grad() {
 
 namespace {
 
-// Scales the gradients by their common norm, which goes to norm [1].
-void clip(Device& device, const std::vector<Tensor>& dense_grads, const Tables& tables,
-          double max_norm, const View& norm) {
+// Scales the gradients by the norm that the sums of squares give, which goes to norm [1].
+void scale(Device& device, const std::vector<Tensor>& dense_grads, const Tables& tables,
+           const Tensor& sums, double max_norm, const View& norm) {
+  ClipScale scale{.norm = norm, .sum = sums.view(), .xs = {}, .max_norm = max_norm};
+  for (const Tensor& g : dense_grads) scale.xs.push_back(g.view());
+  // A table's gradient is linear in the weights of its reads, which the queue owns. The dense part
+  // may be added to later, so it is scaled itself.
+  for (const auto& t : tables)
+    for (const ValueTable::Read& r : t->pending())
+      scale.xs.push_back(r.dense ? r.dy.view() : r.weights.view());
+  run(device, scale);
+}
+
+}  // namespace
+
+Tensor grad_squares(Device& device, const std::vector<Tensor>& dense_grads, const Tables& tables) {
+  Batch batch(device);
   const Tensor sum = empty(device, {2}, DType::i32);
   const View total = sum.view();
-  ClipScale scale{.norm = norm, .sum = total, .xs = {}, .max_norm = max_norm};
-  for (const Tensor& g : dense_grads) scale.xs.push_back(g.view());
-  run(device, SumSquares{.sum = total, .xs = scale.xs});
+  SumSquares squares{.sum = total, .xs = {}};
+  for (const Tensor& g : dense_grads) squares.xs.push_back(g.view());
+  run(device, squares);
   for (const auto& t : tables) {
-    const auto reads = t->pending();
-    if (reads.empty()) continue;
+    if (t->pending().empty()) continue;
     const TouchedRows touched = t->touched_rows();
     run(device,
         SparseSquares{.sum = total,
@@ -163,15 +176,19 @@ void clip(Device& device, const std::vector<Tensor>& dense_grads, const Tables& 
                       .reads = touched.reads,
                       .width = t->dim()},
         {&total, 1});
-    // A table's gradient is linear in the weights of its reads, which the queue owns. The dense
-    // part may be added to later, so it is scaled itself.
-    for (const ValueTable::Read& r : reads)
-      scale.xs.push_back(r.dense ? r.dy.view() : r.weights.view());
   }
-  run(device, scale);
+  batch.commit();
+  return sum;
 }
 
-}  // namespace
+Tensor clip_by_squares(Device& device, const std::vector<Tensor>& dense_grads, const Tables& tables,
+                       const Tensor& sums, double max_norm) {
+  Batch batch(device);
+  const Tensor norm = empty(device, {1});
+  scale(device, dense_grads, tables, sums, max_norm, norm.view());
+  batch.commit();
+  return norm;
+}
 
 Tensor clip_grad_norm(Device& device, const std::vector<Tensor>& dense_grads, const Tables& tables,
                       double max_norm, const Tables* apart) {
@@ -180,8 +197,11 @@ Tensor clip_grad_norm(Device& device, const std::vector<Tensor>& dense_grads, co
   const auto norm = [&](int64_t i) {
     return Tensor{norms.storage, i * static_cast<int64_t>(sizeof(float)), DType::f32, {1}}.view();
   };
-  clip(device, dense_grads, tables, max_norm, norm(0));
-  if (apart) clip(device, {}, *apart, max_norm, norm(1));
+  const auto clip = [&](const std::vector<Tensor>& grads, const Tables& of, const View& norm) {
+    scale(device, grads, of, grad_squares(device, grads, of), max_norm, norm);
+  };
+  clip(dense_grads, tables, norm(0));
+  if (apart) clip({}, *apart, norm(1));
   batch.commit();
   return norms;
 }

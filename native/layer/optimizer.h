@@ -51,4 +51,10 @@ using Tables = std::vector<std::shared_ptr<ValueTable>>;
 Tensor clip_grad_norm(Device& device, const std::vector<Tensor>& dense_grads, const Tables& tables,
                       double max_norm, const Tables* apart = nullptr);
 
+// The same in two parts, where other ranks have parts of the gradients: the sum of the squares of
+// those here, [2] int32, the bits of a float64; and the scaling by all such sums, [2 n] int32.
+Tensor grad_squares(Device& device, const std::vector<Tensor>& dense_grads, const Tables& tables);
+Tensor clip_by_squares(Device& device, const std::vector<Tensor>& dense_grads, const Tables& tables,
+                       const Tensor& sums, double max_norm);
+
 }  // namespace ml

@@ -12,6 +12,7 @@ namespace ml {
 
 struct PeerLayerOptions {
   QueryOptions query;
+  int64_t output_dim = 0;
   Activation activation = Activation::gelu;
 };
 
@@ -21,6 +22,7 @@ struct PeerContext {
   Shape input_shape;
   Tensor x, u;
   QueryContext query;
+  std::vector<Tensor> kept;  // of tables whose columns are divided among ranks
 };
 
 class PeerLayer {
@@ -33,7 +35,17 @@ class PeerLayer {
     std::unique_ptr<PeerContext> context;
   };
   Result forward(const Tensor& x, bool save);
-  Tensor backward(const PeerContext& context, const Tensor& dy);
+  Tensor backward(PeerContext& context, const Tensor& dy);
+
+  // Their parts, for tables whose columns are divided among ranks: the reads are the caller's.
+  std::unique_ptr<PeerContext> look_up(const Tensor& x, bool save);
+  void save(PeerContext& context);
+  Tensor backward_rows(const PeerContext& context, const Tensor& dy) const;
+  // Adds to dx.
+  Tensor backward_lookup(const PeerContext& context, const Tensor& dweights, const Tensor& dx);
+  Shape bags(const PeerContext& context) const {
+    return {context.x.shape[0], options_.query.heads * options_.query.knn};
+  }
   Tensor usage() const { return query_.usage(); }
   uint64_t id() const { return id_; }
   std::vector<Parameter*> parameters() { return query_.parameters(); }

@@ -100,6 +100,14 @@ std::vector<ValueTable::Read> ValueTable::pending() {
   return reads;
 }
 
+std::vector<ValueTable::Read> ValueTable::take() {
+  std::vector<Read> reads = pending();
+  if (has_dense_) reads.pop_back();
+  queue_.clear();
+  sorted_ = {};
+  return reads;
+}
+
 TouchedRows ValueTable::touched_rows() {
   const std::vector<Read> reads = pending();
   const auto same = [](const Read& a, const Read& b) {

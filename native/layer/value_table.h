@@ -54,6 +54,9 @@ class ValueTable : public std::enable_shared_from_this<ValueTable> {
   // In the order of the pushes, without those that are known to be void; then the dense part, if it
   // was added to. What is done to the weights, such as clipping, is done to the queue.
   std::vector<Read> pending();
+  // The pending reads, without the dense part, which are pending no more: for a queue of more.
+  std::vector<Read> take();
+  bool has_dense() const { return has_dense_; }
   // Of the pending reads. They are sorted once, for clipping and the step, until others are
   // pending.
   TouchedRows touched_rows();

@@ -7,7 +7,24 @@
 
 namespace ml::cpu {
 
+namespace {
+
+void fill_columns(KernelContext& ctx, const RandomFill& a) {
+  const int64_t columns = a.out.dim(1);
+  dispatch_float(a.out.dtype, [&](auto type) {
+    using T = decltype(type);
+    T* out = a.out.as<T>();
+    ctx.parallel_for(a.out.size(), kRandomFillGrain, [&](int64_t begin, int64_t end, int) {
+      for (int64_t i = begin; i < end; ++i)
+        out[i] = from_float<T>(random_of_columns(a, columns, i));
+    });
+  });
+}
+
+}  // namespace
+
 void random_fill(KernelContext& ctx, const RandomFill& a) {
+  if (a.width > 0) return fill_columns(ctx, a);
   const int64_t size = a.out.size();
   dispatch_float(a.out.dtype, [&](auto type) {
     using T = decltype(type);

@@ -31,10 +31,29 @@ __global__ void random_fill_kernel(Guard guard, T* out, RandomFill a, int64_t si
   }
 }
 
+// One thread makes every (gridDim.x * blockDim.x)-th element.
+template <class T>
+__global__ void random_columns_kernel(Guard guard, T* out, RandomFill a, int64_t size,
+                                      int64_t columns) {
+  if (guard.aborted()) return;
+  const int64_t step = int64_t{gridDim.x} * blockDim.x;
+  for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < size; i += step)
+    out[i] = from_float<T>(random_of_columns(a, columns, i));
+}
+
 }  // namespace
 
 void random_fill(CudaStream& stream, const RandomFill& a) {
   const int64_t size = a.out.size();
+  if (a.width > 0) {
+    const unsigned blocks = striding_blocks(size, kThreads, stream.limits().multiprocessors);
+    dispatch_float(a.out.dtype, [&](auto type) {
+      using T = decltype(type);
+      launch(random_columns_kernel<T>, blocks, kThreads, 0, stream, a.out.as<T>(), a, size,
+             a.out.dim(1));
+    });
+    return;
+  }
   const unsigned grid = striding_blocks(size, 4 * kThreads, stream.limits().multiprocessors);
   dispatch_float(a.out.dtype, [&](auto type) {
     using T = decltype(type);

@@ -3,7 +3,11 @@
 //   uniform   out[i] = a + (b - a) * u_i     u_i in [0, 1)
 //   normal    out[i] = a + b * z_i           z_i by Box-Muller
 //     out     [any]   float32 | float16 | bfloat16  out
-// Element i comes from core/philox.h with key `seed` and counter i / 4. The arithmetic is float
+// Element i comes from core/philox.h with key `seed` and counter i / 4. With `width`, out holds
+// some columns of a tensor [rows, width], from column `first` on, with the numbers that they have
+// there:
+//     out     [rows, columns]   first + columns <= width
+// The arithmetic is float
 // multiplication, addition and sqrt, each rounded once, with no library function and nothing fused,
 // so the bits agree too (core/portable_math.h).
 
@@ -23,6 +27,8 @@ struct RandomFill {
   float a = 0;  // low, or mean
   float b = 1;  // high, or standard deviation
   uint64_t seed = 0;
+  int64_t first = 0;
+  int64_t width = 0;  // 0: out is the whole
 };
 
 template <class Input>
@@ -36,6 +42,12 @@ constexpr void outputs(const RandomFill& a, Output&& output) {
 inline void check(const RandomFill& a) {
   const char* op = a.kind == RandomFill::Kind::normal ? "normal" : "uniform";
   expect_float(op, "dtype", a.out);
+  if (a.width == 0) return;
+  expect_rank(op, "tensor", a.out, 2, "[rows, columns]");
+  if (a.first < 0 || a.first > a.width - a.out.dim(1))
+    fail(Code::value, op, "first", "leave its columns inside of " + std::to_string(a.width),
+         std::to_string(a.first));
+  expect_valid(op, "the whole", {a.out.dim(0), a.width});
 }
 
 // Two normal numbers from two words.
@@ -62,6 +74,14 @@ ML_HOST_DEVICE inline void random4(const RandomFill& a, uint64_t counter, float*
     const float product = out[i] * scale;
     out[i] = product + a.a;
   }
+}
+
+// Of the columns of a wider tensor, element i of out.
+ML_HOST_DEVICE inline float random_of_columns(const RandomFill& a, int64_t columns, int64_t i) {
+  const int64_t at = i / columns * a.width + a.first + i % columns;
+  float values[4];
+  random4(a, static_cast<uint64_t>(at / 4), values);
+  return values[at % 4];
 }
 
 }  // namespace ml

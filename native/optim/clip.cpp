@@ -81,7 +81,7 @@ void sparse_squares(KernelContext& ctx, const SparseSquares& a) {
 }
 
 void clip_scale(KernelContext& ctx, const ClipScale& a) {
-  const double norm = std::sqrt(*a.sum.as<double>());
+  const double norm = std::sqrt(total_of(a.sum.as<double>(), a.sum.size() / 2));
   *a.norm.as<float>() = static_cast<float>(norm);
   const double factor = clip_factor(norm, a.max_norm);
   if (factor == 1.0) return;

@@ -68,9 +68,9 @@ struct ScaledTensor {
 // One block scales every gridDim-th chunk of all tensors; the first also writes the norm.
 __global__ void __launch_bounds__(kThreads)
     clip_scale_kernel(Guard guard, TensorList<ScaledTensor> list, float* norm_out,
-                      const double* sum, double max_norm) {
+                      const double* sums, int64_t count, double max_norm) {
   if (guard.aborted()) return;
-  const double norm = sqrt(*sum);
+  const double norm = sqrt(total_of(sums, count));
   const double factor = clip_factor(norm, max_norm);
   if (blockIdx.x == 0 && threadIdx.x == 0) *norm_out = static_cast<float>(norm);
   if (factor == 1.0) return;
@@ -116,7 +116,7 @@ void sparse_squares(CudaStream& stream, const SparseSquares& a) {
 void clip_scale(CudaStream& stream, const ClipScale& a) {
   const auto scale = [&](const TensorList<ScaledTensor>& list, dim3 grid, int64_t) {
     launch(clip_scale_kernel, grid, dim3(kThreads), 0, stream, list, a.norm.as<float>(),
-           a.sum.as<double>(), a.max_norm);
+           a.sum.as<double>(), a.sum.size() / 2, a.max_norm);
   };
   bool empty = true;
   for (const View& x : a.xs) empty = empty && x.size() == 0;

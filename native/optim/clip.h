@@ -7,10 +7,12 @@
 //   SparseSquares   sum += sum of the squares of all touched rows' gradients (ops/sparse_grad.h)
 //     sum   [2]     int32    in, out: the bits of one float64
 //     rows, starts, order, count, reads  in
-//   ClipScale    norm[0] = sqrt(sum);   x[i] *= clip_factor(sqrt(sum), max_norm), of each x
+//   ClipScale    norm[0] = sqrt(s);   x[i] *= clip_factor(sqrt(s), max_norm), of each x, where s is
+//                the sum of all sums, in their order: of gradients here, and of parts of them that
+//                other ranks have
 //     x     [any]   float32  in, out
 //     norm  [1]     float32  out: Inf if it is more than a float32 can be
-//     sum   [2]     int32    in: the bits of one float64
+//     sum   [2 n]   int32    in: the bits of n float64, n >= 1
 // Squares, sum, norm, factor and products are float64, in which no norm of float32 gradients
 // overflows or vanishes. A row's gradient is float32, as the update has it. The squares of
 // kClipChunk elements of one x, or of one row, are added in a fixed order, and so are the sums of
@@ -48,6 +50,12 @@ struct ClipScale {
 ML_HOST_DEVICE constexpr double clip_factor(double norm, double max_norm) {
   const double factor = max_norm / (norm + 1e-6);
   return norm != norm ? norm : (factor < 1.0 ? factor : 1.0);
+}
+
+ML_HOST_DEVICE inline double total_of(const double* sums, int64_t count) {
+  double total = sums[0];
+  for (int64_t i = 1; i < count; ++i) total += sums[i];
+  return total;
 }
 
 template <class Input>
@@ -90,6 +98,11 @@ constexpr void outputs(const ClipScale& a, Output&& output) {
   for (const View& x : a.xs) output("grad", x, Write::updated);
 }
 
-inline void check(const ClipScale&) {}
+inline void check(const ClipScale& a) {
+  const char* op = "clipGradNorm";
+  expect_dtype(op, "sum", a.sum, DType::i32);
+  expect(a.sum.size() >= 2 && a.sum.size() % 2 == 0, Code::shape, op, "sum",
+         "have two elements for each sum", to_string(a.sum.shape));
+}
 
 }  // namespace ml

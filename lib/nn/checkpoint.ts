@@ -2,22 +2,28 @@
 // JSON, what is no tensor.
 
 import { atomically } from '../atomically.js'
-import { describeValue, isObject, shorten } from '../describe.js'
-import { fail, isArray, MemoryLayersError } from '../errors.js'
+import { isObject, shorten } from '../describe.js'
+import { fail, MemoryLayersError } from '../errors.js'
+import { checkPath } from '../files/system.js'
 import { collectTensors } from '../made-tensors.js'
-import { checkInteger } from '../options.js'
+import { checkInteger, checkOptions } from '../options.js'
 import { readSafetensors, saveSafetensors } from '../safetensors.js'
 import type { StateDict } from '../state-dict.js'
 import type { Tensor } from '../tensor.js'
+import { World } from '../world.js'
+import {
+  cutColumns,
+  findDivided,
+  loadParts,
+  type PartFiles,
+  partFilesOf,
+  saveParts,
+} from './checkpoint-parts.js'
+import { checkJson } from './json-state.js'
 import { isPosition, isResumable, type Resumable, resumables, setPositions } from './resumable.js'
+import { firstTensor, isStateful, liveTensors, type Stateful } from './stateful.js'
 
-/** What has tensors to keep: a model, a layer, an optimizer. */
-export interface Stateful {
-  /** The live tensors by name. */
-  stateDict(): StateDict
-  /** Copies tensors in, all or nothing. */
-  loadStateDict(state: StateDict): void
-}
+export type { Stateful } from './stateful.js'
 
 /** Parts of a checkpoint by name. `state` is anything that JSON has. */
 export interface CheckpointParts {
@@ -29,6 +35,12 @@ export interface CheckpointParts {
   state?: unknown
   /** More parts: what has a state dict, a position or both. */
   [part: string]: unknown
+}
+
+/** Options of {@link saveCheckpoint}. */
+export interface SaveCheckpointOptions {
+  /** Of `initDistributed`: all its ranks save together. */
+  world?: World
 }
 
 const format = 'memory-layers checkpoint 1'
@@ -63,10 +75,31 @@ interface Contents {
  * await saveCheckpoint(path, { model, optimizer, state: { step: 1 } })
  * const { state } = await loadCheckpoint(path, { model, optimizer })
  * ```
+ *
+ * Ranks of a `world` all call it, and write one checkpoint: an index at the path, and beside it a
+ * file a rank, which holds its columns of divided tables. It may be loaded by any number of ranks,
+ * or by one process.
  * @throws ERR_VALUE for a part that has neither state dict nor position and a state that JSON does
- * not have; and as saveSafetensors
+ * not have; ERR_UNSUPPORTED for divided tables without their world; ERR_DISTRIBUTED where another
+ * rank can't write; and as saveSafetensors
  */
-export async function saveCheckpoint(path: string, parts: CheckpointParts): Promise<void> {
+export async function saveCheckpoint(
+  path: string,
+  parts: CheckpointParts,
+  options?: SaveCheckpointOptions,
+): Promise<void> {
+  const { world } = checkOptions('saveCheckpoint', options, ['world'])
+  if (world !== undefined && !World.is(world))
+    fail('ERR_VALUE', 'saveCheckpoint', 'world', 'be a world of initDistributed', world)
+  return saveCheckpointOf(path, parts, { world, keepOlder: false })
+}
+
+/** {@link saveCheckpoint}; `keepOlder`: the files of the one that was there stay. */
+export async function saveCheckpointOf(
+  path: string,
+  parts: CheckpointParts,
+  { world, keepOlder }: { world: World | undefined; keepOlder: boolean },
+): Promise<void> {
   const where = 'saveCheckpoint'
   const { state, ...named } = checkParts(where, parts)
   const made: Tensor[] = []
@@ -105,10 +138,19 @@ export async function saveCheckpoint(path: string, parts: CheckpointParts): Prom
     seeds: Object.fromEntries(seeds),
     same: Object.fromEntries(same),
   }
+  const metadata = { format, contents: JSON.stringify(contents) }
   try {
-    await saveSafetensors(path, tensors, {
-      metadata: { format, contents: JSON.stringify(contents) },
-    })
+    const divided = findDivided(tensors)
+    if (world) {
+      const index = (parts: PartFiles) => ({ ...metadata, parts: JSON.stringify(parts) })
+      await saveParts(world, checkPath(where, path), tensors, index, keepOlder)
+    } else if (divided !== undefined) {
+      const hint = 'Give the world to saveCheckpoint on every rank: { world }.'
+      const requirement = 'be whole, as there is no "world"'
+      fail('ERR_UNSUPPORTED', where, shorten(divided), requirement, 'columns of one rank', hint)
+    } else {
+      await saveSafetensors(path, tensors, { metadata })
+    }
   } finally {
     for (const tensor of made) tensor.dispose()
   }
@@ -146,6 +188,11 @@ export async function loadCheckpointIf<T>(
   const device = live[0]?.device
   const { tensors, metadata } = await readSafetensors(path, device && { device })
   try {
+    const files = partFilesOf(metadata)
+    if (files) {
+      if (files.files.length === 0) readContents(where, path, {})
+      Object.assign(tensors, await loadParts(path, files, liveTensors(named), device))
+    } else cutColumns(tensors, liveTensors(named))
     const contents = readContents(where, path, metadata)
     const state = checkState(contents.state)
     const states = Object.entries(named).map(([part, object]) => ({
@@ -163,23 +210,6 @@ export async function loadCheckpointIf<T>(
   } finally {
     for (const tensor of Object.values(tensors)) tensor.dispose()
   }
-}
-
-function firstTensor(object: Stateful): Tensor[] {
-  const made: Tensor[] = []
-  const restore = collectTensors(made)
-  try {
-    const [tensor] = Object.values(object.stateDict())
-    return tensor ? [tensor] : []
-  } finally {
-    restore()
-    for (const tensor of made) tensor.dispose()
-  }
-}
-
-function isStateful(object: unknown): object is Stateful {
-  const { stateDict, loadStateDict } = (isObject(object) ? object : {}) as Partial<Stateful>
-  return typeof stateDict === 'function' && typeof loadStateDict === 'function'
 }
 
 function checkParts(where: string, parts: unknown): CheckpointParts {
@@ -200,23 +230,6 @@ function checkNames(where: string, names: readonly string[]): void {
     const wanted = `not begin as the tensors of "${shorten(outer ?? '')}" do`
     if (outer !== undefined) fail('ERR_VALUE', where, shorten(name), wanted, 'such a name')
   }
-}
-
-const maxDepth = 100
-
-/** A copy of a state, each property read once: what JSON keeps of it must be all of it. */
-function checkJson(where: string, state: unknown): unknown {
-  const copy = (value: unknown, path: string, depth: number): unknown => {
-    if (value === null || typeof value === 'string' || typeof value === 'boolean') return value
-    if (Number.isFinite(value)) return value
-    const plain = isObject(value) && Object.getPrototypeOf(value) === Object.prototype
-    if (depth > maxDepth || !(isArray(value) || plain))
-      fail('ERR_VALUE', where, shorten(path), 'be a value of JSON', describeValue(value))
-    const item = (key: number | string, item: unknown) => copy(item, `${path}.${key}`, depth + 1)
-    if (isArray(value)) return Array.from(value, (element, i) => item(i, element))
-    return Object.fromEntries(Object.entries(value).map(([key, v]) => [key, item(key, v)]))
-  }
-  return state === undefined ? null : copy(state, 'state', 0)
 }
 
 function readContents(where: string, path: string, metadata: Record<string, string>): Contents {

@@ -4,7 +4,8 @@ import { basename, dirname, extname, join } from 'node:path'
 import { isObject, quotePath } from '../describe.js'
 import { fail } from '../errors.js'
 import { fileError, system, unlessAbsent } from '../files/system.js'
-import { loadCheckpointIf, type Stateful, saveCheckpoint } from './checkpoint.js'
+import { loadCheckpointIf, type Stateful, saveCheckpointOf } from './checkpoint.js'
+import { filesOf } from './checkpoint-parts.js'
 import type { CheckedFit } from './fit-options.js'
 import type { Resumable } from './resumable.js'
 
@@ -42,14 +43,17 @@ export class RunCheckpoints {
 
   /** Writes the state after `step`, once. */
   async save(step: number, taken: number): Promise<void> {
-    const { checkpoint, optimizer } = this.#options
+    const { checkpoint, optimizer, world } = this.#options
     if (!checkpoint || this.#saved === step) return
     const { path, keep } = checkpoint
-    if (keep > 1 && this.#saved !== undefined) await keepAs(path, olderName(path, this.#saved))
+    const first = !world || world.rank === 0
+    if (first && keep > 1 && this.#saved !== undefined)
+      await keepAs(path, olderName(path, this.#saved))
     const fit: RunState = { step, taken, lr: optimizer.lr }
-    await saveCheckpoint(path, { ...this.#parts, state: { fit } })
+    const parts = { ...this.#parts, state: { fit } }
+    await saveCheckpointOf(path, parts, { world, keepOlder: keep > 1 })
     this.#saved = step
-    if (keep > 1) await removeOld(path, keep - 1)
+    if (first && keep > 1) await removeOld(path, keep - 1)
   }
 }
 
@@ -95,7 +99,12 @@ async function removeOld(path: string, keep: number): Promise<void> {
       steps.push(+middle)
   }
   steps.sort((a, b) => b - a)
-  for (const step of steps.slice(keep)) await remove(olderName(path, step))
+  for (const step of steps.slice(keep)) {
+    const older = olderName(path, step)
+    const parts = await filesOf(older)
+    await remove(older)
+    for (const name of parts) await remove(join(folder, name))
+  }
 }
 
 async function remove(path: string): Promise<void> {

@@ -10,6 +10,7 @@ import { checkChoice, checkInteger, checkNumber, checkOptions } from '../options
 import type { Parameter } from '../parameter.js'
 import type { Tensor } from '../tensor.js'
 import type { SlotUsage } from '../usage.js'
+import { World } from '../world.js'
 import type { Stateful } from './checkpoint.js'
 import type { Schedule } from './schedules.js'
 
@@ -92,6 +93,13 @@ export interface FitOptions {
   resume?: boolean | string
   /** Ends the run after the steps in flight, with a checkpoint. */
   signal?: AbortSignal
+  /**
+   * Of `initDistributed`: every rank calls `fit` with the same options and its own batches, and all
+   * train one model. Gradients are those of the mean loss over the targets of all ranks, of which
+   * -1 and -100 don't count; `onStep` gets that loss. The run ends when any rank has no more
+   * batches, or is told to by its signal.
+   */
+  world?: World
   /** Called for each step in order, a few steps after it was enqueued; awaited. */
   onStep?: (info: StepInfo) => unknown
 }
@@ -108,6 +116,7 @@ export interface CheckedFit {
   readonly checkpoint: Required<CheckpointOptions> | undefined
   readonly resume: boolean | string
   readonly signal: AbortSignal | undefined
+  readonly world: World | undefined
   readonly onStep: FitOptions['onStep']
 }
 
@@ -123,6 +132,7 @@ const names = [
   'checkpoint',
   'resume',
   'signal',
+  'world',
   'onStep',
 ] as const satisfies readonly (keyof FitOptions)[]
 
@@ -143,6 +153,8 @@ export function checkFit(options: FitOptions): CheckedFit {
     fail('ERR_VALUE', where, 'resume', 'be a path where there is no checkpoint.path', resume)
   if (o.signal !== undefined && !isInstance(o.signal, AbortSignal))
     fail('ERR_VALUE', where, 'signal', 'be an AbortSignal', o.signal)
+  if (o.world !== undefined && !World.is(o.world))
+    fail('ERR_VALUE', where, 'world', 'be a world of initDistributed', o.world)
   return {
     optimizer: o.optimizer,
     schedule: o.schedule,
@@ -154,6 +166,7 @@ export function checkFit(options: FitOptions): CheckedFit {
     checkpoint,
     resume,
     signal: o.signal,
+    world: o.world,
     onStep: o.onStep,
   }
 }

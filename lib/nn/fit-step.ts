@@ -4,8 +4,11 @@ import { native, type TensorHandle } from '../binding.js'
 import type { Device } from '../device.js'
 import { fail } from '../errors.js'
 import { TableLayer } from '../layer.js'
+import { mul } from '../ops.js'
 import { clipGradNorm } from '../optim.js'
 import { checkNumber } from '../options.js'
+import { type Replicas, sumGradients } from '../sharding/gradients.js'
+import { worldLoss } from '../sharding/loss.js'
 import { Tensor } from '../tensor.js'
 import type { SlotUsage } from '../usage.js'
 import type { CheckedFit, StepInfo, Trainable, TrainingBatch } from './fit-options.js'
@@ -39,30 +42,42 @@ export class Steps<Tokens, Targets> {
   readonly #model: Trainable<Tokens, Targets>
   readonly #options: CheckedFit
   readonly #device: Device
+  readonly #replicas: Replicas
   #passed: TensorHandle | undefined
 
-  constructor(model: Trainable<Tokens, Targets>, options: CheckedFit, device: Device) {
+  constructor(
+    model: Trainable<Tokens, Targets>,
+    options: CheckedFit,
+    device: Device,
+    replicas: Replicas,
+  ) {
+    this.#replicas = replicas
     this.#model = model
     this.#options = options
     this.#device = device
   }
 
   /** @throws what the model throws; nothing but gradients has changed then */
-  enqueue(step: number, batches: readonly TrainingBatch<Tokens, Targets>[]): PendingStep {
-    const { optimizer, schedule, clip, every, onStep } = this.#options
+  enqueue(
+    step: number,
+    batches: readonly TrainingBatch<Tokens, Targets>[],
+    targets: number,
+  ): PendingStep {
+    const { optimizer, schedule, clip, every, onStep, world } = this.#options
     const before = optimizer.lr
     const factor = schedule && checkNumber(where, `schedule(${step})`, schedule(step))
     if (factor !== undefined) optimizer.lr = optimizer.baseLr * factor
     const { lr, tableLr } = optimizer
     try {
       const losses = batches.map((batch) => this.#backward(step, batch, 1 / batches.length))
+      if (world) sumGradients(world, this.#model.parameters(), this.#replicas)
       const norms: number[] | Promise<number[]> = clip ? this.#clip(step, clip) : []
       optimizer.stepIf(this.#passed)
       return {
         step,
         lr,
         tableLr,
-        targets: batches.reduce((sum, { targets }) => sum + countOf(targets), 0),
+        targets,
         losses: handled(Promise.all(losses).then((values) => values.flat())),
         norms: handled(Promise.resolve(norms)),
         usage: handled(onStep && step % every === 0 ? this.#usage() : Promise.resolve(undefined)),
@@ -89,16 +104,22 @@ export class Steps<Tokens, Targets> {
     const loss: unknown = this.#model.loss(tokens, targets)
     if (!Tensor.is(loss) || loss.size !== 1)
       fail('ERR_VALUE', where, 'model.loss', 'return a tensor of one element', loss)
+    const { world } = this.#options
+    const shared = world && worldLoss(world, loss, targets)
     try {
-      const { values, unit } = this.#check(step, loss, false, scale)
-      const one = new Tensor(this.#device, native.tensorView(unit, 0, loss.shape))
+      const { values, unit } = this.#check(step, shared?.mean ?? loss, false, scale)
+      const one = new Tensor<'float32'>(this.#device, native.tensorView(unit, 0, loss.shape))
+      const dy = shared ? mul(one, shared.share.reshape(loss.shape)) : one
       try {
-        loss.backward(one)
+        loss.backward(dy)
       } finally {
+        dy.dispose()
         one.dispose()
       }
       return values
     } finally {
+      shared?.mean.dispose()
+      shared?.share.dispose()
       loss.dispose()
     }
   }
@@ -134,7 +155,8 @@ export class Steps<Tokens, Targets> {
   }
 }
 
-function countOf(targets: unknown): number {
+/** How many there are, of those that have a size. */
+export function countOf(targets: unknown): number {
   if (Tensor.is(targets)) return targets.size
   const length = (targets as { length?: unknown } | null | undefined)?.length
   return typeof length === 'number' ? length : 0

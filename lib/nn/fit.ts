@@ -4,6 +4,8 @@ import { isObject } from '../describe.js'
 import type { Device } from '../device.js'
 import { fail, isArray } from '../errors.js'
 import { distinctParameters } from '../parameter-groups.js'
+import { findReplicas, type Replicas } from '../sharding/gradients.js'
+import type { World } from '../world.js'
 import { RunCheckpoints } from './fit-checkpoints.js'
 import {
   type CheckedFit,
@@ -14,7 +16,8 @@ import {
   type Trainable,
   type TrainingBatch,
 } from './fit-options.js'
-import { finished, type PendingStep, Steps } from './fit-step.js'
+import { countOf, finished, type PendingStep, Steps } from './fit-step.js'
+import { checkRanks } from './fit-world.js'
 import { isResumable, type Resumable } from './resumable.js'
 
 const where = 'fit'
@@ -74,7 +77,10 @@ export async function fit<Tokens, Targets>(
   checkModel(model)
   checkBatches(batches)
   const { device } = distinctParameters(where, model.parameters(), 'model.parameters()')
-  const run = new Run(model, batches, checked, device)
+  const { world } = checked
+  if (world) await checkRanks(world, model, checked, device)
+  const replicas = world ? await findReplicas(world, model.parameters()) : new Map<World, World>()
+  const run = new Run(model, batches, checked, device, replicas)
   return run.train()
 }
 
@@ -101,6 +107,7 @@ class Run<Tokens, Targets> {
   /** Batches taken, those before a resume included. */
   #taken = 0
   #step = 0
+  #aborted = false
   #last: StepInfo | undefined
   #finishedAt = 0
 
@@ -109,12 +116,13 @@ class Run<Tokens, Targets> {
     batches: Batches<Tokens, Targets>,
     options: CheckedFit,
     device: Device,
+    replicas: Replicas,
   ) {
     this.#model = model
     this.#batches = batches
     this.#options = options
     this.#device = device
-    this.#steps = new Steps(model, options, device)
+    this.#steps = new Steps(model, options, device, replicas)
     const data: Resumable | undefined = isResumable(batches) ? batches : undefined
     this.#checkpoints = new RunCheckpoints(model, options, data)
   }
@@ -126,12 +134,15 @@ class Run<Tokens, Targets> {
     this.#finishedAt = performance.now()
     try {
       for (let i = 0; i < skip; i++) if (!(await take(iterator))) break
-      while (this.#step < this.#options.steps && !this.#options.signal?.aborted) {
+      while (this.#step < this.#options.steps && !this.#ended()) {
         const batches = await this.#next(iterator)
-        if (!batches) break
-        await this.#doStep(batches)
+        const targets = await this.#agree(batches)
+        if (!batches || targets === undefined) break
+        await this.#doStep(batches, targets)
       }
       await this.#drain()
+      // What the last step sends must have arrived before a world is closed.
+      if (this.#options.world) await this.#device.synchronize()
       await this.#checkpoints.save(this.#step, this.#taken)
     } catch (error) {
       await this.#settle()
@@ -140,8 +151,28 @@ class Run<Tokens, Targets> {
       this.#steps.dispose()
       await iterator.return?.()
     }
-    const aborted = this.#options.signal?.aborted ?? false
+    const aborted = this.#ended()
     return { step: this.#step, last: this.#last, aborted }
+  }
+
+  #ended(): boolean {
+    const { world, signal } = this.#options
+    if (!world) this.#aborted = signal?.aborted ?? false
+    return this.#aborted
+  }
+
+  /**
+   * The targets of the step, of all ranks; undefined where one has no more batches. A rank that is
+   * told to end has the others do this step with it, so that all have taken as many batches.
+   */
+  async #agree(batches: TrainingBatch<Tokens, Targets>[] | undefined): Promise<number | undefined> {
+    const { world, signal } = this.#options
+    const own = batches?.reduce((sum, { targets }) => sum + countOf(targets), 0)
+    if (!world) return own
+    const all = await world.exchange([own ?? -1, signal?.aborted ? 1 : 0])
+    this.#aborted = all.some(([, aborted]) => aborted === 1)
+    if (all.some(([count]) => count === -1)) return drop(batches)
+    return all.reduce((sum, [count]) => sum + count!, 0)
   }
 
   /** How many batches are to be skipped. */
@@ -164,15 +195,14 @@ class Run<Tokens, Targets> {
       batches.push(batch)
     }
     if (batches.length === this.#options.accumulate) return batches
-    for (const batch of batches) batch.dispose?.()
-    return undefined
+    return drop(batches)
   }
 
-  async #doStep(batches: TrainingBatch<Tokens, Targets>[]): Promise<void> {
+  async #doStep(batches: TrainingBatch<Tokens, Targets>[], targets: number): Promise<void> {
     const { every, evaluate, checkpoint } = this.#options
     const step = this.#step + 1
     try {
-      this.#inFlight.push(this.#steps.enqueue(step, batches))
+      this.#inFlight.push(this.#steps.enqueue(step, batches, targets))
     } finally {
       for (const batch of batches) batch.dispose?.()
     }
@@ -215,6 +245,10 @@ class Run<Tokens, Targets> {
     for (const { losses, norms, usage } of this.#inFlight.splice(0))
       await Promise.allSettled([losses, norms, usage])
   }
+}
+
+function drop(batches: readonly { dispose?(): void }[] | undefined): undefined {
+  for (const batch of batches ?? []) batch.dispose?.()
 }
 
 type BatchIterator<T, U> = Iterator<TrainingBatch<T, U>> | AsyncIterator<TrainingBatch<T, U>>

@@ -7,6 +7,7 @@ import { checkPath } from '../files/system.js'
 import { inspect } from '../inspect.js'
 import { checkBoolean, checkInteger, checkOptions } from '../options.js'
 import type { Tensor } from '../tensor.js'
+import { World } from '../world.js'
 import { shuffled } from './shuffle.js'
 import { CharacterTokenizer, checkTokenizer, encodeText, type Tokenizer } from './tokenizer.js'
 
@@ -29,6 +30,11 @@ export interface TextDatasetOptions {
   seed?: number
   /** How often all windows are read. Default: without end. */
   epochs?: number
+  /**
+   * Each rank reads batches of its own: those of all ranks, one after the other, are the batches of
+   * one dataset with `batchSize` times as many windows as there are ranks.
+   */
+  world?: World
 }
 
 /** A batch of windows; the next token of each is its target. */
@@ -51,6 +57,7 @@ const optionNames = [
   'shuffle',
   'seed',
   'epochs',
+  'world',
 ]
 
 /**
@@ -80,10 +87,12 @@ export class TextDataset implements Iterable<TokenBatch> {
   readonly tokenizer: Tokenizer | undefined
   /** Windows in the text; what is left at its end is not read. */
   readonly windows: number
-  /** Batches in all epochs; Infinity where there is no end. */
+  /** Batches of this rank in all epochs; Infinity where there is no end. */
   readonly batches: number
   readonly #contextLength: number
   readonly #batchSize: number
+  /** Of all ranks. */
+  readonly #share: { rank: number; size: number }
   readonly #shuffle: boolean
   readonly #seed: number
   #position = 0
@@ -112,7 +121,11 @@ export class TextDataset implements Iterable<TokenBatch> {
       const requirement = `have at least contextLength + 1 = ${length + 1} tokens`
       fail('ERR_VALUE', where, 'source', requirement, `${tokens.length}`, hint)
     }
-    this.batches = Math.floor((epochs * this.windows) / this.#batchSize)
+    if (checked.world !== undefined && !World.is(checked.world))
+      fail('ERR_VALUE', where, 'world', 'be a world of initDistributed', checked.world)
+    const { rank, size } = checked.world ?? { rank: 0, size: 1 }
+    this.#share = { rank, size }
+    this.batches = Math.floor((epochs * this.windows) / (this.#batchSize * size))
     if (this.batches < 1) {
       const requirement = `be at most the ${epochs * this.windows} windows of all epochs`
       fail('ERR_VALUE', where, 'batchSize', requirement, this.#batchSize)
@@ -154,8 +167,10 @@ export class TextDataset implements Iterable<TokenBatch> {
     const shape = [this.#batchSize, length]
     const tokens = new Int32Array(this.#batchSize * length)
     const targets = new Int32Array(this.#batchSize * length)
+    const { rank, size } = this.#share
+    const first = (index * size + rank) * this.#batchSize
     for (let b = 0; b < this.#batchSize; b++) {
-      const begin = this.#window(index * this.#batchSize + b) * length
+      const begin = this.#window(first + b) * length
       tokens.set(this.tokens.subarray(begin, begin + length), b * length)
       targets.set(this.tokens.subarray(begin + 1, begin + 1 + length), b * length)
     }

@@ -1,7 +1,9 @@
 import type { Device } from '../device.js'
 import type { MemoryLayer } from '../memory-layer.js'
 import * as ops from '../ops.js'
+import type { ShardOptions } from '../sharding/columns.js'
 import type { Tensor } from '../tensor.js'
+import type { World } from '../world.js'
 import { Embedding } from './embedding.js'
 import { LlamaModule } from './llama-module.js'
 import { RmsNorm } from './rms-norm.js'
@@ -22,7 +24,13 @@ class Block extends LlamaModule {
   /** Numbers of its two masks among those of a pass: the first, and how many a pass has. */
   readonly #masks: { first: number; ofPass: number }
 
-  constructor(device: Device, config: TransformerConfig, layer: number, memories: MemoryMaker) {
+  constructor(
+    device: Device,
+    config: TransformerConfig,
+    layer: number,
+    memories: MemoryMaker,
+    shard: ShardOptions | undefined,
+  ) {
     super(device)
     const { dim, normEps: eps, dropout } = config
     const { feedForward, memory } = config.blocks[layer]!
@@ -30,7 +38,7 @@ class Block extends LlamaModule {
     this.selfAttn = new SelfAttention(device, config, layer)
     if (feedForward.kind !== 'none' || memory)
       this.postAttentionLayernorm = new RmsNorm(device, { dim, eps })
-    this.mlp = makeFeedForward(device, config, feedForward)
+    this.mlp = makeFeedForward(device, config, feedForward, shard)
     this.memory = memory && memories.make(device, config, memory)
     this.#dropout = dropout
     this.#masks = { first: 2 * layer, ofPass: 2 * config.blocks.length }
@@ -70,12 +78,13 @@ export class Decoder extends LlamaModule {
   readonly layers: readonly Block[]
   readonly norm: RmsNorm
 
-  constructor(device: Device, config: TransformerConfig) {
+  constructor(device: Device, config: TransformerConfig, world: World | undefined) {
     super(device)
     const { vocabSize, dim, normEps: eps } = config
-    const memories = new MemoryMaker()
+    const shard = world && ({ group: world, by: 'columns' } as const)
+    const memories = new MemoryMaker(shard)
     this.embedTokens = new Embedding(device, { count: vocabSize, dim, std: embeddingStd })
-    this.layers = config.blocks.map((_, layer) => new Block(device, config, layer, memories))
+    this.layers = config.blocks.map((_, layer) => new Block(device, config, layer, memories, shard))
     this.norm = new RmsNorm(device, { dim, eps })
   }
 

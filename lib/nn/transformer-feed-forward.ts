@@ -5,6 +5,7 @@ import type { Device } from '../device.js'
 import { MemoryLayer } from '../memory-layer.js'
 import * as ops from '../ops.js'
 import { PeerLayer } from '../peer-layer.js'
+import type { ShardOptions } from '../sharding/columns.js'
 import type { Tensor } from '../tensor.js'
 import type { ValueTable } from '../value-table.js'
 import type { FeedForwardConfig, MemoryConfig } from './block-config.js'
@@ -47,6 +48,7 @@ export function makeFeedForward(
   device: Device,
   { dim, compute }: TransformerConfig,
   config: FeedForwardConfig,
+  shard: ShardOptions | undefined,
 ): FeedForwardModule | undefined {
   switch (config.kind) {
     case 'none':
@@ -57,7 +59,7 @@ export function makeFeedForward(
       return new FeedForward(device, { dim, hiddenDim: config.hiddenDim, compute })
     case 'peer': {
       const { kind, ...options } = config
-      return new PeerLayer(device, { inputDim: dim, ...options, compute })
+      return new PeerLayer(device, { inputDim: dim, ...options, compute, ...(shard && { shard }) })
     }
     case 'moe': {
       const { experts, hiddenDim, routing, expertsPerToken, balance } = config
@@ -71,7 +73,12 @@ export function makeFeedForward(
 
 /** Memory layers, of which those that share read one table: that of the first. */
 export class MemoryMaker {
+  readonly #shard: ShardOptions | undefined
   #shared: ValueTable | undefined
+
+  constructor(shard: ShardOptions | undefined) {
+    this.#shard = shard
+  }
 
   make(
     device: Device,
@@ -79,11 +86,12 @@ export class MemoryMaker {
     { shared, ...config }: MemoryConfig,
   ): MemoryLayer {
     const options = { inputDim: dim, ...config, compute }
-    if (!shared) return new MemoryLayer(device, options)
+    const own = { ...options, ...(this.#shard && { shard: this.#shard }) }
+    if (!shared) return new MemoryLayer(device, own)
     const { dtype, ...reading } = options
     const layer = this.#shared
       ? new MemoryLayer(device, { ...reading, values: this.#shared })
-      : new MemoryLayer(device, options)
+      : new MemoryLayer(device, own)
     this.#shared = layer.values
     return layer
   }

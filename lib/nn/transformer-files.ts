@@ -11,6 +11,7 @@ import { checkPath, fileError, system } from '../files/system.js'
 import { openDevice } from '../open-device.js'
 import { checkOptions } from '../options.js'
 import { loadSafetensors, saveAround } from '../safetensors.js'
+import { shardOf } from '../sharding/shard-of.js'
 import type { StateDict } from '../state-dict.js'
 import type { Tensor } from '../tensor.js'
 import type { MemoryPlacement } from './block-config.js'
@@ -170,10 +171,18 @@ function failUnknown(where: string, name: string): never {
   fail('ERR_UNSUPPORTED', where, name, 'not be in the files', 'a bias', hint)
 }
 
+function checkWhole(where: string, model: Transformer): void {
+  const divided = Object.entries(model.stateDict()).find(([, tensor]) => shardOf(tensor))
+  if (!divided) return
+  const hint = 'Save it with saveCheckpoint and its world, and load that into a whole model.'
+  fail('ERR_UNSUPPORTED', where, divided[0], 'be whole', 'columns of one rank', hint)
+}
+
 /** {@link Transformer.save}. */
 export async function saveTransformer(folder: string, model: Transformer): Promise<void> {
   const where = 'Transformer.save'
   checkPath(where, folder)
+  checkWhole(where, model)
   const origin = origins.get(model)
   const made: Tensor[] = []
   const asInFiles = (name: string, tensor: Tensor): Tensor => {

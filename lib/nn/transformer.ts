@@ -1,11 +1,14 @@
 import { disposeOnError } from '../atomically.js'
 import { tidy } from '../autograd/tidy.js'
 import { checkCompute } from '../compute.js'
+import { isObject } from '../describe.js'
 import type { Device } from '../device.js'
+import { fail } from '../errors.js'
 import { checkIgnoreIndex } from '../ops/target-weights.js'
 import * as ops from '../ops.js'
 import { checkInteger, checkOptions } from '../options.js'
 import type { Tensor } from '../tensor.js'
+import { World } from '../world.js'
 import { Linear } from './linear.js'
 import { LlamaModule } from './llama-module.js'
 import type { GenerateOptions } from './sampling.js'
@@ -27,6 +30,23 @@ import { headLoss } from './transformer-loss.js'
 
 /** Dropout's numbers of steps, two for each pass, are integers. */
 const maxPosition = 2 ** 51
+
+/** How a {@link Transformer} is divided among ranks. */
+export interface WorldOptions {
+  /**
+   * Of `initDistributed`: divides the columns of memory and PEER tables among its ranks, all of
+   * which make the model with the same options. `fit` with the same `world` trains it.
+   */
+  world?: World
+}
+
+function splitWorld(options: TransformerOptions & WorldOptions) {
+  if (!isObject(options) || !('world' in options)) return { world: undefined, sizes: options }
+  const { world, ...sizes } = options
+  if (world !== undefined && !World.is(world))
+    fail('ERR_VALUE', 'Transformer', 'world', 'be a world of initDistributed', world)
+  return { world, sizes }
+}
 
 /** Options of {@link Transformer.loss}. */
 export interface LossOptions {
@@ -71,18 +91,19 @@ export class Transformer extends LlamaModule {
   #position = 0
 
   /** @throws ERR_DEVICE, ERR_OPTION, ERR_VALUE, ERR_UNSUPPORTED, ERR_OUT_OF_MEMORY */
-  constructor(device: Device, options: TransformerOptions) {
+  constructor(device: Device, options: TransformerOptions & WorldOptions) {
     super(device)
-    const config = checkTransformerOptions('Transformer', options)
+    const { world, sizes } = splitWorld(options)
+    const config = checkTransformerOptions('Transformer', sizes)
     checkCompute('Transformer', device, config.compute)
     const { vocabSize, dim, contextLength, tieEmbeddings, compute, dropout } = config
     const { model, head, seed } = disposeOnError(() =>
       device.seeds.within(config.seed, () => {
-        const model = new Decoder(device, config)
-        const sizes = { inputDim: dim, outputDim: vocabSize, bias: false, compute }
+        const model = new Decoder(device, config, world)
+        const head = { inputDim: dim, outputDim: vocabSize, bias: false, compute }
         const weight = tieEmbeddings ? { weight: model.embedTokens.table } : {}
-        const head = new Linear(device, { ...sizes, ...weight })
-        return { model, head, seed: dropout > 0 ? device.seeds.next() : 0 }
+        const lmHead = new Linear(device, { ...head, ...weight })
+        return { model, head: lmHead, seed: dropout > 0 ? device.seeds.next() : 0 }
       }),
     )
     this.config = config

@@ -51,6 +51,7 @@ export {
   type SaveOptions,
   saveSafetensors,
 } from './safetensors.js'
+export type { ShardOptions } from './sharding/columns.js'
 export {
   type RankedSlots,
   type RankSlotsOptions,

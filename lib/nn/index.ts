@@ -18,6 +18,7 @@ export type {
 export {
   type CheckpointParts,
   loadCheckpoint,
+  type SaveCheckpointOptions,
   type Stateful,
   saveCheckpoint,
 } from './checkpoint.js'
@@ -64,7 +65,7 @@ export { TextDataset, type TextDatasetOptions, type TokenBatch } from './text-da
 export { TokenChoiceExperts, type TokenChoiceExpertsOptions } from './token-choice-experts.js'
 export { CharacterTokenizer, type Tokenizer } from './tokenizer.js'
 export type { Tokens } from './tokens.js'
-export { type LossOptions, Transformer } from './transformer.js'
+export { type LossOptions, Transformer, type WorldOptions } from './transformer.js'
 export type { TransformerConfig, TransformerOptions } from './transformer-config.js'
 export type { LoadTransformerOptions } from './transformer-files.js'
 export type { Prompt } from './transformer-generate.js'

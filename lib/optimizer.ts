@@ -1,44 +1,31 @@
 // What all optimizers share: the parameters of one device, each once, and their named states.
 
 import { disposeOnError } from './atomically.js'
-import { keep } from './autograd/tidy.js'
 import { native, type OptimizerHandle, type TensorHandle } from './binding.js'
-import { chosenRows } from './chosen-rows.js'
 import { capturing, noteParameters, refuseInCapture, type UsedParameter } from './capturing.js'
+import { chosenRows } from './chosen-rows.js'
 import { describeValue } from './describe.js'
 import type { Device } from './device.js'
-import { isHalf } from './dtype.js'
 import { fail } from './errors.js'
 import type { Hyperparameters } from './hyperparameters.js'
 import { inspect } from './inspect.js'
 import { LearningRates } from './learning-rates.js'
+import { makesParameters } from './made-tensors.js'
 import type { Indices } from './ops/indices.js'
 import { checkOptions } from './options.js'
-import { makesParameters } from './made-tensors.js'
-import { overwrite } from './overwrite.js'
 import type { DenseParameter, Parameter } from './parameter.js'
 import {
-  type DistinctParameters,
-  type GroupedParameters,
-  groupedParameters,
-  type ParameterGroup,
-} from './parameter-groups.js'
-import { noteShard } from './sharding/shard-of.js'
+  exactValues,
+  type Master,
+  masterEntry,
+  nameMasters,
+  nameStates,
+  type Rule,
+  rules,
+} from './optimizer-states.js'
+import { type GroupedParameters, groupedParameters, type ParameterGroup } from './parameter-groups.js'
 import { loadStateDict, type StateDict, type StateEntry, stateDictOf } from './state-dict.js'
-import { Tensor } from './tensor.js'
 import type { ValueTable } from './value-table.js'
-
-// In the order of native/optim/rule.h.
-const rules = ['sgd', 'adagrad', 'rowwiseAdagrad', 'adamw'] as const
-type Rule = (typeof rules)[number]
-
-/** Names of a parameter's states in the state dict, as PyTorch has them. */
-const stateNames: Record<Rule, { state1?: string; state2?: string }> = {
-  sgd: {},
-  adagrad: { state1: 'sum' },
-  rowwiseAdagrad: { state1: 'sum' },
-  adamw: { state1: 'exp_avg', state2: 'exp_avg_sq' },
-}
 
 /** For messages of native code. */
 export function namesOf(parameters: readonly { readonly name: string }[]): string[] {
@@ -107,7 +94,7 @@ export abstract class Optimizer {
       gradHandles(name, group.dense),
       group.tables.map((p) => p.table.handle),
     )
-    this.#states = nameStates(group, this.#handle, stateNames[rule])
+    this.#states = nameStates(group, this.#handle, rule)
     this.#masters = nameMasters(group)
     this.#tables = group.tables.map((p) => p.table)
   }
@@ -290,60 +277,4 @@ function ratesOf({ dense, tables, groupOf }: GroupedParameters): number[] {
     const memory = p.kind === 'table' && !p.table.embedding
     return 4 * groupOf[i]! + (memory ? 2 : 0)
   })
-}
-
-// "step", then "0.keys.exp_avg" …: a position keeps layers apart whose parameters have the same
-// names.
-function nameStates(
-  { device, dense, tables }: DistinctParameters,
-  handle: OptimizerHandle,
-  names: { state1?: string; state2?: string },
-): StateEntry[] {
-  const parameters = [...dense, ...tables]
-  const states = [...handle.dense, ...handle.tables].flatMap((state, position) => {
-    const p = parameters[position]!
-    const prefix = `${position}.${p.name}`
-    const shard = p.kind === 'table' ? p.table.shard : undefined
-    return [
-      { name: `${prefix}.${names.state1}`, handle: state.state1, shard },
-      { name: `${prefix}.${names.state2}`, handle: state.state2, shard },
-    ]
-  })
-  return [{ name: 'step', handle: handle.step, shard: undefined }, ...states].flatMap(
-    ({ name, handle, shard }) => {
-      if (!handle) return []
-      const value = keep(new Tensor(device, handle))
-      noteShard(value, shard)
-      return [{ name, value }]
-    },
-  )
-}
-
-/** A 16-bit table, whose exact values have a name in the state dict. */
-interface Master {
-  readonly name: string
-  readonly table: ValueTable
-}
-
-function nameMasters({ dense, tables }: DistinctParameters): Master[] {
-  return tables.flatMap(({ name, table }, i) =>
-    isHalf(table.dtype) ? [{ name: `${dense.length + i}.${name}.master`, table }] : [],
-  )
-}
-
-function exactValues({ device, handle, shard }: ValueTable): Tensor {
-  const values = new Tensor(device, native.tableExact(handle))
-  noteShard(values, shard)
-  return values
-}
-
-function masterEntry({ name, table }: Master): StateEntry {
-  const { device, weight, handle } = table
-  const load = (source: Tensor) => {
-    const values = device.empty(weight.shape)
-    overwrite(values, source)
-    native.tableSetExact(handle, values.handle(name, name))
-    values.dispose()
-  }
-  return { name, value: weight, load }
 }

@@ -37,8 +37,8 @@ half scores in float32 at the rate of the registers, which avx512vnni need not d
   [
     'gemm/',
     'Dense products',
-    `Rows x inner x columns of y = x W^T; dx and dw, its gradients. The ceiling is the multiply-adds at
-the rate of the registers. onnxruntime-node has its weights packed ahead.`,
+    `Rows x inner x columns of y = x W^T; dx and dw, its gradients. The ceiling is the
+multiply-adds at the rate of the registers. onnxruntime-node has its weights packed ahead.`,
   ],
   [
     'token/',

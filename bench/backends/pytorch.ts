@@ -1,5 +1,4 @@
 // PyTorch, in a Python process that is kept alive and times itself (bench/peers/pytorch_peer.py).
-
 import { type ChildProcessByStdio, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import type { Readable, Writable } from 'node:stream'

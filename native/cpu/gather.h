@@ -30,9 +30,9 @@ constexpr bool kPrefetchIntoL2 = kWidth == 16;
 template <class T>
 constexpr bool kPrefetchTwice = !kPrefetchIntoL2 && sizeof(T) < sizeof(float);
 
-// Into which cache rows of a few lines are prefetched, of 64 columns to 256, one thread, of the
-// unrolled ceiling: Zen 5 1.04 to 1.12 by L1d against 0.93 to 0.99 by L2 (float32), 0.75 to 1.01
-// against 0.75 to 0.81 (bfloat16). An Intel core with fewer line buffers has been measured by L2.
+// Into which cache rows of a few lines are prefetched. Zen 5, one thread, of the unrolled ceiling:
+// 1.04 to 1.12 by L1d against 0.93 to 0.99 by L2 (float32, 64 columns), 0.81 to 1.01 against 0.70
+// to 0.81 (bfloat16, 256). Not measured on Intel cores, which keep to L2.
 [[maybe_unused]] inline bool narrow_rows_into_l1d() {
 #if defined(__x86_64__)
   return __builtin_cpu_is("amd");

@@ -12,8 +12,6 @@ import { inspect } from './inspect.js'
 import { LearningRates } from './learning-rates.js'
 import { makesParameters } from './made-tensors.js'
 import type { Indices } from './ops/indices.js'
-import { checkOptions } from './options.js'
-import type { DenseParameter, Parameter } from './parameter.js'
 import {
   exactValues,
   type Master,
@@ -23,7 +21,13 @@ import {
   type Rule,
   rules,
 } from './optimizer-states.js'
-import { type GroupedParameters, groupedParameters, type ParameterGroup } from './parameter-groups.js'
+import { checkOptions } from './options.js'
+import type { DenseParameter, Parameter } from './parameter.js'
+import {
+  type GroupedParameters,
+  groupedParameters,
+  type ParameterGroup,
+} from './parameter-groups.js'
 import { loadStateDict, type StateDict, type StateEntry, stateDictOf } from './state-dict.js'
 import type { ValueTable } from './value-table.js'
 

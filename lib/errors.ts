@@ -35,7 +35,7 @@ export class MemoryLayersError extends Error {
   /** Stable: for programs to compare. */
   readonly code: ErrorCode
   /** Of ERR_CONFLICT: the rows that conflict, ascending. */
-  readonly rows?: Int32Array
+  declare readonly rows?: Int32Array
   /** Of ERR_DISTRIBUTED: the rank of the world that it is about, where it is about one. */
   declare readonly rank?: number
 

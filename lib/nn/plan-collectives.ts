@@ -8,15 +8,19 @@ import type { TransformerConfig } from './transformer-config.js'
  * such groups hold the same and see other tokens.
  */
 export interface Grid {
+  /** Devices that divide the columns of a table among them. */
   columns: number
+  /** Groups of such devices. */
   replicas: number
 }
 
 /** What a device sends in a step by one kind of collective. */
 export interface Collective {
+  /** What travels. */
   name: string
   /** Which devices take part: those of its columns, those of its replicas, or all. */
   group: 'columns' | 'replicas' | 'world'
+  /** Over a step. */
   bytes: number
 }
 

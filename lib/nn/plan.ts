@@ -31,13 +31,17 @@ import {
 
 /** A link, what a device sends over it in a step, and how long that takes. */
 export interface LinkUse {
+  /** Its rate, one way. */
   bytesPerSecond: number
+  /** What a device sends over it in a step. */
   bytesPerStep: number
+  /** The time that this takes. */
   secondsPerStep: number
 }
 
 /** A kind of collective, over a step: it uses both links at once. */
 export interface CollectiveCost extends Collective {
+  /** Over a step. */
   seconds: number
 }
 

@@ -20,6 +20,7 @@ import {
   checkTransformerOptions,
   type TransformerConfig,
   type TransformerOptions,
+  transformerOptionNames,
 } from './transformer-config.js'
 import {
   type LoadTransformerOptions,
@@ -42,8 +43,9 @@ export interface WorldOptions {
 }
 
 function splitWorld(options: TransformerOptions & WorldOptions) {
-  if (!isObject(options) || !('world' in options)) return { world: undefined, sizes: options }
-  const { world, ...sizes } = options
+  if (!isObject(options)) return { world: undefined, sizes: options }
+  const names = [...transformerOptionNames, 'world']
+  const { world, ...sizes } = checkOptions('Transformer', options, names)
   if (world !== undefined && !World.is(world))
     fail('ERR_VALUE', 'Transformer', 'world', 'be a world of initDistributed', world)
   return { world, sizes }

@@ -16,11 +16,12 @@ namespace {
 constexpr int kDotRows = 4;  // of a group: each has two sums in registers
 
 // out[l] = scale * <x, row of entry l>; 0 at a padding entry. A product has one order of its sum,
-// whichever rows are in its group.
+// whichever rows are in its group, and whatever type they have.
 template <class T>
 inline void bag_dots(const Table<T>& table, const BagEntries& p, const float* x, float* out,
                      const NextRows& next) {
-  constexpr int kStep = kCacheLine / static_cast<int>(sizeof(T));  // elements of a cache line
+  constexpr int kLine = kCacheLine / static_cast<int>(sizeof(T));  // elements of a cache line
+  constexpr int kStep = std::max(kLine, 2 * kWidth);
   const int64_t V = table.width;
   const int64_t distance = bag_prefetch_distance(V * static_cast<int64_t>(sizeof(T)));
   RowGroup<T, kDotRows> g;
@@ -36,7 +37,8 @@ inline void bag_dots(const Table<T>& table, const BagEntries& p, const float* x,
     Vec even[kDotRows] = {}, odd[kDotRows] = {};
     int64_t c = 0;
     for (; c + kStep <= V; c += kStep) {
-      prefetch_column<T, kDotRows>(g.ahead, g.half_ahead, c);
+      for (int64_t v = c; v < c + kStep; v += kLine)
+        prefetch_column<T, kDotRows>(g.ahead, g.half_ahead, v);
       for (int64_t v = c; v < c + kStep; v += kWidth) {
         const Vec a = load(x + v);
         for (int r = 0; r < kDotRows; ++r) {
@@ -45,9 +47,13 @@ inline void bag_dots(const Table<T>& table, const BagEntries& p, const float* x,
         }
       }
     }
-    if (c < V) prefetch_column<T, kDotRows>(g.ahead, g.half_ahead, V - 1);
-    for (; c + kWidth <= V; c += kWidth)
-      for (int r = 0; r < kDotRows; ++r) even[r] = fma(load(x + c), load(g.row[r] + c), even[r]);
+    for (int64_t v = c; v < V; v += kLine)
+      prefetch_column<T, kDotRows>(g.ahead, g.half_ahead, std::min<int64_t>(v + kLine, V) - 1);
+    for (bool is_odd = false; c + kWidth <= V; c += kWidth, is_odd = !is_odd)
+      for (int r = 0; r < kDotRows; ++r) {
+        Vec& s = is_odd ? odd[r] : even[r];
+        s = fma(load(x + c), load(g.row[r] + c), s);
+      }
     for (int r = 0; r < g.count; ++r) {
       float sum = reduce_add(even[r] + odd[r]);
       for (int64_t i = c; i < V; ++i) sum += x[i] * load_one(g.row[r] + i);

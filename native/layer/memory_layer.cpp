@@ -13,7 +13,8 @@ MemoryLayer::MemoryLayer(std::shared_ptr<Device> device, const MemoryLayerOption
       values_(std::move(values)),
       init_(*device_, options.query.seed),
       query_(*device_, options.query, init_) {
-  const int64_t C = options.query.input_dim, V = options.value_dim, out = options.output_dim;
+  if (options_.value_dim == 0) options_.value_dim = values_->dim();
+  const int64_t C = options.query.input_dim, V = options_.value_dim, out = options.output_dim;
   const float from_input = 1.0f / std::sqrt(static_cast<float>(C));
   const float from_values = 1.0f / std::sqrt(static_cast<float>(V));
   if (options.silu_gate) {

@@ -15,7 +15,7 @@ namespace ml {
 
 struct MemoryLayerOptions {
   QueryOptions query;
-  int64_t value_dim = 0;  // of whole rows: a table may hold some of their columns
+  int64_t value_dim = 0;  // of whole rows, where the table has some of their columns; 0: its own
   int64_t output_dim = 0;
   bool silu_gate = true;
   bool output_gate = false;

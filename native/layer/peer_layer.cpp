@@ -11,7 +11,9 @@ PeerLayer::PeerLayer(std::shared_ptr<Device> device, const PeerLayerOptions& opt
       down_(std::move(down)),
       up_(std::move(up)),
       init_(*device_, options.query.seed),
-      query_(*device_, options.query, init_) {}
+      query_(*device_, options.query, init_) {
+  if (options_.output_dim == 0) options_.output_dim = up_->dim();
+}
 
 PeerLayer::Result PeerLayer::forward(const Tensor& input, bool saved) {
   auto c = look_up(input, saved);

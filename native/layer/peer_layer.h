@@ -12,7 +12,7 @@ namespace ml {
 
 struct PeerLayerOptions {
   QueryOptions query;
-  int64_t output_dim = 0;
+  int64_t output_dim = 0;  // of whole rows, where `up` has some of their columns; 0: its own
   Activation activation = Activation::gelu;
 };
 

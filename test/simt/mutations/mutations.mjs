@@ -148,12 +148,12 @@ const mutations = [
     to: 'kWarp + lane()]',
   },
   {
-    what: 'pair after that of another row',
+    what: 'pair of a row that is left out',
     file: 'native/ops/product_key_combine.cuh',
     unit: 'native/ops/product_key_lookup.cu',
     test: 'lookup',
     from: 'next += wins ? 1 : 0;',
-    to: 'next += best ? 1 : 0;',
+    to: 'next += wins ? 2 : 0;',
   },
   {
     what: 'row one element too long',
@@ -205,8 +205,8 @@ const mutations = [
     what: 'rule read before it is there',
     file: 'native/optim/sparse_update.cu',
     test: 'tables',
-    from: 'Rule(hyper, next_step(*step));\n  block_sync();',
-    to: 'Rule(hyper, next_step(*step));',
+    from: 'Rule(with_rate(hyper, rate), next_step(*step));\n  block_sync();',
+    to: 'Rule(with_rate(hyper, rate), next_step(*step));',
   },
   {
     what: 'butterfly with the wrong start',

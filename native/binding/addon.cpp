@@ -55,6 +55,7 @@ void clean_up(void* data) {
   Addon* addon = static_cast<Addon*>(data);
   for (const auto& weak : addon->devices)
     if (auto device = weak.lock()) device->end();
+  addon->door->close();
   napi_release_threadsafe_function(addon->deliver, napi_tsfn_abort);
 }
 
@@ -74,6 +75,7 @@ void start(Napi::Env env) {
   napi_create_string_utf8(env, "memory-layers", NAPI_AUTO_LENGTH, &name);
   napi_create_threadsafe_function(env, nullptr, nullptr, name, 0, 1, nullptr, nullptr, nullptr,
                                   settle, &addon->deliver);
+  addon->door = std::make_shared<DeliveryDoor>(addon->deliver);
   napi_unref_threadsafe_function(env, addon->deliver);
   napi_add_env_cleanup_hook(env, clean_up, addon);
 }
@@ -121,12 +123,9 @@ Napi::Promise promise_later(Napi::Env env, MakeValue value,
   auto d = std::make_unique<Delivery>(nullptr, std::move(value), Settles::with_fault);
   napi_value promise = nullptr;
   check_napi(env, napi_create_promise(env, &d->deferred, &promise));
-  check_napi(env, napi_acquire_threadsafe_function(addon.deliver));
-  start([d = d.get(), deliver = addon.deliver](std::optional<Error> error) {
+  start([d = d.get(), door = addon.door](std::optional<Error> error) {
     d->error = std::move(error);
-    // Where the environment goes, the call has released the function.
-    if (napi_call_threadsafe_function(deliver, d, napi_tsfn_nonblocking) == napi_ok)
-      (void)napi_release_threadsafe_function(deliver, napi_tsfn_release);
+    door->deliver(d);
   });
   (void)d.release();
   if (addon.waiting++ == 0) napi_ref_threadsafe_function(env, addon.deliver);

@@ -5,6 +5,7 @@
 
 #include <array>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <vector>
 
@@ -61,11 +62,31 @@ class MadeHandles {
   std::vector<Made> made_;
 };
 
+// The function that delivers, for threads that may outlive the environment: which frees it.
+class DeliveryDoor {
+ public:
+  explicit DeliveryDoor(napi_threadsafe_function deliver) : deliver_(deliver) {}
+  // On any thread. What comes after close() stays undelivered: nobody waits for it any more.
+  void deliver(void* what) {
+    const std::lock_guard lock(mutex_);
+    if (deliver_) napi_call_threadsafe_function(deliver_, what, napi_tsfn_nonblocking);
+  }
+  void close() {
+    const std::lock_guard lock(mutex_);
+    deliver_ = nullptr;
+  }
+
+ private:
+  std::mutex mutex_;
+  napi_threadsafe_function deliver_;
+};
+
 struct Addon {
   napi_ref error_class = nullptr;        // MemoryLayersError(code, message), given by lib/ at load
   Napi::FunctionReference array_buffer;  // the constructor
   uint64_t crossings = 0;                // calls from JavaScript, counted for tests
   napi_threadsafe_function deliver = nullptr;
+  std::shared_ptr<DeliveryDoor> door;
   int64_t waiting = 0;  // promises not settled yet: they keep the process alive
   std::vector<std::weak_ptr<Device>> devices;
   SpareBlocks spare_blocks;

@@ -13,6 +13,9 @@ export function loadTransport(): TransportHandle {
         : `the addon for MPI has not been built: there is no ${transportTarget}.`,
     )
   }
+  // UCX, which an MPI may send through, else patches the C library's allocation functions while
+  // other threads of Node run in them.
+  process.env['UCX_MEM_EVENTS'] ??= 'no'
   try {
     return (requireFrom(file)(file) as { transport: TransportHandle }).transport
   } catch (cause) {

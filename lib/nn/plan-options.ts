@@ -18,7 +18,7 @@ export const links = {
   'infiniband-ndr': 50e9,
 } as const
 
-/** A name of {@link links}, or bytes per second of one direction. */
+/** A name of `links`, or bytes per second of one direction. */
 export type Link = keyof typeof links | number
 
 /** Options of {@link plan}. */

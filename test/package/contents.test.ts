@@ -15,8 +15,8 @@ beforeAll(() => {
     .map((f) => f.replace(/^package\//, ''))
 })
 
-test('the tarball is below 8 MB, or 6.5 with one architecture, and has only what is used', () => {
-  expect(statSync(tarball).size).toBeLessThan(cuda === 'all' ? 8e6 : 6.5e6)
+test('the tarball is below 8 MB, or 7 with one architecture, and has only what is used', () => {
+  expect(statSync(tarball).size).toBeLessThan(cuda === 'all' ? 8e6 : 7e6)
   const topLevel = new Set(files.map((f) => f.split('/')[0]))
   expect([...topLevel].sort()).toEqual(
     [

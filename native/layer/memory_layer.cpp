@@ -116,7 +116,30 @@ void MemoryLayer::linear_backward(const Tensor& dx, bool accumulate, const Tenso
       {&into, 1});
 }
 
+namespace {
+
+// What lies in a context between the parts of a backward goes with the backward, or its error.
+class BackwardParts {
+ public:
+  explicit BackwardParts(MemoryContext& c) : c_(c) {}
+  ~BackwardParts() {
+    if (kept_) return;
+    c_.dx = {};
+    c_.da = {};
+  }
+  BackwardParts(const BackwardParts&) = delete;
+  BackwardParts& operator=(const BackwardParts&) = delete;
+  void keep() { kept_ = true; }
+
+ private:
+  MemoryContext& c_;
+  bool kept_ = false;
+};
+
+}  // namespace
+
 Tensor MemoryLayer::backward(MemoryContext& c, const Tensor& dout) {
+  const BackwardParts parts(c);
   Batch batch(*device_);
   const Tensor d = backward_rows(c, dout);
   backward_gate(c);
@@ -142,6 +165,7 @@ Tensor MemoryLayer::backward_rows(MemoryContext& c, const Tensor& dy) {
          to_string(dy.shape), "It must be the gradient of the output that came with this context.");
   c.reads.check(where);
   Device& device = *device_;
+  BackwardParts parts(c);
   Batch batch(device);
   c.dx = empty(device, c.x.shape);
   c.dx_written = false;
@@ -168,6 +192,7 @@ Tensor MemoryLayer::backward_rows(MemoryContext& c, const Tensor& dy) {
   // What the table's queue holds must outlive the caller's dy, which may be written to again.
   if (d.storage == dy.storage) d = float32_copy(d);
   batch.commit();
+  parts.keep();
   return d;
 }
 

@@ -2,25 +2,13 @@
 // looks up its own tokens, reads its own columns for the tokens of all, and gates and projects what
 // its own tokens have read.
 
-import { unrecorded } from '../autograd/recording.js'
-import { tidy } from '../autograd/tidy.js'
 import { type ContextHandle, type LayerHandle, native, type TensorHandle } from '../binding.js'
 import type { Device } from '../device.js'
-import type { NativeLayer } from '../layer.js'
 import * as ops from '../ops.js'
 import { Tensor } from '../tensor.js'
 import type { ValueTable } from '../value-table.js'
 import { type ColumnShard, TokenRows } from './columns.js'
-
-type Calls = Pick<NativeLayer, 'forward' | 'infer' | 'backward'>
-
-/** Runs `body` without recording, and disposes the tensors that it makes but its result. */
-export function composed(body: () => Tensor): TensorHandle {
-  const result = unrecorded(() => tidy(body))
-  const own = native.tensorView(result.handle('layer', 'result'), 0, result.shape)
-  result.dispose()
-  return own
-}
+import { type Calls, callsOf, composed } from './composed.js'
 
 export function shardedMemoryLayer(
   layer: LayerHandle,
@@ -50,30 +38,21 @@ export function shardedMemoryLayer(
     return { output, context }
   }
 
-  return {
-    forward: (x) => run(x, true),
-    infer: (x) => {
-      const { output, context } = run(x, false)
-      native.contextDispose(context)
-      return output
-    },
-    backward: (context, dy) =>
-      composed(() => {
-        const { rows, kept } = native.memoryLayerBackwardRows(layer, context, dy)
-        const tokens = tokensOf.get(context)!
-        const indices = new Tensor<'int32'>(device, kept[0]!)
-        const weights = tensor(kept[1]!)
-        const arriving = tokens.startColumns(shard, tensor(rows))
-        native.memoryLayerBackwardGate(layer, context)
-        const columns = arriving.wait()
-        const { dWeights } = ops.embeddingBagBackward(columns, table.weight, indices, weights, {
-          needs: { table: false },
-          ...(table.scales && { scales: table.scales }),
-        })
-        const own = tokens.sum(dWeights)
-        const dx = native.memoryLayerBackwardLookup(layer, context, own.handle('layer', 'dWeights'))
-        table.queue(indices, weights, columns)
-        return tensor(dx)
-      }),
-  }
+  return callsOf(run, (context, dy) => {
+    const { rows, kept } = native.memoryLayerBackwardRows(layer, context, dy)
+    const tokens = tokensOf.get(context)!
+    const indices = new Tensor<'int32'>(device, kept[0]!)
+    const weights = tensor(kept[1]!)
+    const arriving = tokens.startColumns(shard, tensor(rows))
+    native.memoryLayerBackwardGate(layer, context)
+    const columns = arriving.wait()
+    const { dWeights } = ops.embeddingBagBackward(columns, table.weight, indices, weights, {
+      needs: { table: false },
+      ...(table.scales && { scales: table.scales }),
+    })
+    const own = tokens.sum(dWeights)
+    const dx = native.memoryLayerBackwardLookup(layer, context, own.handle('layer', 'dWeights'))
+    table.queue(indices, weights, columns)
+    return tensor(dx)
+  })
 }

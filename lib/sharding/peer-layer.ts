@@ -4,12 +4,11 @@
 
 import { type ContextHandle, native, type PeerHandle, type TensorHandle } from '../binding.js'
 import type { Device } from '../device.js'
-import type { NativeLayer } from '../layer.js'
 import * as ops from '../ops.js'
 import { Tensor } from '../tensor.js'
 import type { ValueTable } from '../value-table.js'
 import { type ColumnShard, TokenRows } from './columns.js'
-import { composed } from './memory-layer.js'
+import { type Calls, callsOf, composed } from './composed.js'
 
 /** The tables of a PEER layer, both divided among one group. */
 export interface ShardedExperts {
@@ -30,7 +29,7 @@ export function shardedPeerLayer(
   layer: PeerHandle,
   device: Device,
   experts: ShardedExperts,
-): Pick<NativeLayer, 'forward' | 'infer' | 'backward'> {
+): Calls {
   const { down, up, columnsOfDown, columnsOfUp, outputDim } = experts
   const activate = experts.activation === 'gelu' ? ops.gelu : ops.relu
   const activateBackward = experts.activation === 'gelu' ? ops.geluBackward : ops.reluBackward
@@ -64,37 +63,28 @@ export function shardedPeerLayer(
     return { output, context }
   }
 
-  return {
-    forward: (x) => run(x, true),
-    infer: (x) => {
-      const { output, context } = run(x, false)
-      native.contextDispose(context)
-      return output
-    },
-    backward: (context, dy) =>
-      composed(() => {
-        const { rows, kept } = native.peerLayerBackwardRows(layer, context, dy)
-        const tokens = tokensOf.get(context)!
-        const indices = new Tensor<'int32'>(device, kept[0]!)
-        const [weights, x, u, coefficients] = kept.slice(1).map(tensor) as [
-          Tensor,
-          Tensor,
-          Tensor,
-          Tensor,
-        ]
-        const dout = tensor(rows)
-        const columns = tokens.toColumns(columnsOfUp, dout)
-        const partial = products(columns, up.weight, indices, coefficients)
-        const c = tokens.sum(partial)
-        const dWeights = ops.mul(activate(u), c)
-        const du = tokens.gather(activateBackward(ops.mul(weights, c), u))
-        const sums = ops.embeddingBag(down.weight, indices, du)
-        const dx = tokens.toOwners(columnsOfDown, sums)
-        const [dw, sum] = handles([dWeights, dx]) as [TensorHandle, TensorHandle]
-        const result = native.peerLayerBackwardLookup(layer, context, dw, sum)
-        down.queue(indices, du, x)
-        up.queue(indices, coefficients, columns === dout ? dout.to(dout.dtype) : columns)
-        return tensor(result)
-      }),
-  }
+  return callsOf(run, (context, dy) => {
+    const { rows, kept } = native.peerLayerBackwardRows(layer, context, dy)
+    const tokens = tokensOf.get(context)!
+    const indices = new Tensor<'int32'>(device, kept[0]!)
+    const [weights, x, u, coefficients] = kept.slice(1).map(tensor) as [
+      Tensor,
+      Tensor,
+      Tensor,
+      Tensor,
+    ]
+    const dout = tensor(rows)
+    const columns = tokens.toColumns(columnsOfUp, dout)
+    const partial = products(columns, up.weight, indices, coefficients)
+    const c = tokens.sum(partial)
+    const dWeights = ops.mul(activate(u), c)
+    const du = tokens.gather(activateBackward(ops.mul(weights, c), u))
+    const sums = ops.embeddingBag(down.weight, indices, du)
+    const dx = tokens.toOwners(columnsOfDown, sums)
+    const [dw, sum] = handles([dWeights, dx]) as [TensorHandle, TensorHandle]
+    const result = native.peerLayerBackwardLookup(layer, context, dw, sum)
+    down.queue(indices, du, x)
+    up.queue(indices, coefficients, columns === dout ? dout.to(dout.dtype) : columns)
+    return tensor(result)
+  })
 }

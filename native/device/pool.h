@@ -25,7 +25,7 @@ class Pool {
   void release_idle() noexcept;
 
  private:
-  // There is room in `idle` for all blocks of the size, so that free() can't fail.
+  // `idle` has capacity for all blocks of the size, so that free() can't fail.
   struct Bucket {
     std::vector<Block> idle;
     size_t blocks = 0;

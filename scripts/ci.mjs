@@ -26,17 +26,17 @@ const stages = [
 ]
 
 // Lines that name a failure, of the stages' own programs, vitest, ninja, the sanitizers and nvcc.
-const ofFailures = /\b(WRONG|FAIL(ED)?|ERROR|[Ee]rror|not ok)\b/
+const ofFailures = /\b(WRONG|FAIL(ED)?|failed:|ERROR|[Ee]rror|not ok)\b/
 
 /** Runs one stage with its output shown. Returns the counts of the last line that has some. */
 function runStage({ run, minutes }) {
   return new Promise((resolve) => {
-    const child = spawn('bash', ['-c', run], {
+    const child = spawn('bash', ['-c', `exec 2>&1; ${run}`], {
       cwd: root,
       stdio: ['ignore', 'pipe', 'inherit'],
       detached: true,
     })
-    let tail = ''
+    const chunks = []
     let late = false
     const timer = setTimeout(() => {
       late = true
@@ -44,16 +44,17 @@ function runStage({ run, minutes }) {
     }, minutes * 60_000)
     child.stdout.on('data', (data) => {
       process.stdout.write(data)
-      tail = (tail + data).slice(-300_000)
+      chunks.push(data)
     })
     child.on('close', (status) => {
       clearTimeout(timer)
       if (late) console.log(`ended after ${minutes} minutes, its limit`)
-      const counts = [...tail.matchAll(/^(\d+) passed, (\d+) failed\b/gm)].at(-1)
+      const output = Buffer.concat(chunks).toString()
+      const counts = [...output.matchAll(/^(\d+) passed, (\d+) failed\b/gm)].at(-1)
       const passed = counts ? Number(counts[1]) : Number(status === 0)
       const failed = counts ? Number(counts[2]) : Number(status !== 0)
-      const lines = status === 0 ? [] : stripVTControlCharacters(tail).trimEnd().split('\n')
-      const named = lines.filter((line) => ofFailures.test(line))
+      const lines = status === 0 ? [] : stripVTControlCharacters(output).trimEnd().split('\n')
+      const named = lines.filter((line) => ofFailures.test(line) && !/^\s*✓/.test(line))
       resolve({
         passed,
         failed: status !== 0 && failed === 0 ? 1 : failed,

@@ -7,13 +7,13 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <random>
 
 #include "core/thread.h"
 
@@ -119,7 +119,8 @@ struct Liveness::Note {
 Liveness::Meeting Liveness::listen(int ranks) {
   ranks_ = ranks;
   Meeting meeting;
-  meeting.token = uint64_t{std::random_device()()} << 32 | std::random_device()();
+  if (::getrandom(&meeting.token, sizeof(meeting.token), 0) != sizeof(meeting.token))
+    throw system_error("getrandom");
   listener_ = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (listener_ < 0) throw system_error("socket");
   sockaddr_in any{};

@@ -114,9 +114,12 @@ void transitions_race() {
   RunState state;
   std::atomic<uint32_t> epoch{0};
   std::atomic<bool> stop{false};
+  // Relaxed: counting orders nothing, so a missing order of the state's own stays a race.
+  std::atomic<int> entered{0};
   int input = 0, outputs[kWorkers + 1] = {};
   const auto work = [&](int worker) {
     outputs[worker] = input;
+    entered.fetch_add(1, std::memory_order_relaxed);
     state.leave();
   };
   std::vector<std::thread> threads;
@@ -143,10 +146,14 @@ void transitions_race() {
   int done = 0;
   for (int r = 1; r <= kRuns; ++r) {
     input = r;
+    const int before = entered.load(std::memory_order_relaxed);
     const uint32_t next = epoch.load(std::memory_order_relaxed) + 1;
     state.begin(next, kWorkers, r % 3 == 0);
     epoch.store(next, std::memory_order_release);
     if (r % 4 == 0) std::this_thread::yield();
+    // On a busy machine nobody may ever enter before the run is closed.
+    if (r % 100 == 1)
+      while (entered.load(std::memory_order_relaxed) == before) std::this_thread::yield();
     if (r % 2 == 0) state.cancel_reservation();
     state.close();
     while (!state.is_idle()) std::this_thread::yield();
@@ -158,7 +165,8 @@ void transitions_race() {
   }
   stop = true;
   for (std::thread& t : threads) t.join();
-  require(done > 0, "some workers entered in time");
+  require(done == entered.load(), "who entered a run is seen by its caller");
+  require(done >= kRuns / 100, "someone entered each run that waited");
 }
 
 void work_ranges() {

@@ -29,6 +29,7 @@
 #include "core/half.h"
 #include "cpu/context.h"
 #include "cpu/isa.h"
+#include "cpu/matrix_product.h"
 
 #define ML_ISA baseline
 #define ML_ISA_LEVEL 0

@@ -1,6 +1,4 @@
-// Matrix products in float32: C[M, N] = A[M, K] B[K, N] (+ bias) (+ C), each matrix by the strides
-// of its rows and columns, so that transposes are the same code. Included inside an instruction-set
-// pass, like simd.h.
+// One matrix product (cpu/matrix_product.h). Included inside an instruction-set pass, like simd.h.
 //
 // K is cut into blocks, added one after another, so the sum of an element has one order whatever
 // the number of threads (Goto and van de Geijn 2008). A block of C takes all blocks of K before the
@@ -54,7 +52,7 @@ struct BlockGrid {
 };
 
 // The whole product over the threads of the context.
-[[maybe_unused]] void multiply(KernelContext& ctx, const Product& p) {
+[[maybe_unused]] void run_product(KernelContext& ctx, const Product& p) {
   if (p.M == 0 || p.N == 0) return;
   if (multiply_few(ctx, p)) return;
   const int64_t blocks_k = divide_up(p.K, kMaxBlockK);

@@ -69,7 +69,7 @@ struct BatchBlocks {
 }
 
 // Products of any sizes over the threads of the context.
-[[maybe_unused]] void multiply_all(KernelContext& ctx, const Product* products, int64_t count) {
+[[maybe_unused]] void run_products(KernelContext& ctx, const Product* products, int64_t count) {
   int64_t* first = ctx.scratch<int64_t>(count + 1);  // block of each product
   int64_t size = 0, terms = 1, filled = 0, last = 0;
   first[0] = 0;
@@ -85,7 +85,7 @@ struct BatchBlocks {
     ++filled;
     last = i;
   }
-  if (filled == 1) return multiply(ctx, products[last]);
+  if (filled == 1) return run_product(ctx, products[last]);
   float* workspaces = ctx.scratch<float>(ctx.threads() * size);
   const int64_t grain = terms < kBatchGrain ? kBatchGrain / terms : 1;
   ctx.parallel_for(first[count], grain, [&](int64_t begin, int64_t end, int worker) {
@@ -102,6 +102,33 @@ struct BatchBlocks {
       const BatchBlocks blocks(products[i].M, products[i].N, products[i].K);
       multiply_alone(blocks.block(products[i], u - first[i]), workspaces + worker * size,
                      blocks.rows <= kFewRows);
+    }
+  });
+}
+
+// Products of one size over the threads of the context, each with its sum.
+[[maybe_unused]] void run_batch(KernelContext& ctx, const Product& first, const Loops<3>& kept,
+                                const Loops<2>& summed) {
+  const int64_t products = kept.count(), sums = summed.count();
+  if (first.M == 0 || first.N == 0 || products == 0) return;
+  if (products == 1 && sums == 1) return run_product(ctx, first);
+  const BatchBlocks blocks(first.M, first.N, first.K);
+  const int64_t size = blocks.workspace();
+  float* workspaces = ctx.scratch<float>(ctx.threads() * size);
+  const int64_t terms = blocks.rows * blocks.columns * (first.K < 1 ? 1 : first.K) * sums;
+  const int64_t grain = terms < kBatchGrain ? kBatchGrain / terms : 1;
+  ctx.parallel_for(products * blocks.count(), grain, [&](int64_t begin, int64_t end, int worker) {
+    for (int64_t u = begin; u < end; ++u) {
+      const int64_t i = u / blocks.count();
+      for (int64_t s = 0; s < sums; ++s) {
+        Product p = first;
+        p.c += kept.offset(0, i);
+        p.a.data += kept.offset(1, i) + summed.offset(0, s);
+        p.b.data += kept.offset(2, i) + summed.offset(1, s);
+        p.accumulate = first.accumulate || s > 0;
+        multiply_alone(blocks.block(p, u % blocks.count()), workspaces + worker * size,
+                       blocks.rows <= kFewRows);
+      }
     }
   });
 }

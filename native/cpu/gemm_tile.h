@@ -30,22 +30,6 @@ constexpr int kTileVectors = 2;  // 8 in 16
 #endif
 constexpr int kTileColumns = kTileVectors * kWidth;
 
-struct Matrix {
-  const float* data;
-  int64_t row_stride, column_stride;  // in elements
-  bool rounded = false;               // its elements count as rounded to bfloat16
-};
-
-// C[M, N] = A[M, K] B[K, N] (+ bias) (+ C)
-struct Product {
-  float* c;
-  int64_t ldc;
-  Matrix a, b;
-  int64_t M, N, K;
-  const float* bias;  // [N], or nullptr
-  bool accumulate;
-};
-
 template <bool kRound>
 [[maybe_unused]] inline __attribute__((always_inline)) Vec load_operand(const float* p) {
   return kRound ? round_to_bfloat16(load(p)) : load(p);

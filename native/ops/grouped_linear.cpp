@@ -1,10 +1,11 @@
 #include "ops/grouped_linear.h"
 
-#ifdef ML_ISA
 #include "cpu/bias_sums.h"
-#include "cpu/gemm_batch.h"
+#include "cpu/index_check.h"
+#include "cpu/matrix_product.h"
+#include "cpu/widen.h"
 
-namespace ml::cpu::ML_ISA {
+namespace ml::cpu {
 namespace {
 
 // The products of all groups: of each in turn, product(group, first row, rows).
@@ -18,9 +19,13 @@ void multiply_groups(KernelContext& ctx, const View& offsets, F product) {
   multiply_all(ctx, products, groups);
 }
 
-void grouped_product(KernelContext& ctx, const GroupedLinear& a) {
+}  // namespace
+
+void grouped_linear(KernelContext& ctx, const GroupedLinear& a) {
+  validate_offsets("groupedLinear", a.offsets, a.x.dim(0));
   const int64_t out = a.weights.dim(1), in = a.weights.dim(2);
-  const float *x = a.x.as<float>(), *weights = a.weights.as<float>(), *bias = a.bias.as<float>();
+  const float *x = widened(ctx, a.x).as<float>(), *weights = widened(ctx, a.weights).as<float>(),
+              *bias = a.bias.as<float>();
   float* y = a.y.as<float>();
   const bool rounded = a.compute == Compute::bfloat16;
   multiply_groups(ctx, a.offsets, [&](int64_t g, int64_t begin, int64_t rows) {
@@ -36,11 +41,13 @@ void grouped_product(KernelContext& ctx, const GroupedLinear& a) {
   });
 }
 
-void grouped_gradients(KernelContext& ctx, const GroupedLinearBackward& a) {
-  const int64_t out = a.weights.dim(1), in = a.weights.dim(2), groups = a.weights.dim(0);
-  const float *dy = a.dy.as<float>(), *x = a.x.as<float>(), *weights = a.weights.as<float>();
+void grouped_linear_backward(KernelContext& ctx, const GroupedLinearBackward& a) {
+  validate_offsets("groupedLinearBackward", a.offsets, a.x.dim(0));
+  const int64_t out = a.weights.dim(1), in = a.weights.dim(2);
+  const float* dy = a.dy.as<float>();
   const bool rounded = a.compute == Compute::bfloat16;
-  if (float* dx = a.dx.as<float>())
+  if (float* dx = a.dx.as<float>()) {
+    const float* weights = widened(ctx, a.weights).as<float>();
     multiply_groups(ctx, a.offsets, [&](int64_t g, int64_t begin, int64_t rows) {
       return Product{.c = dx + begin * in,
                      .ldc = in,
@@ -52,7 +59,9 @@ void grouped_gradients(KernelContext& ctx, const GroupedLinearBackward& a) {
                      .bias = nullptr,
                      .accumulate = false};
     });
-  if (float* dweights = a.dweights.as<float>())
+  }
+  if (float* dweights = a.dweights.as<float>()) {
+    const float* x = widened(ctx, a.x).as<float>();
     multiply_groups(ctx, a.offsets, [&](int64_t g, int64_t begin, int64_t rows) {
       return Product{.c = dweights + g * out * in,
                      .ldc = in,
@@ -64,44 +73,8 @@ void grouped_gradients(KernelContext& ctx, const GroupedLinearBackward& a) {
                      .bias = nullptr,
                      .accumulate = true};
     });
-  if (float* dbias = a.dbias.as<float>()) {
-    const int32_t* begins = a.offsets.as<int32_t>();
-    const int64_t blocks = divide_up(out, kBiasColumns);
-    ctx.parallel_for(groups * blocks, 1, [&](int64_t begin, int64_t end, int) {
-      for (int64_t u = begin; u < end; ++u) {
-        const int64_t g = u / blocks, j = u % blocks * kBiasColumns;
-        add_columns(dbias + g * out + j, dy + begins[g] * out + j, begins[g + 1] - begins[g], out,
-                    out - j < kBiasColumns ? out - j : kBiasColumns);
-      }
-    });
   }
-}
-
-}  // namespace
-}  // namespace ml::cpu::ML_ISA
-#else
-#define ML_ISA_SOURCE "ops/grouped_linear.cpp"
-#include "cpu/foreach_isa.h"
-#include "cpu/index_check.h"
-#include "cpu/widen.h"
-
-namespace ml::cpu {
-
-void grouped_linear(KernelContext& ctx, const GroupedLinear& args) {
-  validate_offsets("groupedLinear", args.offsets, args.x.dim(0));
-  GroupedLinear a = args;
-  a.x = widened(ctx, args.x);
-  a.weights = widened(ctx, args.weights);
-  ML_DISPATCH(grouped_product)(ctx, a);
-}
-
-void grouped_linear_backward(KernelContext& ctx, const GroupedLinearBackward& args) {
-  validate_offsets("groupedLinearBackward", args.offsets, args.x.dim(0));
-  GroupedLinearBackward a = args;
-  if (a.dweights) a.x = widened(ctx, args.x);
-  if (a.dx) a.weights = widened(ctx, args.weights);
-  ML_DISPATCH(grouped_gradients)(ctx, a);
+  if (float* dbias = a.dbias.as<float>()) add_bias_sums(ctx, dbias, dy, a.offsets, out);
 }
 
 }  // namespace ml::cpu
-#endif

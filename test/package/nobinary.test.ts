@@ -1,9 +1,13 @@
 import { cpSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { copyOf, installed, packageFolder, run } from './support.js'
 
-const everything = { PATH: process.env['PATH'] }
+const everything = {
+  PATH: process.env['PATH'],
+  CMAKE_CXX_COMPILER_LAUNCHER: fileURLToPath(new URL('without-optimization.sh', import.meta.url)),
+}
 /** Prints the kind of a device, or the error of loading the package. */
 const use = `
 import('memory-layers').then(

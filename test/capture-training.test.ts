@@ -86,6 +86,32 @@ function decoder(device: Device): Trained & { model: Transformer } {
 }
 const sizes = [{ hiddenDim: 12 }, { nKeys: 4, heads: 2, knn: 2, keyDim: 4 }]
 
+/** As small as a step can be that has all of it: dropout, a memory layer, a loss, clipping. */
+function smallest(device: Device): Trained {
+  const shape = { inputDim: 4, heads: 1, knn: 2, nKeys: 3, keyDim: 4, valueDim: 4 }
+  const memory = new MemoryLayer(device, { ...shape, dtype: 'bfloat16', seed: 1 })
+  const linear = new Linear(device, { inputDim: 4, outputDim: 3, seed: 2 })
+  const dropout = new Dropout(device, { p: 0.3, seed: 3 })
+  const parameters = [...memory.parameters(), ...linear.parameters()]
+  const optimizer = new AdamW(parameters, { lr: 0.02, weightDecay: 0.1 })
+  const x = device.zeros([2, 4])
+  const targets = device.zeros([2], 'int32')
+  const feed = (i: number) => {
+    x.write(Float32Array.from({ length: 8 }, (_, j) => Math.sin(7 * i + j)))
+    targets.write(Int32Array.of(i % 3, (i * i) % 3))
+  }
+  const step = () => {
+    const logits = linear.apply(dropout.apply(memory.apply(x)))
+    const loss = ops.mean(ops.crossEntropy(logits, targets))
+    loss.backward()
+    const norm = clipGradNorm(parameters, 0.5)
+    optimizer.step()
+    optimizer.zeroGrad()
+    return [loss, norm]
+  }
+  return { optimizer, parameters, feed, step }
+}
+
 /** Two embeddings whose tokens are out of range at some steps, each at others. */
 function faultyEmbeddings(device: Device): Trained {
   const halves = [6, 7].map((seed, k) => {
@@ -121,7 +147,7 @@ function faultyEmbeddings(device: Device): Trained {
 
 onEveryDevice((device) => {
   const emulated = device.kind === 'simt'
-  const steps = emulated ? 4 : 100 // an emulated GPU has 100 small ones, below
+  const steps = emulated ? 4 : 100 // an emulated GPU has 100 of the smallest
 
   describe.each(makers)('steps by %s', (_, optimizerOf) => {
     test('of layers by hand are the same in a capture', async () => {
@@ -139,6 +165,12 @@ onEveryDevice((device) => {
     await expectSameTraining(device, make, steps, emulated ? 2 : 10)
     expect(models.map((model) => model.position)).toEqual([steps, steps])
   })
+
+  test(
+    'a hundred of the smallest steps with dropout are the same in a capture',
+    () => expectSameTraining(device, () => smallest(device), 100, 10),
+    120_000,
+  )
 
   test('replays and plain steps alternate', async () => {
     const [plain, mixed] = [decoder(device), decoder(device)]

@@ -37,6 +37,7 @@ export class World {
   readonly #members: readonly number[]
   readonly #whole: boolean
   #closed = false
+  #left: Promise<void> | undefined
 
   /** @internal Worlds are made by initDistributed and split. */
   constructor(
@@ -98,7 +99,7 @@ export class World {
 
   /** Resolves when every rank has called it. */
   async barrier(): Promise<void> {
-    await this.exchange([])
+    await this.exchange([0]) // what has no bytes is not sent
   }
 
   /**
@@ -261,17 +262,27 @@ export class World {
   }
 
   /**
-   * Leaves the other ranks, once all of them have called it; nothing can be sent after it. Groups
-   * that were split off need no close().
+   * Leaves the other ranks, once all of them have called it and what was enqueued between them has
+   * ended; results of it can be read afterwards. Nothing can be sent after it, by groups that were
+   * split off neither, which need no close().
+   * @throws ERR_DISTRIBUTED where a rank is lost meanwhile
    */
   async close(): Promise<void> {
-    if (this.#closed || !this.#whole) return
-    try {
-      await this.barrier()
-    } finally {
-      this.#closed = true
-      await native.worldFinish(this.#handle).catch(() => {})
-    }
+    if (!this.#whole) return
+    this.#left ??= this.#leave()
+    await this.#left
+  }
+
+  async #leave(): Promise<void> {
+    const { failed } = await this.barrier().then(
+      () => ({ failed: undefined }),
+      (error) => ({ failed: error }),
+    )
+    this.#closed = true
+    const left = native.worldFinish(this.#handle)
+    if (!failed) return left
+    await left.catch(() => {})
+    throw failed
   }
 
   /** @internal */

@@ -78,11 +78,12 @@ export async function readPatch(where: string, path: string): Promise<PatchParts
       const tensor = tensors[name]
       return tensor && new Uint8Array(await native.tensorRead(tensor.handle(where, name), where))
     }
+    const rows = new Int32Array((await read('rows'))!.buffer as ArrayBuffer)
     const bits = async (side: string): Promise<RowBits> => ({
+      count: rows.length,
       bits: (await read(side)) as Uint8Array,
       exact: await read(`${side}.exact`),
     })
-    const rows = new Int32Array((await read('rows'))!.buffer as ArrayBuffer)
     for (const [i, row] of rows.entries())
       if (row < (i === 0 ? 0 : rows[i - 1]! + 1) || row >= slots) bad(`"rows"[${i}] is ${row}`)
     return { slots, dim, dtype, rows, before: await bits('before'), after: await bits('after') }

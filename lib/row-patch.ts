@@ -114,15 +114,17 @@ function kindOf({ dtype, slots, dim }: Pick<RowPatch, 'dtype' | 'slots' | 'dim'>
   return `a ${dtype} table ${formatShape([slots, dim])}`
 }
 
-/** Row i of the patch that has it first, and that has it last. */
-interface Span {
+/** @internal Rows before and after, in any order. */
+export type Changes = Pick<PatchParts, 'rows' | 'before' | 'after'>
+
+/** A row, and where its bits are in those before and in those after. */
+export interface Span {
   readonly row: number
   readonly first: number
   last: number
 }
 
 function stacked(where: string, patches: readonly RowPatch[]): RowPatch {
-  const total = patches.reduce((sum, { rows }) => sum + rows.length, 0)
   const before = joinRows(patches.map((p) => p.before))
   const after = joinRows(patches.map((p) => p.after))
   const spans = new Map<number, Span>()
@@ -133,41 +135,37 @@ function stacked(where: string, patches: readonly RowPatch[]): RowPatch {
       const span = spans.get(row)
       if (!span) spans.set(row, { row, first: at, last: at })
       else {
-        if (!sameRow(pickRows(after, [span.last], total), pickRows(before, [at], total), 0, 1))
-          conflicts.push(row)
+        if (!sameRow(after, span.last, before, at)) conflicts.push(row)
         span.last = at
       }
       at++
     }
   if (conflicts.length > 0) failConflict(where, conflicts, 'as the patch before left them')
-  const list = [...spans.values()].sort((a, b) => a.row - b.row)
-  const olds = pickRows(
-    before,
-    list.map((s) => s.first),
-    total,
-  )
-  const news = pickRows(
-    after,
-    list.map((s) => s.last),
-    total,
-  )
-  const rows = Int32Array.from(list, (s) => s.row)
-  return new RowPatch(withoutEqual({ ...patches[0]!, rows, before: olds, after: news }))
+  const changed = [...spans.values()].filter((s) => !sameRow(before, s.first, after, s.last))
+  return new RowPatch(patchOf(patches[0]!, changed, before, after))
 }
 
-/** Without the rows that end as they began. */
-export function withoutEqual(parts: PatchParts): PatchParts {
-  const { rows, before, after } = parts
-  const R = rows.length
-  const order = [...rows.keys()].filter((i) => !sameRow(before, after, i, R))
-  const { slots, dim, dtype } = parts
+/** The patch of rows that are `first` of `before` and `last` of `after`. */
+export function patchOf(
+  { slots, dim, dtype }: Pick<PatchParts, 'slots' | 'dim' | 'dtype'>,
+  changed: readonly Span[],
+  before: RowBits,
+  after: RowBits,
+): PatchParts {
+  const spans = [...changed].sort((a, b) => a.row - b.row)
   return {
     slots,
     dim,
     dtype,
-    rows: Int32Array.from(order, (i) => rows[i]!),
-    before: pickRows(before, order, R),
-    after: pickRows(after, order, R),
+    rows: Int32Array.from(spans, ({ row }) => row),
+    before: pickRows(
+      before,
+      spans.map(({ first }) => first),
+    ),
+    after: pickRows(
+      after,
+      spans.map(({ last }) => last),
+    ),
   }
 }
 

@@ -2,33 +2,35 @@
 
 import { native, type TensorHandle } from './binding.js'
 import { fail } from './errors.js'
-import { pickRows, type RowBits, readBits, readRowBits, sameRow } from './row-bits.js'
-import { failConflict, RowPatch, withoutEqual } from './row-patch.js'
+import { type RowBits, readBits, readRowBits, sameRow } from './row-bits.js'
+import { type Changes, failConflict, patchOf, RowPatch, type Span } from './row-patch.js'
+import { onAllRanks, onEveryRank, ownColumns, wholeRows } from './sharding/row-patch.js'
 import { formatShape, Tensor } from './tensor.js'
 import { readUnwritten } from './unwritten.js'
 import type { ValueTable } from './value-table.js'
 
 /** What has changed in a table that is tracked, since it is. */
 export async function diffOf(where: string, table: ValueTable): Promise<RowPatch> {
-  const reads = await readUnwritten(
+  const found = await changesOf(where, table)
+  const { before, after } = found
+  const changed = spansOf(found).filter((s) => !sameRow(before, s.first, after, s.last))
+  return new RowPatch(patchOf(table, changed, before, after))
+}
+
+async function changesOf(where: string, table: ValueTable): Promise<Changes> {
+  const { shard } = table
+  const own = readUnwritten(
     table.weight.handle(where, 'this'),
     () => countRows(where, table),
     (count) => readJournal(where, table, count),
   )
-  const [rows, before, after] = await reads
-  const R = rows.length
-  const order = [...rows.keys()].sort((a, b) => rows[a]! - rows[b]!)
-  const { slots, dim, dtype } = table
-  return new RowPatch(
-    withoutEqual({
-      slots,
-      dim,
-      dtype,
-      rows: Int32Array.from(order, (i) => rows[i]!),
-      before: pickRows(before, order, R),
-      after: pickRows(after, order, R),
-    }),
-  )
+  if (!shard) return own
+  const columns = await onEveryRank(where, shard.group, own)
+  return wholeRows(shard, patchOf(table, spansOf(columns), columns.before, columns.after))
+}
+
+function spansOf({ rows }: Changes): Span[] {
+  return Array.from(rows, (row, i) => ({ row, first: i, last: i }))
 }
 
 async function countRows(where: string, { handle }: ValueTable): Promise<number> {
@@ -40,16 +42,19 @@ async function countRows(where: string, { handle }: ValueTable): Promise<number>
 }
 
 /** Enqueues the reads of a journal of `count` rows, and of the rows as they are now. */
-function readJournal(
+async function readJournal(
   where: string,
-  { handle, device }: ValueTable,
+  { handle, device, dtype }: ValueTable,
   count: number,
-): Promise<[Int32Array, RowBits, RowBits]> {
+): Promise<Changes> {
   const journal = native.tableJournal(handle)
   if (!journal) failUntracked(where)
   native.tensorDispose(journal.count)
-  const none = { bits: new Uint8Array(0), exact: undefined }
-  if (!journal.rows || !journal.bits) return Promise.resolve([new Int32Array(0), none, none])
+  if (!journal.rows || !journal.bits) {
+    const bytes = new Uint8Array(0)
+    const none = { count: 0, bits: bytes, exact: dtype === 'float32' ? undefined : bytes }
+    return { rows: new Int32Array(0), before: none, after: none }
+  }
   const first = (whole: TensorHandle) => {
     const tensor = new Tensor(device, whole)
     const part = tensor.rows(0, count)
@@ -58,11 +63,14 @@ function readJournal(
   }
   const rows = first(journal.rows)
   const exact = journal.exact && first(journal.exact)
-  const before = readBits(where, { bits: first(journal.bits), exact })
-  const after = readRowBits(where, handle, rows)
+  const reads = [
+    readBits(where, count, { bits: first(journal.bits), exact }),
+    readRowBits(where, handle, rows, count),
+  ] as const
   const list = native.tensorRead(rows, where)
   native.tensorDispose(rows)
-  return Promise.all([list.then((buffer) => new Int32Array(buffer)), before, after])
+  const [buffer, before, after] = await Promise.all([list, ...reads])
+  return { rows: new Int32Array(buffer), before, after }
 }
 
 function failUntracked(where: string): never {
@@ -77,44 +85,79 @@ export async function replaceRows(
   back: boolean,
 ): Promise<void> {
   checkKind(where, table, patch)
-  const R = patch.rows.length
-  if (R === 0) return
+  const { shard } = table
+  const sides = shard ? await ownColumns(shard, patch) : patch
+  if (patch.rows.length === 0) return
   const weight = table.weight.handle(where, 'this')
   const rows = table.device.tensor(patch.rows)
-  const rowsHandle = rows.handle(where, 'rows')
+  const read = () => readRowBits(where, table.handle, rows.handle(where, 'rows'), patch.rows.length)
+  const refuse = (found: Uint8Array) => {
+    const conflicts = patch.rows.filter((_, i) => found[i] === 0)
+    const wanted = `as the patch ${back ? 'left' : 'found'} them`
+    if (conflicts.length > 0) failConflict(where, [...conflicts], wanted)
+  }
+  let next: NewRows | undefined
+  const stage = (present: RowBits) => {
+    const exact = present.exact !== undefined
+    next = new NewRows(table, rows, back ? sides.before : sides.after, exact)
+    return sidesFound(present, sides)
+  }
   try {
-    await readUnwritten(
-      weight,
-      () => readRowBits(where, table.handle, rowsHandle),
-      (present) => {
-        const other = (i: number) =>
-          !sameRow(present, patch.before, i, R) && !sameRow(present, patch.after, i, R)
-        const conflicts = patch.rows.filter((_, i) => other(i))
-        const wanted = `as the patch ${back ? 'left' : 'found'} them`
-        if (conflicts.length > 0) failConflict(where, [...conflicts], wanted)
-        const to = back ? patch.before : patch.after
-        writeRowBits(table, rowsHandle, { ...to, exact: present.exact && to.exact }, R)
-      },
-    )
+    if (!shard) {
+      await readUnwritten(weight, read, (present) => {
+        refuse(stage(present))
+        next?.write()
+      })
+      return
+    }
+    const writes = native.tensorWrites(weight)
+    const own = await onEveryRank(where, shard.group, read().then(stage))
+    refuse(await onAllRanks(shard.group, own))
+    if (native.tensorWrittenSince(weight, writes))
+      fail('ERR_VALUE', where, 'this', 'not be written to while it is patched', 'a write')
+    next?.write()
   } finally {
+    next?.dispose()
     rows.dispose()
   }
 }
 
-function writeRowBits(table: ValueTable, rows: TensorHandle, to: RowBits, R: number): void {
-  const upload = (bytes: Uint8Array) => table.device.tensor(bytes, [R, bytes.length / R], 'uint8')
-  const bits = upload(to.bits)
-  const exact = to.exact && upload(to.exact)
-  try {
+/** Of each row the sides of a patch whose bits it has: 1 before, 2 after, or both. */
+function sidesFound(present: RowBits, { before, after }: Pick<Changes, 'before' | 'after'>) {
+  return Uint8Array.from({ length: present.count }, (_, i) => {
+    return (sameRow(present, i, before, i) ? 1 : 0) | (sameRow(present, i, after, i) ? 2 : 0)
+  })
+}
+
+/** What rows of a table are to be, on its device. */
+class NewRows {
+  readonly #table: ValueTable
+  readonly #rows: Tensor
+  readonly #bits: Tensor
+  readonly #exact: Tensor | undefined
+
+  constructor(table: ValueTable, rows: Tensor, to: RowBits, exact: boolean) {
+    const upload = (bytes: Uint8Array) =>
+      table.device.tensor(bytes, [to.count, bytes.length / to.count], 'uint8')
+    this.#table = table
+    this.#rows = rows
+    this.#bits = upload(to.bits)
+    this.#exact = exact && to.exact ? upload(to.exact) : undefined
+  }
+
+  write(): void {
+    const [rows, bits] = [this.#rows, this.#bits].map((t) => t.handle('RowPatch', 'rows'))
     native.tableWriteRows(
-      table.handle,
-      rows,
-      bits.handle('RowPatch', 'bits'),
-      exact?.handle('RowPatch', 'exact'),
+      this.#table.handle,
+      rows!,
+      bits!,
+      this.#exact?.handle('RowPatch', 'exact'),
     )
-  } finally {
-    bits.dispose()
-    exact?.dispose()
+  }
+
+  dispose(): void {
+    this.#bits.dispose()
+    this.#exact?.dispose()
   }
 }
 

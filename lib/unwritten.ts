@@ -9,7 +9,7 @@ import { native, type TensorHandle } from './binding.js'
 export async function readUnwritten<T, R>(
   tensor: TensorHandle,
   first: () => Promise<T>,
-  then: (found: T) => R,
+  then: (found: T) => R | Promise<R>,
 ): Promise<R> {
   for (;;) {
     const writes = native.tensorWrites(tensor)

@@ -206,9 +206,11 @@ export class ValueTable {
 
   /**
    * What has changed since {@link ValueTable.track}, which goes on: rows that have their old bits
-   * again are left out. Takes time for the rows that were written alone.
-   * @throws ERR_VALUE for a table that is not tracked, ERR_DISPOSED, ERR_OUT_OF_MEMORY, and the
-   * fault of a void table
+   * again are left out. Takes time for the rows that were written alone. Of a table with `shard`
+   * all ranks call it together, and each gets the patch of the whole table, as an undivided one
+   * gives it; the rows must not be written to before that.
+   * @throws ERR_VALUE for a table that is not tracked, ERR_DISPOSED, ERR_OUT_OF_MEMORY,
+   * ERR_DISTRIBUTED, and the fault of a void table
    */
   async diff(): Promise<RowPatch> {
     const where = 'ValueTable.diff'
@@ -219,10 +221,12 @@ export class ValueTable {
   /**
    * Writes what a patch changed into the table: rows that have the patch's old bits get its new
    * ones, and rows that have the new ones stay. Nothing is written if any row has others. Rows are
-   * compared with all their bits, of a 16-bit table that is trained with its exact values.
+   * compared with all their bits, of a 16-bit table that is trained with its exact values. All
+   * ranks that divide a table call it together, with the same patch of the whole table; each writes
+   * its columns, or none does.
    * @throws ERR_CONFLICT with the rows that have other bits in `rows`; ERR_SHAPE or ERR_DTYPE for a
    * patch of another kind of table, ERR_UNSUPPORTED for one that is mapped from a file, ERR_VALUE,
-   * ERR_DISPOSED, and the fault of a void table
+   * ERR_DISPOSED, ERR_DISTRIBUTED, and the fault of a void table
    */
   apply(patch: RowPatch): Promise<void> {
     return this.#replace('ValueTable.apply', patch, false)

@@ -5,36 +5,15 @@ import { describeValue } from './describe.js'
 import { digest } from './digest.js'
 import { fail, MemoryLayersError } from './errors.js'
 import { inspect } from './inspect.js'
-import { checkChoice, checkInteger, checkOptions } from './options.js'
+import { checkInteger, checkOptions } from './options.js'
 import { Arriving, PendingReduce } from './pending.js'
 import { Tensor, tensorHandle } from './tensor.js'
-
-// In the order of native/layer/collectives.h.
-const combinations = ['sum', 'mean'] as const
-
-/** Options of {@link World.allReduce}. */
-export interface AllReduceOptions {
-  /** Default 'sum'. */
-  combine?: 'sum' | 'mean'
-}
-
-/** Options of {@link World.split}. */
-export interface SplitOptions {
-  /** Ranks of one colour, an integer from 0, are a group. */
-  color: number
-  /** Orders the ranks of the group, those of one key by their rank here. Default: the rank here. */
-  key?: number
-}
-
-/** Calls of one collective so far, and the bytes that this rank has sent to and got from others. */
-export interface CollectiveTraffic {
-  /** Of this collective. */
-  calls: number
-  /** Bytes to other ranks. */
-  sent: number
-  /** Bytes from other ranks. */
-  received: number
-}
+import {
+  type AllReduceOptions,
+  type CollectiveTraffic,
+  combination,
+  type SplitOptions,
+} from './world-options.js'
 
 /**
  * Ranks that compute together, each a process with a device of its own. All of them make the same
@@ -58,6 +37,7 @@ export class World {
   readonly #members: readonly number[]
   readonly #whole: boolean
   #closed = false
+  #left: Promise<void> | undefined
 
   /** @internal Worlds are made by initDistributed and split. */
   constructor(
@@ -119,7 +99,7 @@ export class World {
 
   /** Resolves when every rank has called it. */
   async barrier(): Promise<void> {
-    await this.exchange([])
+    await this.exchange([0]) // what has no bytes is not sent
   }
 
   /**
@@ -137,6 +117,18 @@ export class World {
   exchangeSync(numbers: readonly number[]): number[][] {
     const handle = this.handle('world.exchangeSync')
     return this.#rows(native.groupExchangeSync(handle, Float64Array.from(numbers)), numbers.length)
+  }
+
+  /** @internal The same with bytes, equally many of every rank. */
+  async exchangeBytes(bytes: Uint8Array): Promise<Uint8Array[]> {
+    const all = new Uint8Array(await native.groupExchange(this.handle('world.exchange'), bytes))
+    const { length } = bytes
+    return Array.from({ length: this.size }, (_, r) => all.subarray(r * length, (r + 1) * length))
+  }
+
+  /** @internal The rank in the world of a rank here. */
+  worldRank(rank: number): number {
+    return this.#members[rank]!
   }
 
   #rows(all: ArrayBuffer, count: number): number[][] {
@@ -270,26 +262,31 @@ export class World {
   }
 
   /**
-   * Leaves the other ranks, once all of them have called it; nothing can be sent after it. Groups
-   * that were split off need no close().
+   * Leaves the other ranks, once all of them have called it and what was enqueued between them has
+   * ended; results of it can be read afterwards. Nothing can be sent after it, by groups that were
+   * split off neither, which need no close().
+   * @throws ERR_DISTRIBUTED where a rank is lost meanwhile
    */
   async close(): Promise<void> {
-    if (this.#closed || !this.#whole) return
-    try {
-      await this.barrier()
-    } finally {
-      this.#closed = true
-      await native.worldFinish(this.#handle).catch(() => {})
-    }
+    if (!this.#whole) return
+    this.#left ??= this.#leave()
+    await this.#left
+  }
+
+  async #leave(): Promise<void> {
+    const { failed } = await this.barrier().then(
+      () => ({ failed: undefined }),
+      (error) => ({ failed: error }),
+    )
+    this.#closed = true
+    const left = native.worldFinish(this.#handle)
+    if (!failed) return left
+    await left.catch(() => {})
+    throw failed
   }
 
   /** @internal */
   [inspect](): string {
     return `World ${this.description}`
   }
-}
-
-function combination(where: string, options: AllReduceOptions): number {
-  const { combine } = checkOptions(where, options, ['combine'])
-  return combinations.indexOf(checkChoice(where, 'combine', combine ?? 'sum', combinations))
 }

@@ -102,6 +102,23 @@ onEveryDevice((device) => {
       expect((await bitsOf(table))[0]).toBe(before)
     })
 
+    test('a patch of no rows is saved, loaded, stacked and applied', async () => {
+      const path = join(temporaryFolder(), 'patch.safetensors')
+      using table = newTable(device, dtype)
+      using optimizer = new Sgd(parametersOf(table), { lr: 0.01 })
+      table.track()
+      const none = await table.diff()
+      expect(none.rows.length).toBe(0)
+      await none.save(path)
+      const loaded = await RowPatch.load(path)
+      expect(loaded.byteLength).toBe(0)
+      train(table, optimizer, 2, [5, 3])
+      const some = await table.diff()
+      expect(RowPatch.stack([none, some, loaded])).toEqual(some)
+      await table.apply(loaded)
+      expect(await table.diff()).toEqual(some)
+    })
+
     test('what else writes to it is journaled, and no more', async () => {
       using table = newTable(device, dtype)
       using optimizer = new Sgd(parametersOf(table), { lr: 0.01 })

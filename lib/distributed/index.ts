@@ -5,10 +5,6 @@
  */
 
 export { Arriving, PendingReduce } from '../pending.js'
-export {
-  type AllReduceOptions,
-  type CollectiveTraffic,
-  type SplitOptions,
-  World,
-} from '../world.js'
+export { World } from '../world.js'
+export type { AllReduceOptions, CollectiveTraffic, SplitOptions } from '../world-options.js'
 export { type InitOptions, initDistributed } from './init.js'

@@ -49,12 +49,31 @@ void Engine::start(std::chrono::milliseconds timeout,
   }).detach();
 }
 
+void Engine::expect() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  ++expected_;
+}
+
+void Engine::settle() {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    --expected_;
+  }
+  submitted_.notify_one();
+}
+
 void Engine::submit(Transfer transfer) {
   {
     const std::lock_guard<std::mutex> lock(mutex_);
-    queue_.push_back(std::move(transfer));
+    if (!ended_) {
+      queue_.push_back(std::move(transfer));
+      submitted_.notify_one();
+      return;
+    }
   }
-  submitted_.notify_one();
+  transfer.done(Error(Code::disposed, std::string(transfer.name) +
+                                          ": the world was closed.\n  Nothing can be sent after "
+                                          "close(), within groups that were split off neither."));
 }
 
 void Engine::fail(const Error& error) {
@@ -116,7 +135,8 @@ void Engine::loop(const std::function<void(std::optional<Error>, const Found&)>&
 // Begins what was submitted; sleeps while there is nothing to do. False at the end.
 bool Engine::take() {
   std::unique_lock<std::mutex> lock(mutex_);
-  if (active_.empty()) submitted_.wait(lock, [this] { return finish_ || !queue_.empty(); });
+  const auto last = [this] { return finish_ && expected_ == 0 && queue_.empty(); };
+  if (active_.empty()) submitted_.wait(lock, [&] { return last() || !queue_.empty(); });
   while (!queue_.empty()) {
     Transfer next = std::move(queue_.front());
     queue_.pop_front();
@@ -124,7 +144,8 @@ bool Engine::take() {
     begin(std::move(next));
     lock.lock();
   }
-  return !finish_ || !active_.empty();
+  ended_ = last() && active_.empty();
+  return !ended_;
 }
 
 void Engine::begin(Transfer transfer) {

@@ -53,7 +53,10 @@ class Engine {
   // Starts the thread, which joins the ranks: `joined` is called there.
   void start(std::chrono::milliseconds timeout,
              std::function<void(std::optional<Error>, const Found&)> joined);
-  // done() comes with an error once the world has failed.
+  // One will be submitted, or is not needed: settle() says that it has ended. Any thread.
+  void expect();
+  void settle();
+  // done() comes with an error once the world has failed or was left. Any thread.
   void submit(Transfer transfer);
   // All transfers end with this error, and so do all that are submitted from here on. The first
   // error stays. Any thread.
@@ -61,7 +64,8 @@ class Engine {
   std::optional<Error> failure() const;
   // Called once, with the first error, on any thread.
   std::function<void(const Error&)> on_failure;
-  // Leaves the ranks, unless the world has failed, and ends the thread. Nothing is submitted after.
+  // When all transfers that are expected have ended, leaves the ranks, unless the world has failed,
+  // and ends the thread.
   void finish(std::function<void(std::optional<Error>)> finished);
 
  private:
@@ -97,7 +101,8 @@ class Engine {
   mutable std::mutex mutex_;  // guards what follows
   std::condition_variable submitted_;
   std::deque<Transfer> queue_;
-  bool finish_ = false;
+  int64_t expected_ = 0;
+  bool finish_ = false, ended_ = false;
   std::function<void(std::optional<Error>)> finished_;
   std::optional<Error> failure_;
   std::atomic<bool> failed_{false};

@@ -10,23 +10,32 @@
 #include "distributed/runs.h"
 
 namespace ml {
-// What the caller, the stream and the communication thread share.
+// What the caller, the stream and the communication thread share. The world is not left before it
+// has ended.
 struct Crossing {
+  explicit Crossing(World& world) : world(world) { world.engine().expect(); }
+  ~Crossing() { end(std::nullopt); }
+  Crossing(const Crossing&) = delete;
+  Crossing& operator=(const Crossing&) = delete;
+
   World& world;
-  Transfer transfer;
+  Transfer transfer{};
   Flight flight{};
   OutcomePtr started{};               // of what is sent; caller's thread
   std::unique_ptr<char[]> staging{};  // host memory, for devices whose memory is elsewhere
   FaultPtr fault{};                   // made once from the flight's error; the stream's thread
   bool begun = false;                 // the stream's thread
 
+  void end(std::optional<Error> error) {
+    if (flight.end(std::move(error))) world.engine().settle();
+  }
   // On the stream's thread, or where it completes a read.
   static void begin(const std::shared_ptr<Crossing>& self, bool is_void) {
     self->begun = true;
     self->transfer.is_void = is_void;
     insist([&] {
       Transfer transfer = self->transfer;
-      transfer.done = [self](std::optional<Error> error) { self->flight.end(std::move(error)); };
+      transfer.done = [self](std::optional<Error> error) { self->end(std::move(error)); };
       self->world.engine().submit(std::move(transfer));
     });
   }
@@ -68,7 +77,7 @@ class Start : public Work {
     name = exchange.name;
   }
   ~Start() override {
-    if (!enqueued_) crossing_->flight.end(Error(Code::value, "the call was not carried out."));
+    if (!enqueued_) crossing_->end(Error(Code::value, "the call was not carried out."));
   }
 
   void submit(WorkPtr& self) override {

@@ -14,14 +14,16 @@ namespace ml {
 // Ends once, with an error or without. Any thread.
 class Flight {
  public:
-  void end(std::optional<Error> error) {
+  // False: it had ended.
+  bool end(std::optional<Error> error) {
     {
       const std::lock_guard<std::mutex> lock(mutex_);
-      if (ended_) return;
+      if (ended_) return false;
       ended_ = true;
       error_ = std::move(error);
     }
     ended_now_.notify_all();
+    return true;
   }
 
   std::optional<Error> wait() {

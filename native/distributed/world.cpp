@@ -12,6 +12,7 @@ namespace {
 // Beats come every second: silence of this length is no hiccup, and leaves the ranks time to end
 // within half a minute.
 constexpr std::chrono::milliseconds kSilence{15'000};
+constexpr std::chrono::milliseconds kLeaving{100};  // between looks for a lost rank
 
 }  // namespace
 
@@ -69,10 +70,19 @@ void World::meet(std::chrono::milliseconds timeout) {
 }
 
 void World::finish(std::function<void(std::optional<Error>)> done) {
-  engine_.finish([this, done = std::move(done)](std::optional<Error> error) {
+  auto left = std::make_shared<Flight>();
+  engine_.finish([this, left](std::optional<Error> error) {
     liveness_.leave();
-    done(std::move(error));
+    left->end(std::move(error));
   });
+  start_thread("ml-leave", "the thread that leaves the ranks",
+               [this, left, done = std::move(done)] {
+                 // The transport may wait for a rank for good that is lost by then.
+                 while (!left->wait_for(kLeaving))
+                   if (const auto error = engine_.failure()) return done(error);
+                 done(left->wait());
+               })
+      .detach();
 }
 
 Group::Group(World& world, std::vector<int> members, int id)

@@ -27,7 +27,8 @@ class World {
 
   // Joins the other ranks. `done` is called on another thread.
   void start(std::chrono::milliseconds timeout, std::function<void(std::optional<Error>)> done);
-  // Leaves them. `done` is called on another thread.
+  // Leaves them when all exchanges that were enqueued have ended, or a rank is lost. `done` is
+  // called on another thread.
   void finish(std::function<void(std::optional<Error>)> done);
 
   Engine& engine() { return engine_; }

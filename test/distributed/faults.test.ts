@@ -86,6 +86,28 @@ describe.each(mpis)('%s', (mpi) => {
     }
   })
 
+  it('close() waits for what was enqueued', async () => {
+    const { results, output, status } = await launch<{ results: Record<string, unknown> }>(
+      mpi,
+      3,
+      'faults.mjs',
+      { args: ['closing'], limit: 40 },
+    )
+    expect(status, output).toBe(0)
+    for (const report of results) {
+      expect(report?.results['barrier']).toBeGreaterThan(900)
+      expect(report?.results['sum']).toEqual([3, 6])
+      expect(report?.results['after']).toMatchObject({
+        code: 'ERR_DISPOSED',
+        message: expect.stringContaining('the world was closed'),
+      })
+    }
+  })
+
+  it('close() ends when a rank is lost before its part', async () => {
+    expectLost(await lose(mpi, 'lost-at-close'), 1, 20)
+  })
+
   it('nothing hangs under the default flags when a rank is killed', async () => {
     const { seconds, status } = await launch(mpi, 3, 'faults.mjs', { args: ['kill'], limit: 45 })
     expect(seconds).toBeLessThan(30)

@@ -79,7 +79,48 @@ async function recoverable() {
   return results
 }
 
-if (mode === 'recoverable') {
+/** What is enqueued before close() ends before it, however long the device is busy. */
+async function closing() {
+  const results = {}
+  const group = await world.split({ color: 0 })
+  // A rank is waited for.
+  const began = performance.now()
+  if (guilty) await new Promise((resolve) => setTimeout(resolve, 1000))
+  await world.barrier()
+  results.barrier = performance.now() - began
+  if (guilty) keepBusy()
+  world.allReduce(x)
+  await Promise.all([world.close(), world.close()])
+  results.sum = Array.from((await x.data()).slice(0, 2))
+  group.allReduce(x)
+  results.after = await errorOf(() => x.data())
+  return results
+}
+
+/** Enqueues work for about a second. */
+function keepBusy() {
+  const a = device.normal([600, 600], { seed: 1 })
+  for (let i = 0; i < 40; i++) ops.matmul(a, a).dispose()
+}
+
+if (mode === 'closing') {
+  report({ rank, results: await closing() })
+} else if (mode === 'lost-at-close') {
+  // All have called close(), and one is killed before what it has to send.
+  world.allReduce(x)
+  await x.data()
+  const began = performance.now()
+  if (guilty) {
+    await world.barrier()
+    process.kill(process.pid, 'SIGKILL')
+  }
+  world.allReduce(x)
+  const error = await errorOf(() => world.close())
+  const seconds = (performance.now() - began) / 1000
+  const after = await errorOf(() => x.data())
+  reportLast({ rank, size, error, seconds, after, exchange: after })
+  process.exit(4)
+} else if (mode === 'recoverable') {
   const results = await recoverable()
   results.step = await step()
   await device.synchronize().catch(() => {})

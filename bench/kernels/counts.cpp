@@ -4,6 +4,7 @@
 
 #include "counts.h"
 
+#include <initializer_list>
 #include <set>
 
 #include "layer/value_table.h"
@@ -30,8 +31,8 @@ void bags(DType dtype, int64_t T, int64_t V) {
           .dweights = dw.view(), .dy = y.view(), .table = table.view(), .indices = indices.view()});
 }
 
-void tables(int64_t V) {
-  const int64_t T = 32, L = 32, N = 600, entries = T * L;
+void tables(int64_t V, int64_t T, std::initializer_list<Rule> rules) {
+  const int64_t L = 32, N = 600, entries = T * L;
   const Tensor indices = integers({T, L}, N), weights = normal({T, L}), dy = normal({T, V}),
                step = zeros(*device, {1}, DType::i32);
   const ValueTable::Read one{.indices = indices, .weights = weights, .dy = dy};
@@ -52,28 +53,25 @@ void tables(int64_t V) {
                          .reads = t.reads,
                          .width = V});
   constexpr struct {
-    Rule rule;
     const char* name;
     int64_t per_element, per_row;
-  } kRules[] = {{Rule::sgd, "sgd", 8, 0},
-                {Rule::adagrad, "adagrad", 16, 0},
-                {Rule::rowwise_adagrad, "rowwise_adagrad", 8, 8},
-                {Rule::adamw, "adamw", 24, 0}};
-  for (const auto& r : kRules) {
+  } kRules[] = {{"sgd", 8, 0}, {"adagrad", 16, 0}, {"rowwise_adagrad", 8, 8}, {"adamw", 24, 0}};
+  for (const Rule rule : rules) {
+    const auto& r = kRules[static_cast<int>(rule)];
     const Tensor table = normal({N, V}), one = zeros(*device, r.per_row ? Shape{N} : Shape{N, V}),
                  two = zeros(*device, {N, V});
     count(std::string("sparse_update ") + r.name + label,
           walk + R * (V * r.per_element + r.per_row),
           SparseUpdate{.table = table.view(),
-                       .state1 = r.rule == Rule::sgd ? View{} : one.view(),
-                       .state2 = r.rule == Rule::adamw ? two.view() : View{},
+                       .state1 = rule == Rule::sgd ? View{} : one.view(),
+                       .state2 = rule == Rule::adamw ? two.view() : View{},
                        .step = step.view(),
                        .rows = t.rows.view(),
                        .starts = t.starts.view(),
                        .order = t.order.view(),
                        .count = t.count.view(),
                        .reads = t.reads,
-                       .rule = r.rule,
+                       .rule = rule,
                        .hyper = Hyper{.lr = 0.1f},
                        .every_row = false});
   }
@@ -168,7 +166,9 @@ int main() {
   bags(DType::f32, 512, 256);
   bags(DType::bf16, 512, 1000);
   bags(DType::bf16, 1, 1024);
-  tables(256);
+  tables(256, 32, {Rule::sgd, Rule::adagrad, Rule::rowwise_adagrad, Rule::adamw});
+  // dy is larger than half of L2, so the rows are visited by their tokens
+  tables(1024, 160, {Rule::rowwise_adagrad});
   for (int64_t n : {16, 128, 512}) lookups(DType::f32, n, 64);
   lookups(DType::bf16, 512, 64);
   lookups(DType::f32, 512, 64, 1);

@@ -7,12 +7,14 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { missesOfDy } from './l2.mjs'
 import { readPtx } from './ptx.mjs'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const { sectors } = JSON.parse(readFileSync(new URL('budgets.json', import.meta.url), 'utf8'))
 
 const gpu = { clock: 1.755e9, multiprocessors: 132, slots: 4, memory: 3.0e12, l2: 5.5e12 }
+const l2Bytes = 50e6
 const tensor = 6.0e14 // floating-point operations a second of mma.sync in bfloat16
 const launch = 2e-6 // seconds, of a kernel behind another
 const [T, C, V, H, k, n, d] = [16384, 1024, 1024, 4, 32, 1024, 256]
@@ -20,6 +22,13 @@ const [N, L] = [n * n, H * k]
 const touched = N * (1 - Math.exp((-T * L) / N)) // rows, of indices that are uniform
 // Distinct half-keys of both halves of a (token, head) that have a gradient (design: 20.2 of 64).
 const gathered = 20.2
+// The share of reads of dy that miss L2: in the order of the visits and in ascending order, each
+// where all of L2 holds dy, and where half of it does, as if each half of the GPU kept its own.
+const [[missed, missedOfHalf], ascending] = [15, 1].map((blocks) =>
+  [l2Bytes, l2Bytes / 2].map((bytes) =>
+    missesOfDy({ tokens: T, reads: L, slots: N, blocks, kept: bytes / (V * 4) }),
+  ),
+)
 
 /**
  * Instructions for each of a kind, in the PTX of sm_80 and later: of the block that has the most
@@ -46,9 +55,11 @@ const mma = loopsOf('cuda/matrix_product_mma.cu')
 const fma = loopsOf('cuda/matrix_product_fma.cu')
 const lookup = loopsOf('ops/product_key_lookup.cu')
 const bag = loopsOf('ops/embedding_bag.cu')
+const update = loopsOf('optim/sparse_update.cu')
 const perProduct = mma(/MmaProductINS_8BFloat16ELi128ELi128/, 'products')
 const perFma = fma(/FmaProductIffLb1ELb1ELi128/, 'fmas')
 const perWinner = lookup(/combine_short/, 'votes')
+const perUpdateLoad = update(/RowwiseAdagradRuleENS0_8RowSliceILi4ELi8ELi1/, 'loads')
 
 /** One kernel: warp instructions, bytes of device memory and of L2, operations on tensor cores. */
 const kernel = (name, work) => ({ name, slots: 0, bytes: 0, l2: 0, flops: 0, launches: 1, ...work })
@@ -122,15 +133,20 @@ function estimates(compute) {
       kernel('sums of columns', { bytes: T * (2 * H * d + 2 * V) * 4, launches: 6 }),
     ],
     step: [
-      kernel('sort of the reads', { bytes: entries * 8 * 7, launches: 9 }),
+      // pairs made, a histogram, three passes, rows counted and written
+      kernel('sort of the reads', { bytes: entries * 88 + touched * 8, launches: 13 }),
       kernel('entries resolved', { bytes: entries * 28 }),
-      kernel('row states', { l2: entries * V * 4, slots: ((entries * V * 4) / 512) * perLoad }),
+      // made from the sorted positions, a histogram, one pass
+      kernel('order of the visits', { bytes: entries * 4 + N * 36, launches: 6 }),
       kernel('row update', {
         l2: entries * V * 4,
-        slots: ((entries * V * 4) / 512) * perLoad,
-        bytes: touched * V * 8, // 4 bytes an element, exactly: read and written
+        // loads of the gradient; then about 13 instructions for each element of a lane
+        slots: ((entries * V * 4) / 512) * perUpdateLoad + (touched * V * 13) / 32,
+        // 4 bytes an element of the table, exactly, read and written; the reads of dy that miss L2;
+        // sectors of the row's visit, index, start, entries and state
+        bytes: touched * (V * 8 + 200) + entries * V * 4 * missed,
       }),
-      kernel('dense update', { bytes: parameters * 28 }),
+      kernel('dense update', { bytes: parameters * 20 }), // Adagrad: one state,
     ],
   }
 }
@@ -147,6 +163,7 @@ function seconds(work) {
   return { bound, time: time + work.launches * launch }
 }
 
+const percent = (x) => `${(x * 100).toFixed(1)}%`
 const number = (x, unit) => (x === 0 ? '-' : (x / unit).toFixed(2))
 
 function table(name, parts) {
@@ -177,7 +194,11 @@ const [before] = text.split('<!-- estimates -->')
 const tables = ['bfloat16', 'float32'].map((compute) => table(compute, estimates(compute)))
 const loops =
   `Instructions of the compiled loops: ${perProduct.toFixed(2)} a product of tensor cores, ` +
-  `${perFma.toFixed(2)} an FMA, ${perWinner.toFixed(1)} a winner of combine.`
+  `${perFma.toFixed(2)} an FMA, ${perWinner.toFixed(1)} a winner of combine, ` +
+  `${perUpdateLoad.toFixed(1)} a load of the row update. Of its reads of dy ${percent(missed)} ` +
+  `miss L2. If half of L2 held dy, ${percent(missedOfHalf)} would miss, and the step would take ` +
+  `${(((missedOfHalf - missed) * T * L * V * 4 * 1e3) / gpu.memory).toFixed(2)} ms more; with ` +
+  `rows in ascending order ${ascending.map(percent).join(' and ')} would.`
 writeFileSync(page, `${before}<!-- estimates -->\n\n${loops}\n\n${tables.join('\n\n')}\n`)
 execFileSync('npx', ['prettier', '--log-level=warn', '--write', page], { cwd: root })
 console.log(tables.join('\n\n'))

@@ -32,7 +32,8 @@ DeviceLimits limits_of(int device) {
   return {
       .multiprocessors = attribute(cudaDevAttrMultiProcessorCount, device),
       .shared_per_block = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
-      .shared_per_multiprocessor = attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor, device)};
+      .shared_per_multiprocessor = attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor, device),
+      .l2 = attribute(cudaDevAttrL2CacheSize, device)};
 }
 
 // What the stream does itself: skipped when void, or not.

@@ -43,6 +43,7 @@ struct DeviceLimits {
   int multiprocessors = 1;
   int shared_per_block = 48 << 10;           // bytes, with the attribute that launch() sets
   int shared_per_multiprocessor = 48 << 10;  // bytes
+  int l2 = 0;                                // bytes
 };
 
 class CudaStream final : public Stream {

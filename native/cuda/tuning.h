@@ -95,6 +95,11 @@ constexpr int kPeerMinBlocks = 2;  // of a multiprocessor: registers for all row
 
 // ---- Sparse gradients and updates (ops/sparse_grad.cu, optim/sparse_update.cu)
 constexpr int kMaxReadsPerLaunch = 16;  // their description is an argument of the kernel
+// Floats of a row that a warp has in registers at once, 32 of a lane, with as many of the table.
+constexpr int kWholeRow = 1024;
+// Parts of the reads by which rows are visited (ops/row_visits.cuh): two of them are a seventh of
+// dy, and their pairs are eight bits, one pass of the sort.
+constexpr int kTokenBlocks = 15;
 // Rows that a lane group updates one after the other where every row of the table is: the touched
 // ones among them are found by one search.
 constexpr int kRowsPerChunk = 16;

@@ -45,7 +45,7 @@ __device__ inline Pack<T, n> load_if(bool predicate, const T* from,
   return predicate ? load<n>(from, site) : Pack<T, n>{};
 #else
   Pack<T, n> p;
-  load_global_if<Pack<T, n>::kBytes, false>(&p, from, predicate);
+  load_global_if<Pack<T, n>::kBytes, Caching::kept>(&p, from, predicate);
   return p;
 #endif
 }
@@ -59,7 +59,21 @@ __device__ inline Pack<T, n> load_streaming_if(bool predicate, const T* from,
   return predicate ? load<n>(from, site) : Pack<T, n>{};
 #else
   Pack<T, n> p;
-  load_global_if<Pack<T, n>::kBytes, true>(&p, from, predicate);
+  load_global_if<Pack<T, n>::kBytes, Caching::streaming>(&p, from, predicate);
+  return p;
+#endif
+}
+
+// As load_if, of global memory that is read once and may be written later in this kernel: evicted
+// from L1 and L2 first, so that it does not displace what is read again.
+template <int n, class T>
+__device__ inline Pack<T, n> load_once_if(bool predicate, const T* from,
+                                          [[maybe_unused]] CallSite site = CallSite::here()) {
+#ifdef ML_SIMT
+  return predicate ? load<n>(from, site) : Pack<T, n>{};
+#else
+  Pack<T, n> p;
+  load_global_if<Pack<T, n>::kBytes, Caching::once>(&p, from, predicate);
   return p;
 #endif
 }

@@ -38,6 +38,17 @@ void with_gradient_slice(bool vec4, int64_t width, F f) {
   f(RowSlice<1, 4, 2>{}, slicing(width, 4));
 }
 
+// As with_gradient_slice, with a slice that has all of a row, of up to kWholeRow floats.
+template <class F>
+void with_whole_row(bool vec4, int64_t width, F f) {
+  const int64_t packs = vec4 ? width / 4 : width;
+  const auto in_one = [&](auto slice) { f(slice, slicing(packs, slice.vectors)); };
+  if (packs <= kWarp * (vec4 ? 2 : 4)) return with_gradient_slice(vec4, width, f);
+  if (width <= kWholeRow / 2)
+    return vec4 ? in_one(RowSlice<4, 4, 2>{}) : in_one(RowSlice<1, 16, 1>{});
+  return vec4 ? in_one(RowSlice<4, 8, 1>{}) : in_one(RowSlice<1, 32, 1>{});
+}
+
 // body(r) for every gridDim-th row below R, a row for each lane group. All groups of a warp call it
 // together, those without a row with r = -1.
 template <class F>
@@ -70,8 +81,8 @@ __device__ inline void row_gradient(Slice& sum, const ResolvedRows& t, const Lan
       });
 }
 
-// row[…] = the lane's elements of a slice
-template <class Slice>
+// row[…] = the lane's elements of a slice. kOnce: they are not read again soon.
+template <bool kOnce = false, class Slice>
 __device__ inline void store_slice(float* row, const Slice& slice, const LaneGroup& group,
                                    int column, int width) {
 #pragma unroll
@@ -80,7 +91,11 @@ __device__ inline void store_slice(float* row, const Slice& slice, const LaneGro
     Pack<float, Slice::n> p;
 #pragma unroll
     for (int e = 0; e < Slice::n; ++e) p.v[e] = slice.v[v][e];
-    if (c < width) store<Slice::n>(row + c, p);
+    if (c >= width) continue;
+    if constexpr (kOnce)
+      store_streaming<Slice::n>(row + c, p);
+    else
+      store<Slice::n>(row + c, p);
   }
 }
 

@@ -1,15 +1,18 @@
 // SparseUpdate (optim/sparse_update.h): one lane group sums the gradient of a slice of a row and
-// applies the rule to it, in registers; the gradient never reaches global memory. Row-wise Adagrad
-// sums that of rows of several slices twice: for the state, then for the update.
+// applies the rule to it, in registers; the gradient never reaches global memory. For row-wise
+// Adagrad a slice has all of a row; wider rows are summed twice: for the state, then for the
+// update.
 
 #include "optim/sparse_update.h"
 
+#include <algorithm>
 #include <type_traits>
 
 #include "core/split_float.h"
 #include "cuda/last_block.cuh"
 #include "cuda/launch.cuh"
 #include "cuda/stream.h"
+#include "ops/row_visits.cuh"
 #include "ops/sparse_grad.cuh"
 #include "optim/adagrad.h"
 #include "optim/adamw.h"
@@ -37,8 +40,7 @@ __device__ inline void load_slice(Slice& slice, const float* table, const LaneGr
 #pragma unroll
   for (int v = 0; v < Slice::vectors; ++v) {
     const int c = column + v * group.lanes * Slice::n;
-    if (u < 0 || c >= width) continue;
-    const Pack<float, Slice::n> p = load<Slice::n>(row_at(table, u, width) + c);
+    const auto p = load_once_if<Slice::n>(u >= 0 && c < width, row_at(table, u, width) + c);
 #pragma unroll
     for (int e = 0; e < Slice::n; ++e) slice.v[v][e] = p.v[e];
   }
@@ -57,9 +59,9 @@ __device__ inline void load_exact(Slice& x, const TableState& a, const LaneGroup
 #pragma unroll
   for (int v = 0; v < Slice::vectors; ++v) {
     const int c = column + v * group.lanes * Slice::n;
-    if (u < 0 || c >= a.width) continue;
-    const Pack<BFloat16, Slice::n> h = load<Slice::n>(row_at(high, u, a.width) + c);
-    const Pack<int16_t, Slice::n> l = load<Slice::n>(row_at(low, u, a.width) + c);
+    const bool inside = u >= 0 && c < a.width;
+    const auto h = load_once_if<Slice::n>(inside, row_at(high, u, a.width) + c);
+    const auto l = load_once_if<Slice::n>(inside, row_at(low, u, a.width) + c);
 #pragma unroll
     for (int e = 0; e < Slice::n; ++e) x.v[v][e] = join(h.v[e], l.v[e]);
   }
@@ -71,7 +73,7 @@ __device__ inline void store_rounded(Half* row, const Slice& x, const LaneGroup&
 #pragma unroll
   for (int v = 0; v < Slice::vectors; ++v) {
     const int c = column + v * group.lanes * Slice::n;
-    if (c < width) store<Slice::n>(row + c, narrow<Half>(x.v[v]));
+    if (c < width) store_streaming<Slice::n>(row + c, narrow<Half>(x.v[v]));
   }
 }
 
@@ -89,8 +91,8 @@ __device__ inline void store_split(BFloat16* high, int16_t* low, const Slice& x,
       l.v[e] = low_half(x.v[v][e]);
     }
     if (c >= width) continue;
-    store<Slice::n>(high + c, h);
-    store<Slice::n>(low + c, l);
+    store_streaming<Slice::n>(high + c, h);
+    store_streaming<Slice::n>(low + c, l);
   }
 }
 
@@ -102,10 +104,15 @@ __device__ inline void store_exact(const TableState& a, const Slice& x, const La
                        row_at(static_cast<int16_t*>(a.exact), u, a.width), x, group, column,
                        a.width);
   auto* exact = static_cast<float*>(a.dtype == DType::f32 ? a.table : a.exact);
-  store_slice(row_at(exact, u, a.width), x, group, column, a.width);
+  store_slice<true>(row_at(exact, u, a.width), x, group, column, a.width);
   if (a.dtype == DType::f16)
     store_rounded(row_at(static_cast<Half*>(a.table), u, a.width), x, group, column, a.width);
 }
+
+// Blocks of a multiprocessor: 128 registers hold a slice and the loads in flight, but not of many
+// single floats, each with a predicate of its own.
+template <class Slice>
+constexpr int kUpdateBlocks = Slice::vectors > 8 ? 1 : kSparseUpdateMinBlocks;
 
 // Updates one slice of row u of the table, whose gradient is that of touched row r, or 0 where
 // r < 0. u < 0: no row.
@@ -127,21 +134,24 @@ __device__ inline void update_row(const Rule& rule, const TableState& a, const R
       rule(x.v[v][e], first.v[v][e], second.v[v][e], g.v[v][e], root);
   store_exact(a, x, group, u, column);
   if constexpr (Rule::kStates > 0)
-    store_slice(row_at(a.state1, u, a.width), first, group, column, a.width);
+    store_slice<true>(row_at(a.state1, u, a.width), first, group, column, a.width);
   if constexpr (Rule::kStates > 1)
-    store_slice(row_at(a.state2, u, a.width), second, group, column, a.width);
+    store_slice<true>(row_at(a.state2, u, a.width), second, group, column, a.width);
 }
 
-// The state of a row depends on all of its gradient. Rows of one slice sum both here; wider ones
-// have had their state updated by row_states_kernel.
+// The state of a row depends on all of its gradient, which is summed once where the slice has all
+// of the row. The state of wider rows has been updated by row_states_kernel.
 template <class Slice>
 __device__ inline void update_row(const RowwiseAdagradRule& rule, const TableState& a,
                                   const ResolvedRows& t, const LaneGroup& group, int64_t u,
                                   int64_t r, int slices) {
+  // 128 registers do not hold 32 floats of the table while those of the gradient are summed.
+  constexpr bool kEarly = Slice::vectors * Slice::n <= 16;
   const int column = Slice::column(group, blockIdx.y);
   Slice x, g;
-  load_exact(x, a, group, u, column);
+  if constexpr (kEarly) load_exact(x, a, group, u, column);
   row_gradient(g, t, group, r, column);
+  if constexpr (!kEarly) load_exact(x, a, group, u, column);
   float state = u >= 0 ? a.state1[u] : 0;
   if (slices == 1) {
     double squares = 0;
@@ -200,14 +210,15 @@ __device__ inline int64_t first_from(const int32_t* rows, int64_t R, int64_t u) 
   return low;
 }
 
-// One lane group updates one slice of every gridDim-th touched row, or with every_row of every
-// gridDim-th chunk of kRowsPerChunk rows. The slice is blockIdx.y, the slowest index: all rows read
-// one slice of dy, which is then resident in L2, before the next. One thread computes the rule,
-// whose bias corrections are float64.
+// One lane group updates one slice of every gridDim-th touched row, in the order of `visits` if
+// given (ops/row_visits.cuh), or with every_row of every gridDim-th chunk of kRowsPerChunk rows.
+// The slice is blockIdx.y, the slowest index: all rows read one slice of dy, which is then resident
+// in L2, before the next. One thread computes the rule, whose bias corrections are float64.
 template <class Rule, class Slice>
-__global__ void __launch_bounds__(kThreads, kSparseUpdateMinBlocks)
-    sparse_update_kernel(Guard guard, TableState a, ResolvedRows t, const int32_t* step,
-                         const float* rate, Hyper hyper, bool every_row, Slicing slicing) {
+__global__ void __launch_bounds__(kThreads, kUpdateBlocks<Slice>)
+    sparse_update_kernel(Guard guard, TableState a, ResolvedRows t, const uint64_t* visits,
+                         const int32_t* step, const float* rate, Hyper hyper, bool every_row,
+                         Slicing slicing) {
   if (guard.aborted()) return;
   if (threadIdx.x == 0) shared<Rule>() = Rule(with_rate(hyper, rate), next_step(*step));
   block_sync();
@@ -223,7 +234,7 @@ __global__ void __launch_bounds__(kThreads, kSparseUpdateMinBlocks)
         u = chunk * size + k < a.slots ? chunk * size + k : -1;
         if (next < R && t.rows[next] == u) r = next++;
       } else if (chunk >= 0) {
-        r = chunk;
+        r = visits ? visited_row(visits[chunk]) : chunk;
         u = t.rows[r];
       }
       update_row<Slice>(rule, a, t, group, u, r, slicing.slices);
@@ -233,7 +244,7 @@ __global__ void __launch_bounds__(kThreads, kSparseUpdateMinBlocks)
 
 template <class Rule>
 void update_with(CudaStream& stream, const SparseUpdate& a) {
-  const int64_t width = a.table.dim(1), slots = a.table.dim(0);
+  const int64_t width = a.table.dim(1), slots = a.table.dim(0), touched = a.rows.dim(0);
   const ResolvedRows t = resolve_rows(stream, a.rows, a.starts, a.order, a.count, a.reads, width);
   const TableState state{.table = a.table.data,
                          .exact = a.exact.data,
@@ -246,22 +257,30 @@ void update_with(CudaStream& stream, const SparseUpdate& a) {
   const bool vec4 = vec4_aligned(a.reads, width) && vec4_aligned(a.table, width) &&
                     vec4_aligned(a.exact, width) && (by_row || vec4_aligned(a.state1, width)) &&
                     vec4_aligned(a.state2, width);
-  with_gradient_slice(vec4, width, [&]<class Slice>(Slice, Slicing s) {
-    const int64_t chunks =
-        a.every_row ? (slots + kRowsPerChunk - 1) / kRowsPerChunk : a.rows.dim(0);
-    const int multiprocessors = stream.limits().multiprocessors;
-    if constexpr (by_row) {
-      const int64_t touched = a.rows.dim(0);
-      if (s.slices > 1)
-        launch(row_states_kernel<Slice>,
-               dim3(striding_blocks(touched, kThreads / s.lanes, multiprocessors), s.slices),
-               dim3(kThreads), sizeof(LastBlock), stream, state.state1,
-               stream.scratch<double>(s.slices * touched), touched, t, s.lanes);
-    }
+  const int multiprocessors = stream.limits().multiprocessors;
+  const uint64_t* visits = nullptr;
+  const auto update = [&]<class Slice>(Slice, Slicing s) {
+    const int64_t chunks = a.every_row ? (slots + kRowsPerChunk - 1) / kRowsPerChunk : touched;
+    const unsigned blocks = striding_blocks(chunks, kThreads / s.lanes, multiprocessors),
+                   resident = static_cast<unsigned>(multiprocessors * kUpdateBlocks<Slice>);
+    // visits are in order where all blocks run at once
     launch(sparse_update_kernel<Rule, Slice>,
-           dim3(striding_blocks(chunks, kThreads / s.lanes, multiprocessors), s.slices),
-           dim3(kThreads), sizeof(Rule), stream, state, t, a.step.as<int32_t>(),
+           dim3(visits ? std::min(blocks, resident) : blocks, s.slices), dim3(kThreads),
+           sizeof(Rule), stream, state, t, visits, a.step.as<int32_t>(),
            a.rate ? a.rate.as<float>() : nullptr, a.hyper, a.every_row, s);
+  };
+  if constexpr (by_row)
+    if (width <= kWholeRow) {
+      if (!a.every_row) visits = visit_by_tokens(stream, t, a.order, a.reads, touched);
+      return with_whole_row(vec4, width, update);
+    }
+  with_gradient_slice(vec4, width, [&]<class Slice>(Slice slice, Slicing s) {
+    if (by_row)
+      launch(row_states_kernel<Slice>,
+             dim3(striding_blocks(touched, kThreads / s.lanes, multiprocessors), s.slices),
+             dim3(kThreads), sizeof(LastBlock), stream, state.state1,
+             stream.scratch<double>(s.slices * touched), touched, t, s.lanes);
+    update(slice, s);
   });
 }
 

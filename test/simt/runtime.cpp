@@ -128,7 +128,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int device) {
   p->maxThreadsPerBlock = kMaxThreads;
   p->maxThreadsPerMultiProcessor = threads_of_multiprocessor(s.compute);
   p->warpSize = kWarp;
-  p->l2CacheSize = 32 << 20;
+  p->l2CacheSize = 1 << 20;  // so little that small tests exceed it
   p->memoryBusWidth = 4096;
   p->memoryPoolsSupported = 1;
   return cudaSuccess;

@@ -17,6 +17,7 @@ import {
   Sgd,
   type Tensor,
 } from '../../lib/index.js'
+import { Embedding } from '../../lib/nn/index.js'
 import { integers, randomTensor } from './random.js'
 
 const device = openDevice('simt')
@@ -101,5 +102,12 @@ for (const [name, make] of Object.entries(optimizers)) {
   }
   await note(`training with ${name}`, ...parameters.map((p) => p.value))
 }
+
+// A table whose rows are visited by their tokens.
+const embedding = new Embedding(device, { count: slots, dim: 1000, seed: 1 })
+const read = embedding.forward(indices.rows(0, 150).reshape([1200]))
+embedding.backward(read.context, randomTensor(device, [1200, 1000], 13).tensor)
+new RowwiseAdagrad(embedding.parameters(), { lr: 0.1 }).step()
+await note('RowwiseAdagrad, 1000 wide', embedding.table.weight)
 
 console.log(JSON.stringify(digests))

@@ -459,8 +459,10 @@ void attention() {
 // are no multiple of four.
 void tables() {
   Pair p;
-  for (const auto& [B, L, V, N] :
-       {std::array<int64_t, 4>{2, 400, 20, 2}, {9, 33, 7, 40}, {3, 20, 300, 12}}) {
+  for (const auto& [B, L, V, N] : {std::array<int64_t, 4>{2, 400, 20, 2},
+                                   {9, 33, 7, 40},
+                                   {3, 20, 1100, 12},
+                                   {140, 2, 1000, 300}}) {
     const Both table = numbers(p, {N, V}, 30), ids = indices(p, {B, L}, N, 31),
                weights = numbers(p, {B, L}, 32), dy = numbers(p, {B, V}, 33);
     const Both y = output(p, {B, V}), dw = output(p, {B, L});

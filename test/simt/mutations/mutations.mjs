@@ -202,6 +202,22 @@ const mutations = [
     to: 'squares[r]',
   },
   {
+    what: 'visits past the last touched row among the others',
+    file: 'native/ops/row_visits.cuh',
+    unit: 'native/optim/sparse_update.cu',
+    test: 'tables',
+    from: ': kTokenBlocks * kTokenBlocks;',
+    to: ': 0;',
+  },
+  {
+    what: 'row visited twice',
+    file: 'native/ops/row_visits.cuh',
+    unit: 'native/optim/sparse_update.cu',
+    test: 'tables',
+    from: '<< 32 | static_cast<uint64_t>(r);',
+    to: '<< 32 | static_cast<uint64_t>(r & ~int64_t{1});',
+  },
+  {
     what: 'rule read before it is there',
     file: 'native/optim/sparse_update.cu',
     test: 'tables',

@@ -2,11 +2,12 @@
 
 import { type GroupHandle, native } from './binding.js'
 import { describeValue } from './describe.js'
-import { digest } from './digest.js'
+import { checkSame, digest } from './digest.js'
 import { fail, MemoryLayersError } from './errors.js'
 import { inspect } from './inspect.js'
 import { checkInteger, checkOptions } from './options.js'
 import { Arriving, PendingReduce } from './pending.js'
+import { expectTokens } from './sharding/token-counts.js'
 import { Tensor, tensorHandle } from './tensor.js'
 import {
   type AllReduceOptions,
@@ -131,6 +132,24 @@ export class World {
     return this.#members[rank]!
   }
 
+  /** @internal Its ranks among those of `world`, -1 where they are not. */
+  ranksIn(world: World): number[] {
+    return this.#members.map((member) => world.#members.indexOf(member))
+  }
+
+  /**
+   * Tells the others how many tokens this rank gives to layers on tables that the ranks divide, at
+   * each call until the next `shareTokens`. Without it each call has as many on every rank.
+   * @returns the numbers of all ranks
+   * @throws ERR_VALUE; ERR_DISTRIBUTED
+   */
+  async shareTokens(tokens: number): Promise<number[]> {
+    const own = [checkInteger('world.shareTokens', 'tokens', tokens, 0)]
+    const counts = (await this.exchange(own)).map(([count]) => count!)
+    expectTokens(this, counts)
+    return counts
+  }
+
   #rows(all: ArrayBuffer, count: number): number[][] {
     const numbers = Array.from(new Float64Array(all))
     return Array.from({ length: this.size }, (_, r) => numbers.slice(r * count, (r + 1) * count))
@@ -142,26 +161,13 @@ export class World {
    * @throws ERR_DISTRIBUTED on every rank, with the first `rank` that differs from rank 0
    */
   async expectSame(what: string, text: string): Promise<void> {
-    this.#compare(what, text, await this.exchange(digest(text)))
+    const digests = await this.exchange(digest(text))
+    checkSame(what, text, digests, this.#members, this.rank)
   }
 
   /** The same as {@link World.expectSame}, blocking the thread. */
   expectSameSync(what: string, text: string): void {
-    this.#compare(what, text, this.exchangeSync(digest(text)))
-  }
-
-  #compare(what: string, text: string, digests: number[][]): void {
-    const [first] = digests
-    const other = digests.findIndex((digest) => String(digest) !== String(first))
-    if (other < 0) return
-    const rank = this.#members[other] as number
-    throw new MemoryLayersError(
-      'ERR_DISTRIBUTED',
-      `distributed: ${what} must be the same on every rank, and rank ${rank} has another than ` +
-        `rank ${this.#members[0]}.\n` +
-        `  Here, on rank ${this.#members[this.rank]}: ${text.slice(0, 300)}`,
-      rank,
-    )
+    checkSame(what, text, this.exchangeSync(digest(text)), this.#members, this.rank)
   }
 
   /**

@@ -7,7 +7,7 @@ import { basename, dirname, extname, join } from 'node:path'
 import { unrecorded } from '../autograd/recording.js'
 import { isObject } from '../describe.js'
 import type { Device } from '../device.js'
-import { isArray, MemoryLayersError } from '../errors.js'
+import { fail, isArray, MemoryLayersError } from '../errors.js'
 import { fileError, system, unlessAbsent } from '../files/system.js'
 import * as ops from '../ops.js'
 import { readSafetensors, saveSafetensors } from '../safetensors.js'
@@ -26,17 +26,20 @@ export interface PartFiles {
   columns: Record<string, readonly number[]>
 }
 
-/** Which file has which columns, by name: of ranks that hold the same, the first writes them. */
+/** Which file has which columns, by name: the ranks that divide a table with rank 0 write it. */
 function columnsOfFiles(world: World, tensors: StateDict): PartFiles['columns'] {
-  const ranks = new Map<World, number[]>()
-  const columns: Record<string, number[]> = {}
+  const columns: Record<string, readonly number[]> = {}
   for (const [name, tensor] of Object.entries(tensors)) {
     const shard = shardOf(tensor)
     if (!shard) continue
-    const { group, begins } = shard
-    const ofGroup = ranks.get(group) ?? world.exchangeSync([group.rank]).map(([rank]) => rank!)
-    ranks.set(group, ofGroup)
-    columns[name] = ofGroup.map((rank, r) => (ofGroup.indexOf(rank) === r ? begins[rank]! : -1))
+    const ranks = shard.group.ranksIn(world)
+    if (ranks.includes(-1)) {
+      const requirement = 'be of all ranks that divide the tables'
+      fail('ERR_VALUE', 'saveCheckpoint', 'world', requirement, `${world.size} ranks`)
+    }
+    const begins = new Array<number>(world.size).fill(-1)
+    if (ranks.includes(0)) for (const [r, rank] of ranks.entries()) begins[rank] = shard.begins[r]!
+    columns[name] = begins
   }
   return columns
 }

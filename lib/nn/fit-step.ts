@@ -1,16 +1,20 @@
 // One step of training: all of it is enqueued at once, and what it gave is read later.
 
 import { native, type TensorHandle } from '../binding.js'
+import { isObject } from '../describe.js'
 import type { Device } from '../device.js'
-import { fail } from '../errors.js'
+import { fail, isArray } from '../errors.js'
 import { TableLayer } from '../layer.js'
 import { mul } from '../ops.js'
 import { clipGradNorm } from '../optim.js'
 import { checkNumber } from '../options.js'
+import { distinctParameters } from '../parameter-groups.js'
 import { type Replicas, sumGradients } from '../sharding/gradients.js'
 import { worldLoss } from '../sharding/loss.js'
+import { expectTokens } from '../sharding/token-counts.js'
 import { Tensor } from '../tensor.js'
 import type { SlotUsage } from '../usage.js'
+import type { World } from '../world.js'
 import type { CheckedFit, StepInfo, Trainable, TrainingBatch } from './fit-options.js'
 import { partsOf } from './parts.js'
 
@@ -57,20 +61,27 @@ export class Steps<Tokens, Targets> {
     this.#device = device
   }
 
-  /** @throws what the model throws; nothing but gradients has changed then */
-  enqueue(
+  /**
+   * @param tokens of each batch, of each rank
+   * @throws what the model throws; nothing but gradients has changed then
+   */
+  async enqueue(
     step: number,
     batches: readonly TrainingBatch<Tokens, Targets>[],
     targets: number,
-  ): PendingStep {
+    tokens: readonly (readonly number[])[],
+  ): Promise<PendingStep> {
     const { optimizer, schedule, clip, every, onStep, world } = this.#options
     const before = optimizer.lr
     const factor = schedule && checkNumber(where, `schedule(${step})`, schedule(step))
     if (factor !== undefined) optimizer.lr = optimizer.baseLr * factor
     const { lr, tableLr } = optimizer
     try {
-      const losses = batches.map((batch) => this.#backward(step, batch, 1 / batches.length))
-      if (world) sumGradients(world, this.#model.parameters(), this.#replicas)
+      const losses = batches.map((batch, i) => {
+        if (world) this.#expectTokens(world, tokens[i]!)
+        return this.#backward(step, batch, 1 / batches.length)
+      })
+      if (world) await sumGradients(world, this.#model.parameters(), this.#replicas)
       const norms: number[] | Promise<number[]> = clip ? this.#clip(step, clip) : []
       optimizer.stepIf(this.#passed)
       return {
@@ -86,8 +97,16 @@ export class Steps<Tokens, Targets> {
       optimizer.lr = before
       throw error
     } finally {
+      if (world) this.#expectTokens(world, undefined)
       optimizer.zeroGrad()
     }
+  }
+
+  /** Of the ranks that divide a table among them, each hears how many tokens the others have. */
+  #expectTokens(world: World, tokens: readonly number[] | undefined): void {
+    const { tables } = distinctParameters(where, this.#model.parameters())
+    for (const group of new Set(tables.map(({ table }) => table.shard?.group)))
+      if (group) expectTokens(group, tokens && group.ranksIn(world).map((rank) => tokens[rank]!))
   }
 
   /** Frees the check of the last step. */
@@ -155,10 +174,12 @@ export class Steps<Tokens, Targets> {
   }
 }
 
-/** How many there are, of those that have a size. */
-export function countOf(targets: unknown): number {
-  if (Tensor.is(targets)) return targets.size
-  const length = (targets as { length?: unknown } | null | undefined)?.length
+/** How many there are, of those that have a size: in rows of any depth. */
+export function countOf(numbers: unknown): number {
+  if (Tensor.is(numbers)) return numbers.size
+  if (isArray(numbers) && numbers.some(isObject))
+    return numbers.reduce((sum: number, row) => sum + countOf(row), 0)
+  const length = (numbers as { length?: unknown } | null | undefined)?.length
   return typeof length === 'number' ? length : 0
 }
 

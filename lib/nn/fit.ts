@@ -94,6 +94,12 @@ function checkBatches(batches: unknown): void {
   fail('ERR_VALUE', where, 'batches', 'be iterable', batches)
 }
 
+/** Of a step: all targets, and the tokens of each batch, of each rank. */
+interface Sizes {
+  targets: number
+  tokens: number[][]
+}
+
 type Batches<T, U> = Iterable<TrainingBatch<T, U>> | AsyncIterable<TrainingBatch<T, U>>
 
 class Run<Tokens, Targets> {
@@ -136,9 +142,9 @@ class Run<Tokens, Targets> {
       for (let i = 0; i < skip; i++) if (!(await take(iterator))) break
       while (this.#step < this.#options.steps && !this.#ended()) {
         const batches = await this.#next(iterator)
-        const targets = await this.#agree(batches)
-        if (!batches || targets === undefined) break
-        await this.#doStep(batches, targets)
+        const sizes = await this.#agree(batches)
+        if (!batches || !sizes) break
+        await this.#doStep(batches, sizes)
       }
       await this.#drain()
       // What the last step sends must have arrived before a world is closed.
@@ -162,17 +168,21 @@ class Run<Tokens, Targets> {
   }
 
   /**
-   * The targets of the step, of all ranks; undefined where one has no more batches. A rank that is
+   * The sizes of the step on all ranks; undefined where one has no more batches. A rank that is
    * told to end has the others do this step with it, so that all have taken as many batches.
    */
-  async #agree(batches: TrainingBatch<Tokens, Targets>[] | undefined): Promise<number | undefined> {
-    const { world, signal } = this.#options
-    const own = batches?.reduce((sum, { targets }) => sum + countOf(targets), 0)
-    if (!world) return own
-    const all = await world.exchange([own ?? -1, signal?.aborted ? 1 : 0])
+  async #agree(batches: TrainingBatch<Tokens, Targets>[] | undefined): Promise<Sizes | undefined> {
+    const { world, signal, accumulate } = this.#options
+    const targets = batches?.reduce((sum, { targets }) => sum + countOf(targets), 0)
+    if (!world) return targets === undefined ? undefined : { targets, tokens: [] }
+    const own = batches?.map(({ tokens }) => countOf(tokens)) ?? new Array(accumulate).fill(0)
+    const all = await world.exchange([targets ?? -1, signal?.aborted ? 1 : 0, ...own])
     this.#aborted = all.some(([, aborted]) => aborted === 1)
     if (all.some(([count]) => count === -1)) return drop(batches)
-    return all.reduce((sum, [count]) => sum + count!, 0)
+    return {
+      targets: all.reduce((sum, [count]) => sum + count!, 0),
+      tokens: own.map((_, i) => all.map((counts) => counts[i + 2]!)),
+    }
   }
 
   /** How many batches are to be skipped. */
@@ -198,11 +208,14 @@ class Run<Tokens, Targets> {
     return drop(batches)
   }
 
-  async #doStep(batches: TrainingBatch<Tokens, Targets>[], targets: number): Promise<void> {
+  async #doStep(
+    batches: TrainingBatch<Tokens, Targets>[],
+    { targets, tokens }: Sizes,
+  ): Promise<void> {
     const { every, evaluate, checkpoint } = this.#options
     const step = this.#step + 1
     try {
-      this.#inFlight.push(this.#steps.enqueue(step, batches, targets))
+      this.#inFlight.push(await this.#steps.enqueue(step, batches, targets, tokens))
     } finally {
       for (const batch of batches) batch.dispose?.()
     }

@@ -7,6 +7,7 @@ import * as ops from '../ops.js'
 import { checkChoice, checkOptions } from '../options.js'
 import type { Tensor } from '../tensor.js'
 import { World } from '../world.js'
+import { tokensOf } from './token-counts.js'
 
 /** How a table is divided. */
 export interface ShardOptions {
@@ -73,19 +74,27 @@ export class TokenRows {
   readonly counts: readonly number[]
   readonly total: number
 
-  private constructor(group: World, counts: readonly number[]) {
+  constructor(group: World, counts: readonly number[]) {
     this.group = group
     this.counts = counts
     this.total = counts.reduce((a, b) => a + b, 0)
   }
 
-  /** Asks every rank how many it has: a few bytes between the hosts. */
-  static agree(group: World, own: number): TokenRows {
-    if (group.size === 1) return new TokenRows(group, [own])
-    return new TokenRows(
-      group,
-      group.exchangeSync([own]).map(([count]) => count!),
-    )
+  /**
+   * Of the next call of a layer, in which this rank has `own`.
+   * @throws ERR_VALUE for other numbers than those that the ranks have told each other
+   */
+  static ofLayer(where: string, { group }: ColumnShard, own: number): TokenRows {
+    const tokens = tokensOf(group)
+    if (tokens && tokens[group.rank] !== own) {
+      const requirement = `have the ${tokens[group.rank]} tokens that world.shareTokens told`
+      fail('ERR_VALUE', where, 'x', requirement, `${own}`, 'Call it before each change.')
+    }
+    if (!tokens && own === 0 && group.size > 1) {
+      const hint = 'Others have some? Every rank calls await world.shareTokens(tokens) before.'
+      fail('ERR_VALUE', where, 'x', 'have tokens, as on all ranks', '0', hint)
+    }
+    return new TokenRows(group, tokens ?? new Array(group.size).fill(own))
   }
 
   get own(): number {

@@ -17,6 +17,11 @@ export function composed(body: () => Tensor): TensorHandle {
   return own
 }
 
+/** Rows of the last axis. */
+export function rowsOf({ shape }: TensorHandle): number {
+  return shape.slice(0, -1).reduce((rows, n) => rows * n, 1)
+}
+
 /** The calls of a layer by its forward, which saves for `backward` or not, and its backward. */
 export function callsOf(
   run: (x: TensorHandle, save: boolean) => { output: TensorHandle; context: ContextHandle },

@@ -2,7 +2,7 @@
 
 import { unrecorded } from '../autograd/recording.js'
 import { tidy } from '../autograd/tidy.js'
-import { native } from '../binding.js'
+import { native, type TensorHandle } from '../binding.js'
 import { fail } from '../errors.js'
 import * as ops from '../ops.js'
 import type { Parameter } from '../parameter.js'
@@ -44,17 +44,24 @@ export async function findReplicas(world: World, params: readonly Parameter[]): 
  * of a table are queued at every rank that holds the same of it; those of tokens of the ranks that
  * divide it are there already.
  */
-export function sumGradients(world: World, params: readonly Parameter[], replicas: Replicas): void {
+export async function sumGradients(
+  world: World,
+  params: readonly Parameter[],
+  replicas: Replicas,
+): Promise<void> {
   if (world.size === 1) return
+  const { dense, tables } = distinctParameters(where, params)
+  const queues: Queue[] = []
+  for (const { name, table } of tables) {
+    const group = table.shard?.group
+    const holders = group === world ? undefined : group ? replicas.get(group) : world
+    if (holders) queues.push(takeReads(name, table, holders))
+  }
+  const bags = await Promise.all(queues.map(bagsOf))
   unrecorded(() =>
     tidy(() => {
-      const { dense, tables } = distinctParameters(where, params)
       const grads = dense.map(({ grad }) => grad as Tensor)
-      for (const { name, table } of tables) {
-        const group = table.shard?.group
-        const holders = group === world ? undefined : group ? replicas.get(group) : world
-        if (holders) grads.push(...gatherReads(holders, name, table))
-      }
+      for (const [i, queue] of queues.entries()) grads.push(...gatherReads(queue, bags[i]!))
       // Each bucket travels while the ones before it are added.
       const sums = buckets(grads).map((bucket) => startSum(world, bucket))
       for (const { pending } of sums) pending.advance()
@@ -63,20 +70,43 @@ export function sumGradients(world: World, params: readonly Parameter[], replica
   )
 }
 
-/** Queues the reads of all ranks; returns the dense part of the gradient, if it counts. */
-function gatherReads(holders: World, name: string, table: ValueTable): Tensor[] {
-  const { device } = table
+/** The reads of a table that this rank has queued, and the ranks that hold the same of it. */
+interface Queue {
+  table: ValueTable
+  holders: World
+  reads: ReturnType<typeof native.tableTake>['reads']
+  dense: TensorHandle | undefined
+}
+
+function takeReads(name: string, table: ValueTable, holders: World): Queue {
   const { reads, dense } = native.tableTake(table.handle)
-  for (const read of reads) {
-    if (read.offsets) {
-      const hint = 'Read it in bags of one size.'
-      fail('ERR_UNSUPPORTED', where, name, 'have no ragged reads in a world', 'ragged bags', hint)
-    }
-    const indices = new Tensor<'int32'>(device, read.indices)
-    const tokens = TokenRows.agree(holders, indices.shape[0]!)
-    const gather = (tensor: Tensor) => tokens.gather(tensor)
+  if (reads.some(({ offsets }) => offsets)) {
+    const hint = 'Read it in bags of one size.'
+    fail('ERR_UNSUPPORTED', where, name, 'have no ragged reads in a world', 'ragged bags', hint)
+  }
+  return { table, holders, reads, dense }
+}
+
+/** The bags of each read, of each rank. */
+async function bagsOf({ holders, reads }: Queue): Promise<TokenRows[]> {
+  const all = await holders.exchange(reads.map(({ indices }) => indices.shape[0]!))
+  return reads.map(
+    (_, i) =>
+      new TokenRows(
+        holders,
+        all.map((counts) => counts[i]!),
+      ),
+  )
+}
+
+/** Queues the reads of all ranks; returns the dense part of the gradient, if it counts. */
+function gatherReads({ table, reads, dense }: Queue, bags: readonly TokenRows[]): Tensor[] {
+  const { device } = table
+  for (const [i, read] of reads.entries()) {
+    const gather = (tensor: Tensor) => bags[i]!.gather(tensor)
+    const indices = gather(new Tensor<'int32'>(device, read.indices))
     const weights = gather(new Tensor(device, read.weights))
-    table.queue(gather(indices), weights, gather(new Tensor(device, read.dy)))
+    table.queue(indices, weights, gather(new Tensor(device, read.dy)))
   }
   return dense ? [new Tensor(device, dense)] : []
 }

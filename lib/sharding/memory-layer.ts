@@ -8,7 +8,7 @@ import * as ops from '../ops.js'
 import { Tensor } from '../tensor.js'
 import type { ValueTable } from '../value-table.js'
 import { type ColumnShard, TokenRows } from './columns.js'
-import { type Calls, callsOf, composed } from './composed.js'
+import { type Calls, callsOf, composed, rowsOf } from './composed.js'
 
 export function shardedMemoryLayer(
   layer: LayerHandle,
@@ -20,10 +20,10 @@ export function shardedMemoryLayer(
   const tensor = (handle: TensorHandle) => new Tensor<'float32'>(device, handle)
 
   const run = (x: TensorHandle, save: boolean) => {
+    const tokens = TokenRows.ofLayer('MemoryLayer', shard, rowsOf(x))
     const { context, ...lookup } = native.memoryLayerLookUp(layer, x, save)
     const output = composed(() => {
       const indices = new Tensor<'int32'>(device, lookup.indices)
-      const tokens = TokenRows.agree(shard.group, indices.shape[0]!)
       const arriving = [tokens.startGather(indices), tokens.startGather(tensor(lookup.weights))]
       native.memoryLayerGate(layer, context)
       const [all, weights] = arriving.map((a) => a.wait()) as [Tensor<'int32'>, Tensor]

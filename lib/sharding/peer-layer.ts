@@ -8,7 +8,7 @@ import * as ops from '../ops.js'
 import { Tensor } from '../tensor.js'
 import type { ValueTable } from '../value-table.js'
 import { type ColumnShard, TokenRows } from './columns.js'
-import { type Calls, callsOf, composed } from './composed.js'
+import { type Calls, callsOf, composed, rowsOf } from './composed.js'
 
 /** The tables of a PEER layer, both divided among one group. */
 export interface ShardedExperts {
@@ -38,12 +38,12 @@ export function shardedPeerLayer(
   const handles = (tensors: Tensor[]) => tensors.map((t) => t.handle('layer', 'kept'))
 
   const run = (input: TensorHandle, save: boolean) => {
+    const tokens = TokenRows.ofLayer('PeerLayer', columnsOfDown, rowsOf(input))
     const { context, ...lookup } = native.peerLayerLookUp(layer, input, save)
     const output = composed(() => {
       const own = new Tensor<'int32'>(device, lookup.indices)
       const weights = tensor(lookup.weights)
       const x = tensor(native.tensorView(input, 0, [own.shape[0]!, columnsOfDown.width]))
-      const tokens = TokenRows.agree(columnsOfDown.group, own.shape[0]!)
       const indices = tokens.gather(own)
       const columns = tokens.toColumns(columnsOfDown, x)
       const partial = products(columns, down.weight, indices, device.empty(indices.shape))

@@ -26,6 +26,12 @@ describe.skipIf(missing)('layers on divided tables', () => {
           if (typeof difference === 'number')
             expect(difference, `${layer}: ${name} of rank ${rank}`).toBeLessThan(1e-6)
       if (size === 1) continue
+      expect(layers.blocked, 'a call while others are not there').toBeLessThan(500)
+      if (rank !== size - 1) expect(layers.waited).toBeGreaterThan(900)
+      expect(layers.other).toMatchObject({ code: 'ERR_VALUE' })
+      expect(layers.none).toMatchObject({ code: 'ERR_VALUE' })
+      expect(layers.untold).toMatchObject({ code: 'ERR_DISTRIBUTED' })
+      expect(layers.equal).toBeNull()
       const widths = (width: number) => columnsOf(width, size)
       expect(memory.sent).toMatchObject(memoryBytes(counts, rank, 8, widths(37)))
       expect(peer.sent).toMatchObject(peerBytes(counts, rank, 8, widths(24)))
@@ -39,6 +45,13 @@ interface Results {
   peer: Record<string, unknown>
   memory: Record<string, unknown>
   plain: Record<string, unknown>
+  /** Milliseconds. */
+  blocked: number
+  waited: number
+  other: object
+  none: object
+  untold: object
+  equal: object | null
 }
 
 /** Columns of each rank. */
@@ -56,7 +69,7 @@ function memoryBytes(counts: number[], rank: number, entries: number, widths: nu
   const others = counts.length - 1
   const own = counts[rank]!
   return {
-    exchange: 2 * 8 * others,
+    exchange: 0,
     allGather: 2 * 8 * others * own * entries,
     allToAll: 2 * 4 * (sum(counts) - own) * widths[rank]!,
   }
@@ -70,7 +83,7 @@ function peerBytes(counts: number[], rank: number, entries: number, widths: numb
   const toOwners = 4 * tokens * widths[rank]!
   const toColumns = 4 * own * (sum(widths) - widths[rank]!)
   return {
-    exchange: 8 * others,
+    exchange: 0,
     allGather: 3 * 4 * others * own * entries, // indices, weights, gradients of expert sums
     allToAll: 2 * (toOwners + toColumns),
     reduceScatter: 2 * 4 * tokens * entries,

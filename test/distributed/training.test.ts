@@ -29,6 +29,7 @@ describe.skipIf(missing)('training', () => {
   test.each([
     [2, peer],
     [3, { tieEmbeddings: true }],
+    [3, { uneven: true, steps: 20 }],
     [4, {}],
     [4, { columns: 2 }],
   ])('%i ranks, %j', async (size, options) => {

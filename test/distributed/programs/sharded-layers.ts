@@ -1,11 +1,12 @@
 // One rank of test/distributed/sharding.test.ts: layers on divided tables beside the same layers on
 // whole ones, which read the tokens of all ranks. Writes what it found as JSON.
 
+import { setTimeout } from 'node:timers/promises'
 import { initDistributed } from '../../../lib/distributed/index.js'
 import { MemoryLayer, openDevice, PeerLayer, Sgd, ValueTable } from '../../../lib/index.js'
 import { clipGradNorm } from '../../../lib/optim.js'
 import type { Tensor } from '../../../lib/tensor.js'
-import { report } from './result.js'
+import { refusal, report } from './result.js'
 
 const { kind } = JSON.parse(process.argv[2] ?? '{}') as { kind: 'cpu' | 'simt' }
 const world = await initDistributed()
@@ -18,6 +19,8 @@ const counts = Array.from({ length: size }, (_, r) => (r === 1 && size > 2 ? 0 :
 const total = counts.reduce((a, b) => a + b, 0)
 const begin = counts.slice(0, rank).reduce((a, b) => a + b, 0)
 const mine = <T extends Tensor>(all: T) => all.rows(begin, begin + counts[rank]!) as T
+
+await world.shareTokens(counts[rank]!)
 
 const nKeys = 16
 const slots = nKeys * nKeys
@@ -129,6 +132,35 @@ async function peer(): Promise<void> {
   }
 }
 
+/** What the calls of a layer take while the last rank has not made them yet. */
+async function late(): Promise<void> {
+  const values = new ValueTable(device, { slots, dim: inputDim, init: { std: 1, seed: 1 }, shard })
+  const layer = new MemoryLayer(device, { inputDim, knn: 4, nKeys, keyDim: 16, seed: 3, values })
+  await world.barrier()
+  if (rank === size - 1) await setTimeout(1000)
+  const begin = performance.now()
+  const { output, context } = layer.forward(mine(x))
+  layer.backward(context, output)
+  const y = layer.infer(mine(x))
+  results.blocked = performance.now() - begin
+  await y.data()
+  results.waited = performance.now() - begin
+}
+
+/** Numbers of tokens that were not told, or are others than those. */
+async function untold(): Promise<void> {
+  const values = new ValueTable(device, { slots, dim: inputDim, init: { std: 1, seed: 1 }, shard })
+  const layer = new MemoryLayer(device, { inputDim, knn: 4, nKeys, keyDim: 16, seed: 3, values })
+  const uneven = device.zeros([counts[rank]! + 1 + rank, inputDim])
+  results.other = await refusal(async () => layer.infer(uneven))
+  await world.shareTokens(3)
+  results.none = await refusal(async () => layer.infer(device.zeros([0, inputDim])))
+  results.untold = await refusal(() => layer.infer(uneven).data())
+  results.equal = await refusal(() => layer.infer(device.zeros([5, inputDim])).data())
+}
+
 await peer()
+await late()
+await untold()
 report(rank, results)
 await world.close()

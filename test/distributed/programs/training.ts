@@ -4,6 +4,7 @@
 import { initDistributed } from '../../../lib/distributed/index.js'
 import { AdamW, openDevice } from '../../../lib/index.js'
 import { fit, TextDataset, Transformer, type TransformerOptions } from '../../../lib/nn/index.js'
+import type { Tensor } from '../../../lib/tensor.js'
 import type { World } from '../../../lib/world.js'
 import { report } from './result.js'
 
@@ -15,6 +16,8 @@ const {
   lr = 3e-3,
   whole,
   columns,
+  uneven = false,
+  batch = 12, // of all ranks
   ...changes
 } = JSON.parse(process.argv[2] ?? '{}') as {
   kind: 'cpu' | 'simt'
@@ -23,6 +26,8 @@ const {
   resume?: boolean
   lr?: number
   columns?: number // ranks that divide the tables; default all
+  uneven?: boolean // earlier ranks get more of a batch
+  batch?: number
   whole?: boolean // what is resumed is one process with a whole model
 } & Partial<TransformerOptions>
 const world = await initDistributed()
@@ -30,7 +35,6 @@ const group = columns ? await world.split({ color: Math.floor(world.rank / colum
 const device = openDevice(kind, kind === 'cpu' ? { threads: 1 } : {})
 const text = 'the quick brown fox jumps over the lazy dog; '.repeat(40)
 const contextLength = 12
-const batch = 12 // of all ranks
 
 const options: TransformerOptions = {
   vocabSize: 128,
@@ -45,19 +49,29 @@ const options: TransformerOptions = {
   ...changes,
 }
 
+/** Of each batch some sequences: of three ranks the first has half of them, the last a sixth. */
+function* partsOf(data: TextDataset, { rank, size }: World) {
+  const total = (size * (size + 1)) / 2
+  const begin = (r: number) => (batch * (r * size - (r * (r - 1)) / 2)) / total
+  for (const { tokens, targets } of data) {
+    const own = (t: Tensor) => t.rows(begin(rank), begin(rank + 1))
+    yield { tokens: own(tokens), targets: own(targets) }
+  }
+}
+
 async function losses(world: World | undefined, first: boolean): Promise<number[]> {
   const model = new Transformer(device, { ...options, ...(world && { world: group }) })
   const optimizer = new AdamW(model.parameters(), { lr, tableLr: 3 * lr })
-  const batchSize = batch / (world?.size ?? 1)
+  const batchSize = uneven ? batch : batch / (world?.size ?? 1)
   const data = new TextDataset(text, {
     device,
     contextLength,
     batchSize,
     tokenizer: { encode: (t) => Array.from(t, (c) => c.charCodeAt(0) % 128), decode: () => '' },
-    ...(world && { world }),
+    ...(world && !uneven && { world }),
   })
   const found: number[] = []
-  await fit(model, data, {
+  await fit(model, world && uneven ? partsOf(data, world) : data, {
     optimizer,
     steps,
     clip: { maxNorm: 1, tables: 'apart' },

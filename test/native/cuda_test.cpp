@@ -382,8 +382,8 @@ void the_callers_device_stays_current() {
   ::simt::set(one);
 }
 
-// What is nearly there is waited for awake, and what is not, asleep. The event may have been passed
-// before it is asked for the first time, so there are several tries.
+// What is nearly there is waited for awake, and what is not, asleep. Either may not come about, as
+// threads are scheduled, so there are several tries.
 void waits_poll_before_they_sleep() {
   const auto d = ml::simt::open(0);
   const Tensor x = zeros(*d, {1 << 16});
@@ -396,10 +396,9 @@ void waits_poll_before_they_sleep() {
     const ::simt::Calls after = ::simt::calls();
     const uint64_t queries = after.event_queries - before.event_queries,
                    waits = after.event_waits - before.event_waits;
-    require(queries > waits, "an event is asked for before it is waited for");
     seen = waits > 0 && queries > 2 * waits;  // more than once
   }
-  require(seen, "a long wait asks more than once, and then sleeps");
+  require(seen, "a long wait asks the event more than once, and then sleeps");
 }
 
 void too_old_is_named_with_its_driver() {

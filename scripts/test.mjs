@@ -1,6 +1,7 @@
 // `npm test`: all tests with the best instruction set of this machine, then the operations' tests
 // with each of the others. `npm run test:orders`: the operations' tests on the emulated GPU, whose
-// threads run in six other orders. Ends with one line: N passed, N failed, N skipped.
+// threads run in six other orders, and whose matrix products truncate. Ends with one line:
+// N passed, N failed, N skipped.
 
 import { spawnSync } from 'node:child_process'
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
@@ -43,12 +44,11 @@ function run(name, filters, env) {
 const operations = ['test/ops', 'test/optim', 'test/golden']
 const filters = process.argv.slice(2)
 if (filters[0] === '--orders') {
-  // On the emulated GPU, whose threads and blocks run in other orders.
+  const emulated = (name, filters, setting) =>
+    run(name, filters, { MEMORY_LAYERS_TEST_DEVICES: 'simt', MEMORY_LAYERS_SIMT: setting })
   for (const order of ['reversed', 1, 2, 3, 4, 5])
-    run(`operations in order ${order}`, operations, {
-      MEMORY_LAYERS_TEST_DEVICES: 'simt',
-      MEMORY_LAYERS_SIMT: `order=${order}`,
-    })
+    emulated(`operations in order ${order}`, operations, `order=${order}`)
+  emulated('products that truncate', [...operations, 'test/layer'], 'mma=truncating')
 } else {
   run(`tests on ${sets[0]}`, filters, {})
   if (filters.length === 0) {

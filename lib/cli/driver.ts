@@ -53,7 +53,8 @@ function findProblem(
 ): string | undefined {
   if (!version && !wsl) {
     return (
-      `no NVIDIA driver is loaded. Install driver ${toolkit.driver} or newer; ` +
+      `no NVIDIA driver is loaded. Install driver ${toolkit.driver} or newer, which the binary's ` +
+      `CUDA ${toolkit.version} needs; ` +
       "a container gets the host's with: docker run --gpus all"
     )
   }

@@ -7,13 +7,20 @@ namespace {
 
 // One finished wait on its way from another thread to JavaScript.
 struct Delivery {
+  std::shared_ptr<DeliveryDoor> door;
   std::shared_ptr<Device> device;  // whose stream it was for; else nullptr
   MakeValue value;
-  Settles settles;
+  Settles settles = Settles::with_fault;
   napi_deferred deferred = nullptr;
-  FaultPtr fault;
+  FaultPtr fault{};
   Ticket synchronized = 0;       // work up to here was waited for, for its faults too
   std::optional<Error> error{};  // of what no device did
+
+  // On any thread, once: JavaScript's may end it meanwhile.
+  void deliver() {
+    const std::shared_ptr<DeliveryDoor> kept = door;
+    kept->deliver(this);
+  }
 };
 
 void reject(Napi::Env env, const Delivery& d, const Error& error) noexcept {
@@ -48,6 +55,20 @@ void settle(napi_env raw, napi_value, void*, void* data) noexcept {
   } catch (const std::exception&) {
     reject(env, *d, Error::without_memory(Code::out_of_memory, kNoBookkeeping));
   }
+}
+
+// The promise of what start(delivery) is to deliver.
+template <class F>
+Napi::Promise promise_of(Napi::Env env, std::shared_ptr<Device> device, MakeValue value,
+                         Settles settles, const F& start) {
+  Addon& addon = addon_of(env);
+  auto d = std::make_unique<Delivery>(addon.door, std::move(device), std::move(value), settles);
+  napi_value promise = nullptr;
+  check_napi(env, napi_create_promise(env, &d->deferred, &promise));
+  start(d.get());
+  (void)d.release();
+  if (addon.waiting++ == 0) napi_ref_threadsafe_function(env, addon.deliver);
+  return Napi::Promise(env, promise);
 }
 
 // The devices end before the environment is torn down: their work writes into its array buffers.
@@ -96,40 +117,28 @@ Napi::ArrayBuffer new_array_buffer(Napi::Env env, size_t bytes) {
 
 Napi::Promise read_later(Napi::Env env, const std::shared_ptr<Device>& device, void* target,
                          const View& source, MakeValue value, Settles settles) {
-  Addon& addon = addon_of(env);
-  auto d = std::make_unique<Delivery>(device, std::move(value), settles);
-  napi_value promise = nullptr;
-  check_napi(env, napi_create_promise(env, &d->deferred, &promise));
-  if (!source) d->synchronized = device->stream().submitted();
-  // The stream's thread owns no reference to the device: the last one must be released on the
-  // JavaScript thread.
-  const Stream::Completion done = [d = d.get(), deliver = addon.deliver](const FaultPtr& fault) {
-    d->fault = fault;
-    // fails only while the environment goes
-    napi_call_threadsafe_function(deliver, d, napi_tsfn_nonblocking);
-  };
-  if (source)
-    read(target, source, done);
-  else
+  const auto start = [&](Delivery* d) {
+    // The stream's thread owns no reference to the device: the last one must be released on the
+    // JavaScript thread.
+    const Stream::Completion done = [d](const FaultPtr& fault) {
+      d->fault = fault;
+      d->deliver();
+    };
+    if (source) return read(target, source, done);
+    d->synchronized = device->stream().submitted();
     synchronize(*device, done);
-  (void)d.release();
-  if (addon.waiting++ == 0) napi_ref_threadsafe_function(env, addon.deliver);
-  return Napi::Promise(env, promise);
+  };
+  return promise_of(env, device, std::move(value), settles, start);
 }
 
 Napi::Promise promise_later(Napi::Env env, MakeValue value,
                             const std::function<void(SettlePromise)>& start) {
-  Addon& addon = addon_of(env);
-  auto d = std::make_unique<Delivery>(nullptr, std::move(value), Settles::with_fault);
-  napi_value promise = nullptr;
-  check_napi(env, napi_create_promise(env, &d->deferred, &promise));
-  start([d = d.get(), door = addon.door](std::optional<Error> error) {
-    d->error = std::move(error);
-    door->deliver(d);
+  return promise_of(env, nullptr, std::move(value), Settles::with_fault, [&](Delivery* d) {
+    start([d](std::optional<Error> error) {
+      d->error = std::move(error);
+      d->deliver();
+    });
   });
-  (void)d.release();
-  if (addon.waiting++ == 0) napi_ref_threadsafe_function(env, addon.deliver);
-  return Napi::Promise(env, promise);
 }
 
 Napi::Value make_error(Napi::Env env, const char* code, const char* message, int rank) noexcept {

@@ -9,13 +9,14 @@ namespace ml {
 
 // What can be refused. In the order of test/support/failures.ts.
 enum class Failure {
-  allocation,  // memory of a tensor
-  malloc,      // host memory: operator new of the addon, staging, scratch space
-  thread,      // the start of a thread
-  file,        // a call on a file
-  cuda,        // a call of the emulated CUDA runtime
+  allocation,   // memory of a tensor
+  malloc,       // host memory: operator new of the addon, staging, scratch space
+  thread,       // the start of a thread
+  file,         // a call on a file
+  cuda,         // a call of the emulated CUDA runtime
+  cuda_memory,  // an allocation of that, on the device or pinned
 };
-constexpr int count_of(Failure) { return 5; }
+constexpr int count_of(Failure) { return 6; }
 
 #ifdef ML_FAILURES
 

@@ -59,12 +59,8 @@ CudaDevice describe(int index, int count) {
   d.description = std::string(p.name) + ", sm_" + std::to_string(capability) + ", " +
                   std::to_string(p.multiProcessorCount) + " multiprocessors";
   d.memory = static_cast<int64_t>(p.totalGlobalMem);
-  if (capability < 75) {
-    const std::string driver = loaded_driver_version();
-    d.reason = d.description + " is too old: must be sm_75 (Turing) or newer (" +
-               (driver.empty() ? "" : "driver " + driver + ", ") + "libcuda.so.1 for CUDA " +
-               version_text(driver_version()) + ")";
-  }
+  if (capability < 75)
+    d.reason = too_old_reason(d.description, loaded_driver_version(), driver_version());
   return d;
 }
 

@@ -67,13 +67,19 @@ std::string loaded_driver(const std::string& system) {
   return (models.empty() ? "" : models + " with ") + "driver " + version;
 }
 
+std::string too_old_reason(const std::string& gpu, const std::string& loaded_version, int driver) {
+  return gpu + " is too old: must be sm_75 (Turing) or newer (" +
+         (loaded_version.empty() ? "" : "driver " + loaded_version + ", ") +
+         "libcuda.so.1 for CUDA " + version_text(driver) + ")";
+}
+
 std::string no_device_reason(cudaError_t status, int runtime, int driver,
                              const std::string& loaded) {
   const std::string library = driver == 0
                                   ? "libcuda.so.1 was not found"
                                   : "the driver's libcuda.so.1 is for CUDA " + version_text(driver);
   const std::string found = (loaded.empty() ? "" : "found " + loaded + "; ") + library;
-  const std::string wanted = "CUDA " + version_text(runtime) + " needs driver " +
+  const std::string wanted = "the binary's CUDA " + version_text(runtime) + " needs driver " +
                              std::to_string(needed_driver(runtime)) + " or newer";
   if (status == cudaErrorInsufficientDriver)
     return "no usable NVIDIA driver (" + wanted + "; " + found + ")";

@@ -23,6 +23,10 @@ std::string loaded_driver_version(const std::string& system = "");
 // "NVIDIA GeForce GTX 1080 with driver 535.104.05", or "".
 std::string loaded_driver(const std::string& system = "");
 
+// Why a GPU that CUDA lists is not one to open, with the version of the driver if it is known and
+// that of its library.
+std::string too_old_reason(const std::string& gpu, const std::string& loaded_version, int driver);
+
 // Why there is no device: `status` of cudaGetDeviceCount, the versions of the runtime and of the
 // driver's library (0: none), and loaded_driver().
 std::string no_device_reason(cudaError_t status, int runtime, int driver,

@@ -1,6 +1,7 @@
 #include "cuda/pinned.h"
 
 #include <bit>
+#include <new>
 
 #include "cuda/check.h"
 
@@ -29,7 +30,12 @@ PinnedPool::Block PinnedPool::acquire(size_t bytes) {
   } else {
     if (bucket.free.capacity() <= bucket.made) bucket.free.reserve(2 * bucket.made + 1);
     void* data = nullptr;
-    check_cuda(cudaHostAlloc(&data, size, cudaHostAllocPortable), "cudaHostAlloc");
+    const cudaError_t status = cudaHostAlloc(&data, size, cudaHostAllocPortable);
+    if (status == cudaErrorMemoryAllocation) {
+      (void)cudaGetLastError();
+      throw std::bad_alloc();
+    }
+    check_cuda(status, "cudaHostAlloc");
     block = {static_cast<char*>(data), size};
     ++bucket.made;
   }

@@ -77,6 +77,8 @@ void CudaStream::start() {
   checks_ = static_cast<StreamState*>(state);
   check_cuda(cudaMemsetAsync(state, 0, sizeof(StreamState), stream_), "cudaMemsetAsync");
   enqueue_clear(*this, kAllChecks);
+  // every sync point needs one: where there are no more, the next waits for it
+  launch_staging_.release(launch_staging_.acquire(kStateBytes));
   launch_thread_ = start_thread("ml-launch", "the launch thread", [this] { launch_loop(); });
   completion_thread_ =
       start_thread("ml-complete", "the completion thread", [this] { completion_loop(); });
@@ -182,11 +184,21 @@ void CudaStream::enqueue_if_due() {
   enqueue(std::move(point));
 }
 
+// What the runtime refuses is told with the name of the operation.
+void CudaStream::run_named(Work& work) {
+  try {
+    work.run(this);
+  } catch (const Error& error) {
+    if (error.code() != Code::out_of_memory && error.code() != Code::cuda) throw;
+    throw Error(error.code(), std::string(work.name) + ": " + error.what());
+  }
+}
+
 void CudaStream::run_work(Work& work, const OutcomePtr& outcome) {
   if (begin(outcome, current_)) {
     FaultPtr fault = attempt(current_, [&] {
       timer_.start(stream_);
-      work.run(this);
+      run_named(work);
       timer_.stop(stream_, work.name);
     });
     if (fault) settle(*outcome, std::move(fault));

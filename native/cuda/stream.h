@@ -137,6 +137,7 @@ class CudaStream final : public Stream {
   void launch_loop();
   WorkPtr next();
   void run_work(Work& work, const OutcomePtr& outcome);
+  void run_named(Work& work);
   void run_program(Program& program, const std::vector<OutcomePtr>& outcomes);
   std::shared_ptr<Graph> make_graph(const Program& program);
   void make_checks(Graph& graph);

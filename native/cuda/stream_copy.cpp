@@ -145,14 +145,13 @@ void CudaStream::read_chunks(Ticket ticket, void* target, const void* source, si
     point.last = at + chunk == bytes;
     if (point.last) insist([&] { point.finished = done; });
     FaultPtr fault;
-    if (!outcome->known())
+    if (chunk > 0 && !outcome->known())
       fault = attempt(ticket, [&] {
         point.block = launch_staging_.acquire(kStateBytes + chunk);
-        if (chunk)
-          check_cuda(
-              cudaMemcpyAsync(point.block.data + kStateBytes, static_cast<const char*>(source) + at,
-                              chunk, cudaMemcpyDeviceToHost, stream_),
-              "cudaMemcpyAsync to the host");
+        check_cuda(
+            cudaMemcpyAsync(point.block.data + kStateBytes, static_cast<const char*>(source) + at,
+                            chunk, cudaMemcpyDeviceToHost, stream_),
+            "cudaMemcpyAsync to the host");
         point.target = static_cast<char*>(target) + at;
         point.bytes = chunk;
       });

@@ -10,11 +10,11 @@ void overwrite(const View& v, const OutcomePtr& outcome) {
   overwrite(*v.storage, begin, end, outcome);
 }
 
-void expect_no_recording(Device& device, const char* call) {
-  if (device.recording) device.recording->refuse(call);
-}
-
 }  // namespace
+
+void expect_no_recording(Device& device, const char* call, const char* why) {
+  if (device.recording) device.recording->refuse(call, why);
+}
 
 void collect_needs(Storage& storage, int64_t begin, int64_t end, Needs& needs) {
   if (Recording* recording = storage.device().recording)

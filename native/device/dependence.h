@@ -6,6 +6,12 @@
 
 namespace ml {
 
+// Of what can't be captured: ERR_UNSUPPORTED in a capture, with the reason and what to do instead.
+inline constexpr const char* kOnHost =
+    "it waits for the device or copies from the host.\n  Call it outside of device.capture(); "
+    "inputs change by write() between replays.";
+void expect_no_recording(Device& device, const char* call, const char* why = kOnHost);
+
 // Appends what bytes begin … end - 1 depend on: of what is recorded, the stand-ins for it.
 void collect_needs(Storage& storage, int64_t begin, int64_t end, Needs& needs);
 

@@ -108,11 +108,8 @@ Tensor Recording::numbers(const Shape& shape, DType dtype) {
   return tensor;
 }
 
-void Recording::refuse(const std::string& call) {
-  Error error(Code::unsupported,
-              call +
-                  ": can't be captured, as it waits for the device or copies from the host.\n  "
-                  "Call it outside of device.capture(); inputs change by write() between replays.");
+void Recording::refuse(const std::string& call, const char* why) {
+  Error error(Code::unsupported, call + ": can't be captured, as " + why);
   if (!refused_) refused_ = error;
   throw error;
 }

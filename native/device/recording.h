@@ -57,7 +57,7 @@ class Recording {
   // A small tensor of numbers that each replay() writes before the work runs.
   Tensor numbers(const Shape& shape, DType dtype);
   // A call that can't be recorded was made: finish() throws it too.
-  [[noreturn]] void refuse(const std::string& call);
+  [[noreturn]] void refuse(const std::string& call, const char* why);
 
   void finish();
 

@@ -6,7 +6,6 @@
 #include "core/insist.h"
 #include "device/batch.h"
 #include "device/dependence.h"
-#include "device/recording.h"
 #include "distributed/runs.h"
 
 namespace ml {
@@ -230,7 +229,9 @@ CrossingPtr new_crossing(Group& group, const Exchange& exchange, bool staged) {
 
 Pending start_exchange(const GroupPtr& group, Device& device, const Exchange& exchange,
                        std::vector<Tensor> kept) {
-  if (device.recording) device.recording->refuse(exchange.name);
+  expect_no_recording(device, exchange.name,
+                      "it exchanges messages with other ranks, which the host sends.\n  Call it "
+                      "outside of device.capture(), between two captures.");
   const bool staged = device.kind != "cpu";  // its memory is elsewhere
   auto state = std::make_shared<Pending::State>();
   state->device = device.shared_from_this();

@@ -81,6 +81,15 @@ function checkMoves({ size, rank, results }: Report): void {
   expect(results['arriving']).toEqual(all.flatMap((r) => numbers(r, 3)))
 }
 
+/** Ranks that wait for each other can't be captured; alone there is nothing to wait for. */
+function checkCaptured({ size, rank, results }: Report): void {
+  const { refused, left } = results['captured']
+  expect(left).toEqual(numbers(rank, 4))
+  const message = /^allReduce: can't be captured, as it exchanges messages /
+  const wanted = { code: 'ERR_UNSUPPORTED', rank: null, message: expect.stringMatching(message) }
+  expect(refused).toEqual(size === 1 ? null : wanted)
+}
+
 function bfloat16(x: number): number {
   const bits = new Uint32Array(new Float32Array([x]).buffer)[0] as number
   return (bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16
@@ -111,6 +120,7 @@ async function check(mpi: Mpi, size: number, device: string): Promise<void> {
     checkReduces(report)
     checkMoves(report)
     checkGroups(report)
+    checkCaptured(report)
   }
   // What one sends another receives.
   const total = (key: 'sent' | 'received') =>

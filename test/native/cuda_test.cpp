@@ -275,9 +275,12 @@ void steady_steps_allocate_nothing() {
     for (int i = 0; i < 3; ++i) model.step();
     device->stream().wait();
     const ::simt::Calls before = ::simt::calls();
+    const uint64_t checks = ::simt::counts("check_kernel").launches;
     model.step();
     device->stream().wait();
     const ::simt::Calls after = ::simt::calls();
+    require(::simt::counts("check_kernel").launches == checks,
+            "indices of the layers' own lookups are not checked again");
     require(after.allocations == before.allocations, "a steady step allocates no device memory");
     require(after.frees == before.frees, "and frees none");
     require(after.launches > before.launches, "it launches kernels");
@@ -333,6 +336,71 @@ void scratch_memory_takes_what_is_cached() {
   ::simt::set(exact);
 }
 
+// Of two GPUs the thread that calls has one current, and works with the other.
+void the_callers_device_stays_current() {
+  using namespace ml::simt;
+  const ::simt::Settings one = ::simt::settings();
+  ::simt::Settings two = one;
+  two.devices = 2;
+  two.cached_blocks = true;  // so that scratch memory and cached blocks are freed at the end
+  ::simt::set(two);
+  for (const int callers : {1, 0}) {
+    const int other = 1 - callers;
+    (void)cudaSetDevice(callers);
+    const auto expect_kept = [&](const char* when) {
+      int current = -1;
+      (void)cudaGetDevice(&current);
+      require(current == callers, when);
+    };
+    require(devices().size() == 2, "two devices");
+    auto d = ml::simt::open(other);
+    require(d->name == "simt:" + std::to_string(other), "a device of several has a number");
+    expect_kept("after a device is opened");
+    const Tensor x = from_host(*d, {3000}, DType::f32, std::vector<float>(3000, 2));
+    expect_kept("after a write");
+    require(first_of(x) == 2, "what was written is read");
+    expect_kept("after a read");
+    {
+      const Tensor sum = empty(*d, {3000});
+      const auto work =
+          record(d, [&] { run(*d, Arithmetic{.out = sum.view(), .x = x.view(), .y = x.view()}); });
+      work->replay(nullptr, 0);
+      (void)d->stream().take_times();
+      work->replay(nullptr, 0);
+      require(first_of(sum) == 4, "a graph runs on its device");
+      expect_kept("after a replay");
+    }
+    (void)bytes_of(clip_grad_norm(*d, {x}, {}, 1));
+    require(!d->stream().take_times().empty(), "events of the device");
+    d->allocator().release_cached();
+    expect_kept("after cached memory is freed");
+    // of its tensors, too
+    d->end();
+    d.reset();
+    expect_kept("after a device has ended");
+  }
+  ::simt::set(one);
+}
+
+// What is nearly there is waited for awake, and what is not, asleep. Either may not come about, as
+// threads are scheduled, so there are several tries.
+void waits_poll_before_they_sleep() {
+  const auto d = ml::simt::open(0);
+  const Tensor x = zeros(*d, {1 << 16});
+  bool seen = false;
+  for (int i = 0; i < 50 && !seen; ++i) {
+    d->stream().wait();
+    const ::simt::Calls before = ::simt::calls();
+    fill(x, 1);
+    d->stream().wait();
+    const ::simt::Calls after = ::simt::calls();
+    const uint64_t queries = after.event_queries - before.event_queries,
+                   waits = after.event_waits - before.event_waits;
+    seen = waits > 0 && queries > 2 * waits;  // more than once
+  }
+  require(seen, "a long wait asks the event more than once, and then sleeps");
+}
+
 void too_old_is_named_with_its_driver() {
   using namespace ml::simt;
   char folder[] = "/tmp/memory-layers-driver-XXXXXX";
@@ -343,17 +411,21 @@ void too_old_is_named_with_its_driver() {
   std::ofstream(proc + "/version") << "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  "
                                       "Sat Aug 19\nGCC version:  12.3.0\n";
   std::ofstream(proc + "/gpus/0000:01:00.0/information") << "Model: \t\t NVIDIA L4\nIRQ: 12\n";
-  const std::string loaded = loaded_driver(root);
+  const std::string loaded = loaded_driver(root), version = loaded_driver_version(root);
   std::filesystem::remove_all(root);
   require(loaded == "NVIDIA L4 with driver 535.104.05", "GPU and driver by the system's files");
   require(no_device_reason(cudaErrorInsufficientDriver, 13000, 12020, loaded) ==
-              "no usable NVIDIA driver (CUDA 13.0 needs driver 580 or newer; found NVIDIA L4 with "
-              "driver 535.104.05; the driver's libcuda.so.1 is for CUDA 12.2)",
+              "no usable NVIDIA driver (the binary's CUDA 13.0 needs driver 580 or newer; found "
+              "NVIDIA L4 with driver 535.104.05; the driver's libcuda.so.1 is for CUDA 12.2)",
           "a driver that is too old");
   require(no_device_reason(cudaErrorInsufficientDriver, 12040, 0, "") ==
-              "no usable NVIDIA driver (CUDA 12.4 needs driver 525 or newer; libcuda.so.1 was not "
-              "found)",
+              "no usable NVIDIA driver (the binary's CUDA 12.4 needs driver 525 or newer; "
+              "libcuda.so.1 was not found)",
           "no driver");
+  require(too_old_reason("Quadro P4000, sm_61", version, 12020) ==
+              "Quadro P4000, sm_61 is too old: must be sm_75 (Turing) or newer (driver 535.104.05, "
+              "libcuda.so.1 for CUDA 12.2)",
+          "a GPU that is too old, with its driver");
   const ::simt::Settings before = ::simt::settings();
   ::simt::Settings old = before;
   old.compute = 70;
@@ -370,6 +442,8 @@ void too_old_is_named_with_its_driver() {
 
 int main() {
   too_old_is_named_with_its_driver();
+  the_callers_device_stays_current();
+  waits_poll_before_they_sleep();
   steady_steps_allocate_nothing();
   scratch_memory_takes_what_is_cached();
   one_token_is_few_launches();

@@ -40,7 +40,8 @@ onEveryDevice((device) => {
       const found = await dataOf(ops.productKeyLookup(query.tensor, keys.tensor, { knn: s.k }))
       const exact = halfScores(query.data, keys.data, s)
       const wanted = reference.lookup(exact, s, 'softmax')
-      expectClose('scores', found.scores, wanted.scores, 2e-6, magnitude(exact))
+      // tensor cores may cut off each of the d / 16 sums of a half score
+      expectClose('scores', found.scores, wanted.scores, 4e-6, magnitude(exact))
       expectClose('weights', found.weights, wanted.weights, 1e-5)
       expectIndices(found.indices, wanted, s.k)
     })

@@ -103,7 +103,12 @@ describe('the driver, as files show it', () => {
   })
 
   test.each([
-    ['no driver', {}, {}, /no NVIDIA driver is loaded/],
+    [
+      'no driver',
+      {},
+      {},
+      /no NVIDIA driver is loaded.*580 or newer, which the binary's CUDA 13\.0 needs/,
+    ],
     [
       'an old driver',
       { ...version('535.104.05'), ...gpu, ...library },

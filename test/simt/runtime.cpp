@@ -78,7 +78,9 @@ toolkit::cudaError_t launch(const toolkit::cudaLaunchConfig_t& config, Call call
     if (found != shared_limits().end()) limit = std::max(limit, found->second);
   }
   if (config.dynamicSmemBytes > limit) return result(toolkit::cudaErrorInvalidValue);
-  stream_of(config.stream).enqueue([config, call = std::move(call)] { run_grid(call, config); });
+  toolkit::CUstream_st& stream = stream_of(config.stream);
+  if (!on_current_device(stream)) return result(toolkit::cudaErrorInvalidResourceHandle);
+  stream.enqueue([config, call = std::move(call)] { run_grid(call, config); });
   return toolkit::cudaSuccess;
 }
 
@@ -87,33 +89,44 @@ Calls calls() {
   return {.launches = c.launches,
           .allocations = c.allocations,
           .frees = c.frees,
-          .timed_events = c.timed_events};
+          .timed_events = c.timed_events,
+          .event_queries = c.event_queries,
+          .event_waits = c.event_waits};
 }
+
+namespace {
+thread_local int current = 0;  // device
+bool exists(int device) { return device >= 0 && device < settings().devices; }
+}  // namespace
+
+int current_device() { return current; }
 
 namespace toolkit {
 
 cudaError_t cudaGetDeviceCount(int* count) {
   const RuntimeCall call;
   if (call.refused()) return result(cudaErrorLaunchFailure);
-  *count = 1;
+  *count = settings().devices;
   return cudaSuccess;
 }
 cudaError_t cudaGetDevice(int* device) {
   const RuntimeCall call;
   if (call.refused()) return result(cudaErrorLaunchFailure);
-  *device = 0;
+  *device = current;
   return cudaSuccess;
 }
 cudaError_t cudaSetDevice(int device) {
   const RuntimeCall call;
   if (call.refused()) return result(cudaErrorLaunchFailure);
-  return device == 0 ? cudaSuccess : result(cudaErrorInvalidDevice);
+  if (!exists(device)) return result(cudaErrorInvalidDevice);
+  current = device;
+  return cudaSuccess;
 }
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int device) {
   const RuntimeCall call;
   if (call.refused()) return result(cudaErrorLaunchFailure);
-  if (device != 0) return result(cudaErrorInvalidDevice);
+  if (!exists(device)) return result(cudaErrorInvalidDevice);
   const Settings s = settings();
   *p = {};
   std::snprintf(p->name, sizeof(p->name), "Emulated GPU (sm_%d)", s.compute);

@@ -55,7 +55,8 @@ cudaError_t simt_malloc(void** pointer, size_t bytes) {
   const RuntimeCall call;
   *pointer = nullptr;
   ++call_counts.allocations;
-  if (call.refused()) return result(cudaErrorMemoryAllocation);
+  if (call.refused() || ml::fails(ml::Failure::cuda_memory))
+    return result(cudaErrorMemoryAllocation);
   if (bytes == 0) return cudaSuccess;
   *pointer = device_memory().allocate(bytes);
   return *pointer ? cudaSuccess : result(cudaErrorMemoryAllocation);
@@ -71,7 +72,8 @@ cudaError_t cudaFree(void* pointer) {
 
 cudaError_t simt_malloc_host(void** pointer, size_t bytes) {
   const RuntimeCall call;
-  *pointer = call.refused() ? nullptr : pin(bytes);
+  const bool refused = call.refused() || ml::fails(ml::Failure::cuda_memory);
+  *pointer = refused ? nullptr : pin(bytes);
   return *pointer ? cudaSuccess : result(cudaErrorMemoryAllocation);
 }
 cudaError_t cudaFreeHost(void* pointer) {

@@ -14,8 +14,8 @@ std::mutex mutex;
 [[noreturn]] void wrong(const std::string& setting) {
   std::fprintf(stderr,
                "MEMORY_LAYERS_SIMT: \"%s\" is not one of order=forward, order=reversed, "
-               "order=SEED, compute=N, multiprocessors=N, memory=BYTES, blocks=cached, "
-               "mma=truncating\n",
+               "order=SEED, compute=N, multiprocessors=N, devices=N, memory=BYTES, "
+               "blocks=cached, mma=truncating\n",
                setting.c_str());
   std::exit(1);
 }
@@ -50,6 +50,8 @@ Settings from_environment() {
         s.compute = static_cast<int>(number);
       } else if (name == "multiprocessors") {
         s.multiprocessors = static_cast<int>(number);
+      } else if (name == "devices") {
+        s.devices = static_cast<int>(number);
       } else if (name == "memory") {
         s.memory = number;
       } else {

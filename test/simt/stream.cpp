@@ -30,9 +30,14 @@ std::atomic<bool> default_stream_used{false};
 
 toolkit::CUstream_st& stream_of(toolkit::cudaStream_t stream) {
   if (stream) return *stream;
-  static auto& standard = *new toolkit::CUstream_st;
+  static auto& standard = *new toolkit::CUstream_st(0);
   default_stream_used = true;
   return standard;
+}
+
+// The default stream is each device's own, and one here.
+bool on_current_device(const toolkit::CUstream_st& stream) {
+  return stream.device == current_device() || &stream == &stream_of(nullptr);
 }
 
 namespace toolkit {
@@ -44,7 +49,7 @@ cudaError_t cudaGetLastError() {
 }
 
 // Throws std::system_error where the system refuses the thread.
-CUstream_st::CUstream_st() {
+CUstream_st::CUstream_st(int on) : device(on) {
   if (ml::fails(ml::Failure::thread))
     throw std::system_error(EAGAIN, std::generic_category(), "pthread_create");
   worker = std::thread([this] {
@@ -112,7 +117,7 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
   const RuntimeCall call;
   if (call.refused()) return result(cudaErrorLaunchFailure);
   try {
-    *stream = new CUstream_st;
+    *stream = new CUstream_st(current_device());
   } catch (const std::system_error&) {
     return result(cudaErrorOperatingSystem);
   }
@@ -164,6 +169,7 @@ struct CUevent_st {
   std::mutex mutex;
   std::condition_variable changed;
   uint64_t recorded = 0, passed = 0;
+  int device = current_device();
   bool timed = true;
   std::chrono::steady_clock::time_point time;
 };
@@ -200,6 +206,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   if (call.refused()) return result(cudaErrorLaunchFailure);
   if (event->timed) ++call_counts.timed_events;
   CUstream_st& s = stream_of(stream);
+  if (stream && event->device != s.device) return result(cudaErrorInvalidResourceHandle);
   {
     const std::lock_guard lock(s.mutex);
     // Inside a graph an event orders work; in one stream that is already in order.
@@ -221,12 +228,14 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
 }
 
 cudaError_t cudaEventQuery(cudaEvent_t event) {
+  ++call_counts.event_queries;
   const std::lock_guard lock(event->mutex);
   return event->passed == event->recorded ? cudaSuccess : cudaErrorNotReady;
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   const RuntimeCall call;
+  ++call_counts.event_waits;
   wait_for(event);
   return call.refused() ? result(cudaErrorLaunchFailure) : cudaSuccess;
 }

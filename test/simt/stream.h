@@ -35,10 +35,15 @@ class RuntimeCall {
 
 struct CallCounts {
   std::atomic<uint64_t> launches{0}, allocations{0}, frees{0}, timed_events{0};
+  std::atomic<uint64_t> event_queries{0}, event_waits{0};
 };
 inline CallCounts call_counts;
 
 toolkit::CUstream_st& stream_of(toolkit::cudaStream_t stream);  // the default stream for null
+// Whether the calling thread's current device has the stream: launches, events and captures fail on
+// another.
+bool on_current_device(const toolkit::CUstream_st& stream);
+int current_device();  // of the calling thread
 
 }  // namespace simt
 
@@ -52,12 +57,13 @@ struct CUgraphExec_st {
 };
 
 struct CUstream_st {
-  CUstream_st();
+  explicit CUstream_st(int on);
   ~CUstream_st();
   void enqueue(simt::Work work);  // or record
   void drain();                   // waits until all work so far has run
   bool idle();
 
+  const int device;
   std::mutex mutex;
   std::condition_variable changed;
   std::deque<simt::Work> queue;

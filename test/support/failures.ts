@@ -3,12 +3,13 @@
 import { native } from '../../lib/binding.js'
 
 // In the order of native/core/failure.h.
-const kinds = ['allocation', 'malloc', 'thread', 'file', 'cuda'] as const
+const kinds = ['allocation', 'malloc', 'thread', 'file', 'cuda', 'cudaMemory'] as const
 
 /**
  * What can fail: 'allocation' is memory of a tensor, 'malloc' host memory of the addon
  * (bookkeeping, staging, scratch space), 'thread' the start of a thread, 'file' a native call on a
- * file, 'cuda' a call of the emulated CUDA runtime.
+ * file, 'cuda' a call of the emulated CUDA runtime, 'cudaMemory' an allocation of that, on the
+ * device or pinned.
  */
 export type FailureKind = (typeof kinds)[number]
 

@@ -1,7 +1,7 @@
 // Every collective, with what each rank gets of it.
 
 import { initDistributed } from '../../../dist/distributed.js'
-import { numbers, openTestDevice, report } from './report.mjs'
+import { errorOf, numbers, openTestDevice, report } from './report.mjs'
 
 const world = await initDistributed({ timeout: 60 })
 const device = openTestDevice()
@@ -83,6 +83,11 @@ const traffic = world.traffic().allReduce
   const y = device.tensor(numbers(rank, 5), [5])
   world.allReduce(y) // of the whole world again
   results.afterSplit = await list(y)
+}
+{
+  const x = device.tensor(numbers(rank, 4), [4])
+  const refused = await errorOf(() => device.capture(() => void world.allReduce(x)))
+  results.captured = { refused, left: await list(x) }
 }
 results.exchange = await world.exchange([rank, 2 ** 53 - rank])
 results.exchangeSync = world.exchangeSync([rank * 0.5])

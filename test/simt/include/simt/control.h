@@ -16,6 +16,7 @@ struct Settings {
   uint64_t seed = 0;
   int compute = 90;  // compute capability: 75, 80, 86, 89, 90, 100, 120
   int multiprocessors = 4;
+  int devices = 1;                      // GPUs alike, which share the memory
   uint64_t memory = uint64_t{8} << 30;  // bytes of device memory
   // Freed memory is reused, as on a GPU; else each tensor has memory of its own, with its bounds.
   bool cached_blocks = false;
@@ -28,6 +29,7 @@ Settings settings();
 struct Calls {
   uint64_t launches = 0, allocations = 0, frees = 0;
   uint64_t timed_events = 0;  // records of events that keep the time
+  uint64_t event_queries = 0, event_waits = 0;
 };
 Calls calls();
 void set(const Settings& settings);

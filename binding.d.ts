@@ -861,6 +861,8 @@ export function groupExchangeSync(group: GroupHandle, data: ArrayBufferView): Ar
 export function groupTraffic(
   group: GroupHandle,
 ): Record<string, { calls: number; sent: number; received: number }>
+/** Bytes to each rank. */
+export function groupSentTo(group: GroupHandle): number[]
 /** combine 0: sum; 1: mean. */
 export function allReduce(group: GroupHandle, x: TensorHandle, combine: number): void
 export function allReduceStart(group: GroupHandle, x: TensorHandle, combine: number): PendingHandle

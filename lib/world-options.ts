@@ -1,6 +1,9 @@
 // Options of collectives, and what is counted of them.
 
+import { describeValue } from './describe.js'
+import { fail } from './errors.js'
 import { checkChoice, checkOptions } from './options.js'
+import type { Tensor } from './tensor.js'
 
 // In the order of native/layer/collectives.h.
 const combinations = ['sum', 'mean'] as const
@@ -33,4 +36,14 @@ export interface CollectiveTraffic {
 export function combination(where: string, options: AllReduceOptions): number {
   const { combine } = checkOptions(where, options, ['combine'])
   return combinations.indexOf(checkChoice(where, 'combine', combine ?? 'sum', combinations))
+}
+
+/** Rows for each of so many ranks: as many for each. @throws ERR_SHAPE */
+export function equalParts(where: string, x: Tensor, ranks: number): number[] {
+  const rows = x.shape[0] ?? 0
+  if (rows % ranks !== 0) {
+    const requirement = `have rows that ${ranks} ranks divide, or a number for each`
+    fail('ERR_SHAPE', where, 'x', requirement, describeValue(x))
+  }
+  return new Array(ranks).fill(rows / ranks)
 }

@@ -1,9 +1,8 @@
 // The ranks that one launcher has started, and groups of them.
 
 import { type GroupHandle, native } from './binding.js'
-import { describeValue } from './describe.js'
 import { checkSame, digest } from './digest.js'
-import { fail, MemoryLayersError } from './errors.js'
+import { MemoryLayersError } from './errors.js'
 import { inspect } from './inspect.js'
 import { checkInteger, checkOptions } from './options.js'
 import { Arriving, PendingReduce } from './pending.js'
@@ -13,6 +12,7 @@ import {
   type AllReduceOptions,
   type CollectiveTraffic,
   combination,
+  equalParts,
   type SplitOptions,
 } from './world-options.js'
 
@@ -232,7 +232,7 @@ export class World {
   startAllToAll(x: Tensor, send?: readonly number[], receive = send): Arriving {
     const where = 'world.allToAll'
     const handle = tensorHandle(where, 'x', x)
-    const sent = send ?? this.#equalParts(where, x)
+    const sent = send ?? equalParts(where, x, this.size)
     const { tensor, pending } = native.allToAll(this.handle(where), handle, sent, receive ?? sent)
     return new Arriving(new Tensor(x.device, tensor), pending)
   }
@@ -246,17 +246,8 @@ export class World {
   reduceScatter(x: Tensor, rows?: readonly number[]): Tensor<'float32'> {
     const where = 'world.reduceScatter'
     const handle = tensorHandle(where, 'x', x)
-    const counts = rows ?? this.#equalParts(where, x)
+    const counts = rows ?? equalParts(where, x, this.size)
     return new Tensor(x.device, native.reduceScatter(this.handle(where), handle, counts))
-  }
-
-  #equalParts(where: string, x: Tensor): number[] {
-    const rows = x.shape[0] ?? 0
-    if (rows % this.size !== 0) {
-      const requirement = `have rows that ${this.size} ranks divide, or a number for each`
-      fail('ERR_SHAPE', where, 'x', requirement, describeValue(x))
-    }
-    return new Array(this.size).fill(rows / this.size)
   }
 
   /**
@@ -265,6 +256,11 @@ export class World {
    */
   traffic(): Record<string, CollectiveTraffic> {
     return native.groupTraffic(this.handle('world.traffic'))
+  }
+
+  /** Bytes that this rank has sent to each through this group so far, those between hosts too. */
+  sentTo(): number[] {
+    return native.groupSentTo(this.handle('world.sentTo'))
   }
 
   /**

@@ -148,6 +148,16 @@ Napi::Value group_traffic(Arguments& a) {
   return o;
 }
 
+// Bytes to each rank.
+Napi::Value group_sent_to(Arguments& a) {
+  const GroupPtr g = group(a);
+  Napi::Array sent = Napi::Array::New(a.env());
+  for (int r = 0; r < g->size(); ++r)
+    sent.Set(static_cast<uint32_t>(r),
+             binding::to_js(a.env(), g->sent_to()[static_cast<size_t>(r)]));
+  return sent;
+}
+
 Napi::Value all_reduce(Arguments& a) {
   const GroupPtr g = group(a);
   const Tensor t = a.output("x");
@@ -219,6 +229,7 @@ void define_distributed(Napi::Object exports) {
   define<group_exchange>(exports, "groupExchange", "world.exchange");
   define<group_exchange_sync>(exports, "groupExchangeSync", "world.exchangeSync");
   define<group_traffic>(exports, "groupTraffic", "world.traffic");
+  define<group_sent_to>(exports, "groupSentTo", "world.sentTo");
   define<all_reduce>(exports, "allReduce", "world.allReduce");
   define<all_reduce_start>(exports, "allReduceStart", "world.allReduce");
   define<broadcast>(exports, "broadcast", "world.broadcast");

@@ -204,7 +204,10 @@ CrossingPtr new_crossing(Group& group, const Exchange& exchange, bool staged) {
   transfer.name = exchange.name;
   int64_t received = 0, sent = 0;
   for (const Piece& piece : exchange.receives) received += piece.view.bytes();
-  for (const Piece& piece : exchange.sends) sent += piece.view.bytes();
+  for (const Piece& piece : exchange.sends) {
+    sent += piece.view.bytes();
+    group.count_sent_to(piece.peer, piece.view.bytes());
+  }
   if (staged)
     crossing->staging =
         std::make_unique_for_overwrite<char[]>(static_cast<size_t>(received + sent));

@@ -86,7 +86,7 @@ void World::finish(std::function<void(std::optional<Error>)> done) {
 }
 
 Group::Group(World& world, std::vector<int> members, int id)
-    : world_(world), members_(std::move(members)), id_(id) {
+    : world_(world), members_(std::move(members)), id_(id), sent_to_(members_.size()) {
   const auto self = std::find(members_.begin(), members_.end(), world.rank());
   rank_ = static_cast<int>(self - members_.begin());
   if (id >= world.groups())
@@ -113,6 +113,7 @@ void Group::gather(const void* data, size_t bytes,
   transfer.tag = next_exchange_tag();
   for (int r = 0; r < size(); ++r) {
     if (r == rank_) continue;
+    count_sent_to(r, count);
     transfer.sends.push_back({world_rank(r), own, count});
     transfer.receives.push_back({world_rank(r), all->data() + count * r, count});
   }

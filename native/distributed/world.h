@@ -73,6 +73,9 @@ class Group {
 
   const std::map<std::string, Traffic>& traffic() const { return traffic_; }
   void count(const char* collective, int64_t sent, int64_t received, int calls = 1);
+  // Bytes to each rank of the group.
+  const std::vector<int64_t>& sent_to() const { return sent_to_; }
+  void count_sent_to(int rank, int64_t bytes) { sent_to_[static_cast<size_t>(rank)] += bytes; }
 
   // The same number of bytes of every rank to all, between hosts: in the order of the ranks.
   // `done` is called on the communication thread.
@@ -91,6 +94,7 @@ class Group {
   int rank_ = -1;
   uint64_t collectives_ = 0, exchanges_ = 0;
   std::map<std::string, Traffic> traffic_;
+  std::vector<int64_t> sent_to_;
 };
 
 using GroupPtr = std::shared_ptr<Group>;

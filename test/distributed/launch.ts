@@ -27,6 +27,10 @@ export interface Launch {
   /** A command that runs each rank. */
   wrapper?: string[]
   args?: string[]
+  /** A command that runs the launcher. */
+  under?: string[]
+  /** Called once, when every rank has reported something. */
+  whenAll?: () => void
   /** The number of ranks whose last report ends the test, where the launcher may end before or not
    * at all. */
   until?: number
@@ -50,27 +54,37 @@ export async function launch<Result>(
   mpi: Mpi,
   ranks: number,
   program: string,
-  { env = {}, flags = [], wrapper = [], args = [], until, limit = 60 }: Launch = {},
+  {
+    env = {},
+    flags = [],
+    wrapper = [],
+    args = [],
+    under = [],
+    whenAll,
+    until,
+    limit = 60,
+  }: Launch = {},
 ): Promise<Launched<Result>> {
   const folder = mkdtempSync(join(tmpdir(), 'memory-layers-ranks-'))
   const common = mpi === 'openmpi' ? ['--allow-run-as-root', '--oversubscribe'] : []
   const file = join(root, 'test', 'distributed', 'programs', program)
   const start = performance.now()
-  const child = spawn(
+  const [command = '', ...words] = [
+    ...under,
     `mpirun.${mpi}`,
-    [...common, ...flags, '-n', String(ranks), ...wrapper, process.execPath, file, ...args],
-    {
-      cwd: root,
-      detached: true,
-      env: {
-        ...process.env,
-        MEMORY_LAYERS_MPI: addonOf(mpi),
-        TEST_RESULTS: folder,
-        OMP_NUM_THREADS: '1',
-        ...env,
-      },
+    ...[...common, ...flags, '-n', String(ranks), ...wrapper, process.execPath, file, ...args],
+  ]
+  const child = spawn(command, words, {
+    cwd: root,
+    detached: true,
+    env: {
+      ...process.env,
+      MEMORY_LAYERS_MPI: addonOf(mpi),
+      TEST_RESULTS: folder,
+      OMP_NUM_THREADS: '1',
+      ...env,
     },
-  )
+  })
   let output = ''
   for (const stream of [child.stdout, child.stderr])
     stream.on('data', (data) => {
@@ -89,11 +103,18 @@ export async function launch<Result>(
   })
   const done = () =>
     until ? reports('last').filter(Boolean).length >= until : status !== undefined
-  while (!done() && performance.now() < end) await setTimeout(50)
+  let called = false
+  while (!done() && performance.now() < end) {
+    await setTimeout(50)
+    if (called || reports('json').includes(undefined)) continue
+    called = true
+    whenAll?.()
+  }
   const outlived = until || status === undefined
   for (const pid of outlived ? reports('pid').filter(Boolean) : []) kill(pid)
   if (status === undefined) kill(-(child.pid as number))
-  await ended
+  // Processes of another host may have the streams open still.
+  await Promise.race([ended, setTimeout(2000)])
   const results = reports('json')
   rmSync(folder, { recursive: true, force: true })
   return { status: status ?? null, seconds: (performance.now() - start) / 1000, output, results }

@@ -32,6 +32,8 @@ describe.skipIf(missing)('training', () => {
     [3, { uneven: true, steps: 20 }],
     [4, {}],
     [4, { columns: 2 }],
+    [6, { columns: 3, steps: 20 }],
+    [8, { columns: 4, steps: 20, batch: 24 }],
   ])('%i ranks, %j', async (size, options) => {
     for (const { together, again, alone } of await train(size, options)) {
       expect(again).toEqual(together)

@@ -17,6 +17,7 @@ const {
   whole,
   columns,
   uneven = false,
+  together: only,
   batch = 12, // of all ranks
   ...changes
 } = JSON.parse(process.argv[2] ?? '{}') as {
@@ -28,6 +29,7 @@ const {
   columns?: number // ranks that divide the tables; default all
   uneven?: boolean // earlier ranks get more of a batch
   batch?: number
+  together?: boolean // the ranks alone, once
   whole?: boolean // what is resumed is one process with a whole model
 } & Partial<TransformerOptions>
 const world = await initDistributed()
@@ -88,7 +90,7 @@ async function losses(world: World | undefined, first: boolean): Promise<number[
 }
 
 const together = await losses(whole ? undefined : world, true)
-const again = path ? together : await losses(world, false)
-const alone = await losses(undefined, false)
+const again = path || only ? together : await losses(world, false)
+const alone = only ? [] : await losses(undefined, false)
 report(world.rank, { rank: world.rank, together, again, alone })
 await world.close()

@@ -1,8 +1,8 @@
 // One step of training: all of it is enqueued at once, and what it gave is read later.
 
 import { native, type TensorHandle } from '../binding.js'
-import { isObject } from '../describe.js'
 import type { Device } from '../device.js'
+import { isNumericData } from '../encode.js'
 import { fail, isArray } from '../errors.js'
 import { TableLayer } from '../layer.js'
 import { mul } from '../ops.js'
@@ -174,13 +174,21 @@ export class Steps<Tokens, Targets> {
   }
 }
 
-/** How many there are, of those that have a size: in rows of any depth. */
-export function countOf(numbers: unknown): number {
+/** Arrays in arrays that are counted: deeper ones are no batch, or have no end. */
+const maxDepth = 4
+
+/**
+ * How many numbers a batch has: in a tensor, a typed array, or arrays of them. 0 for what else it
+ * may be: the model says whether it takes that.
+ */
+export function countOf(numbers: unknown, depth = 0): number {
   if (Tensor.is(numbers)) return numbers.size
-  if (isArray(numbers) && numbers.some(isObject))
-    return numbers.reduce((sum: number, row) => sum + countOf(row), 0)
-  const length = (numbers as { length?: unknown } | null | undefined)?.length
-  return typeof length === 'number' ? length : 0
+  if (!isNumericData(numbers)) return 0
+  if (!isArray(numbers)) return numbers.length
+  if (depth === maxDepth) return 0
+  const count = (element: unknown) =>
+    typeof element === 'number' ? 1 : countOf(element, depth + 1)
+  return numbers.reduce((sum: number, element) => sum + count(element), 0)
 }
 
 /** A rejection is reported where the step is, if it is awaited at all. */

@@ -3,7 +3,8 @@
 import fc from 'fast-check'
 import { type Device, Tensor } from '../../lib/index.js'
 
-function revoked(target: object): object {
+/** A Proxy that throws whatever is asked of it. */
+export function revoked(target: object): object {
   const { proxy, revoke } = Proxy.revocable(target, {})
   revoke()
   return proxy

@@ -22,7 +22,7 @@ describe.skipIf(!testDevices.includes('simt'))('on simt', () => {
   const wanted = digests('order=forward')
   const settings = [
     'order=reversed',
-    ...[1, 2, 3, 4, 5].map((seed) => `order=${seed}`),
+    ...[1, 2, 3].map((seed) => `order=${seed}`),
     'multiprocessors=1',
     'order=6,multiprocessors=132',
   ]

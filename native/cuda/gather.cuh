@@ -46,13 +46,10 @@ constexpr Slicing slicing(int64_t packs, int vectors) {
   return {lanes, static_cast<int>((packs + lanes * vectors - 1) / (lanes * vectors))};
 }
 
-// no_allocate: rows of a large table, each read for one bag. allocate: rows that other
-// warps read too.
-enum class L1Policy { no_allocate, allocate };
-
 // sum.v += weight * row over the `count` entries of this group, in order. fetch(i), i in [0,
-// count), gives a RowEntry<T>.
-template <L1Policy policy, class T, class Slice, class Fetch>
+// count), gives a RowEntry<T>. kCaching: streaming for rows of a large table, each read for one
+// bag; kept for rows that other warps read too.
+template <Caching kCaching, class T, class Slice, class Fetch>
 __device__ inline void add_rows(Slice& sum, const LaneGroup& group, int count, int max_count,
                                 int column, int width, Fetch fetch) {
   constexpr int n = Slice::n;
@@ -77,8 +74,7 @@ __device__ inline void add_rows(Slice& sum, const LaneGroup& group, int count, i
           const int c = column + v * step;
           // a padding entry adds 0 * 0, never 0 * NaN
           const bool inside = row != nullptr && c < width;
-          x[r][v] = policy == L1Policy::no_allocate ? load_streaming_if<n>(inside, row + c)
-                                                    : load_if<n>(inside, row + c);
+          x[r][v] = load_if<n, kCaching>(inside, row + c);
         }
       }
 #pragma unroll
@@ -110,7 +106,7 @@ __device__ inline float dot_rows(const Slice& x, const LaneGroup& group, const R
 #pragma unroll
       for (int v = 0; v < Slice::vectors; ++v) {
         const int c = column + v * step;
-        y[r][v] = load_streaming_if<n>(row != nullptr && c < width, row + c);
+        y[r][v] = load_if<n, Caching::streaming>(row != nullptr && c < width, row + c);
       }
     }
     float sums[rows];

@@ -6,8 +6,6 @@
 
 #include "cuda/namespace.h"
 
-#ifndef ML_SIMT
-
 namespace ml::ML_CUDA_NAMESPACE {
 
 // What a load does to the caches.
@@ -16,6 +14,8 @@ enum class Caching {
   streaming,  // this SM reads it once, nobody writes it in this kernel: not in L1, L2 by 128 bytes
   once        // nobody reads it again soon: L1 and L2 evict it first
 };
+
+#ifndef ML_SIMT
 
 // Loads where `predicate` is true, else gives zeros: one predicated instruction, so that several
 // of these are in flight at once, which a branch around each would not allow. Volatile, so that the
@@ -78,6 +78,6 @@ __device__ inline void store_global_streaming(void* to, const void* from) {
   }
 }
 
-}  // namespace ml::ML_CUDA_NAMESPACE
-
 #endif
+
+}  // namespace ml::ML_CUDA_NAMESPACE

@@ -36,44 +36,16 @@ __device__ inline Pack<T, n> load(const T* from,
 #endif
 }
 
-// As load where `predicate` is true, else zeros, without a branch: for loads that should be
-// in flight together.
-template <int n, class T>
+// As load where `predicate` is true, else zeros, without a branch: for loads of global memory that
+// should be in flight together.
+template <int n, Caching kCaching = Caching::kept, class T>
 __device__ inline Pack<T, n> load_if(bool predicate, const T* from,
                                      [[maybe_unused]] CallSite site = CallSite::here()) {
 #ifdef ML_SIMT
   return predicate ? load<n>(from, site) : Pack<T, n>{};
 #else
   Pack<T, n> p;
-  load_global_if<Pack<T, n>::kBytes, Caching::kept>(&p, from, predicate);
-  return p;
-#endif
-}
-
-// As load_if, of global memory that nobody writes in this kernel and this SM reads once: not kept
-// in L1 (rows of a table).
-template <int n, class T>
-__device__ inline Pack<T, n> load_streaming_if(bool predicate, const T* from,
-                                               [[maybe_unused]] CallSite site = CallSite::here()) {
-#ifdef ML_SIMT
-  return predicate ? load<n>(from, site) : Pack<T, n>{};
-#else
-  Pack<T, n> p;
-  load_global_if<Pack<T, n>::kBytes, Caching::streaming>(&p, from, predicate);
-  return p;
-#endif
-}
-
-// As load_if, of global memory that is read once and may be written later in this kernel: evicted
-// from L1 and L2 first, so that it does not displace what is read again.
-template <int n, class T>
-__device__ inline Pack<T, n> load_once_if(bool predicate, const T* from,
-                                          [[maybe_unused]] CallSite site = CallSite::here()) {
-#ifdef ML_SIMT
-  return predicate ? load<n>(from, site) : Pack<T, n>{};
-#else
-  Pack<T, n> p;
-  load_global_if<Pack<T, n>::kBytes, Caching::once>(&p, from, predicate);
+  load_global_if<Pack<T, n>::kBytes, kCaching>(&p, from, predicate);
   return p;
 #endif
 }

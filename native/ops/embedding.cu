@@ -31,7 +31,7 @@ struct EmbeddingRule {
     const int32_t index = indices[t];
     const bool given = index >= 0;
     const Pack<T, n> row =
-        load_streaming_if<n>(given, table + (given ? index : 0) * width + i % width);
+        load_if<n, Caching::streaming>(given, table + (given ? index : 0) * width + i % width);
     const float scale = given && scales ? scales[index] : 1.0f;
     Pack<float, n> p;
 #pragma unroll

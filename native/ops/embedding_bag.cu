@@ -106,7 +106,7 @@ __global__ void __launch_bounds__(kThreads, kMinBlocks<Slice>)
   const int column = Slice::column(group, slice);
 
   Slice sum;
-  add_rows<L1Policy::no_allocate, T>(sum, group, count, max_count, column, table.width, [&](int i) {
+  add_rows<Caching::streaming, T>(sum, group, count, max_count, column, table.width, [&](int i) {
     return table.entry(bags.indices[span.begin + i], weights[span.begin + i]);
   });
   float* row = row_at(partials ? partials : y, chunk * bags.count + bag, table.width);

@@ -92,7 +92,7 @@ __device__ inline void add_experts(const TokenGroup& t, const Experts<T>& e, flo
       for (int v = 0; v < Slice::vectors; ++v)
         load_floats(sum.v[v], row, column + v * group.lanes * Slice::n, width, true, true);
     }
-    add_rows<L1Policy::no_allocate, T>(
+    add_rows<Caching::streaming, T>(
         sum, group, active ? e.size : 0, max_count, column, width, [&](int i) {
           return entry_of(table, e.indices[first + i], coefficient[first + i], width);
         });

@@ -74,11 +74,10 @@ __device__ inline void row_gradient(Slice& sum, const ResolvedRows& t, const Lan
     end = begin + chunks;
   }
   const auto max_count = static_cast<int>(reduce_max(static_cast<uint32_t>(end - begin)));
-  add_rows<L1Policy::allocate, float>(
-      sum, group, end - begin, max_count, column, t.width, [&](int i) {
-        return hot ? RowEntry<float>{row_at(t.partials, begin + i, t.width), 1.0f}
-                   : t.entries[begin + i];
-      });
+  add_rows<Caching::kept, float>(sum, group, end - begin, max_count, column, t.width, [&](int i) {
+    return hot ? RowEntry<float>{row_at(t.partials, begin + i, t.width), 1.0f}
+               : t.entries[begin + i];
+  });
 }
 
 // row[…] = the lane's elements of a slice. kOnce: they are not read again soon.

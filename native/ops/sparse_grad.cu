@@ -152,8 +152,8 @@ __global__ void __launch_bounds__(kThreads, kSparseGradMinBlocks)
   const auto count = static_cast<int>(end - begin);
   const auto max_count = static_cast<int>(reduce_max(static_cast<uint32_t>(count)));
   Slice sum;
-  add_rows<L1Policy::allocate, float>(sum, group, count, max_count, column, t.width,
-                                      [&](int i) { return t.entries[begin + i]; });
+  add_rows<Caching::kept, float>(sum, group, count, max_count, column, t.width,
+                                 [&](int i) { return t.entries[begin + i]; });
   if (begin < end) store_slice(row_at(partials, partial, t.width), sum, group, column, t.width);
 }
 

@@ -40,7 +40,8 @@ __device__ inline void load_slice(Slice& slice, const float* table, const LaneGr
 #pragma unroll
   for (int v = 0; v < Slice::vectors; ++v) {
     const int c = column + v * group.lanes * Slice::n;
-    const auto p = load_once_if<Slice::n>(u >= 0 && c < width, row_at(table, u, width) + c);
+    const auto p =
+        load_if<Slice::n, Caching::once>(u >= 0 && c < width, row_at(table, u, width) + c);
 #pragma unroll
     for (int e = 0; e < Slice::n; ++e) slice.v[v][e] = p.v[e];
   }
@@ -60,8 +61,8 @@ __device__ inline void load_exact(Slice& x, const TableState& a, const LaneGroup
   for (int v = 0; v < Slice::vectors; ++v) {
     const int c = column + v * group.lanes * Slice::n;
     const bool inside = u >= 0 && c < a.width;
-    const auto h = load_once_if<Slice::n>(inside, row_at(high, u, a.width) + c);
-    const auto l = load_once_if<Slice::n>(inside, row_at(low, u, a.width) + c);
+    const auto h = load_if<Slice::n, Caching::once>(inside, row_at(high, u, a.width) + c);
+    const auto l = load_if<Slice::n, Caching::once>(inside, row_at(low, u, a.width) + c);
 #pragma unroll
     for (int e = 0; e < Slice::n; ++e) x.v[v][e] = join(h.v[e], l.v[e]);
   }
